@@ -1,0 +1,26 @@
+"""The one door to packages outside the core installation."""
+
+import importlib
+from types import ModuleType
+
+from rcnn_jax.errors import MissingDependencyError
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Imports an optional module, or says which extra brings it.
+
+    Args:
+      module: dotted module name, for example `tensorrt`.
+      extra: the extra of this project that installs it.
+      purpose: what the module is needed for, put into the message.
+
+    Raises:
+      MissingDependencyError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{purpose} needs the package '{module}', which is not installed: "
+            f"run  pip install 'rcnn-jax[{extra}]'"
+        ) from error

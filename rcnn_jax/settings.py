@@ -1,0 +1,280 @@
+"""What the algorithms need to know, as frozen values in the words of the field.
+
+`tasks/` reads the ConfigDict once and fills these; nothing below `tasks/` ever sees a ConfigDict.
+Two detectors differ in the numbers they put here, not in the code that reads them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorConvention:
+    """Where anchors sit: centres at (i + offset) * stride; base boxes rounded to whole pixels or not."""
+
+    offset: float = 0.5
+    rounding: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvConvention:
+    """How convolutions pad and batch norm counts.
+
+    Attributes:
+      padding: `symmetric` pads (k-1)//2 on both sides (patched Keras, torchvision); `same` is
+        TensorFlow's, with the odd pixel at the bottom and right.
+      stride_on: which convolution of a bottleneck carries the stride: `first` or `middle`.
+      bn_eps: added to the variance.
+      bn_momentum: share of the old moving average kept in a step.
+    """
+
+    padding: Literal["symmetric", "same"] = "symmetric"
+    stride_on: Literal["first", "middle"] = "first"
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.99
+
+
+TAO_FRCNN = ConvConvention()
+TAO_MRCNN = ConvConvention(padding="same")
+TORCHVISION = ConvConvention(stride_on="middle", bn_eps=1e-5, bn_momentum=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSettings:
+    """From uint8 to network values: (pixel - mean) / std, per channel in network order.
+
+    Attributes:
+      channel_order: `rgb`, `bgr` or `l` (one grey channel): the order of `Batch.images`.
+      mean: one value per channel, in the order of `channel_order`, in 0..255.
+      std: one divisor per channel.
+    """
+
+    channel_order: Literal["rgb", "bgr", "l"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network input: 3 or 1."""
+        return len(self.mean)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometrySettings:
+    """From the image file to the canvas of the network; one function reads this everywhere.
+
+    Attributes:
+      mode: `pad_crop` keeps pixels, pads bottom/right and crops to the canvas; `stretch` resizes both
+        axes to the canvas; `keep_aspect` scales to fit and pads bottom/right; `short_side` scales the
+        short side to `short_side` unless the long side would exceed `long_side` (0: no limit) and pads
+        to a bucket.
+      height: canvas height; 0 in mode `short_side`.
+      width: canvas width; 0 in mode `short_side`.
+      crop: (top, left, bottom, right) in source pixels taken before padding, mode `pad_crop`, or None.
+      prescale: (height, width) in pixels the source is scaled to first, mode `pad_crop`, or None.
+      short_side: pixels, mode `short_side`.
+      long_side: pixels, mode `short_side`.
+      multiple: bucket sides are multiples of this, mode `short_side`.
+    """
+
+    mode: Literal["pad_crop", "stretch", "keep_aspect", "short_side"]
+    height: int = 0
+    width: int = 0
+    crop: tuple[int, int, int, int] | None = None
+    prescale: tuple[int, int] | None = None
+    short_side: int = 0
+    long_side: int = 0
+    multiple: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """Random changes of training images; every default is "no change".
+
+    Attributes:
+      hflip_probability: in [0, 1].
+      vflip_probability: in [0, 1].
+      zoom_min: smallest magnification, > 0.
+      zoom_max: largest magnification.
+      translate_max_x: largest shift in network pixels.
+      translate_max_y: largest shift in network pixels.
+      rotate_max_degrees: largest angle.
+      rotate_probability: in [0, 1].
+      brightness_stddev: of a shift on the 0..1 scale, truncated at two deviations.
+      hue_rotation_max: degrees; the deviation is half of it, truncated at two deviations.
+      saturation_shift_max: factor is 1 + U(-max, max).
+      contrast_scale_max: the deviation is half of it, truncated at two deviations.
+      contrast_center: grey value on the 0..1 scale that contrast leaves alone.
+      min_box_side: boxes that end up narrower or lower than this many pixels are dropped.
+    """
+
+    hflip_probability: float = 0.0
+    vflip_probability: float = 0.0
+    zoom_min: float = 1.0
+    zoom_max: float = 1.0
+    translate_max_x: float = 0.0
+    translate_max_y: float = 0.0
+    rotate_max_degrees: float = 0.0
+    rotate_probability: float = 1.0
+    brightness_stddev: float = 0.0
+    hue_rotation_max: float = 0.0
+    saturation_shift_max: float = 0.0
+    contrast_scale_max: float = 0.0
+    contrast_center: float = 0.5
+    min_box_side: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruthSettings:
+    """How annotations become the padded `GroundTruth`.
+
+    Attributes:
+      max_objects: m, the padded number.
+      on_overflow: `error` stops the run naming the image; `truncate` keeps the first m, counts and warns.
+      mask_size: s of the box-cropped masks; 0 for none.
+      skip_crowd: crowd objects are left out of training altogether.
+    """
+
+    max_objects: int
+    on_overflow: Literal["error", "truncate"] = "error"
+    mask_size: int = 0
+    skip_crowd: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderSettings:
+    """How batches are made.
+
+    Attributes:
+      global_batch: images per step over all devices and processes.
+      seed: of shuffling and augmentation.
+      threads: worker threads of one process.
+      prefetch: batches held ready.
+    """
+
+    global_batch: int
+    seed: int
+    threads: int = 2
+    prefetch: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RpnTargetSettings:
+    """Which anchors learn what.
+
+    Attributes:
+      positive_overlap: an anchor with at least this IoU is positive.
+      negative_overlap: an anchor below this IoU with everything is negative.
+      force_match: which anchors become positive below the threshold: `unmatched_best`, the best anchor
+        of each ground truth that got none (TAO Faster R-CNN); `best`, the best anchor of each ground
+        truth (TAO Mask R-CNN); `ties`, every anchor that ties the best (torchvision).
+      inside_only: anchors that leave the image take no part (TAO Faster R-CNN).
+      batch_per_image: anchors sampled for the objectness loss.
+      positive_fraction: largest share of positives in the sample.
+      box_loss_on_sample: box loss on sampled positives only, else on all positives.
+    """
+
+    positive_overlap: float = 0.7
+    negative_overlap: float = 0.3
+    force_match: Literal["unmatched_best", "best", "ties"] = "best"
+    inside_only: bool = False
+    batch_per_image: int = 256
+    positive_fraction: float = 0.5
+    box_loss_on_sample: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalSettings:
+    """From RPN outputs to proposals.
+
+    Attributes:
+      pre_nms: candidates per level that enter NMS.
+      post_nms: proposals kept over all levels.
+      nms_threshold: a candidate is suppressed when its IoU with a better one is greater.
+      min_size: proposals with a side not greater than this many pixels are dropped.
+    """
+
+    pre_nms: int
+    post_nms: int
+    nms_threshold: float = 0.7
+    min_size: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoiSamplingSettings:
+    """Which proposals train the heads.
+
+    Attributes:
+      batch_per_image: r.
+      foreground_fraction: largest share of foreground rois.
+      foreground_overlap: IoU of a foreground roi is at least this.
+      background_high: IoU of a background roi is below this.
+      background_low: IoU of a background roi is at least this.
+      append_gt: ground-truth boxes join the proposals.
+      with_replacement: too few candidates of one kind are drawn more than once (TAO Faster R-CNN)
+        instead of leaving rois invalid.
+    """
+
+    batch_per_image: int
+    foreground_fraction: float = 0.25
+    foreground_overlap: float = 0.5
+    background_high: float = 0.5
+    background_low: float = 0.0
+    append_gt: bool = True
+    with_replacement: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings:
+    """From head outputs to detections.
+
+    Attributes:
+      score_threshold: boxes with a score not greater than this are dropped.
+      nms_threshold: per-class NMS, suppress when the IoU is greater.
+      max_detections: d.
+    """
+
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Which optimizer with what; the learning rate comes from a schedule.
+
+    Attributes:
+      kind: `sgd`, `adam` or `rmsprop`.
+      momentum: sgd.
+      nesterov: sgd.
+      beta_1: adam.
+      beta_2: adam.
+      epsilon: adam, rmsprop.
+      amsgrad: adam.
+      rho: rmsprop.
+      decay: the rate is divided by 1 + decay * step.
+      l1: weight of the L1 penalty on kernels.
+      l2: weight of the L2 penalty, the gradient of l2 * |w|^2 / 2 * l2_factor.
+      l2_factor: 2.0 where the penalty is l2 * |w|^2 (Keras), 1.0 where it is half of that.
+      regularize: which leaves are penalised: `kernels`, or `kernels_and_gamma` (TAO Mask R-CNN).
+      bias_gradient_factor: gradients of biases and betas are multiplied by this.
+      clip_norm: global norm the gradients are clipped to; 0 for none.
+      ema_decay: share of the old average kept in a step; 0 for no average.
+    """
+
+    kind: Literal["sgd", "adam", "rmsprop"]
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    amsgrad: bool = False
+    rho: float = 0.9
+    decay: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    l2_factor: float = 1.0
+    regularize: Literal["kernels", "kernels_and_gamma"] = "kernels"
+    bias_gradient_factor: float = 1.0
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0

@@ -1,0 +1,161 @@
+"""Arrays that travel together: fixed shapes, explicit validity, explicit units.
+
+Letters: b images, h w pixels or cells, c channels, k anchors per cell, a anchors, m ground truths,
+p proposals, r rois, d detections, n classes (background never counted), s mask side.
+
+Boxes are `(y1, x1, y2, x2)` in float32 absolute pixels of the network input, in continuous
+coordinates: the area is (y2-y1)(x2-x1), there is no "+1". Deltas are (dy, dx, dh, dw). Entries whose
+`valid` is False hold finite values of no meaning: nothing is encoded in coordinates or class ids.
+The same structures hold one image (no leading b) inside functions that are mapped over a batch.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Levels = dict[int, Array]
+"""A feature pyramid or anything else given per level; level l has stride 2**l."""
+
+
+class GroundTruth(flax.struct.PyTreeNode):
+    """What the annotator drew, padded to m objects.
+
+    Attributes:
+      boxes: f32[b m 4].
+      classes: i32[b m] in [0, n).
+      valid: bool[b m]; False for padding.
+      crowd: bool[b m]; a region of many objects (COCO) or an object too hard to judge (KITTI
+        occluded, VOC difficult): neither a positive nor a negative.
+      masks: u8[b m s s] in {0, 1}, cropped to the clipped box, or None.
+    """
+
+    boxes: Array
+    classes: Array
+    valid: Array
+    crowd: Array
+    masks: Array | None = None
+
+
+class Batch(flax.struct.PyTreeNode):
+    """One step's input as it leaves the host.
+
+    Attributes:
+      images: u8[b h w c] in the channel order of the network, padded bottom and right with 0.
+      image_size: f32[b 2], (height, width) of the part that is not padding.
+      scale: f32[b 2], network pixels per source pixel, (y, x).
+      source_size: f32[b 2], (height, width) of the image file.
+      image_id: i32[b], index of the record in its source.
+      image_valid: bool[b]; False for images that only fill up the last evaluation batch.
+      example_index: i32[b], position in the global batch: the key of per-image randomness.
+      gt: the ground truth, or None for inference.
+    """
+
+    images: Array
+    image_size: Array
+    scale: Array
+    source_size: Array
+    image_id: Array
+    image_valid: Array
+    example_index: Array
+    gt: GroundTruth | None = None
+
+
+class RpnOutputs(flax.struct.PyTreeNode):
+    """Attributes: objectness {level: f32[b h w k]} logits; deltas {level: f32[b h w k 4]}."""
+
+    objectness: Levels
+    deltas: Levels
+
+
+class Proposals(flax.struct.PyTreeNode):
+    """Attributes: boxes f32[b p 4]; scores f32[b p] in [0, 1], descending; valid bool[b p]."""
+
+    boxes: Array
+    scores: Array
+    valid: Array
+
+
+class RpnTargets(flax.struct.PyTreeNode):
+    """What the RPN loss compares against.
+
+    Attributes:
+      labels: i32[b a]: 1 positive, 0 negative, -1 takes no part in the objectness loss.
+      deltas: f32[b a 4], encoded box of the matched ground truth, meaningful where box_mask.
+      box_mask: bool[b a], anchors that take part in the box loss.
+    """
+
+    labels: Array
+    deltas: Array
+    box_mask: Array
+
+
+class RoiTargets(flax.struct.PyTreeNode):
+    """Sampled rois of training and what the heads should say about them.
+
+    Attributes:
+      boxes: f32[b r 4].
+      classes: i32[b r] in [0, n]; n is background.
+      deltas: f32[b r 4] encoded with the weights of the box coder, meaningful where foreground.
+      gt_index: i32[b r], the matched ground truth, meaningful where foreground.
+      foreground: bool[b r]; foreground rois come first.
+      valid: bool[b r]; False where fewer rois than r could be sampled.
+    """
+
+    boxes: Array
+    classes: Array
+    deltas: Array
+    gt_index: Array
+    foreground: Array
+    valid: Array
+
+
+class BoxOutputs(flax.struct.PyTreeNode):
+    """Attributes: logits f32[b r n+1], background last; deltas f32[b r n 4]."""
+
+    logits: Array
+    deltas: Array
+
+
+class Detections(flax.struct.PyTreeNode):
+    """Final detections, best first.
+
+    Attributes:
+      boxes: f32[b d 4].
+      scores: f32[b d] in [0, 1].
+      classes: i32[b d] in [0, n).
+      valid: bool[b d].
+      masks: f32[b d s s] probabilities inside the box, or None.
+    """
+
+    boxes: Array
+    scores: Array
+    classes: Array
+    valid: Array
+    masks: Array | None = None
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything on the device that a step reads and writes.
+
+    Attributes:
+      step: i32[], steps already taken.
+      params: trainable leaves and frozen leaves, nested by module name.
+      collections: other variable collections: batch_stats, later quant.
+      opt_state: state of the optimizer; nothing is kept for frozen leaves.
+      ema: exponential moving average of params, or None.
+      loss_scale: reserved for float16; None.
+      epoch_sums: {name: f32[2]}, (sum, count) of every loss term since the epoch began.
+      key: the root key of all device randomness; constant over the run.
+    """
+
+    step: Array
+    params: Any
+    collections: Any
+    opt_state: Any
+    ema: Any
+    loss_scale: Any
+    epoch_sums: Any
+    key: Array
