@@ -278,3 +278,101 @@ class OptimizerSettings:
     bias_gradient_factor: float = 1.0
     clip_norm: float = 0.0
     ema_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftStartSchedule:
+    """Linear rise over a share of the run, then divided at every annealing point (shares of the run)."""
+
+    base_lr: float
+    start_lr: float
+    soft_start: float
+    annealing_points: tuple[float, ...]
+    annealing_divider: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """base_lr * gamma^n with n the completed spans of `step_size` percent of the run."""
+
+    base_lr: float
+    gamma: float
+    step_size: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule:
+    """Linear rise over a share of the run, then half a cosine down to end_lr."""
+
+    base_lr: float
+    start_lr: float
+    soft_start: float
+    end_lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupSchedule:
+    """Linear warm-up over steps, then init_lr times the level of the last boundary (in steps) reached."""
+
+    init_lr: float
+    warmup_lr: float
+    warmup_steps: int
+    boundaries: tuple[int, ...]
+    levels: tuple[float, ...]
+
+
+ScheduleSettings = SoftStartSchedule | StepSchedule | CosineSchedule | WarmupSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How long a run lasts and what happens on the way; periods of 0 never happen.
+
+    Attributes:
+      num_epochs: length in epochs; 0 when total_steps gives it.
+      total_steps: length in steps; 0 when num_epochs gives it.
+      evaluate_epochs: epochs between validations.
+      evaluate_steps: steps between validations.
+      save_epochs: epochs between bundles.
+      save_steps: steps between bundles.
+      log_steps: steps between lines of metrics.jsonl and TensorBoard.
+      keep_checkpoints: newest resumable checkpoints kept.
+      patience: epochs without a better training loss before the run ends early; 0 for never.
+      min_delta: a loss counts as better when it is lower by more than this.
+      lr_scaling: the learning rate is multiplied by the number of devices, or not.
+      images_in_tensorboard: augmented images written at the start.
+      tensorboard: write TensorBoard files.
+      weight_histograms: write histograms of the weights after every epoch.
+    """
+
+    num_epochs: int = 0
+    total_steps: int = 0
+    evaluate_epochs: int = 0
+    evaluate_steps: int = 0
+    save_epochs: int = 0
+    save_steps: int = 0
+    log_steps: int = 10
+    keep_checkpoints: int = 2
+    patience: int = 0
+    min_delta: float = 0.0
+    lr_scaling: Literal["devices", "none"] = "none"
+    images_in_tensorboard: int = 0
+    tensorboard: bool = True
+    weight_histograms: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocMetrics:
+    """Average precision per class at one or several IoU thresholds.
+
+    Attributes:
+      iou_thresholds: each in (0, 1).
+      score_threshold: detections below do not count.
+      method: `voc07` is the 11-point mean, `voc12` the area under the envelope.
+      plot: write a picture of the precision-recall curves.
+    """
+
+    iou_thresholds: tuple[float, ...]
+    score_threshold: float
+    method: Literal["voc07", "voc12"]
+    plot: bool = False

@@ -1,0 +1,56 @@
+"""The table of backbones: spec name -> what to build.
+
+A new backbone is one file beside this one and one row here.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+
+from rcnn_jax.errors import SpecError
+from rcnn_jax.models.backbones import resnet
+from rcnn_jax.models.backbones.backbone import Backbone
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet:10": resnet.backbone(10),
+    "resnet:18": resnet.backbone(18),
+    "resnet:34": resnet.backbone(34),
+    "resnet:50": resnet.backbone(50),
+    "resnet:101": resnet.backbone(101),
+}
+
+
+def find_backbone(arch: str) -> Backbone:
+    """The backbone called `arch` in a spec, for example `resnet:18`.
+
+    Raises:
+      SpecError: there is none of this name; the message lists all names and the nearest.
+    """
+    if arch in BACKBONES:
+        return BACKBONES[arch]
+    near = difflib.get_close_matches(arch, BACKBONES, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise SpecError(f"unknown arch '{arch}': expected one of {', '.join(BACKBONES)}.{hint}")
+
+
+def frozen_layers(arch: str, freeze_blocks: Sequence[int]) -> Callable[[str], bool]:
+    """A predicate: does this layer (top-level name in `params`) belong to a frozen block?
+
+    Deviation: the original freezes the convolutions of a block only; here everything in the block
+    is frozen, gamma and beta of batch norm as well (design: freeze_blocks).
+
+    Args:
+      arch: name of the backbone.
+      freeze_blocks: block ids, faster_rcnn_spec.md section 4 column "Freeze ids".
+
+    Raises:
+      SpecError: the backbone has no block of such an id.
+    """
+    backbone = find_backbone(arch)
+    unknown = sorted(set(freeze_blocks) - set(backbone.freeze_ids))
+    if unknown:
+        raise SpecError(
+            f"freeze_blocks = {unknown} does not exist in '{arch}': expected a subset of "
+            f"{list(backbone.freeze_ids)}"
+        )
+    frozen = frozenset(freeze_blocks)
+    return lambda layer: backbone.block_of(layer) in frozen

@@ -1,0 +1,91 @@
+"""Files that are whole or absent: temporary name, flush to the disk, rename.
+
+A run may be killed at any moment and a disk may be full; a reader never meets half a file.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from rcnn_jax.errors import CheckpointError
+
+SPARE_BYTES = 1 << 20
+"""Room asked for beyond the content itself: directory entries, metadata."""
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Stops before writing what would not fit.
+
+    Args:
+      folder: existing folder on the disk in question.
+      needed: bytes about to be written.
+      what: named in the message.
+
+    Raises:
+      CheckpointError: fewer bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE_BYTES:
+        raise CheckpointError(
+            f"{what}: not enough disk space in {folder}: "
+            f"{needed + SPARE_BYTES:,} bytes are needed, {free:,} are free; "
+            "free some space or write to another disk"
+        )
+
+
+def write_file(path: Path, pieces: Iterable[bytes]) -> None:
+    """Writes the pieces one after the other; `path` has either its old or its new content.
+
+    Args:
+      path: the file; missing folders above it are made.
+      pieces: bytes-like parts of the content.
+
+    Raises:
+      CheckpointError: the file cannot be written, or the disk has too little room.
+    """
+    pieces = list(pieces)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_space(path.parent, sum(len(piece) for piece in pieces), str(path))
+        try:
+            with temporary.open("wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Returns the content of a file that has to exist.
+
+    Args:
+      path: the file.
+      what: named in the message, for example `model file`.
+
+    Raises:
+      CheckpointError: it does not exist or cannot be read.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such {what}; check the path")
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, a {what} is expected")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

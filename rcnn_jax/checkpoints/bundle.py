@@ -1,0 +1,196 @@
+"""The bundle (`.tlt`): everything a model is, in one file.
+
+    magic 8 | version, CRC and size of the JSON | JSON header | safetensors
+
+The JSON holds the kind of detector, the header given by the caller, and the size and SHA-256 of the
+arrays. Equal content gives equal bytes. With a key the whole is sealed (container.py). Nothing is
+unpickled. The arrays of a model are `params/...`, `batch_stats/...` and `quant/...`; a training
+bundle also has what is needed to go on.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jax import numpy as jnp
+
+from rcnn_jax.checkpoints import container, foreign
+from rcnn_jax.checkpoints.atomic import read_file, write_file
+from rcnn_jax.errors import CheckpointError
+
+Kind = Literal["faster_rcnn", "mask_rcnn"]
+
+MAGIC = b"RCNNBNDL"
+VERSION = 1
+TRAINING_ARRAYS = ("opt_state", "epoch_sums", "loss_scale", "key")
+"""Groups of arrays that only a run which goes on needs."""
+TRAINING_HEADER = ("step", "run_id", "run_state")
+"""Header entries that only a run which goes on needs."""
+
+_PREFIX = struct.Struct("<8sIIQ")
+_DTYPES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model and where it comes from.
+
+    Attributes:
+      kind: which detector.
+      header: JSON values: arch, model fields, conventions, channel plan, class names and map,
+        redacted spec text, config, versions; in a training bundle also `TRAINING_HEADER`.
+      arrays: {flat name: array}, for example `params/conv1/kernel`.
+    """
+
+    kind: Kind
+    header: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def slim(bundle: Bundle) -> Bundle:
+    """Returns the bundle without what only a run that goes on needs."""
+    arrays = {
+        name: array
+        for name, array in bundle.arrays.items()
+        if name.split("/")[0] not in TRAINING_ARRAYS
+    }
+    header = {name: value for name, value in bundle.header.items() if name not in TRAINING_HEADER}
+    return replace(bundle, header=header, arrays=arrays)
+
+
+def write_bundle(path: Path | str, bundle: Bundle, key: str | None = None) -> None:
+    """Writes the bundle whole or not at all, sealed when a key is given.
+
+    Args:
+      path: the file; missing folders are made.
+      bundle: what to write.
+      key: seals the file; None or empty leaves it plain.
+
+    Raises:
+      CheckpointError: the disk has too little room, or the file cannot be written.
+      ValueError: the header holds something that JSON cannot, or an array of an unknown dtype.
+    """
+    pieces = _encode(bundle)
+    if key:
+        pieces = [container.seal(b"".join(pieces), key)]
+    write_file(Path(path), pieces)
+
+
+def read_bundle(path: Path | str, key: str | None = None) -> Bundle:
+    """Reads a bundle and checks all of it.
+
+    Args:
+      path: the file.
+      key: what it was sealed with; a plain file needs none and ignores it.
+
+    Raises:
+      CheckpointError: missing file, no key or wrong key, truncated, damaged, of a newer version, or
+        not a bundle at all. The message says which.
+    """
+    data = _open(Path(path), key)
+    document, start = _decode_header(data, str(path))
+    payload = memoryview(data)[start:]
+    if len(payload) < document["bytes"]:
+        raise _truncated(str(path), len(data), start + document["bytes"])
+    if hashlib.sha256(payload).hexdigest() != document["sha256"]:
+        raise _damaged(str(path), "its arrays fail their SHA-256 check")
+    return Bundle(document["kind"], document["header"], _decode_arrays(bytes(payload)))
+
+
+def read_header(path: Path | str, key: str | None = None) -> tuple[Kind, dict[str, Any]]:
+    """Returns (kind, header) without decoding the arrays.
+
+    Raises:
+      CheckpointError: as `read_bundle`, but for the arrays, which are not looked at.
+    """
+    document, _ = _decode_header(_open(Path(path), key), str(path))
+    return document["kind"], document["header"]
+
+
+def _encode(bundle: Bundle) -> list[bytes]:
+    # safetensors writes the memory as it lies, so it must lie in C order.
+    arrays = {name: np.asarray(array, order="C") for name, array in bundle.arrays.items()}
+    payload = safetensors.numpy.save(arrays)
+    document = {
+        "kind": bundle.kind,
+        "header": bundle.header,
+        "bytes": len(payload),
+        "sha256": hashlib.sha256(payload).hexdigest(),
+    }
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return [_PREFIX.pack(MAGIC, VERSION, zlib.crc32(text), len(text)), text, payload]
+
+
+def _open(path: Path, key: str | None) -> bytes:
+    """Returns the plain bytes of a bundle file."""
+    data = read_file(path, "model file")
+    if container.is_sealed(data):
+        data = container.open_sealed(data, key, str(path))
+        if data[: len(MAGIC)] != MAGIC:
+            raise CheckpointError(
+                f"{path}: was opened but holds no bundle; an exported model (.etlt) is read by "
+                "`evaluate`, `inference` and the converter only"
+            )
+    if data[: len(MAGIC)] != MAGIC:
+        raise CheckpointError(
+            f"{path}: is not a model file of this project: {foreign.describe(data[:64], str(path))}"
+        )
+    return data
+
+
+def _decode_header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
+    """Returns the JSON document and where the arrays start."""
+    if len(data) < _PREFIX.size:
+        raise _truncated(name, len(data), _PREFIX.size)
+    _, version, crc, size = _PREFIX.unpack_from(data)
+    if version != VERSION:
+        raise CheckpointError(
+            f"{name}: is a bundle of version {version}, this release reads version {VERSION}; "
+            "use a newer release"
+        )
+    stop = _PREFIX.size + size
+    if len(data) < stop:
+        raise _truncated(name, len(data), stop)
+    text = data[_PREFIX.size : stop]
+    if zlib.crc32(text) != crc:
+        raise _damaged(name, "its header fails its CRC check")
+    return json.loads(text), stop
+
+
+def _decode_arrays(payload: bytes) -> dict[str, np.ndarray]:
+    """{name: writable array}; safetensors' own NumPy reader knows no bfloat16."""
+    return {
+        name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        for name, tensor in sorted(safetensors.deserialize(payload))
+    }
+
+
+def _truncated(name: str, found: int, expected: int) -> CheckpointError:
+    return CheckpointError(
+        f"{name}: is truncated: it has {found:,} bytes of at least {expected:,}; copy it again"
+    )
+
+
+def _damaged(name: str, what: str) -> CheckpointError:
+    return CheckpointError(f"{name}: is damaged: {what}; copy it again or use another file")

@@ -1,0 +1,149 @@
+"""What a run may change between two starts, and what it may not.
+
+A resumed run must go on as if it had never stopped. The fingerprint of a config is everything in
+it that touches the weights or the order of the data; the rows of `MAY_CHANGE` say what does not,
+and why. Names: Faster R-CNN facts section 1, Mask R-CNN facts section 1.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from rcnn_jax.errors import CheckpointError
+
+Kind = Literal["faster_rcnn", "mask_rcnn"]
+
+MAY_CHANGE: dict[Kind, dict[str, str]] = {
+    "faster_rcnn": {
+        "enc_key": "seals files, and is a secret",
+        "verbose": "logging",
+        "inference_config": "inference and export only",
+        "evaluation_config": "evaluation only",
+        "export": "export only",
+        "prune": "pruning only",
+        "training_config.num_epochs": "schedule length",
+        "training_config.early_stopping": "schedule length",
+        "training_config.output_model": "where files go",
+        "training_config.checkpoint_interval": "how often files are written",
+        "training_config.keep_checkpoints": "how many files stay",
+        "training_config.resume_from_model": "where to go on from; the workdir comes first",
+        "training_config.visualizer": "logging",
+        "training_config.model_parallelism": "where layers sit, not what they compute",
+        "training_config.optimizer.*.lr": "overwritten by the schedule",
+        "dataset_config.validation_data_source": "evaluation only",
+        "dataset_config.dataloader_mode": "accepted without effect",
+        "dataset_config.sampling_mode": "accepted without effect",
+        "model_config.rpn_cls_activation_type": "accepted without effect",
+        "model_config.rfcn_mode": "accepted without effect",
+        "model_config.tf_proposal_layer": "accepted without effect",
+    },
+    "mask_rcnn": {
+        "enc_key": "seals files, and is a secret",
+        "export": "export only",
+        "prune": "pruning only",
+        "num_epochs": "schedule length",
+        "total_steps": "schedule length",
+        "num_examples_per_epoch": "turns epochs into schedule length, nothing else",
+        "learning_rate_steps": "schedule length",
+        "learning_rate_decay_levels": "schedule length: one per boundary",
+        "num_steps_per_eval": "how often files are written and evaluation runs",
+        "save_checkpoints_steps": "how often files are written",
+        "keep_checkpoints": "how many files stay",
+        "report_frequency": "logging",
+        "logging_frequency": "logging",
+        "visualize_images_summary": "logging",
+        "wandb_config": "logging",
+        "clearml_config": "logging",
+        "eval_batch_size": "evaluation only",
+        "data_config.eval_samples": "evaluation only",
+        "data_config.validation_file_pattern": "evaluation only",
+        "data_config.val_json_file": "evaluation only",
+        "data_config.n_workers": "speed of loading",
+        "data_config.prefetch_buffer_size": "speed of loading",
+        "data_config.shuffle_buffer_size": "accepted without effect: the shuffle is global",
+        "maskrcnn_config.test_*": "evaluation, inference and export only",
+    },
+}
+"""{kind: {path or pattern: why it may change}}; a path stands for everything below it as well."""
+
+_ABSENT = object()
+
+
+def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
+    """Returns {path: value} of all that touches weights or data order, as JSON values.
+
+    Args:
+      config: ConfigDict or nested dictionaries with the names of the spec.
+      kind: which detector's names.
+
+    Example:
+      >>> fingerprint({"random_seed": 42, "verbose": True}, "faster_rcnn")
+      {'random_seed': 42}
+    """
+    patterns = tuple(MAY_CHANGE[kind])
+    flat: dict[str, Any] = {}
+    _flatten(config, "", flat)
+    return {
+        path: value
+        for path, value in sorted(flat.items())
+        if not any(fnmatchcase(path, p) or fnmatchcase(path, f"{p}[.[]*") for p in patterns)
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns one line for every path whose value differs, sorted by path.
+
+    Example:
+      >>> differences({"random_seed": 42}, {"random_seed": 7})
+      ['random_seed: 42 -> 7']
+    """
+    lines = []
+    for path in sorted({*old, *new}):
+        before, after = old.get(path, _ABSENT), new.get(path, _ABSENT)
+        # 1 == True in Python; a changed type is a change.
+        if before != after or type(before) is not type(after):
+            lines.append(f"{path}: {_shown(before)} -> {_shown(after)}")
+    return lines
+
+
+def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], where: Any) -> None:
+    """Stops a run that would go on with other settings than it began with.
+
+    Args:
+      old: fingerprint stored with the run.
+      new: fingerprint of the config given now.
+      where: the workdir, for the message.
+
+    Raises:
+      CheckpointError: they differ; the message lists every difference.
+    """
+    lines = differences(old, new)
+    if lines:
+        raise CheckpointError(
+            f"{where}: the run there was started with other settings (old -> new):\n  "
+            + "\n  ".join(lines)
+            + "\nPut the old values back to go on with it, choose another workdir, or give --fresh "
+            "to start anew there"
+        )
+
+
+def _flatten(value: Any, path: str, flat: dict[str, Any]) -> None:
+    if hasattr(value, "items"):
+        for name, child in value.items():
+            _flatten(child, f"{path}.{name}" if path else str(name), flat)
+    elif isinstance(value, (list, tuple)) and any(hasattr(child, "items") for child in value):
+        for index, child in enumerate(value):
+            _flatten(child, f"{path}[{index}]", flat)
+    else:
+        flat[path] = _json_value(value)
+
+
+def _json_value(value: Any) -> Any:
+    """What the value is after a round trip through JSON."""
+    if isinstance(value, (list, tuple)):
+        return [_json_value(child) for child in value]
+    return value
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is _ABSENT else repr(value)

@@ -1,0 +1,80 @@
+"""File names of bundles, of every generation of the original.
+
+    <stem>.epoch<N>.tlt       Faster R-CNN, TLT 3 (the seed document): written
+    <stem>.epoch_<N>.tlt      Faster R-CNN, TAO 4 and 5 (there also .hdf5): read
+    model.step-<N>.tlt        Mask R-CNN, TLT 3 to TAO 4: written
+    model.epoch-<N>.tlt       Mask R-CNN, TAO 5: read
+
+Sources: Faster R-CNN facts section 5.4, Mask R-CNN facts section 5.4.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BEST = "best.tlt"
+"""The bundle of the best evaluation so far."""
+
+_PROGRESS = re.compile(r"^(?P<stem>.+)\.(?P<unit>epoch|step)[-_]?(?P<count>\d+)\.(?:tlt|hdf5)$")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run was when it wrote a bundle: `count` epochs (1-based) or steps."""
+
+    stem: str
+    unit: Literal["epoch", "step"]
+    count: int
+
+
+def epoch_bundle(output_model: Path | str, epoch: int) -> Path:
+    """Returns where Faster R-CNN saves an epoch.
+
+    Example:
+      >>> str(epoch_bundle("out/resnet18.tlt", 12))
+      'out/resnet18.epoch12.tlt'
+    """
+    path = Path(output_model)
+    return path.with_name(f"{path.name.removesuffix('.tlt')}.epoch{epoch}.tlt")
+
+
+def step_bundle(folder: Path | str, step: int) -> Path:
+    """Returns where Mask R-CNN saves a step.
+
+    Example:
+      >>> str(step_bundle("out", 2500))
+      'out/model.step-2500.tlt'
+    """
+    return Path(folder) / f"model.step-{step}.tlt"
+
+
+def parse(path: Path | str) -> Progress | None:
+    """Returns what a bundle's name says of its progress, or None where it says nothing.
+
+    Example:
+      >>> parse("out/resnet18.epoch_12.tlt")
+      Progress(stem='resnet18', unit='epoch', count=12)
+    """
+    match = _PROGRESS.match(Path(path).name)
+    return Progress(match["stem"], match["unit"], int(match["count"])) if match else None
+
+
+def newest_bundle(folder: Path | str, stem: str | None = None) -> Path | None:
+    """Returns the bundle in a folder that went furthest, or None.
+
+    Counts of epochs and of steps cannot be compared: where a folder holds both, the unit written
+    last decides.
+
+    Args:
+      folder: searched without its sub-folders; it may be missing.
+      stem: looks at bundles of this stem only, for example `resnet18`.
+    """
+    found = {}
+    folder = Path(folder)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        progress = parse(path)
+        if progress and path.suffix == ".tlt" and stem in (None, progress.stem):
+            found.setdefault(progress.unit, []).append((progress.count, path))
+    furthest = [max(candidates)[1] for candidates in found.values()]
+    return max(furthest, key=lambda path: (path.stat().st_mtime_ns, path), default=None)

@@ -1,0 +1,277 @@
+"""Resumable checkpoints of a run: `checkpoints/<step>/`, one Orbax checkpoint each.
+
+Saving is synchronous and atomic. Orbax writes under a temporary name and renames; a step that is
+replaced or deleted is renamed first. So at any moment every folder called by a bare number is
+whole, and a killed run leaves only names that the next `CheckpointStore` knows how to tidy up:
+
+    <step>.orbax-checkpoint-tmp*   half written: deleted
+    <step>.deleted                 half deleted: deleted
+    <step>.replaced                an older save of the same step: put back if the newer one is
+                                   missing, else deleted
+
+The manifest beside the arrays holds the SHA-256 of every leaf and of the run state; a step that
+fails its check is passed over with a warning.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+
+from rcnn_jax.checkpoints.atomic import require_space
+from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.errors import CheckpointError
+
+_LOG = logging.getLogger(__name__)
+_LEFTOVER = re.compile(r"^(?P<step>\d+)\.(?P<why>deleted|replaced|orbax-checkpoint-tmp.*)$")
+
+
+class CheckpointStore:
+    """The checkpoints of one run, newest and best.
+
+    In a run of several processes every process makes the same calls with the same values.
+
+    Attributes:
+      directory: the folder of the steps.
+      keep: how many of the newest steps stay; the best stays in addition.
+    """
+
+    def __init__(self, directory: Path | str, keep: int = 2):
+        """Makes the folder and tidies up what a killed run left.
+
+        Args:
+          directory: made when missing.
+          keep: at least 1.
+        """
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, found {keep}")
+        self.directory = Path(directory).resolve()
+        self.keep = keep
+        if jax.process_index() == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._tidy()
+        _wait_for_all("store opened")
+        with _quiet():
+            self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+    def all_steps(self) -> list[int]:
+        """Returns the steps that are stored, ascending."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+
+    def save(self, step: int, state: Any, run_state: dict[str, Any], is_best: bool = False) -> None:
+        """Stores a step, then deletes what is no longer kept.
+
+        Args:
+          step: steps taken, >= 0; a stored step of the same number is replaced.
+          state: pytree of arrays, one copy of each, on host or device.
+          run_state: JSON values.
+          is_best: this is the best step so far; it stays until a better one is saved.
+
+        Raises:
+          CheckpointError: the disk has too little room; what was stored before is untouched.
+        """
+        arrays = flatten(state)
+        needed = sum(array.nbytes for array in arrays.values())
+        manifest = {
+            "step": step,
+            "is_best": is_best,
+            "leaves": {name: _describe(array) for name, array in arrays.items()},
+            "run_state": run_state,
+            "run_state_sha256": _json_digest(run_state),
+        }
+        require_space(self.directory, needed, f"checkpoint of step {step}")
+        final = self.directory / str(step)
+        self._rename(final, final.with_name(f"{step}.replaced"))
+        # Orbax stores no empty arrays; the manifest knows their shape and dtype.
+        stored = {name: array for name, array in arrays.items() if array.size}
+        with _quiet():
+            self._orbax.save(
+                final,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(stored), manifest=ocp.args.JsonSave(manifest)
+                ),
+            )
+        self._delete(final.with_name(f"{step}.replaced"))
+        self._delete_surplus()
+
+    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Returns (state, run state) of the newest step that is whole, or None in an empty store.
+
+        Leaves are host arrays, bit for bit what was saved; typed PRNG keys are typed again.
+
+        Args:
+          template: a pytree of the structure, shapes and dtypes saved, as arrays or
+            `jax.ShapeDtypeStruct`s.
+
+        Raises:
+          CheckpointError: no stored step is whole, or the newest whole step is of another model.
+        """
+        damaged = []
+        for step in reversed(self.all_steps()):
+            if damaged:
+                _LOG.warning("going back to the checkpoint of step %d", step)
+            try:
+                arrays, run_state = self._read(step)
+            except _DamagedError as error:
+                damaged.append(f"step {step}: {error}")
+                _LOG.warning(
+                    "%s: the checkpoint of step %d is damaged: %s", self.directory, step, error
+                )
+                continue
+            try:
+                return unflatten(arrays, template), run_state
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"{self.directory}: the checkpoint of step {step} is not of this model: "
+                    f"{error}. Give the spec it was trained with, another workdir, "
+                    "or --fresh to start anew"
+                ) from error
+        if damaged:
+            raise CheckpointError(
+                f"{self.directory}: no checkpoint is whole ({'; '.join(damaged)}). "
+                "Give --fresh to start anew"
+            )
+        return None
+
+    def read_run_state(self, step: int) -> dict[str, Any]:
+        """Returns the run state of one step without its arrays.
+
+        Raises:
+          CheckpointError: the step is missing or damaged.
+        """
+        try:
+            return self._read_manifest(step)["run_state"]
+        except _DamagedError as error:
+            raise CheckpointError(
+                f"{self.directory}: the checkpoint of step {step} cannot be read: {error}"
+            ) from error
+
+    def _read_manifest(self, step: int) -> dict[str, Any]:
+        try:
+            with _quiet():
+                manifest = self._orbax.restore(
+                    self.directory / str(step),
+                    args=ocp.args.Composite(manifest=ocp.args.JsonRestore()),
+                ).manifest
+            if _json_digest(manifest["run_state"]) != manifest["run_state_sha256"]:
+                raise _DamagedError("the run state fails its SHA-256 check")
+            return manifest
+        except _DamagedError:
+            raise
+        except Exception as error:  # A damaged folder makes the readers fail in any way they like.
+            raise _DamagedError(f"its manifest cannot be read ({_first_line(error)})") from error
+
+    def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Returns the checked arrays and run state of one step."""
+        manifest = self._read_manifest(step)
+        try:
+            leaves = {name: leaf for name, leaf in manifest["leaves"].items() if _size(leaf)}
+            how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in leaves}
+            with _quiet():
+                arrays = self._orbax.restore(
+                    self.directory / str(step),
+                    args=ocp.args.Composite(state=ocp.args.PyTreeRestore(how, restore_args=how)),
+                ).state
+        except Exception as error:
+            raise _DamagedError(f"its arrays cannot be read ({_first_line(error)})") from error
+        result = {}
+        for name, leaf in manifest["leaves"].items():
+            array = arrays[name] if _size(leaf) else np.empty(leaf["shape"], leaf["dtype"])
+            if _describe(array) != leaf:
+                raise _DamagedError(f"leaf {name} fails its SHA-256 check")
+            result[name] = array
+        return result, manifest["run_state"]
+
+    def _delete_surplus(self) -> None:
+        """Keeps the newest `keep` steps and the best one."""
+        steps = self.all_steps()
+        older = steps[: -self.keep]
+        best = max((step for step in steps if self._is_best(step)), default=None) if older else None
+        for step in older:
+            if step != best:
+                self._delete(self.directory / str(step))
+
+    def _is_best(self, step: int) -> bool:
+        try:
+            return self._read_manifest(step)["is_best"]
+        except _DamagedError:
+            return False
+
+    def _rename(self, path: Path, to: Path) -> None:
+        if jax.process_index() == 0 and path.exists():
+            path.rename(to)
+        _wait_for_all(f"renamed {path.name}")
+
+    def _delete(self, path: Path) -> None:
+        """Deletes a folder; a kill in between leaves no bare number behind."""
+        doomed = path.with_suffix(".deleted")
+        self._rename(path, doomed)
+        if jax.process_index() == 0:
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        for path in sorted(self.directory.iterdir()):
+            match = _LEFTOVER.match(path.name)
+            if match is None:
+                continue
+            final = path.with_name(match["step"])
+            if match["why"] == "replaced" and not final.exists():
+                path.rename(final)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class _DamagedError(Exception):
+    """A stored step cannot be used; the next older one may be."""
+
+
+def _size(leaf: dict[str, Any]) -> int:
+    return int(np.prod(leaf["shape"], dtype=np.int64))
+
+
+def _describe(array: np.ndarray) -> dict[str, Any]:
+    """Shape, dtype and SHA-256 of the bytes of an array."""
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _json_digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+def _wait_for_all(what: str) -> None:
+    """Barrier of all processes; nothing in a run of one."""
+    if jax.process_count() > 1:
+        ocp.multihost.sync_global_processes(f"rcnn_jax {what}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax tells of every file it touches; only its errors are of interest."""
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(before)

@@ -1,0 +1,331 @@
+"""The flags of every command: the union of what the generations of TAO and TLT accepted.
+
+One function per command; a long name that changed between generations is one flag with several
+spellings. Abbreviations are not accepted, so a new flag never changes what an old command line
+means. This file imports nothing heavy.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from rcnn_jax.errors import UsageError
+
+Kind = Literal["faster_rcnn", "mask_rcnn"]
+KEY_VARIABLE = "RCNN_JAX_KEY"
+WITHOUT_EFFECT = {
+    "mpirun_arg": "processes are started by the launcher of the cluster, not by mpirun",
+    "multi_node": "processes are started by the launcher of the cluster, not by mpirun",
+    "launch_cuda_blocking": "kernels are launched by XLA",
+    "unused_image_dir": "the spec names the images",
+    "unused_label_dir": "the spec names the labels",
+    "unused_batch_size": "the spec names the batch size",
+}
+"""Flags that are accepted because the original did, {destination: reason they do nothing here}."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose mistakes are UsageErrors and whose flags are exact."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError instead of leaving the process."""
+        raise UsageError(f"{self.prog}: {message}\n{self.prog} --help shows what it accepts")
+
+
+def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """Adds the flags of `train`; both detectors accept all spellings of the working folder."""
+    _spec(parser)
+    _key(parser)
+    names = ("-d", "--model_dir", "-r", "--results_dir", "--workdir")
+    fallback = "the folder of training_config.output_model" if kind == "faster_rcnn" else "required"
+    parser.add_argument(
+        *names,
+        dest="workdir",
+        type=Path,
+        metavar="DIR",
+        help=f"everything the run writes goes here (default: {fallback})",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start anew in a folder that holds a run, instead of resuming it",
+    )
+    parser.add_argument(
+        "--slim",
+        action="store_true",
+        help="write model files without the optimizer state; they cannot be resumed from",
+    )
+    _launch(parser, amp_help="compute in bfloat16, keep weights in float32")
+
+
+def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """Adds the flags of `evaluate`."""
+    _spec(parser)
+    _key(parser)
+    _model(parser, kind, fallback="evaluation_config.model")
+    _results(parser)
+    _unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
+    if kind == "faster_rcnn":
+        _unused_path(parser, "-l", "--label_dir", dest="unused_label_dir")
+        _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
+    _launch(parser)
+
+
+def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """Adds the flags of `inference`: Faster R-CNN reads the spec, Mask R-CNN the command line."""
+    _spec(parser, "--config_path")
+    _key(parser)
+    _model(parser, kind, fallback="inference_config.model")
+    _results(parser)
+    spec_names = kind == "faster_rcnn"
+    parser.add_argument(
+        "-i",
+        "--image_dir",
+        "--in_image_path",
+        dest="image_dir",
+        type=Path,
+        metavar="DIR",
+        required=not spec_names,
+        help="png, jpg and jpeg images"
+        + (" (default: inference_config.images_dir)" if spec_names else ""),
+    )
+    if spec_names:
+        _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
+        parser.set_defaults(
+            image_output=None,
+            label_output=None,
+            class_map=None,
+            threshold=None,
+            include_mask=False,
+        )
+    else:
+        _add_mask_outputs(parser)
+    _launch(parser)
+
+
+def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """Adds the flags of `dataset_convert`: a spec for Faster R-CNN, a COCO file for Mask R-CNN."""
+    if kind == "faster_rcnn":
+        parser.add_argument(
+            "-d",
+            "--dataset_spec",
+            "--dataset_export_spec",
+            dest="spec",
+            type=Path,
+            metavar="FILE",
+            required=True,
+            help="dataset spec: kitti_config or coco_config",
+        )
+        parser.add_argument(
+            "-o",
+            "--output_filename",
+            dest="output",
+            type=Path,
+            metavar="PREFIX",
+            required=True,
+            help="path and first part of the name of the TFRecord files",
+        )
+        parser.add_argument(
+            "-f",
+            "--validation_fold",
+            type=int,
+            metavar="N",
+            help="the fold that sample_modifier_config leaves alone",
+        )
+    else:
+        parser.add_argument(
+            "-i", "--image_dir", type=Path, metavar="DIR", required=True, help="images"
+        )
+        parser.add_argument(
+            "-a",
+            "--annotations_file",
+            type=Path,
+            metavar="FILE",
+            required=True,
+            help="COCO instances JSON",
+        )
+        parser.add_argument(
+            "-o",
+            "--output_dir",
+            dest="output",
+            type=Path,
+            metavar="DIR",
+            required=True,
+            help="folder of the TFRecord files",
+        )
+        parser.add_argument(
+            "-t", "--tag", help="first part of the file names (default: stem of the JSON file)"
+        )
+        parser.add_argument("-s", "--num_shards", type=int, default=256, help="default: 256")
+        parser.add_argument(
+            "--include_masks", action="store_true", default=True, help=argparse.SUPPRESS
+        )
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list every skipped box")
+    _results(parser)
+    _launch(parser)
+
+
+def key_from(args: argparse.Namespace, spec_key: str | None = None) -> str | None:
+    """Returns the key: -k, else the environment variable RCNN_JAX_KEY, else the spec's enc_key."""
+    return args.key or os.environ.get(KEY_VARIABLE) or spec_key or None
+
+
+def existing_file(path: Path, flag: str) -> Path:
+    """Returns the path, or raises UsageError naming the flag when it is no file."""
+    if path.is_file():
+        return path
+    found = "a folder" if path.is_dir() else "nothing"
+    raise UsageError(f"{flag} {path}: expected a file, found {found} there")
+
+
+def choose_devices(args: argparse.Namespace, task: str) -> int:
+    """Returns the number of devices, and makes the chosen GPUs the only visible ones.
+
+    Must run before jax starts its backends: CUDA reads CUDA_VISIBLE_DEVICES once.
+
+    Raises:
+      UsageError: no GPU, more than one GPU for a task that uses one, flags that disagree.
+    """
+    index = sorted(set(args.gpu_index or ()))
+    gpus = len(index) or 1 if args.gpus is None else args.gpus
+    if gpus < 1:
+        raise UsageError(f"--gpus {gpus}: expected 1 or more")
+    if any(i < 0 for i in index):
+        raise UsageError(f"--gpu_index {index[0]}: expected 0 or more")
+    if index and len(index) != gpus:
+        raise UsageError(
+            f"--gpus {gpus} and --gpu_index {' '.join(map(str, index))}: "
+            f"{len(index)} different indices are given for {gpus} GPUs"
+        )
+    if gpus > 1 and task != "train":
+        raise UsageError(f"{task} runs on one GPU, found --gpus {gpus}; only train uses more")
+    if getattr(args, "use_amp", False) and task != "train":
+        raise UsageError(f"--use_amp is a choice of train, {task} has none")
+    if index:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, index))
+    return gpus
+
+
+def flag_notes(args: argparse.Namespace) -> list[str]:
+    """Returns one line for every given flag that is accepted without effect."""
+    notes = [
+        f"{'--' + name.removeprefix('unused_')} has no effect here: {reason}"
+        for name, reason in WITHOUT_EFFECT.items()
+        if getattr(args, name, None)
+    ]
+    if args.num_processes not in (-1, None, args.gpus or 1):
+        notes.append(
+            f"--num_processes {args.num_processes} has no effect here: one process drives all "
+            "GPUs of a machine, each with its share of the batch"
+        )
+    return notes
+
+
+def _spec(parser: argparse.ArgumentParser, *more: str) -> None:
+    parser.add_argument(
+        "-e",
+        "--experiment_spec_file",
+        "--experiment_spec",
+        *more,
+        dest="spec",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="experiment spec file",
+    )
+
+
+def _key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-k",
+        "--enc_key",
+        "--key",
+        dest="key",
+        metavar="KEY",
+        help=f"key of sealed model files (default: ${KEY_VARIABLE}, then enc_key of the spec)",
+    )
+
+
+def _model(parser: argparse.ArgumentParser, kind: Kind, *, fallback: str) -> None:
+    spec_names = kind == "faster_rcnn"
+    parser.add_argument(
+        "-m",
+        "--model",
+        "--model_path",
+        dest="model",
+        type=Path,
+        metavar="FILE",
+        required=not spec_names,
+        help="model file" + (f" (default: {fallback})" if spec_names else ""),
+    )
+
+
+def _results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-r",
+        "--results_dir",
+        "--workdir",
+        dest="workdir",
+        type=Path,
+        metavar="DIR",
+        help="folder for status.json and results",
+    )
+
+
+def _add_mask_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--out_image_path",
+        dest="image_output",
+        type=Path,
+        metavar="DIR",
+        help="annotated images (default: images_annotated in the results folder)",
+    )
+    parser.add_argument(
+        "-l",
+        "--out_label_path",
+        dest="label_output",
+        type=Path,
+        metavar="DIR",
+        help="detections as COCO JSON, one file per image (default: labels in the results folder)",
+    )
+    parser.add_argument(
+        "-c",
+        "--class_map",
+        "--class_label",
+        dest="class_map",
+        type=Path,
+        metavar="FILE",
+        help="class names, one per line, without background",
+    )
+    parser.add_argument(
+        "-t", "--threshold", type=float, default=0.6, help="least score that is drawn (0.6)"
+    )
+    parser.add_argument("--include_mask", action="store_true", help="draw masks too")
+
+
+def _launch(parser: argparse.ArgumentParser, *, amp_help: str = argparse.SUPPRESS) -> None:
+    """Adds the flags every task has; those without effect are accepted but not shown."""
+    parser.add_argument("--use_amp", action="store_true", help=amp_help)
+    parser.add_argument("--gpus", type=int, metavar="N", help="number of GPUs (default: 1)")
+    parser.add_argument(
+        "--gpu_index", type=int, nargs="+", metavar="I", help="which GPUs (default: the first)"
+    )
+    parser.add_argument("--num_processes", "-np", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--log_file", type=Path, metavar="FILE", help="also append all output to this file"
+    )
+    parser.add_argument("--mpirun-arg", dest="mpirun_arg", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--multi-node", dest="multi_node", action="store_true", help=argparse.SUPPRESS
+    )
+    parser.add_argument("--launch_cuda_blocking", action="store_true", help=argparse.SUPPRESS)
+
+
+def _unused_path(parser: argparse.ArgumentParser, *names: str, dest: str) -> None:
+    parser.add_argument(*names, dest=dest, help=argparse.SUPPRESS)

@@ -1,0 +1,43 @@
+"""`decrypt`: takes the seal off a model file, for programs that cannot open it themselves."""
+
+import argparse
+from argparse import Namespace
+from pathlib import Path
+
+from rcnn_jax.cli.arguments import KEY_VARIABLE, existing_file, key_from
+from rcnn_jax.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `decrypt`."""
+    parser.add_argument(
+        "-m", "--model", type=Path, metavar="FILE", required=True, help="sealed model file"
+    )
+    parser.add_argument("-k", "--key", metavar="KEY", help=f"its key (default: ${KEY_VARIABLE})")
+    parser.add_argument(
+        "-o", "--output_file", type=Path, metavar="FILE", required=True, help="plain file to write"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Writes the content of the sealed file; returns the exit code.
+
+    Raises:
+      UsageError: no key, no such file, or the output exists already.
+      CheckpointError: the key is wrong or the file is damaged.
+    """
+    from rcnn_jax.checkpoints.container import open_sealed
+
+    model = existing_file(args.model, "-m")
+    key = key_from(args)
+    if key is None:
+        raise UsageError(f"decrypt needs the key of {model}: give -k KEY or set {KEY_VARIABLE}")
+    output: Path = args.output_file
+    if output.exists():
+        raise UsageError(f"-o {output}: exists already; remove it or choose another name")
+    content = open_sealed(model.read_bytes(), key)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(output.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(output)
+    return 0

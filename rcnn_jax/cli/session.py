@@ -1,0 +1,262 @@
+"""One command from start to end: console, log file and status.json.
+
+status.json holds one JSON object per line, as the original wrote it for programs that watch a run:
+
+    {"date": "3/7/2026", "time": "9:5:0", "status": "STARTED", "verbosity": "INFO", "message": ""}
+
+STARTED comes first, RUNNING once per epoch, SUCCESS or FAILURE last, whatever ends the command.
+"""
+
+import json
+import re
+import sys
+import time
+import traceback
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO, TypeVar
+
+from ml_collections import ConfigDict
+from rich import progress
+from rich.console import Console
+
+from rcnn_jax.cli.arguments import existing_file, flag_notes, key_from
+from rcnn_jax.errors import RcnnError, TrainingError, UsageError
+
+Item = TypeVar("Item")
+Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
+STATUS_FILE = "status.json"
+SECONDS_BETWEEN_LINES = 10.0
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+MEMORY_ADVICE = {
+    "faster_rcnn": (
+        "set a smaller size_height_width or batch_size_per_gpu",
+        "if it persists, choose a smaller arch, freeze more of freeze_blocks, or add --use_amp",
+        "resize very large images offline and make new TFRecords",
+    ),
+    "mask_rcnn": (
+        "set a smaller image_size or train_batch_size (eval_batch_size when it evaluates)",
+        "if it persists, reduce n_workers and prefetch_buffer_size (shuffle_buffer_size holds no "
+        "images here)",
+        "resize very large images offline and make new TFRecords",
+    ),
+}
+"""What to do when the device has no memory left, in the order of the original's documentation."""
+
+
+class Session:
+    """The console, log file and status.json of one command; a context manager.
+
+    Leaving it normally writes SUCCESS; leaving it by an exception writes FAILURE with the message.
+    With a log file everything printed goes to both places, as plain text: no colour, no live bar.
+
+    Attributes:
+      console: where the command talks to the user.
+    """
+
+    def __init__(self, title: str, *, status_folder: Path | None, log_file: Path | None = None):
+        """Names the command.
+
+        Args:
+          title: for example `faster_rcnn train`; the messages of STARTED and SUCCESS use it.
+          status_folder: folder of status.json; None until `keep_status_in` names one, if ever.
+          log_file: file that everything printed is appended to.
+        """
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._title = title
+        self._status_path = status_folder / STATUS_FILE if status_folder else None
+        self._log_file = log_file
+        self._log: TextIO | None = None
+        self._exits = ExitStack()
+
+    def __enter__(self) -> "Session":
+        if self._log_file:
+            self._log = log = self._exits.enter_context(_open_log(self._log_file))
+            self._exits.enter_context(redirect_stdout(_Tee(sys.stdout, log)))
+            self._exits.enter_context(redirect_stderr(_Tee(sys.stderr, log)))
+        if self._status_path:
+            self.status("STARTED", f"Starting {self._title}.")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._exits:
+            if kind is None:
+                self.status("SUCCESS", f"{self._title} finished successfully.")
+            elif issubclass(kind, KeyboardInterrupt):
+                self.status("FAILURE", f"{self._title} was interrupted.", verbosity="ERROR")
+            else:
+                self.status("FAILURE", str(error) or kind.__name__, verbosity="ERROR")
+                if self._log is not None:  # the screen hears of it from main
+                    known = issubclass(kind, RcnnError)
+                    text = f"{error}\n" if known else "".join(traceback.format_exception(error))
+                    self._log.write(text)
+
+    def keep_status_in(self, folder: Path) -> None:
+        """Names the folder of status.json, where the command line did not, and writes STARTED."""
+        if self._status_path is None:
+            self._status_path = folder / STATUS_FILE
+            self.status("STARTED", f"Starting {self._title}.")
+
+    def status(
+        self,
+        status: Status,
+        message: str,
+        *,
+        verbosity: str = "INFO",
+        kpi: Mapping[str, float] | None = None,
+        graphical: Mapping[str, float] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Appends a line to status.json; without a folder nothing is written.
+
+        Args:
+          status: what happened.
+          message: a sentence for a person.
+          verbosity: INFO, WARNING or ERROR.
+          kpi: the numbers that judge the model, written as text as the original did.
+          graphical: the numbers that are drawn over epochs, written as text too.
+          **fields: further fields: epoch, max_epoch, time_per_epoch, eta.
+        """
+        if self._status_path is None:
+            return
+        now = datetime.now()
+        line: dict[str, Any] = {
+            "date": f"{now.month}/{now.day}/{now.year}",
+            "time": f"{now.hour}:{now.minute}:{now.second}",
+            "status": status,
+            "verbosity": verbosity,
+            "message": message,
+            **fields,
+        }
+        if graphical:
+            line["graphical"] = {name: str(value) for name, value in graphical.items()}
+        if kpi:
+            line["kpi"] = {name: str(value) for name, value in kpi.items()}
+        self._status_path.parent.mkdir(parents=True, exist_ok=True)
+        with self._status_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def note(self, text: str) -> None:
+        """Prints one line that the user should know of but need not act on."""
+        self.console.print(f"note: {text}", markup=False)
+
+    def warn(self, text: str) -> None:
+        """Prints one line that the user should act on; the command goes on."""
+        self.console.print(f"warning: {text}", markup=False, style="yellow")
+
+    def track(self, items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+        """Yields the items: under a bar on a terminal, with a line now and then in a pipe.
+
+        Args:
+          items: what is worked on.
+          total: their number.
+          label: what is done to them.
+        """
+        if self.console.is_terminal:
+            yield from progress.track(items, label, total, console=self.console, transient=True)
+            return
+        last = time.monotonic()
+        for count, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                self.console.print(f"{label}: {count} of {total}", markup=False)
+
+
+def read_spec(session: Session, args: Namespace, kind: str) -> tuple[ConfigDict, str | None]:
+    """Returns the checked config without its secrets, and the key.
+
+    The key leaves the config here, so nothing that is written later can hold it.
+
+    Args:
+      session: prints the notes of the spec: fields without effect.
+      args: flags, of which `spec` (a path) or `config` (a ConfigDict) and `key` are read.
+      kind: what the spec must describe.
+
+    Raises:
+      UsageError: there is no such file.
+      SpecError: the spec is wrong.
+    """
+    from rcnn_jax.spec.load import load_spec, validate
+    from rcnn_jax.spec.render import redact
+
+    notes = flag_notes(args)
+    if args.config is not None:
+        config = args.config
+        validate(config, kind)
+    else:
+        loaded = load_spec(existing_file(args.spec, "the spec"), kind)
+        config = loaded.config
+        notes += loaded.notes
+    for note in notes:
+        session.note(note)
+    return redact(config), key_from(args, config.get("enc_key"))
+
+
+@contextmanager
+def memory_advice(kind: str) -> Iterator[None]:
+    """Turns an exhausted device into one message that says what to change, in which order.
+
+    Args:
+      kind: `faster_rcnn` or `mask_rcnn`, whose words the advice uses.
+
+    Raises:
+      TrainingError: the device is out of memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = "\n".join(f"  {i}. {text}" for i, text in enumerate(MEMORY_ADVICE[kind], start=1))
+        raise TrainingError(
+            f"the device is out of memory. What helps, in this order:\n{advice}"
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Says whether XLA reports that device memory is exhausted; jax need not be imported."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"XlaRuntimeError", "JaxRuntimeError"}) and "RESOURCE_EXHAUSTED" in str(
+        error
+    )
+
+
+class _Tee:
+    """A text stream that writes to a screen and, without control codes, to a log."""
+
+    encoding = "utf-8"
+
+    def __init__(self, screen: TextIO, log: TextIO):
+        self.screen = screen
+        self.log = log
+
+    def write(self, text: str) -> int:
+        self.screen.write(text)
+        self.log.write(_CONTROL.sub("", text))
+        return len(text)
+
+    def flush(self) -> None:
+        self.screen.flush()
+        self.log.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _open_log(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UsageError(f"--log_file {path}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,51 @@
+"""`train`: from a spec file to model files in a working folder."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.cli.arguments import Kind, choose_devices
+from rcnn_jax.cli.session import Session, memory_advice, read_spec
+from rcnn_jax.errors import UsageError
+
+
+def run(args: Namespace, kind: Kind) -> int:
+    """Trains as the command line says; returns the exit code.
+
+    Raises:
+      RcnnError: the flags, the spec, the data or the run are at fault.
+    """
+    devices = choose_devices(args, "train")
+    with Session(f"{kind} train", status_folder=args.workdir, log_file=args.log_file) as session:
+        config, key = read_spec(session, args, kind)
+        workdir = args.workdir or workdir_of(config, kind)
+        session.keep_status_in(workdir)
+        from rcnn_jax.train.loop import train
+
+        with memory_advice(kind):
+            train(
+                config,
+                kind,
+                workdir,
+                key=key,
+                fresh=args.fresh,
+                slim=args.slim,
+                use_amp=args.use_amp,
+                devices=devices,
+                session=session,
+            )
+    return 0
+
+
+def workdir_of(config: ConfigDict, kind: Kind) -> Path:
+    """Returns the folder of training_config.output_model.
+
+    Raises:
+      UsageError: the spec names no output model.
+    """
+    output = config.training_config.get("output_model") if kind == "faster_rcnn" else None
+    if not output:
+        field = " (or training_config.output_model in the spec)" if kind == "faster_rcnn" else ""
+        raise UsageError(f"{kind} train: no folder for the results: give -d DIR or -r DIR{field}")
+    return Path(output).parent

@@ -1,0 +1,202 @@
+"""One planned batch as arrays: decode, place, augment, pad the ground truth."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn_jax.data import augment, images, mask_crops, plan
+from rcnn_jax.data.sources import Annotation, Source
+from rcnn_jax.errors import DataError
+from rcnn_jax.settings import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.structures import Batch, GroundTruth
+
+MIN_BOX_SIDE = 1.0
+"""Canvas pixels; without augmentation settings, boxes with a shorter side are dropped (TAO)."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """What every batch of a loader has in common.
+
+    Attributes:
+      geometry: from file to canvas.
+      gt: how ground truth is padded.
+      channel_order: `rgb`, `bgr` or `l`.
+      augment: random changes, or None for evaluation.
+      seed: of the augmentation.
+      process_index: which slice of every global batch is made here.
+      process_count: into how many slices a global batch is cut.
+    """
+
+    geometry: GeometrySettings
+    gt: GroundTruthSettings
+    channel_order: str
+    augment: AugmentSettings | None = None
+    seed: int = 0
+    process_index: int = 0
+    process_count: int = 1
+
+
+def check_object_counts(source: Source, gt: GroundTruthSettings) -> None:
+    """Finds images with too many objects before the run starts instead of hours later.
+
+    Does nothing when surplus objects are truncated.
+
+    Raises:
+      DataError: an image has more than `gt.max_objects` objects.
+    """
+    if gt.on_overflow == "error":
+        for record in range(len(source)):
+            _check_count(source, record, source.annotation(record), gt)
+
+
+def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettings) -> Batch:
+    """Makes this process's slice of a planned batch.
+
+    The result depends on the plan and the seed only: neither on threads nor on how many processes
+    share the batch.
+
+    Args:
+      source: the images and their annotation.
+      planned: which of them.
+      settings: what to do with them.
+
+    Returns:
+      Batch of NumPy arrays; `scale` describes the placing without augmentation.
+
+    Raises:
+      DataError: an image is missing or damaged, has too many objects, or lacks a mask.
+      ValueError: the global batch cannot be divided among the processes.
+    """
+    local = local_batch(len(planned.records), settings.process_count)
+    part = slice(settings.process_index * local, (settings.process_index + 1) * local)
+    records, epochs, valid = planned.records[part], planned.epochs[part], planned.valid[part]
+    channels = 1 if settings.channel_order == "l" else 3
+    batch = Batch(
+        images=np.zeros((local, *planned.canvas, channels), np.uint8),
+        image_size=np.tile(np.float32(planned.canvas), (local, 1)),
+        scale=np.ones((local, 2), np.float32),
+        source_size=np.tile(np.float32(planned.canvas), (local, 1)),
+        image_id=records.astype(np.int32),
+        image_valid=valid.copy(),
+        example_index=np.arange(part.start, part.stop, dtype=np.int32),
+        gt=_empty_ground_truth(local, settings.gt),
+    )
+    for place in np.flatnonzero(valid):
+        _fill(batch, int(place), source, int(records[place]), int(epochs[place]), settings)
+    return batch
+
+
+def local_batch(global_batch: int, process_count: int) -> int:
+    """Returns the images per process.
+
+    Raises:
+      ValueError: they are not a whole number.
+    """
+    if global_batch % process_count:
+        raise ValueError(
+            f"a global batch of {global_batch} images cannot be divided among {process_count} "
+            "processes"
+        )
+    return global_batch // process_count
+
+
+def _empty_ground_truth(count: int, settings: GroundTruthSettings) -> GroundTruth:
+    m, s = settings.max_objects, settings.mask_size
+    return GroundTruth(
+        boxes=np.zeros((count, m, 4), np.float32),
+        classes=np.zeros((count, m), np.int32),
+        valid=np.zeros((count, m), bool),
+        crowd=np.zeros((count, m), bool),
+        masks=np.zeros((count, m, s, s), np.uint8) if s else None,
+    )
+
+
+def _fill(
+    batch: Batch, place: int, source: Source, record: int, epoch: int, settings: BatchSettings
+) -> None:
+    """Writes one image and its objects into their place of the batch."""
+    annotation = source.annotation(record)
+    _check_count(source, record, annotation, settings.gt)
+    image = source.image(record, settings.channel_order)
+    canvas = batch.images.shape[1:3]
+    placed = images.fit(image.shape[:2], settings.geometry, (canvas,))
+    if placed.canvas != canvas:
+        raise DataError(
+            f"{source.name(record)}: the image is {image.shape[0]}x{image.shape[1]} pixels "
+            "(height x width), which is not the size its source states: convert the dataset again"
+        )
+    batch.image_size[place] = placed.image_size
+    batch.scale[place] = placed.scale
+    batch.source_size[place] = image.shape[:2]
+    colors, min_side = None, MIN_BOX_SIDE
+    if settings.augment is not None:
+        rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
+        drawn = augment.draw(rng, settings.augment, placed.image_size)
+        colors, min_side = drawn.colors, settings.augment.min_box_side
+        if drawn.matrix is not None:
+            placed = images.move(placed, drawn.matrix)
+    images.apply_image(image, placed, batch.images[place])
+    if colors is not None:
+        h, w = placed.image_size
+        augment.apply_colors(batch.images[place, :h, :w], colors, settings.channel_order)
+    kept, boxes = _visible_objects(annotation, placed, min_side, settings.gt)
+    m = settings.gt.max_objects
+    if len(kept) > m:  # counted once per image: every image is in epoch 0 once
+        if epoch == 0:
+            logger.warning(
+                "%s: %d objects, the first %d are kept: raise max_num_instances to keep all",
+                source.name(record),
+                len(kept),
+                m,
+            )
+        kept, boxes = kept[:m], boxes[:m]
+    gt, n = batch.gt, len(kept)
+    gt.boxes[place, :n] = boxes
+    gt.classes[place, :n] = annotation.classes[kept]
+    gt.crowd[place, :n] = annotation.crowd[kept]
+    gt.valid[place, :n] = True
+    if gt.masks is not None:
+        for row, (item, box) in enumerate(zip(kept, boxes, strict=True)):
+            mask = annotation.masks[item] if annotation.masks is not None else None
+            if mask is None:
+                raise DataError(
+                    f"{source.name(record)}: object {item + 1} has no mask, which training of masks "
+                    "needs: convert the dataset with masks or set include_mask to False"
+                )
+            gt.masks[place, row] = mask_crops.crop_mask(
+                mask, placed.matrix, box, settings.gt.mask_size
+            )
+
+
+def _visible_objects(
+    annotation: Annotation, placed: images.Fit, min_side: float, settings: GroundTruthSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of the objects to keep and their boxes on the canvas, f32[n 4], clipped."""
+    shown = images.clip_boxes(annotation.boxes, placed.window)
+    boxes = images.apply_boxes(shown, placed.matrix)
+    boxes = images.clip_boxes(boxes, (0, 0, *placed.image_size))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    # a box cut to nothing has a side of 0, which no minimum may let through
+    keep = (sides >= min_side).all(axis=1) & (sides > 0).all(axis=1)
+    keep &= (shown[:, 2:] > shown[:, :2]).all(axis=1)
+    if settings.skip_crowd:
+        keep &= ~annotation.crowd
+    kept = np.flatnonzero(keep)
+    return kept, boxes[kept]
+
+
+def _check_count(
+    source: Source, record: int, annotation: Annotation, settings: GroundTruthSettings
+) -> None:
+    """Counts before augmentation, so that an error does not depend on chance."""
+    crowd = annotation.crowd.sum() if settings.skip_crowd else 0
+    count = len(annotation.classes) - int(crowd)
+    if settings.on_overflow == "error" and count > settings.max_objects:
+        raise DataError(
+            f"{source.name(record)}: {count} objects, more than the {settings.max_objects} that "
+            f"max_objects_num_per_image allows: set it to {count} or more"
+        )

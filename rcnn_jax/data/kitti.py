@@ -1,0 +1,129 @@
+"""KITTI label files: one object a line, 15 blank-separated columns, 16 with a score.
+
+    class truncated occluded alpha  x1 y1 x2 y2  height width length  x y z  rotation_y  [score]
+
+Boxes are left, top, right, bottom in pixels from 0, continuous: the width is x2 - x1. Columns 9 to
+15 describe the object in space and only travel through. Source: reference of datasets, section 1.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcnn_jax.errors import DataError
+
+_COLUMNS = 15
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KittiObject:
+    """One line of a label file.
+
+    Attributes:
+      class_name: as written, no blanks.
+      truncated: share outside the image, 0 to 1.
+      occluded: 0 visible, 1 partly, 2 largely hidden, 3 unknown (-1 in `DontCare` lines).
+      alpha: observation angle.
+      x1: left side in pixels.
+      y1: top side.
+      x2: right side.
+      y2: bottom side.
+      dimensions: (height, width, length) in metres.
+      location: (x, y, z) in metres.
+      rotation_y: angle.
+      score: of a detection; None in ground truth.
+    """
+
+    class_name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    truncated: float = 0.0
+    occluded: int = 0
+    alpha: float = 0.0
+    dimensions: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    location: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation_y: float = 0.0
+    score: float | None = None
+
+
+def read_labels(path: Path) -> list[KittiObject]:
+    """Returns the objects of a ground-truth file in the order of its lines; blank lines are skipped.
+
+    An empty file is an image without objects. Boxes without extent are returned as they are: the
+    caller knows whether to skip or to complain.
+
+    Raises:
+      DataError: the file is missing or is not text, a line has not 15 columns, or a value is not a
+        finite number; the message names file and line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot read the labels: {error.strerror}. Every image needs a label file; an "
+            "empty one says that there is no object."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not a text file in UTF-8.") from error
+    lines = enumerate(text.splitlines(), start=1)
+    return [_parse(line.split(), f"{path}:{number}") for number, line in lines if line.strip()]
+
+
+def write_labels(path: Path, objects: Iterable[KittiObject]) -> None:
+    """Writes a label file: 16 columns for objects with a score, 15 for others.
+
+    Numbers have two decimals, scores seven, as in the original's dump; blanks inside class names are removed because
+    columns are separated by blanks. `read_labels` returns what was written, to that precision.
+    """
+    Path(path).write_text("".join(_line(item) for item in objects), encoding="utf-8")
+
+
+def _parse(columns: list[str], where: str) -> KittiObject:
+    if len(columns) == _COLUMNS + 1:
+        raise DataError(
+            f"{where}: 16 columns; ground truth has 15. This looks like a file of predictions, "
+            "whose last column is the score: remove that column to use it as ground truth."
+        )
+    if len(columns) != _COLUMNS:
+        raise DataError(
+            f"{where}: {len(columns)} columns; a KITTI label has 15: class truncated occluded alpha "
+            "x1 y1 x2 y2 height width length x y z rotation_y."
+        )
+    values = []
+    for number, column in enumerate(columns[1:], start=2):
+        try:
+            value = float(column)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise DataError(f"{where}: column {number} is '{column}'; expected a finite number.")
+        values.append(value)
+    if values[1] != int(values[1]):
+        raise DataError(f"{where}: column 3 (occluded) is '{columns[2]}'; expected 0, 1, 2 or 3.")
+    return KittiObject(
+        class_name=columns[0],
+        truncated=values[0],
+        occluded=int(values[1]),
+        alpha=values[2],
+        x1=values[3],
+        y1=values[4],
+        x2=values[5],
+        y2=values[6],
+        dimensions=(values[7], values[8], values[9]),
+        location=(values[10], values[11], values[12]),
+        rotation_y=values[13],
+    )
+
+
+def _line(item: KittiObject) -> str:
+    name = "".join(item.class_name.split())
+    sides = (item.x1, item.y1, item.x2, item.y2)
+    space = (*item.dimensions, *item.location, item.rotation_y)
+    columns = [name, f"{item.truncated:.2f}", str(item.occluded)]
+    columns += [f"{value:.2f}" for value in (item.alpha, *sides, *space)]
+    if item.score is not None:
+        columns.append(f"{item.score:.7f}")
+    return " ".join(columns) + "\n"

@@ -1,0 +1,47 @@
+"""Camera matrices of a KITTI calibration file, which the records carry for other networks.
+
+The detectors here never read them; they are written so that records serve all the programs that the
+original's records serve.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from rcnn_jax.errors import DataError
+
+_SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
+
+
+def read_calibration(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the two matrices of the records from a calibration file `name: numbers` a line.
+
+    Returns:
+      T f32[4 4], lidar to rectified camera coordinates: R0_rect Tr_velo_to_cam, and
+      P f32[3 4], lidar to pixels of the left colour camera: P2 T.
+
+    Raises:
+      DataError: the file is missing, or a matrix is missing or has another number of values.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the calibration: {error.strerror}") from error
+    texts = {name.strip(): values for name, _, values in (line.partition(":") for line in lines)}
+    matrices = {name: _matrix(texts.get(name, ""), name, path) for name in _SHAPES}
+    rectify, to_camera = np.eye(4), np.eye(4)
+    rectify[:3, :3] = matrices["R0_rect"]
+    to_camera[:3, :] = matrices["Tr_velo_to_cam"]
+    transform = rectify @ to_camera
+    return transform.astype(np.float32), (matrices["P2"] @ transform).astype(np.float32)
+
+
+def _matrix(text: str, name: str, path: Path) -> np.ndarray:
+    rows, columns = _SHAPES[name]
+    try:
+        values = [float(value) for value in text.split()]
+    except ValueError as error:
+        raise DataError(f"{path}: {name} holds something that is not a number: {error}") from error
+    if len(values) != rows * columns:
+        raise DataError(f"{path}: {name} has {len(values)} values; expected {rows * columns}.")
+    return np.array(values).reshape(rows, columns)

@@ -1,0 +1,95 @@
+"""Instance masks cut to their box at a fixed size, from polygons or from pixels.
+
+Polygons are filled directly in the grid of the box after their vertices went through the same
+matrix as the image, so nothing of full size is ever drawn. A cell is inside when its centre is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """A mask as the union of polygons, each filled by the even-odd rule.
+
+    Attributes:
+      rings: f64[n 2] each, (x, y) in source pixels, continuous coordinates.
+    """
+
+    rings: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A mask as pixels.
+
+    Attributes:
+      decode: returns u8[h w] of the source image, not 0 inside.
+    """
+
+    decode: Callable[[], np.ndarray]
+
+
+Mask = Polygons | Raster
+
+
+def crop_mask(mask: Mask, matrix: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """Returns the part of a mask inside a box, as u8[size size] in {0, 1}.
+
+    Args:
+      mask: in source pixels.
+      matrix: f64[2 3], maps source (x, y, 1) to the canvas.
+      box: f32[4], (y1, x1, y2, x2) on the canvas, with an area.
+      size: cells per side; cell i of a side L covers [i, i + 1) L / size.
+    """
+    y1, x1, y2, x2 = box.astype(np.float64)
+    scale = np.array([size / (x2 - x1), size / (y2 - y1)])
+    to_cells = matrix * scale[:, None]
+    to_cells[:, 2] -= scale * (x1, y1)
+    match mask:
+        case Polygons(rings):
+            cells = np.zeros((size, size), bool)
+            for ring in rings:
+                cells |= fill_polygon(ring @ to_cells[:, :2].T + to_cells[:, 2], size)
+            return cells.astype(np.uint8)
+        case Raster(decode):
+            return _warp(decode(), to_cells, size)
+
+
+def fill_polygon(points: np.ndarray, size: int) -> np.ndarray:
+    """Returns bool[size size]: cells whose centre is inside a polygon, by the even-odd rule.
+
+    For every edge and every row of centres: the column behind the crossing is toggled, and the
+    running parity along the row fills it.
+
+    Args:
+      points: f64[n 2], (x, y), cell i covers [i, i + 1).
+      size: cells per side.
+    """
+    centers = np.arange(size) + 0.5
+    (x, y), (next_x, next_y) = points.T[:, :, None], np.roll(points, -1, axis=0).T[:, :, None]
+    crosses = (y <= centers) != (next_y <= centers)  # [n s]
+    edge, row = np.nonzero(crosses)
+    y0, x0 = y[edge, 0], x[edge, 0]
+    slope = (next_x[edge, 0] - x0) / (next_y[edge, 0] - y0)
+    crossing = x0 + (centers[row] - y0) * slope
+    column = np.clip(np.ceil(crossing - 0.5), 0, size).astype(int)
+    toggles = np.zeros((size, size + 1), np.int64)
+    np.add.at(toggles, (row, column), 1)
+    return np.cumsum(toggles[:, :size], axis=1) % 2 == 1
+
+
+def _warp(pixels: np.ndarray, to_cells: np.ndarray, size: int) -> np.ndarray:
+    """Samples full-size pixels bilinearly at the cells' centres; at least half inside counts."""
+    inverse = np.linalg.inv(np.vstack([to_cells, (0.0, 0.0, 1.0)]))[:2]
+    inverse[:, 2] += inverse[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from centres
+    inside = np.where(pixels, np.uint8(255), np.uint8(0))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    # the edge of the image is continued: an object that touches it does not fade there
+    warped = cv2.warpAffine(
+        inside, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return (warped >= 128).astype(np.uint8)

@@ -1,0 +1,350 @@
+"""Images with their annotation by number, from whatever holds them on disk.
+
+Labels are read when a source is opened, so that damaged records, unknown classes and useless boxes
+are reported before a run starts; images are read when asked for. What was left out stands in
+`notes`, one sentence each, for the caller to log once.
+"""
+
+import glob
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rcnn_jax.data import images
+from rcnn_jax.data.annotations import Annotation, ClassMap, LabelledBox, Omissions, annotate
+from rcnn_jax.data.image_size import read_image_size
+from rcnn_jax.data.kitti import read_labels
+from rcnn_jax.data.records import RecordFile, decode_example
+from rcnn_jax.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class Source(Protocol):
+    """What batches are made of; safe to use from threads.
+
+    Attributes:
+      class_names: of the classes 0..n-1, background excluded.
+      notes: what was left out on opening, one sentence each.
+    """
+
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What messages call the image."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        ...
+
+    def image(self, index: int, channel_order: str) -> np.ndarray:
+        """u8[h w c] in channel order `rgb`, `bgr` or `l`."""
+        ...
+
+    def annotation(self, index: int) -> Annotation:
+        """The objects of the image."""
+        ...
+
+
+def select_shards(
+    patterns: Sequence[str], fold: int | None = None, *, training: bool = True
+) -> list[Path]:
+    """Returns the TFRecord files of a data source, sorted by name.
+
+    Args:
+      patterns: globs; the `_warning.json` that conversion leaves beside the shards is skipped.
+      fold: the spec's `validation_fold`; None takes every file.
+      training: files whose name lacks `fold-NNN-of-`, else those whose name has it.
+
+    Raises:
+      DataError: a pattern matches nothing, or the fold leaves nothing.
+
+    Source: reference faster_rcnn_spec section 1.8.
+    """
+    found = set()
+    for pattern in patterns:
+        paths = {Path(p) for p in glob.glob(pattern) if not p.endswith(".json")}
+        paths = {path for path in paths if path.is_file()}
+        if not paths:
+            raise DataError(f"{pattern}: no file matches tfrecords_path: run dataset_convert first")
+        found |= paths
+    if fold is not None:
+        tag = f"fold-{fold:03d}-of-"
+        kept = {path for path in found if (tag in path.name) != training}
+        if not kept:
+            kind, relation = ("training", "without") if training else ("validation", "with")
+            raise DataError(
+                f"{', '.join(patterns)}: validation_fold = {fold} leaves no {kind} data: none of "
+                f"{len(found)} files is {relation} '{tag}' in its name. With val_split 0 the converter "
+                "writes all data as fold 0: then leave validation_fold out"
+            )
+        found = kept
+    return sorted(found)
+
+
+class DetectNetRecords:
+    """TFRecords of labels (DetectNet_v2 layout) beside a folder of images.
+
+    Args:
+      shards: TFRecord files, see `select_shards`.
+      image_dir: the image of frame `a/b` is `image_dir/a/b.<extension>`.
+      image_extension: `jpg`, `jpeg` or `png`.
+      class_map: which classes there are.
+      difficult_is_crowd: occluded objects become crowd, so that evaluation neither expects nor
+        punishes them. Leave it off in training: the original trains on them.
+
+    Raises:
+      DataError: a file is damaged, a record lacks a feature or has a coordinate that is not finite,
+        or there is no record.
+
+    Source: reference datasets section 2.6.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        image_dir: Path,
+        image_extension: str,
+        class_map: ClassMap,
+        *,
+        difficult_is_crowd: bool = False,
+    ):
+        self.class_names = class_map.names
+        self._image_dir = Path(image_dir)
+        self._suffix = "." + image_extension.lstrip(".")
+        self._frames, self._sizes, self._annotations = [], [], []
+        omissions = Omissions()
+        for shard in shards:
+            with RecordFile(shard) as file:
+                for number, data in enumerate(file):
+                    where = f"{shard}: record {number}"
+                    frame, size, objects = _parse_detectnet(decode_example(data, where), where)
+                    self._frames.append(frame)
+                    self._sizes.append(size)
+                    self._annotations.append(
+                        annotate(
+                            objects,
+                            class_map,
+                            size,
+                            f"{where} ({frame})",
+                            omissions,
+                            difficult_is_crowd,
+                        )
+                    )
+        if not self._frames:
+            raise DataError(
+                f"{', '.join(map(str, shards)) or 'data source'}: the TFRecords hold no image: run "
+                "dataset_convert again"
+            )
+        self.notes = omissions.notes()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def name(self, index: int) -> str:
+        """The path of the image."""
+        return str(self._path(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) as the record states it."""
+        return self._sizes[index]
+
+    def image(self, index: int, channel_order: str) -> np.ndarray:
+        """u8[h w c].
+
+        Raises:
+          DataError: the image is missing, damaged, or not of the size its record states.
+        """
+        path = self._path(index)
+        image = images.read_image(path, channel_order)
+        if image.shape[:2] != self._sizes[index]:
+            (h, w), (stated_h, stated_w) = image.shape[:2], self._sizes[index]
+            raise DataError(
+                f"{path}: the image is {h}x{w} pixels (height x width) and its record says "
+                f"{stated_h}x{stated_w}: the boxes belong to another version of it (EXIF orientation is "
+                "ignored); run dataset_convert again"
+            )
+        return image
+
+    def annotation(self, index: int) -> Annotation:
+        """The objects of the image."""
+        return self._annotations[index]
+
+    def _path(self, index: int) -> Path:
+        return self._image_dir / (self._frames[index] + self._suffix)
+
+
+class KittiFolder:
+    """A folder of images and a folder of KITTI label files of the same stem, read directly.
+
+    Extension: the original needs TFRecords.
+
+    Args:
+      image_dir: images; sub-folders are not entered.
+      label_dir: `<stem>.txt` for every image, empty for an image without objects.
+      class_map: which classes there are.
+      stems: the images to use, in this order; by default all, sorted.
+      difficult_is_crowd: see `DetectNetRecords`.
+
+    Raises:
+      DataError: a folder, image or label file is missing or damaged, or there is no image.
+    """
+
+    def __init__(
+        self,
+        image_dir: Path,
+        label_dir: Path,
+        class_map: ClassMap,
+        *,
+        stems: Sequence[str] | None = None,
+        difficult_is_crowd: bool = False,
+    ):
+        self.class_names = class_map.names
+        self._paths = _find_images(Path(image_dir), stems)
+        self._sizes = [read_image_size(path) for path in self._paths]
+        self._annotations = []
+        omissions = Omissions()
+        for path, size in zip(self._paths, self._sizes, strict=True):
+            labels = Path(label_dir) / f"{path.stem}.txt"
+            objects = [
+                (o.class_name, (o.y1, o.x1, o.y2, o.x2), o.occluded >= 1)
+                for o in read_labels(labels)
+            ]
+            self._annotations.append(
+                annotate(objects, class_map, size, str(labels), omissions, difficult_is_crowd)
+            )
+        self.notes = omissions.notes()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, index: int) -> str:
+        """The path of the image."""
+        return str(self._paths[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image file."""
+        return self._sizes[index]
+
+    def image(self, index: int, channel_order: str) -> np.ndarray:
+        """u8[h w c].
+
+        Raises:
+          DataError: the image is missing or damaged.
+        """
+        return images.read_image(self._paths[index], channel_order)
+
+    def annotation(self, index: int) -> Annotation:
+        """The objects of the image."""
+        return self._annotations[index]
+
+
+class Concatenation:
+    """Several sources as one, the records of the first first.
+
+    Args:
+      sources: at least one.
+
+    Raises:
+      DataError: there is no source, or their classes differ.
+    """
+
+    def __init__(self, sources: Sequence[Source]):
+        if not sources:
+            raise DataError("no data source is given: add data_sources to dataset_config")
+        if any(source.class_names != sources[0].class_names for source in sources):
+            found = "; ".join(", ".join(source.class_names) for source in sources)
+            raise DataError(f"the data sources have different classes: {found}")
+        self._sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+        self.class_names = sources[0].class_names
+        self.notes = tuple(note for source in sources for note in source.notes)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def name(self, index: int) -> str:
+        """The name in the source that holds the image."""
+        source, inner = self._find(index)
+        return source.name(inner)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image."""
+        source, inner = self._find(index)
+        return source.size(inner)
+
+    def image(self, index: int, channel_order: str) -> np.ndarray:
+        """u8[h w c]."""
+        source, inner = self._find(index)
+        return source.image(inner, channel_order)
+
+    def annotation(self, index: int) -> Annotation:
+        """The objects of the image."""
+        source, inner = self._find(index)
+        return source.annotation(inner)
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        """The source and the index within it."""
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[place], index - int(self._ends[place]) + len(self._sources[place])
+
+
+def _parse_detectnet(
+    features: Mapping[str, list], where: str
+) -> tuple[str, tuple[int, int], list[LabelledBox]]:
+    """Returns (frame id, (height, width), objects) of a DetectNet_v2 example."""
+    try:
+        frame = features["frame/id"][0].decode()
+        size = (int(features["frame/height"][0]), int(features["frame/width"][0]))
+    except (KeyError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"{where}: frame/id, frame/height or frame/width is missing; found "
+            f"{', '.join(sorted(features)) or 'nothing'}: this is not a record of dataset_convert for "
+            "detection"
+        ) from error
+    names = [name.decode() for name in features.get("target/object_class", [])]
+    columns = [features.get(f"target/coordinates_{side}", []) for side in ("y1", "x1", "y2", "x2")]
+    occluded = features.get("target/occlusion") or [0] * len(names)
+    if any(len(column) != len(names) for column in (*columns, occluded)):
+        raise DataError(
+            f"{where} ({frame}): {len(names)} class names, but "
+            f"{', '.join(str(len(column)) for column in columns)} coordinates (y1, x1, y2, x2) and "
+            f"{len(occluded)} occlusion values: run dataset_convert again"
+        )
+    boxes = zip(*columns, strict=True)
+    return (
+        frame,
+        size,
+        [(name, box, value >= 1) for name, box, value in zip(names, boxes, occluded, strict=True)],
+    )
+
+
+def _find_images(folder: Path, stems: Sequence[str] | None) -> list[Path]:
+    """Returns the images of a folder by sorted stem, or those of the given stems."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the image folder does not exist")
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and found.setdefault(path.stem, path) != path:
+            raise DataError(
+                f"{path}: {found[path.stem].name} has the same stem: remove one of them"
+            )
+    if not found:
+        raise DataError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in this folder")
+    if stems is None:
+        return list(found.values())
+    missing = [stem for stem in stems if stem not in found]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(stems)} listed images are not there, the first is "
+            f"{missing[0]}"
+        )
+    if not stems:
+        raise DataError(f"{folder}: the list of images to use is empty")
+    return [found[stem] for stem in stems]

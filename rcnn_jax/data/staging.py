@@ -1,0 +1,75 @@
+"""All files of one conversion appear together at the end, or none does.
+
+Files are written under hidden temporary names beside their final place, which no pattern such as
+`prefix*` finds, and renamed when everything went well.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from rcnn_jax.errors import DataError
+
+
+class StagedFiles:
+    """A context in which files are written under temporary names.
+
+    Leaving it without an exception renames every file to its final name, in the order in which they
+    were asked for; with any exception, Ctrl-C included, the temporary files are removed.
+
+    Example:
+      with StagedFiles() as staged:
+          write_records(staged.path(Path("out/a-00000-of-00001")), records)
+    """
+
+    def __init__(self):
+        self._names: dict[Path, Path] = {}
+
+    def path(self, final: Path) -> Path:
+        """The temporary name to write to; its folder is created.
+
+        Raises:
+          DataError: the folder cannot be created.
+        """
+        final = Path(final)
+        make_folder(final.parent)
+        temporary = final.with_name(f".{final.name}.{os.getpid()}.partial")
+        self._names[final] = temporary
+        return temporary
+
+    def __enter__(self) -> "StagedFiles":
+        return self
+
+    def __exit__(self, error_type: type | None, *_: object) -> None:
+        if error_type is None:
+            for final, temporary in self._names.items():
+                temporary.replace(final)
+        else:
+            for temporary in self._names.values():
+                temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder and its parents.
+
+    Raises:
+      DataError: it cannot be created, for example because a file stands in the way.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot create this folder: {error.strerror}") from error
+
+
+def require_free_space(folder: Path, needed: int) -> None:
+    """Checks that `needed` bytes fit on the disk of `folder`, which exists.
+
+    Raises:
+      DataError: they do not; the message names both sizes.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{folder}: the disk has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are "
+            "needed. Free some space or choose another output folder."
+        )

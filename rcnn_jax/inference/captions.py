@@ -1,0 +1,129 @@
+"""Captions: a line of text on a filled tag, placed beside its box.
+
+Letters are drawn enlarged and scaled down, so that small text is as smooth as large text with every
+release of OpenCV.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_CAPITAL = 21.0  # height in pixels of a capital letter of this font at scale 1
+_ENLARGED = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Tag:
+    """A caption ready to be drawn.
+
+    Attributes:
+      ink: f32[h w] in [0, 1], how much of a pixel is letter; its shape is the size of the tag.
+    """
+
+    ink: np.ndarray
+
+
+def make_tag(name: str, score: str, capital: int, max_width: int) -> Tag:
+    """Draws a caption, cutting the name until it fits.
+
+    Args:
+      name: class name; loses letters at its end when the tag would be too wide.
+      score: text after the name, never cut.
+      capital: height of capital letters in pixels.
+      max_width: of the tag in pixels.
+    """
+    margin = max(1, round(0.4 * capital))
+    text, length = name + score, len(name)
+    while _text_width(text, capital) + 2 * margin > max_width and length > 1:
+        length -= 1
+        text = name[:length].rstrip() + "." + score
+    return Tag(_letters(text, capital, margin, max_width))
+
+
+def place_tags(
+    tags: Sequence[Tag],
+    corners: Sequence[tuple[int, int, int, int]],
+    image_size: tuple[int, int],
+    line: int,
+) -> list[tuple[int, int]]:
+    """Chooses for every tag in turn the place at its box that covers least of the tags before.
+
+    Places in order of preference: above the box, inside at its top, below it, inside at its bottom,
+    each first at the left and then at the right. All are moved inside the image.
+
+    Args:
+      tags: best detection first.
+      corners: (y1, x1, y2, x2), first and last pixels of the boxes.
+      image_size: (height, width).
+      line: width of the box edges.
+
+    Returns:
+      (top, left) of every tag.
+    """
+    height, width = image_size
+    taken = np.empty((len(tags), 4))
+    places = []
+    for count, (tag, (y1, x1, y2, x2)) in enumerate(zip(tags, corners, strict=True)):
+        rows, columns = tag.ink.shape
+        tops = (y1 - rows, y1 + line, y2 + 1, y2 + 1 - line - rows)
+        options = np.array([(top, left) for top in tops for left in (x1, x2 + 1 - columns)])
+        inside = np.clip(options, 0, [max(height - rows, 0), max(width - columns, 0)])
+        covered = _covered(inside, (rows, columns), taken[:count])
+        # Being pushed back into the image costs as well: the tag then covers its own object.
+        moved = np.abs(inside - options).sum(axis=1) * rows
+        top, left = (int(v) for v in inside[np.argmin(covered + moved)])
+        taken[count] = top, left, top + rows, left + columns
+        places.append((top, left))
+    return places
+
+
+def draw_tag(
+    canvas: np.ndarray, tag: Tag, place: tuple[int, int], color: tuple[int, int, int]
+) -> None:
+    """Fills the tag with a colour and writes the text in black or white, whichever reads better.
+
+    Args:
+      canvas: u8[h w 3], changed in place; what lies outside is cut off.
+      tag: of `make_tag`.
+      place: (top, left).
+      color: of the tag.
+    """
+    top, left = place
+    part = canvas[top : top + tag.ink.shape[0], left : left + tag.ink.shape[1]]
+    ink = tag.ink[: part.shape[0], : part.shape[1], None]
+    # Rec. 601 luma of the tag decides.
+    dark = float(np.dot(color, (0.299, 0.587, 0.114))) > 140.0
+    letter = np.float32(0.0 if dark else 255.0)
+    part[:] = (np.asarray(color, np.float32) * (1.0 - ink) + letter * ink + 0.5).astype(np.uint8)
+
+
+def _text_width(text: str, capital: int) -> int:
+    scale, stroke = _enlarged(capital)
+    (width, _), _ = cv2.getTextSize(text, _FONT, scale, stroke)
+    return -(-width // _ENLARGED)
+
+
+def _letters(text: str, capital: int, margin: int, max_width: int) -> np.ndarray:
+    scale, stroke = _enlarged(capital)
+    # Letters such as p and g hang a third of a capital below the line.
+    rows = capital + 2 * margin + round(capital / 4)
+    columns = min(_text_width(text, capital) + 2 * margin, max_width)
+    large = np.zeros((rows * _ENLARGED, columns * _ENLARGED), np.uint8)
+    origin = (margin * _ENLARGED, (margin + capital) * _ENLARGED)
+    cv2.putText(large, text, origin, _FONT, scale, 255, stroke, cv2.LINE_AA)
+    return cv2.resize(large, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def _enlarged(capital: int) -> tuple[float, int]:
+    """Font scale and stroke width of the enlarged letters."""
+    return _ENLARGED * capital / _FONT_CAPITAL, max(1, round(_ENLARGED * capital / 7))
+
+
+def _covered(places: np.ndarray, size: tuple[int, int], taken: np.ndarray) -> np.ndarray:
+    """Pixels of the taken rectangles that a tag of this size would cover, per place."""
+    low = np.maximum(places[:, None, :], taken[None, :, :2])
+    high = np.minimum(places[:, None, :] + np.asarray(size), taken[None, :, 2:])
+    return np.prod(np.maximum(high - low, 0), axis=-1).sum(axis=1)

@@ -1,0 +1,128 @@
+"""The hand that makes the layers of one network: every choice of the house is made here, once.
+
+A `Builder` is a frozen value with the conventions of a network; its methods return Flax modules
+with explicit names, to be called inside a compact method. Backbones stay tables plus a few lines.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from rcnn_jax.models import layers
+from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.settings import TAO_FRCNN, ConvConvention
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """What a spec may change in a backbone; families ignore what they do not have.
+
+    Attributes:
+      use_pooling: ResNet, VGG: pooling layers instead of strided convolutions.
+      all_projections: ResNet, MobileNet v2: a convolution on every shortcut.
+      use_bias: biases in the convolutions of the backbone.
+      freeze_bn: batch norm keeps its statistics in training; gamma and beta stay trainable.
+      dropout_rate: VGG after fc1 and fc2, EfficientNet before the predictors; in [0, 1).
+      drop_connect_rate: EfficientNet: rate of the last block, growing linearly from 0; in [0, 1).
+      activation: EfficientNet: `swish` or `relu`.
+    """
+
+    use_pooling: bool = False
+    all_projections: bool = True
+    use_bias: bool = False
+    freeze_bn: bool = False
+    dropout_rate: float = 0.0
+    drop_connect_rate: float = 0.0
+    activation: str = "swish"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Makes named layers.
+
+    Attributes:
+      options: what the spec chose.
+      convention: padding, place of strides, constants of batch norm.
+      channels: widths that differ from the published ones.
+      dtype: of the computation.
+      bn_axis_name: mapped axis that batch norm averages over, or None.
+    """
+
+    options: BackboneOptions = BackboneOptions()
+    convention: ConvConvention = TAO_FRCNN
+    channels: ChannelPlan = ChannelPlan()
+    dtype: Any = jnp.float32
+    bn_axis_name: str | None = None
+
+    def conv(
+        self,
+        name: str,
+        features: int,
+        kernel_size: int = 1,
+        strides: int = 1,
+        *,
+        use_bias: bool | None = None,
+        padding: layers.Padding | None = None,
+        kernel_init: layers.Initializer = layers.HE_NORMAL,
+    ) -> layers.Conv:
+        """A convolution of a backbone, by default with He initialisation.
+
+        Deviation: the original uses Glorot; He (normal, fan out) keeps the scale of activations
+        through ReLU and trains better from scratch.
+
+        Args:
+          name: of the layer.
+          features: published output channels.
+          kernel_size: side of the kernel.
+          strides: step in both directions.
+          use_bias: None takes the choice of the spec.
+          padding: None takes the convention.
+          kernel_init: initial kernel.
+        """
+        return layers.Conv(
+            self.channels.width(name, features),
+            kernel_size,
+            strides,
+            padding or self.convention.padding,
+            self.options.use_bias if use_bias is None else use_bias,
+            self.dtype,
+            kernel_init,
+            name=name,
+        )
+
+    def depthwise(
+        self, name: str, kernel_size: int, strides: int, *, use_bias: bool | None = None
+    ) -> layers.DepthwiseConv:
+        """A depthwise convolution; it has as many channels as its input."""
+        bias = self.options.use_bias if use_bias is None else use_bias
+        return layers.DepthwiseConv(kernel_size, strides, bias, self.dtype, name=name)
+
+    def transposed(
+        self, name: str, features: int, kernel_size: int, kernel_init: layers.Initializer
+    ) -> layers.TransposedConv:
+        """An upsampling convolution with bias."""
+        width = self.channels.width(name, features)
+        return layers.TransposedConv(
+            width, kernel_size, dtype=self.dtype, kernel_init=kernel_init, name=name
+        )
+
+    def dense(
+        self, name: str, features: int, kernel_init: layers.Initializer = layers.GLOROT_UNIFORM
+    ) -> layers.Dense:
+        """A dense layer with bias."""
+        width = self.channels.width(name, features)
+        return layers.Dense(width, dtype=self.dtype, kernel_init=kernel_init, name=name)
+
+    def batch_norm(
+        self, name: str, *, epsilon: float | None = None, momentum: float | None = None
+    ) -> layers.BatchNorm:
+        """Batch norm; None takes the constants of the convention."""
+        return layers.BatchNorm(
+            self.convention.bn_eps if epsilon is None else epsilon,
+            self.convention.bn_momentum if momentum is None else momentum,
+            self.options.freeze_bn,
+            self.bn_axis_name,
+            self.dtype,
+            name=name,
+        )

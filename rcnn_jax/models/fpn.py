@@ -1,0 +1,69 @@
+"""Feature pyramid network: every level gets the meaning of the levels above it.
+
+    C5 ------ l5 ---------------- d5 -- post_hoc_d5 -- P5 -- P6 ...
+    C4 ------ l4 -- + up2(d5) --- d4 -- post_hoc_d4 -- P4
+    ...
+
+Source: Lin et al., Feature Pyramid Networks, 2017, section 3; mask_rcnn_spec.md section 3.
+"""
+
+import flax.linen as nn
+import jax
+from jax import lax
+
+from rcnn_jax.models.builder import Builder
+from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, tap, upsample_nearest
+from rcnn_jax.structures import Levels
+
+BACKBONE_MAX_LEVEL = 5
+
+
+class FeaturePyramid(nn.Module):
+    """Laterals `l<k>`, top-down sums, smoothing `post_hoc_d<k>`, then coarser levels.
+
+    With max_level 6, P6 is every second cell of P5; with more, `p6`, `p7`, ... are 3x3 convolutions
+    of stride 2, each on the level before.
+
+    Attributes:
+      build: makes the layers.
+      min_level: finest level, 2 to 5.
+      max_level: coarsest level, at least 5.
+      features: channels of every level.
+    """
+
+    build: Builder
+    min_level: int
+    max_level: int
+    features: int = 256
+
+    @nn.compact
+    def __call__(self, backbone: Levels) -> Levels:
+        """Maps {2..5: f[b h w c_l]} to {min_level..max_level: f[b h w c]}."""
+        inner = range(self.min_level, BACKBONE_MAX_LEVEL + 1)
+        laterals = {level: self._conv(f"l{level}")(backbone[level]) for level in inner}
+        merged = {BACKBONE_MAX_LEVEL: laterals[BACKBONE_MAX_LEVEL]}
+        for level in reversed(inner[:-1]):
+            up = upsample_nearest(merged[level + 1])
+            merged[level] = tap(f"FPN_add_{level}", laterals[level] + up)
+        pyramid = {level: self._smooth(level, merged[level]) for level in inner}
+        if self.max_level == BACKBONE_MAX_LEVEL + 1:
+            pyramid[self.max_level] = _every_second(pyramid[BACKBONE_MAX_LEVEL])
+            return pyramid
+        for level in range(BACKBONE_MAX_LEVEL + 1, self.max_level + 1):
+            coarser = self._conv(f"p{level}", 3, strides=2)(pyramid[level - 1])
+            pyramid[level] = tap(f"p{level}", coarser)
+        return pyramid
+
+    def _smooth(self, level: int, x: jax.Array) -> jax.Array:
+        name = f"post_hoc_d{level}"
+        return tap(name, self._conv(name, 3)(x))
+
+    def _conv(self, name: str, kernel_size: int = 1, strides: int = 1) -> Conv:
+        return self.build.conv(
+            name, self.features, kernel_size, strides, use_bias=True, kernel_init=GLOROT_UNIFORM
+        )
+
+
+def _every_second(x: jax.Array) -> jax.Array:
+    """Max pooling with window 1 and stride 2, written as the slice it is."""
+    return lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1))

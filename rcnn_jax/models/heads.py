@@ -1,0 +1,167 @@
+"""The heads: what turns features into objectness, classes, boxes and masks.
+
+Shapes inside are those of the original file; background is last everywhere, its box slot included.
+Deltas run (dy, dx, dh, dw). Results are float32 whatever the precision of the network.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rcnn_jax.models.builder import Builder
+from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer, relu
+from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
+
+PREDICTORS = frozenset(
+    {
+        "rpn_out_class",
+        "rpn_out_regress",
+        "dense_class_td",
+        "dense_regress_td",
+        "rpn-class",
+        "rpn-box",
+        "class-predict",
+        "box-predict",
+        "mask_fcn_logits",
+    }
+)
+"""Layers whose width is a number of classes or anchors: never narrowed, never pruned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RpnNames:
+    """Names of the three layers of a region proposal network."""
+
+    conv: str
+    objectness: str
+    deltas: str
+
+
+class RpnHead(nn.Module):
+    """3x3 convolution, then objectness and deltas per anchor; shared by all levels.
+
+    Attributes:
+      build: makes the layers.
+      names: of the layers.
+      features: width of the 3x3 convolution.
+      anchors_per_cell: k.
+      kernel_init: of the three kernels.
+    """
+
+    build: Builder
+    names: RpnNames
+    features: int
+    anchors_per_cell: int
+    kernel_init: Initializer = GLOROT_UNIFORM
+
+    def setup(self):
+        """Makes the layers once; every level calls them."""
+        conv, init = self.build.conv, self.kernel_init
+        anchors = self.anchors_per_cell
+        self.conv = conv(self.names.conv, self.features, 3, use_bias=True, kernel_init=init)
+        self.objectness = conv(self.names.objectness, anchors, use_bias=True, kernel_init=init)
+        self.deltas = conv(self.names.deltas, 4 * anchors, use_bias=True, kernel_init=init)
+
+    def __call__(self, features: Levels) -> RpnOutputs:
+        """Maps {level: f[b h w c]} to logits f32[b h w k] and deltas f32[b h w k 4] per level."""
+        objectness, deltas = {}, {}
+        for level, x in features.items():
+            x = relu(f"{self.names.conv}_relu", self.conv(x))
+            objectness[level] = self.objectness(x).astype(jnp.float32)
+            boxes = self.deltas(x).astype(jnp.float32)
+            deltas[level] = boxes.reshape(*boxes.shape[:3], self.anchors_per_cell, 4)
+        return RpnOutputs(objectness=objectness, deltas=deltas)
+
+
+class BoxPredictor(nn.Module):
+    """Class logits and class-specific deltas from roi vectors.
+
+    Attributes:
+      build: makes the layers.
+      classes_name: name of the layer of logits.
+      deltas_name: name of the layer of deltas.
+      num_classes: n, without background.
+      box_slots: classes that have deltas in the file: n, or n+1 with an unused last slot.
+      classes_init: of the kernel of the logits.
+      deltas_init: of the kernel of the deltas.
+    """
+
+    build: Builder
+    classes_name: str
+    deltas_name: str
+    num_classes: int
+    box_slots: int
+    classes_init: Initializer = GLOROT_UNIFORM
+    deltas_init: Initializer = GLOROT_UNIFORM
+
+    @nn.compact
+    def __call__(self, vectors: jax.Array, rois: int) -> BoxOutputs:
+        """Maps f[b*r c] with r = `rois` to logits f32[b r n+1] and deltas f32[b r n 4]."""
+        classes = self.num_classes
+        logits = self.build.dense(self.classes_name, classes + 1, self.classes_init)(vectors)
+        deltas = self.build.dense(self.deltas_name, 4 * self.box_slots, self.deltas_init)(vectors)
+        deltas = lax.slice_in_dim(deltas.astype(jnp.float32), 0, 4 * classes, axis=1)
+        return BoxOutputs(
+            logits=split_rois(logits.astype(jnp.float32), rois),
+            deltas=split_rois(deltas, rois).reshape(-1, rois, classes, 4),
+        )
+
+
+def merge_rois(crops: jax.Array) -> jax.Array:
+    """[b r ...] -> [b*r ...]."""
+    return crops.reshape(crops.shape[0] * crops.shape[1], *crops.shape[2:])
+
+
+def split_rois(rows: jax.Array, rois: int) -> jax.Array:
+    """[b*r ...] -> [b r ...] with r = `rois`."""
+    return rows.reshape(rows.shape[0] // rois, rois, *rows.shape[1:])
+
+
+class BoxHead(nn.Module):
+    """Two dense layers over the flattened crop: `fc6`, `fc7`.
+
+    Attributes:
+      build: makes the layers.
+      features: width of both.
+    """
+
+    build: Builder
+    features: int
+
+    @nn.compact
+    def __call__(self, crops: jax.Array) -> jax.Array:
+        """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r c']."""
+        x = crops.reshape(crops.shape[0], -1)
+        for name in ("fc6", "fc7"):
+            x = relu(f"{name}_relu", self.build.dense(name, self.features)(x))
+        return x
+
+
+class MaskHead(nn.Module):
+    """Four 3x3 convolutions, upsampling by two, one logit per class and cell.
+
+    Attributes:
+      build: makes the layers.
+      num_classes: n, without background; the layer has n+1 outputs, the last is unused.
+      features: width of the convolutions.
+    """
+
+    build: Builder
+    num_classes: int
+    features: int = 256
+
+    @nn.compact
+    def __call__(self, crops: jax.Array) -> jax.Array:
+        """Maps f[b*r s s c] to logits f32[b*r 2s 2s n]."""
+        build, x = self.build, crops
+        for index in range(4):
+            name = f"mask-conv-l{index}"
+            conv = build.conv(name, self.features, 3, use_bias=True, kernel_init=HE_NORMAL)
+            x = relu(f"{name}_relu", conv(x))
+        x = build.transposed("conv5-mask", self.features, 2, HE_NORMAL)(x)
+        x = relu("conv5-mask_relu", x)
+        logits = build.conv("mask_fcn_logits", self.num_classes + 1, use_bias=True)(x)
+        return lax.slice_in_dim(logits.astype(jnp.float32), 0, self.num_classes, axis=3)

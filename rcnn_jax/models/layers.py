@@ -1,0 +1,301 @@
+"""The layers every network is made of: NHWC, float32 parameters, explicit padding.
+
+Leaves are named as in Keras: `kernel`, `bias`, `gamma`, `beta` in `params`, `moving_mean` and
+`moving_variance` in `batch_stats`. The last axis of every kernel is the output channel, also where
+Keras orders it otherwise (depthwise, transposed). Convolutions and products run in `dtype`; batch
+norm computes in float32 and casts back. Paddings are whole numbers known at trace time: they export
+as plain attributes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rcnn_jax.ops.marker import marked
+
+Initializer = Callable[..., jax.Array]
+Padding = Literal["symmetric", "same", "valid"]
+
+GLOROT_UNIFORM: Initializer = nn.initializers.glorot_uniform()
+HE_NORMAL: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+HE_NORMAL_FAN_IN: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def conv_pads(
+    size: Sequence[int], kernel_size: int, strides: int, padding: Padding
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Padding of a convolution, ((top, bottom), (left, right)) in pixels.
+
+    `symmetric` pads k // 2 on every side: what the patched Keras of the original does (3 -> 1,
+    7 -> 3, 2 -> 1). `same` is TensorFlow's: output ceil(n / stride), the odd pixel at the bottom
+    and right. `valid` pads nothing. Source: faster_rcnn_spec.md section 3.
+
+    Args:
+      size: (height, width) of the input.
+      kernel_size: side of the square kernel.
+      strides: step in both directions.
+      padding: the rule.
+    """
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "symmetric":
+        return ((kernel_size // 2,) * 2,) * 2
+    return tuple(_same_pads(side, kernel_size, strides) for side in size)
+
+
+def pool_pads(
+    size: Sequence[int], window: int, strides: int, padding: Padding
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Padding of a pooling layer; `symmetric` is (k-1) // 2 on every side here (3 -> 1, 2 -> 0)."""
+    if padding == "symmetric":
+        return (((window - 1) // 2,) * 2,) * 2
+    return conv_pads(size, window, strides, padding)
+
+
+def _same_pads(side: int, kernel_size: int, strides: int) -> tuple[int, int]:
+    total = max((-(-side // strides) - 1) * strides + kernel_size - side, 0)
+    return total // 2, total - total // 2
+
+
+class Conv(nn.Module):
+    """Convolution with a square kernel; `kernel` [k k in out].
+
+    Attributes:
+      features: output channels.
+      kernel_size: k.
+      strides: step in both directions.
+      padding: see `conv_pads`.
+      use_bias: adds `bias` [out].
+      dtype: of the computation and the result; parameters are float32.
+      kernel_init: initial kernel; the bias starts at zero.
+    """
+
+    features: int
+    kernel_size: int = 1
+    strides: int = 1
+    padding: Padding = "symmetric"
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = GLOROT_UNIFORM
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [b h w in] to [b h' w' out]."""
+        side = self.kernel_size
+        kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.strides, self.strides),
+            conv_pads(x.shape[1:3], side, self.strides, self.padding),
+            dimension_numbers=_NHWC,
+        )
+        return _plus_bias(self, y)
+
+
+class DepthwiseConv(nn.Module):
+    """One k x k filter per channel; `kernel` [k k 1 c].
+
+    Padding is always TensorFlow's `same`: the original patches ordinary convolutions only.
+
+    Attributes:
+      kernel_size: k.
+      strides: step in both directions.
+      use_bias: adds `bias` [c].
+      dtype: of the computation and the result.
+      kernel_init: initial kernel.
+    """
+
+    kernel_size: int = 3
+    strides: int = 1
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = HE_NORMAL_FAN_IN
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [b h w c] to [b h' w' c]."""
+        side, channels = self.kernel_size, x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (side, side, 1, channels))
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.strides, self.strides),
+            conv_pads(x.shape[1:3], side, self.strides, "same"),
+            dimension_numbers=_NHWC,
+            feature_group_count=channels,
+        )
+        return _plus_bias(self, y)
+
+
+class TransposedConv(nn.Module):
+    """Upsampling by k with a k x k kernel and stride k; `kernel` [k k in out].
+
+    Law: out[k*i + di, k*j + dj] = x[i, j] @ kernel[di, dj] + bias, as Keras' Conv2DTranspose (whose
+    file keeps the last two axes of the kernel swapped).
+
+    Attributes:
+      features: output channels.
+      kernel_size: k, the factor of upsampling.
+      dtype: of the computation and the result.
+      kernel_init: initial kernel; the bias starts at zero.
+    """
+
+    features: int
+    kernel_size: int = 2
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = GLOROT_UNIFORM
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [b h w in] to [b k*h k*w out]."""
+        side = self.kernel_size
+        kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype),
+            jnp.flip(kernel, (0, 1)).astype(self.dtype),
+            (1, 1),
+            ((side - 1, side - 1),) * 2,
+            lhs_dilation=(side, side),
+            dimension_numbers=_NHWC,
+        )
+        return _plus_bias(self, y)
+
+
+class Dense(nn.Module):
+    """Product over the last axis; `kernel` [in out].
+
+    Attributes:
+      features: output width.
+      use_bias: adds `bias` [out].
+      dtype: of the computation and the result.
+      kernel_init: initial kernel; the bias starts at zero.
+    """
+
+    features: int
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = GLOROT_UNIFORM
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [b in] to [b out]."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        return _plus_bias(self, jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype)))
+
+
+def _plus_bias(layer: nn.Module, y: jax.Array) -> jax.Array:
+    """Adds the bias of `layer`, made here so that it follows the kernel in creation order."""
+    if not layer.use_bias:
+        return y
+    bias = layer.param("bias", nn.initializers.zeros_init(), (y.shape[-1],))
+    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class BatchNorm(nn.Module):
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel over all other axes.
+
+    In training the mean and the biased variance of the batch are used, over every device of
+    `axis_name`, and the moving averages take `moving * momentum + batch * (1 - momentum)`, so the
+    collection `batch_stats` must be mutable. Everywhere else, and always when `frozen`, the moving
+    averages are used; gamma and beta stay trainable. All arithmetic is float32.
+
+    Attributes:
+      epsilon: added to the variance.
+      momentum: share of the old moving average.
+      frozen: statistics stay as they are in training too.
+      axis_name: mapped axis the statistics are averaged over, or None.
+      dtype: of the result.
+    """
+
+    epsilon: float = 1e-3
+    momentum: float = 0.99
+    frozen: bool = False
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Normalises [b ... c]."""
+        shape = (x.shape[-1],)
+        gamma = self.param("gamma", nn.initializers.ones_init(), shape)
+        beta = self.param("beta", nn.initializers.zeros_init(), shape)
+        moving_mean = self.variable("batch_stats", "moving_mean", jnp.zeros, shape, jnp.float32)
+        moving_variance = self.variable(
+            "batch_stats", "moving_variance", jnp.ones, shape, jnp.float32
+        )
+        x = x.astype(jnp.float32)
+        if train and not self.frozen:
+            mean, variance = self._batch_statistics(x)
+            if not self.is_initializing():
+                keep = self.momentum
+                moving_mean.value = keep * moving_mean.value + (1 - keep) * mean
+                moving_variance.value = keep * moving_variance.value + (1 - keep) * variance
+        else:
+            mean, variance = moving_mean.value, moving_variance.value
+        scale = gamma * lax.rsqrt(variance + self.epsilon)
+        offset = beta - mean * scale
+        per_channel = (1,) * (x.ndim - 1) + shape
+        return (x * scale.reshape(per_channel) + offset.reshape(per_channel)).astype(self.dtype)
+
+    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and biased variance f32[c] of the (global) batch."""
+        axes = tuple(range(x.ndim - 1))
+        mean = jnp.mean(x, axes)
+        mean_of_squares = jnp.mean(lax.square(x), axes)
+        # No mapped axis exists yet when variables are made.
+        if self.axis_name is not None and not self.is_initializing():
+            mean, mean_of_squares = lax.pmean((mean, mean_of_squares), self.axis_name)
+        # Cancellation may leave a constant channel slightly below zero.
+        return mean, jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
+
+
+def max_pool(x: jax.Array, window: int, strides: int, padding: Padding = "symmetric") -> jax.Array:
+    """Largest value of every window, [b h w c] -> [b h' w' c]; padding never wins.
+
+    Deviation: the original pads with zeros under `symmetric`, which is the same after a ReLU.
+    """
+    pads = ((0, 0), *pool_pads(x.shape[1:3], window, strides, padding), (0, 0))
+    window_shape, steps = (1, window, window, 1), (1, strides, strides, 1)
+    # The initial value must be a Python literal: with an array the derivative does not exist.
+    return lax.reduce_window(x, -float("inf"), lax.max, window_shape, steps, pads)
+
+
+def avg_pool(x: jax.Array) -> jax.Array:
+    """Mean over height and width, [b h w c] -> [b c], accumulated in float32."""
+    return jnp.mean(x, (1, 2), dtype=jnp.float32).astype(x.dtype)
+
+
+def upsample_nearest(x: jax.Array, factor: int = 2) -> jax.Array:
+    """Repeats every cell `factor` times in both directions, [b h w c] -> [b fh fw c]."""
+    return marked("upsample_nearest", _repeat_cells, factor=factor)(x)
+
+
+def _repeat_cells(x: jax.Array, factor: int) -> jax.Array:
+    b, h, w, c = x.shape
+    repeated = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
+    return repeated.reshape(b, h * factor, w * factor, c)
+
+
+def tap(name: str, x: jax.Array) -> jax.Array:
+    """Marks an activation that quantisation may observe or round; the identity in float.
+
+    Args:
+      name: unique name of the activation, stable under pruning: the Keras name of the layer that
+        made it.
+      x: the activation.
+    """
+    del name
+    return x
+
+
+def relu(name: str, x: jax.Array) -> jax.Array:
+    """max(x, 0), tapped as `name`."""
+    return tap(name, nn.relu(x))

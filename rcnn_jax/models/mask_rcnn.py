@@ -1,0 +1,210 @@
+"""Mask R-CNN on a feature pyramid: layers only, as stages.
+
+    images -extract-> {2..6: features} -rpn-> RpnOutputs ~proposals~> crops -classify-> BoxOutputs
+                                            ~foreground rois~> crops -segment-> mask logits
+
+All layers live at the top of `params` under the names of the original (mask_rcnn_spec.md section 3)
+and are made in its order, so that its table of trainable variables can be printed.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.errors import SpecError
+from rcnn_jax.models.backbones import resnet
+from rcnn_jax.models.builder import BackboneOptions, Builder
+from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.fpn import BACKBONE_MAX_LEVEL, FeaturePyramid
+from rcnn_jax.models.heads import (
+    BoxHead,
+    BoxPredictor,
+    MaskHead,
+    RpnHead,
+    RpnNames,
+    merge_rois,
+    split_rois,
+)
+from rcnn_jax.settings import TAO_MRCNN, ConvConvention
+from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
+
+RPN_INIT = nn.initializers.normal(0.01)
+CLASSES_INIT = nn.initializers.normal(0.01)
+DELTAS_INIT = nn.initializers.normal(0.001)
+
+
+class MaskRcnn(nn.Module):
+    """ResNet, feature pyramid, shared region proposal network, box head, mask head.
+
+    Attributes:
+      num_classes: n, without background.
+      anchors_per_cell: k.
+      arch: `resnet:10`, `resnet:18`, `resnet:34`, `resnet:50` or `resnet:101`.
+      min_level: finest level of the pyramid, 2 to 5.
+      max_level: coarsest level, at least 5.
+      box_crop_size: s of the crops of `classify`, `mrcnn_resolution` // 4.
+      mask_crop_size: s of the crops of `segment`, `mrcnn_resolution` // 2.
+      mlp_head_dim: width of fc6 and fc7.
+      include_mask: has a mask head.
+      options: what the spec chooses in the backbone.
+      convention: padding and batch norm.
+      channels: widths that differ from the published ones.
+      dtype: of the computation; parameters and results of heads are float32.
+      bn_axis_name: mapped axis batch norm averages over, or None.
+
+    Raises:
+      SpecError: the arch is no ResNet or the levels do not exist; on first use.
+    """
+
+    num_classes: int
+    anchors_per_cell: int
+    arch: str = "resnet:50"
+    min_level: int = 2
+    max_level: int = 6
+    box_crop_size: int = 7
+    mask_crop_size: int = 14
+    mlp_head_dim: int = 1024
+    include_mask: bool = True
+    options: BackboneOptions = BackboneOptions(use_pooling=True, all_projections=False)
+    convention: ConvConvention = TAO_MRCNN
+    channels: ChannelPlan = ChannelPlan()
+    dtype: Any = jnp.float32
+    bn_axis_name: str | None = None
+
+    def setup(self):
+        """Makes the parts; their layers belong to this module, as in the original's flat graph."""
+        self._check_levels()
+        build = Builder(
+            options=self.options,
+            convention=self.convention,
+            channels=self.channels,
+            dtype=self.dtype,
+            bn_axis_name=self.bn_axis_name,
+        )
+        self.trunk = resnet.ResNetTrunk(build, _resnet_depth(self.arch), blocks=4)
+        self.fpn = FeaturePyramid(build, self.min_level, self.max_level)
+        self.rpn_head = RpnHead(
+            build,
+            RpnNames(conv="rpn", objectness="rpn-class", deltas="rpn-box"),
+            features=256,
+            anchors_per_cell=self.anchors_per_cell,
+            kernel_init=RPN_INIT,
+        )
+        self.box_head = BoxHead(build, self.mlp_head_dim)
+        self.predictor = BoxPredictor(
+            build,
+            "class-predict",
+            "box-predict",
+            num_classes=self.num_classes,
+            box_slots=self.num_classes + 1,
+            classes_init=CLASSES_INIT,
+            deltas_init=DELTAS_INIT,
+        )
+        self.mask_head = MaskHead(build, self.num_classes)
+        parts = (
+            self.trunk,
+            self.fpn,
+            self.rpn_head,
+            self.box_head,
+            self.predictor,
+            self.mask_head,
+        )
+        for part in parts:
+            nn.share_scope(self, part)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels `extract` returns."""
+        return tuple(range(self.min_level, self.max_level + 1))
+
+    def extract(
+        self, images: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+    ) -> Levels:
+        """The feature pyramid.
+
+        Args:
+          images: f32[b h w c], normalised; h and w are multiples of 2**max_level.
+          train: batch norm uses and updates batch statistics.
+          dropout_keys: taken for the sake of one signature; nothing drops here.
+
+        Returns:
+          {level: [b h/2**level w/2**level c]} in the dtype of the computation.
+
+        Raises:
+          ValueError: the sides of the images are not multiples of 2**max_level.
+        """
+        multiple = 2**self.max_level
+        if images.shape[1] % multiple or images.shape[2] % multiple:
+            raise ValueError(
+                f"images of {images.shape[1]} x {images.shape[2]} pixels do not fit a pyramid up "
+                f"to level {self.max_level}: expected multiples of {multiple}"
+            )
+        return self.fpn(self.trunk(images, train, dropout_keys))
+
+    def rpn(self, features: Levels) -> RpnOutputs:
+        """Objectness logits f32[b h w k] and deltas f32[b h w k 4] of every level."""
+        return self.rpn_head(features)
+
+    def classify(
+        self, crops: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+    ) -> BoxOutputs:
+        """Logits and deltas of every roi.
+
+        Args:
+          crops: f32[b r s s c] with s = `box_crop_size`.
+          train: without effect: the box head has neither batch norm nor dropout.
+          dropout_keys: without effect.
+
+        Returns:
+          Logits f32[b r n+1], background last, and deltas f32[b r n 4].
+        """
+        del train, dropout_keys
+        return self.predictor(self.box_head(merge_rois(crops)), crops.shape[1])
+
+    def segment(self, crops: jax.Array) -> jax.Array:
+        """Mask logits of every class.
+
+        Args:
+          crops: f32[b r s s c] with s = `mask_crop_size`.
+
+        Returns:
+          f32[b r 2s 2s n].
+        """
+        return split_rois(self.mask_head(merge_rois(crops)), crops.shape[1])
+
+    def __call__(
+        self, images: jax.Array, boxes: jax.Array
+    ) -> tuple[RpnOutputs, BoxOutputs, jax.Array | None]:
+        """Runs every layer once on empty crops, so that `init` makes all variables.
+
+        Args:
+          images: f32[b h w c], sides multiples of 2**max_level; the size does not matter.
+          boxes: f32[b r 4]; only b and r matter.
+        """
+        features = self.extract(images, train=False)
+        channels = features[self.max_level].shape[-1]
+        rois = boxes.shape[:2]
+
+        def empty_crops(side: int) -> jax.Array:
+            return jnp.zeros((*rois, side, side, channels), self.dtype)
+
+        rpn = self.rpn(features)
+        boxes_out = self.classify(empty_crops(self.box_crop_size), train=False)
+        masks = self.segment(empty_crops(self.mask_crop_size)) if self.include_mask else None
+        return rpn, boxes_out, masks
+
+    def _check_levels(self):
+        if not 2 <= self.min_level <= BACKBONE_MAX_LEVEL <= self.max_level:
+            raise SpecError(
+                f"min_level = {self.min_level}, max_level = {self.max_level} is no pyramid: "
+                f"expected 2 <= min_level <= {BACKBONE_MAX_LEVEL} <= max_level"
+            )
+
+
+def _resnet_depth(arch: str) -> int:
+    names = {f"resnet:{depth}": depth for depth in resnet.REPEATS}
+    if arch not in names:
+        raise SpecError(f"Mask R-CNN has no arch '{arch}': expected one of {', '.join(names)}")
+    return names[arch]

@@ -1,0 +1,79 @@
+"""Making and counting the variables of a network without running it at full size."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.faster_rcnn import FasterRcnn
+from rcnn_jax.models.heads import PREDICTORS
+from rcnn_jax.models.mask_rcnn import MaskRcnn
+
+Network = TypeVar("Network", FasterRcnn, MaskRcnn)
+Variables = dict[str, dict]
+
+
+def initial_variables(
+    model: FasterRcnn | MaskRcnn, key: jax.Array, image_channels: int = 3
+) -> Variables:
+    """Fresh variables {"params": ..., "batch_stats": ...}, float32.
+
+    Parameters do not depend on the size of the image, so the smallest one is used; under jit the
+    forward pass that Flax writes down is dropped by the compiler.
+
+    Args:
+      model: an unbound network.
+      key: source of the random initial weights.
+      image_channels: 3, or 1 for grey images.
+    """
+    return jax.jit(model.init)(key, *_smallest_inputs(model, image_channels))
+
+
+def parameter_order(
+    model: FasterRcnn | MaskRcnn, image_channels: int = 3
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """("layer/leaf", shape) of every trainable parameter in the order the layers are made.
+
+    This is the order of the TRAINABLE VARIABLES table of the original; JAX itself sorts by name.
+    Nothing is computed.
+    """
+    order = []
+
+    def record(key: jax.Array) -> None:
+        variables = model.init(key, *_smallest_inputs(model, image_channels))
+        for layer, leaves in variables["params"].items():
+            order.extend((f"{layer}/{leaf}", tuple(a.shape)) for leaf, a in leaves.items())
+
+    jax.eval_shape(record, jax.random.key(0))
+    return tuple(order)
+
+
+def layer_widths(model: FasterRcnn | MaskRcnn, image_channels: int = 3) -> dict[str, int]:
+    """Output channels of every layer a `ChannelPlan` may name, in order of creation.
+
+    The predictors are absent: their width is a number of classes or anchors. Depthwise convolutions
+    are listed, but they follow their input whatever a plan says.
+    """
+    return {
+        name.removesuffix("/kernel"): shape[-1]
+        for name, shape in parameter_order(model, image_channels)
+        if name.endswith("/kernel") and name.removesuffix("/kernel") not in PREDICTORS
+    }
+
+
+def narrowed(model: Network, factor: float, image_channels: int = 3) -> Network:
+    """The same network with every width multiplied by `factor`, rounded, at least 2.
+
+    Equal widths stay equal, so residual sums still fit: this is how tests make tiny networks.
+    """
+    widths = layer_widths(model, image_channels)
+    plan = ChannelPlan(tuple((name, max(2, round(w * factor))) for name, w in widths.items()))
+    return model.clone(channels=plan)
+
+
+def _smallest_inputs(
+    model: FasterRcnn | MaskRcnn, image_channels: int
+) -> tuple[jax.Array, jax.Array]:
+    side = 2 ** max(model.levels)
+    return jnp.zeros((1, side, side, image_channels)), jnp.zeros((1, 1, 4))

@@ -1,0 +1,77 @@
+"""Anchors: reference boxes at every cell of a feature map, as NumPy constants.
+
+    cell sizes (one per kind of anchor) x cells of the level -> anchors in the order row, column,
+    scale, ratio: the order in which the RPN's outputs [h w k] flatten.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rcnn_jax.settings import AnchorConvention
+
+CellSizes = tuple[tuple[float, float], ...]
+"""(height, width) in pixels of the k anchors of a cell."""
+
+
+def cell_sizes_from_scales(scales: Sequence[float], ratios: Sequence[float]) -> CellSizes:
+    """Returns the anchor sizes of Faster R-CNN: w = s sqrt(r), h = s / sqrt(r).
+
+    Args:
+      scales: side lengths in pixels; outer loop.
+      ratios: width / height; inner loop.
+
+    Source: reference/faster_rcnn_spec section 3.1. Deviation: ratios are rooted once, always.
+    """
+    return tuple(
+        (scale / math.sqrt(ratio), scale * math.sqrt(ratio))
+        for scale, ratio in itertools.product(scales, ratios)
+    )
+
+
+def cell_sizes_from_octaves(
+    anchor_scale: float,
+    stride: int,
+    num_scales: int,
+    aspect_ratios: Sequence[tuple[float, float]],
+) -> CellSizes:
+    """Returns the anchor sizes of one level of Mask R-CNN.
+
+    Args:
+      anchor_scale: base side in cells.
+      stride: pixels per cell, 2**level.
+      num_scales: octave o in [0, num_scales) multiplies the side by 2**(o / num_scales); outer loop.
+      aspect_ratios: (x, y) multipliers of the side; inner loop.
+
+    Source: reference/mask_rcnn_spec section 2.1.
+    """
+    sides = [anchor_scale * stride * 2.0 ** (o / num_scales) for o in range(num_scales)]
+    return tuple((side * y, side * x) for side, (x, y) in itertools.product(sides, aspect_ratios))
+
+
+def level_anchors(
+    feature_hw: tuple[int, int], stride: int, cell_sizes: CellSizes, convention: AnchorConvention
+) -> np.ndarray:
+    """Returns every anchor of a level.
+
+    Args:
+      feature_hw: rows and columns of the feature map.
+      stride: pixels per cell.
+      cell_sizes: (height, width) of the k anchors of a cell.
+      convention: centres at (i + offset) * stride; base boxes rounded to whole pixels or not.
+
+    Returns:
+      f32[h*w*k 4], ordered row, column, then as cell_sizes. Anchors may leave the image.
+    """
+    rows, columns = feature_hw
+    half = np.asarray(cell_sizes, np.float64).reshape(-1, 2) / 2.0
+    base = np.concatenate([-half, half], axis=1)  # [k 4] around the origin
+    if convention.rounding:
+        base = np.round(base)
+    y = (np.arange(rows) + convention.offset) * stride
+    x = (np.arange(columns) + convention.offset) * stride
+    centres = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1)  # [h w 2]
+    anchors = np.tile(centres, 2)[:, :, None, :] + base  # [h w k 4]
+    return anchors.reshape(-1, 4).astype(np.float32)

@@ -1,0 +1,163 @@
+"""Exact greedy non-maximum suppression with fixed shapes.
+
+Boxes are sorted once and visited in tiles, best first:
+
+    tile -> drop what a kept box of an earlier tile suppresses
+         -> inside the tile repeat  keep = alive & ~any(suppresses & keep)  until nothing changes
+         -> append to the kept boxes; stop as soon as max_keep are there
+
+Row j of the repetition depends only on rows before j, so its fixed point is the greedy result, and it
+is reached after as many rounds as the longest chain of suppressions (6 to 9), not after n. With one
+tile this is the full-matrix method, which suits a GPU; small tiles suit a CPU.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rcnn_jax.ops.boxes import iou_matrix
+from rcnn_jax.ops.marker import marked
+from rcnn_jax.structures import Array
+
+_CPU_TILE = 256
+_ACCELERATOR_TILE = 2048  # one RPN level; the full matrix of 12000 boxes would take 144 MB of bool
+
+
+def nms(
+    boxes: Array,
+    scores: Array,
+    valid: Array,
+    *,
+    threshold: float,
+    max_keep: int,
+    tile: int | None = _CPU_TILE,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the boxes that greedy suppression keeps, best first.
+
+    A box is suppressed when its IoU with a kept box of a higher score is greater than the threshold;
+    of equal scores the lower index goes first. These are the semantics of ONNX `NonMaxSuppression`.
+
+    Args:
+      boxes: f32[n 4].
+      scores: f32[n], any finite values.
+      valid: bool[n]; other boxes neither stay nor suppress.
+      threshold: IoU in [0, 1].
+      max_keep: k, at most this many are kept.
+      tile: boxes visited at a time; None for all at once. The result does not depend on it.
+
+    Returns:
+      (index i32[k], valid bool[k]); index is 0 where not valid.
+    """
+    order = jnp.argsort(-jnp.where(valid, scores, -jnp.inf))  # stable: ties keep the lower index
+    rank, found = ranked_nms(
+        jnp.asarray(boxes)[order],
+        jnp.asarray(valid)[order],
+        threshold=threshold,
+        max_keep=max_keep,
+        tile=tile,
+    )
+    return jnp.where(found, order[rank], 0), found
+
+
+def ranked_nms(
+    boxes: Array, valid: Array, *, threshold: float, max_keep: int, tile: int | None = _CPU_TILE
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `nms` of boxes that are best first already, as a top-k leaves them."""
+    count = boxes.shape[0]
+    tile = min(tile or count, count)
+    tiles = -(-count // tile)
+    boxes = jnp.pad(jnp.asarray(boxes), ((0, tiles * tile - count), (0, 0)))
+    alive = jnp.pad(jnp.asarray(valid), (0, tiles * tile - count))
+    slots = -(-max_keep // tile) * tile  # whole tiles, so that kept boxes are read tile by tile
+    before = jnp.arange(tile)[:, None] < jnp.arange(tile)[None, :]
+
+    def visit(state):
+        step, kept, kept_boxes, kept_rows = state
+        here = lax.dynamic_slice_in_dim(boxes, step * tile, tile)
+
+        def drop(chunk, left):
+            earlier = lax.dynamic_slice_in_dim(kept_boxes, chunk * tile, tile)
+            return left & ~jnp.any(iou_matrix(earlier, here) > threshold, axis=0)
+
+        # Free slots hold empty boxes, whose IoU of 0 suppresses nothing.
+        left = lax.dynamic_slice_in_dim(alive, step * tile, tile)
+        left = lax.fori_loop(0, (kept + tile - 1) // tile, drop, left)
+        keep = _fixed_point((iou_matrix(here, here) > threshold) & before, left)
+        slot = jnp.where(keep, kept + jnp.cumsum(keep) - 1, slots)
+        return (
+            step + 1,
+            kept + jnp.sum(keep),
+            kept_boxes.at[slot].set(here, mode="drop"),
+            kept_rows.at[slot].set(step * tile + jnp.arange(tile), mode="drop"),
+        )
+
+    _, kept, _, kept_rows = lax.while_loop(
+        lambda state: (state[0] < tiles) & (state[1] < max_keep),
+        visit,
+        (0, 0, jnp.zeros((slots, 4), boxes.dtype), jnp.zeros(slots, jnp.int32)),
+    )
+    found = jnp.arange(max_keep) < kept
+    return jnp.where(found, kept_rows[:max_keep], 0), found
+
+
+def batched_nms(
+    boxes: Array, scores: Array, valid: Array, *, threshold: float, max_keep: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `nms` of every row: all levels or all classes of an image in one call.
+
+    The tile size follows the platform the function is compiled for.
+
+    Args:
+      boxes: f32[g n 4].
+      scores: f32[g n].
+      valid: bool[g n].
+      threshold: IoU in [0, 1].
+      max_keep: k per row.
+
+    Returns:
+      (index i32[g k], valid bool[g k]).
+    """
+    op = marked("nms", _sort_and_suppress, threshold=threshold, max_keep=max_keep)
+    return op(boxes, scores, valid)
+
+
+def batched_ranked_nms(
+    boxes: Array, scores: Array, valid: Array, *, threshold: float, max_keep: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `batched_nms` of rows whose valid scores descend already, without sorting again."""
+    op = marked("nms", _suppress, threshold=threshold, max_keep=max_keep)
+    return op(boxes, scores, valid)
+
+
+def _sort_and_suppress(boxes, scores, valid, *, threshold, max_keep):
+    one = functools.partial(nms, threshold=threshold, max_keep=max_keep)
+    return _by_platform(one, boxes, scores, valid)
+
+
+def _suppress(boxes, scores, valid, *, threshold, max_keep):
+    del scores  # the exported graph needs them, the order says it all here
+    one = functools.partial(ranked_nms, threshold=threshold, max_keep=max_keep)
+    return _by_platform(one, boxes, valid)
+
+
+def _by_platform(one, *operands):
+    """Maps `one` over rows, with the tile that suits the platform."""
+    return lax.platform_dependent(
+        *operands,
+        cpu=jax.vmap(functools.partial(one, tile=_CPU_TILE)),
+        default=jax.vmap(functools.partial(one, tile=_ACCELERATOR_TILE)),
+    )
+
+
+def _fixed_point(suppresses: jax.Array, alive: jax.Array) -> jax.Array:
+    """Returns bool[n], the alive boxes that no kept box suppresses; suppresses is bool[n n], i over j."""
+
+    def again(state):
+        keep, _ = state
+        smaller = alive & ~jnp.any(suppresses & keep[:, None], axis=0)
+        return smaller, jnp.any(smaller != keep)
+
+    keep, _ = lax.while_loop(lambda state: state[1], again, (alive, jnp.any(alive)))
+    return keep

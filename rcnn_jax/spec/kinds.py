@@ -1,0 +1,24 @@
+"""The three kinds of spec and the table of each."""
+
+from typing import Literal
+
+from rcnn_jax.spec import dataset_convert, faster_rcnn, mask_rcnn
+from rcnn_jax.spec.schema import Message
+
+SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
+
+TABLES: dict[SpecKind, Message] = {
+    "faster_rcnn": faster_rcnn.EXPERIMENT,
+    "mask_rcnn": mask_rcnn.EXPERIMENT,
+    "dataset_convert": dataset_convert.DATASET_EXPORT_CONFIG,
+}
+
+
+def kind_of(names: set[str]) -> SpecKind | None:
+    """Returns the kind whose table knows most of these top-level names; None when that is a tie."""
+    known = {
+        kind: sum(table.find(name) is not None for name in names) for kind, table in TABLES.items()
+    }
+    best = max(known.values())
+    winners = [kind for kind, number in known.items() if number == best]
+    return winners[0] if best > 0 and len(winners) == 1 else None

@@ -1,0 +1,89 @@
+"""One experiment as a value: the task and every setting around it, read from a config once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rcnn_jax.data.sources import Source
+from rcnn_jax.settings import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    OptimizerSettings,
+    RunSettings,
+    ScheduleSettings,
+    VocMetrics,
+)
+from rcnn_jax.tasks.task import Task, TestSettings
+
+Kind = Literal["faster_rcnn", "mask_rcnn"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """What weights a fresh workdir starts from; at most one path is used, in this order.
+
+    Attributes:
+      resume_from: training bundle to continue.
+      pruned: pruned bundle to retrain.
+      pretrained: file of weights loaded by name.
+      min_coverage: least share of the backbone that `pretrained` must fill.
+    """
+
+    resume_from: str = ""
+    pruned: str = ""
+    pretrained: str = ""
+    min_coverage: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything a command needs, in the words of the field.
+
+    Attributes:
+      kind: which detector.
+      task: the algorithm over its model.
+      seed: of weights, shuffling and augmentation.
+      geometry: from image file to canvas.
+      augment: random changes of training images, or None.
+      train_gt: padding of training annotations.
+      eval_gt: padding of evaluation annotations.
+      batch_per_device: training images per device and step.
+      eval_batch: images per evaluation step.
+      inference_batch: images per inference step.
+      threads: loader threads.
+      prefetch: batches held ready.
+      optimizer: optimizer and penalties.
+      schedule: learning rate.
+      run: length and periods.
+      start: weights to start from.
+      evaluation: thresholds of evaluate.
+      inference: thresholds of inference.
+      metrics: what evaluate computes.
+      visualize_threshold: least score of a drawn or dumped detection.
+      train_source: opens the training images.
+      eval_source: opens the validation images; None when the spec names none.
+    """
+
+    kind: Kind
+    task: Task
+    seed: int
+    geometry: GeometrySettings
+    augment: AugmentSettings | None
+    train_gt: GroundTruthSettings
+    eval_gt: GroundTruthSettings
+    batch_per_device: int
+    eval_batch: int
+    inference_batch: int
+    threads: int
+    prefetch: int
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings
+    run: RunSettings
+    start: StartSettings
+    evaluation: TestSettings
+    inference: TestSettings
+    metrics: VocMetrics
+    visualize_threshold: float
+    train_source: Callable[[], Source]
+    eval_source: Callable[[], Source] | None

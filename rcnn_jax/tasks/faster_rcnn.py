@@ -1,0 +1,120 @@
+"""Faster R-CNN: one stride-16 feature map, one pooled crop per roi, a convolutional tail as box head.
+
+Source: Ren et al. 2015 (arXiv:1506.01497) in the form of TAO's network.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.models.faster_rcnn import FasterRcnn
+from rcnn_jax.settings import PixelSettings
+from rcnn_jax.structures import Array, Batch, Detections, Proposals
+from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks.task import LossTerms, TestSettings, Variables
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterRcnnTask:
+    """The Faster R-CNN algorithm over its model; see `tasks.task.Task` for the methods.
+
+    Attributes:
+      model: the Linen module.
+      class_names: sorted names, background excluded.
+      pixels: how images become network values.
+      settings: numbers of the two-stage algorithm.
+      loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box.
+      frozen_layers: names of the layers that keep their values.
+    """
+
+    model: FasterRcnn
+    class_names: tuple[str, ...]
+    pixels: PixelSettings
+    settings: two_stage.TwoStageSettings
+    loss_weight_pairs: tuple[tuple[str, float], ...]
+    frozen_layers: frozenset[str] = frozenset()
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the loss terms by name."""
+        return dict(self.loss_weight_pairs)
+
+    def is_frozen(self, layer: str) -> bool:
+        """Says whether `freeze_blocks` holds the layer."""
+        return layer in self.frozen_layers
+
+    def init(self, key: jax.Array) -> Variables:
+        """Returns fresh variables, made on a canvas of 64 x 64 pixels."""
+        images = jnp.zeros((1, 64, 64, self.pixels.channels), jnp.float32)
+        boxes = jnp.asarray([[[0.0, 0.0, 32.0, 32.0]]], jnp.float32)
+        return jax.jit(lambda rng: nn.apply(self._touch, self.model, mutable=True)({}, images, boxes, rngs={"params": rng})[1])(key)
+
+    def losses(
+        self, variables: Variables, batch: Batch, keys: jax.Array
+    ) -> tuple[LossTerms, Variables]:
+        """Returns the four loss terms and the new batch statistics."""
+        run = nn.apply(self._losses, self.model, mutable=["batch_stats"])
+        return run(variables, batch, keys)
+
+    def predict(
+        self, variables: Variables, images: Array, test: TestSettings
+    ) -> tuple[Detections, Proposals]:
+        """Returns detections and proposals in pixels of the canvas."""
+        return nn.apply(self._predict, self.model)(variables, images, test)
+
+    def _touch(self, model: FasterRcnn, images: jax.Array, boxes: jax.Array) -> None:
+        features = model.extract(images, train=False)
+        model.rpn(features)
+        crops = two_stage.pool(features, boxes, self.settings.roi_size, self.settings.roi_levels)
+        model.classify(crops, train=False)
+
+    def _losses(self, model: FasterRcnn, batch: Batch, keys: jax.Array) -> LossTerms:
+        assert batch.gt is not None
+        rpn_keys, roi_keys, dropout_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 3)))(keys)
+        features = model.extract(two_stage.normalize(batch.images, self.pixels), train=True)
+        rpn = model.rpn(features)
+        anchors = two_stage.level_anchors(rpn, self.settings)
+        targets = two_stage.assign_rpn(
+            rpn_keys, anchors, batch.gt, jnp.asarray(batch.image_size), self.settings
+        )
+        terms = two_stage.rpn_losses(rpn, targets, self.settings)
+
+        proposals = two_stage.propose(
+            rpn,
+            anchors,
+            jnp.asarray(batch.image_size),
+            self.settings.train_proposals,
+            self.settings.rpn_coder,
+        )
+        rois = two_stage.sample_rois(
+            roi_keys, proposals, batch.gt, len(self.class_names), self.settings
+        )
+        crops = two_stage.pool(
+            features, rois.boxes, self.settings.roi_size, self.settings.roi_levels
+        )
+        outputs = model.classify(crops, train=True, dropout_keys=dropout_keys)
+        return {**terms, **two_stage.box_losses(outputs, rois, self.settings)}
+
+    def _predict(
+        self, model: FasterRcnn, images: Array, test: TestSettings
+    ) -> tuple[Detections, Proposals]:
+        size = two_stage.canvas_size(images)
+        features = model.extract(two_stage.normalize(images, self.pixels), train=False)
+        rpn = model.rpn(features)
+        proposals = two_stage.propose(
+            rpn,
+            two_stage.level_anchors(rpn, self.settings),
+            jnp.broadcast_to(size, (images.shape[0], 2)),
+            test.proposals,
+            self.settings.rpn_coder,
+        )
+        crops = two_stage.pool(
+            features, proposals.boxes, self.settings.roi_size, self.settings.roi_levels
+        )
+        outputs = model.classify(crops, train=False)
+        detections = two_stage.detect(
+            proposals, outputs, size, test.detections, self.settings.box_coder
+        )
+        return detections, proposals

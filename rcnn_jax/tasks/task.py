@@ -1,0 +1,87 @@
+"""What a detector must offer to be trained, evaluated, run and exported: the extension point.
+
+A task holds the algorithm of one detector as pure functions over a bound Linen model. Loops, checkpoints
+and commands know this protocol and nothing else of a detector.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+
+from rcnn_jax.settings import DetectionSettings, PixelSettings, ProposalSettings
+from rcnn_jax.structures import Array, Batch, Detections, Proposals
+
+Variables = dict[str, Any]
+"""Linen variables: params, batch_stats."""
+
+LossTerms = dict[str, tuple[jax.Array, jax.Array]]
+"""{name: (sum, count)}, f32 scalars over the images of one device; a term is sum / count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSettings:
+    """The numbers of prediction; evaluation and inference may differ in them.
+
+    Attributes:
+      proposals: from RPN outputs to rois.
+      detections: from head outputs to detections.
+    """
+
+    __test__ = False  # the name is the field's word, not a pytest class
+
+    proposals: ProposalSettings
+    detections: DetectionSettings
+
+
+class Task(Protocol):
+    """A detector as pure functions.
+
+    Attributes:
+      model: the Linen module with the stage methods.
+      class_names: names of the classes, background excluded.
+      pixels: how uint8 images become network values.
+      loss_weights: weight of every loss term, by its name in the logs.
+    """
+
+    @property
+    def model(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def pixels(self) -> PixelSettings: ...  # noqa: D102
+    @property
+    def loss_weights(self) -> dict[str, float]: ...  # noqa: D102
+
+    def init(self, key: jax.Array) -> Variables:
+        """Returns fresh variables; they do not depend on the image size."""
+        ...
+
+    def losses(
+        self, variables: Variables, batch: Batch, keys: jax.Array
+    ) -> tuple[LossTerms, Variables]:
+        """Returns the loss terms of a batch and the collections that the forward pass changed.
+
+        Args:
+          variables: params and batch_stats.
+          batch: training images with ground truth.
+          keys: one key per image, [b]; all randomness of an image comes from its key.
+        """
+        ...
+
+    def predict(
+        self, variables: Variables, images: Array, test: TestSettings
+    ) -> tuple[Detections, Proposals]:
+        """Returns detections, and the proposals they came from, in pixels of the canvas.
+
+        Args:
+          variables: params and batch_stats.
+          images: u8[b h w c] on the canvas, in network channel order.
+          test: thresholds and counts.
+        """
+        ...
+
+    def is_frozen(self, layer: str) -> bool:
+        """Says whether every parameter of the layer keeps its value."""
+        ...

@@ -1,0 +1,215 @@
+"""The algorithm both detectors share: anchors, proposals, sampled rois, losses, detections.
+
+    images -> extract -> features {level} -> rpn -> proposals -> rois -> classify -> detections
+                                              |                    |         |
+                                         rpn targets          roi targets  losses
+
+Functions take batched structures and map per-image operations over them. What the detectors do
+differently is a number in `TwoStageSettings`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.ops import anchors as anchor_ops
+from rcnn_jax.ops import losses as loss_ops
+from rcnn_jax.ops.box_coder import BoxCoder
+from rcnn_jax.ops.detections import select_detections
+from rcnn_jax.ops.proposals import select_proposals
+from rcnn_jax.ops.roi_align import assign_levels, roi_align
+from rcnn_jax.ops.targets import roi_targets, rpn_targets
+from rcnn_jax.settings import (
+    AnchorConvention,
+    DetectionSettings,
+    PixelSettings,
+    ProposalSettings,
+    RoiSamplingSettings,
+    RpnTargetSettings,
+)
+from rcnn_jax.structures import (
+    Array,
+    BoxOutputs,
+    Detections,
+    GroundTruth,
+    Levels,
+    Proposals,
+    RoiTargets,
+    RpnOutputs,
+    RpnTargets,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """How loss terms are summed.
+
+    Attributes:
+      rpn_beta: where the RPN's smooth L1 turns linear.
+      box_beta: where the box head's smooth L1 turns linear.
+      normalize: `configured` divides by the configured sample sizes (TAO Faster R-CNN); `counted` by
+        what was really sampled or matched (TAO Mask R-CNN).
+    """
+
+    rpn_beta: float = 1.0 / 9.0
+    box_beta: float = 1.0
+    normalize: Literal["configured", "counted"] = "configured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoStageSettings:
+    """Everything the shared algorithm needs to know.
+
+    Attributes:
+      cell_sizes: {level: ((height, width), ...)} of the anchors of a cell, as sorted pairs.
+      anchor_convention: where the anchors sit.
+      rpn_coder: box coder of the RPN.
+      box_coder: box coder of the box head.
+      rpn_targets: which anchors learn what.
+      train_proposals: proposals of training.
+      roi_sampling: which proposals train the heads.
+      roi_size: side of the crops the box head reads.
+      roi_levels: levels that rois are pooled from.
+      losses: how loss terms are summed.
+    """
+
+    cell_sizes: tuple[tuple[int, tuple[tuple[float, float], ...]], ...]
+    anchor_convention: AnchorConvention
+    rpn_coder: BoxCoder
+    box_coder: BoxCoder
+    rpn_targets: RpnTargetSettings
+    train_proposals: ProposalSettings
+    roi_sampling: RoiSamplingSettings
+    roi_size: int
+    roi_levels: tuple[int, ...]
+    losses: LossSettings
+
+
+def normalize(images: Array, pixels: PixelSettings) -> jax.Array:
+    """Returns (images - mean) / std as f32[b h w c]; the padding is treated as black pixels."""
+    mean = jnp.asarray(pixels.mean, jnp.float32).reshape(1, 1, 1, -1)
+    std = jnp.asarray(pixels.std, jnp.float32).reshape(1, 1, 1, -1)
+    return (jnp.asarray(images).astype(jnp.float32) - mean) / std
+
+
+def level_anchors(rpn: RpnOutputs, settings: TwoStageSettings) -> Levels:
+    """Returns the anchors {level: f32[h*w*k 4]} for the feature sizes at hand, as constants."""
+    sizes = dict(settings.cell_sizes)
+    return {
+        level: anchor_ops.level_anchors(
+            scores.shape[1:3], 2**level, sizes[level], settings.anchor_convention
+        )
+        for level, scores in sorted(rpn.objectness.items())
+    }
+
+
+def canvas_size(images: Array) -> jax.Array:
+    """Returns f32[2], (height, width) of the canvas."""
+    return jnp.asarray(images.shape[1:3], jnp.float32)
+
+
+def propose(
+    rpn: RpnOutputs,
+    anchors: Levels,
+    image_size: jax.Array,
+    proposals: ProposalSettings,
+    coder: BoxCoder,
+) -> Proposals:
+    """Returns the proposals of every image, clipped to image_size f32[b 2]."""
+    return jax.vmap(
+        lambda outputs, size: select_proposals(outputs, anchors, size, proposals, coder)
+    )(rpn, image_size)
+
+
+def assign_rpn(
+    keys: jax.Array,
+    anchors: Levels,
+    gt: GroundTruth,
+    image_size: jax.Array,
+    settings: TwoStageSettings,
+) -> RpnTargets:
+    """Returns what every anchor should say; anchors of all levels are joined in level order."""
+    joined = jnp.concatenate([jnp.asarray(anchors[level]) for level in sorted(anchors)])
+    return jax.vmap(
+        lambda key, truth, size: rpn_targets(
+            key, joined, truth, size, settings.rpn_targets, settings.rpn_coder
+        )
+    )(keys, gt.replace(masks=None), image_size)
+
+
+def sample_rois(
+    keys: jax.Array,
+    proposals: Proposals,
+    gt: GroundTruth,
+    num_classes: int,
+    settings: TwoStageSettings,
+) -> RoiTargets:
+    """Returns the rois that train the heads, with their targets."""
+    return jax.vmap(
+        lambda key, found, truth: roi_targets(
+            key, found, truth, settings.roi_sampling, num_classes, settings.box_coder
+        )
+    )(keys, proposals, gt.replace(masks=None))
+
+
+def pool(features: Levels, boxes: jax.Array, output_size: int, levels: tuple[int, ...]) -> jax.Array:
+    """Returns the crops [b r s s c] of boxes [b r 4], each from the level that fits its size."""
+    pooled = {level: features[level] for level in levels}
+    if len(levels) == 1:
+        return roi_align(pooled, boxes, output_size=output_size)
+    chosen = assign_levels(boxes, levels[0], levels[-1])
+    return roi_align(pooled, boxes, output_size=output_size, level=chosen)
+
+
+def rpn_losses(
+    rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Returns the terms `rpn_class` and `rpn_box` of a batch."""
+    levels = sorted(rpn.objectness)
+    batch = targets.labels.shape[0]
+    logits = jnp.concatenate([rpn.objectness[i].reshape(batch, -1) for i in levels], axis=1)
+    deltas = jnp.concatenate([rpn.deltas[i].reshape(batch, -1, 4) for i in levels], axis=1)
+    sampled = (targets.labels >= 0).astype(jnp.float32)
+    class_sum, class_count = loss_ops.sigmoid_cross_entropy(
+        logits, (targets.labels == 1).astype(jnp.float32), sampled
+    )
+    box_sum, box_count = loss_ops.smooth_l1(
+        deltas, targets.deltas, targets.box_mask.astype(jnp.float32), settings.losses.rpn_beta
+    )
+    if settings.losses.normalize == "configured":
+        class_count = box_count = jnp.float32(batch * settings.rpn_targets.batch_per_image)
+    return {"rpn_class": (class_sum, class_count), "rpn_box": (box_sum, box_count)}
+
+
+def box_losses(
+    outputs: BoxOutputs, targets: RoiTargets, settings: TwoStageSettings
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Returns the terms `class` and `box` of a batch; only the deltas of the true class are judged."""
+    batch, rois = targets.classes.shape
+    class_sum, class_count = loss_ops.softmax_cross_entropy(
+        outputs.logits, targets.classes, targets.valid.astype(jnp.float32)
+    )
+    num_classes = outputs.deltas.shape[2]
+    own = jnp.minimum(targets.classes, num_classes - 1)[:, :, None, None]
+    deltas = jnp.take_along_axis(outputs.deltas, own, axis=2)[:, :, 0]  # [b r 4]
+    box_sum, box_count = loss_ops.smooth_l1(
+        deltas, targets.deltas, targets.foreground.astype(jnp.float32), settings.losses.box_beta
+    )
+    if settings.losses.normalize == "configured":
+        class_count = box_count = jnp.float32(batch * rois)
+    return {"class": (class_sum, class_count), "box": (box_sum, box_count)}
+
+
+def detect(
+    rois: Proposals,
+    outputs: BoxOutputs,
+    image_size: jax.Array,
+    detections: DetectionSettings,
+    coder: BoxCoder,
+) -> Detections:
+    """Returns the detections of every image, clipped to image_size f32[2]."""
+    return jax.vmap(
+        lambda found, said: select_detections(found, said, image_size, detections, coder)
+    )(rois, outputs)

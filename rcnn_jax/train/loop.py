@@ -1,0 +1,403 @@
+"""Trains a detector from a config: prepares, runs from stop to stop, and leaves a model behind.
+
+A stop is the end of an epoch, a validation, a bundle or the end of the run. Order at a stop: read the
+losses, validate, write bundles, write the checkpoint. A kill between any two of these repeats the work
+since the last checkpoint and writes the same bytes again.
+"""
+
+import dataclasses
+import shutil
+import signal
+import types
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from rcnn_jax.checkpoints import fingerprint, names
+from rcnn_jax.checkpoints.state import load_start, variables_of, write_training_bundle
+from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.data.pipeline import batches_per_epoch, training_batches
+from rcnn_jax.data.sources import Source
+from rcnn_jax.errors import CheckpointError, DataError
+from rcnn_jax.evaluate import loop as evaluation
+from rcnn_jax.evaluate import report
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.settings import LoaderSettings
+from rcnn_jax.structures import Batch, TrainState
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.train import parallel, tables
+from rcnn_jax.train.logging import MetricLogger
+from rcnn_jax.train.run_state import RunState
+from rcnn_jax.train.schedules import make_schedule
+from rcnn_jax.train.step import init_state, make_step
+from rcnn_jax.train.timetable import Timetable
+from rcnn_jax.train.watch import LossWatch
+from rcnn_jax.train.workdir import write_config
+
+WORDS = {"faster_rcnn": tables.FASTER_RCNN, "mask_rcnn": tables.MASK_RCNN}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything of one training run that does not change from step to step.
+
+    Attributes:
+      config: the validated config.
+      experiment: the same in the words of the field.
+      workdir: folder of all outputs.
+      key: key that seals bundles, or None.
+      devices: local devices of the run.
+      source: training images.
+      timetable: when what is due.
+      store: resumable checkpoints.
+      session: console and status file.
+      use_amp: compute in bfloat16 on top of what the config says.
+    """
+
+    config: ConfigDict
+    experiment: Experiment
+    workdir: Path
+    key: str | None
+    devices: list[jax.Device]
+    source: Source
+    timetable: Timetable
+    store: CheckpointStore
+    session: Reporter
+    use_amp: bool
+
+    @property
+    def global_batch(self) -> int:
+        """Images per step over all devices and processes."""
+        return self.experiment.batch_per_device * len(self.devices) * jax.process_count()
+
+
+def train(
+    config: ConfigDict,
+    kind: Kind,
+    workdir: Path,
+    *,
+    key: str | None,
+    session: Reporter,
+    fresh: bool = False,
+    use_amp: bool = False,
+    devices: int | None = None,
+) -> None:
+    """Trains until the end of the run, an early stop, or SIGTERM.
+
+    A workdir that holds checkpoints is resumed; its config must agree in everything that touches
+    weights or the order of data.
+
+    Args:
+      config: validated config of the detector.
+      kind: which detector.
+      workdir: folder of all outputs.
+      key: seals the bundles; None leaves them open.
+      session: console and status file.
+      fresh: throw away the checkpoints of the workdir and start anew.
+      use_amp: compute in bfloat16.
+      devices: number of local devices; None for all.
+
+    Raises:
+      RcnnError: anything the user can mend, see the tree in `errors`.
+    """
+    run = _prepare(config, kind, workdir, key, session, use_amp, devices)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        run.store.clear()
+    state, memory = _start(run)
+    if memory.finished:
+        session.note(
+            f"the run in {workdir} is finished ({memory.step} steps): nothing to do. "
+            "Raise the number of epochs to go on, or add --fresh to start anew"
+        )
+        return
+    write_config(config, kind, workdir)
+    _say_parameters(run, state)
+    _run(run, state, memory)
+
+
+def _prepare(
+    config: ConfigDict,
+    kind: Kind,
+    workdir: Path,
+    key: str | None,
+    session: Reporter,
+    use_amp: bool,
+    devices: int | None,
+) -> Run:
+    chosen = parallel.choose_devices(devices)
+    experiment = build_experiment(config, kind, bf16=use_amp, axis_name=parallel.AXIS)
+    source = experiment.train_source()
+    if not len(source):
+        raise DataError("the training data holds no image")
+    global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
+    steps_per_epoch = batches_per_epoch(len(source), global_batch)
+    return Run(
+        config=config,
+        experiment=experiment,
+        workdir=workdir,
+        key=key,
+        devices=chosen,
+        source=source,
+        timetable=Timetable.of(experiment.run, steps_per_epoch),
+        store=CheckpointStore(workdir / "checkpoints", keep=experiment.run.keep_checkpoints),
+        session=session,
+        use_amp=use_amp,
+    )
+
+
+def _schedule(run: Run) -> Any:
+    devices = len(run.devices) * jax.process_count()
+    scale = devices if run.experiment.run.lr_scaling == "devices" else 1
+    return make_schedule(run.experiment.schedule, run.timetable.total_steps, scale)
+
+
+def _start(run: Run) -> tuple[TrainState, RunState]:
+    """Returns where to go on: the workdir's checkpoint, a bundle the config names, or step 0."""
+    experiment = run.experiment
+    variables = experiment.task.init(jax.random.key(experiment.seed))
+    template = init_state(
+        experiment.task, variables, experiment.optimizer, _schedule(run), experiment.seed
+    )
+    restored = run.store.restore(template)
+    if restored is not None:
+        state, saved = restored
+        fingerprint.check_resume(saved["fingerprint"], _fingerprint(run), run.workdir)
+        memory = RunState.from_json(saved["run"])
+        if memory.step < run.timetable.total_steps and not _stopped_early(run, memory):
+            memory = dataclasses.replace(memory, finished=False)
+        if not memory.finished:
+            run.session.note(f"resuming {run.workdir} after step {memory.step}")
+        return state, memory
+    fresh = RunState(run_id=uuid.uuid4().hex)
+    return load_start(experiment, template, fresh, key=run.key, session=run.session)
+
+
+def _stopped_early(run: Run, memory: RunState) -> bool:
+    patience = run.experiment.run.patience
+    return bool(patience) and memory.epochs_without_gain >= patience
+
+
+def _fingerprint(run: Run) -> dict[str, Any]:
+    values = fingerprint.fingerprint(run.config, run.experiment.kind)
+    return {**values, "use_amp": run.use_amp, "global_batch": run.global_batch}
+
+
+def _say_parameters(run: Run, state: TrainState) -> None:
+    task = run.experiment.task
+    parameters = [
+        ("/".join(path), leaf.shape, not task.is_frozen(path[0]))
+        for path, leaf in flatten_dict(state.params).items()
+    ]
+    run.session.console.print(tables.parameter_table(parameters))
+    run.session.console.print(
+        f"{len(run.source)} training images, {run.global_batch} per step, "
+        f"{run.timetable.steps_per_epoch} steps per epoch, {run.timetable.num_epochs} epochs, "
+        f"{len(run.devices)} {run.devices[0].platform} device(s)",
+        markup=False,
+    )
+
+
+def _run(run: Run, state: TrainState, memory: RunState) -> None:
+    experiment, timetable = run.experiment, run.timetable
+    step_function = make_step(
+        experiment.task,
+        experiment.optimizer,
+        _schedule(run),
+        steps_per_epoch=timetable.steps_per_epoch,
+        axis_name=parallel.AXIS,
+    )
+    mapped = parallel.map_step(step_function, run.devices)
+    replicas = parallel.replicate(state, run.devices)
+    validate = _Validation(run) if experiment.eval_source is not None else None
+    watch = LossWatch(run.source.name)
+    with (
+        _sigterm() as signals,
+        MetricLogger(
+            run.workdir,
+            words=WORDS[experiment.kind],
+            steps_per_epoch=timetable.steps_per_epoch,
+            total_steps=timetable.total_steps,
+            start_step=memory.step,
+            images_per_step=run.global_batch,
+            every_steps=experiment.run.log_steps,
+            console=run.session.console,
+            status=run.session.status,
+        ) as logger,
+    ):
+        batches = _batches(run, memory.step)
+        _log_images(run, logger, memory.step)
+        while not memory.finished:
+            stop = timetable.next_stop(memory.step)
+            for step in range(memory.step + 1, stop + 1):
+                host, on_device = next(batches)
+                replicas, metrics = mapped(replicas, on_device)
+                metrics = parallel.on_first_device(metrics)
+                watch.add(step, host.image_id, metrics)
+                logger.step(step, metrics)
+                if step % experiment.run.log_steps == 0:
+                    watch.read()
+                if signals.terminated:
+                    break
+            watch.read()
+            memory = dataclasses.replace(memory, step=step)
+            if step == stop:
+                memory = _at_stop(run, replicas, memory, logger, validate)
+            logger.flush()
+            _checkpoint(run, replicas, memory)
+            if signals.terminated and not memory.finished:
+                run.session.warn(
+                    f"SIGTERM: saved after step {step}; the same command goes on from there"
+                )
+                return
+
+
+def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
+    experiment = run.experiment
+    loader = LoaderSettings(
+        global_batch=run.global_batch,
+        seed=experiment.seed,
+        threads=experiment.threads,
+        prefetch=experiment.prefetch,
+    )
+    batches = training_batches(
+        run.source,
+        experiment.geometry,
+        experiment.augment,
+        experiment.train_gt,
+        experiment.task.pixels.channel_order,
+        loader,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    return parallel.shards_ahead(iter(batches), run.devices)
+
+
+def _at_stop(
+    run: Run,
+    replicas: TrainState,
+    memory: RunState,
+    logger: MetricLogger,
+    validate: "_Validation | None",
+) -> RunState:
+    """Does what is due after `memory.step` steps and returns the new memory."""
+    timetable, step = run.timetable, memory.step
+    kpi = None
+    if validate is not None and timetable.evaluates(step):
+        kpi = validate(replicas, step, logger)
+        memory = memory.after_evaluation(kpi["mAP"], step)
+    if timetable.ends_epoch(step):
+        means = _epoch_means(replicas)
+        rate = float(_schedule(run)(np.int32(step - 1)))
+        logger.epoch(timetable.epoch(step), step, {**means, "learning_rate": rate}, kpi)
+        memory = memory.after_epoch(means["loss"], run.experiment.run.min_delta)
+        if run.experiment.run.weight_histograms:
+            params = flatten_dict(parallel.first_replica(replicas.params))
+            logger.histograms(step, {"/".join(path): leaf for path, leaf in params.items()})
+    early = _stopped_early(run, memory)
+    if early:
+        run.session.note(
+            f"early stopping: the loss has not improved for {memory.epochs_without_gain} epochs"
+        )
+    memory = dataclasses.replace(memory, finished=early or step == timetable.total_steps)
+    if timetable.saves(step) or memory.finished:
+        _write_bundle(run, replicas, memory, _bundle_path(run, step))
+    if kpi is not None and memory.best_step == step:
+        _write_bundle(run, replicas, memory, run.workdir / "best.tlt")
+    return memory
+
+
+def _epoch_means(replicas: TrainState) -> dict[str, float]:
+    sums = parallel.first_replica(replicas.epoch_sums)
+    return {name: float(total[0] / total[1]) for name, total in sums.items()}
+
+
+def _bundle_path(run: Run, step: int) -> Path:
+    if run.experiment.kind == "mask_rcnn":
+        return run.workdir / names.step_name(step)
+    return run.workdir / names.epoch_name(
+        run.config.training_config.output_model, run.timetable.epoch(step)
+    )
+
+
+def _write_bundle(run: Run, replicas: TrainState, memory: RunState, path: Path) -> None:
+    state = parallel.first_replica(replicas)
+    write_training_bundle(path, run.experiment, run.config, state, memory.to_json(), run.key)
+
+
+def _checkpoint(run: Run, replicas: TrainState, memory: RunState) -> None:
+    saved = {"run": memory.to_json(), "fingerprint": _fingerprint(run)}
+    run.store.save(
+        memory.step,
+        parallel.first_replica(replicas),
+        saved,
+        is_best=memory.best_step == memory.step,
+    )
+
+
+def _log_images(run: Run, logger: MetricLogger, start: int) -> None:
+    count = run.experiment.run.images_in_tensorboard
+    if count and start == 0:
+        host, _ = next(_batches(run, 0))
+        images = np.asarray(host.images[:count])
+        if run.experiment.task.pixels.channel_order == "bgr":
+            images = images[..., ::-1]
+        logger.images(0, "augmented_images", images)
+
+
+class _Validation:
+    """Scores the weights of a run on the validation images; compiles once."""
+
+    def __init__(self, run: Run):
+        """Opens the validation images."""
+        assert run.experiment.eval_source is not None
+        self._run = run
+        self._source = run.experiment.eval_source()
+        self._predictor = evaluation.jax_predictor(run.experiment, run.experiment.evaluation)
+
+    def __call__(self, replicas: TrainState, step: int, logger: MetricLogger) -> dict[str, float]:
+        """Prints the table, writes the report and returns the metrics by name."""
+        run = self._run
+        variables = variables_of(parallel.first_replica(replicas))
+        result = evaluation.evaluate_detector(
+            run.experiment,
+            evaluation.bind(self._predictor, variables),
+            self._source,
+            run.session.track,
+        )
+        run.session.console.print(report.table(result), markup=False)
+        evaluation.write_report(
+            result,
+            run.workdir / "eval",
+            f"step-{step}",
+            plot=run.experiment.metrics.plot,
+        )
+        metrics = report.scalars(result)
+        logger.evaluation(step, metrics)
+        return metrics
+
+
+@contextmanager
+def _sigterm() -> Iterator[types.SimpleNamespace]:
+    """Turns the first SIGTERM into a flag; a second one acts as usual."""
+    seen = types.SimpleNamespace(terminated=False)
+
+    def note(*_: object) -> None:
+        seen.terminated = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,112 @@
+"""From optimizer settings to one Optax transformation over the trainable leaves.
+
+Trainable leaves are a flat dict {(layer, ..., leaf): array}; frozen leaves are not in it, so the
+optimizer keeps no state for them and no gradient is computed for them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from rcnn_jax.settings import OptimizerSettings
+
+Flat = dict[tuple[str, ...], jax.Array]
+
+UNPENALISED = frozenset({"bias", "beta", "gamma"})
+"""Leaf names outside the weight penalty of Faster R-CNN."""
+
+OFFSETS = frozenset({"bias", "beta"})
+"""Leaf names whose gradients TAO's Mask R-CNN doubles."""
+
+
+def split_params(params: Any, is_frozen: Callable[[str], bool]) -> tuple[Flat, Flat]:
+    """Splits nested params into (trainable, frozen) flat dicts by the name of the top-level layer."""
+    flat = flatten_dict(params)
+    trainable = {path: leaf for path, leaf in flat.items() if not is_frozen(path[0])}
+    frozen = {path: leaf for path, leaf in flat.items() if is_frozen(path[0])}
+    return trainable, frozen
+
+
+def join_params(trainable: Flat, frozen: Flat) -> Any:
+    """Returns the nested params; the inverse of `split_params`."""
+    return unflatten_dict({**frozen, **trainable})
+
+
+def is_penalised(path: tuple[str, ...], settings: OptimizerSettings) -> bool:
+    """Says whether the weight penalty applies to a leaf."""
+    if settings.regularize == "kernels_and_gamma":
+        return path[-1] not in OFFSETS
+    return path[-1] not in UNPENALISED
+
+
+def penalty(trainable: Flat, settings: OptimizerSettings) -> jax.Array:
+    """Returns the value of the weight penalty, f32[]; its gradient is added by the optimizer."""
+    total = jnp.zeros((), jnp.float32)
+    for path, leaf in trainable.items():
+        if is_penalised(path, settings):
+            if settings.l2:
+                total += 0.5 * settings.l2_factor * settings.l2 * jnp.sum(jnp.square(leaf))
+            if settings.l1:
+                total += settings.l1 * jnp.sum(jnp.abs(leaf))
+    return total
+
+
+def make_optimizer(
+    settings: OptimizerSettings, schedule: Callable[[jax.Array], jax.Array]
+) -> optax.GradientTransformation:
+    """Returns clip -> bias factor -> penalty gradient -> optimizer -> learning rate.
+
+    Clipping comes first so that it bounds the data term; the penalty enters before the momentum, as in
+    Keras and TensorFlow, where it is part of the loss.
+    """
+
+    def rate(step: jax.Array) -> jax.Array:
+        value = schedule(step)
+        return value / (1.0 + settings.decay * step) if settings.decay else value
+
+    steps: list[optax.GradientTransformation] = []
+    if settings.clip_norm:
+        steps.append(optax.clip_by_global_norm(settings.clip_norm))
+    if settings.bias_gradient_factor != 1.0:
+        steps.append(_scale_offsets(settings.bias_gradient_factor))
+    if settings.l1 or settings.l2:
+        steps.append(_add_penalty_gradient(settings))
+    steps.append(_direction(settings))
+    steps.append(optax.scale_by_learning_rate(rate))
+    return optax.chain(*steps)
+
+
+def _direction(settings: OptimizerSettings) -> optax.GradientTransformation:
+    if settings.kind == "sgd":
+        if not settings.momentum:
+            return optax.identity()
+        return optax.trace(decay=settings.momentum, nesterov=settings.nesterov)
+    if settings.kind == "adam":
+        make = optax.scale_by_amsgrad if settings.amsgrad else optax.scale_by_adam
+        return make(b1=settings.beta_1, b2=settings.beta_2, eps=settings.epsilon)
+    return optax.scale_by_rms(decay=settings.rho, eps=settings.epsilon)
+
+
+def _scale_offsets(factor: float) -> optax.GradientTransformation:
+    def update(updates: Flat, params: Flat | None = None) -> Flat:
+        del params
+        return {path: g * factor if path[-1] in OFFSETS else g for path, g in updates.items()}
+
+    return optax.stateless(update)
+
+
+def _add_penalty_gradient(settings: OptimizerSettings) -> optax.GradientTransformation:
+    def gradient(path: tuple[str, ...], g: jax.Array, w: jax.Array) -> jax.Array:
+        if not is_penalised(path, settings):
+            return g
+        return g + settings.l2_factor * settings.l2 * w + settings.l1 * jnp.sign(w)
+
+    def update(updates: Flat, params: Flat | None) -> Flat:
+        assert params is not None
+        return {path: gradient(path, g, params[path]) for path, g in updates.items()}
+
+    return optax.stateless(update)

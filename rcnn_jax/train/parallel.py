@@ -1,0 +1,85 @@
+"""The only file that knows about devices: replication, sharding of batches, and the mapped step."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcnn_jax.errors import UsageError
+from rcnn_jax.structures import Batch, TrainState
+from rcnn_jax.train.step import StepFunction
+
+AXIS = "data"
+
+
+def choose_devices(count: int | None) -> list[jax.Device]:
+    """Returns the local devices to train on: all of them, or the first `count`.
+
+    Raises:
+      UsageError: more devices are asked for than this machine has.
+    """
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if count > len(devices):
+        raise UsageError(
+            f"--gpus {count} asks for more devices than there are: found {len(devices)} "
+            f"({devices[0].platform}); lower --gpus or set CUDA_VISIBLE_DEVICES"
+        )
+    return devices[:count]
+
+
+def map_step(step: StepFunction, devices: list[jax.Device]) -> Any:
+    """Returns the step over replicated states and sharded batches; the old state is given up."""
+    return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=(0,))
+
+
+def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
+    """Copies a state to every device through an identity map, so that the step is traced once."""
+    copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
+    return copies(np.zeros(len(devices), np.int8), state)
+
+
+def first_replica(tree: Any) -> Any:
+    """Fetches one replica to the host as NumPy arrays."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)).reshape(leaf.shape[1:]), tree)
+
+
+def on_first_device(tree: Any) -> Any:
+    """Returns one replica of scalars without waiting for the device."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def shard(batch: Batch, devices: list[jax.Device]) -> Batch:
+    """Cuts a host batch into one piece per device and starts the transfer."""
+    count = len(devices)
+
+    def cut(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        pieces = array.reshape(count, array.shape[0] // count, *array.shape[1:])
+        return _put(pieces, devices)
+
+    return jax.tree.map(cut, batch)
+
+
+def shards_ahead(batches: Iterator[Batch], devices: list[jax.Device]) -> Iterator[tuple[Batch, Batch]]:
+    """Yields (host batch, sharded batch), transferring the next one while the device computes."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def fetch() -> tuple[Batch, Batch] | None:
+            batch = next(batches, None)
+            return None if batch is None else (batch, shard(batch, devices))
+
+        pending = pool.submit(fetch)
+        while (ready := pending.result()) is not None:
+            pending = pool.submit(fetch)
+            yield ready
+
+
+def _put(pieces: np.ndarray, devices: list[jax.Device]) -> jax.Array:
+    """Puts pieces[i] on devices[i] as one array in the layout that pmap expects."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    return jax.device_put(pieces, sharding)

@@ -1,0 +1,50 @@
+"""What a run remembers besides arrays: plain values that travel as JSON beside every checkpoint."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """The memory of a run; a new value is made whenever something changes.
+
+    Attributes:
+      run_id: made once per run, copied by every resume.
+      step: steps taken, which is also the position in the stream of batches.
+      best_metric: highest validation metric so far, or None.
+      best_step: the step it was reached at.
+      best_loss: lowest epoch loss so far, or None; early stopping looks at it.
+      epochs_without_gain: epochs since best_loss.
+      finished: the run is over.
+    """
+
+    run_id: str
+    step: int = 0
+    best_metric: float | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    epochs_without_gain: int = 0
+    finished: bool = False
+
+    def after_epoch(self, loss: float, min_delta: float) -> "RunState":
+        """Returns the memory after an epoch with this mean training loss."""
+        if self.best_loss is None or loss < self.best_loss - min_delta:
+            return dataclasses.replace(self, best_loss=loss, epochs_without_gain=0)
+        return dataclasses.replace(self, epochs_without_gain=self.epochs_without_gain + 1)
+
+    def after_evaluation(self, metric: float, step: int) -> "RunState":
+        """Returns the memory after a validation; the first of equal values stays the best."""
+        if self.best_metric is None or metric > self.best_metric:
+            return dataclasses.replace(self, best_metric=metric, best_step=step)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RunState":
+        """Returns the memory that `to_json` wrote; fields of other versions are passed over."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})

@@ -1,0 +1,127 @@
+"""One optimisation step of one data shard: `(state, batch) -> (state, metrics)`.
+
+The function uses collectives over `axis_name` only; which devices exist is the business of
+`train/parallel.py`. Loss terms and gradients are summed over the axis before anything is divided, so the
+result does not depend on how a global batch is cut.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from rcnn_jax.settings import OptimizerSettings
+from rcnn_jax.structures import Batch, TrainState
+from rcnn_jax.tasks.task import Task
+from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
+from rcnn_jax.train.schedules import Schedule
+
+Metrics = dict[str, jax.Array]
+StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def init_state(
+    task: Task, variables: Any, settings: OptimizerSettings, schedule: Schedule, seed: int
+) -> TrainState:
+    """Returns the state before the first step, on the default device."""
+    params = variables["params"]
+    trainable, _ = split_params(params, task.is_frozen)
+    names = (*task.loss_weights, "penalty", "loss")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        collections={name: tree for name, tree in variables.items() if name != "params"},
+        opt_state=make_optimizer(settings, schedule).init(trainable),
+        ema=jax.tree.map(jnp.copy, params) if settings.ema_decay else None,
+        loss_scale=None,
+        epoch_sums={name: jnp.zeros((2,), jnp.float32) for name in names},
+        key=jax.random.key_data(jax.random.key(seed)),
+    )
+
+
+def image_keys(state: TrainState, batch: Batch) -> jax.Array:
+    """Returns one key per image, [b], from the step and the position in the global batch."""
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.example_index)
+
+
+def make_step(
+    task: Task,
+    settings: OptimizerSettings,
+    schedule: Schedule,
+    *,
+    steps_per_epoch: int,
+    axis_name: str,
+) -> StepFunction:
+    """Returns the step function of one shard; call it under a map that binds axis_name.
+
+    The sums of an epoch start anew with its first step. The metrics hold every loss term, `penalty`, `loss` and `learning_rate` as f32[], equal on all shards.
+    """
+    optimizer = make_optimizer(settings, schedule)
+    weights = task.loss_weights
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        keys = image_keys(state, batch)
+        trainable, frozen = split_params(state.params, task.is_frozen)
+
+        def objective(leaves: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": join_params(leaves, frozen), **state.collections}
+            terms, mutated = task.losses(variables, batch, keys)
+            counts = {name: lax.psum(count, axis_name) for name, (_, count) in terms.items()}
+            shares = {name: _ratio(terms[name][0], counts[name]) for name in terms}
+            loss = sum(weights[name] * share for name, share in shares.items())
+            return jnp.asarray(loss), (shares, mutated)
+
+        gradients, (shares, mutated) = jax.grad(objective, has_aux=True)(trainable)
+        gradients, metrics = lax.psum((gradients, shares), axis_name)
+        metrics["penalty"] = penalty(trainable, settings)
+        data_loss = sum(weights[name] * metrics[name] for name in weights)
+        metrics["loss"] = data_loss + metrics["penalty"]
+
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+        params = join_params(optax.apply_updates(trainable, updates), frozen)
+        goes_on = (state.step % steps_per_epoch != 0).astype(jnp.float32)
+        sums = {
+            name: goes_on * total + jnp.stack([metrics[name], jnp.ones((), jnp.float32)])
+            for name, total in state.epoch_sums.items()
+        }
+        metrics["learning_rate"] = schedule(state.step)
+        new_state = state.replace(
+            step=state.step + 1,
+            params=params,
+            collections={**state.collections, **_keep_frozen(task, state, mutated)},
+            opt_state=opt_state,
+            ema=_average(state.ema, params, settings.ema_decay, state.step),
+            epoch_sums=sums,
+        )
+        return new_state, metrics
+
+    return step
+
+
+def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
+    """Returns total / count, 0 where nothing was counted."""
+    return jnp.where(count > 0, total / jnp.maximum(count, 1e-12), 0.0)
+
+
+def _keep_frozen(task: Task, state: TrainState, mutated: Any) -> Any:
+    """Returns the changed collections with the statistics of frozen layers put back."""
+    return {
+        name: {
+            layer: state.collections[name][layer] if task.is_frozen(layer) else leaves
+            for layer, leaves in tree.items()
+        }
+        for name, tree in mutated.items()
+    }
+
+
+def _average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """Returns the moving average of the params; the first steps average over what there is."""
+    if ema is None:
+        return None
+    count = step.astype(jnp.float32) + 1.0
+    keep = jnp.minimum(decay, count / (count + 9.0))
+    return jax.tree.map(lambda old, new: old * keep + new * (1.0 - keep), ema, params)

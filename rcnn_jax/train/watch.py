@@ -1,0 +1,45 @@
+"""Looks at loss terms a little later than the device makes them, so that the device never waits."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from rcnn_jax.errors import TrainingError
+from rcnn_jax.train.step import Metrics
+
+
+class LossWatch:
+    """Keeps the metrics of the last steps and stops the run when a loss term is not finite.
+
+    Attributes:
+      name_of: from a record index to the name of the image, for the message.
+    """
+
+    def __init__(self, name_of: Callable[[int], str]):
+        """Takes the naming of images."""
+        self.name_of = name_of
+        self._waiting: list[tuple[int, np.ndarray, Metrics]] = []
+
+    def add(self, step: int, image_ids: np.ndarray, metrics: Metrics) -> None:
+        """Remembers the device metrics of a step."""
+        self._waiting.append((step, image_ids, metrics))
+
+    def read(self) -> None:
+        """Waits for the remembered steps and checks them.
+
+        Raises:
+          TrainingError: a term is NaN or infinite; names the step, the term and the images.
+        """
+        waiting, self._waiting = self._waiting, []
+        for step, image_ids, metrics in waiting:
+            values = {name: float(value) for name, value in metrics.items()}
+            broken = [name for name, value in values.items() if not math.isfinite(value)]
+            if broken:
+                images = ", ".join(self.name_of(int(i)) for i in image_ids)
+                terms = ", ".join(f"{name} = {values[name]}" for name in sorted(broken))
+                raise TrainingError(
+                    f"step {step}: the loss is not finite ({terms}); images of the step: {images}. "
+                    "The last checkpoint is kept. Lower the learning rate or lengthen its soft "
+                    "start, and check the boxes of these images"
+                )

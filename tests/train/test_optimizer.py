@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rcnn_jax.settings import OptimizerSettings
+from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
+
+PARAMS = {
+    "conv1": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5])},
+    "bn_conv1": {"gamma": jnp.array([2.0]), "beta": jnp.array([1.0])},
+}
+
+
+def one_step(settings, gradients, rate=0.1, steps=1):
+    trainable, frozen = split_params(PARAMS, lambda layer: False)
+    optimizer = make_optimizer(settings, lambda step: jnp.float32(rate))
+    state = optimizer.init(trainable)
+    for _ in range(steps):
+        updates, state = optimizer.update(gradients, state, trainable)
+        trainable = optax.apply_updates(trainable, updates)
+    return join_params(trainable, frozen)
+
+
+def zeros():
+    return jax.tree.map(jnp.zeros_like, split_params(PARAMS, lambda layer: False)[0])
+
+
+def test_split_and_join_are_inverse_and_frozen_leaves_have_no_optimizer_state():
+    trainable, frozen = split_params(PARAMS, lambda layer: layer == "conv1")
+    assert set(trainable) == {("bn_conv1", "gamma"), ("bn_conv1", "beta")}
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, join_params(trainable, frozen), PARAMS))
+    state = make_optimizer(
+        OptimizerSettings(kind="adam"), lambda step: jnp.float32(0.1)
+    ).init(trainable)
+    sizes = [leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim]
+    assert sizes == [1, 1, 1, 1]  # two moments of two trainable leaves
+
+
+def test_keras_l2_shrinks_kernels_only_by_twice_the_weight():
+    settings = OptimizerSettings(kind="sgd", l2=0.1, l2_factor=2.0)
+    after = one_step(settings, zeros(), rate=0.5)
+    np.testing.assert_allclose(after["conv1"]["kernel"], [[1 - 0.5 * 0.2, -2 + 0.5 * 0.4]], rtol=1e-6)
+    for layer, leaf in (("conv1", "bias"), ("bn_conv1", "gamma"), ("bn_conv1", "beta")):
+        np.testing.assert_array_equal(after[layer][leaf], PARAMS[layer][leaf])
+
+
+def test_mask_rcnn_penalty_includes_gamma():
+    settings = OptimizerSettings(kind="sgd", l2=0.1, regularize="kernels_and_gamma")
+    after = one_step(settings, zeros(), rate=1.0)
+    np.testing.assert_allclose(after["bn_conv1"]["gamma"], [1.8], rtol=1e-6)
+    np.testing.assert_array_equal(after["bn_conv1"]["beta"], [1.0])
+
+
+def test_gradient_of_the_penalty_is_what_the_optimizer_adds():
+    settings = OptimizerSettings(kind="sgd", l1=0.3, l2=0.1, l2_factor=2.0)
+    trainable, _ = split_params(PARAMS, lambda layer: False)
+    gradient = jax.grad(lambda leaves: penalty(leaves, settings))(trainable)
+    after, _ = split_params(one_step(settings, zeros(), rate=1.0), lambda layer: False)
+    for path in trainable:
+        np.testing.assert_allclose(trainable[path] - gradient[path], after[path], rtol=1e-6)
+
+
+def test_bias_gradients_are_doubled_where_asked():
+    gradients = jax.tree.map(jnp.ones_like, zeros())
+    after = one_step(OptimizerSettings(kind="sgd", bias_gradient_factor=2.0), gradients)
+    np.testing.assert_allclose(after["conv1"]["bias"], [0.5 - 0.2], rtol=1e-6)
+    np.testing.assert_allclose(after["bn_conv1"]["gamma"], [2.0 - 0.1], rtol=1e-6)
+
+
+def test_momentum_accumulates():
+    gradients = jax.tree.map(jnp.ones_like, zeros())
+    after = one_step(OptimizerSettings(kind="sgd", momentum=0.9), gradients, steps=2)
+    np.testing.assert_allclose(after["conv1"]["bias"], [0.5 - 0.1 - 0.19], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["adam", "rmsprop"])
+def test_first_adaptive_step_has_the_size_of_the_rate(kind):
+    gradients = jax.tree.map(lambda leaf: 3.0 * jnp.ones_like(leaf), zeros())
+    after = one_step(OptimizerSettings(kind=kind, rho=0.0), gradients)
+    np.testing.assert_allclose(after["conv1"]["bias"], [0.4], rtol=1e-5)
+
+
+def test_decay_divides_the_rate_by_the_steps():
+    gradients = jax.tree.map(jnp.ones_like, zeros())
+    after = one_step(OptimizerSettings(kind="sgd", decay=1.0), gradients, steps=2)
+    np.testing.assert_allclose(after["conv1"]["bias"], [0.5 - 0.1 - 0.05], rtol=1e-6)
+
+
+def test_clipping_bounds_the_global_norm():
+    gradients = jax.tree.map(lambda leaf: 1000.0 * jnp.ones_like(leaf), zeros())
+    after = one_step(OptimizerSettings(kind="sgd", clip_norm=1.0), gradients, rate=1.0)
+    moved = jax.tree.map(lambda a, b: a - b, after, PARAMS)
+    assert float(optax.tree.norm(moved)) == pytest.approx(1.0, rel=1e-5)
