@@ -1,6 +1,6 @@
 """The sealed container: bytes that only the holder of the key can read or change unnoticed.
 
-    magic 8 | header 58: version, scrypt n r p, chunk size, payload size, salt, nonce prefix,
+    magic 8 | header 54: version, scrypt n r p, chunk size, payload size, salt, nonce prefix,
     key check, CRC of the header | chunk 0 | chunk 1 | ...
 
 scrypt (RFC 7914) turns the user's key and a random salt into 256 bits; every chunk is AES-256-GCM
@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from rcnn_jax.checkpoints import foreign
 from rcnn_jax.errors import CheckpointError
 
 MAGIC = b"RCNNSEAL"
@@ -54,9 +55,7 @@ def is_sealed(data: bytes) -> bool:
 DEFAULT_KDF = Kdf()
 
 
-def seal(
-    data: bytes, key: str, *, kdf: Kdf = DEFAULT_KDF, chunk_bytes: int = CHUNK_BYTES
-) -> bytes:
+def seal(data: bytes, key: str, *, kdf: Kdf = DEFAULT_KDF, chunk_bytes: int = CHUNK_BYTES) -> bytes:
     """Encrypts and authenticates bytes under a key of any length.
 
     Two seals of the same data differ: salt and nonces are random.
@@ -97,7 +96,9 @@ def open_sealed(data: bytes, key: str | None, name: str = "sealed data") -> byte
       CheckpointError: not a container, no key, wrong key, truncated, or damaged: five messages.
     """
     if not is_sealed(data):
-        raise CheckpointError(f"{name}: is not a sealed container of this project")
+        raise CheckpointError(
+            f"{name}: is not a sealed file of this project: {foreign.describe(data[:64], name)}"
+        )
     if not key:
         raise CheckpointError(
             f"{name}: is sealed and no key was given; give the key it was saved with "
@@ -125,21 +126,21 @@ def open_sealed(data: bytes, key: str | None, name: str = "sealed data") -> byte
             f"{name}: the key is wrong; give the key it was saved with "
             "(-k KEY, enc_key in the spec, or the environment variable RCNN_JAX_KEY)"
         )
-    bounds = list(_chunk_bounds(size, chunk_bytes))
-    expected = _HEADER_END + size + len(bounds) * _TAG_BYTES
+    count = max(1, -(-size // chunk_bytes))
+    expected = _HEADER_END + size + count * _TAG_BYTES
     if len(data) < expected:
         raise _truncated(name, len(data), expected)
     if len(data) > expected:
-        raise _damaged(name, f"the {len(data) - expected:,} bytes after its end")
+        raise _damaged(name, f"the part of {len(data) - expected:,} bytes after its end")
     cipher, payload, chunks = AESGCM(secret), memoryview(data), []
-    for index, start, stop, last in bounds:
+    for index, start, stop, last in _chunk_bounds(size, chunk_bytes):
         offset = _HEADER_END + index * _TAG_BYTES
         sealed_chunk = payload[offset + start : offset + stop + _TAG_BYTES]
         nonce, context = _nonce(prefix, index), _context(header, index, last)
         try:
             chunks.append(cipher.decrypt(nonce, sealed_chunk, context))
         except InvalidTag as error:
-            raise _damaged(name, f"chunk {index + 1} of {len(bounds)}") from error
+            raise _damaged(name, f"chunk {index + 1} of {count}") from error
     return b"".join(chunks)
 
 

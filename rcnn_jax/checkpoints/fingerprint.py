@@ -2,20 +2,23 @@
 
 A resumed run must go on as if it had never stopped. The fingerprint of a config is everything in
 it that touches the weights or the order of the data; the rows of `MAY_CHANGE` say what does not,
-and why. Names: Faster R-CNN facts section 1, Mask R-CNN facts section 1.
+and why. Fields that the spec's own tables mark as without effect, and secrets, are left out too.
+Names: Faster R-CNN facts section 1, Mask R-CNN facts section 1.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.schema import walk
 
 Kind = Literal["faster_rcnn", "mask_rcnn"]
 
 MAY_CHANGE: dict[Kind, dict[str, str]] = {
     "faster_rcnn": {
-        "enc_key": "seals files, and is a secret",
         "verbose": "logging",
         "inference_config": "inference and export only",
         "evaluation_config": "evaluation only",
@@ -28,17 +31,13 @@ MAY_CHANGE: dict[Kind, dict[str, str]] = {
         "training_config.keep_checkpoints": "how many files stay",
         "training_config.resume_from_model": "where to go on from; the workdir comes first",
         "training_config.visualizer": "logging",
-        "training_config.model_parallelism": "where layers sit, not what they compute",
-        "training_config.optimizer.*.lr": "overwritten by the schedule",
+        "training_config.n_workers": "speed of loading",
+        "training_config.prefetch_buffer_size": "speed of loading",
+        "training_config.min_pretrained_coverage": "a check at the start of a run",
+        "model_config.input_image_config.allow_small": "a check of the spec",
         "dataset_config.validation_data_source": "evaluation only",
-        "dataset_config.dataloader_mode": "accepted without effect",
-        "dataset_config.sampling_mode": "accepted without effect",
-        "model_config.rpn_cls_activation_type": "accepted without effect",
-        "model_config.rfcn_mode": "accepted without effect",
-        "model_config.tf_proposal_layer": "accepted without effect",
     },
     "mask_rcnn": {
-        "enc_key": "seals files, and is a secret",
         "export": "export only",
         "prune": "pruning only",
         "num_epochs": "schedule length",
@@ -47,9 +46,7 @@ MAY_CHANGE: dict[Kind, dict[str, str]] = {
         "learning_rate_steps": "schedule length",
         "learning_rate_decay_levels": "schedule length: one per boundary",
         "num_steps_per_eval": "how often files are written and evaluation runs",
-        "save_checkpoints_steps": "how often files are written",
         "keep_checkpoints": "how many files stay",
-        "report_frequency": "logging",
         "logging_frequency": "logging",
         "visualize_images_summary": "logging",
         "wandb_config": "logging",
@@ -58,9 +55,11 @@ MAY_CHANGE: dict[Kind, dict[str, str]] = {
         "data_config.eval_samples": "evaluation only",
         "data_config.validation_file_pattern": "evaluation only",
         "data_config.val_json_file": "evaluation only",
+        "data_config.coco_val_image_dir": "evaluation only",
+        "data_config.allow_small": "a check of the spec",
+        "min_pretrained_coverage": "a check at the start of a run",
         "data_config.n_workers": "speed of loading",
         "data_config.prefetch_buffer_size": "speed of loading",
-        "data_config.shuffle_buffer_size": "accepted without effect: the shuffle is global",
         "maskrcnn_config.test_*": "evaluation, inference and export only",
     },
 }
@@ -80,14 +79,10 @@ def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
       >>> fingerprint({"random_seed": 42, "verbose": True}, "faster_rcnn")
       {'random_seed': 42}
     """
-    patterns = tuple(MAY_CHANGE[kind])
+    patterns = (*MAY_CHANGE[kind], *_without_effect(kind))
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
-    return {
-        path: value
-        for path, value in sorted(flat.items())
-        if not any(fnmatchcase(path, p) or fnmatchcase(path, f"{p}[.[]*") for p in patterns)
-    }
+    return {path: flat[path] for path in sorted(flat) if not _matches(path, patterns)}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -125,6 +120,20 @@ def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], where: Any) -> 
             + "\nPut the old values back to go on with it, choose another workdir, or give --fresh "
             "to start anew there"
         )
+
+
+def _without_effect(kind: Kind) -> Iterator[str]:
+    """Paths of the spec's rows that change nothing, or that no file may hold."""
+    for path, field in walk(TABLES[kind]):
+        if field.no_effect or field.secret:
+            yield path
+
+
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    """True when a pattern names the path or something above it; positions in lists do not count."""
+    parts = re.sub(r"\[\d+\]", "", path).split(".")
+    above = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in above)
 
 
 def _flatten(value: Any, path: str, flat: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def describe(data: bytes, name: str) -> str:
     if data[:8] == b"\x89HDF\r\n\x1a\n":
         return "it is a Keras file (HDF5); only pretrained weights may be one"
     if suffix == "etlt":
-        return f"it is an exported model of the original toolkit, encrypted. {_CLOSED}"
+        return f"it seems to be an exported model of the original toolkit, encrypted. {_CLOSED}"
     if suffix == "tlt":
-        return f"it is a model of the original toolkit, encrypted. {_CLOSED}"
+        return f"it seems to be a model of the original toolkit, encrypted. {_CLOSED}"
     return "it is not a model file of this project"

@@ -93,7 +93,10 @@ class CheckpointStore:
         }
         require_space(self.directory, needed, f"checkpoint of step {step}")
         final = self.directory / str(step)
-        self._rename(final, final.with_name(f"{step}.replaced"))
+        replaced = final.with_name(f"{step}.replaced")
+        if jax.process_index() == 0 and final.exists():
+            final.rename(replaced)
+        _wait_for_all(f"room for step {step}")
         # Orbax stores no empty arrays; the manifest knows their shape and dtype.
         stored = {name: array for name, array in arrays.items() if array.size}
         with _quiet():
@@ -103,8 +106,10 @@ class CheckpointStore:
                     state=ocp.args.PyTreeSave(stored), manifest=ocp.args.JsonSave(manifest)
                 ),
             )
-        self._delete(final.with_name(f"{step}.replaced"))
-        self._delete_surplus()
+        if jax.process_index() == 0:
+            _delete(replaced)
+            self._delete_surplus()
+        _wait_for_all(f"step {step} saved")
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns (state, run state) of the newest step that is whole, or None in an empty store.
@@ -145,33 +150,27 @@ class CheckpointStore:
             )
         return None
 
-    def read_run_state(self, step: int) -> dict[str, Any]:
-        """Returns the run state of one step without its arrays.
+    def latest_run_state(self) -> dict[str, Any] | None:
+        """Returns the run state of the newest step with a readable one, or None.
 
-        Raises:
-          CheckpointError: the step is missing or damaged.
+        Reads no arrays and needs no template: settings can be compared before a model is built.
         """
-        try:
-            return self._read_manifest(step)["run_state"]
-        except _DamagedError as error:
-            raise CheckpointError(
-                f"{self.directory}: the checkpoint of step {step} cannot be read: {error}"
-            ) from error
+        for step in reversed(self.all_steps()):
+            with contextlib.suppress(_DamagedError):
+                return self._read_manifest(step)["run_state"]
+        return None
 
     def _read_manifest(self, step: int) -> dict[str, Any]:
+        # Read directly: Orbax's reader waits for all processes, and deleting is up to one.
+        path = self.directory / str(step) / "manifest" / "metadata"
         try:
-            with _quiet():
-                manifest = self._orbax.restore(
-                    self.directory / str(step),
-                    args=ocp.args.Composite(manifest=ocp.args.JsonRestore()),
-                ).manifest
-            if _json_digest(manifest["run_state"]) != manifest["run_state_sha256"]:
-                raise _DamagedError("the run state fails its SHA-256 check")
-            return manifest
-        except _DamagedError:
-            raise
-        except Exception as error:  # A damaged folder makes the readers fail in any way they like.
+            manifest = json.loads(path.read_text())
+            whole = _json_digest(manifest["run_state"]) == manifest["run_state_sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise _DamagedError(f"its manifest cannot be read ({_first_line(error)})") from error
+        if not whole:
+            raise _DamagedError("its run state fails its SHA-256 check")
+        return manifest
 
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns the checked arrays and run state of one step."""
@@ -184,7 +183,7 @@ class CheckpointStore:
                     self.directory / str(step),
                     args=ocp.args.Composite(state=ocp.args.PyTreeRestore(how, restore_args=how)),
                 ).state
-        except Exception as error:
+        except Exception as error:  # A damaged folder makes Orbax fail in any way it likes.
             raise _DamagedError(f"its arrays cannot be read ({_first_line(error)})") from error
         result = {}
         for name, leaf in manifest["leaves"].items():
@@ -196,30 +195,19 @@ class CheckpointStore:
 
     def _delete_surplus(self) -> None:
         """Keeps the newest `keep` steps and the best one."""
-        steps = self.all_steps()
-        older = steps[: -self.keep]
-        best = max((step for step in steps if self._is_best(step)), default=None) if older else None
+        older = self.all_steps()[: -self.keep]
+        if not older:
+            return
+        best = max((step for step in self.all_steps() if self._is_best(step)), default=None)
         for step in older:
             if step != best:
-                self._delete(self.directory / str(step))
+                _delete(self.directory / str(step))
 
     def _is_best(self, step: int) -> bool:
         try:
             return self._read_manifest(step)["is_best"]
         except _DamagedError:
             return False
-
-    def _rename(self, path: Path, to: Path) -> None:
-        if jax.process_index() == 0 and path.exists():
-            path.rename(to)
-        _wait_for_all(f"renamed {path.name}")
-
-    def _delete(self, path: Path) -> None:
-        """Deletes a folder; a kill in between leaves no bare number behind."""
-        doomed = path.with_suffix(".deleted")
-        self._rename(path, doomed)
-        if jax.process_index() == 0:
-            shutil.rmtree(doomed, ignore_errors=True)
 
     def _tidy(self) -> None:
         for path in sorted(self.directory.iterdir()):
@@ -231,6 +219,15 @@ class CheckpointStore:
                 path.rename(final)
             else:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a folder; a kill in between leaves no bare number behind."""
+    doomed = path.with_suffix(".deleted")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if path.exists():
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 class _DamagedError(Exception):

@@ -165,7 +165,8 @@ def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
         parser.add_argument(
             "--include_masks", action="store_true", default=True, help=argparse.SUPPRESS
         )
-    parser.add_argument("-v", "--verbose", action="store_true", help="also list every skipped box")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list the files written")
+    parser.set_defaults(key=None)  # records are never sealed
     _results(parser)
     _launch(parser)
 

@@ -43,17 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: arguments without the program's name; those of the process by default.
     """
-    return guarded(partial(_run, _parser(), argv))
+    return guarded(lambda: _run(_parser(), argv))
 
 
 def faster_rcnn(argv: Sequence[str] | None = None) -> int:
     """Runs `faster_rcnn`; returns the exit code."""
-    return guarded(partial(_run, _detector_parser("faster_rcnn"), argv))
+    return guarded(lambda: _run(_detector_parser("faster_rcnn"), argv))
 
 
 def mask_rcnn(argv: Sequence[str] | None = None) -> int:
     """Runs `mask_rcnn`; returns the exit code."""
-    return guarded(partial(_run, _detector_parser("mask_rcnn"), argv))
+    return guarded(lambda: _run(_detector_parser("mask_rcnn"), argv))
 
 
 def run_config(task: str, config: "ConfigDict", flags: Sequence[str]) -> int:

@@ -24,8 +24,10 @@ from ml_collections import ConfigDict
 from rich import progress
 from rich.console import Console
 
-from rcnn_jax.cli.arguments import existing_file, flag_notes, key_from
+from rcnn_jax.cli.arguments import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
+
+SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
 
 Item = TypeVar("Item")
 Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
@@ -173,7 +175,7 @@ class Session:
                 self.console.print(f"{label}: {count} of {total}", markup=False)
 
 
-def read_spec(session: Session, args: Namespace, kind: str) -> tuple[ConfigDict, str | None]:
+def read_spec(session: Session, args: Namespace, kind: SpecKind) -> tuple[ConfigDict, str | None]:
     """Returns the checked config without its secrets, and the key.
 
     The key leaves the config here, so nothing that is written later can hold it.
@@ -184,9 +186,9 @@ def read_spec(session: Session, args: Namespace, kind: str) -> tuple[ConfigDict,
       kind: what the spec must describe.
 
     Raises:
-      UsageError: there is no such file.
-      SpecError: the spec is wrong.
+      SpecError: the spec is wrong, or there is no such file.
     """
+    from rcnn_jax.spec.build import REDACTED
     from rcnn_jax.spec.load import load_spec, validate
     from rcnn_jax.spec.render import redact
 
@@ -195,12 +197,13 @@ def read_spec(session: Session, args: Namespace, kind: str) -> tuple[ConfigDict,
         config = args.config
         validate(config, kind)
     else:
-        loaded = load_spec(existing_file(args.spec, "the spec"), kind)
+        loaded = load_spec(args.spec, kind)
         config = loaded.config
         notes += loaded.notes
     for note in notes:
         session.note(note)
-    return redact(config), key_from(args, config.get("enc_key"))
+    written = config.get("enc_key")
+    return redact(config), key_from(args, written if written != REDACTED else None)
 
 
 @contextmanager

@@ -72,8 +72,8 @@ class Omissions:
         if self.classes:
             counts = ", ".join(f"{name} ({n})" for name, n in sorted(self.classes.items()))
             notes.append(
-                f"{self.classes.total()} objects of classes that target_class_mapping does not name "
-                f"are left out: {counts}"
+                f"{self.classes.total()} objects of classes that target_class_mapping does not "
+                f"name are left out: {counts}"
             )
         if self.boxes:
             notes.append(
@@ -97,14 +97,26 @@ def annotate(
     omissions: Omissions,
     difficult_is_crowd: bool,
 ) -> Annotation:
-    """Keeps the objects of mapped classes whose box has an area inside the image; counts the others."""
+    """Keeps objects of mapped classes whose box has an area inside the image; counts the others.
+
+    Args:
+      objects: (class name, box, occluded) each.
+      class_map: which classes there are.
+      size: (height, width) of the image.
+      where: what messages call the record.
+      omissions: where to count.
+      difficult_is_crowd: occluded objects become crowd.
+
+    Raises:
+      DataError: a box is not finite.
+    """
     boxes, classes, crowd = [], [], []
     h, w = size
     for number, (name, box, occluded) in enumerate(objects, start=1):
         if not np.isfinite(box).all():
             raise DataError(
-                f"{where}: object {number} ({name}) has the box {tuple(map(float, box))} (y1, x1, y2, "
-                "x2), which is not finite: correct the label and convert the dataset again"
+                f"{where}: object {number} ({name}) has the box {tuple(map(float, box))} "
+                "(y1, x1, y2, x2), which is not finite: correct the label and convert again"
             )
         found = class_map.get(name)
         y1, x1, y2, x2 = box

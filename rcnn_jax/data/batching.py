@@ -164,8 +164,8 @@ def _fill(
             mask = annotation.masks[item] if annotation.masks is not None else None
             if mask is None:
                 raise DataError(
-                    f"{source.name(record)}: object {item + 1} has no mask, which training of masks "
-                    "needs: convert the dataset with masks or set include_mask to False"
+                    f"{source.name(record)}: object {item + 1} has no mask: convert the dataset "
+                    "with masks, or train without them (include_mask: False)"
                 )
             gt.masks[place, row] = mask_crops.crop_mask(
                 mask, placed.matrix, box, settings.gt.mask_size
@@ -175,7 +175,7 @@ def _fill(
 def _visible_objects(
     annotation: Annotation, placed: images.Fit, min_side: float, settings: GroundTruthSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of the objects to keep and their boxes on the canvas, f32[n 4], clipped."""
+    """Returns the indices of the objects to keep and their clipped canvas boxes, f32[n 4]."""
     shown = images.clip_boxes(annotation.boxes, placed.window)
     boxes = images.apply_boxes(shown, placed.matrix)
     boxes = images.clip_boxes(boxes, (0, 0, *placed.image_size))

@@ -74,8 +74,8 @@ class CocoDataset:
 
         Raises:
           DataError: the file is missing, is not JSON or not COCO, has no image, or its parts
-            contradict each other: duplicate ids, annotations of unknown images or categories, values
-            of a wrong type or not finite. All problems are listed, up to ten of them.
+            contradict each other: duplicate ids, annotations of unknown images or categories,
+            values of a wrong type or not finite. Up to ten problems are listed together.
         """
         path = Path(path)
         content = _read_json(path)

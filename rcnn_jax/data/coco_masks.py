@@ -11,10 +11,13 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+Rle = Any
+"""A compressed run-length mask of pycocotools: dict(size=[h, w], counts=bytes)."""
+
 _FORMS = "polygons [[x1, y1, x2, y2, x3, y3, ...], ...] or an RLE {'size', 'counts'}"
 
 
-def segmentation_rle(segmentation: Any, height: int, width: int) -> dict:
+def segmentation_rle(segmentation: Any, height: int, width: int) -> Rle:
     """Returns the compressed RLE `{size, counts}` of a segmentation of an image of this size.
 
     Args:
@@ -41,7 +44,8 @@ def segmentation_rle(segmentation: Any, height: int, width: int) -> dict:
         )
     if isinstance(counts, list):
         _check_runs(counts, height, width)
-        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        plain: Any = {"size": [height, width], "counts": counts}
+        return coco_mask.frPyObjects(plain, height, width)
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
     if not isinstance(counts, bytes):
@@ -57,7 +61,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 def mask_rle(mask: np.ndarray) -> dict:
     """Returns the compressed RLE of a mask [h w], with `counts` as text for JSON."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    rle: Rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
 
 
@@ -93,14 +97,15 @@ def _check_polygon(polygon: Any, height: int, width: int) -> None:
 def _check_runs(runs: list[int], height: int, width: int) -> None:
     if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
         raise ValueError(
-            f"its RLE is damaged: its runs do not add up to the {height * width} pixels of the image"
+            f"its RLE is damaged: its runs do not add up to the {height * width} pixels of the "
+            "image"
         )
 
 
 def _runs(counts: bytes) -> list[int]:
-    """The run lengths of a compressed RLE: 5 bits a byte, low first, the third run on as differences.
+    """The run lengths of a compressed RLE; damaged text gives [], which fits no image.
 
-    Damaged text gives [], which fits no image.
+    Five bits a byte, low ones first; from the fourth on, runs are differences to the last but one.
     """
     runs: list[int] = []
     value = shift = 0

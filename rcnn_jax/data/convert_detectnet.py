@@ -1,7 +1,7 @@
 """KITTI and COCO datasets to TFRecords in the DetectNet_v2 layout, which Faster R-CNN trains on.
 
-Images stay where they are: a record holds the name, the size and the objects of one image. All files
-of a conversion appear together at the end (`staging`), so an error leaves nothing half-written.
+Images stay where they are: a record holds the name, the size and the objects of one image. All
+files of a conversion appear together at the end (`staging`): an error leaves nothing half-written.
 Source: reference of datasets, section 2.
 """
 
@@ -40,8 +40,8 @@ class KittiConversion:
       num_partitions: folds; 2 in mode `random`; 0 for a single one that is not named in files.
       num_shards: files of each partition; 0 for a single one that is not named in files.
       val_split: percentage of the validation partition, mode `random`.
-      kitti_sequence_to_frames_file: JSON {sequence: [file names without extension]} below root, mode
-        `sequence`.
+      kitti_sequence_to_frames_file: JSON {sequence: [file names without extension]} below root,
+        mode `sequence`.
       point_clouds_dir: named in the records when not empty.
       calibrations_dir: its matrices are put into the records when not empty.
       seed: of the random division.
@@ -89,9 +89,9 @@ def convert_kitti(
 ) -> ConversionReport:
     """Writes a KITTI dataset as `<output>[-fold-...][-shard-...]`.
 
-    Classes are written in lower case. Left out, and listed in `<output>_warning.json`: boxes without
-    extent (int(x1) >= int(x2), or the same in y) and boxes wholly outside their image. Boxes partly
-    outside are kept as they are; training clips them. Images without objects are kept.
+    Classes are written in lower case. Left out, and listed in `<output>_warning.json`: boxes
+    without extent (int(x1) >= int(x2), or the same in y) and boxes wholly outside their image.
+    Boxes partly outside are kept as they are; training clips them. Images without objects are kept.
 
     Deviation: an empty partition writes no file, but the others keep their numbers: with
     `val_split: 0` training data is `-fold-001-of-002`. The original renumbers, which turns the
@@ -183,12 +183,12 @@ def convert_coco(
 def _random_kitti_partitions(settings: KittiConversion, findings: Findings) -> list[list[str]]:
     if settings.num_partitions != 2:
         raise SpecError(
-            f"kitti_config.num_partitions = {settings.num_partitions}: partition_mode 'random' makes "
-            "2 partitions, validation (0) and training (1); set num_partitions: 2."
+            f"kitti_config.num_partitions = {settings.num_partitions}: partition_mode 'random' "
+            "makes 2 partitions, validation (0) and training (1); set num_partitions: 2."
         )
     if not 0 <= settings.val_split < 100:
         raise SpecError(
-            f"kitti_config.val_split = {settings.val_split:g} is not in [0, 100); it is a percentage."
+            f"kitti_config.val_split = {settings.val_split:g} is not in [0, 100), a percentage."
         )
     folder = settings.root / settings.image_dir_name
     extension = _extension(settings)
@@ -218,8 +218,8 @@ def _random_kitti_partitions(settings: KittiConversion, findings: Findings) -> l
 def _sequence_kitti_partitions(settings: KittiConversion) -> list[list[str]]:
     if not settings.kitti_sequence_to_frames_file:
         raise SpecError(
-            "kitti_config.kitti_sequence_to_frames_file is missing: partition_mode 'sequence' needs "
-            "a JSON file {sequence: [image names without extension]} below root_directory_path."
+            "kitti_config.kitti_sequence_to_frames_file is missing: partition_mode 'sequence' "
+            "needs a JSON file {sequence: [image names without extension]} below the root."
         )
     path = settings.root / settings.kitti_sequence_to_frames_file
     try:
@@ -286,8 +286,8 @@ def _coco_frames(
     suffixes = sorted({Path(image.file_name).suffix for image in dataset.images})
     if len(suffixes) > 1:
         findings.warnings.append(
-            f"{dataset.path}: images have different extensions ({', '.join(suffixes)}), but records "
-            "do not name the extension and training reads one (image_extension): convert the others."
+            f"{dataset.path}: images have different extensions ({', '.join(suffixes)}), but "
+            "records do not name it and training reads one (image_extension): convert the others."
         )
     for image in dataset.images:
         path = root / folder / image.file_name

@@ -71,9 +71,9 @@ def convert_mask_rcnn(settings: MaskRcnnConversion) -> ConversionReport:
 
     Left out and listed as `box`: boxes without extent and boxes more than a pixel beyond the image;
     up to a pixel they are clipped (the original leaves out boxes beyond the right or bottom edge by
-    any amount, and keeps those beyond the left and top). Left out and listed as `mask`: masks without
-    a pixel. Listed as `mask` but kept: masks more than a pixel outside their box. Category ids are
-    written as they are.
+    any amount, and keeps those beyond the left and top). Left out and listed as `mask`: masks
+    without a pixel. Listed as `mask` but kept: masks more than a pixel outside their box. Category
+    ids are written as they are.
 
     Raises:
       DataError: an image is missing or has another size than the annotations say; a category id is
@@ -146,8 +146,8 @@ def _report(
     warnings = []
     if listed:
         warnings.append(
-            f"{skipped} objects were left out (box without extent or outside the image, empty mask) "
-            f"and {listed - skipped} have a mask outside their box; they are listed in "
+            f"{skipped} objects were left out (box without extent or outside the image, empty "
+            f"mask) and {listed - skipped} have a mask outside their box; they are listed in "
             f"{warnings_file}."
         )
     if not total:
@@ -229,8 +229,8 @@ def _corners(
         return None
     if max(x, y, width, height) <= 1:
         raise DataError(
-            f"{where}: its bbox {list(item.bbox)} looks normalised; expected x, y, width, height in "
-            "pixels."
+            f"{where}: its bbox {list(item.bbox)} looks normalised; expected x, y, width, height "
+            "in pixels."
         )
     right, bottom = x + width, y + height
     outside = max(-x, -y, right - image.width, bottom - image.height)

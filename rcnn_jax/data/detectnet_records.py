@@ -154,8 +154,8 @@ def write_frames(
             text = json.dumps(findings.skipped, indent=2)
             staged.path(warnings_file).write_text(text, encoding="utf-8")
             findings.warnings.append(
-                f"{len(findings.skipped)} objects have a box without extent or outside the image and "
-                f"were left out; they are listed in {warnings_file}."
+                f"{len(findings.skipped)} objects have a box without extent or outside the image "
+                f"and were left out; they are listed in {warnings_file}."
             )
     if not findings.skipped:
         warnings_file.unlink(missing_ok=True)  # of an earlier conversion of the same name

@@ -1,6 +1,6 @@
 """Pixels and boxes from the image file to the canvas of the network, and back.
 
-    file --read_image--> u8 [h w c] --fit + apply_image--> u8 canvas     boxes --apply_boxes--> boxes
+    file --read_image--> u8[h w c] --fit, apply_image--> u8 canvas    boxes --apply_boxes--> boxes
 
 Training, evaluation, inference and calibration all go through `fit` and `apply_image`, so they see
 the same pixels. Coordinates are continuous: pixel i covers [i, i+1), its centre is i + 0.5. One
@@ -81,6 +81,20 @@ def read_image(source: Path | bytes, channel_order: str, name: str = "") -> np.n
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def check_size(image: np.ndarray, stated: tuple[int, int], name: str) -> None:
+    """Checks that an image has the (height, width) that its annotation was made for.
+
+    Raises:
+      DataError: it has not.
+    """
+    if image.shape[:2] != stated:
+        raise DataError(
+            f"{name}: the image is {image.shape[0]}x{image.shape[1]} pixels (height x width) and "
+            f"its annotation was made for {stated[0]}x{stated[1]}: they belong to different versions "
+            "of it (EXIF orientation is ignored); convert the dataset again"
+        )
+
+
 def scaled_size(source_size: tuple[int, int], geometry: GeometrySettings) -> tuple[int, int]:
     """Returns (height, width) of the whole image after scaling, before cropping and padding.
 
@@ -129,7 +143,7 @@ def canvas_size(
 
 
 def origin(geometry: GeometrySettings) -> tuple[float, float]:
-    """Returns the (y, x) that the crop takes off in canvas pixels, an argument of `boxes_to_source`."""
+    """Returns (y, x), the canvas pixels a crop takes off: the `offset` of `boxes_to_source`."""
     if geometry.mode == "pad_crop" and geometry.crop is not None:
         return float(geometry.crop[0]), float(geometry.crop[1])
     return 0.0, 0.0
@@ -163,8 +177,8 @@ def fit(
         bottom, right = min(geometry.crop[2], scaled_h), min(geometry.crop[3], scaled_w)
     if bottom <= top or right <= left:
         raise DataError(
-            f"an image of {scaled_h}x{scaled_w} pixels (height x width) has nothing inside the crop "
-            f"top={top} left={left}: correct crop_* in the augmentation config or drop the image"
+            f"an image of {scaled_h}x{scaled_w} pixels (height x width) has nothing inside the "
+            f"crop at top={top} left={left}: correct crop_* in the augmentation config"
         )
     return Fit(
         canvas=canvas,
@@ -259,7 +273,7 @@ def _shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _paste(image: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
-    """Copies an image whose (x, y) corners go to the two given whole pixels, flipped if they say so."""
+    """Copies an image whose (x, y) corners go to two whole pixels, flipped if they say so."""
     (x0, y0), (x1, y1) = corners
     left, right, top, bottom = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
     size = (int(right - left), int(bottom - top))

@@ -50,7 +50,7 @@ class KittiObject:
 
 
 def read_labels(path: Path) -> list[KittiObject]:
-    """Returns the objects of a ground-truth file in the order of its lines; blank lines are skipped.
+    """Returns the objects of a ground-truth file in the order of its lines, blank ones skipped.
 
     An empty file is an image without objects. Boxes without extent are returned as they are: the
     caller knows whether to skip or to complain.
@@ -75,8 +75,9 @@ def read_labels(path: Path) -> list[KittiObject]:
 def write_labels(path: Path, objects: Iterable[KittiObject]) -> None:
     """Writes a label file: 16 columns for objects with a score, 15 for others.
 
-    Numbers have two decimals, scores seven, as in the original's dump; blanks inside class names are removed because
-    columns are separated by blanks. `read_labels` returns what was written, to that precision.
+    Numbers have two decimals, scores seven, as in the original's dump; blanks inside class names
+    are removed because columns are separated by blanks. `read_labels` returns what
+    was written, to that precision.
     """
     Path(path).write_text("".join(_line(item) for item in objects), encoding="utf-8")
 
@@ -89,8 +90,8 @@ def _parse(columns: list[str], where: str) -> KittiObject:
         )
     if len(columns) != _COLUMNS:
         raise DataError(
-            f"{where}: {len(columns)} columns; a KITTI label has 15: class truncated occluded alpha "
-            "x1 y1 x2 y2 height width length x y z rotation_y."
+            f"{where}: {len(columns)} columns; a KITTI label has 15: class truncated occluded "
+            "alpha x1 y1 x2 y2 height width length x y z rotation_y."
         )
     values = []
     for number, column in enumerate(columns[1:], start=2):

@@ -30,7 +30,7 @@ class MaskRcnnRecord:
       class_names: a name for each object, or () when the record has none.
       area: f32[m], pixels of the mask.
       crowd: bool[m].
-      masks: m single-channel PNG files of the image's size, 0 outside; None when the record has none.
+      masks: m single-channel PNG files of the image's size, 0 outside; None when there are none.
     """
 
     encoded: bytes

@@ -12,8 +12,8 @@ Item = TypeVar("Item")
 def random_partitions(items: Sequence[Item], val_split: float, seed: int) -> list[list[Item]]:
     """Returns [validation, training], a random division that depends only on items and seed.
 
-    Deviation: the original sorts by name and takes the first for validation, so that a dataset named
-    by scene or by class gives a validation set of other scenes or classes than the training set.
+    Deviation: the original sorts by name and takes the first for validation, so that a dataset
+    named by scene or by class is validated on other scenes or classes than it was trained on.
 
     Args:
       items: in a fixed order, for example sorted.

@@ -115,8 +115,7 @@ def evaluation_batches(
     process_count: int = 1,
     buckets: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Batch]:
-    """Returns every image once, in order (canvas by canvas), the last batch padded with invalid
-    ones.
+    """Returns every image once, in order, canvas by canvas; the last batch is padded.
 
     Crowd objects are kept whatever `gt.skip_crowd` says: evaluation needs them. The arguments are
     those of `training_batches`; `batch` counts the images of all processes.

@@ -153,7 +153,7 @@ class TrainingPlan:
         return sum(epoch * count // self._batch for count in self._counts)
 
     def _epoch_of(self, step: int) -> int:
-        """The epoch in which batch `step` is completed: the first with more than `step` after it."""
+        """The epoch in which batch `step` is completed."""
         records = sum(self._counts)
         epoch = max(-(-(step + 1) * self._batch // records) - 1, 0)  # exact for one canvas
         while self._batches_before(epoch + 1) <= step:

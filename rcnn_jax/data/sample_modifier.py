@@ -22,14 +22,14 @@ class SampleModifier:
     Deviation: the original compares text with bytes and so never finds a mapped class.
 
     Attributes:
-      filter_samples_containing_only: target classes; a sample all of whose mapped objects are of one
-        of them is left out.
+      filter_samples_containing_only: target classes; a sample all of whose mapped objects are
+        of one of them is left out.
       dominant_target_classes: target classes that are frequent anyway.
       minimum_target_class_imbalance: target class -> factor, 1.0 where absent.
       num_duplicates: copies added to a sample in which some other class is more frequent than a
         dominant class times the factor of that other class.
       max_training_samples: cap over all training partitions, shared equally; 0 for none.
-      source_to_target_class_mapping: class of the labels -> target class; other classes do not count.
+      source_to_target_class_mapping: class of the labels -> target class; others do not count.
 
     Raises:
       SpecError: a named target class is no target of the mapping, or a number is negative.

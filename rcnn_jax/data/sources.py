@@ -5,7 +5,6 @@ are reported before a run starts; images are read when asked for. What was left 
 `notes`, one sentence each, for the caller to log once.
 """
 
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -69,8 +68,9 @@ def select_shards(
     """
     found = set()
     for pattern in patterns:
-        paths = {Path(p) for p in glob.glob(pattern) if not p.endswith(".json")}
-        paths = {path for path in paths if path.is_file()}
+        path = Path(pattern)
+        matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        paths = {path for path in matches if _may_be_shard(path)}
         if not paths:
             raise DataError(f"{pattern}: no file matches tfrecords_path: run dataset_convert first")
         found |= paths
@@ -81,11 +81,16 @@ def select_shards(
             kind, relation = ("training", "without") if training else ("validation", "with")
             raise DataError(
                 f"{', '.join(patterns)}: validation_fold = {fold} leaves no {kind} data: none of "
-                f"{len(found)} files is {relation} '{tag}' in its name. With val_split 0 the converter "
-                "writes all data as fold 0: then leave validation_fold out"
+                f"{len(found)} files is {relation} '{tag}' in its name. With val_split 0 the "
+                "converter writes all data as fold 0: then leave validation_fold out"
             )
         found = kept
     return sorted(found)
+
+
+def _may_be_shard(path: Path) -> bool:
+    """Neither the report of skipped boxes nor a file that a conversion is still writing."""
+    return path.is_file() and path.suffix != ".json" and not path.name.startswith(".")
 
 
 class DetectNetRecords:
@@ -163,13 +168,7 @@ class DetectNetRecords:
         """
         path = self._path(index)
         image = images.read_image(path, channel_order)
-        if image.shape[:2] != self._sizes[index]:
-            (h, w), (stated_h, stated_w) = image.shape[:2], self._sizes[index]
-            raise DataError(
-                f"{path}: the image is {h}x{w} pixels (height x width) and its record says "
-                f"{stated_h}x{stated_w}: the boxes belong to another version of it (EXIF orientation is "
-                "ignored); run dataset_convert again"
-            )
+        images.check_size(image, self._sizes[index], str(path))
         return image
 
     def annotation(self, index: int) -> Annotation:
@@ -305,8 +304,8 @@ def _parse_detectnet(
     except (KeyError, IndexError, AttributeError) as error:
         raise DataError(
             f"{where}: frame/id, frame/height or frame/width is missing; found "
-            f"{', '.join(sorted(features)) or 'nothing'}: this is not a record of dataset_convert for "
-            "detection"
+            f"{', '.join(sorted(features)) or 'nothing'}: this is not a record that "
+            "dataset_convert wrote for detection"
         ) from error
     names = [name.decode() for name in features.get("target/object_class", [])]
     columns = [features.get(f"target/coordinates_{side}", []) for side in ("y1", "x1", "y2", "x2")]

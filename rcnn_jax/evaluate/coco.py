@@ -225,7 +225,7 @@ def _detection(result: Mapping[str, Any], iou_type: IouType, number: int) -> dic
 def _dataset(dataset_of: type, content: dict[str, Any]) -> Any:
     if dataset_of is not pycocotools.coco.COCO:
         return dataset_of(content)
-    dataset = dataset_of()
+    dataset: Any = dataset_of()
     dataset.dataset = content
     dataset.createIndex()
     return dataset

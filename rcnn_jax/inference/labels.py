@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from rcnn_jax.evaluate.masks import Rle
 from rcnn_jax.evaluate.report import write_whole
 
 
@@ -67,7 +66,7 @@ def mask_labels(results: Sequence[dict[str, Any]], image_size: tuple[int, int]) 
         x, y, w, h = result["bbox"]
         x1, x2 = (min(max(round(edge), 0), width) for edge in (x, x + w))
         y1, y2 = (min(max(round(edge), 0), height) for edge in (y, y + h))
-        mask: Rle | None = result.get("segmentation")
+        mask: Any = result.get("segmentation")
         label: dict[str, Any] = {
             "area": (x2 - x1) * (y2 - y1) if mask is None else int(coco_mask.area(mask)),
             "is_crowd": 0,

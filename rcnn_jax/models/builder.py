@@ -92,11 +92,15 @@ class Builder:
         )
 
     def depthwise(
-        self, name: str, kernel_size: int, strides: int, *, use_bias: bool | None = None
+        self, name: str, kernel_size: int, strides: int, padding: layers.Padding
     ) -> layers.DepthwiseConv:
-        """A depthwise convolution; it has as many channels as its input."""
-        bias = self.options.use_bias if use_bias is None else use_bias
-        return layers.DepthwiseConv(kernel_size, strides, bias, self.dtype, name=name)
+        """A depthwise convolution; it has as many channels as its input.
+
+        The families pad it in their own ways, whatever the convention of the network says.
+        """
+        return layers.DepthwiseConv(
+            kernel_size, strides, padding, self.options.use_bias, self.dtype, name=name
+        )
 
     def transposed(
         self, name: str, features: int, kernel_size: int, kernel_init: layers.Initializer

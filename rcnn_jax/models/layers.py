@@ -102,11 +102,10 @@ class Conv(nn.Module):
 class DepthwiseConv(nn.Module):
     """One k x k filter per channel; `kernel` [k k 1 c].
 
-    Padding is always TensorFlow's `same`: the original patches ordinary convolutions only.
-
     Attributes:
       kernel_size: k.
       strides: step in both directions.
+      padding: see `conv_pads`.
       use_bias: adds `bias` [c].
       dtype: of the computation and the result.
       kernel_init: initial kernel.
@@ -114,6 +113,7 @@ class DepthwiseConv(nn.Module):
 
     kernel_size: int = 3
     strides: int = 1
+    padding: Padding = "symmetric"
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Initializer = HE_NORMAL_FAN_IN
@@ -127,7 +127,7 @@ class DepthwiseConv(nn.Module):
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             (self.strides, self.strides),
-            conv_pads(x.shape[1:3], side, self.strides, "same"),
+            conv_pads(x.shape[1:3], side, self.strides, self.padding),
             dimension_numbers=_NHWC,
             feature_group_count=channels,
         )

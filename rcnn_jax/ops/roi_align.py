@@ -1,13 +1,19 @@
 """RoIAlign: crops of equal size from boxes of any size, by bilinear samples of the feature pyramid.
 
-All levels are laid end to end as rows of one table [sum(h*w) c]; a sample is four rows and four
-weights, so the whole op is one gather forward and one scatter-add backward, whatever the levels.
-The semantics are those of ONNX `RoiAlign` (mode avg, coordinate_transformation_mode half_pixel):
+All levels and images are laid end to end as rows of one table; a cell of a crop is a weighted sum of
+its taps, which lie on a small grid of rows x columns:
 
-    cell (i, j) covers pixels [i, i+1) x [j, j+1) of its level, its value sits at (i+0.5, j+0.5);
-    samples more than one cell outside the map are 0, nearer ones take the value of the border.
+    boxes, level -> taps: row offset, column offset, weights   [r s t] per axis, t = 2 sampling_ratio
+    table, taps  -> crops: sum over t x t of table[row + column] * row weight * column weight
+
+The semantics are those of ONNX `RoiAlign` (mode avg, coordinate_transformation_mode half_pixel):
+the value of a feature cell sits in its middle; samples more than one cell outside the map are 0,
+nearer ones take the value at the border.
 """
 
+import functools
+
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,6 +21,8 @@ from jax import lax
 from rcnn_jax.ops.boxes import area, corners
 from rcnn_jax.ops.marker import marked
 from rcnn_jax.structures import Array, Levels
+
+_CPU_CHUNK = 32  # boxes whose gradient is spread at a time: about 25 MB, near the caches
 
 
 def roi_align(
@@ -32,11 +40,15 @@ def roi_align(
       boxes: f32[b r 4] in pixels of the network input; no gradient flows into them.
       output_size: s, cells per side.
       sampling_ratio: samples per side of a cell.
-      level: i32[b r], the level each box is read from; None where there is only one.
+      level: i32[b r], the level each box is read from, cut to the levels at hand; None where there
+        is only one.
 
     Returns:
       [b r s s c] in the type of the features. Index arithmetic and sums, also those of the backward
       pass, are in float32.
+
+    Raises:
+      ValueError: there are several levels and `level` is missing.
 
     Source: He et al. 2017, section 3; reference/export_findings section 3. Deviation: TAO samples
     with corner-aligned crops (Faster R-CNN) or without the half pixel (Mask R-CNN).
@@ -44,7 +56,7 @@ def roi_align(
     levels = tuple(sorted(features))
     if level is None:
         if len(levels) != 1:
-            raise ValueError(f"level says which of {levels} a box is read from; it is missing")
+            raise ValueError(f"features have levels {levels}: `level` must say which a box reads")
         level = jnp.full(boxes.shape[:2], levels[0], jnp.int32)
     op = marked(
         "roi_align",
@@ -78,22 +90,126 @@ def assign_levels(
     return level
 
 
+class _Taps(flax.struct.PyTreeNode):
+    """Where crops read the table: cell (i, j) of box r reads rows[r, i, :] + columns[r, j, :].
+
+    Attributes:
+      rows: i32[r s t]; the start of a row of features in the table.
+      columns: i32[r s t].
+      row_weights: f32[r s t].
+      column_weights: f32[r s t].
+    """
+
+    rows: jax.Array
+    columns: jax.Array
+    row_weights: jax.Array
+    column_weights: jax.Array
+
+
 def _roi_align(*operands, levels, output_size, sampling_ratio):
     """Does the work of `roi_align`; operands are the features by level, boxes and level."""
     *features, boxes, level = operands
-    channels = features[0].shape[-1]
-    sizes = [(feature.shape[1], feature.shape[2]) for feature in features]
-    starts = [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]
-    table = jnp.concatenate(
-        [f.astype(jnp.float32).reshape(f.shape[0], h * w, channels) for f, (h, w) in zip(features, sizes, strict=True)],
-        axis=1,
-    )  # [b sum(h*w) c]
-    place = jnp.clip(level - levels[0], 0, len(levels) - 1)
-    height, width, start = (
-        jnp.asarray(column, jnp.int32)[place] for column in (*zip(*sizes, strict=True), starts)
-    )  # [b r]
-    y1, x1, y2, x2 = corners(lax.stop_gradient(jnp.asarray(boxes)))
-    stride = 2.0 ** level.astype(jnp.float32)
-    rows, row_weights = _samples(y1 / stride, y2 / stride, height, output_size, sampling_ratio)
-    columns, column_weights = _samples(x1 / stride, x2 / stride, width, output_size, sampling_ratio)
-    return rows, row_weights, columns, column_weights, table, width, start
+    boxes = lax.stop_gradient(boxes)
+    batch, _, _, channels = features[0].shape
+    heights = [feature.shape[1] for feature in features]
+    widths = [feature.shape[2] for feature in features]
+    starts = [0]
+    for h, w in zip(heights, widths, strict=True):
+        starts.append(starts[-1] + h * w)
+    table = jnp.concatenate([f.reshape(batch, -1, channels) for f in features], axis=1)
+
+    place = sum((level >= higher).astype(jnp.int32) for higher in levels[1:])
+    place = jnp.broadcast_to(jnp.asarray(place), level.shape)
+    of_box = [jnp.asarray(column)[place] for column in (levels, heights, widths, starts[:-1])]
+    first = jnp.arange(batch)[:, None] * starts[-1] + of_box[3]  # of the box's map, in the table
+    level, height, width, first = (column.reshape(-1) for column in (*of_box[:3], first))
+    y1, x1, y2, x2 = (c.reshape(-1) / 2.0**level for c in corners(boxes))
+    rows, row_weights = _axis_taps(y1, y2, height, output_size, sampling_ratio)
+    columns, column_weights = _axis_taps(x1, x2, width, output_size, sampling_ratio)
+    rows = first[:, None, None] + rows * width[:, None, None]
+    taps = _Taps(rows, columns, row_weights, column_weights)
+    crops = _read((batch * starts[-1], table.dtype), table.reshape(-1, channels), taps)
+    return crops.reshape(*boxes.shape[:2], output_size, output_size, channels).astype(table.dtype)
+
+
+def _axis_taps(low, high, size, cells, samples):
+    """Returns the cells that samples along one axis touch, and the shares they have in the average.
+
+    Args:
+      low: f32[r], where boxes begin, in cells.
+      high: f32[r], where boxes end.
+      size: i32[r], length of the feature map.
+      cells: s.
+      samples: per cell of the crop.
+
+    Returns:
+      (i32[r s t] in [0, size), f32[r s t]) with t = 2 samples.
+    """
+    step = (jnp.arange(cells * samples) + 0.5) / (cells * samples)
+    position = (low - 0.5)[:, None] + (high - low)[:, None] * step[None, :]
+    last = (size - 1)[:, None].astype(jnp.float32)
+    inside = (position >= -1.0) & (position <= last + 1.0)
+    position = jnp.clip(position, 0.0, last)
+    near = jnp.floor(position)
+    far = jnp.minimum(near + 1.0, last)
+    share = (position - near) / samples
+    index = jnp.stack([near, far], axis=-1).astype(jnp.int32)
+    weight = jnp.stack([1.0 / samples - share, share], axis=-1) * inside[:, :, None]
+    shape = (low.shape[0], cells, 2 * samples)
+    return index.reshape(shape), weight.reshape(shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _read(table_form, table, taps):
+    """Returns crops f32[r s s c] of a table [n c]; table_form is (n, dtype), for the way back.
+
+    One small gather per tap fuses with its weight and the sum: nothing of size r s s t t c is stored.
+    The derivative of that form would be as many scatters into as many tables, hence `_spread`.
+    """
+    del table_form
+    crops = 0.0
+    for i in range(taps.rows.shape[-1]):
+        for j in range(taps.columns.shape[-1]):
+            index = taps.rows[:, :, None, i] + taps.columns[:, None, :, j]
+            weight = taps.row_weights[:, :, None, i] * taps.column_weights[:, None, :, j]
+            values = jnp.take(table, index, axis=0, mode="clip").astype(jnp.float32)
+            crops += values * weight[..., None]
+    return crops
+
+
+def _read_forward(table_form, table, taps):
+    return _read(table_form, table, taps), taps
+
+
+def _read_backward(table_form, taps, gradient):
+    """Returns the gradient of the table; positions and weights come from boxes and have none."""
+    rows, dtype = table_form
+    empty = jnp.zeros((rows, gradient.shape[-1]), jnp.float32)
+    spread = lax.platform_dependent(
+        empty, taps, gradient, cpu=_spread_by_chunk, default=_spread
+    )
+    return spread.astype(dtype), None
+
+
+_read.defvjp(_read_forward, _read_backward)
+
+
+def _spread(table, taps, gradient):
+    """Adds the gradient [r s s c] of crops to the rows [n c] they were read from, in one scatter."""
+    index = taps.rows[:, :, None, :, None] + taps.columns[:, None, :, None, :]  # [r s s t t]
+    weight = taps.row_weights[:, :, None, :, None] * taps.column_weights[:, None, :, None, :]
+    shares = gradient[:, :, :, None, None, :] * weight[..., None]
+    return table.at[index].add(shares, mode="promise_in_bounds")
+
+
+def _spread_by_chunk(table, taps, gradient):
+    """Does as `_spread`, a few boxes at a time, in their order."""
+    boxes = gradient.shape[0]
+    chunks = -(-boxes // _CPU_CHUNK)
+
+    def split(x):
+        padding = [(0, chunks * _CPU_CHUNK - boxes)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(chunks, _CPU_CHUNK, *x.shape[1:])
+
+    parts = jax.tree.map(split, (taps, gradient))
+    return lax.scan(lambda sums, part: (_spread(sums, *part), None), table, parts)[0]

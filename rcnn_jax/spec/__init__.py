@@ -1,0 +1,16 @@
+"""Spec files: tables of fields, reading, checking, rendering."""
+
+from rcnn_jax.spec.kinds import SpecKind
+from rcnn_jax.spec.load import LoadedSpec, load_spec, parse_spec, validate
+from rcnn_jax.spec.render import redact, redact_text, render
+
+__all__ = [
+    "LoadedSpec",
+    "SpecKind",
+    "load_spec",
+    "parse_spec",
+    "redact",
+    "redact_text",
+    "render",
+    "validate",
+]

@@ -136,7 +136,11 @@ PREPROCESSING = Message(
             no_effect=PIXEL_WIDE,
         ),
         real(
-            "scale_width", 10, 0.0, "Width to scale to before a crop; 0: none.", allowed=NON_NEGATIVE
+            "scale_width",
+            10,
+            0.0,
+            "Width to scale to before a crop; 0: none.",
+            allowed=NON_NEGATIVE,
         ),
         real(
             "scale_height",

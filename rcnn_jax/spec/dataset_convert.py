@@ -23,9 +23,7 @@ KITTI = Message(
     "KITTIConfig",
     "A folder of images and KITTI labels.",
     (
-        string(
-            "root_directory_path", 1, None, "The folder.", required=True, reads="folder"
-        ),
+        string("root_directory_path", 1, None, "The folder.", required=True, reads="folder"),
         string("image_dir_name", 2, None, "Sub-folder of the images.", required=True),
         string("label_dir_name", 3, None, "Sub-folder of the labels.", required=True),
         string("point_clouds_dir", 4, None, "Sub-folder of point clouds.", no_effect=NO_LIDAR),

@@ -1,7 +1,7 @@
 """The field table of Faster R-CNN: message `Experiment` without its data sections.
 
-Defaults are the documented ones, or the value of the documented sample where a run cannot do without;
-optional mechanisms default to off. Source: reference faster_rcnn_spec section 1.
+Defaults are the documented ones, or the value of the documented sample where a run cannot do
+without; optional mechanisms default to off. Source: reference faster_rcnn_spec section 1.
 """
 
 from rcnn_jax.spec.dataset_config import AUGMENTATION_CONFIG, DATASET_CONFIG
@@ -80,9 +80,7 @@ INPUT_IMAGE_CONFIG = Message(
             "Mean of each channel, subtracted from pixels in 0..255: keys r, g, b, or l for grey.",
             allowed=Interval(0, 255, open_low=True, open_high=True),
         ),
-        real(
-            "image_scaling_factor", 4, 1.0, "Divisor after the subtraction.", allowed=POSITIVE
-        ),
+        real("image_scaling_factor", 4, 1.0, "Divisor after the subtraction.", allowed=POSITIVE),
         string(
             "image_channel_order",
             5,
@@ -114,9 +112,7 @@ ANCHOR_BOX_CONFIG = Message(
             allowed=POSITIVE,
             required=True,
         ),
-        reals(
-            "ratio", 2, (1.0, 0.5, 2.0), "Width / height.", allowed=POSITIVE, required=True
-        ),
+        reals("ratio", 2, (1.0, 0.5, 2.0), "Width / height.", allowed=POSITIVE, required=True),
     ),
 )
 
@@ -187,9 +183,7 @@ MODEL_CONFIG = Message(
         ),
         boolean("use_bias", 10, False, "Convolutions of the backbone have a bias."),
         block("roi_pooling_config", 11, ROI_POOLING_CONFIG, "Crops of features."),
-        boolean(
-            "rfcn_mode", 12, False, "R-FCN head.", no_effect="the original never reads it"
-        ),
+        boolean("rfcn_mode", 12, False, "R-FCN head.", no_effect="the original never reads it"),
         boolean(
             "tf_proposal_layer",
             13,
@@ -329,9 +323,7 @@ EARLY_STOPPING = Message(
     (
         string("monitor", 1, "loss", "The watched value.", allowed=Choice(("loss",))),
         real("min_delta", 2, 0.0, "Smallest fall that counts.", allowed=NON_NEGATIVE),
-        count(
-            "patience", 3, None, "Epochs without a fall.", allowed=AT_LEAST_ONE, required=True
-        ),
+        count("patience", 3, None, "Epochs without a fall.", allowed=AT_LEAST_ONE, required=True),
     ),
 )
 
@@ -340,10 +332,24 @@ TRAINING_CONFIG = Message(
     "How the network is trained.",
     (
         string("retrain_pruned_model", 3, None, "Pruned model to start from.", reads="file"),
-        real("rpn_min_overlap", 4, 0.3, "Below this IoU an anchor is negative.", allowed=POSITIVE_UNIT),
-        real("rpn_max_overlap", 5, 0.7, "From this IoU on an anchor is positive.", allowed=POSITIVE_UNIT),
+        real(
+            "rpn_min_overlap",
+            4,
+            0.3,
+            "Below this IoU an anchor is negative.",
+            allowed=POSITIVE_UNIT,
+        ),
+        real(
+            "rpn_max_overlap",
+            5,
+            0.7,
+            "From this IoU on an anchor is positive.",
+            allowed=POSITIVE_UNIT,
+        ),
         real("classifier_min_overlap", 6, 0.0, "Smallest IoU of a background roi.", allowed=UNIT),
-        real("classifier_max_overlap", 7, 0.5, "From this IoU on a roi is foreground.", allowed=UNIT),
+        real(
+            "classifier_max_overlap", 7, 0.5, "From this IoU on a roi is foreground.", allowed=UNIT
+        ),
         real("std_scaling", 8, 1.0, "Multiplies the RPN's regression targets.", allowed=POSITIVE),
         mapping(
             "classifier_regr_std",
@@ -360,7 +366,9 @@ TRAINING_CONFIG = Message(
         real("rpn_nms_overlap_threshold", 17, 0.7, "IoU of the RPN's NMS.", allowed=OPEN_UNIT),
         block("regularizer", 20, REGULARIZER, "Weight penalty."),
         count("rpn_pre_nms_top_N", 35, 12000, "Candidates before NMS.", allowed=AT_LEAST_ONE),
-        count("rpn_mini_batch", 36, 256, "Anchors per image that train the RPN.", allowed=AT_LEAST_ONE),
+        count(
+            "rpn_mini_batch", 36, 256, "Anchors per image that train the RPN.", allowed=AT_LEAST_ONE
+        ),
         boolean("gt_as_roi", 38, False, "Ground-truth boxes join the proposals."),
         real("lambda_rpn_regr", 39, 1.0, "Weight of the RPN's box loss.", allowed=POSITIVE),
         real("lambda_rpn_class", 40, 1.0, "Weight of the RPN's class loss.", allowed=POSITIVE),
@@ -450,7 +458,9 @@ def _test_fields(numbers: tuple[int, ...]) -> tuple[Field, ...]:
         real("rpn_nms_overlap_threshold", rpn_nms, 0.7, "IoU of the RPN's NMS.", allowed=OPEN_UNIT),
         real("object_confidence_thres", score, 1e-4, "Smallest score.", allowed=OPEN_UNIT),
         count("classifier_nms_max_boxes", boxes, 100, "Most detections.", allowed=AT_LEAST_ONE),
-        real("classifier_nms_overlap_threshold", nms, 0.3, "IoU of the final NMS.", allowed=OPEN_UNIT),
+        real(
+            "classifier_nms_overlap_threshold", nms, 0.3, "IoU of the final NMS.", allowed=OPEN_UNIT
+        ),
     )
 
 
@@ -460,7 +470,9 @@ INFERENCE_CONFIG = Message(
     (
         string("images_dir", 1, None, "Folder of images."),
         string("model", 2, None, "Model to run."),
-        real("bbox_visualize_threshold", 5, 0.6, "Smallest score that is drawn.", allowed=OPEN_UNIT),
+        real(
+            "bbox_visualize_threshold", 5, 0.6, "Smallest score that is drawn.", allowed=OPEN_UNIT
+        ),
         *_test_fields((10, 7, 8, 16, 9, 6)),
         string("detection_image_output_dir", 11, None, "Folder for annotated images."),
         boolean("bbox_caption_on", 12, False, "Class and score are written into the image."),

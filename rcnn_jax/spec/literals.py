@@ -10,8 +10,8 @@ def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
     """Reads a list or tuple; an empty string is an empty list.
 
     Raises:
-      ValueError: the text is no literal, or not of this shape; the message names the position inside
-        the string.
+      ValueError: the text is no literal, or not of this shape; the message names the position
+        inside the string.
     """
     if not text.strip():
         return _checked((), shape)

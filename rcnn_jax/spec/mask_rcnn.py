@@ -1,7 +1,9 @@
 """The field table of Mask R-CNN: message `Experiment`.
 
-Lists and tuples are Python literals inside strings, as in the original. Absent fields take the typical
-value of the document, where the original would read 0. Source: reference mask_rcnn_spec section 1.
+Lists and tuples are Python literals inside strings, as in the original. Absent fields take the
+typical value of the document, where the original would read 0.
+
+Source: reference mask_rcnn_spec section 1.
 """
 
 from rcnn_jax.spec.schema import (
@@ -71,9 +73,7 @@ DATA_CONFIG = Message(
         string(
             "coco_train_image_dir", 1000, None, "Training images read directly.", reads="folder"
         ),
-        string(
-            "coco_train_json", 1001, None, "COCO annotations of the training.", reads="file"
-        ),
+        string("coco_train_json", 1001, None, "COCO annotations of the training.", reads="file"),
         string(
             "coco_val_image_dir", 1002, None, "Validation images of val_json_file.", reads="folder"
         ),
@@ -131,7 +131,9 @@ MASKRCNN_CONFIG = Message(
             required=True,
         ),
         count("gt_mask_size", 7, 112, "Side of stored ground-truth masks.", allowed=AT_LEAST_ONE),
-        real("rpn_positive_overlap", 8, 0.7, "From this IoU on an anchor is positive.", allowed=UNIT),
+        real(
+            "rpn_positive_overlap", 8, 0.7, "From this IoU on an anchor is positive.", allowed=UNIT
+        ),
         real("rpn_negative_overlap", 9, 0.3, "Below this IoU an anchor is negative.", allowed=UNIT),
         count(
             "rpn_batch_size_per_im",
@@ -143,15 +145,17 @@ MASKRCNN_CONFIG = Message(
         real("rpn_fg_fraction", 11, 0.5, "Largest share of positive anchors.", allowed=UNIT),
         real("rpn_min_size", 12, 0.0, "Smallest side of a proposal.", allowed=NON_NEGATIVE),
         count(
-            "batch_size_per_im", 13, 512, "Rois per image that train the heads.", allowed=AT_LEAST_ONE
+            "batch_size_per_im",
+            13,
+            512,
+            "Rois per image that train the heads.",
+            allowed=AT_LEAST_ONE,
         ),
         real("fg_fraction", 14, 0.25, "Largest share of foreground rois.", allowed=UNIT),
         real("fg_thresh", 15, 0.5, "IoU of a foreground roi.", allowed=UNIT),
         real("bg_thresh_hi", 16, 0.5, "Below this IoU a roi is background.", allowed=UNIT),
         real("bg_thresh_lo", 17, 0.0, "Smallest IoU of a background roi.", allowed=UNIT),
-        count(
-            "fast_rcnn_mlp_head_dim", 18, 1024, "Width of fc6 and fc7.", allowed=AT_LEAST_ONE
-        ),
+        count("fast_rcnn_mlp_head_dim", 18, 1024, "Width of fc6 and fc7.", allowed=AT_LEAST_ONE),
         boolean("include_mask", 19, True, "The network has a mask head.", allowed=Choice((True,))),
         count("mrcnn_resolution", 20, 28, "Side of predicted masks.", allowed=AT_LEAST_ONE),
         count(
@@ -161,9 +165,7 @@ MASKRCNN_CONFIG = Message(
             "Training: candidates per level before NMS.",
             allowed=AT_LEAST_ONE,
         ),
-        count(
-            "train_rpn_post_nms_topn", 22, 1000, "Training: proposals.", allowed=AT_LEAST_ONE
-        ),
+        count("train_rpn_post_nms_topn", 22, 1000, "Training: proposals.", allowed=AT_LEAST_ONE),
         real(
             "train_rpn_nms_threshold", 23, 0.7, "Training: IoU of the RPN's NMS.", allowed=OPEN_UNIT
         ),
@@ -190,9 +192,7 @@ MASKRCNN_CONFIG = Message(
         count("num_scales", 31, 1, "Anchor sizes per octave.", allowed=AT_LEAST_ONE),
         count("anchor_scale", 32, 8, "Anchor side in strides.", allowed=AT_LEAST_ONE),
         string("arch", 33, "resnet", "Backbone family.", allowed=Choice(("resnet",))),
-        count(
-            "nlayers", 34, 50, "Depth of the backbone.", allowed=Choice((10, 18, 34, 50, 101))
-        ),
+        count("nlayers", 34, 50, "Depth of the backbone.", allowed=Choice((10, 18, 34, 50, 101))),
         literal(
             "freeze_blocks",
             35,
@@ -290,9 +290,7 @@ EXPERIMENT = Message(
             "Images of an epoch; counted from the data where it is absent.",
             allowed=AT_LEAST_ONE,
         ),
-        count(
-            "logging_frequency", 31, 10, "Steps between log lines.", allowed=Interval(1, 1000)
-        ),
+        count("logging_frequency", 31, 10, "Steps between log lines.", allowed=Interval(1, 1000)),
         block("wandb_config", 32, WANDB, "Weights & Biases.", no_effect=WANDB_OFF),
         block("clearml_config", 33, CLEARML, "ClearML.", optional=True, no_effect=CLEARML_OFF),
         string(

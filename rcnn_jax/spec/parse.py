@@ -1,7 +1,7 @@
 """Values of a spec, read by protobuf's text format over descriptors made from the tables.
 
-Every scalar has presence, so an explicit 0 or False is never taken for absent, and `double` replaces the
-original's `float`, so 0.7 stays 0.7.
+Every scalar has presence, so an explicit 0 or False is never taken for absent, and `double`
+replaces the original's `float`, so 0.7 stays 0.7.
 """
 
 import functools

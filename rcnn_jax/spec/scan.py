@@ -1,8 +1,8 @@
 """One pass over the words of a spec: where everything stands, and every error of form.
 
-Protobuf's own parser stops at the first error and forgets positions, so this pass comes first. It reports
-unknown names, wrong types, repeated fields and map keys, numbers that are not finite and broken syntax,
-all together, and returns a text without the faulty entries for the parser to read values from.
+Protobuf's own parser stops at the first error and forgets positions, so this pass comes first. It
+reports unknown names, wrong types, repeated fields and map keys, numbers that are not finite and
+broken syntax, all together, and tells which entries to leave out for the rest to be read.
 """
 
 import difflib
@@ -59,6 +59,16 @@ def scan(text: str, table: Message) -> Scan:
     except _BrokenSyntaxError:
         reader.result.broken = True
     return reader.result
+
+
+def accepted_text(text: str, result: Scan) -> str:
+    """Returns the text without the entries that were complained about, aliases spelled out."""
+    pieces, reached = [], 0
+    for start, end, replacement in sorted(result.edits, key=lambda edit: (edit[0], -edit[1])):
+        if start >= reached:
+            pieces += [text[reached:start], replacement]
+            reached = end
+    return "".join([*pieces, text[reached:]])
 
 
 def top_level_names(text: str) -> set[str]:
@@ -129,7 +139,8 @@ class _Reader:
                     self.result.edits.append((token.start, token.end, row.name))
                 rival = groups.setdefault(row.oneof, row) if row.oneof else row
                 if rival is not row:
-                    self.complain(token, excludes(prefix, row.name, rival.name))
+                    sentence = f"{prefix}{row.name} and {prefix}{rival.name} exclude each other"
+                    self.complain(token, sentence)
                 self._known(token, row, prefix, seen, counts)
             self.skip(",", ";")
         self.take()
@@ -193,14 +204,16 @@ class _Reader:
 
     def _map_entry(self, token: Token, row: Field, path: str, closing: str) -> None:
         parts: dict[str, Token] = {}
-        start = self.index
+        start, faults = self.index, len(self.result.problems)
         while not self.skip(closing):
             name = self.here
             if name.kind != "name":
                 self.give_up(f"expected key, value or '{closing}', found {name.shown}")
             self.take()
             if name.text not in ("key", "value"):
-                self.complain(name, f"unknown field '{name.text}' in {path}: an entry has key and value")
+                self.complain(
+                    name, f"unknown field '{name.text}' in {path}: an entry has key and value"
+                )
                 self._drop_value(name)
             elif name.text in parts:
                 self.complain(name, f"{path} has an entry with two of '{name.text}'")
@@ -210,7 +223,7 @@ class _Reader:
                     self.give_up(f"expected ':' behind {name.text}, found {self.here.shown}")
                 kind: Kind = "string" if name.text == "key" else row.entry
                 parts[name.text] = self.here
-                self._scalar(token, kind, row, f"{path} {name.text}", drop=False)
+                self._scalar(token, kind, row, f"{path} {name.text}")
             self.skip(",", ";")
         if len(parts) < 2:
             self.complain(self.tokens[start], f"{path} has an entry without key or value")
@@ -223,10 +236,10 @@ class _Reader:
             self._drop_from(token)
             return
         self.result.positions[f"{path}.{key}"] = (parts["key"].line, parts["key"].column)
+        if len(self.result.problems) > faults:
+            self._drop_from(token)
 
-    def _scalar(
-        self, token: Token, kind: Kind, row: Field, path: str, *, drop: bool = True
-    ) -> None:
+    def _scalar(self, token: Token, kind: Kind, row: Field, path: str) -> None:
         first = self.here
         if first.kind == "mark" and first.text in "{<[":
             self.complain(first, f"{path} needs {wanted(kind, row)}, found a block")
@@ -243,8 +256,7 @@ class _Reader:
         sentence = type_complaint(first, kind, row)
         if sentence:
             self.complain(first, f"{path} = {first.text} {sentence}")
-            if drop:
-                self._drop_from(token)
+            self._drop_from(token)
 
     def _drop_value(self, token: Token) -> None:
         """Skips the value of a faulty entry, whatever its form, and leaves the entry out."""
@@ -263,11 +275,6 @@ class _Reader:
 
     def _drop_from(self, token: Token) -> None:
         self.result.edits.append((token.start, self.tokens[self.index - 1].end, ""))
-
-
-def excludes(prefix: str, name: str, rival: str) -> str:
-    """The sentence about two members of a oneof."""
-    return f"{prefix}{name} and {prefix}{rival} exclude each other"
 
 
 def wanted(kind: Kind, row: Field) -> str:

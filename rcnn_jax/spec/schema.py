@@ -1,8 +1,8 @@
 """The vocabulary of the field tables: what a spec may say, row by row.
 
-A table (`faster_rcnn`, `mask_rcnn`, `dataset_convert`) is a tree of `Message` and `Field`. It is the only
-source of names, types, defaults, ranges and documentation; the parser, the ConfigDict, the checks,
-`docs/spec_reference.md` and `rcnn-jax spec explain` are made from it.
+A table (`faster_rcnn`, `mask_rcnn`, `dataset_convert`) is a tree of `Message` and `Field`. It is
+the only source of names, types, defaults, ranges and documentation; the parser, the ConfigDict, the
+checks, `docs/spec_reference.md` and `rcnn-jax spec explain` are made from it.
 """
 
 import math

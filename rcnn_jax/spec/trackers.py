@@ -31,9 +31,7 @@ WANDB = Message(
         _tags(7, WANDB_OFF),
         string("wandb_dir", 8, None, "Local folder.", no_effect=WANDB_OFF),
         string("notes", 9, None, "Notes of the run.", no_effect=WANDB_OFF),
-        enum(
-            "mode", 10, ("ONLINE", "OFFLINE", "DISABLED"), "How to send.", no_effect=WANDB_OFF
-        ),
+        enum("mode", 10, ("ONLINE", "OFFLINE", "DISABLED"), "How to send.", no_effect=WANDB_OFF),
     ),
 )
 

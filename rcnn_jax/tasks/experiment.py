@@ -61,6 +61,7 @@ class Experiment:
       inference: thresholds of inference.
       metrics: what evaluate computes.
       visualize_threshold: least score of a drawn or dumped detection.
+      captions: write class and score at every drawn box.
       train_source: opens the training images.
       eval_source: opens the validation images; None when the spec names none.
     """
@@ -85,5 +86,6 @@ class Experiment:
     inference: TestSettings
     metrics: VocMetrics
     visualize_threshold: float
+    captions: bool
     train_source: Callable[[], Source]
     eval_source: Callable[[], Source] | None

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rcnn_jax.models.backbones import frozen_layers
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.settings import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
@@ -26,7 +27,7 @@ class FasterRcnnTask:
       pixels: how images become network values.
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box.
-      frozen_layers: names of the layers that keep their values.
+      freeze_blocks: backbone blocks that keep their values.
     """
 
     model: FasterRcnn
@@ -34,7 +35,7 @@ class FasterRcnnTask:
     pixels: PixelSettings
     settings: two_stage.TwoStageSettings
     loss_weight_pairs: tuple[tuple[str, float], ...]
-    frozen_layers: frozenset[str] = frozenset()
+    freeze_blocks: tuple[int, ...] = ()
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -42,14 +43,13 @@ class FasterRcnnTask:
         return dict(self.loss_weight_pairs)
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether `freeze_blocks` holds the layer."""
-        return layer in self.frozen_layers
+        """Says whether `freeze_blocks` holds the block of the layer."""
+        return frozen_layers(self.model.arch, self.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:
-        """Returns fresh variables, made on a canvas of 64 x 64 pixels."""
-        images = jnp.zeros((1, 64, 64, self.pixels.channels), jnp.float32)
-        boxes = jnp.asarray([[[0.0, 0.0, 32.0, 32.0]]], jnp.float32)
-        return jax.jit(lambda rng: nn.apply(self._touch, self.model, mutable=True)({}, images, boxes, rngs={"params": rng})[1])(key)
+        """Returns fresh variables; the canvas they are made on does not matter."""
+        images = jnp.zeros((1, 32, 32, self.pixels.channels), jnp.float32)
+        return jax.jit(self.model.init)(key, images, jnp.zeros((1, 1, 4), jnp.float32))
 
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array
@@ -63,12 +63,6 @@ class FasterRcnnTask:
     ) -> tuple[Detections, Proposals]:
         """Returns detections and proposals in pixels of the canvas."""
         return nn.apply(self._predict, self.model)(variables, images, test)
-
-    def _touch(self, model: FasterRcnn, images: jax.Array, boxes: jax.Array) -> None:
-        features = model.extract(images, train=False)
-        model.rpn(features)
-        crops = two_stage.pool(features, boxes, self.settings.roi_size, self.settings.roi_levels)
-        model.classify(crops, train=False)
 
     def _losses(self, model: FasterRcnn, batch: Batch, keys: jax.Array) -> LossTerms:
         assert batch.gt is not None

@@ -3,14 +3,23 @@
 The only place below the commands that knows the names of the Faster R-CNN spec.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rcnn_jax.data.sources import ClassMap, Source, open_detection_sources
-from rcnn_jax.models.backbones import BackboneOptions, freezable_layers
+from rcnn_jax.data.annotations import ClassMap
+from rcnn_jax.data.sources import (
+    Concatenation,
+    DetectNetRecords,
+    KittiFolder,
+    Source,
+    select_shards,
+)
+from rcnn_jax.errors import DataError
+from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
@@ -66,8 +75,8 @@ def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) ->
         batch_per_device=training.batch_size_per_gpu,
         eval_batch=evaluation.batch_size or 1,
         inference_batch=inference.batch_size or 1,
-        threads=training.n_workers or 2,
-        prefetch=training.prefetch_buffer_size or 4,
+        threads=training.n_workers,
+        prefetch=training.prefetch_buffer_size,
         optimizer=_optimizer(training),
         schedule=_schedule(training.learning_rate),
         run=_run(config),
@@ -81,6 +90,7 @@ def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) ->
         inference=_test(inference),
         metrics=_metrics(evaluation),
         visualize_threshold=inference.bbox_visualize_threshold,
+        captions=bool(inference.bbox_caption_on),
         train_source=_train_source(config),
         eval_source=_eval_source(config),
     )
@@ -88,13 +98,13 @@ def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) ->
 
 def class_map(config: ConfigDict) -> ClassMap:
     """Returns which annotated name becomes which class; keys are matched without regard to case."""
-    return ClassMap.from_mapping(dict(config.dataset_config.target_class_mapping))
+    return ClassMap(dict(config.dataset_config.target_class_mapping))
 
 
 def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
     model = config.model_config
     training = config.training_config
-    names = class_map(config).class_names
+    names = class_map(config).names
     cells = cell_sizes_from_scales(
         tuple(model.anchor_box_config.scale), tuple(model.anchor_box_config.ratio)
     )
@@ -106,7 +116,7 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
         freeze_bn=model.freeze_bn,
         dropout_rate=model.dropout_rate,
         drop_connect_rate=model.drop_connect_rate,
-        activation=model.activation.activation_type or None,
+        activation=model.activation.activation_type or "swish",
     )
     std = training.classifier_regr_std
     return FasterRcnnTask(
@@ -118,7 +128,7 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
             pool_size_2x=pooling.pool_size_2x,
             options=options,
             convention=TAO_FRCNN,
-            channels=ChannelPlan.from_mapping(dict(model.channel_plan)),
+            channels=ChannelPlan(dict(model.channel_plan)),
             dtype=jnp.bfloat16 if bf16 else jnp.float32,
             bn_axis_name=axis_name if training.sync_bn else None,
         ),
@@ -160,7 +170,7 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
             ("class", training.lambda_cls_class),
             ("box", training.lambda_cls_regr),
         ),
-        frozen_layers=freezable_layers(model.arch, options, tuple(model.freeze_blocks)),
+        freeze_blocks=tuple(model.freeze_blocks),
     )
 
 
@@ -185,15 +195,14 @@ def _geometry(config: ConfigDict) -> GeometrySettings:
     size = image.size_height_width
     if preprocessing.enable_auto_resize:
         return GeometrySettings(mode="stretch", height=size.height, width=size.width)
-    edges = tuple(
-        preprocessing[name] or 0 for name in ("crop_top", "crop_left", "crop_bottom", "crop_right")
-    )
-    scaled = (int(preprocessing.scale_height or 0), int(preprocessing.scale_width or 0))
+    top, left = preprocessing.crop_top or 0, preprocessing.crop_left or 0
+    bottom, right = preprocessing.crop_bottom or 0, preprocessing.crop_right or 0
+    scaled = (int(preprocessing.scale_height), int(preprocessing.scale_width))
     return GeometrySettings(
         mode="pad_crop",
         height=size.height,
         width=size.width,
-        crop=edges if any(edges) else None,
+        crop=(top, left, bottom, right) if bottom and right else None,
         prescale=scaled if all(scaled) else None,
     )
 
@@ -209,7 +218,7 @@ def _augment(augmentation: ConfigDict) -> AugmentSettings:
         translate_max_x=spatial.translate_max_x,
         translate_max_y=spatial.translate_max_y,
         rotate_max_degrees=spatial.rotate_rad_max,
-        rotate_probability=spatial.rotate_probability or 1.0,
+        rotate_probability=spatial.rotate_probability,
         brightness_stddev=color.color_shift_stddev,
         hue_rotation_max=color.hue_rotation_max,
         saturation_shift_max=color.saturation_shift_max,
@@ -217,8 +226,8 @@ def _augment(augmentation: ConfigDict) -> AugmentSettings:
         contrast_center=color.contrast_center,
         min_box_side=max(
             1.0,
-            augmentation.preprocessing.min_bbox_width or 0.0,
-            augmentation.preprocessing.min_bbox_height or 0.0,
+            augmentation.preprocessing.min_bbox_width,
+            augmentation.preprocessing.min_bbox_height,
         ),
     )
 
@@ -332,14 +341,13 @@ def _metrics(evaluation: ConfigDict) -> VocMetrics:
 
 def _train_source(config: ConfigDict) -> Callable[[], Source]:
     dataset = config.dataset_config
-    fold = dataset.validation_fold
 
     def open_source() -> Source:
-        return open_detection_sources(
-            [_location(source) for source in dataset.data_sources],
-            class_map(config),
-            image_extension=dataset.image_extension,
-            exclude_fold=fold,
+        return _join(
+            [
+                _open(source, config, fold=dataset.validation_fold, training=True)
+                for source in dataset.data_sources
+            ]
         )
 
     return open_source
@@ -348,23 +356,51 @@ def _train_source(config: ConfigDict) -> Callable[[], Source]:
 def _eval_source(config: ConfigDict) -> Callable[[], Source] | None:
     dataset = config.dataset_config
     if dataset.validation_data_source.enabled:
-        sources, fold = [dataset.validation_data_source], None
-    elif dataset.validation_fold is not None:
-        sources, fold = list(dataset.data_sources), dataset.validation_fold
-    else:
+        return lambda: _open(dataset.validation_data_source, config, fold=None, training=False)
+    if dataset.validation_fold is None:
         return None
+    return lambda: _join(
+        [
+            _open(source, config, fold=dataset.validation_fold, training=False)
+            for source in dataset.data_sources
+        ]
+    )
 
-    def open_source() -> Source:
-        return open_detection_sources(
-            [_location(source) for source in sources],
-            class_map(config),
-            image_extension=dataset.image_extension,
-            only_fold=fold,
-            difficult_is_crowd=True,
+
+def _join(sources: list[Source]) -> Source:
+    return sources[0] if len(sources) == 1 else Concatenation(sources)
+
+
+def _open(source: ConfigDict, config: ConfigDict, *, fold: int | None, training: bool) -> Source:
+    """Opens one data source; occluded objects are difficult where a model is judged, not trained."""
+    classes = class_map(config)
+    if source.kitti_directory_path:
+        root = Path(source.kitti_directory_path)
+        return KittiFolder(
+            root / source.kitti_image_dir_name,
+            root / source.kitti_label_dir_name,
+            classes,
+            stems=_stems(source.kitti_split_file),
+            difficult_is_crowd=not training,
         )
+    return DetectNetRecords(
+        select_shards([_absolute(source.tfrecords_path)], fold, training=training),
+        Path(_absolute(source.image_directory_path)),
+        config.dataset_config.image_extension,
+        classes,
+        difficult_is_crowd=not training,
+    )
 
-    return open_source
+
+def _absolute(path: str) -> str:
+    """Relative paths start at DATA_BASE_PATH where that is set, as in the original."""
+    return str(Path(os.environ.get("DATA_BASE_PATH", "")) / path)
 
 
-def _location(source: ConfigDict) -> object:
-    return Path(source.image_directory_path)
+def _stems(split_file: str | None) -> list[str] | None:
+    if not split_file:
+        return None
+    path = Path(split_file)
+    if not path.is_file():
+        raise DataError(f"{path}: the file that kitti_split_file names does not exist")
+    return path.read_text(encoding="utf-8").split()

@@ -6,10 +6,8 @@ since the last checkpoint and writes the same bytes again.
 """
 
 import dataclasses
-import shutil
 import signal
 import types
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,11 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import fingerprint, names
-from rcnn_jax.checkpoints.state import load_start, variables_of, write_training_bundle
+from rcnn_jax.checkpoints.bundle import write_bundle
+from rcnn_jax.checkpoints.state import training_bundle, variables_of, versions
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.pipeline import batches_per_epoch, training_batches
 from rcnn_jax.data.sources import Source
-from rcnn_jax.errors import CheckpointError, DataError
-from rcnn_jax.evaluate import loop as evaluation
-from rcnn_jax.evaluate import report
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.structures import Batch, TrainState
@@ -38,8 +34,10 @@ from rcnn_jax.train import parallel, tables
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.schedules import make_schedule
+from rcnn_jax.train.start import begin
 from rcnn_jax.train.step import init_state, make_step
 from rcnn_jax.train.timetable import Timetable
+from rcnn_jax.train.validation import Validation
 from rcnn_jax.train.watch import LossWatch
 from rcnn_jax.train.workdir import write_config
 
@@ -135,10 +133,10 @@ def _prepare(
     devices: int | None,
 ) -> Run:
     chosen = parallel.choose_devices(devices)
-    experiment = build_experiment(config, kind, bf16=use_amp, axis_name=parallel.AXIS)
+    experiment = build_experiment(config, kind, bf16=use_amp)
     source = experiment.train_source()
-    if not len(source):
-        raise DataError("the training data holds no image")
+    for note in source.notes:
+        session.note(note)
     global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
     steps_per_epoch = batches_per_epoch(len(source), global_batch)
     return Run(
@@ -169,17 +167,21 @@ def _start(run: Run) -> tuple[TrainState, RunState]:
         experiment.task, variables, experiment.optimizer, _schedule(run), experiment.seed
     )
     restored = run.store.restore(template)
-    if restored is not None:
-        state, saved = restored
-        fingerprint.check_resume(saved["fingerprint"], _fingerprint(run), run.workdir)
-        memory = RunState.from_json(saved["run"])
-        if memory.step < run.timetable.total_steps and not _stopped_early(run, memory):
-            memory = dataclasses.replace(memory, finished=False)
-        if not memory.finished:
-            run.session.note(f"resuming {run.workdir} after step {memory.step}")
-        return state, memory
-    fresh = RunState(run_id=uuid.uuid4().hex)
-    return load_start(experiment, template, fresh, key=run.key, session=run.session)
+    if restored is None:
+        return begin(experiment, template, key=run.key, session=run.session)
+    state, saved = restored
+    fingerprint.check_resume(saved["fingerprint"], _fingerprint(run), run.workdir)
+    memory = RunState.from_json(saved["run"])
+    if memory.step < run.timetable.total_steps and not _stopped_early(run, memory):
+        memory = dataclasses.replace(memory, finished=False)
+    if not memory.finished:
+        run.session.note(f"resuming {run.workdir} after step {memory.step}")
+        if saved["versions"] != versions():
+            run.session.warn(
+                "this run was started with other versions of JAX, NumPy or Python: it goes on, but "
+                "its weights will not be bit for bit those of a run without a break"
+            )
+    return state, memory
 
 
 def _stopped_early(run: Run, memory: RunState) -> bool:
@@ -218,7 +220,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
     )
     mapped = parallel.map_step(step_function, run.devices)
     replicas = parallel.replicate(state, run.devices)
-    validate = _Validation(run) if experiment.eval_source is not None else None
+    validate = _validation(run)
     watch = LossWatch(run.source.name)
     with (
         _sigterm() as signals,
@@ -288,13 +290,14 @@ def _at_stop(
     replicas: TrainState,
     memory: RunState,
     logger: MetricLogger,
-    validate: "_Validation | None",
+    validate: Validation | None,
 ) -> RunState:
     """Does what is due after `memory.step` steps and returns the new memory."""
     timetable, step = run.timetable, memory.step
     kpi = None
     if validate is not None and timetable.evaluates(step):
-        kpi = validate(replicas, step, logger)
+        kpi = validate(variables_of(parallel.first_replica(replicas)), step)
+        logger.evaluation(step, kpi)
         memory = memory.after_evaluation(kpi["mAP"], step)
     if timetable.ends_epoch(step):
         means = _epoch_means(replicas)
@@ -313,7 +316,7 @@ def _at_stop(
     if timetable.saves(step) or memory.finished:
         _write_bundle(run, replicas, memory, _bundle_path(run, step))
     if kpi is not None and memory.best_step == step:
-        _write_bundle(run, replicas, memory, run.workdir / "best.tlt")
+        _write_bundle(run, replicas, memory, run.workdir / names.BEST)
     return memory
 
 
@@ -324,25 +327,36 @@ def _epoch_means(replicas: TrainState) -> dict[str, float]:
 
 def _bundle_path(run: Run, step: int) -> Path:
     if run.experiment.kind == "mask_rcnn":
-        return run.workdir / names.step_name(step)
-    return run.workdir / names.epoch_name(
-        run.config.training_config.output_model, run.timetable.epoch(step)
-    )
+        return names.step_bundle(run.workdir, step)
+    stem = Path(run.config.training_config.output_model or "model.tlt").name
+    return names.epoch_bundle(run.workdir / stem, run.timetable.epoch(step))
 
 
 def _write_bundle(run: Run, replicas: TrainState, memory: RunState, path: Path) -> None:
     state = parallel.first_replica(replicas)
-    write_training_bundle(path, run.experiment, run.config, state, memory.to_json(), run.key)
+    bundle = training_bundle(run.experiment, run.config, state, memory.to_json())
+    write_bundle(path, bundle, run.key)
 
 
 def _checkpoint(run: Run, replicas: TrainState, memory: RunState) -> None:
-    saved = {"run": memory.to_json(), "fingerprint": _fingerprint(run)}
+    saved = {
+        "run": memory.to_json(),
+        "fingerprint": _fingerprint(run),
+        "versions": versions(),
+    }
     run.store.save(
         memory.step,
         parallel.first_replica(replicas),
         saved,
         is_best=memory.best_step == memory.step,
     )
+
+
+def _validation(run: Run) -> Validation | None:
+    if run.experiment.eval_source is None:
+        return None
+    source = run.experiment.eval_source()
+    return Validation(run.experiment, source, run.workdir, run.session)
 
 
 def _log_images(run: Run, logger: MetricLogger, start: int) -> None:
@@ -353,38 +367,6 @@ def _log_images(run: Run, logger: MetricLogger, start: int) -> None:
         if run.experiment.task.pixels.channel_order == "bgr":
             images = images[..., ::-1]
         logger.images(0, "augmented_images", images)
-
-
-class _Validation:
-    """Scores the weights of a run on the validation images; compiles once."""
-
-    def __init__(self, run: Run):
-        """Opens the validation images."""
-        assert run.experiment.eval_source is not None
-        self._run = run
-        self._source = run.experiment.eval_source()
-        self._predictor = evaluation.jax_predictor(run.experiment, run.experiment.evaluation)
-
-    def __call__(self, replicas: TrainState, step: int, logger: MetricLogger) -> dict[str, float]:
-        """Prints the table, writes the report and returns the metrics by name."""
-        run = self._run
-        variables = variables_of(parallel.first_replica(replicas))
-        result = evaluation.evaluate_detector(
-            run.experiment,
-            evaluation.bind(self._predictor, variables),
-            self._source,
-            run.session.track,
-        )
-        run.session.console.print(report.table(result), markup=False)
-        evaluation.write_report(
-            result,
-            run.workdir / "eval",
-            f"step-{step}",
-            plot=run.experiment.metrics.plot,
-        )
-        metrics = report.scalars(result)
-        logger.evaluation(step, metrics)
-        return metrics
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """From optimizer settings to one Optax transformation over the trainable leaves.
 
-Trainable leaves are a flat dict {(layer, ..., leaf): array}; frozen leaves are not in it, so the
+Trainable leaves are a flat dict {"layer/leaf": array}; frozen leaves are not in it, so the
 optimizer keeps no state for them and no gradient is computed for them.
 """
 
@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rcnn_jax.settings import OptimizerSettings
 
-Flat = dict[tuple[str, ...], jax.Array]
+Flat = dict[str, jax.Array]
 
 UNPENALISED = frozenset({"bias", "beta", "gamma"})
 """Leaf names outside the weight penalty of Faster R-CNN."""
@@ -23,24 +23,29 @@ OFFSETS = frozenset({"bias", "beta"})
 """Leaf names whose gradients TAO's Mask R-CNN doubles."""
 
 
+def layer_of(path: str) -> str:
+    """Returns the name of the top-level layer of a leaf."""
+    return path.split("/")[0]
+
+
 def split_params(params: Any, is_frozen: Callable[[str], bool]) -> tuple[Flat, Flat]:
     """Splits nested params into (trainable, frozen) flat dicts by the name of the top-level layer."""
-    flat = flatten_dict(params)
-    trainable = {path: leaf for path, leaf in flat.items() if not is_frozen(path[0])}
-    frozen = {path: leaf for path, leaf in flat.items() if is_frozen(path[0])}
+    flat = flatten_dict(params, sep="/")
+    trainable = {path: leaf for path, leaf in flat.items() if not is_frozen(layer_of(path))}
+    frozen = {path: leaf for path, leaf in flat.items() if is_frozen(layer_of(path))}
     return trainable, frozen
 
 
 def join_params(trainable: Flat, frozen: Flat) -> Any:
     """Returns the nested params; the inverse of `split_params`."""
-    return unflatten_dict({**frozen, **trainable})
+    return unflatten_dict({**frozen, **trainable}, sep="/")
 
 
-def is_penalised(path: tuple[str, ...], settings: OptimizerSettings) -> bool:
+def is_penalised(path: str, settings: OptimizerSettings) -> bool:
     """Says whether the weight penalty applies to a leaf."""
     if settings.regularize == "kernels_and_gamma":
-        return path[-1] not in OFFSETS
-    return path[-1] not in UNPENALISED
+        return _leaf_of(path) not in OFFSETS
+    return _leaf_of(path) not in UNPENALISED
 
 
 def penalty(trainable: Flat, settings: OptimizerSettings) -> jax.Array:
@@ -80,6 +85,10 @@ def make_optimizer(
     return optax.chain(*steps)
 
 
+def _leaf_of(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
 def _direction(settings: OptimizerSettings) -> optax.GradientTransformation:
     if settings.kind == "sgd":
         if not settings.momentum:
@@ -94,13 +103,13 @@ def _direction(settings: OptimizerSettings) -> optax.GradientTransformation:
 def _scale_offsets(factor: float) -> optax.GradientTransformation:
     def update(updates: Flat, params: Flat | None = None) -> Flat:
         del params
-        return {path: g * factor if path[-1] in OFFSETS else g for path, g in updates.items()}
+        return {path: g * factor if _leaf_of(path) in OFFSETS else g for path, g in updates.items()}
 
     return optax.stateless(update)
 
 
 def _add_penalty_gradient(settings: OptimizerSettings) -> optax.GradientTransformation:
-    def gradient(path: tuple[str, ...], g: jax.Array, w: jax.Array) -> jax.Array:
+    def gradient(path: str, g: jax.Array, w: jax.Array) -> jax.Array:
         if not is_penalised(path, settings):
             return g
         return g + settings.l2_factor * settings.l2 * w + settings.l1 * jnp.sign(w)

@@ -9,9 +9,8 @@ import numpy as np
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.structures import Batch, TrainState
+from rcnn_jax.tasks.build import AXIS
 from rcnn_jax.train.step import StepFunction
-
-AXIS = "data"
 
 
 def choose_devices(count: int | None) -> list[jax.Device]:

@@ -233,7 +233,9 @@ def test_precision_at_101_recalls_equals_pycocotools():
         guess = np.where(rng.random(18) < 0.85, np.repeat(of, 2), rng.integers(0, 3, 18))
         scores = rng.permutation(1000)[:18] / 1000
         found_list = [(tuple(b), s, c) for b, s, c in zip(found, scores, guess, strict=True)]
-        images.append(image(found_list, [(tuple(b), c, False) for b, c in zip(truth, of)]))
+        images.append(
+            image(found_list, [(tuple(b), c, False) for b, c in zip(truth, of, strict=True)])
+        )
         for box, c in zip(truth, of, strict=True):
             annotations.append(entry(number, box, c) | {"id": len(annotations) + 1})
         for box, c, s in zip(found, guess, images[-1].scores, strict=True):

@@ -7,7 +7,16 @@ import difflib
 from collections.abc import Callable, Sequence
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.models.backbones import resnet
+from rcnn_jax.models.backbones import (
+    darknet,
+    efficientnet,
+    googlenet,
+    mobilenet_v1,
+    mobilenet_v2,
+    resnet,
+    resnet101,
+    vgg,
+)
 from rcnn_jax.models.backbones.backbone import Backbone
 
 BACKBONES: dict[str, Backbone] = {
@@ -16,6 +25,23 @@ BACKBONES: dict[str, Backbone] = {
     "resnet:34": resnet.backbone(34),
     "resnet:50": resnet.backbone(50),
     "resnet:101": resnet.backbone(101),
+    "resnet101": resnet101.BACKBONE,
+    "vgg:16": vgg.backbone(16),
+    "vgg:19": vgg.backbone(19),
+    "vgg16": vgg.PLAIN,
+    "googlenet": googlenet.BACKBONE,
+    "mobilenet_v1": mobilenet_v1.BACKBONE,
+    "mobilenet_v2": mobilenet_v2.BACKBONE,
+    "darknet:19": darknet.DARKNET_19,
+    "darknet:53": darknet.DARKNET_53,
+    "efficientnet:b0": efficientnet.backbone("b0"),
+    "efficientnet:b1": efficientnet.backbone("b1"),
+    "efficientnet:b2": efficientnet.backbone("b2"),
+    "efficientnet:b3": efficientnet.backbone("b3"),
+    "efficientnet:b4": efficientnet.backbone("b4"),
+    "efficientnet:b5": efficientnet.backbone("b5"),
+    "efficientnet:b6": efficientnet.backbone("b6"),
+    "efficientnet:b7": efficientnet.backbone("b7"),
 }
 
 

@@ -1,0 +1,138 @@
+"""Between the state of a run and the bundle it leaves behind."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from rcnn_jax import __version__
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle
+from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.spec.render import redact, render
+from rcnn_jax.structures import TrainState
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import Variables
+
+
+def variables_of(state: TrainState) -> Variables:
+    """Returns what prediction uses: the averaged params where the run keeps an average."""
+    params = state.params if state.ema is None else state.ema
+    return {"params": params, **state.collections}
+
+
+def training_bundle(
+    experiment: Experiment, config: ConfigDict, state: TrainState, run_state: dict[str, Any]
+) -> Bundle:
+    """Returns a bundle that predicts and from which training can go on.
+
+    Args:
+      experiment: what is trained.
+      config: its config; keys are redacted before they are stored.
+      state: one replica, on the host.
+      run_state: JSON memory of the run.
+    """
+    arrays = {
+        **flatten(state.params, "params"),
+        **{k: v for name, tree in state.collections.items() for k, v in flatten(tree, name).items()},
+        **flatten(state.opt_state, "opt_state"),
+        **({} if state.ema is None else flatten(state.ema, "ema")),
+        **flatten(state.epoch_sums, "epoch_sums"),
+        **flatten(state.key, "key"),
+    }
+    header = {
+        "spec": render(redact(config), experiment.kind),
+        "class_names": list(experiment.task.class_names),
+        "step": int(state.step),
+        "run_id": run_state["run_id"],
+        "run_state": run_state,
+        "created_with": versions(),
+    }
+    return Bundle(experiment.kind, header, arrays)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that decide whether a resumed run is bit-exact."""
+    return {
+        "rcnn_jax": __version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def restore_training(
+    bundle: Bundle, template: TrainState, name: str
+) -> tuple[TrainState, dict[str, Any]]:
+    """Returns the state and the memory of the run that wrote a training bundle.
+
+    Args:
+      bundle: read from a file.
+      template: a state of the experiment that goes on.
+      name: of the file, for messages.
+
+    Raises:
+      CheckpointError: the bundle was slimmed, or is of another model.
+    """
+    if "run_state" not in bundle.header:
+        raise CheckpointError(
+            f"{name}: holds weights only, not the state of a run: name it in pretrained_weights "
+            "instead of resume_from_model"
+        )
+    try:
+        state = template.replace(
+            step=np.asarray(bundle.header["step"], np.int32),
+            params=unflatten(bundle.arrays, template.params, "params"),
+            collections={
+                group: unflatten(bundle.arrays, tree, group)
+                for group, tree in template.collections.items()
+            },
+            opt_state=unflatten(bundle.arrays, template.opt_state, "opt_state"),
+            ema=None if template.ema is None else unflatten(bundle.arrays, template.ema, "ema"),
+            epoch_sums=unflatten(bundle.arrays, template.epoch_sums, "epoch_sums"),
+            key=bundle.arrays["key"],
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error
+    return state, bundle.header["run_state"]
+
+
+def load_variables(path: Path, experiment: Experiment, key: str | None) -> Variables:
+    """Returns the variables of a model file for prediction.
+
+    Args:
+      path: a bundle.
+      experiment: the model the spec describes; the file must be of the same.
+      key: what the file was sealed with, or None.
+
+    Raises:
+      CheckpointError: see `read_bundle`; or the file is of another model or has other classes.
+    """
+    bundle = read_bundle(path, key)
+    if bundle.kind != experiment.kind:
+        raise CheckpointError(f"{path}: holds a {bundle.kind} model, the spec is of {experiment.kind}")
+    stored = tuple(bundle.header["class_names"])
+    if stored != experiment.task.class_names:
+        raise CheckpointError(
+            f"{path}: was trained for the classes {', '.join(stored)}; the spec maps to "
+            f"{', '.join(experiment.task.class_names)}. Use the spec it was trained with"
+        )
+    template = jax.eval_shape(experiment.task.init, jax.random.key(0))
+    group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"
+    try:
+        params = unflatten(bundle.arrays, template["params"], group)
+        collections = {
+            name: unflatten(bundle.arrays, tree, name)
+            for name, tree in template.items()
+            if name != "params"
+        }
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: is not of the model in the spec: {error}") from error
+    return {"params": params, **collections}
+
+

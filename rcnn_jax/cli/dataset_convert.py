@@ -1,0 +1,154 @@
+"""`dataset_convert`: KITTI or COCO labels to the TFRecords that training reads."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from rcnn_jax.cli.arguments import Kind, choose_devices, flag_notes
+from rcnn_jax.cli.session import Session, read_spec
+from rcnn_jax.data.conversion_report import ConversionReport
+from rcnn_jax.errors import UsageError
+
+DATA_VARIABLE = "DATA_BASE_PATH"
+"""Relative dataset folders are looked for below this folder, as in the original."""
+
+
+def run(args: Namespace, kind: Kind) -> int:
+    """Converts as the command line says; returns the exit code.
+
+    Raises:
+      RcnnError: the flags, the spec, the images or the labels are at fault.
+    """
+    choose_devices(args, "dataset_convert")
+    title = f"{kind} dataset_convert"
+    with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
+        if kind == "faster_rcnn":
+            config, _ = read_spec(session, args, "dataset_convert")
+            report = convert_detectnet(config, args.output, args.validation_fold)
+        else:
+            for note in flag_notes(args):
+                session.note(note)
+            report = _convert_coco_masks(args)
+        show(report, session, verbose=args.verbose)
+    return 0
+
+
+def convert_detectnet(
+    config: ConfigDict, output: Path, validation_fold: int | None
+) -> ConversionReport:
+    """Converts what a dataset spec describes.
+
+    Args:
+      config: spec of kind `dataset_convert`.
+      output: path prefix of the TFRecord files.
+      validation_fold: the fold that sample_modifier_config leaves alone, or None.
+    """
+    from rcnn_jax.data import convert_detectnet as convert
+
+    modifier = _modifier(config)
+    if config.kitti_config.enabled:
+        fields = config.kitti_config
+        kitti = convert.KittiConversion(
+            root=_root(fields),
+            image_dir_name=fields.image_dir_name,
+            label_dir_name=fields.label_dir_name,
+            image_extension=fields.image_extension,
+            partition_mode=fields.partition_mode,
+            num_partitions=fields.num_partitions,
+            num_shards=fields.num_shards,
+            val_split=fields.val_split,
+            kitti_sequence_to_frames_file=fields.kitti_sequence_to_frames_file or "",
+            point_clouds_dir=fields.point_clouds_dir or "",
+            calibrations_dir=fields.calibrations_dir or "",
+        )
+        return convert.convert_kitti(
+            kitti, output, modifier=modifier, validation_fold=validation_fold
+        )
+    fields = config.coco_config
+    coco = convert.CocoConversion(
+        root=_root(fields),
+        img_dir_names=tuple(fields.img_dir_names),
+        annotation_files=tuple(fields.annotation_files),
+        num_partitions=fields.num_partitions,
+        num_shards=tuple(fields.num_shards),
+    )
+    return convert.convert_coco(coco, output, modifier=modifier, validation_fold=validation_fold)
+
+
+def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
+    """Prints the number of objects per class and partition, and where the files are."""
+    session.console.print(counts_table(report))
+    if verbose:
+        for path in report.files:
+            session.console.print(str(path), markup=False)
+    session.console.print(
+        f"{report.images} images in {len(report.files)} files, {report.skipped} objects left out",
+        markup=False,
+    )
+    for warning in report.warnings:
+        session.warn(warning)
+    if report.warnings_file:
+        session.note(f"what was left out is listed in {report.warnings_file}")
+    session.status(
+        "RUNNING",
+        "Conversion finished.",
+        categorical={"num_objects": [{"label": k, "num": v} for k, v in report.objects.items()]},
+    )
+
+
+def counts_table(report: ConversionReport) -> Table:
+    """Returns a table with a row per class and a column per partition, sums at the bottom."""
+    table = Table(show_footer=True)
+    table.add_column("class", "objects\nimages")
+    parts = report.partitions
+    for part in parts:
+        table.add_column(
+            part.name, f"{sum(part.objects.values()):,}\n{part.images:,}", justify="right"
+        )
+    if len(parts) > 1:
+        total = f"{sum(report.objects.values()):,}\n{report.images:,}"
+        table.add_column("all", total, justify="right")
+    for name, count in report.objects.items():
+        cells = [f"{part.objects.get(name, 0):,}" for part in parts]
+        table.add_row(name, *cells, *([f"{count:,}"] if len(parts) > 1 else []))
+    return table
+
+
+def _modifier(config: ConfigDict):
+    from rcnn_jax.data.sample_modifier import SampleModifier
+
+    fields = config.sample_modifier_config
+    if not fields.enabled:
+        return SampleModifier()
+    return SampleModifier(
+        filter_samples_containing_only=tuple(fields.filter_samples_containing_only),
+        dominant_target_classes=tuple(fields.dominant_target_classes),
+        minimum_target_class_imbalance=dict(fields.minimum_target_class_imbalance),
+        num_duplicates=fields.num_duplicates,
+        max_training_samples=fields.max_training_samples,
+        source_to_target_class_mapping=dict(fields.source_to_target_class_mapping),
+    )
+
+
+def _convert_coco_masks(args: Namespace) -> ConversionReport:
+    from rcnn_jax.data.convert_mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
+
+    if args.num_shards < 1:
+        raise UsageError(f"--num_shards {args.num_shards}: expected 1 or more")
+    return convert_mask_rcnn(
+        MaskRcnnConversion(
+            image_dir=args.image_dir,
+            annotations_file=args.annotations_file,
+            output_dir=args.output,
+            tag=args.tag or "",
+            num_shards=args.num_shards,
+        )
+    )
+
+
+def _root(fields: ConfigDict) -> Path:
+    """Returns the dataset's folder; a relative one lies below DATA_BASE_PATH where that is set."""
+    return Path(os.environ.get(DATA_VARIABLE, "")) / fields.root_directory_path

@@ -1,0 +1,123 @@
+"""Checks of the fields of a ConfigDict one by one: type, range, presence. Nothing is raised."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.spec import literals
+from rcnn_jax.spec.build import PYTHON_TYPES
+from rcnn_jax.spec.scan import MAX_UINT32, did_you_mean, wanted
+from rcnn_jax.spec.schema import Choice, Field, Kind, Message
+
+Finding = tuple[str, str]
+"""(path, the rest of the sentence that begins with the path)."""
+
+
+def check_types(config: ConfigDict, table: Message) -> Iterator[Finding]:
+    """Yields every value that an override gave a type the field cannot have."""
+    for path, field, value in _entries(config, table):
+        if value is None:
+            if field.default is not None:
+                yield path, "has no value"
+        elif field.kind == "literal":
+            assert field.shape is not None
+            if not literals.fits(value, field.shape):
+                yield path, f"= {value!r} is not a {field.shape}"
+        elif field.repeated and not isinstance(value, tuple):
+            yield path, f"= {value!r} is not a tuple"
+        else:
+            for place, item in _scalars(path, field, value):
+                kind = field.entry if field.kind == "map" else field.kind
+                if not _has_type(item, kind):
+                    yield place, f"= {item!r} is not {wanted(kind, field)}"
+
+
+def check_ranges(config: ConfigDict, table: Message) -> Iterator[Finding]:
+    """Yields every value out of range; types must be right."""
+    for path, field, value in _entries(config, table):
+        for place, item in _scalars(path, field, value):
+            complaint = _complaint(item, field)
+            if complaint and field.shape is not None:
+                written = literals.write_literal(value, field.shape)
+                yield place, f"= '{written}': {item} {complaint}"
+            elif complaint:
+                yield place, f"= {_shown(item)} {complaint}"
+
+
+def check_presence(config: ConfigDict, table: Message, prefix: str = "") -> Iterator[Finding]:
+    """Yields required fields that are absent and members of a choice that are given together."""
+    given: dict[str, str] = {}
+    for field in table.fields:
+        path, value = f"{prefix}{field.name}", config[field.name]
+        is_block = field.kind == "message"
+        several = field.repeated or field.kind in ("map", "literal")
+        if field.required and (value is None or (several and not len(value))):
+            yield path, "must be given"
+        present = value.enabled if is_block and field.optional else value is not None
+        if field.oneof and present and field.default is None:
+            rival = given.setdefault(field.oneof, field.name)
+            if rival != field.name:
+                yield path, f"and {prefix}{rival} exclude each other"
+        if is_block and present:
+            for place, block in _blocks(path, field, value):
+                yield from check_presence(block, field.table, f"{place}.")
+
+
+def _entries(
+    config: ConfigDict, table: Message, prefix: str = ""
+) -> Iterator[tuple[str, Field, Any]]:
+    """Yields (path, field, value) of everything that is not a message."""
+    for field in table.fields:
+        path, value = f"{prefix}{field.name}", config[field.name]
+        if field.kind == "message":
+            for place, block in _blocks(path, field, value):
+                yield from _entries(block, field.table, f"{place}.")
+        else:
+            yield path, field, value
+
+
+def _blocks(path: str, field: Field, value: Any) -> list[tuple[str, ConfigDict]]:
+    if not field.repeated:
+        return [(path, value)]
+    return [(f"{path}[{index}]", block) for index, block in enumerate(value)]
+
+
+def _scalars(path: str, field: Field, value: Any) -> list[tuple[str, Any]]:
+    if value is None:
+        return []
+    if field.kind == "map":
+        return [(f"{path}.{key}", item) for key, item in value.items()]
+    if field.shape is not None:
+        return [(path, number) for number in literals.numbers(value, field.shape)]
+    if field.repeated:
+        return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    return [(path, value)]
+
+
+def _has_type(value: Any, kind: Kind) -> bool:
+    if isinstance(value, bool) or kind == "bool":
+        return isinstance(value, bool) and kind == "bool"
+    if kind == "double":
+        return isinstance(value, int | float)
+    return isinstance(value, int if kind == "whole" else PYTHON_TYPES[kind])
+
+
+def _complaint(value: Any, field: Field) -> str:
+    kind = field.entry if field.kind == "map" else field.kind
+    if kind == "enum" and value not in field.values:
+        return f"is not {wanted(kind, field)}{did_you_mean(value, list(field.values))}"
+    if kind in ("uint32", "whole") and not 0 <= value <= MAX_UINT32:
+        return f"is not in [0, {MAX_UINT32}]"
+    if kind == "double" and not abs(value) < float("inf"):
+        return "is not a finite number"
+    if field.allowed is None or value in field.allowed:
+        return ""
+    hint = ""
+    if isinstance(field.allowed, Choice) and isinstance(value, str):
+        hint = did_you_mean(value, list(field.allowed.values))
+    return f"{field.allowed.complaint}{hint}"
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else f"{value}"

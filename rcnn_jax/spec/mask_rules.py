@@ -1,0 +1,84 @@
+"""Rules that bind several fields of a Mask R-CNN spec."""
+
+import re
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.spec.checks import Finding
+
+SMALLEST_SIDE = 128
+
+
+def mask_rcnn_rules(config: ConfigDict) -> Iterator[Finding]:
+    """Rules of a Mask R-CNN experiment."""
+    yield from _schedule_rules(config)
+    yield from _data_rules(config.data_config, config.maskrcnn_config.max_level)
+    yield from _network_rules(config.maskrcnn_config)
+    if config.skip_checkpoint_variables:
+        try:
+            re.compile(config.skip_checkpoint_variables)
+        except re.error as error:
+            yield (
+                "skip_checkpoint_variables",
+                f"= {config.skip_checkpoint_variables!r} is no regular expression: {error}",
+            )
+
+
+def _schedule_rules(config: ConfigDict) -> Iterator[Finding]:
+    if not config.total_steps and not config.num_epochs:
+        yield "total_steps", "or num_epochs must be given"
+    steps, levels = config.learning_rate_steps, config.learning_rate_decay_levels
+    if len(steps) != len(levels):
+        yield (
+            "learning_rate_decay_levels",
+            f"has {len(levels)} items, but learning_rate_steps has {len(steps)}",
+        )
+    for before, after in zip(steps, steps[1:], strict=False):
+        if before >= after:
+            yield "learning_rate_steps", f"= {list(steps)} does not rise: {after} follows {before}"
+
+
+def _data_rules(data: ConfigDict, max_level: int) -> Iterator[Finding]:
+    stride = 2 ** min(max_level, 16)  # A level out of range is found by its own check.
+    for side in data.image_size:
+        if side % stride or side == 0:
+            yield (
+                "data_config.image_size",
+                f"= {tuple(data.image_size)}: {side} is not a multiple of 2^max_level = {stride}",
+            )
+        elif side < SMALLEST_SIDE and not data.allow_small:
+            yield (
+                "data_config.image_size",
+                f"= {tuple(data.image_size)}: {side} is below {SMALLEST_SIDE} pixels "
+                "(allow_small: true accepts less)",
+            )
+    training = [
+        name for name in ("training_file_pattern", "coco_train_json", "tfds_name") if data[name]
+    ]
+    if len(training) > 1:
+        yield f"data_config.{training[1]}", f"and {training[0]} exclude each other"
+    if bool(data.coco_train_json) != bool(data.coco_train_image_dir):
+        yield "data_config.coco_train_json", "and coco_train_image_dir go together"
+    if data.coco_val_image_dir and not data.val_json_file:
+        yield "data_config.coco_val_image_dir", "needs val_json_file"
+    if data.coco_val_image_dir and data.validation_file_pattern:
+        yield "data_config.coco_val_image_dir", "and validation_file_pattern exclude each other"
+    if data.scale_jitter_min > data.scale_jitter_max:
+        yield (
+            "data_config.scale_jitter_min",
+            f"= {data.scale_jitter_min} is above scale_jitter_max = {data.scale_jitter_max}",
+        )
+
+
+def _network_rules(network: ConfigDict) -> Iterator[Finding]:
+    path = "maskrcnn_config"
+    for low, high in (
+        ("rpn_negative_overlap", "rpn_positive_overlap"),
+        ("bg_thresh_lo", "bg_thresh_hi"),
+        ("bg_thresh_hi", "fg_thresh"),
+    ):
+        if network[low] > network[high]:
+            yield f"{path}.{low}", f"= {network[low]} is above {high} = {network[high]}"
+    if network.mrcnn_resolution % 4:
+        yield f"{path}.mrcnn_resolution", f"= {network.mrcnn_resolution} is not a multiple of 4"

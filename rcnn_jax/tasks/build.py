@@ -1,0 +1,21 @@
+"""From a config to an experiment: the one place that maps a kind to its reader."""
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.tasks.faster_rcnn_config import faster_rcnn_experiment
+
+AXIS = "data"
+"""Name of the mapped axis over devices."""
+
+
+def build_experiment(config: ConfigDict, kind: Kind, *, bf16: bool = False) -> Experiment:
+    """Returns the experiment that a validated config describes.
+
+    Args:
+      config: from `spec.load`, perhaps with overrides validated again.
+      kind: which detector.
+      bf16: compute convolutions in bfloat16 even when the config does not ask for it.
+    """
+    readers = {"faster_rcnn": faster_rcnn_experiment}
+    return readers[kind](config, bf16=bf16, axis_name=AXIS)

@@ -1,0 +1,66 @@
+"""Where a run begins: its own checkpoint, a bundle to go on from, given weights, or chance.
+
+Precedence: checkpoints of the workdir > resume_from_model > pruned model > pretrained weights.
+"""
+
+import uuid
+from pathlib import Path
+
+import jax
+
+from rcnn_jax.checkpoints.bundle import read_bundle
+from rcnn_jax.checkpoints.pretrained import apply_weights, check_coverage, load_weights, status_table
+from rcnn_jax.checkpoints.state import restore_training
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.structures import TrainState
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.train.run_state import RunState
+
+
+def begin(
+    experiment: Experiment, template: TrainState, *, key: str | None, session: Reporter
+) -> tuple[TrainState, RunState]:
+    """Returns the state and memory of a run whose workdir holds no checkpoint.
+
+    Args:
+      experiment: names the weights to start from.
+      template: a state with fresh weights.
+      key: opens sealed bundles.
+      session: where the table of loaded layers is printed.
+
+    Raises:
+      CheckpointError: a named file is missing, sealed with another key, or does not fit.
+    """
+    start = experiment.start
+    if start.resume_from:
+        path = _existing(start.resume_from, "resume_from_model")
+        state, saved = restore_training(read_bundle(path, key), template, str(path))
+        session.note(f"going on from {path}, step {int(state.step)}")
+        return state, RunState.from_json({**saved, "finished": False})
+    fresh = RunState(run_id=uuid.uuid4().hex)
+    if start.pretrained:
+        path = _existing(start.pretrained, "pretrained_weights")
+        return _with_weights(experiment, template, path, key, session), fresh
+    return template, fresh
+
+
+def _with_weights(
+    experiment: Experiment, template: TrainState, path: Path, key: str | None, session: Reporter
+) -> TrainState:
+    weights = load_weights(path, key)
+    loaded = apply_weights(template.params, template.collections["batch_stats"], weights)
+    session.console.print(status_table(loaded), markup=False)
+    check_coverage(loaded, str(path), experiment.start.min_coverage)
+    return template.replace(
+        params=loaded.params,
+        collections={**template.collections, "batch_stats": loaded.batch_stats},
+        ema=None if template.ema is None else jax.tree.map(lambda leaf: leaf, loaded.params),
+    )
+
+
+def _existing(name: str, field: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the file that {field} names does not exist")
+    return path

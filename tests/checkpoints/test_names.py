@@ -1,0 +1,53 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from rcnn_jax.checkpoints.names import Progress, epoch_bundle, newest_bundle, parse, step_bundle
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("frcnn_kitti_resnet18_retrain.epoch12.tlt", ("frcnn_kitti_resnet18_retrain", "epoch", 12)),
+        ("frcnn_resnet_18.epoch_7.tlt", ("frcnn_resnet_18", "epoch", 7)),
+        ("frcnn_resnet_18.epoch_007.hdf5", ("frcnn_resnet_18", "epoch", 7)),
+        ("model.step-25000.tlt", ("model", "step", 25000)),
+        ("model.epoch-3.tlt", ("model", "epoch", 3)),
+        ("a.epoch1.b.epoch2.tlt", ("a.epoch1.b", "epoch", 2)),
+    ],
+)
+def test_names_of_all_generations_are_read(name, expected):
+    assert parse(Path("/some.epoch9.tlt/folder") / name) == Progress(*expected)
+
+
+@pytest.mark.parametrize("name", ["best.tlt", "model.tlt", "epoch3.tlt", "a.epoch.tlt", "a.epoch3"])
+def test_other_names_say_nothing(name):
+    assert parse(name) is None
+
+
+def test_made_names_are_read_back():
+    assert epoch_bundle("out/x.tlt", 3) == Path("out/x.epoch3.tlt")
+    assert epoch_bundle(Path("out/x.v2"), 3) == Path("out/x.v2.epoch3.tlt")
+    assert parse(epoch_bundle("x.tlt", 3)) == Progress("x", "epoch", 3)
+    assert parse(step_bundle("out", 40)) == Progress("model", "step", 40)
+
+
+def test_the_newest_bundle_has_the_largest_number_not_the_latest_name(tmp_path):
+    for name in ("x.epoch9.tlt", "x.epoch_10.tlt", "y.epoch11.tlt", "x.epoch12.hdf5", "best.tlt"):
+        (tmp_path / name).touch()
+    assert newest_bundle(tmp_path).name == "y.epoch11.tlt"
+    assert newest_bundle(tmp_path, "x").name == "x.epoch_10.tlt"
+    assert newest_bundle(tmp_path, "z") is None
+
+
+def test_between_epochs_and_steps_the_file_written_last_decides(tmp_path):
+    for time, name in enumerate(("model.epoch-9.tlt", "model.step-5.tlt", "model.epoch-2.tlt")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time, time))
+    assert newest_bundle(tmp_path).name == "model.step-5.tlt"
+
+
+def test_a_missing_or_empty_folder_has_no_newest_bundle(tmp_path):
+    assert newest_bundle(tmp_path) is None
+    assert newest_bundle(tmp_path / "nothing") is None

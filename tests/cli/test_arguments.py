@@ -1,0 +1,161 @@
+"""The union of the generations' flags, and the checks that need no spec."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from rcnn_jax.cli import arguments
+from rcnn_jax.cli.arguments import choose_devices, existing_file, flag_notes, key_from
+from rcnn_jax.errors import UsageError
+
+
+def parse(add_flags, kind, *argv):
+    parser = arguments.Parser("test")
+    add_flags(parser, kind)
+    return parser.parse_args(list(argv))
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
+@pytest.mark.parametrize("spec", ["-e", "--experiment_spec_file", "--experiment_spec"])
+@pytest.mark.parametrize("key", ["-k", "--enc_key", "--key"])
+@pytest.mark.parametrize("workdir", ["-d", "--model_dir", "-r", "--results_dir", "--workdir"])
+def test_train_accepts_every_spelling_of_every_generation(kind, spec, key, workdir):
+    args = parse(arguments.add_train, kind, spec, "a.txt", key, "secret", workdir, "out")
+    assert (args.spec, args.key, args.workdir) == (Path("a.txt"), "secret", Path("out"))
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
+@pytest.mark.parametrize("model", ["-m", "--model", "--model_path"])
+def test_evaluate_accepts_every_spelling_of_the_model(kind, model):
+    assert parse(arguments.add_evaluate, kind, "-e", "a", model, "x.tlt").model == Path("x.tlt")
+
+
+def test_a_faster_rcnn_model_may_come_from_the_spec_but_a_mask_rcnn_model_may_not():
+    assert parse(arguments.add_evaluate, "faster_rcnn", "-e", "a").model is None
+    with pytest.raises(UsageError, match="-m/--model/--model_path"):
+        parse(arguments.add_evaluate, "mask_rcnn", "-e", "a")
+
+
+@pytest.mark.parametrize("spec", ["-e", "--config_path", "--experiment_spec"])
+@pytest.mark.parametrize("images", ["-i", "--image_dir", "--in_image_path"])
+@pytest.mark.parametrize("classes", ["-c", "--class_map", "--class_label"])
+def test_mask_rcnn_inference_accepts_every_spelling(spec, images, classes):
+    args = parse(
+        arguments.add_inference,
+        "mask_rcnn",
+        *(spec, "a.txt", images, "in", classes, "names.txt", "-m", "x.tlt"),
+        *("-o", "drawn", "-l", "labels", "-t", "0.25", "--include_mask"),
+    )
+    assert (args.spec, args.image_dir, args.class_map) == (
+        Path("a.txt"),
+        Path("in"),
+        Path("names.txt"),
+    )
+    assert (args.image_output, args.label_output) == (Path("drawn"), Path("labels"))
+    assert (args.threshold, args.include_mask) == (0.25, True)
+
+
+def test_mask_rcnn_inference_draws_from_a_score_of_0_6():
+    args = parse(arguments.add_inference, "mask_rcnn", "-e", "a", "-i", "in", "-m", "x")
+    assert args.threshold == 0.6
+
+
+def test_faster_rcnn_inference_leaves_everything_to_the_spec():
+    args = parse(arguments.add_inference, "faster_rcnn", "-e", "a")
+    names = ("model", "image_dir", "image_output", "label_output", "threshold", "class_map")
+    assert all(getattr(args, name) is None for name in names)
+
+
+@pytest.mark.parametrize("spec", ["-d", "--dataset_spec", "--dataset_export_spec"])
+def test_faster_rcnn_dataset_convert_accepts_every_spelling(spec):
+    args = parse(arguments.add_dataset_convert, "faster_rcnn", spec, "a", "-o", "p", "-f", "0")
+    assert (args.spec, args.output, args.validation_fold) == (Path("a"), Path("p"), 0)
+
+
+def test_mask_rcnn_dataset_convert_writes_256_shards_by_default():
+    args = parse(arguments.add_dataset_convert, "mask_rcnn", "-i", "in", "-a", "x.json", "-o", "p")
+    assert (args.num_shards, args.tag, args.include_masks) == (256, None, True)
+
+
+def test_abbreviated_flags_are_unknown():
+    with pytest.raises(UsageError, match="unrecognized arguments: --fre"):
+        parse(arguments.add_train, "faster_rcnn", "-e", "a", "--fre")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], 1),
+        (["--gpus", "2"], 2),
+        (["--gpu_index", "1", "0", "1"], 2),
+        (["--gpus", "1", "--gpu_index", "3"], 1),
+    ],
+)
+def test_number_of_devices(argv, expected, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    args = parse(arguments.add_train, "faster_rcnn", "-e", "a", *argv)
+    assert choose_devices(args, "train") == expected
+
+
+def test_gpu_index_makes_only_these_gpus_visible_in_order(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    args = parse(arguments.add_train, "faster_rcnn", "-e", "a", "--gpu_index", "2", "0")
+    choose_devices(args, "train")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,2"
+
+
+def test_without_gpu_index_the_visible_gpus_are_left_alone(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    choose_devices(parse(arguments.add_train, "faster_rcnn", "-e", "a", "--gpus", "2"), "train")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("argv", "task", "message"),
+    [
+        (["--gpus", "0"], "train", "--gpus 0: expected 1 or more"),
+        (["--gpu_index", "-1"], "train", "--gpu_index -1: expected 0 or more"),
+        (
+            ["--gpus", "3", "--gpu_index", "0", "1"],
+            "train",
+            "--gpus 3 and --gpu_index 0 1: 2 different indices are given for 3 GPUs",
+        ),
+        (["--gpus", "2"], "evaluate", "evaluate runs on one GPU, found --gpus 2; only train uses"),
+        (["--use_amp"], "inference", "--use_amp is a choice of train, inference has none"),
+    ],
+)
+def test_devices_that_cannot_be_had_are_named(argv, task, message):
+    args = parse(arguments.add_train, "faster_rcnn", "-e", "a", *argv)
+    with pytest.raises(UsageError) as error:
+        choose_devices(args, task)
+    assert str(error.value).startswith(message)
+
+
+def test_the_key_of_the_command_line_comes_before_the_environment_before_the_spec(monkeypatch):
+    monkeypatch.setenv("RCNN_JAX_KEY", "environment")
+    assert key_from(Namespace(key="flag"), "spec") == "flag"
+    assert key_from(Namespace(key=None), "spec") == "environment"
+    assert key_from(Namespace(key=""), "spec") == "environment"
+    monkeypatch.delenv("RCNN_JAX_KEY")
+    assert key_from(Namespace(key=None), "spec") == "spec"
+    assert key_from(Namespace(key=None), "") is None
+
+
+def test_flags_without_effect_are_named_once_and_others_not():
+    quiet = parse(arguments.add_evaluate, "faster_rcnn", "-e", "a")
+    assert flag_notes(quiet) == []
+    loud = parse(arguments.add_evaluate, "faster_rcnn", "-e", "a", "-i", "in", "-np", "4")
+    assert flag_notes(loud) == [
+        "--image_dir has no effect here: the spec names the images",
+        "--num_processes 4 has no effect here: one process drives all GPUs of a machine, each with "
+        "its share of the batch",
+    ]
+
+
+def test_a_file_that_is_not_there_is_named_with_its_flag(tmp_path):
+    with pytest.raises(UsageError, match="-m .*gone.tlt: expected a file, found nothing there"):
+        existing_file(tmp_path / "gone.tlt", "-m")
+    with pytest.raises(UsageError, match="expected a file, found a folder there"):
+        existing_file(tmp_path, "-m")
