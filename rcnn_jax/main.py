@@ -45,7 +45,7 @@ def run() -> int:
 
 def main() -> None:
     """Parses the flags with absl and leaves with the exit code of the run."""
-    app.run(lambda _: sys.exit(guarded(run)))
+    sys.exit(guarded(lambda: app.run(lambda _: run())))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jax import numpy as jnp
 
 from rcnn_jax.checkpoints import container, foreign
 from rcnn_jax.checkpoints.atomic import read_file, write_file

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.errors import CheckpointError
@@ -106,7 +107,7 @@ def _typed(array: np.ndarray, leaf: Any) -> Any:
     """Wraps the data of a key where the template holds a typed key."""
     if not _is_key(leaf):
         return array
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -38,7 +38,9 @@ def training_bundle(
     """
     arrays = {
         **flatten(state.params, "params"),
-        **{k: v for name, tree in state.collections.items() for k, v in flatten(tree, name).items()},
+        **{
+            k: v for name, tree in state.collections.items() for k, v in flatten(tree, name).items()
+        },
         **flatten(state.opt_state, "opt_state"),
         **({} if state.ema is None else flatten(state.ema, "ema")),
         **flatten(state.epoch_sums, "epoch_sums"),
@@ -115,7 +117,9 @@ def load_variables(path: Path, experiment: Experiment, key: str | None) -> Varia
     """
     bundle = read_bundle(path, key)
     if bundle.kind != experiment.kind:
-        raise CheckpointError(f"{path}: holds a {bundle.kind} model, the spec is of {experiment.kind}")
+        raise CheckpointError(
+            f"{path}: holds a {bundle.kind} model, the spec is of {experiment.kind}"
+        )
     stored = tuple(bundle.header["class_names"])
     if stored != experiment.task.class_names:
         raise CheckpointError(
@@ -134,5 +138,3 @@ def load_variables(path: Path, experiment: Experiment, key: str | None) -> Varia
     except CheckpointError as error:
         raise CheckpointError(f"{path}: is not of the model in the spec: {error}") from error
     return {"params": params, **collections}
-
-

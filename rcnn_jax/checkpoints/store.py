@@ -189,7 +189,7 @@ class CheckpointStore:
         for name, leaf in manifest["leaves"].items():
             array = arrays[name] if _size(leaf) else np.empty(leaf["shape"], leaf["dtype"])
             if _describe(array) != leaf:
-                raise _DamagedError(f"leaf {name} fails its SHA-256 check")
+                raise _DamagedError(f"its leaf {name} fails its SHA-256 check")
             result[name] = array
         return result, manifest["run_state"]
 

@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
     output: Path = args.output_file
     if output.exists():
         raise UsageError(f"-o {output}: exists already; remove it or choose another name")
-    content = open_sealed(model.read_bytes(), key)
+    content = open_sealed(model.read_bytes(), key, str(model))
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
     partial.write_bytes(content)

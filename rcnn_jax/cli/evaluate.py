@@ -37,7 +37,7 @@ def start(
     session: Session,
 ) -> None:
     """Evaluates the model and puts its metrics into status.json."""
-    from rcnn_jax.evaluate.loop import evaluate
+    from rcnn_jax.evaluate.command import evaluate
 
     with memory_advice(kind):
         metrics = evaluate(config, kind, model=model, key=key, workdir=workdir, session=session)

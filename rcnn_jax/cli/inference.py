@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -46,7 +47,7 @@ def start(
     Raises:
       DataError: some images could not be read; the others were worked on.
     """
-    from rcnn_jax.inference.predict import inference
+    from rcnn_jax.inference.command import inference
 
     named = config.get("inference_config") or {}
     images = args.image_dir or _path(named.get("images_dir"))
@@ -72,13 +73,17 @@ def start(
             image_output=image_output,
             label_output=label_output,
             threshold=args.threshold,
-            class_map=args.class_map,
-            include_mask=args.include_mask,
             key=key,
             session=session,
+            **({} if kind == "faster_rcnn" else _of_masks(args)),
         )
     if failed:
         raise DataError(f"{failed} images could not be read (named above); the others are done")
+
+
+def _of_masks(args: Namespace) -> dict[str, Any]:
+    """Returns the choices that only a model with masks has."""
+    return {"class_map": args.class_map, "include_mask": args.include_mask}
 
 
 def _path(text: str | None) -> Path | None:

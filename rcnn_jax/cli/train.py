@@ -30,12 +30,27 @@ def run(args: Namespace, kind: Kind) -> int:
                 workdir,
                 key=key,
                 fresh=args.fresh,
-                slim=args.slim,
                 use_amp=args.use_amp,
                 devices=devices,
                 session=session,
             )
+        if args.slim:
+            slim_models(workdir, key)
     return 0
+
+
+def slim_models(workdir: Path, key: str | None) -> None:
+    """Takes the optimizer state out of the model files of a run; its checkpoints keep theirs.
+
+    A file that holds none already is left as it is.
+    """
+    from rcnn_jax.checkpoints.bundle import read_bundle, slim, write_bundle
+
+    for path in sorted(workdir.glob("*.tlt")):
+        bundle = read_bundle(path, key)
+        slimmed = slim(bundle)
+        if slimmed.arrays.keys() != bundle.arrays.keys():
+            write_bundle(path, slimmed, key)
 
 
 def workdir_of(config: ConfigDict, kind: Kind) -> Path:

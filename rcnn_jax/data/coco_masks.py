@@ -1,7 +1,7 @@
 """COCO segmentations: polygons and run lengths to masks, and masks to segmentations.
 
 pycocotools decodes run lengths without looking at their sum and can read beyond its memory, so
-every description is checked here before it gets there.
+every description is checked before it gets there, and decoding is done here.
 """
 
 import math
@@ -56,7 +56,15 @@ def segmentation_rle(segmentation: Any, height: int, width: int) -> Rle:
 
 def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Returns the mask u8[h w] in {0, 1} of a segmentation; see `segmentation_rle`."""
-    return coco_mask.decode(segmentation_rle(segmentation, height, width))
+    return rle_mask(segmentation_rle(segmentation, height, width))
+
+
+def rle_mask(rle: Rle) -> np.ndarray:
+    """Returns the mask u8[h w] in {0, 1} of a compressed RLE whose runs fit its size."""
+    height, width = rle["size"]
+    runs = _runs(rle["counts"])
+    values = np.arange(len(runs), dtype=np.uint8) & 1  # runs alternate, outside first
+    return np.repeat(values, runs).reshape(width, height).T  # columns first
 
 
 def mask_rle(mask: np.ndarray) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, CocoImage
-from rcnn_jax.data.coco_masks import segmentation_rle
+from rcnn_jax.data.coco_masks import rle_mask, segmentation_rle
 from rcnn_jax.data.conversion_report import ConversionReport, PartitionReport
 from rcnn_jax.data.image_size import encoded_image_size
 from rcnn_jax.data.mask_rcnn_records import MaskRcnnRecord, encode_mask, encode_record
@@ -214,7 +214,7 @@ def _objects(image: CocoImage, dataset: CocoDataset, include_masks: bool) -> _Ob
                 continue
             if _leaves_box(coco_mask.toBbox(rle), item.bbox):
                 result.mask_warnings.append(item.id)
-            result.masks.append(encode_mask(coco_mask.decode(rle)))
+            result.masks.append(encode_mask(rle_mask(rle)))
         result.annotations.append(item)
         result.boxes.append(corners)
     return result

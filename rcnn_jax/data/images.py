@@ -90,8 +90,8 @@ def check_size(image: np.ndarray, stated: tuple[int, int], name: str) -> None:
     if image.shape[:2] != stated:
         raise DataError(
             f"{name}: the image is {image.shape[0]}x{image.shape[1]} pixels (height x width) and "
-            f"its annotation was made for {stated[0]}x{stated[1]}: they belong to different versions "
-            "of it (EXIF orientation is ignored); convert the dataset again"
+            f"its annotation was made for {stated[0]}x{stated[1]}: they belong to different "
+            "versions of it (EXIF orientation is ignored); convert the dataset again"
         )
 
 
@@ -228,8 +228,7 @@ def apply_image(image: np.ndarray, placed: Fit, out: np.ndarray | None = None) -
 
 
 def resample(image: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
-    """Draws `image` through an affine matrix on `out`, bilinear; what it does not reach stays as it
-    is.
+    """Draws `image` on `out` through an affine matrix; the rest of `out` stays as it is.
 
     Shrinking by more than two would alias: whole multiples of the factor are averaged away first
     (INTER_AREA), the rest, below two, is bilinear. An image whose corners land on whole pixels,

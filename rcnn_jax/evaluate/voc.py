@@ -235,7 +235,7 @@ def _class_results(
     n_gt = int(np.sum(counted))
     if n_gt == 0 and len(of_class) == 0:
         return []
-    ranked = of_class[np.argsort(-pool.scores[of_class], kind="quicksort")]
+    ranked = of_class[np.argsort(-pool.scores[of_class], kind="stable")]
     rpn_recall = None
     if pool.gt_proposed is not None and n_gt > 0:
         rpn_recall = float(np.mean(pool.gt_proposed[counted]))

@@ -1,7 +1,7 @@
 """Anchors: reference boxes at every cell of a feature map, as NumPy constants.
 
-    cell sizes (one per kind of anchor) x cells of the level -> anchors in the order row, column,
-    scale, ratio: the order in which the RPN's outputs [h w k] flatten.
+cell sizes (one per kind of anchor) x cells of the level -> anchors in the order row, column,
+scale, ratio: the order in which the RPN's outputs [h w k] flatten.
 """
 
 import itertools
@@ -42,7 +42,8 @@ def cell_sizes_from_octaves(
     Args:
       anchor_scale: base side in cells.
       stride: pixels per cell, 2**level.
-      num_scales: octave o in [0, num_scales) multiplies the side by 2**(o / num_scales); outer loop.
+      num_scales: octave o in [0, num_scales) multiplies the side by 2**(o / num_scales); outer
+        loop.
       aspect_ratios: (x, y) multipliers of the side; inner loop.
 
     Source: reference/mask_rcnn_spec section 2.1.

@@ -2,8 +2,8 @@
 
     dy = wy (cy - cy_ref) / h_ref        dh = wh log(h / h_ref)        and the same for x, w
 
-with centres c, sides h w and one weight per delta. The laws: `decode(r, encode(r, b)) == b` for boxes
-up to exp(max_log_size) times their reference, and `decode(r, 0) == r`.
+with centres c, sides h w and one weight per delta. The laws: `decode(r, encode(r, b)) == b` for
+boxes up to exp(max_log_size) times their reference, and `decode(r, 0) == r`.
 """
 
 import math
@@ -25,8 +25,8 @@ class BoxCoder:
     Attributes:
       weights: factors of (dy, dx, dh, dw); the RPN of Faster R-CNN has its `std_scaling` here, the
         box heads `classifier_regr_std` or (10, 10, 5, 5).
-      max_log_size: decoded dh and dw are cut to this, so that an untrained network makes no infinite
-        boxes. Deviation: TAO Faster R-CNN does not cut; no trained network comes near.
+      max_log_size: decoded dh and dw are cut to this, so that an untrained network makes no
+        infinite boxes. Deviation: TAO Faster R-CNN does not cut; no trained network comes near.
 
     Source: Ren et al. 2015, section 3.1.2; reference/faster_rcnn_spec section 3.2 without its "+1".
     """

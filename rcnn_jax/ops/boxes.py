@@ -27,8 +27,8 @@ def area(boxes: Array) -> jax.Array:
 def iou_matrix(a: Array, b: Array) -> jax.Array:
     """Returns the intersection over union of every pair.
 
-    The expression `inter / max(area_a + area_b - inter, 1e-9)` in float32 is the only one in use, so
-    that NMS, matching and their tests round alike.
+    The expression `inter / max(area_a + area_b - inter, 1e-9)` in float32 is the only one in use,
+    so that NMS, matching and their tests round alike.
 
     Args:
       a: f32[n 4].

@@ -1,11 +1,12 @@
 """Markers: ordinary JAX functions that the exporter recognises by name.
 
-An op that becomes one ONNX node is wrapped in a nested jit whose name is `rcnn.<op>` followed by its
-static attributes as JSON. Tracing keeps the call as one equation; the exporter reads the name and
-never looks inside. Everything else (grad, vmap, pmap, remat) sees a plain function.
+An op that becomes one ONNX node is wrapped in a nested jit whose name is `rcnn.<op>` followed by
+its static attributes as JSON. Tracing keeps the call as one equation; the exporter reads the name
+and never looks inside. Everything else (grad, vmap, pmap, remat) sees a plain function.
 
-Under `jax.vmap` an operand that is mapped gains an axis in front and one that is not stays as it is;
-an op whose operands have a fixed rank therefore tells the exporter how many leading axes there are.
+Under `jax.vmap` an operand that is mapped gains an axis in front and one that is not stays as it
+is; an op whose operands have a fixed rank therefore tells the exporter how many leading axes there
+are.
 """
 
 import functools
@@ -18,7 +19,7 @@ import jax
 _PREFIX = "rcnn."
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def marked(name: str, function: Callable[..., Any], **attributes: Any) -> Callable[..., Any]:
     """Returns `function` with its attributes bound, as one equation named after the op.
 

@@ -4,8 +4,8 @@
     overlap <  negative_overlap                                   0
     between, outside the image (inside_only), or mostly crowd    -1
 
-270,000 anchors times 200 ground truths would be 216 MB per image, so ground truths are visited a few
-at a time, all anchors at once, and only up to the last one that is not padding.
+270,000 anchors times 200 ground truths would be 216 MB per image, so ground truths are visited a
+few at a time, all anchors at once, and only up to the last one that is not padding.
 """
 
 from typing import NamedTuple
@@ -57,8 +57,8 @@ def match_anchors(
       gt_valid: bool[m]; padding is never matched.
       settings: thresholds and rules.
       image_size: (height, width) for `inside_only`.
-      gt_crowd: bool[m] or None. Crowd is never matched; an anchor whose best overlap is with a crowd
-        box is -1 unless a ground truth forces it.
+      gt_crowd: bool[m] or None. Crowd is never matched; an anchor whose best overlap is with a
+        crowd box is -1 unless a ground truth forces it.
 
     Source: Ren et al. 2015, section 3.1.2; reference/faster_rcnn_spec section 3.2 without its "+1",
     reference/mask_rcnn_spec section 2.2.
@@ -125,7 +125,8 @@ def _best_overlaps(anchors, inside, gt_boxes, real) -> _Best:
         used = lax.dynamic_slice_in_dim(padded_real, first, _BLOCK)
         overlap = iou_matrix(boxes, anchors)
         overlap = jnp.where(used[:, None] & inside[None, :], overlap, 0.0)  # [8 a]
-        # One rounding for both comparisons below: it must not be computed twice in different fusions.
+        # One rounding for both comparisons below: it must not be computed twice in different
+        # fusions.
         overlap = lax.optimization_barrier(overlap)
         anchor_best = jnp.max(overlap, axis=0)
         better = anchor_best > best.overlap

@@ -6,9 +6,9 @@ Boxes are sorted once and visited in tiles, best first:
          -> inside the tile repeat  keep = alive & ~any(suppresses & keep)  until nothing changes
          -> append to the kept boxes; stop as soon as max_keep are there
 
-Row j of the repetition depends only on rows before j, so its fixed point is the greedy result, and it
-is reached after as many rounds as the longest chain of suppressions (6 to 9), not after n. With one
-tile this is the full-matrix method, which suits a GPU; small tiles suit a CPU.
+Row j of the repetition depends only on rows before j, so its fixed point is the greedy result, and
+it is reached after as many rounds as the longest chain of suppressions (6 to 9), not after n. With
+one tile this is the full-matrix method, which suits a GPU; small tiles suit a CPU.
 """
 
 import functools
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.ops.boxes import iou_matrix
+from rcnn_jax.ops.gather import gather_rows
 from rcnn_jax.ops.marker import marked
 from rcnn_jax.structures import Array
 
@@ -36,8 +37,9 @@ def nms(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the boxes that greedy suppression keeps, best first.
 
-    A box is suppressed when its IoU with a kept box of a higher score is greater than the threshold;
-    of equal scores the lower index goes first. These are the semantics of ONNX `NonMaxSuppression`.
+    A box is suppressed when its IoU with a kept box of a higher score is greater than the
+    threshold; of equal scores the lower index goes first. These are the semantics of ONNX
+    `NonMaxSuppression`.
 
     Args:
       boxes: f32[n 4].
@@ -131,6 +133,37 @@ def batched_ranked_nms(
     return op(boxes, scores, valid)
 
 
+def best_over_rows(
+    boxes: Array, scores: Array, index: Array, kept: Array, count: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Returns the best of what NMS kept in all rows (levels or classes) together.
+
+    Args:
+      boxes: f32[g n 4].
+      scores: f32[g n], >= 0.
+      index: i32[g k] from `batched_nms`.
+      kept: bool[g k] from `batched_nms`.
+      count: d, how many to return; the end is invalid if there are fewer.
+
+    Returns:
+      (boxes f32[d 4], scores f32[d] descending, row i32[d], valid bool[d]); equal scores come in
+      the order of rows, and invalid scores are 0.
+    """
+    groups, members = scores.shape
+    place = (jnp.arange(groups)[:, None] * members + index).reshape(-1)  # in the flattened rows
+    kept_scores = gather_rows(scores.reshape(-1), place)
+    kept_scores = jnp.where(kept.reshape(-1), kept_scores, -1.0)
+    best, chosen = lax.top_k(kept_scores, min(count, place.shape[0]))
+    place = gather_rows(place, chosen)
+    missing = count - best.shape[0]
+    return (
+        jnp.pad(gather_rows(boxes.reshape(-1, 4), place), ((0, missing), (0, 0))),
+        jnp.pad(jnp.maximum(best, 0.0), (0, missing)),
+        jnp.pad(lax.div(place, jnp.full_like(place, members)), (0, missing)),
+        jnp.pad(best >= 0.0, (0, missing)),
+    )
+
+
 def _sort_and_suppress(boxes, scores, valid, *, threshold, max_keep):
     one = functools.partial(nms, threshold=threshold, max_keep=max_keep)
     return _by_platform(one, boxes, scores, valid)
@@ -152,7 +185,7 @@ def _by_platform(one, *operands):
 
 
 def _fixed_point(suppresses: jax.Array, alive: jax.Array) -> jax.Array:
-    """Returns bool[n], the alive boxes that no kept box suppresses; suppresses is bool[n n], i over j."""
+    """Returns bool[n], the boxes that no kept box suppresses; suppresses[i, j] is bool[n n]."""
 
     def again(state):
         keep, _ = state

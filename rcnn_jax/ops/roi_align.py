@@ -1,9 +1,9 @@
 """RoIAlign: crops of equal size from boxes of any size, by bilinear samples of the feature pyramid.
 
-All levels and images are laid end to end as rows of one table; a cell of a crop is a weighted sum of
-its taps, which lie on a small grid of rows x columns:
+All levels and images are laid end to end as rows of one table; a cell of a crop is a weighted sum
+of its taps, which lie on a small grid of rows x columns:
 
-    boxes, level -> taps: row offset, column offset, weights   [r s t] per axis, t = 2 sampling_ratio
+    boxes, level -> taps: offsets and weights [r s t] of rows and of columns, t = 2 sampling_ratio
     table, taps  -> crops: sum over t x t of table[row + column] * row weight * column weight
 
 The semantics are those of ONNX `RoiAlign` (mode avg, coordinate_transformation_mode half_pixel):
@@ -163,8 +163,9 @@ def _axis_taps(low, high, size, cells, samples):
 def _read(table_form, table, taps):
     """Returns crops f32[r s s c] of a table [n c]; table_form is (n, dtype), for the way back.
 
-    One small gather per tap fuses with its weight and the sum: nothing of size r s s t t c is stored.
-    The derivative of that form would be as many scatters into as many tables, hence `_spread`.
+    One small gather per tap fuses with its weight and the sum: nothing of size r s s t t c is
+    stored. The derivative of that form would be as many scatters into as many tables, hence
+    `_spread`.
     """
     del table_form
     crops = 0.0
@@ -185,9 +186,7 @@ def _read_backward(table_form, taps, gradient):
     """Returns the gradient of the table; positions and weights come from boxes and have none."""
     rows, dtype = table_form
     empty = jnp.zeros((rows, gradient.shape[-1]), jnp.float32)
-    spread = lax.platform_dependent(
-        empty, taps, gradient, cpu=_spread_by_chunk, default=_spread
-    )
+    spread = lax.platform_dependent(empty, taps, gradient, cpu=_spread_by_chunk, default=_spread)
     return spread.astype(dtype), None
 
 
@@ -195,7 +194,7 @@ _read.defvjp(_read_forward, _read_backward)
 
 
 def _spread(table, taps, gradient):
-    """Adds the gradient [r s s c] of crops to the rows [n c] they were read from, in one scatter."""
+    """Adds the gradient [r s s c] of crops to the rows [n c] they were read from, at once."""
     index = taps.rows[:, :, None, :, None] + taps.columns[:, None, :, None, :]  # [r s s t t]
     weight = taps.row_weights[:, :, None, :, None] * taps.column_weights[:, None, :, None, :]
     shares = gradient[:, :, :, None, None, :] * weight[..., None]

@@ -107,8 +107,6 @@ DATASET_CONFIG = Message(
     ),
 )
 
-PIXEL_WIDE = "boxes narrower than one pixel are dropped, as the original does whatever is set"
-
 PREPROCESSING = Message(
     "Preprocessing",
     "From the image file to the network input.",
@@ -123,18 +121,10 @@ PREPROCESSING = Message(
             "min_bbox_width",
             8,
             1.0,
-            "Narrowest box kept.",
+            "Boxes with a side below the larger of this, min_bbox_height and 1 pixel are dropped.",
             allowed=NON_NEGATIVE,
-            no_effect=PIXEL_WIDE,
         ),
-        real(
-            "min_bbox_height",
-            9,
-            1.0,
-            "Lowest box kept.",
-            allowed=NON_NEGATIVE,
-            no_effect=PIXEL_WIDE,
-        ),
+        real("min_bbox_height", 9, 1.0, "See min_bbox_width.", allowed=NON_NEGATIVE),
         real(
             "scale_width",
             10,

@@ -17,8 +17,6 @@ from rcnn_jax.spec.schema import (
     string,
 )
 
-NO_LIDAR = "the detectors read images only"
-
 KITTI = Message(
     "KITTIConfig",
     "A folder of images and KITTI labels.",
@@ -26,8 +24,8 @@ KITTI = Message(
         string("root_directory_path", 1, None, "The folder.", required=True, reads="folder"),
         string("image_dir_name", 2, None, "Sub-folder of the images.", required=True),
         string("label_dir_name", 3, None, "Sub-folder of the labels.", required=True),
-        string("point_clouds_dir", 4, None, "Sub-folder of point clouds.", no_effect=NO_LIDAR),
-        string("calibrations_dir", 5, None, "Sub-folder of calibrations.", no_effect=NO_LIDAR),
+        string("point_clouds_dir", 4, None, "Sub-folder of point clouds, named in the records."),
+        string("calibrations_dir", 5, None, "Sub-folder of calibrations, put into the records."),
         string(
             "kitti_sequence_to_frames_file",
             6,

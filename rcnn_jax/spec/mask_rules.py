@@ -40,7 +40,7 @@ def _schedule_rules(config: ConfigDict) -> Iterator[Finding]:
 
 
 def _data_rules(data: ConfigDict, max_level: int) -> Iterator[Finding]:
-    stride = 2 ** min(max_level, 16)  # A level out of range is found by its own check.
+    stride = 2 ** min(max_level, 10)  # A level out of range is found by its own check.
     for side in data.image_size:
         if side % stride or side == 0:
             yield (

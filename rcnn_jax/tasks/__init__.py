@@ -1,0 +1,1 @@
+"""What a detector computes: the algorithm as pure functions, and configs in the words of the field."""

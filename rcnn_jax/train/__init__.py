@@ -1,0 +1,1 @@
+"""How a detector learns: schedules, the step, devices, the loop."""

@@ -138,7 +138,7 @@ def _prepare(
     for note in source.notes:
         session.note(note)
     global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
-    steps_per_epoch = batches_per_epoch(len(source), global_batch)
+    steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
         config=config,
         experiment=experiment,

@@ -47,8 +47,8 @@ def first_replica(tree: Any) -> Any:
 
 
 def on_first_device(tree: Any) -> Any:
-    """Returns one replica of scalars without waiting for the device."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+    """Returns one replica on its device, without waiting for it."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0).reshape(leaf.shape[1:]), tree)
 
 
 def shard(batch: Batch, devices: list[jax.Device]) -> Batch:

@@ -60,12 +60,21 @@ def problem(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"annotations": CONTENT["annotations"][:1] * 2}, "annotation 11: this id occurs more than o"),
+        (
+            {"annotations": CONTENT["annotations"][:1] * 2},
+            "annotation 11: this id occurs more than o",
+        ),
         ({"images": CONTENT["images"][:1] * 2}, "image 7: this id occurs more than once"),
         (annotation(image_id=5), "annotation 11: there is no image 5"),
         (annotation(category_id=9), "annotation 11: there is no category 9"),
-        (annotation(bbox=[1, 2, 3]), "annotation 11: 'bbox' is [1, 2, 3]; expected four finite numbers"),
-        (annotation(bbox=[1, 2, 3, float("nan")]), "'bbox' is [1, 2, 3, nan]; expected four finite"),
+        (
+            annotation(bbox=[1, 2, 3]),
+            "annotation 11: 'bbox' is [1, 2, 3]; expected four finite numbers",
+        ),
+        (
+            annotation(bbox=[1, 2, 3, float("nan")]),
+            "'bbox' is [1, 2, 3, nan]; expected four finite",
+        ),
         (annotation(area="big"), "annotation 11: 'area' is 'big'; expected a finite number"),
         (annotation(iscrowd=2), "annotation 11: 'iscrowd' is 2; expected 0 or 1"),
         ({"annotations": [{"id": "x"}]}, "annotation number 0: has no whole number as 'id'"),
@@ -100,13 +109,17 @@ def test_files_that_are_not_coco_are_refused(tmp_path):
     with pytest.raises(DataError, match="x.json:1:13: is not JSON: Expecting value"):
         CocoDataset.load(path)
     path.write_text('{"images": []}')
-    with pytest.raises(DataError, match="x.json: has no list 'annotations'; a COCO annotation file"):
+    with pytest.raises(
+        DataError, match="x.json: has no list 'annotations'; a COCO annotation file"
+    ):
         CocoDataset.load(path)
 
 
 def test_category_zero_is_refused_for_mask_rcnn(tmp_path):
     dataset = load(tmp_path, categories=[{"id": 0, "name": "dog"}], annotations=[])
-    with pytest.raises(DataError, match=r"category id 0 \('dog'\): ids .* Add 1 to all category ids"):
+    with pytest.raises(
+        DataError, match=r"category id 0 \('dog'\): ids .* Add 1 to all category ids"
+    ):
         dataset.require_positive_categories()
     load(tmp_path).require_positive_categories()
 
@@ -166,7 +179,10 @@ GOOD = mask_rle(square_mask())
         ({"counts": [48]}, "has an unknown form"),
         ({"size": [6, 8], "counts": 48}, "has an unknown form"),
         ({**GOOD, "size": [8, 6]}, r"its RLE is made for size \[8, 6\], the image has .* \[6, 8\]"),
-        ({"size": [6, 8], "counts": [40, 5]}, "its runs do not add up to the 48 pixels of the image"),
+        (
+            {"size": [6, 8], "counts": [40, 5]},
+            "its runs do not add up to the 48 pixels of the image",
+        ),
         ({"size": [6, 8], "counts": [50, -2]}, "its RLE is damaged"),
         ({"size": [6, 8], "counts": GOOD["counts"] + "1"}, "its RLE is damaged"),
         ({"size": [6, 8], "counts": "zz\xff"}, "its RLE is damaged"),

@@ -18,7 +18,10 @@ def test_the_size_is_height_and_width(tmp_path, extension):
 def test_exif_orientation_is_ignored():
     jpeg = cv2.imencode(".jpg", IMAGE)[1].tobytes()
     # One EXIF entry: orientation (0x0112), SHORT, count 1, value 6: rotate by a quarter turn.
-    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00" + bytes(4)
+    tiff = (
+        b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+        + bytes(4)
+    )
     body = b"Exif\x00\x00" + tiff
     rotated = jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
     assert cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (50, 30)
@@ -31,11 +34,15 @@ def test_progressive_jpeg_and_padded_markers_are_read():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="gone.png: cannot read the image: No such file or directory"):
+    with pytest.raises(
+        DataError, match="gone.png: cannot read the image: No such file or directory"
+    ):
         read_image_size(tmp_path / "gone.png")
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"\xff\xd8\xff", b"\xff\xd8\x00", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"text", b"\xff\xd8\xff", b"\xff\xd8\x00", b"\x89PNG\r\n\x1a\n"]
+)
 def test_damaged_images_are_refused(data):
     with pytest.raises(DataError, match="x.jpg: is not an image, or is damaged"):
         encoded_image_size(data, "x.jpg")

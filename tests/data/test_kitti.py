@@ -55,13 +55,15 @@ def test_a_prediction_file_is_recognised(tmp_path):
     with pytest.raises(DataError) as caught:
         read_labels(path)
     assert str(caught.value) == (
-        f"{path}:2: 16 columns; ground truth has 15. This looks like a file of predictions, whose last "
-        "column is the score: remove that column to use it as ground truth."
+        f"{path}:2: 16 columns; ground truth has 15. This looks like a file of predictions, whose "
+        "last column is the score: remove that column to use it as ground truth."
     )
 
 
 def test_another_number_of_columns_names_file_and_line(tmp_path):
-    with pytest.raises(DataError, match=r"000001.txt:3: 5 columns; a KITTI label has 15: class trunc"):
+    with pytest.raises(
+        DataError, match=r"000001.txt:3: 5 columns; a KITTI label has 15: class trunc"
+    ):
         read_labels(write(tmp_path, f"{LINE}\n\nCar 1 2 3 4\n"))
 
 
@@ -77,7 +79,9 @@ def test_a_fraction_is_no_state_of_occlusion(tmp_path):
 
 
 def test_missing_and_binary_files_are_refused(tmp_path):
-    with pytest.raises(DataError, match="gone.txt: cannot read the labels: No such file .* an empty"):
+    with pytest.raises(
+        DataError, match="gone.txt: cannot read the labels: No such file .* an empty"
+    ):
         read_labels(tmp_path / "gone.txt")
     (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(DataError, match="image.txt: is not a text file in UTF-8"):

@@ -67,8 +67,8 @@ def test_a_file_cut_off_in_its_data_names_the_byte(three):
     with pytest.raises(DataError) as caught:
         RecordFile(three)
     assert str(caught.value) == (
-        f"{three}: the file is cut off: the record that begins at byte 37 goes beyond the end of the "
-        f"file at byte {len(data) - 9}. Copy the file again or convert the dataset again."
+        f"{three}: the file is cut off: the record that begins at byte 37 goes beyond the end of "
+        f"the file at byte {len(data) - 9}. Copy the file again or convert the dataset again."
     )
 
 
@@ -92,7 +92,9 @@ def test_damaged_data_is_found_on_reading_and_by_verify(three):
     three.write_bytes(data)
     records = RecordFile(three)
     assert records[0] == b"first"
-    with pytest.raises(DataError, match="record 2 at byte 49 is damaged: its data does not fit its"):
+    with pytest.raises(
+        DataError, match="record 2 at byte 49 is damaged: its data does not fit its"
+    ):
         records[2]
     with pytest.raises(DataError, match="record 2 at byte 49 is damaged"):
         records.verify()
@@ -126,7 +128,9 @@ def test_a_gzip_file_is_recognised(tmp_path):
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("these are not records, but text")
-    with pytest.raises(DataError, match="notes.txt: is not a TFRecord file, or is damaged at byte 0"):
+    with pytest.raises(
+        DataError, match="notes.txt: is not a TFRecord file, or is damaged at byte 0"
+    ):
         RecordFile(path)
 
 

@@ -7,10 +7,8 @@ from rcnn_jax.inference.captions import draw_tag, make_tag, place_tags
 def place(corners, size=(200, 300), text="cat"):
     tags = [make_tag(text, " 0.97", 10, size[1]) for _ in corners]
     places = place_tags(tags, corners, size, 2)
-    return [
-        (y, x, y + t.ink.shape[0], x + t.ink.shape[1])
-        for t, (y, x) in zip(tags, places, strict=True)
-    ]
+    sizes = [tag.ink.shape for tag in tags]
+    return [(y, x, y + h, x + w) for (h, w), (y, x) in zip(sizes, places, strict=True)]
 
 
 def test_a_caption_stands_above_its_box():
@@ -65,7 +63,7 @@ def test_the_tag_has_the_colour_and_the_text_contrasts():
         draw_tag(canvas, tag, (3, 4), color)
         assert tuple(canvas[3, 4]) == color
         inked = canvas[3 : 3 + tag.ink.shape[0], 4 : 4 + tag.ink.shape[1]][tag.ink > 0.99]
-        assert (inked == letter).all()
+        np.testing.assert_allclose(inked, letter, atol=3)
         assert len(inked) > 0
 
 

@@ -125,9 +125,7 @@ def test_batch_norm_in_training_makes_mean_zero_and_variance_one():
     np.testing.assert_allclose(y.var((0, 1, 2)), 1.0, atol=1e-4)
     stats = updated["batch_stats"]
     np.testing.assert_allclose(stats["moving_mean"], 0.01 * x.mean((0, 1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(
-        stats["moving_variance"], 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4
-    )
+    np.testing.assert_allclose(stats["moving_variance"], 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4)
 
 
 def test_batch_norm_in_evaluation_uses_the_moving_averages():

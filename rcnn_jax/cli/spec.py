@@ -1,0 +1,159 @@
+"""`spec`: checks, translates and explains spec files; nothing is trained, no data are read."""
+
+import argparse
+import difflib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.spec.explain import all_fields, describe, find_fields
+from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.load import LoadedSpec, load_spec
+from rcnn_jax.spec.render import redact, render
+from rcnn_jax.spec.schema import Message
+
+DATA_VARIABLE = "DATA_BASE_PATH"
+"""Relative data paths are looked for below this folder too, as in the original."""
+
+DOCUMENT = '''"""A spec with every field written out; this file is a config of its own.
+
+    python -m rcnn_jax.main --config=THIS_FILE --workdir=out
+
+{origin}
+"""
+
+from rcnn_jax.spec import parse_spec
+
+SPEC = {text}
+
+
+def get_config():
+    """Returns the config of the spec."""
+    return parse_spec(SPEC, __file__, "{kind}").config
+'''
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the sub-commands of `spec` and their flags."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="report every error of a spec file")
+    translate = actions.add_parser(
+        "translate", help="write the complete config as .json, .txt or .py, without keys"
+    )
+    explain = actions.add_parser("explain", help="say what a field means")
+    for action in (check, translate):
+        action.add_argument("spec", type=Path, metavar="SPEC", help="spec file")
+    for action in (check, translate, explain):
+        action.add_argument(
+            "--kind", choices=list(TABLES), help="what the spec describes (default: told from it)"
+        )
+    check.add_argument(
+        "--strict-paths", action="store_true", help="paths that do not exist are errors"
+    )
+    translate.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="file to write"
+    )
+    explain.add_argument("field", metavar="FIELD", help="name, or the end of a dotted path")
+
+
+def run(args: Namespace) -> int:
+    """Runs a sub-command; returns the exit code.
+
+    Raises:
+      SpecError: the spec is wrong.
+      UsageError: the output has an unknown ending, or there is no such field.
+    """
+    actions = {"check": _check, "translate": _translate, "explain": _explain}
+    return actions[args.action](args)
+
+
+def missing_paths(spec: LoadedSpec) -> list[str]:
+    """Returns a sentence for every input the spec names that does not exist."""
+    return [
+        f"{spec.at(path)}: {kind} '{value}' does not exist"
+        for path, kind, value in _inputs(spec.config, TABLES[spec.kind])
+        if not _exists(value, kind)
+    ]
+
+
+def _check(args: Namespace) -> int:
+    spec = load_spec(args.spec, args.kind)
+    missing = missing_paths(spec)
+    if missing and args.strict_paths:
+        raise SpecError("\n".join(missing))
+    for warning in missing:
+        _write(f"warning: {warning}")
+    for note in spec.notes:
+        _write(f"note: {note}")
+    _write(f"{args.spec}: a valid {spec.kind} spec")
+    return 0
+
+
+def _translate(args: Namespace) -> int:
+    output: Path = args.output
+    if output.suffix not in (".json", ".txt", ".py"):
+        raise UsageError(f"-o {output}: expected a name that ends in .json, .txt or .py")
+    spec = load_spec(args.spec, args.kind)
+    shown = redact(spec.config)
+    text = render(shown, spec.kind)
+    if output.suffix == ".json":
+        text = shown.to_json(indent=2, sort_keys=True) + "\n"
+    elif output.suffix == ".py":
+        origin = f"Translated from {args.spec.name}."
+        text = DOCUMENT.format(origin=origin, text=_quoted(text), kind=spec.kind)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f"{output.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(output)
+    _write(f"wrote {output}")
+    return 0
+
+
+def _explain(args: Namespace) -> int:
+    rows = find_fields(args.field, args.kind)
+    if not rows:
+        last = args.field.rpartition(".")[2]
+        known = sorted({field.name for _, _, field in all_fields(args.kind)})
+        near = difflib.get_close_matches(last, known, 3, 0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"no spec has a field '{args.field}'{hint}")
+    _write("\n".join(describe(row) for row in rows).rstrip())
+    return 0
+
+
+def _inputs(config: ConfigDict, table: Message, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yields (path, what it must be, value) of every input that the config names."""
+    for field in table.fields:
+        path, value = f"{prefix}{field.name}", config[field.name]
+        if field.kind == "message" and field.repeated:
+            for index, block in enumerate(value):
+                yield from _inputs(block, field.table, f"{path}[{index}].")
+        elif field.kind == "message":
+            if not field.optional or value.enabled:
+                yield from _inputs(value, field.table, f"{path}.")
+        elif field.reads and value:
+            yield path, field.reads, value
+
+
+def _exists(value: str, kind: str) -> bool:
+    candidates = [Path(value), Path(os.environ.get(DATA_VARIABLE, "")) / value]
+    if kind == "glob":
+        patterns = [(Path(path.anchor), str(path.relative_to(path.anchor))) for path in candidates]
+        return any(any(root.glob(pattern)) for root, pattern in patterns)
+    return any(path.is_dir() if kind == "folder" else path.is_file() for path in candidates)
+
+
+def _quoted(text: str) -> str:
+    """Returns Python source of a raw triple-quoted string, which specs read well in."""
+    if '"""' in text or text.endswith("\\"):
+        return repr(text)
+    return f'r"""\n{text}"""'
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

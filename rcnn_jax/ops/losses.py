@@ -1,0 +1,87 @@
+"""Losses as (sum, count): two float32 scalars, so that devices can add both before dividing.
+
+A weight of 0 takes an element out of both; counts are sums of weights times the elements judged.
+Everything is computed in float32.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.structures import Array
+
+SumCount = tuple[jax.Array, jax.Array]
+
+
+def sigmoid_cross_entropy(logits: Array, labels: Array, weight: Array) -> SumCount:
+    """Returns the binary cross-entropy of independent logits.
+
+    Args:
+      logits: [...].
+      labels: f32[...] in [0, 1].
+      weight: f32[...].
+    """
+    logits = jnp.asarray(logits).astype(jnp.float32)
+    # max(x, 0) - x z + log(1 + exp(-|x|)) = -z log s(x) - (1-z) log(1-s(x)), without overflow
+    loss = jnp.maximum(logits, 0.0) - logits * labels + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return jnp.sum(loss * weight), jnp.sum(weight)
+
+
+def softmax_cross_entropy(logits: Array, classes: Array, weight: Array) -> SumCount:
+    """Returns the cross-entropy of exclusive classes.
+
+    Args:
+      logits: [... n].
+      classes: i32[...] in [0, n).
+      weight: f32[...].
+    """
+    log_p = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
+    loss = -jnp.take_along_axis(log_p, jnp.asarray(classes)[..., None], axis=-1)[..., 0]
+    return jnp.sum(loss * weight), jnp.sum(weight)
+
+
+def smooth_l1(predictions: Array, targets: Array, weight: Array, beta: float) -> SumCount:
+    """Returns the smooth L1 distance: e^2 / (2 beta) below beta, |e| - beta / 2 above.
+
+    TAO Faster R-CNN's sigma is 1 / sqrt(beta): sigma 3 is beta 1/9.
+
+    Args:
+      predictions: [... 4].
+      targets: f32[... 4].
+      weight: f32[...], per box.
+      beta: where the loss turns linear, > 0.
+
+    Returns:
+      (sum over the coordinates, 4 times the sum of weights).
+
+    Source: Girshick 2015, equation 3; reference/faster_rcnn_spec section 3.6.
+    """
+    error = jnp.abs(jnp.asarray(predictions).astype(jnp.float32) - targets)
+    loss = jnp.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
+    weight = jnp.broadcast_to(jnp.asarray(weight)[..., None], loss.shape)
+    return jnp.sum(loss * weight), jnp.sum(weight)
+
+
+def huber(predictions: Array, targets: Array, weight: Array, delta: float) -> SumCount:
+    """Returns the Huber distance: e^2 / 2 below delta, delta (|e| - delta / 2) above.
+
+    It is delta times `smooth_l1` with beta = delta; shapes and count are those of `smooth_l1`.
+
+    Source: reference/mask_rcnn_spec section 4.
+    """
+    total, count = smooth_l1(predictions, targets, weight, delta)
+    return delta * total, count
+
+
+def mask_cross_entropy(logits: Array, targets: Array, weight: Array) -> SumCount:
+    """Returns the binary cross-entropy over the cells of masks.
+
+    Args:
+      logits: [... s s], of the true class.
+      targets: f32[... s s] in {0, 1}.
+      weight: f32[...], per mask.
+
+    Returns:
+      (sum over cells, s*s times the sum of weights).
+    """
+    per_cell = jnp.broadcast_to(jnp.asarray(weight)[..., None, None], logits.shape)
+    return sigmoid_cross_entropy(logits, targets, per_cell)

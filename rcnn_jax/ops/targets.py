@@ -1,0 +1,107 @@
+"""What the RPN and the heads should say: matching, sampling and encoding of one image.
+
+An image without ground truth is ordinary: all anchors are negative, all rois background. Nothing
+here has a gradient.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from rcnn_jax.ops.box_coder import BoxCoder
+from rcnn_jax.ops.boxes import iou_matrix
+from rcnn_jax.ops.matcher import match_anchors
+from rcnn_jax.ops.sampler import sample_indices, sample_labels
+from rcnn_jax.settings import RoiSamplingSettings, RpnTargetSettings
+from rcnn_jax.structures import Array, GroundTruth, Proposals, RoiTargets, RpnTargets
+
+
+def rpn_targets(
+    key: Array,
+    anchors: Array,
+    gt: GroundTruth,
+    image_size: Array,
+    settings: RpnTargetSettings,
+    coder: BoxCoder,
+) -> RpnTargets:
+    """Returns what every anchor of one image should say.
+
+    Args:
+      key: random key of the image.
+      anchors: f32[a 4], all levels joined.
+      gt: one image.
+      image_size: (height, width) of the part that is not padding.
+      settings: thresholds, sample size, which anchors the box loss reads.
+      coder: of the RPN.
+
+    Source: reference/faster_rcnn_spec section 3.2, reference/mask_rcnn_spec section 2.2.
+    """
+    matches = match_anchors(anchors, gt.boxes, gt.valid, settings, image_size, gt.crowd)
+    max_positive = int(settings.batch_per_image * settings.positive_fraction)
+    labels = sample_labels(key, matches.label, settings.batch_per_image, max_positive)
+    learns_box = labels if settings.box_loss_on_sample else matches.label
+    targets = RpnTargets(
+        labels=labels,
+        deltas=coder.encode(anchors, jnp.asarray(gt.boxes)[matches.gt_index]),
+        box_mask=learns_box == 1,
+    )
+    return lax.stop_gradient(targets)
+
+
+def roi_targets(
+    key: Array,
+    proposals: Proposals,
+    gt: GroundTruth,
+    settings: RoiSamplingSettings,
+    num_classes: int,
+    coder: BoxCoder,
+) -> RoiTargets:
+    """Returns the rois of one image that train the heads, and what these should say.
+
+    A roi belongs to the ground truth of its best overlap (the first of equals). It is foreground
+    from foreground_overlap on, background within [background_low, background_high); without any
+    ground truth the lower bound is waived. A roi whose best overlap is with a crowd box is neither.
+
+    Args:
+      key: random key of the image.
+      proposals: one image.
+      gt: one image.
+      settings: sample size and thresholds.
+      num_classes: n; background is class n.
+      coder: of the box head.
+
+    Source: reference/faster_rcnn_spec section 3.4, reference/mask_rcnn_spec section 3.2.
+    Deviation: padding is never sampled, IoU has no "+1".
+    """
+    gt_boxes = jnp.asarray(gt.boxes)
+    real = gt.valid & ~jnp.asarray(gt.crowd)
+    boxes, candidate = jnp.asarray(proposals.boxes), jnp.asarray(proposals.valid)
+    if settings.append_gt:
+        boxes = jnp.concatenate([boxes, gt_boxes])
+        candidate = jnp.concatenate([candidate, real])
+    iou = iou_matrix(boxes, gt_boxes)  # [p m]
+    per_truth = jnp.where(real[None, :], iou, 0.0)
+    overlap = jnp.max(per_truth, axis=1, initial=0.0)
+    crowded = jnp.where((gt.valid & gt.crowd)[None, :], iou, 0.0)
+    candidate &= jnp.max(crowded, axis=1, initial=0.0) <= overlap
+    low_enough = overlap < settings.background_high
+    high_enough = (overlap >= settings.background_low) | ~jnp.any(real)
+    is_foreground = candidate & jnp.any(real) & (overlap >= settings.foreground_overlap)
+    index, foreground, valid = sample_indices(
+        key,
+        is_foreground,
+        candidate & ~is_foreground & low_enough & high_enough,
+        settings.batch_per_image,
+        int(settings.batch_per_image * settings.foreground_fraction),
+        settings.with_replacement,
+    )
+    gt_index = jnp.argmax(per_truth, axis=1).astype(jnp.int32)[index]
+    classes = jnp.asarray(gt.classes)[gt_index].astype(jnp.int32)
+    targets = RoiTargets(
+        boxes=boxes[index],
+        classes=jnp.where(foreground, classes, num_classes),
+        deltas=coder.encode(boxes[index], gt_boxes[gt_index]),
+        gt_index=gt_index,
+        foreground=foreground,
+        valid=valid,
+    )
+    return lax.stop_gradient(targets)

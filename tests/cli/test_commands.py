@@ -1,0 +1,238 @@
+"""From flags and a spec to the arguments of the functions that do the work, which are recorded."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
+from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
+from rcnn_jax.cli.train import slim_models
+
+FASTER = """
+enc_key: "of the spec"
+dataset_config { target_class_mapping { key: "car" value: "car" } }
+model_config { input_image_config { size_height_width { height: 128 width: 160 } } }
+training_config {
+  output_model: "OUTPUT/model.tlt"
+  learning_rate { step { base_lr: 0.02 } }
+  optimizer { sgd { momentum: 0.9 } }
+}
+"""
+MASK = """
+total_steps: 10
+data_config { num_classes: 2 }
+"""
+
+
+class Recorder:
+    """Stands for train, evaluate or inference; remembers the last call."""
+
+    def __init__(self, result=None):
+        self.result = result
+        self.called = None
+
+    def __call__(self, config, kind, *args, **kwargs):
+        self.called = {"config": config, "kind": kind, "args": args, **kwargs}
+        return self.result
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch):
+    monkeypatch.delenv("RCNN_JAX_KEY", raising=False)
+
+
+def replace(monkeypatch, module, name, result=None):
+    recorder = Recorder(result)
+    fake = types.ModuleType(module)
+    setattr(fake, name, recorder)
+    monkeypatch.setitem(sys.modules, module, fake)
+    return recorder
+
+
+@pytest.fixture
+def train(monkeypatch):
+    return replace(monkeypatch, "rcnn_jax.train.loop", "train")
+
+
+@pytest.fixture
+def evaluate(monkeypatch):
+    return replace(monkeypatch, "rcnn_jax.evaluate.command", "evaluate", {"mAP": 0.25})
+
+
+@pytest.fixture
+def inference(monkeypatch):
+    return replace(monkeypatch, "rcnn_jax.inference.command", "inference", 0)
+
+
+def write(folder, text, name="spec.txt"):
+    path = folder / name
+    path.write_text(text.replace("OUTPUT", str(folder / "from_spec")))
+    return str(path)
+
+
+def statuses(folder):
+    return [json.loads(line) for line in (folder / "status.json").read_text().splitlines()]
+
+
+def test_train_works_in_the_folder_of_the_output_model(tmp_path, train):
+    assert faster_rcnn(["train", "-e", write(tmp_path, FASTER)]) == 0
+    assert train.called["args"] == (tmp_path / "from_spec",)
+    assert (train.called["kind"], train.called["devices"]) == ("faster_rcnn", 1)
+    assert (train.called["fresh"], train.called["use_amp"]) == (False, False)
+    assert [line["status"] for line in statuses(tmp_path / "from_spec")] == ["STARTED", "SUCCESS"]
+
+
+def test_train_prefers_the_folder_and_the_key_of_the_command_line(tmp_path, train):
+    out = tmp_path / "mine"
+    argv = ["train", "-e", write(tmp_path, FASTER), "-r", str(out), "-k", "mine"]
+    assert faster_rcnn([*argv, "--gpus", "2", "--fresh", "--use_amp"]) == 0
+    assert (train.called["args"], train.called["key"]) == ((out,), "mine")
+    assert (train.called["devices"], train.called["fresh"]) == (2, True)
+    assert train.called["use_amp"]
+    assert not (tmp_path / "from_spec").exists()
+
+
+def test_the_key_of_the_spec_is_used_but_leaves_the_config(tmp_path, train):
+    assert faster_rcnn(["train", "-e", write(tmp_path, FASTER)]) == 0
+    assert train.called["key"] == "of the spec"
+    assert "of the spec" not in str(train.called["config"])
+
+
+def test_the_redacted_key_of_a_written_spec_is_no_key(tmp_path, train):
+    spec = write(tmp_path, FASTER.replace("of the spec", "<redacted>"))
+    assert faster_rcnn(["train", "-e", spec]) == 0
+    assert train.called["key"] is None
+
+
+def test_mask_rcnn_train_needs_a_folder(tmp_path, train, capsys):
+    assert mask_rcnn(["train", "-e", write(tmp_path, MASK)]) == 2
+    assert capsys.readouterr().err == (
+        "error: mask_rcnn train: no folder for the results: give -d DIR or -r DIR\n"
+    )
+    assert train.called is None
+
+
+def test_a_wrong_spec_is_a_failure_in_the_named_folder(tmp_path, train, capsys):
+    spec = write(tmp_path, FASTER.replace("momentum: 0.9", "momentun: 0.9"))
+    assert faster_rcnn(["train", "-e", spec, "-r", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert f"{spec}:8:" in message
+    assert "momentun" in message
+    assert statuses(tmp_path / "out")[-1]["status"] == "FAILURE"
+
+
+def test_evaluate_takes_the_model_of_the_spec_and_reports_its_metrics(tmp_path, evaluate):
+    model = tmp_path / "a.tlt"
+    model.touch()
+    spec = write(tmp_path, FASTER + f'evaluation_config {{ model: "{model}" }}')
+    assert faster_rcnn(["evaluate", "-e", spec, "-r", str(tmp_path / "out")]) == 0
+    assert (evaluate.called["model"], evaluate.called["workdir"]) == (model, tmp_path / "out")
+    lines = statuses(tmp_path / "out")
+    assert [line["status"] for line in lines] == ["STARTED", "RUNNING", "SUCCESS"]
+    assert lines[1]["kpi"] == {"mAP": "0.25"}
+
+
+def test_evaluate_without_any_model_says_where_to_name_one(tmp_path, evaluate, capsys):
+    assert faster_rcnn(["evaluate", "-e", write(tmp_path, FASTER)]) == 2
+    assert capsys.readouterr().err == (
+        "error: no model: give -m FILE or evaluation_config.model in the spec\n"
+    )
+
+
+def test_an_engine_is_refused_with_what_to_do(tmp_path, evaluate, capsys):
+    argv = ["evaluate", "-e", write(tmp_path, MASK), "-m", "trt.int8.engine"]
+    assert mask_rcnn(argv) == 2
+    assert "trt.int8.engine is a TensorRT engine; this version runs .tlt" in capsys.readouterr().err
+    spec = write(tmp_path, FASTER + 'evaluation_config { trt_evaluation { trt_engine: "b.trt" } }')
+    assert faster_rcnn(["evaluate", "-e", spec]) == 2
+    assert "b.trt is a TensorRT engine" in capsys.readouterr().err
+
+
+def test_faster_rcnn_inference_reads_the_spec(tmp_path, inference):
+    model = tmp_path / "a.tlt"
+    model.touch()
+    section = (
+        f'inference_config {{ model: "{model}" images_dir: "in" '
+        'detection_image_output_dir: "drawn" labels_dump_dir: "labels" }'
+    )
+    assert faster_rcnn(["inference", "-e", write(tmp_path, FASTER + section)]) == 0
+    called = inference.called
+    assert (str(called["images"]), str(called["image_output"])) == ("in", "drawn")
+    assert (str(called["label_output"]), called["threshold"]) == ("labels", None)
+    assert "include_mask" not in called
+
+
+def test_mask_rcnn_inference_reads_the_flags(tmp_path, inference):
+    model = tmp_path / "a.tlt"
+    model.touch()
+    argv = ["inference", "-e", write(tmp_path, MASK), "-m", str(model), "-i", "in"]
+    assert mask_rcnn([*argv, "-o", "drawn", "-t", "0.3", "--include_mask", "-c", "n.txt"]) == 0
+    called = inference.called
+    assert (str(called["image_output"]), called["label_output"]) == ("drawn", None)
+    assert (called["threshold"], called["include_mask"]) == (0.3, True)
+    assert str(called["class_map"]) == "n.txt"
+    assert mask_rcnn([*argv, "-r", str(tmp_path / "out")]) == 0
+    assert inference.called["image_output"] == tmp_path / "out" / "images_annotated"
+    assert inference.called["label_output"] == tmp_path / "out" / "labels"
+
+
+def test_inference_without_a_place_for_results_or_a_score_stops_at_once(
+    tmp_path, inference, capsys
+):
+    argv = ["inference", "-e", write(tmp_path, MASK), "-m", "a.tlt", "-i", "in"]
+    assert mask_rcnn(argv) == 2
+    assert "no place for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
+    assert mask_rcnn([*argv, "-t", "60"]) == 2
+    assert "-t 60: expected a score in [0, 1]" in capsys.readouterr().err
+
+
+def test_images_that_could_not_be_read_make_the_end_a_failure(tmp_path, inference, capsys):
+    inference.result = 3
+    model = tmp_path / "a.tlt"
+    model.touch()
+    argv = ["inference", "-e", write(tmp_path, MASK), "-m", str(model), "-i", "in"]
+    assert mask_rcnn([*argv, "-r", str(tmp_path)]) == 2
+    message = "3 images could not be read (named above); the others are done"
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert (statuses(tmp_path)[-1]["status"], statuses(tmp_path)[-1]["message"]) == (
+        "FAILURE",
+        message,
+    )
+
+
+def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):
+    spec = write(tmp_path, FASTER + "verbose: true")
+    assert faster_rcnn(["train", "-e", spec, "--multi-node"]) == 0
+    out = capsys.readouterr().out
+    assert "note: --multi_node has no effect here" in out
+
+
+def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
+    path = tmp_path / "a.tlt"
+    arrays = {name: np.ones(3, np.float32) for name in ("params/conv1/kernel", "opt_state/0")}
+    write_bundle(path, Bundle(kind="faster_rcnn", header={}, arrays=arrays), "key")
+    slim_models(tmp_path, "key")
+    once = path.read_bytes()
+    assert list(read_bundle(path, "key").arrays) == ["params/conv1/kernel"]
+    slim_models(tmp_path, "key")
+    assert path.read_bytes() == once
+
+
+def test_decrypt_writes_what_was_sealed_and_nothing_over_a_file(tmp_path, monkeypatch, capsys):
+    sealed, plain = tmp_path / "a.etlt", tmp_path / "new" / "a.onnx"
+    sealed.write_bytes(seal(b"a graph", "key"))
+    argv = ["decrypt", "-m", str(sealed), "-o", str(plain)]
+    assert main(argv) == 2
+    assert "decrypt needs the key" in capsys.readouterr().err
+    assert main([*argv, "-k", "wrong"]) == 2
+    assert str(sealed) in capsys.readouterr().err
+    assert not plain.exists()
+    monkeypatch.setenv("RCNN_JAX_KEY", "key")
+    assert main(argv) == 0
+    assert plain.read_bytes() == b"a graph"
+    assert main(argv) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""RoIAlign sample by sample, in float64: ONNX `RoiAlign`, mode avg, half_pixel."""
+
+import math
+
+import numpy as np
+
+
+def taps(y, x, height, width):
+    """Returns [(row, column, weight)] of one bilinear sample; empty where it is outside the map."""
+    if y < -1.0 or y > height or x < -1.0 or x > width:
+        return []
+    y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
+    top, left = math.floor(y), math.floor(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    down, across = y - top, x - left
+    return [
+        (top, left, (1 - down) * (1 - across)),
+        (top, right, (1 - down) * across),
+        (bottom, left, down * (1 - across)),
+        (bottom, right, down * across),
+    ]
+
+
+def cell_taps(box, stride, i, j, output_size, sampling_ratio, height, width):
+    """Returns the taps of cell (i, j) of a crop, weighted by their share in the average."""
+    y1, x1, y2, x2 = (float(side) / stride for side in box)
+    found = []
+    for a in range(sampling_ratio):
+        for b in range(sampling_ratio):
+            y = y1 - 0.5 + (y2 - y1) * (i + (a + 0.5) / sampling_ratio) / output_size
+            x = x1 - 0.5 + (x2 - x1) * (j + (b + 0.5) / sampling_ratio) / output_size
+            found += taps(y, x, height, width)
+    return [(row, column, weight / sampling_ratio**2) for row, column, weight in found]
+
+
+def roi_align(feature, box, stride, output_size, sampling_ratio):
+    """Returns the crop [s s c] of one box from one map [h w c]."""
+    height, width, channels = feature.shape
+    crop = np.zeros((output_size, output_size, channels))
+    for i, j in np.ndindex(output_size, output_size):
+        for row, column, weight in cell_taps(
+            box, stride, i, j, output_size, sampling_ratio, height, width
+        ):
+            crop[i, j] += weight * feature[row, column].astype(np.float64)
+    return crop
+
+
+def roi_align_transposed(shape, box, stride, gradient, sampling_ratio):
+    """Returns what the gradient [s s c] of a crop says about the map of the shape [h w c]."""
+    height, width, _ = shape
+    feature_gradient = np.zeros(shape)
+    size = gradient.shape[0]
+    for i, j in np.ndindex(size, size):
+        for row, column, weight in cell_taps(
+            box, stride, i, j, size, sampling_ratio, height, width
+        ):
+            feature_gradient[row, column] += weight * gradient[i, j].astype(np.float64)
+    return feature_gradient
