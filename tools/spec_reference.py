@@ -16,12 +16,12 @@ OUTPUT = Path(__file__).parents[1] / "docs" / "spec_reference.md"
 HEAD = """# Spec reference
 
 Made by `python -m tools.spec_reference` from the tables in `rcnn_jax/spec`; do not edit. On the
-command line, `rcnn-jax spec explain FIELD` says the same of one field, and `rcnn-jax spec check FILE`
-reports every error of a spec with its line.
+command line, `rcnn-jax spec explain FIELD` says the same of one field, and
+`rcnn-jax spec check FILE` reports every error of a spec with its line.
 
 A spec is protobuf text. Absent fields take the default below; an explicit 0 or false stays what it
-is. Both `block { }` and `block: { }` are read, and `#` begins a comment. Fields marked *extension* are
-unknown to the original toolkit; fields marked *no effect* are read and checked, and change nothing.
+is. Both `block { }` and `block: { }` are read, and `#` begins a comment. Fields marked *extension*
+are unknown to the original toolkit; those marked *no effect* are read, checked, and change nothing.
 """
 
 TITLES = {

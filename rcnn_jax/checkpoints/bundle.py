@@ -115,7 +115,7 @@ def read_bundle(path: Path | str, key: str | None = None) -> Bundle:
         raise _truncated(str(path), len(data), start + document["bytes"])
     if hashlib.sha256(payload).hexdigest() != document["sha256"]:
         raise _damaged(str(path), "its arrays fail their SHA-256 check")
-    return Bundle(document["kind"], document["header"], _decode_arrays(bytes(payload)))
+    return Bundle(document["kind"], document["header"], decode_arrays(bytes(payload), str(path)))
 
 
 def read_header(path: Path | str, key: str | None = None) -> tuple[Kind, dict[str, Any]]:
@@ -178,11 +178,28 @@ def _decode_header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
     return json.loads(text), stop
 
 
-def _decode_arrays(payload: bytes) -> dict[str, np.ndarray]:
-    """{name: writable array}; safetensors' own NumPy reader knows no bfloat16."""
+def decode_arrays(payload: bytes, name: str) -> dict[str, np.ndarray]:
+    """Returns {name: writable array} of safetensors bytes, sorted by name.
+
+    safetensors' own NumPy reader knows no bfloat16.
+
+    Args:
+      payload: content of a `.safetensors` file.
+      name: of the file, for messages.
+
+    Raises:
+      CheckpointError: not safetensors, damaged, or of a number type that NumPy has not.
+    """
+    try:
+        tensors = dict(safetensors.deserialize(payload))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{name}: is not readable as safetensors: {error}") from error
+    unknown = sorted({t["dtype"] for t in tensors.values()} - _DTYPES.keys())
+    if unknown:
+        raise CheckpointError(f"{name}: holds numbers of the type {', '.join(unknown)}")
     return {
         name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        for name, tensor in sorted(safetensors.deserialize(payload))
+        for name, tensor in sorted(tensors.items())
     }
 
 

@@ -6,44 +6,21 @@ reordered on the way in is reordered here and nowhere else.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 Weights = dict[str, dict[str, np.ndarray]]
+"""{layer: {leaf: array}}; the leaves are kernel, bias, gamma, beta, moving_mean, moving_variance."""
 
-LEAVES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 FPN_CHANNELS = 256
 VGG_CHANNELS = 512
-VGG_REPEATS = {8: (1, 1, 2, 2, 2), 10: (2,) * 5, 13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
 
 _BACKGROUND_FIRST = ("class-predict", "box-predict", "mask_fcn_logits")
-_BOX_LAYERS = ("rpn_out_regress", "dense_regress_td", "rpn-box", "box-predict")
-_TORCH_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var)$")
-_FOLDED = re.compile(r"^\d+_(conv|depthwise)\.[wb]$")
 
 
-def from_flat(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights:
-    """Sorts flat names into layers, whatever project they come from.
-
-    Understood are our own bundles' names (`params/conv1/kernel`), Keras' (`conv1/kernel:0`),
-    torchvision's and timm's (`layer1.0.conv1.weight`), and numbered convolutions with folded batch
-    norm (`00_conv.w`). Names that nothing is known about stay as they are.
-
-    Args:
-      arrays: {name: array}.
-      bn_eps: epsilon of the model's batch norm, for folded files.
-    """
-    if any(name.startswith("params/") for name in arrays):
-        return _by_layer(arrays)
-    if any(_FOLDED.match(name) for name in arrays):
-        return _from_folded(arrays, bn_eps)
-    if any(_TORCH_LEAF.search(name) for name in arrays):
-        return from_torch(arrays, bn_eps)
-    return from_keras(_by_layer(arrays))
-
-
-def _by_layer(arrays: Mapping[str, np.ndarray]) -> Weights:
+def by_layer(arrays: Mapping[str, np.ndarray]) -> Weights:
+    """Splits flat names (`params/conv1/kernel`, `conv1/kernel:0`) at their last slash."""
     layers: Weights = {}
     for name, array in arrays.items():
         path = re.sub(r"^(params|batch_stats)/", "", name.removesuffix(":0"))
@@ -64,9 +41,12 @@ def from_keras(layers: Weights) -> Weights:
         result[name] = leaves
     # The original computes channels first, so these products read C, H, W.
     if "block_1a_conv_1" in result:
-        _rows_to_channels_last(result, "fc6", FPN_CHANNELS)
-        _rows_to_channels_last(result, "fc1", VGG_CHANNELS)
-    return background_last(_boxes_y_first(result))
+        rows_to_channels_last(result, "fc6", FPN_CHANNELS)
+        rows_to_channels_last(result, "fc1", VGG_CHANNELS)
+    for name in ("rpn_out_regress", "dense_regress_td"):
+        if name in result:
+            result[name] = y_first(result[name])
+    return background_last(result)
 
 
 def background_last(weights: Weights) -> Weights:
@@ -82,25 +62,18 @@ def background_last(weights: Weights) -> Weights:
     return result
 
 
-def _boxes_y_first(weights: Weights) -> Weights:
-    """(dx, dy, dw, dh) -> (dy, dx, dh, dw) in the layers that predict deltas.
+def y_first(leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """(dx, dy, dw, dh) -> (dy, dx, dh, dw) in a layer that predicts deltas.
 
-    The deltas of Mask R-CNN are y first in the original too; only those of torchvision are not.
+    Faster R-CNN of the original and torchvision put x first, Mask R-CNN of the original y.
     """
-    return {
-        name: _swap_xy(leaves) if name in _BOX_LAYERS[:2] else leaves
-        for name, leaves in weights.items()
-    }
-
-
-def _swap_xy(leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         leaf: a.reshape(*a.shape[:-1], -1, 4)[..., [1, 0, 3, 2]].reshape(a.shape)
         for leaf, a in leaves.items()
     }
 
 
-def _rows_to_channels_last(weights: Weights, name: str, channels: int) -> None:
+def rows_to_channels_last(weights: Weights, name: str, channels: int) -> None:
     """Reorders the rows of a product from C, H, W to H, W, C, in place."""
     kernel = weights.get(name, {}).get("kernel")
     if kernel is None or kernel.shape[0] % channels:
@@ -111,31 +84,12 @@ def _rows_to_channels_last(weights: Weights, name: str, channels: int) -> None:
         weights[name] = {**weights[name], "kernel": cells.reshape(kernel.shape)}
 
 
-def from_torch(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights:
-    """Renames and transposes the state dict of a torchvision or timm model.
-
-    Known are ResNet (both), Faster and Mask R-CNN with ResNet-FPN, MobileNetV2 and VGG
-    (torchvision), EfficientNet (timm).
-
-    Args:
-      arrays: {name: array} of a state dict.
-      bn_eps: epsilon of the model's batch norm, where the file has none.
-    """
-    modules: Weights = {}
-    for name, array in arrays.items():
-        match = _TORCH_LEAF.search(name)
-        if match:
-            module = re.sub(r"^(module\.|backbone\.body\.|_orig_mod\.)+", "", name[: match.start()])
-            modules.setdefault(module, {})[match[1]] = array
-    rename = _namer(modules)
-    result: Weights = {}
-    for module, leaves in modules.items():
-        result[rename(module)] = _torch_leaves(module, leaves)
-    if rename.__name__ == "_vgg":
-        _absorb_biases(result, bn_eps)
-        _rows_to_channels_last(result, "fc1", VGG_CHANNELS)
-    _rows_to_channels_last(result, "fc6", FPN_CHANNELS)
-    for name in _BOX_LAYERS[2:]:
-        if name in result:
-            result[name] = _swap_xy(result[name])
-    return background_last(result)
+def folded_batch_norm(bias: np.ndarray, bn_eps: float) -> dict[str, np.ndarray]:
+    """A batch norm that only adds `bias`: its scale is gamma / sqrt(variance + eps) = 1."""
+    ones = np.ones_like(bias)
+    return {
+        "gamma": ones,
+        "beta": bias,
+        "moving_mean": np.zeros_like(bias),
+        "moving_variance": ones * (1.0 - bn_eps),
+    }

@@ -103,7 +103,9 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]
                 numbers = np.frombuffer(data, _DTYPES[tensor.storage.kind])
                 swap = order.strip() == b"big"
                 storages[tensor.storage] = numbers.byteswap() if swap else numbers
-        arrays = {name: _array(tensor, storages[tensor.storage]) for name, tensor in tensors.items()}
+        arrays = {
+            name: _array(tensor, storages[tensor.storage]) for name, tensor in tensors.items()
+        }
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

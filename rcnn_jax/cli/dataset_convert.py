@@ -3,6 +3,7 @@
 import os
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 from rich.table import Table
@@ -49,8 +50,8 @@ def convert_detectnet(
     from rcnn_jax.data import convert_detectnet as convert
 
     modifier = _modifier(config)
-    if config.kitti_config.enabled:
-        fields = config.kitti_config
+    fields: Any = config.kitti_config
+    if fields.enabled:
         kitti = convert.KittiConversion(
             root=_root(fields),
             image_dir_name=fields.image_dir_name,
@@ -120,7 +121,7 @@ def counts_table(report: ConversionReport) -> Table:
 def _modifier(config: ConfigDict):
     from rcnn_jax.data.sample_modifier import SampleModifier
 
-    fields = config.sample_modifier_config
+    fields: Any = config.sample_modifier_config
     if not fields.enabled:
         return SampleModifier()
     return SampleModifier(
@@ -149,6 +150,6 @@ def _convert_coco_masks(args: Namespace) -> ConversionReport:
     )
 
 
-def _root(fields: ConfigDict) -> Path:
+def _root(fields: Any) -> Path:
     """Returns the dataset's folder; a relative one lies below DATA_BASE_PATH where that is set."""
     return Path(os.environ.get(DATA_VARIABLE, "")) / fields.root_directory_path

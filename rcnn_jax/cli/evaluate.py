@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -58,10 +59,9 @@ def model_file(flag: Path | None, config: ConfigDict, section: str, engine_secti
     """
     path, source = flag, "-m"
     if path is None and section in config:
-        engine = config[section].get(engine_section) or {}
-        name = (engine.get("trt_engine") if engine.get("enabled") else None) or (
-            config[section].get("model")
-        )
+        fields: Any = config[section]
+        engine = fields[engine_section]
+        name = (engine.trt_engine if engine.enabled else None) or fields.model
         path, source = (Path(name) if name else None), f"{section}.model"
     if path is None:
         raise UsageError(f"no model: give -m FILE or {section}.model in the spec")

@@ -49,7 +49,7 @@ def start(
     """
     from rcnn_jax.inference.command import inference
 
-    named = config.get("inference_config") or {}
+    named: Any = config.get("inference_config") or {}
     images = args.image_dir or _path(named.get("images_dir"))
     if images is None:
         raise UsageError("no images: give -i DIR or inference_config.images_dir in the spec")

@@ -72,7 +72,9 @@ def run_config(task: str, config: "ConfigDict", flags: Sequence[str]) -> int:
     kind = kind_of(set(config))
     wanted = ("dataset_convert",) if task == "dataset_convert" else tuple(KINDS)
     if kind not in wanted:
-        raise UsageError(f"--config describes {kind or 'nothing known'}, {task} needs {wanted}")
+        raise UsageError(
+            f"--config describes {kind or 'nothing known'}, {task} needs {' or '.join(wanted)}"
+        )
     parser = _detector_parser("mask_rcnn" if kind == "mask_rcnn" else "faster_rcnn")
     args = parser.parse_args([task, *flags])
     args.config = config

@@ -18,19 +18,17 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TextIO, TypeVar, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 from ml_collections import ConfigDict
 from rich import progress
 from rich.console import Console
-from rich.progress import track
 
 from rcnn_jax.cli.arguments import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
 
-Item = TypeVar("Item")
 Item = TypeVar("Item")
 Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
 STATUS_FILE = "status.json"
@@ -204,7 +202,7 @@ def read_spec(session: Session, args: Namespace, kind: SpecKind) -> tuple[Config
         notes += loaded.notes
     for note in notes:
         session.note(note)
-    written = config.get("enc_key")
+    written: Any = config.get("enc_key")
     return redact(config), key_from(args, written if written != REDACTED else None)
 
 

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -59,7 +60,8 @@ def workdir_of(config: ConfigDict, kind: Kind) -> Path:
     Raises:
       UsageError: the spec names no output model.
     """
-    output = config.training_config.get("output_model") if kind == "faster_rcnn" else None
+    fields: Any = config
+    output = fields.training_config.output_model if kind == "faster_rcnn" else None
     if not output:
         field = " (or training_config.output_model in the spec)" if kind == "faster_rcnn" else ""
         raise UsageError(f"{kind} train: no folder for the results: give -d DIR or -r DIR{field}")

@@ -75,19 +75,51 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
     part = slice(settings.process_index * local, (settings.process_index + 1) * local)
     records, epochs, valid = planned.records[part], planned.epochs[part], planned.valid[part]
     channels = 1 if settings.channel_order == "l" else 3
-    batch = Batch(
-        images=np.zeros((local, *planned.canvas, channels), np.uint8),
-        image_size=np.tile(np.float32(planned.canvas), (local, 1)),
-        scale=np.ones((local, 2), np.float32),
-        source_size=np.tile(np.float32(planned.canvas), (local, 1)),
+    pixels = np.zeros((local, *planned.canvas, channels), np.uint8)
+    image_size = np.tile(np.array(planned.canvas, np.float32), (local, 1))
+    scale = np.ones((local, 2), np.float32)
+    source_size = image_size.copy()
+    gt = _empty_ground_truth(local, settings.gt)
+    for place in np.flatnonzero(valid).tolist():
+        record, epoch = int(records[place]), int(epochs[place])
+        annotation = source.annotation(record)
+        _check_count(source, record, annotation, settings.gt)
+        image = source.image(record, settings.channel_order)
+        placed = _fit(image, planned.canvas, source, record, settings.geometry)
+        image_size[place], scale[place] = placed.image_size, placed.scale
+        source_size[place] = image.shape[:2]
+        placed, min_side = _draw(image, placed, pixels[place], record, epoch, settings)
+        kept, boxes = _visible_objects(annotation, placed, min_side, settings.gt)
+        m = settings.gt.max_objects
+        if len(kept) > m:
+            if epoch == 0:  # once per image: every image is in epoch 0 once
+                logger.warning(
+                    "%s: %d objects, the first %d are kept: raise max_num_instances to keep all",
+                    source.name(record),
+                    len(kept),
+                    m,
+                )
+            kept, boxes = kept[:m], boxes[:m]
+        n = len(kept)
+        gt.boxes[place, :n] = boxes
+        gt.classes[place, :n] = annotation.classes[kept]
+        gt.crowd[place, :n] = annotation.crowd[kept]
+        gt.valid[place, :n] = True
+        if gt.masks is not None:
+            name = source.name(record)
+            gt.masks[place, :n] = _crop_masks(
+                annotation, kept, boxes, placed.matrix, settings.gt.mask_size, name
+            )
+    return Batch(
+        images=pixels,
+        image_size=image_size,
+        scale=scale,
+        source_size=source_size,
         image_id=records.astype(np.int32),
         image_valid=valid.copy(),
         example_index=np.arange(part.start, part.stop, dtype=np.int32),
-        gt=_empty_ground_truth(local, settings.gt),
+        gt=gt,
     )
-    for place in np.flatnonzero(valid):
-        _fill(batch, int(place), source, int(records[place]), int(epochs[place]), settings)
-    return batch
 
 
 def local_batch(global_batch: int, process_count: int) -> int:
@@ -115,61 +147,66 @@ def _empty_ground_truth(count: int, settings: GroundTruthSettings) -> GroundTrut
     )
 
 
-def _fill(
-    batch: Batch, place: int, source: Source, record: int, epoch: int, settings: BatchSettings
-) -> None:
-    """Writes one image and its objects into their place of the batch."""
-    annotation = source.annotation(record)
-    _check_count(source, record, annotation, settings.gt)
-    image = source.image(record, settings.channel_order)
-    canvas = batch.images.shape[1:3]
-    placed = images.fit(image.shape[:2], settings.geometry, (canvas,))
+def _fit(
+    image: np.ndarray,
+    canvas: tuple[int, int],
+    source: Source,
+    record: int,
+    geometry: GeometrySettings,
+) -> images.Fit:
+    """Returns how the image lies on the canvas that the plan chose from its stated size."""
+    h, w = image.shape[:2]
+    placed = images.fit((h, w), geometry, (canvas,))
     if placed.canvas != canvas:
         raise DataError(
-            f"{source.name(record)}: the image is {image.shape[0]}x{image.shape[1]} pixels "
-            "(height x width), which is not the size its source states: convert the dataset again"
+            f"{source.name(record)}: the image is {h}x{w} pixels (height x width), which is not "
+            "the size its source states: convert the dataset again"
         )
-    batch.image_size[place] = placed.image_size
-    batch.scale[place] = placed.scale
-    batch.source_size[place] = image.shape[:2]
-    colors, min_side = None, MIN_BOX_SIDE
-    if settings.augment is not None:
-        rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
-        drawn = augment.draw(rng, settings.augment, placed.image_size)
-        colors, min_side = drawn.colors, settings.augment.min_box_side
-        if drawn.matrix is not None:
-            placed = images.move(placed, drawn.matrix)
-    images.apply_image(image, placed, batch.images[place])
-    if colors is not None:
+    return placed
+
+
+def _draw(
+    image: np.ndarray,
+    placed: images.Fit,
+    out: np.ndarray,
+    record: int,
+    epoch: int,
+    settings: BatchSettings,
+) -> tuple[images.Fit, float]:
+    """Draws the image, augmented; returns where it went and the smallest side boxes must have."""
+    if settings.augment is None:
+        images.apply_image(image, placed, out)
+        return placed, MIN_BOX_SIDE
+    rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
+    drawn = augment.draw(rng, settings.augment, placed.image_size)
+    if drawn.matrix is not None:
+        placed = images.move(placed, drawn.matrix)
+    images.apply_image(image, placed, out)
+    if drawn.colors is not None:
         h, w = placed.image_size
-        augment.apply_colors(batch.images[place, :h, :w], colors, settings.channel_order)
-    kept, boxes = _visible_objects(annotation, placed, min_side, settings.gt)
-    m = settings.gt.max_objects
-    if len(kept) > m:  # counted once per image: every image is in epoch 0 once
-        if epoch == 0:
-            logger.warning(
-                "%s: %d objects, the first %d are kept: raise max_num_instances to keep all",
-                source.name(record),
-                len(kept),
-                m,
+        augment.apply_colors(out[:h, :w], drawn.colors, settings.channel_order)
+    return placed, settings.augment.min_box_side
+
+
+def _crop_masks(
+    annotation: Annotation,
+    kept: np.ndarray,
+    boxes: np.ndarray,
+    matrix: np.ndarray,
+    size: int,
+    name: str,
+) -> np.ndarray:
+    """Returns u8[n s s], the masks of the kept objects inside their boxes."""
+    crops = np.zeros((len(kept), size, size), np.uint8)
+    for crop, item, box in zip(crops, kept.tolist(), boxes, strict=True):
+        mask = annotation.masks[item] if annotation.masks is not None else None
+        if mask is None:
+            raise DataError(
+                f"{name}: object {item + 1} has no mask: convert the dataset with masks, or train "
+                "without them (include_mask: False)"
             )
-        kept, boxes = kept[:m], boxes[:m]
-    gt, n = batch.gt, len(kept)
-    gt.boxes[place, :n] = boxes
-    gt.classes[place, :n] = annotation.classes[kept]
-    gt.crowd[place, :n] = annotation.crowd[kept]
-    gt.valid[place, :n] = True
-    if gt.masks is not None:
-        for row, (item, box) in enumerate(zip(kept, boxes, strict=True)):
-            mask = annotation.masks[item] if annotation.masks is not None else None
-            if mask is None:
-                raise DataError(
-                    f"{source.name(record)}: object {item + 1} has no mask: convert the dataset "
-                    "with masks, or train without them (include_mask: False)"
-                )
-            gt.masks[place, row] = mask_crops.crop_mask(
-                mask, placed.matrix, box, settings.gt.mask_size
-            )
+        crop[...] = mask_crops.crop_mask(mask, matrix, box, size)
+    return crops
 
 
 def _visible_objects(

@@ -14,7 +14,8 @@ from typing import Literal
 
 from rcnn_jax.data.coco import CocoAnnotation, CocoDataset
 from rcnn_jax.data.conversion_report import ConversionReport
-from rcnn_jax.data.detectnet_records import DetectNetFrame, Findings, write_frames
+from rcnn_jax.data.detectnet_records import DetectNetFrame
+from rcnn_jax.data.detectnet_writer import Findings, write_frames
 from rcnn_jax.data.image_size import read_image_size
 from rcnn_jax.data.kitti import KittiObject, read_labels
 from rcnn_jax.data.kitti_calibration import read_calibration

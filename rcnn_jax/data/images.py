@@ -11,6 +11,7 @@ EXIF orientation is ignored everywhere: labels are drawn on the pixels as stored
 labels and records are those of the stored pixels.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,7 +116,11 @@ def scaled_size(source_size: tuple[int, int], geometry: GeometrySettings) -> tup
             target, side = geometry.short_side, min(h, w)
             if geometry.long_side and max(h, w) * target > geometry.long_side * side:
                 target, side = geometry.long_side, max(h, w)
-            return tuple(max((2 * n * target + side) // (2 * side), 1) for n in (h, w))
+            double = 2 * side
+            return (
+                max((2 * h * target + side) // double, 1),
+                max((2 * w * target + side) // double, 1),
+            )
 
 
 def canvas_size(
@@ -185,11 +190,12 @@ def fit(
         image_size=(min(bottom - top, canvas[0]), min(right - left, canvas[1])),
         scale=(scale_y, scale_x),
         matrix=np.array([[scale_x, 0.0, -left], [0.0, scale_y, -top]]),
+        # outwards to whole source pixels: what sticks out falls off the edge of the valid part
         window=(
-            round(top / scale_y),
-            round(left / scale_x),
-            min(max(round(bottom / scale_y), 1), h),
-            min(max(round(right / scale_x), 1), w),
+            math.floor(top / scale_y),
+            math.floor(left / scale_x),
+            min(math.ceil(bottom / scale_y), h),
+            min(math.ceil(right / scale_x), w),
         ),
     )
 

@@ -21,8 +21,8 @@ def sigmoid_cross_entropy(logits: Array, labels: Array, weight: Array) -> SumCou
       weight: f32[...].
     """
     logits = jnp.asarray(logits).astype(jnp.float32)
-    # max(x, 0) - x z + log(1 + exp(-|x|)) = -z log s(x) - (1-z) log(1-s(x)), without overflow
-    loss = jnp.maximum(logits, 0.0) - logits * labels + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    # softplus(x) = -log(1 - sigmoid(x)) neither overflows nor loses its slope at 0
+    loss = labels * jax.nn.softplus(-logits) + (1.0 - labels) * jax.nn.softplus(logits)
     return jnp.sum(loss * weight), jnp.sum(weight)
 
 

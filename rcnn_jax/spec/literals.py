@@ -1,6 +1,7 @@
 """Python literals inside strings: read without evaluating anything, checked, and written back."""
 
 import ast
+import warnings
 from typing import Any
 
 from rcnn_jax.spec.schema import LiteralShape
@@ -17,7 +18,9 @@ def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
         return _checked((), shape)
     indent = len(text) - len(text.lstrip())
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # "1if" and the like: an error anyway
+            tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:
         column = indent + (error.offset or 1)
         raise ValueError(f"is not a {shape}: {error.msg} at character {column}") from error

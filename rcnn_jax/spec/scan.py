@@ -7,11 +7,12 @@ broken syntax, all together, and tells which entries to leave out for the rest t
 
 import difflib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rcnn_jax.spec.schema import Field, Kind, Message
-from rcnn_jax.spec.tokens import Token, tokenize
+from rcnn_jax.spec.tokens import Token, tokenize, unquote
 
 Position = tuple[int, int]
 
@@ -203,7 +204,7 @@ class _Reader:
         inside("}" if opening.text == "{" else ">")
 
     def _map_entry(self, token: Token, row: Field, path: str, closing: str) -> None:
-        parts: dict[str, Token] = {}
+        parts: dict[str, list[Token]] = {}
         start, faults = self.index, len(self.result.problems)
         while not self.skip(closing):
             name = self.here
@@ -222,25 +223,23 @@ class _Reader:
                 if not self.skip(":"):
                     self.give_up(f"expected ':' behind {name.text}, found {self.here.shown}")
                 kind: Kind = "string" if name.text == "key" else row.entry
-                parts[name.text] = self.here
+                first = self.index
                 self._scalar(token, kind, row, f"{path} {name.text}")
+                parts[name.text] = self.tokens[first : self.index]
             self.skip(",", ";")
         if len(parts) < 2:
             self.complain(self.tokens[start], f"{path} has an entry without key or value")
             self._drop_from(token)
             return
-        key = parts["key"].text[1:-1]
-        if f"{path}.{key}" in self.result.positions:
-            line = self.result.positions[f"{path}.{key}"][0]
-            self.complain(parts["key"], f"{path} has the key '{key}' twice, first in line {line}")
-            self._drop_from(token)
-            return
-        self.result.positions[f"{path}.{key}"] = (parts["key"].line, parts["key"].column)
+        place, key = parts["key"][0], _joined(parts["key"])
+        known = self.result.positions.setdefault(f"{path}.{key}", (place.line, place.column))
+        if known != (place.line, place.column):
+            self.complain(place, f"{path} has the key '{key}' twice, first in line {known[0]}")
         if len(self.result.problems) > faults:
             self._drop_from(token)
 
     def _scalar(self, token: Token, kind: Kind, row: Field, path: str) -> None:
-        first = self.here
+        first, strings = self.here, self.index
         if first.kind == "mark" and first.text in "{<[":
             self.complain(first, f"{path} needs {wanted(kind, row)}, found a block")
             self._drop_value(token)
@@ -254,6 +253,8 @@ class _Reader:
         if row.secret:
             self.result.secrets.append((first.start, last.end))
         sentence = type_complaint(first, kind, row)
+        if first.kind == "string" and not sentence:
+            sentence = text_complaint(self.tokens[strings : self.index])
         if sentence:
             self.complain(first, f"{path} = {first.text} {sentence}")
             self._drop_from(token)
@@ -291,6 +292,13 @@ def wanted(kind: Kind, row: Field) -> str:
     return words[kind]
 
 
+def _joined(strings: list[Token]) -> str:
+    """Returns what adjacent strings say; faulty ones, complained about before, as they stand."""
+    if text_complaint(strings) or strings[0].kind != "string":
+        return strings[0].text
+    return "".join(unquote(token.text) for token in strings)
+
+
 def type_complaint(token: Token, kind: Kind, row: Field) -> str:
     """Returns what is wrong with the type of a value, or nothing."""
     text = token.text.replace(" ", "")
@@ -305,6 +313,10 @@ def type_complaint(token: Token, kind: Kind, row: Field) -> str:
             return f"is not {wanted(kind, row)}{did_you_mean(text, list(row.values))}"
     elif token.kind != "number":
         fits = False
+    elif re.match(r"-?0\d", text):
+        return "has leading zeros"
+    elif kind in ("double", "whole") and "x" in text.lower():
+        fits = False
     elif kind == "double":
         if not math.isfinite(_number(text)):
             return "is not a finite number"
@@ -318,6 +330,16 @@ def type_complaint(token: Token, kind: Kind, row: Field) -> str:
         if fits and value > MAX_UINT32:
             return f"is larger than {MAX_UINT32}"
     return "" if fits else f"is not {wanted(kind, row)}"
+
+
+def text_complaint(strings: list[Token]) -> str:
+    """Returns what is wrong with the escapes of adjacent strings, or nothing."""
+    try:
+        for token in strings:
+            unquote(token.text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _number(text: str) -> float:

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from google.protobuf import text_encoding
+
 TokenKind = Literal["name", "number", "string", "mark", "bad", "end"]
 
 _PATTERN = re.compile(
@@ -17,6 +19,10 @@ _PATTERN = re.compile(
   | (?P<bad>.)
     """,
     re.VERBOSE,
+)
+
+_ESCAPE = re.compile(
+    r"""\\(?:[abfnrtv\\'"]|[0-7]{1,3}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"""
 )
 
 
@@ -62,6 +68,21 @@ def tokenize(text: str) -> list[Token]:
             line_start = start + word.rindex("\n") + 1
     tokens.append(Token("end", "", len(text), line, len(text) - line_start + 1))
     return tokens
+
+
+def unquote(text: str) -> str:
+    """Returns what one string in quotes says.
+
+    Raises:
+      ValueError: a backslash begins no escape, or the escapes give no UTF-8.
+    """
+    inside = text[1:-1]
+    if "\\" in _ESCAPE.sub("", inside):
+        raise ValueError("has a backslash that begins no escape; write two for one")
+    try:
+        return text_encoding.CUnescape(inside).decode("utf-8")
+    except ValueError as error:
+        raise ValueError("has escapes that give no UTF-8 text") from error
 
 
 def comments(text: str) -> list[tuple[int, int]]:

@@ -200,6 +200,9 @@ def _say_parameters(run: Run, state: TrainState) -> None:
         ("/".join(path), leaf.shape, not task.is_frozen(path[0]))
         for path, leaf in flatten_dict(state.params).items()
     ]
+    if run.experiment.kind == "mask_rcnn":
+        for row in tables.trainable_variables(parameters):
+            run.session.console.print(row, markup=False)
     run.session.console.print(tables.parameter_table(parameters))
     run.session.console.print(
         f"{len(run.source)} training images, {run.global_batch} per step, "
@@ -247,7 +250,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
                 watch.add(step, host.image_id, metrics)
                 logger.step(step, metrics)
                 if step % experiment.run.log_steps == 0:
-                    watch.read()
+                    watch.read_older()
                 if signals.terminated:
                     break
             watch.read()
@@ -296,7 +299,8 @@ def _at_stop(
     timetable, step = run.timetable, memory.step
     kpi = None
     if validate is not None and timetable.evaluates(step):
-        kpi = validate(variables_of(parallel.first_replica(replicas)), step)
+        with logger.paused():
+            kpi = validate(variables_of(parallel.first_replica(replicas)), step)
         logger.evaluation(step, kpi)
         memory = memory.after_evaluation(kpi["mAP"], step)
     if timetable.ends_epoch(step):

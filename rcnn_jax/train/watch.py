@@ -25,6 +25,15 @@ class LossWatch:
         """Remembers the device metrics of a step."""
         self._waiting.append((step, image_ids, metrics))
 
+    def read_older(self) -> None:
+        """Checks all remembered steps but the newest, which the device may still be working on.
+
+        Raises:
+          TrainingError: as `read`.
+        """
+        self._check(self._waiting[:-1])
+        self._waiting = self._waiting[-1:]
+
     def read(self) -> None:
         """Waits for the remembered steps and checks them.
 
@@ -32,7 +41,10 @@ class LossWatch:
           TrainingError: a term is NaN or infinite; names the step, the term and the images.
         """
         waiting, self._waiting = self._waiting, []
-        for step, image_ids, metrics in waiting:
+        self._check(waiting)
+
+    def _check(self, steps: list[tuple[int, np.ndarray, Metrics]]) -> None:
+        for step, image_ids, metrics in steps:
             values = {name: float(value) for name, value in metrics.items()}
             broken = [name for name, value in values.items() if not math.isfinite(value)]
             if broken:

@@ -142,8 +142,8 @@ def test_objects_that_cannot_be_used_are_left_out_and_listed(tmp_path):
     np.testing.assert_allclose(record.boxes[1], [5 / 20, 30.5 / 40, 1, 1])  # clipped by less than 1
     assert report.skipped == 5 and report.objects == {"dog": 2}
     assert report.warnings == (
-        "5 objects were left out (box without extent or outside the image, empty mask) and 1 have a "
-        f"mask outside their box; they are listed in {tmp_path}/out/instances_warnings.json.",
+        "5 objects were left out (box without extent or outside the image, empty mask) and 1 have "
+        f"a mask outside their box; they are listed in {tmp_path}/out/instances_warnings.json.",
     )
 
 
@@ -278,6 +278,24 @@ def test_records_that_contradict_themselves_are_named():
     example = {**decode_example(encode_record(small_record())), "image/object/is_crowd": [0]}
     with pytest.raises(DataError, match="f:3: the lists .* differ in length: .*is_crowd 1"):
         decode_record(encode_example(example), "f:3")
+
+
+def test_features_of_another_type_are_named():
+    example = {
+        **decode_example(encode_record(small_record())),
+        "image/object/class/label": [3.0, 90.0],
+    }
+    with pytest.raises(
+        DataError, match="f:3: 'image/object/class/label' holds float, expected int"
+    ):
+        decode_record(encode_example(example), "f:3")
+
+
+def test_a_source_id_that_is_no_number_is_named():
+    with pytest.raises(
+        DataError, match="a.jpg: its image/source_id is 'x'; expected a whole number"
+    ):
+        _ = small_record(source_id="x").image_id
 
 
 def test_masks_of_other_values_are_read_and_damaged_ones_refused():

@@ -69,6 +69,15 @@ def test_prescale_comes_before_crop():
     np.testing.assert_array_equal(moved, [[0, 0, 8, 8]])
 
 
+def test_a_crop_within_one_magnified_pixel_shows_that_pixel():
+    image = noise(3, 3)
+    placed = images.fit((3, 3), pad_crop(4, 4, prescale=(30, 30), crop=(12, 13, 14, 15)))
+    canvas = images.apply_image(image, placed)
+    assert placed.image_size == (2, 2)
+    assert (canvas[:2, :2] == image[1, 1]).all()
+    assert not canvas[2:].any() and not canvas[:, 2:].any()
+
+
 def test_stretch_scales_each_axis():
     geometry = GeometrySettings(mode="stretch", height=20, width=10)
     placed = images.fit((10, 20), geometry)

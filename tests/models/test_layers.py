@@ -44,9 +44,9 @@ def test_convolution_agrees_with_the_loops(padding, kernel_size, strides):
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-4)
 
 
-def test_depthwise_convolution_agrees_with_the_loops_and_pads_as_tensorflow():
+def test_depthwise_convolution_agrees_with_the_loops():
     x = normal(1, 8, 8, 5)
-    layer = layers.DepthwiseConv(3, 2, use_bias=False)
+    layer = layers.DepthwiseConv(3, 2, "same", use_bias=False)
     variables = layer.init(KEY, x)
     kernel = np.asarray(variables["params"]["kernel"])
     assert kernel.shape == (3, 3, 1, 5)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.models import MaskRcnn, initial_variables, narrowed, parameter_order
+from rcnn_jax.models import MaskRcnn, narrowed, parameter_order
+from tests.models.tiny import initial_leaves, random_variables
 
 SEED = Path(__file__).parents[2].parent / "shared" / "seeds" / "000_267fe60aa45940be.txt"
 # Some rows of the TRAINABLE VARIABLES table of ResNet-50 with 91 classes, counted from 1.
@@ -36,7 +37,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return initial_variables(model, jax.random.key(0))
+    return random_variables(model)
 
 
 def test_trainable_variables_are_those_of_the_document_in_its_order():
@@ -94,13 +95,15 @@ def test_last_slot_of_boxes_and_masks_is_the_unused_background(model, variables)
 
 
 def test_crops_are_flattened_row_column_channel(model, variables):
-    bound = model.bind(variables)
-    crop = jax.random.normal(jax.random.key(2), (1, 1, 7, 7, 8))
-    kernel = variables["params"]["fc6"]["kernel"]
-    by_hand = np.maximum(np.asarray(crop).reshape(-1) @ np.asarray(kernel), 0)
-    np.testing.assert_allclose(bound.box_head(crop[0])[0] * 0 + bound.fc6(crop), by_hand) if (
-        hasattr(bound, "fc6")
-    ) else np.testing.assert_equal(by_hand.shape, (kernel.shape[1],))
+    # fc6 passes on the number of the cell (1, 2, channel 3), which a marked crop then holds.
+    position = (1 * 7 + 2) * 8 + 3
+    width = variables["params"]["fc6"]["kernel"].shape[1]
+    kernel = jnp.zeros((7 * 7 * 8, width)).at[position].set(1.0)
+    params = {**variables["params"], "fc6": {"kernel": kernel, "bias": jnp.zeros(width)}}
+    params["fc7"] = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+    bound = model.bind({**variables, "params": params})
+    crop = jnp.zeros((1, 7, 7, 8)).at[0, 1, 2, 3].set(5.0)
+    np.testing.assert_array_equal(bound.box_head(crop), np.full((1, width), 5.0))
 
 
 def test_sixth_level_is_every_second_cell_of_the_fifth(model, variables):
@@ -151,9 +154,8 @@ def test_impossible_levels_and_archs_are_refused():
 
 def test_heads_start_small_as_in_the_original():
     model = narrowed(MaskRcnn(num_classes=40, anchors_per_cell=3, arch="resnet:10"), 1 / 8)
-    params = initial_variables(model, jax.random.key(0))["params"]
-    for name, deviation in (("rpn", 0.01), ("class-predict", 0.01), ("box-predict", 0.001)):
-        assert abs(float(params[name]["kernel"].std()) / deviation - 1) < 0.1
-        assert (params[name]["bias"] == 0).all()
-    kernel = params["mask-conv-l0"]["kernel"]
-    assert abs(float(kernel.std()) / (2 / (9 * kernel.shape[3])) ** 0.5 - 1) < 0.1
+    names = ("rpn", "class-predict", "box-predict", "mask-conv-l0")
+    rpn, classes, boxes, mask = initial_leaves(model, *(f"{name}/kernel" for name in names))
+    for kernel, deviation in ((rpn, 0.01), (classes, 0.01), (boxes, 0.001)):
+        assert abs(float(kernel.std()) / deviation - 1) < 0.1
+    assert abs(float(mask.std()) / (2 / (9 * mask.shape[3])) ** 0.5 - 1) < 0.1

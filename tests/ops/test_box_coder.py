@@ -7,6 +7,8 @@ import pytest
 
 from rcnn_jax.ops.box_coder import BoxCoder
 
+EXP_ROUNDING = 5e-5  # exp of a vector lane and of a scalar differ by an ulp; boxes reach 500 pixels
+
 
 def random_boxes(rng, count):
     first = rng.uniform(-50, 200, (count, 2))
@@ -74,7 +76,8 @@ def test_decode_broadcasts_over_classes_and_computes_in_float32():
     deltas = rng.normal(size=(6, 3, 4)).astype(np.float32)
     coder = BoxCoder()
     decoded = coder.decode(references[:, None], deltas)
-    np.testing.assert_array_equal(decoded[:, 1], coder.decode(references, deltas[:, 1]))
+    one_class = coder.decode(references, deltas[:, 1])
+    np.testing.assert_allclose(decoded[:, 1], one_class, atol=EXP_ROUNDING)
     assert coder.decode(references, jnp.zeros((6, 4), jnp.bfloat16)).dtype == jnp.float32
 
 
@@ -84,4 +87,5 @@ def test_mapped_decode_equals_the_loop():
     deltas = rng.normal(size=(3, 7, 4)).astype(np.float32)
     coder = BoxCoder()
     mapped = jax.vmap(coder.decode)(references, deltas)
-    np.testing.assert_array_equal(mapped, np.stack(list(map(coder.decode, references, deltas))))
+    loop = np.stack(list(map(coder.decode, references, deltas)))
+    np.testing.assert_allclose(mapped, loop, atol=EXP_ROUNDING)

@@ -29,9 +29,16 @@ def expected(request, trials):
     return threshold, kept
 
 
+@functools.cache
+def compiled(tile):
+    def one(boxes, scores, valid, threshold):
+        return nms_ops.nms(boxes, scores, valid, threshold=threshold, max_keep=KEEP, tile=tile)
+
+    return jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None)))
+
+
 def run(trials, threshold, tile):
-    one = functools.partial(nms_ops.nms, threshold=threshold, max_keep=KEEP, tile=tile)
-    index, valid = jax.jit(jax.vmap(one))(*trials)
+    index, valid = compiled(tile)(*trials, np.float32(threshold))
     return np.asarray(index), np.asarray(valid)
 
 
@@ -50,53 +57,57 @@ def test_kept_boxes_come_first_and_the_rest_is_index_zero(trials):
     assert (index[~valid] == 0).all()
 
 
-def test_an_overlap_equal_to_the_threshold_does_not_suppress():
-    boxes = np.float32([[0, 0, 2, 2], [0, 0, 2, 1]])  # IoU 1/2
-    scores, valid = np.float32([0.9, 0.8]), np.ones(2, bool)
-    for threshold, kept in [(0.5, [True, True]), (0.49, [True, False])]:
-        _, found = nms_ops.nms(boxes, scores, valid, threshold=threshold, max_keep=2)
-        assert found.tolist() == kept
-
-
-def test_of_equal_boxes_and_scores_the_lower_index_stays():
-    boxes = np.float32([[0, 0, 4, 4]] * 3)
-    index, found = nms_ops.nms(
-        boxes, np.float32([0.5, 0.5, 0.5]), np.array([False, True, True]), threshold=0.5, max_keep=3
+def kept_of(boxes, scores, valid, threshold):
+    """Returns the kept indices of up to three boxes, padded to one compiled shape."""
+    missing = 3 - len(boxes)
+    index, found = KEEP_SEVEN(
+        np.pad(np.float32(boxes), ((0, missing), (0, 0))),
+        np.pad(np.float32(scores), (0, missing)),
+        np.pad(valid, (0, missing)),
+        threshold,
     )
-    assert index[found].tolist() == [1]
+    assert found.shape == (7,)
+    return index[found].tolist()
+
+
+KEEP_SEVEN = jax.jit(
+    lambda boxes, scores, valid, threshold: nms_ops.nms(
+        boxes, scores, valid, threshold=threshold, max_keep=7
+    )
+)
+
+
+def test_an_overlap_equal_to_the_threshold_does_not_suppress():
+    boxes = [[0, 0, 2, 2], [0, 0, 2, 1]]  # IoU 1/2
+    assert kept_of(boxes, [0.9, 0.8], [True, True], 0.5) == [0, 1]
+    assert kept_of(boxes, [0.9, 0.8], [True, True], 0.49) == [0]
+
+
+def test_of_equal_boxes_and_scores_the_lower_valid_index_stays():
+    assert kept_of([[0, 0, 4, 4]] * 3, [0.5] * 3, [False, True, True], 0.5) == [1]
 
 
 def test_a_suppressed_box_suppresses_nothing():
     # A covers B, B covers C, A does not cover C: C stays.
-    boxes = np.float32([[0, 0, 10, 10], [0, 3, 10, 13], [0, 6, 10, 16]])
-    index, found = nms_ops.nms(
-        boxes, np.float32([0.9, 0.8, 0.7]), np.ones(3, bool), threshold=0.4, max_keep=3
-    )
-    assert index[found].tolist() == [0, 2]
+    boxes = [[0, 0, 10, 10], [0, 3, 10, 13], [0, 6, 10, 16]]
+    assert kept_of(boxes, [0.9, 0.8, 0.7], [True] * 3, 0.4) == [0, 2]
 
 
 def test_nothing_valid_keeps_nothing():
-    boxes, scores = np.float32([[0, 0, 4, 4]] * 5), np.ones(5, np.float32)
-    _, found = nms_ops.nms(boxes, scores, np.zeros(5, bool), threshold=0.5, max_keep=3)
-    assert not found.any()
+    assert kept_of([[0, 0, 4, 4]] * 3, [1, 1, 1], [False] * 3, 0.5) == []
 
 
 def test_more_places_than_boxes_stay_empty():
-    boxes = np.float32([[0, 0, 1, 1], [5, 5, 6, 6]])
-    index, found = nms_ops.nms(
-        boxes, np.float32([0.1, 0.2]), np.ones(2, bool), threshold=0.5, max_keep=7
-    )
-    assert index[found].tolist() == [1, 0]
-    assert found.shape == (7,)
+    assert kept_of([[0, 0, 1, 1], [5, 5, 6, 6]], [0.1, 0.2], [True, True], 0.5) == [1, 0]
 
 
 def test_batched_nms_equals_the_loop(trials):
-    boxes, scores, valid = (part[:6] for part in trials)
-    index, found = nms_ops.batched_nms(boxes, scores, valid, threshold=0.3, max_keep=KEEP)
-    for i in range(6):
-        one = nms_ops.nms(boxes[i], scores[i], valid[i], threshold=0.3, max_keep=KEEP)
-        np.testing.assert_array_equal(index[i], one[0])
-        np.testing.assert_array_equal(found[i], one[1])
+    rows = tuple(part[:6] for part in trials)
+    one = jax.jit(functools.partial(nms_ops.nms, threshold=0.3, max_keep=KEEP))
+    loop = [one(*row) for row in zip(*rows, strict=True)]
+    index, found = nms_ops.batched_nms(*rows, threshold=0.3, max_keep=KEEP)
+    np.testing.assert_array_equal(index, np.stack([i for i, _ in loop]))
+    np.testing.assert_array_equal(found, np.stack([f for _, f in loop]))
 
 
 def test_ranked_nms_equals_nms_of_sorted_boxes(trials):

@@ -14,10 +14,10 @@ from rcnn_jax.models import (
     FasterRcnn,
     find_backbone,
     frozen_layers,
-    initial_variables,
     narrowed,
     parameter_order,
 )
+from tests.models.tiny import initial_leaves, random_variables, variable_shapes
 
 HEADS = {"rpn_conv1", "rpn_out_class", "rpn_out_regress", "dense_class_td", "dense_regress_td"}
 FAMILIES = (
@@ -170,8 +170,8 @@ def centred(path, leaf):
 
 
 # Where a cell looks, in pixels from the corner of its 16 x 16 patch, on an image that grows to the
-# bottom right: symmetric convolutions look at pixel 0; a 2x2 pool of stride s adds s/2, a 3x3 pool at
-# stride 2 adds 2; TensorFlow's padding of four strided convolutions adds 1 + 2 + 4 + 8.
+# bottom right: symmetric convolutions look at pixel 0; a 2x2 pool of stride s adds s/2, the 3x3
+# pool at stride 4 adds 2; TensorFlow's padding of four strided convolutions adds 1 + 2 + 4 + 8.
 @pytest.mark.parametrize(
     ("arch", "offset"),
     [
@@ -189,10 +189,7 @@ def centred(path, leaf):
 )
 def test_cell_of_stride_sixteen_looks_at_its_own_patch(arch, offset):
     model = narrowed(FasterRcnn(arch, 3, 9, options=PAPER), 1 / 64)
-    shapes = jax.eval_shape(
-        model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 1, 4))
-    )
-    variables = jax.tree_util.tree_map_with_path(centred, shapes)
+    variables = jax.tree_util.tree_map_with_path(centred, variable_shapes(model))
     ramp = jnp.arange(1.0, 129.0)[:, None] + jnp.arange(112.0)[None, :]
     images = jnp.tile(ramp[None, :, :, None], (1, 1, 1, 3))
 
@@ -213,8 +210,7 @@ def test_tail_turns_a_crop_of_its_size_into_a_vector(arch, pool_size_2x):
     model = FasterRcnn(arch, 3, 9, pool_size=3, pool_size_2x=pool_size_2x)
     side = 6 if pool_size_2x else 3
     assert model.crop_size == side
-    images, boxes = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 1, 4))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images, boxes)
+    shapes = variable_shapes(model)
     channels = shapes["params"]["rpn_conv1"]["kernel"].shape[2]
     crops = jax.ShapeDtypeStruct((2, 5, side, side, channels), jnp.float32)
     outputs = jax.eval_shape(
@@ -227,7 +223,7 @@ def test_tail_turns_a_crop_of_its_size_into_a_vector(arch, pool_size_2x):
 def test_tiny_network_trains_on_the_batch_and_stays_finite(arch):
     rates = {"dropout_rate": 0.5, "drop_connect_rate": 0.2}
     model = narrowed(FasterRcnn(arch, 3, 9, 3, options=BackboneOptions(**rates)), 1 / 64)
-    variables = initial_variables(model, jax.random.key(0))
+    variables = random_variables(model)
     images = 50 * jax.random.normal(jax.random.key(1), (2, 48, 32, 3))
     keys = jax.random.split(jax.random.key(2), 2)
 
@@ -256,3 +252,10 @@ def test_tiny_network_trains_on_the_batch_and_stays_finite(arch):
         )
         trunk = {layer for layer, leaves in moved.items() if all(leaves.values())}
         assert len(trunk) > 0
+
+
+def test_convolutions_of_a_backbone_start_as_he_normal_by_fan_out():
+    model = narrowed(FasterRcnn("resnet:10", 3, 9, pool_size=2), 1 / 2)
+    stem, inner = initial_leaves(model, "conv1/kernel", "block_2a_conv_2/kernel")
+    assert abs(float(stem.std()) / (2 / (7 * 7 * 32)) ** 0.5 - 1) < 0.05
+    assert abs(float(inner.std()) / (2 / (3 * 3 * 64)) ** 0.5 - 1) < 0.05

@@ -1,0 +1,267 @@
+"""Pretrained weights: read a file, fill the layers whose names and shapes agree, say which.
+
+Every file is data, never a program: no pickle is executed. Names and layouts of other projects are
+mapped by `torch_names` and `schemes`; what does not fit keeps its random start.
+"""
+
+import re
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rcnn_jax.checkpoints.atomic import read_file
+from rcnn_jax.checkpoints.bundle import decode_arrays, read_bundle
+from rcnn_jax.checkpoints.keras_file import read_keras
+from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.checkpoints.schemes import Weights, by_layer, from_keras
+from rcnn_jax.checkpoints.torch_file import read_torch
+from rcnn_jax.checkpoints.torch_names import from_flat
+from rcnn_jax.errors import CheckpointError
+
+SUFFIXES = (".tlt", ".hdf5", ".h5", ".npz", ".safetensors", ".pth", ".pt")
+
+_RULE, _DASHES = "=" * 99, "-" * 99
+_SCHEMES = (
+    (re.compile(r"^blocks\.\d|^conv_stem|^stages[._]\d|^stem[._]"), "timm"),
+    (re.compile(r"^layer\d\.|^features\.\d|^roi_heads\."), "torchvision"),
+    (re.compile(r"^(backbone\.bottom_up|proposal_generator|res\d\.)"), "detectron2"),
+    (
+        re.compile(r"^(block\d+_conv\d|conv\d_block\d|Conv_1$|block\d_sepconv)"),
+        "keras.applications",
+    ),
+    (re.compile(r"^(params|batch_stats|ResNetBlock_\d|BottleneckResNetBlock_\d)"), "Flax examples"),
+    (re.compile(r"^block_?\d+[a-z]_|^expanded_conv|^conv_dw_1|^inception_"), "this project"),
+)
+
+
+class Row(NamedTuple):
+    """One layer of the status table; `status` is `Yes`, `No`, or `None` for no weights."""
+
+    layer: str
+    kind: str
+    status: str
+
+
+class Loaded(NamedTuple):
+    """Result of `apply_weights`.
+
+    Attributes:
+      params: of the structure, shapes and dtypes given.
+      batch_stats: likewise.
+      rows: one per layer, in the order of the model.
+      coverage: share in [0, 1] of the expected parameters that were filled.
+    """
+
+    params: Any
+    batch_stats: Any
+    rows: tuple[Row, ...]
+    coverage: float
+
+
+def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3) -> Weights:
+    """Reads {layer: {leaf: array}} in our names and layouts.
+
+    Args:
+      path: `.tlt` bundle, Keras `.hdf5`/`.h5`, `.npz`, `.safetensors`, or torch `.pth`/`.pt`.
+      key: of a sealed bundle.
+      bn_eps: epsilon of the model's batch norm, for files in which it is folded away.
+
+    Raises:
+      CheckpointError: missing, damaged, closed or unknown file, wrong key.
+      MissingDependencyError: a Keras file without h5py.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CheckpointError(
+            f"{path}: pretrained weights are read from {', '.join(SUFFIXES)}, not from "
+            f"'{path.suffix}'"
+        )
+    if suffix == ".tlt":
+        arrays = read_bundle(path, key).arrays
+        kept = {n: a for n, a in arrays.items() if n.startswith(("params/", "batch_stats/"))}
+        return by_layer(kept)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file; check the path")
+    if suffix in (".hdf5", ".h5"):
+        return from_keras(read_keras(path))
+    return from_flat(_flat_arrays(path, suffix), bn_eps)
+
+
+def _flat_arrays(path: Path, suffix: str) -> dict[str, np.ndarray]:
+    if suffix == ".npz":
+        return _read_npz(path)
+    if suffix == ".safetensors":
+        return decode_arrays(read_file(path, "weights file"), str(path))
+    return read_torch(path)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: is not a readable .npz of plain arrays: {error}") from error
+    return {name: array for name, array in arrays.items() if array.dtype.kind in "fiub"}
+
+
+def skip_matching(weights: Weights, pattern: str) -> Weights:
+    """Drops the layers whose name a regular expression finds (`skip_checkpoint_variables`).
+
+    Args:
+      weights: as read.
+      pattern: as for `re.search`; empty skips nothing.
+
+    Raises:
+      CheckpointError: not a regular expression.
+    """
+    if not pattern:
+        return weights
+    try:
+        return {n: leaves for n, leaves in weights.items() if not re.search(pattern, n)}
+    except re.error as error:
+        raise CheckpointError(
+            f"skip_checkpoint_variables: '{pattern}' is not a regular expression: {error}"
+        ) from error
+
+
+def apply_weights(
+    params: Any,
+    batch_stats: Any,
+    weights: Weights,
+    *,
+    layers: Sequence[tuple[str, str]] = (),
+    expected: Collection[str] | None = None,
+) -> Loaded:
+    """Fills every layer whose leaves all have the same names and shapes in the file.
+
+    A layer is filled whole or not at all. Source: Faster R-CNN facts sections 5.1 and 5.2; of the
+    two behaviours at a shape that differs, the seed document's (leave the layer out) is followed.
+
+    Args:
+      params: {layer: {leaf: array}}.
+      batch_stats: likewise; may be empty.
+      weights: as read.
+      layers: (name, Keras class) of all layers in the order of the model, those without weights
+        included; without it the layers with weights in the order of `params`, classes guessed.
+      expected: layers that count for the coverage, for example those of the backbone; all without.
+    """
+    ours = {**flatten(params, "params"), **flatten(batch_stats, "batch_stats")}
+    model = by_layer(ours)
+    fitting = {name for name, leaves in model.items() if _fits(leaves, weights.get(name))}
+    new = {}
+    for name, array in ours.items():
+        layer, _, leaf = name.partition("/")[2].rpartition("/")
+        source = weights[layer][leaf] if layer in fitting else array
+        new[name] = np.asarray(source, array.dtype, order="C")
+    counted = [name for name in model if expected is None or name in expected]
+    filled = sum(_size(model[name]) for name in counted if name in fitting)
+    total = sum(_size(model[name]) for name in counted)
+    return Loaded(
+        params=unflatten(new, params, "params"),
+        batch_stats=unflatten(new, batch_stats, "batch_stats"),
+        rows=tuple(
+            Row(name, kind, _status(name, model, fitting))
+            for name, kind in layers or [(name, _kind(name, model[name])) for name in model]
+        ),
+        coverage=filled / total if total else 1.0,
+    )
+
+
+def check_coverage(
+    loaded: Loaded, minimum: float, params: Any, weights: Weights, path: Path | str
+) -> None:
+    """Stops a run whose pretrained file is plainly of another network.
+
+    Args:
+      loaded: result of `apply_weights`.
+      minimum: smallest coverage accepted, in [0, 1].
+      params: of the model, for names and shapes.
+      weights: of the file.
+      path: of the file.
+
+    Raises:
+      CheckpointError: the coverage is below; the message says how the names of the file look, or
+        which shape differs first.
+    """
+    if loaded.coverage >= minimum:
+        return
+    raise CheckpointError(
+        f"{path}: fills {loaded.coverage:.0%} of the weights expected from it, at least "
+        f"{minimum:.0%} are wanted (min_pretrained_coverage). "
+        f"{_why(by_layer(flatten(params, 'params')), weights)} "
+        "Give a file of the same arch, or lower min_pretrained_coverage to accept a random start"
+    )
+
+
+def render_table(rows: Sequence[Row]) -> str:
+    """Returns the status table as text, in the form of the original (facts section 5.2)."""
+    head = [
+        _RULE,
+        "Pretrained weights loading status summary:",
+        "None: the layer has no weights.",
+        "Yes: the layer has weights and they were taken from the file.",
+        "No: the layer has weights but the file has none of this name and shape.",
+        _RULE,
+        f"{'Layer(Type):':<90}{'Status:':<9}",
+        _DASHES,
+    ]
+    for row in rows:
+        head += [f"{f'{row.layer}({row.kind})':<90}{row.status:<9}", _DASHES]
+    return "\n".join(line.rstrip() for line in head)
+
+
+def likely_scheme(names: Collection[str]) -> str:
+    """Returns whose naming most of the layers follow, or `an unknown project`."""
+    counts = {
+        scheme: sum(bool(pattern.search(name)) for name in names) for pattern, scheme in _SCHEMES
+    }
+    best = max(counts, key=lambda scheme: counts[scheme])
+    return best if counts[best] else "an unknown project"
+
+
+def _fits(leaves: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray] | None) -> bool:
+    if found is None or found.keys() != leaves.keys():
+        return False
+    return all(found[leaf].shape == array.shape for leaf, array in leaves.items())
+
+
+def _size(leaves: Mapping[str, np.ndarray]) -> int:
+    return sum(array.size for array in leaves.values())
+
+
+def _status(name: str, model: Weights, fitting: Collection[str]) -> str:
+    if name not in model:
+        return "None"
+    return "Yes" if name in fitting else "No"
+
+
+def _kind(name: str, leaves: Mapping[str, np.ndarray]) -> str:
+    """Keras class of a layer, guessed from its name and leaves."""
+    if "gamma" in leaves:
+        return "BatchNormalization"
+    if leaves["kernel"].ndim == 2:
+        return "Dense"
+    return "DepthwiseConv2D" if re.search("depthwise|conv_dw|dwconv", name) else "Conv2D"
+
+
+def _why(model: Weights, weights: Weights) -> str:
+    """The likeliest reason for a low coverage."""
+    shared = [name for name in model if name in weights]
+    for name in shared:
+        for leaf, array in model[name].items():
+            found = weights[name].get(leaf)
+            if found is not None and found.shape != array.shape:
+                return (
+                    f"{name}/{leaf} is {list(found.shape)} in the file and {list(array.shape)} "
+                    "in the model: the file is of another network."
+                )
+    scheme = likely_scheme(weights)
+    example = next(iter(weights), "nothing")
+    return (
+        f"Its names look like those of {scheme} ('{example}'), "
+        f"the model's are like '{next(iter(model), 'nothing')}'."
+    )

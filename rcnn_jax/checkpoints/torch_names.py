@@ -1,0 +1,251 @@
+"""Names and layouts of torchvision and timm models, and of files with folded batch norm.
+
+Known are ResNet (torchvision, timm), Faster and Mask R-CNN with ResNet-FPN, MobileNetV2 and VGG
+(torchvision), EfficientNet (timm), and numbered MobileNet convolutions. A module that no rule
+knows keeps its name.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from rcnn_jax.checkpoints.schemes import (
+    FPN_CHANNELS,
+    VGG_CHANNELS,
+    Weights,
+    background_last,
+    by_layer,
+    folded_batch_norm,
+    from_keras,
+    rows_to_channels_last,
+    y_first,
+)
+
+Rule = tuple[str, Callable[[re.Match], str]]
+
+_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var)$")
+_PREFIX = re.compile(r"^(module\.|_orig_mod\.|backbone\.body\.)+")
+_FOLDED = re.compile(r"^\d+_(?P<kind>conv|depthwise)\.[wb]$")
+_BATCH_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+_VGG_REPEATS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
+
+
+def _letter(index: str | int) -> str:
+    return chr(ord("a") + int(index))
+
+
+def _fixed(name: str) -> Callable[[re.Match], str]:
+    return lambda match: name
+
+
+_UNIT = r"layer(\d)\.(\d+)\."
+RESNET: tuple[Rule, ...] = (
+    (r"conv1", _fixed("conv1")),
+    (r"bn1", _fixed("bn_conv1")),
+    (_UNIT + r"(conv|bn)(\d)", lambda m: f"block_{m[1]}{_letter(m[2])}_{m[3]}_{m[4]}"),
+    (_UNIT + r"downsample\.0", lambda m: f"block_{m[1]}{_letter(m[2])}_conv_shortcut"),
+    (_UNIT + r"downsample\.1", lambda m: f"block_{m[1]}{_letter(m[2])}_bn_shortcut"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?", lambda m: f"l{int(m[1]) + 2}"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?", lambda m: f"post_hoc_d{int(m[1]) + 2}"),
+    (r"rpn\.head\.conv(?:\.0\.0)?", _fixed("rpn")),
+    (r"rpn\.head\.cls_logits", _fixed("rpn-class")),
+    (r"rpn\.head\.bbox_pred", _fixed("rpn-box")),
+    (r"roi_heads\.box_head\.(fc[67])", lambda m: m[1]),
+    (r"roi_heads\.box_predictor\.cls_score", _fixed("class-predict")),
+    (r"roi_heads\.box_predictor\.bbox_pred", _fixed("box-predict")),
+    (r"roi_heads\.mask_head\.(\d)\.0", lambda m: f"mask-conv-l{m[1]}"),
+    (r"roi_heads\.mask_head\.mask_fcn(\d)", lambda m: f"mask-conv-l{int(m[1]) - 1}"),
+    (r"roi_heads\.mask_predictor\.conv5_mask", _fixed("conv5-mask")),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits", _fixed("mask_fcn_logits")),
+)
+
+_INVERTED = {"0.0": "expand", "0.1": "expand_bn", "1.0": "depthwise", "1.1": "depthwise_bn"}
+_INVERTED |= {"2": "project", "3": "project_bn"}
+_FIRST = {"0.0": "depthwise", "0.1": "depthwise_bn", "1": "project", "2": "project_bn"}
+MOBILENET_V2: tuple[Rule, ...] = (
+    (r"features\.0\.0", _fixed("conv1")),
+    (r"features\.0\.1", _fixed("bn_conv1")),
+    (r"features\.18\.0", _fixed("conv_1")),
+    (r"features\.18\.1", _fixed("conv_1_bn")),
+    (r"features\.1\.conv\.(0\.0|0\.1|1|2)", lambda m: f"expanded_conv_{_FIRST[m[1]]}"),
+    (
+        r"features\.(\d+)\.conv\.(0\.0|0\.1|1\.0|1\.1|2|3)",
+        lambda m: f"block_{int(m[1]) - 1}_{_INVERTED[m[2]]}",
+    ),
+)
+
+_STEM_BLOCK = {"conv_dw": "dwconv", "bn1": "bn", "conv_pw": "project_conv", "bn2": "project_bn"}
+_BLOCK = {"conv_pw": "expand_conv", "bn1": "expand_bn", "conv_dw": "dwconv", "bn2": "bn"}
+_BLOCK |= {"conv_pwl": "project_conv", "bn3": "project_bn"}
+EFFICIENTNET: tuple[Rule, ...] = (
+    (r"conv_stem", _fixed("stem_conv")),
+    (r"bn1", _fixed("stem_bn")),
+    (r"conv_head", _fixed("top_conv")),
+    (r"bn2", _fixed("top_bn")),
+    (
+        r"blocks\.(\d)\.(\d+)\.se\.conv_(reduce|expand)",
+        lambda m: f"block{int(m[1]) + 1}{_letter(m[2])}_se_{m[3]}",
+    ),
+    (
+        r"blocks\.0\.(\d+)\.(conv_dw|bn1|conv_pw|bn2)",
+        lambda m: f"block1{_letter(m[1])}_{_STEM_BLOCK[m[2]]}",
+    ),
+    (
+        r"blocks\.(\d)\.(\d+)\.(conv_pwl|conv_pw|conv_dw|bn[123])",
+        lambda m: f"block{int(m[1]) + 1}{_letter(m[2])}_{_BLOCK[m[3]]}",
+    ),
+)
+
+
+def from_flat(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights:
+    """Sorts flat names into layers, whatever project they come from.
+
+    Understood are our own (`params/conv1/kernel`, orders as inside), those of the original in Keras
+    (`conv1/kernel:0`, orders as there), torchvision's and timm's (`layer1.0.conv1.weight`), and
+    numbered convolutions with folded batch norm (`00_conv.w`).
+
+    Args:
+      arrays: {name: array}.
+      bn_eps: epsilon of the model's batch norm, for files that have none.
+    """
+    if any(name.startswith("params/") for name in arrays):
+        return by_layer(arrays)
+    if any(_FOLDED.match(name) for name in arrays):
+        return from_folded(arrays, bn_eps)
+    if any(_LEAF.search(name) for name in arrays):
+        return from_torch(arrays, bn_eps)
+    return from_keras(by_layer(arrays))
+
+
+def from_torch(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights:
+    """Renames and transposes a state dict.
+
+    Args:
+      arrays: {name: array} of a state dict.
+      bn_eps: epsilon of the model's batch norm, where the file has none (plain VGG).
+    """
+    modules: Weights = {}
+    for name, array in arrays.items():
+        match = _LEAF.search(name)
+        if match:
+            module = _PREFIX.sub("", name[: match.start()])
+            modules.setdefault(module, {})[match[1]] = array
+    weights = {module: _leaves(module, leaves) for module, leaves in modules.items()}
+    if "conv_stem" in weights:
+        return _renamed(weights, EFFICIENTNET)
+    if "features.0.0" in weights:
+        return _renamed(weights, MOBILENET_V2)
+    if "features.0" in weights:
+        return _vgg(weights, bn_eps)
+    weights = _renamed(weights, RESNET)
+    for name in ("rpn-box", "box-predict"):
+        if name in weights:
+            weights[name] = y_first(weights[name])
+    rows_to_channels_last(weights, "fc6", FPN_CHANNELS)
+    return background_last(weights)
+
+
+def from_folded(arrays: Mapping[str, np.ndarray], bn_eps: float) -> Weights:
+    """Names numbered convolutions of MobileNet v1 or v2 by their order.
+
+    `NN_conv.w`, `NN_depthwise.w` (out, in/groups, kh, kw) and `.b`; batch norm is folded, so the one
+    that follows gets only the bias.
+    """
+    kinds = {
+        int(name.partition("_")[0]): match["kind"]
+        for name in arrays
+        if (match := _FOLDED.match(name))
+    }
+    order = [kinds[number] for number in sorted(kinds)]
+    names = _mobilenet_v1(order) if order[1:3] == order[3:5] else _mobilenet_v2(order)
+    weights: Weights = {}
+    for number, (layer, batch_norm) in zip(sorted(kinds), names, strict=True):
+        stem = f"{number:02d}_{kinds[number]}"
+        weights[layer] = {"kernel": arrays[f"{stem}.w"].transpose(2, 3, 1, 0)}
+        weights[batch_norm] = folded_batch_norm(arrays[f"{stem}.b"], bn_eps)
+    return weights
+
+
+def _mobilenet_v1(order: list[str]) -> list[tuple[str, str]]:
+    """conv1, then pairs of depthwise and pointwise convolutions."""
+    names = ["conv1"]
+    for index in range(1, len(order)):
+        names.append(f"conv_{'dw' if order[index] == 'depthwise' else 'pw'}_{(index + 1) // 2}")
+    return [(name, f"{name}_bn") for name in names]
+
+
+def _mobilenet_v2(order: list[str]) -> list[tuple[str, str]]:
+    """conv1, a block without expansion, blocks of three, then conv_1 and the classifier."""
+    names = [("conv1", "bn_conv1")]
+    blocks = order.count("depthwise")
+    for block in range(blocks):
+        stem = f"block_{block}" if block else "expanded_conv"
+        parts = ("expand", "depthwise", "project") if block else ("depthwise", "project")
+        names += [(f"{stem}_{part}", f"{stem}_{part}_bn") for part in parts]
+    names += [("conv_1", "conv_1_bn"), ("predictions", "predictions_bn")]
+    return names[: len(order)]
+
+
+def _leaves(module: str, leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leaves of one torch module in our names and layouts."""
+    if "running_mean" in leaves:
+        return {_BATCH_NORM[leaf]: array for leaf, array in leaves.items()}
+    result = {}
+    for leaf, array in leaves.items():
+        if leaf == "bias":
+            result["bias"] = array
+        elif array.ndim == 4:
+            # Transposed convolutions are stored in, out, k, k.
+            axes = (2, 3, 0, 1) if module.endswith("conv5_mask") else (2, 3, 1, 0)
+            result["kernel"] = array.transpose(axes)
+        else:
+            result["kernel"] = array.T
+    return result
+
+
+def _renamed(weights: Weights, rules: tuple[Rule, ...]) -> Weights:
+    result = {}
+    for module, leaves in weights.items():
+        matches = ((re.fullmatch(pattern, module), name) for pattern, name in rules)
+        found = next((name(match) for match, name in matches if match), module)
+        result[found] = leaves
+    return result
+
+
+def _vgg(weights: Weights, bn_eps: float) -> Weights:
+    """Names the numbered layers of VGG by their order.
+
+    Our convolutions have no bias of their own: it moves into the batch norm that follows, where the
+    file has one as a shift of its mean.
+    """
+    features = sorted(
+        (int(module.split(".")[1]), leaves)
+        for module, leaves in weights.items()
+        if module.startswith("features.")
+    )
+    convolutions = [(number, leaves) for number, leaves in features if "kernel" in leaves]
+    repeats = _VGG_REPEATS.get(len(convolutions))
+    if repeats is None:
+        return weights
+    units = [f"block_{b + 1}{_letter(i)}" for b, count in enumerate(repeats) for i in range(count)]
+    numbered = dict(features)
+    result: Weights = {}
+    for unit, (number, leaves) in zip(units, convolutions, strict=True):
+        follower = numbered.get(number + 1)
+        if follower is None:
+            batch_norm = folded_batch_norm(leaves["bias"], bn_eps)
+        else:
+            batch_norm = {**follower, "moving_mean": follower["moving_mean"] - leaves["bias"]}
+        result[f"{unit}_conv_1"] = {"kernel": leaves["kernel"]}
+        result[f"{unit}_bn_1"] = batch_norm
+    for module, name in (("classifier.0", "fc1"), ("classifier.3", "fc2")):
+        if module in weights:
+            result[name] = weights[module]
+    rows_to_channels_last(result, "fc1", VGG_CHANNELS)
+    return result

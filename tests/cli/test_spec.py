@@ -1,0 +1,129 @@
+"""`rcnn-jax spec`: check, translate, explain."""
+
+import argparse
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from rcnn_jax.cli import spec as command
+from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.spec import load_spec, parse_spec
+from tests.spec.samples import FASTER, MASK
+
+
+def run(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.txt"
+    path.write_text(FASTER + "enc_key: 'hunter2'\n", encoding="utf-8")
+    return path
+
+
+def test_check_warns_of_paths_that_do_not_exist(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("check", spec) == 0
+    lines = capsys.readouterr().out.splitlines()
+    source = "dataset_config.data_sources[0]"
+    assert lines == [
+        f"warning: {spec}:9:5: {source}.tfrecords_path: glob 'records/*' does not exist",
+        f"warning: {spec}:10:5: {source}.image_directory_path: folder 'images' does not exist",
+        f"{spec}: a valid faster_rcnn spec",
+    ]
+
+
+def test_strict_paths_are_errors(spec: Path) -> None:
+    with pytest.raises(SpecError, match="folder 'images' does not exist"):
+        run("check", spec, "--strict-paths")
+
+
+def test_paths_that_exist_are_not_mentioned(
+    spec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "a").touch()
+    monkeypatch.setenv("DATA_BASE_PATH", str(tmp_path))
+    assert run("check", spec, "--strict-paths") == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_check_prints_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text(MASK + "report_frequency: 1", encoding="utf-8")
+    assert run("check", path) == 0
+    assert "note: report_frequency has no effect: " in capsys.readouterr().out
+
+
+def test_check_raises_what_is_wrong(spec: Path) -> None:
+    with pytest.raises(SpecError):
+        run("check", spec, "--kind", "mask_rcnn")
+
+
+def test_translate_to_json_writes_everything_but_the_key(spec: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "config.json"
+    assert run("translate", spec, "-o", output) == 0
+    text = output.read_text()
+    document = json.loads(text)
+    assert "hunter2" not in text
+    assert document["enc_key"] == "<redacted>"
+    assert document["training_config"]["num_epochs"] == 12
+    assert document["training_config"]["optimizer"]["adam"]["enabled"] is False
+    assert [path.name for path in output.parent.iterdir()] == ["config.json"]
+
+
+def test_translate_to_text_gives_the_same_config_without_the_key(
+    spec: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "full.txt"
+    assert run("translate", spec, "-o", output) == 0
+    assert "hunter2" not in output.read_text()
+    assert load_spec(output).config == parse_spec(FASTER).config
+
+
+def test_translate_to_python_gives_a_document(spec: Path, tmp_path: Path) -> None:
+    output = tmp_path / "full.py"
+    assert run("translate", spec, "-o", output) == 0
+    assert "hunter2" not in output.read_text()
+    assert runpy.run_path(str(output))["get_config"]() == parse_spec(FASTER).config
+
+
+def test_a_text_python_cannot_quote_plainly_is_quoted_anyway(tmp_path: Path) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text(MASK + 'skip_checkpoint_variables: "a\\"\\"\\"\\\\\\\\"', encoding="utf-8")
+    output = tmp_path / "m.py"
+    run("translate", path, "-o", output)
+    assert runpy.run_path(str(output))["get_config"]() == load_spec(path).config
+
+
+def test_translate_refuses_other_endings(spec: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a name that ends in \.json, \.txt or \.py"):
+        run("translate", spec, "-o", tmp_path / "x.yaml")
+
+
+def test_explain_tells_type_default_range_and_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain", "optimizer.sgd.lr") == 0
+    assert capsys.readouterr().out == (
+        "training_config.optimizer.sgd.lr  (faster_rcnn)\n"
+        "  Learning rate.\n"
+        "  type     double\n"
+        "  default  0.02\n"
+        "  range    [0, inf)\n"
+        "  effect   no effect: the learning_rate schedule sets the rate of every step\n"
+    )
+
+
+def test_explain_suggests_what_was_meant() -> None:
+    with pytest.raises(UsageError) as error:
+        run("explain", "num_epoch")
+    assert str(error.value).startswith("no spec has a field 'num_epoch'; did you mean num_epochs")
