@@ -312,13 +312,24 @@ class CosineSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupSchedule:
-    """Linear warm-up over steps, then init_lr times the level of the last boundary (in steps) reached."""
+    """Linear warm-up over steps, then a fall.
+
+    Attributes:
+      init_lr: rate after the warm-up.
+      warmup_lr: rate of the first step.
+      warmup_steps: length of the rise.
+      fall: `piecewise`, init_lr times the level of the last boundary reached; `cosine`, half a cosine
+        from init_lr to 0 at the end of the run (an extension).
+      boundaries: steps at which the rate falls.
+      levels: factor of init_lr from each boundary on.
+    """
 
     init_lr: float
     warmup_lr: float
     warmup_steps: int
-    boundaries: tuple[int, ...]
-    levels: tuple[float, ...]
+    fall: Literal["piecewise", "cosine"] = "piecewise"
+    boundaries: tuple[int, ...] = ()
+    levels: tuple[float, ...] = ()
 
 
 ScheduleSettings = SoftStartSchedule | StepSchedule | CosineSchedule | WarmupSchedule
@@ -376,3 +387,33 @@ class VocMetrics:
     score_threshold: float
     method: Literal["voc07", "voc12"]
     plot: bool = False
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that says which weights are the best so far."""
+        return "mAP"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoMetrics:
+    """The twelve numbers of COCO for boxes and, with masks, twelve more.
+
+    Attributes:
+      annotations: COCO annotation file that detections are held against.
+      masks: judge masks too.
+      max_detections: detections per image that the model can yield.
+      images: at most so many images are looked at, the first ones of the validation data.
+    """
+
+    annotations: str
+    masks: bool
+    max_detections: int
+    images: int
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that says which weights are the best so far."""
+        return "mask_AP" if self.masks else "AP"
+
+
+MetricSettings = VocMetrics | CocoMetrics

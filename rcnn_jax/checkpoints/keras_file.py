@@ -32,7 +32,7 @@ def read_keras(path: Path) -> dict[str, dict[str, np.ndarray]]:
     except OSError as error:
         raise CheckpointError(f"{path}: is not a readable HDF5 file: {error}") from error
     with file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         if "vars" in file or "layers" in file:
             raise CheckpointError(
                 f"{path}: is a Keras 3 weights file, which does not name layers as the model does; "

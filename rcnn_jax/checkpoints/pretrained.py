@@ -53,12 +53,14 @@ class Loaded(NamedTuple):
       batch_stats: likewise.
       rows: one per layer, in the order of the model.
       coverage: share in [0, 1] of the expected parameters that were filled.
+      reason: the likeliest reason why layers were not filled; empty where all were.
     """
 
     params: Any
     batch_stats: Any
     rows: tuple[Row, ...]
     coverage: float
+    reason: str
 
 
 def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3) -> Weights:
@@ -168,38 +170,36 @@ def apply_weights(
             for name, kind in layers or [(name, _kind(name, model[name])) for name in model]
         ),
         coverage=filled / total if total else 1.0,
+        reason="" if len(fitting) == len(model) else _reason(model, weights, fitting),
     )
 
 
-def check_coverage(
-    loaded: Loaded, minimum: float, params: Any, weights: Weights, path: Path | str
-) -> None:
+def check_coverage(loaded: Loaded, path: Path | str, minimum: float) -> None:
     """Stops a run whose pretrained file is plainly of another network.
 
     Args:
       loaded: result of `apply_weights`.
-      minimum: smallest coverage accepted, in [0, 1].
-      params: of the model, for names and shapes.
-      weights: of the file.
       path: of the file.
+      minimum: smallest coverage accepted, in [0, 1].
 
     Raises:
-      CheckpointError: the coverage is below; the message says how the names of the file look, or
-        which shape differs first.
+      CheckpointError: the coverage is below; the message says which shape differs first, or how the
+        names of the file look.
     """
-    if loaded.coverage >= minimum:
-        return
-    raise CheckpointError(
-        f"{path}: fills {loaded.coverage:.0%} of the weights expected from it, at least "
-        f"{minimum:.0%} are wanted (min_pretrained_coverage). "
-        f"{_why(by_layer(flatten(params, 'params')), weights)} "
-        "Give a file of the same arch, or lower min_pretrained_coverage to accept a random start"
-    )
+    if loaded.coverage < minimum:
+        raise CheckpointError(
+            f"{path}: fills {loaded.coverage:.0%} of the weights expected from it, at least "
+            f"{minimum:.0%} are wanted. {loaded.reason}. Give a file of the same architecture, or "
+            "lower min_pretrained_coverage to accept a random start"
+        )
 
 
-def render_table(rows: Sequence[Row]) -> str:
-    """Returns the status table as text, in the form of the original (facts section 5.2)."""
-    head = [
+def status_table(loaded: Loaded) -> str:
+    """Returns what became of each layer, as a table in the form of the original.
+
+    Source: Faster R-CNN facts section 5.2.
+    """
+    lines = [
         _RULE,
         "Pretrained weights loading status summary:",
         "None: the layer has no weights.",
@@ -209,9 +209,9 @@ def render_table(rows: Sequence[Row]) -> str:
         f"{'Layer(Type):':<90}{'Status:':<9}",
         _DASHES,
     ]
-    for row in rows:
-        head += [f"{f'{row.layer}({row.kind})':<90}{row.status:<9}", _DASHES]
-    return "\n".join(line.rstrip() for line in head)
+    for row in loaded.rows:
+        lines += [f"{f'{row.layer}({row.kind})':<90}{row.status:<9}", _DASHES]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def likely_scheme(names: Collection[str]) -> str:
@@ -248,20 +248,21 @@ def _kind(name: str, leaves: Mapping[str, np.ndarray]) -> str:
     return "DepthwiseConv2D" if re.search("depthwise|conv_dw|dwconv", name) else "Conv2D"
 
 
-def _why(model: Weights, weights: Weights) -> str:
-    """The likeliest reason for a low coverage."""
-    shared = [name for name in model if name in weights]
-    for name in shared:
-        for leaf, array in model[name].items():
-            found = weights[name].get(leaf)
+def _reason(model: Weights, weights: Weights, fitting: Collection[str]) -> str:
+    """The likeliest reason why layers were not filled."""
+    for name, leaves in model.items():
+        for leaf, array in leaves.items():
+            found = weights.get(name, {}).get(leaf)
             if found is not None and found.shape != array.shape:
                 return (
                     f"{name}/{leaf} is {list(found.shape)} in the file and {list(array.shape)} "
-                    "in the model: the file is of another network."
+                    "in the model, so the file is of another network"
                 )
-    scheme = likely_scheme(weights)
+    missing = max(model.keys() - fitting, key=lambda name: (_size(model[name]), name))
+    if fitting:
+        return f"It lacks the layer '{missing}', among others"
     example = next(iter(weights), "nothing")
     return (
-        f"Its names look like those of {scheme} ('{example}'), "
-        f"the model's are like '{next(iter(model), 'nothing')}'."
+        f"Its names look like those of {likely_scheme(weights)} ('{example}'), "
+        f"the model's are like '{missing}'"
     )

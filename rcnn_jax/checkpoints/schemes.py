@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 Weights = dict[str, dict[str, np.ndarray]]
-"""{layer: {leaf: array}}; the leaves are kernel, bias, gamma, beta, moving_mean, moving_variance."""
+"""{layer: {leaf: array}}; leaves: kernel, bias, gamma, beta, moving_mean, moving_variance."""
 
 FPN_CHANNELS = 256
 VGG_CHANNELS = 512

@@ -150,6 +150,13 @@ class CheckpointStore:
             )
         return None
 
+    def clear(self) -> None:
+        """Deletes every step: the run starts anew."""
+        if jax.process_index() == 0:
+            for step in self.all_steps():
+                _delete(self.directory / str(step))
+        _wait_for_all("store cleared")
+
     def latest_run_state(self) -> dict[str, Any] | None:
         """Returns the run state of the newest step with a readable one, or None.
 

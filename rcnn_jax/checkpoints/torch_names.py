@@ -138,12 +138,12 @@ def from_torch(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weight
             modules.setdefault(module, {})[match[1]] = array
     weights = {module: _leaves(module, leaves) for module, leaves in modules.items()}
     if "conv_stem" in weights:
-        return _renamed(weights, EFFICIENTNET)
+        return renamed(weights, EFFICIENTNET)
     if "features.0.0" in weights:
-        return _renamed(weights, MOBILENET_V2)
+        return renamed(weights, MOBILENET_V2)
     if "features.0" in weights:
         return _vgg(weights, bn_eps)
-    weights = _renamed(weights, RESNET)
+    weights = renamed(weights, RESNET)
     for name in ("rpn-box", "box-predict"):
         if name in weights:
             weights[name] = y_first(weights[name])
@@ -154,8 +154,8 @@ def from_torch(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weight
 def from_folded(arrays: Mapping[str, np.ndarray], bn_eps: float) -> Weights:
     """Names numbered convolutions of MobileNet v1 or v2 by their order.
 
-    `NN_conv.w`, `NN_depthwise.w` (out, in/groups, kh, kw) and `.b`; batch norm is folded, so the one
-    that follows gets only the bias.
+    `NN_conv.w`, `NN_depthwise.w` (out, in/groups, kh, kw) and `.b`; batch norm is folded, so the
+    one that follows gets only the bias.
     """
     kinds = {
         int(name.partition("_")[0]): match["kind"]
@@ -209,7 +209,8 @@ def _leaves(module: str, leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     return result
 
 
-def _renamed(weights: Weights, rules: tuple[Rule, ...]) -> Weights:
+def renamed(weights: Weights, rules: tuple[Rule, ...]) -> Weights:
+    """Returns the weights under the names of the first rule that knows each module."""
     result = {}
     for module, leaves in weights.items():
         matches = ((re.fullmatch(pattern, module), name) for pattern, name in rules)

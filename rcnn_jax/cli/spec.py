@@ -8,14 +8,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.render import redact, render
-from rcnn_jax.spec.schema import Message
+from rcnn_jax.spec.schema import Message, Node
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths are looked for below this folder too, as in the original."""
@@ -126,7 +124,7 @@ def _explain(args: Namespace) -> int:
     return 0
 
 
-def _inputs(config: ConfigDict, table: Message, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def _inputs(config: Node, table: Message, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Yields (path, what it must be, value) of every input that the config names."""
     for field in table.fields:
         path, value = f"{prefix}{field.name}", config[field.name]

@@ -81,8 +81,8 @@ def select_shards(
             kind, relation = ("training", "without") if training else ("validation", "with")
             raise DataError(
                 f"{', '.join(patterns)}: validation_fold = {fold} leaves no {kind} data: none of "
-                f"{len(found)} files is {relation} '{tag}' in its name. With val_split 0 the "
-                "converter writes all data as fold 0: then leave validation_fold out"
+                f"{len(found)} files is {relation} '{tag}' in its name. Convert again with another "
+                "val_split, or leave validation_fold out"
             )
         found = kept
     return sorted(found)

@@ -4,6 +4,7 @@ A `Builder` is a frozen value with the conventions of a network; its methods ret
 with explicit names, to be called inside a compact method. Backbones stay tables plus a few lines.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ class Builder:
       channels: widths that differ from the published ones.
       dtype: of the computation.
       bn_axis_name: mapped axis that batch norm averages over, or None.
+      is_frozen: says of a layer's name whether its block keeps its values: its batch norm keeps the
+        statistics in training too.
     """
 
     options: BackboneOptions = BackboneOptions()
@@ -54,6 +57,7 @@ class Builder:
     channels: ChannelPlan = ChannelPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    is_frozen: Callable[[str], bool] = lambda name: False
 
     def conv(
         self,
@@ -125,7 +129,7 @@ class Builder:
         return layers.BatchNorm(
             self.convention.bn_eps if epsilon is None else epsilon,
             self.convention.bn_momentum if momentum is None else momentum,
-            self.options.freeze_bn,
+            self.options.freeze_bn or self.is_frozen(name),
             self.bn_axis_name,
             self.dtype,
             name=name,

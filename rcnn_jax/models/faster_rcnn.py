@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.models.backbones import find_backbone
+from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.builder import BackboneOptions, Builder
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.heads import BoxPredictor, RpnHead, RpnNames, merge_rois
@@ -36,6 +36,8 @@ class FasterRcnn(nn.Module):
       channels: widths that differ from the published ones.
       dtype: of the computation; parameters and results of heads are float32.
       bn_axis_name: mapped axis batch norm averages over, or None.
+      freeze_blocks: backbone blocks whose batch norm keeps its statistics; keeping their parameters is
+        the optimizer's part.
     """
 
     arch: str
@@ -48,6 +50,7 @@ class FasterRcnn(nn.Module):
     channels: ChannelPlan = ChannelPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    freeze_blocks: tuple[int, ...] = ()
 
     def setup(self):
         """Makes the parts; their layers belong to this module, as in the original's flat graph."""
@@ -58,6 +61,7 @@ class FasterRcnn(nn.Module):
             channels=self.channels,
             dtype=self.dtype,
             bn_axis_name=self.bn_axis_name,
+            is_frozen=frozen_layers(self.arch, self.freeze_blocks),
         )
         self.trunk = backbone.trunk(build)
         self.rpn_head = RpnHead(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.models.backbones import resnet
+from rcnn_jax.models.backbones import frozen_layers, resnet
 from rcnn_jax.models.builder import BackboneOptions, Builder
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.fpn import BACKBONE_MAX_LEVEL, FeaturePyramid
@@ -53,6 +53,8 @@ class MaskRcnn(nn.Module):
       channels: widths that differ from the published ones.
       dtype: of the computation; parameters and results of heads are float32.
       bn_axis_name: mapped axis batch norm averages over, or None.
+      freeze_blocks: backbone blocks whose batch norm keeps its statistics; keeping their parameters is
+        the optimizer's part.
 
     Raises:
       SpecError: the arch is no ResNet or the levels do not exist; on first use.
@@ -72,6 +74,7 @@ class MaskRcnn(nn.Module):
     channels: ChannelPlan = ChannelPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    freeze_blocks: tuple[int, ...] = ()
 
     def setup(self):
         """Makes the parts; their layers belong to this module, as in the original's flat graph."""
@@ -82,6 +85,7 @@ class MaskRcnn(nn.Module):
             channels=self.channels,
             dtype=self.dtype,
             bn_axis_name=self.bn_axis_name,
+            is_frozen=frozen_layers(self.arch, self.freeze_blocks),
         )
         self.trunk = resnet.ResNetTrunk(build, _resnet_depth(self.arch), blocks=4)
         self.fpn = FeaturePyramid(build, self.min_level, self.max_level)

@@ -4,9 +4,9 @@ An op that becomes one ONNX node is wrapped in a nested jit whose name is `rcnn.
 its static attributes as JSON. Tracing keeps the call as one equation; the exporter reads the name
 and never looks inside. Everything else (grad, vmap, pmap, remat) sees a plain function.
 
-Under `jax.vmap` an operand that is mapped gains an axis in front and one that is not stays as it
-is; an op whose operands have a fixed rank therefore tells the exporter how many leading axes there
-are.
+Under `jax.vmap` an operand that is mapped gains an axis and one that is not stays as it is; ops
+whose operands have a fixed rank therefore tell the exporter how many axes are mapped. Most JAX
+operations leave that axis in front, but `jnp.stack` does not: callers see to it, tests check.
 """
 
 import functools

@@ -68,31 +68,31 @@ def ranked_nms(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns `nms` of boxes that are best first already, as a top-k leaves them."""
     count = boxes.shape[0]
-    tile = min(tile or count, count)
-    tiles = -(-count // tile)
-    boxes = jnp.pad(jnp.asarray(boxes), ((0, tiles * tile - count), (0, 0)))
-    alive = jnp.pad(jnp.asarray(valid), (0, tiles * tile - count))
-    slots = -(-max_keep // tile) * tile  # whole tiles, so that kept boxes are read tile by tile
-    before = jnp.arange(tile)[:, None] < jnp.arange(tile)[None, :]
+    side = count if tile is None else min(tile, count)
+    tiles = -(-count // side)
+    boxes = jnp.pad(jnp.asarray(boxes), ((0, tiles * side - count), (0, 0)))
+    alive = jnp.pad(jnp.asarray(valid), (0, tiles * side - count))
+    slots = -(-max_keep // side) * side  # whole tiles, so that kept boxes are read tile by tile
+    before = jnp.arange(side)[:, None] < jnp.arange(side)[None, :]
 
     def visit(state):
         step, kept, kept_boxes, kept_rows = state
-        here = lax.dynamic_slice_in_dim(boxes, step * tile, tile)
+        here = lax.dynamic_slice_in_dim(boxes, step * side, side)
 
         def drop(chunk, left):
-            earlier = lax.dynamic_slice_in_dim(kept_boxes, chunk * tile, tile)
+            earlier = lax.dynamic_slice_in_dim(kept_boxes, chunk * side, side)
             return left & ~jnp.any(iou_matrix(earlier, here) > threshold, axis=0)
 
         # Free slots hold empty boxes, whose IoU of 0 suppresses nothing.
-        left = lax.dynamic_slice_in_dim(alive, step * tile, tile)
-        left = lax.fori_loop(0, (kept + tile - 1) // tile, drop, left)
+        left = lax.dynamic_slice_in_dim(alive, step * side, side)
+        left = lax.fori_loop(0, (kept + side - 1) // side, drop, left)
         keep = _fixed_point((iou_matrix(here, here) > threshold) & before, left)
         slot = jnp.where(keep, kept + jnp.cumsum(keep) - 1, slots)
         return (
             step + 1,
             kept + jnp.sum(keep),
             kept_boxes.at[slot].set(here, mode="drop"),
-            kept_rows.at[slot].set(step * tile + jnp.arange(tile), mode="drop"),
+            kept_rows.at[slot].set(step * side + jnp.arange(side), mode="drop"),
         )
 
     _, kept, _, kept_rows = lax.while_loop(

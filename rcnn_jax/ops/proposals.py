@@ -56,7 +56,11 @@ def select_proposals(
                 jnp.pad(valid, (0, missing)),
             )
         )
-    boxes, scores, valid = (jnp.stack(part) for part in zip(*candidates, strict=True))  # [l k ..]
+    # Joined end to end and then cut into rows: unlike a stack, this keeps a mapped axis in front,
+    # where the exporter looks for it.
+    boxes, scores, valid = (jnp.concatenate(part) for part in zip(*candidates, strict=True))
+    boxes = boxes.reshape(len(levels), most, 4)
+    scores, valid = scores.reshape(len(levels), most), valid.reshape(len(levels), most)
     index, kept = batched_ranked_nms(
         boxes,
         scores,

@@ -11,8 +11,6 @@ the value of a feature cell sits in its middle; samples more than one cell outsi
 nearer ones take the value at the border.
 """
 
-import functools
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -106,10 +104,9 @@ class _Taps(flax.struct.PyTreeNode):
     column_weights: jax.Array
 
 
-def _roi_align(*operands, levels, output_size, sampling_ratio):
+def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
     """Does the work of `roi_align`; operands are the features by level, boxes and level."""
     *features, boxes, level = operands
-    boxes = lax.stop_gradient(boxes)
     batch, _, _, channels = features[0].shape
     heights = [feature.shape[1] for feature in features]
     widths = [feature.shape[2] for feature in features]
@@ -118,17 +115,20 @@ def _roi_align(*operands, levels, output_size, sampling_ratio):
         starts.append(starts[-1] + h * w)
     table = jnp.concatenate([f.reshape(batch, -1, channels) for f in features], axis=1)
 
-    place = sum((level >= higher).astype(jnp.int32) for higher in levels[1:])
-    place = jnp.broadcast_to(jnp.asarray(place), level.shape)
-    of_box = [jnp.asarray(column)[place] for column in (levels, heights, widths, starts[:-1])]
-    first = jnp.arange(batch)[:, None] * starts[-1] + of_box[3]  # of the box's map, in the table
-    level, height, width, first = (column.reshape(-1) for column in (*of_box[:3], first))
-    y1, x1, y2, x2 = (c.reshape(-1) / 2.0**level for c in corners(boxes))
+    level = level.reshape(-1)
+    place = jnp.zeros_like(level)
+    for higher in levels[1:]:
+        place += (level >= higher).astype(place.dtype)
+    stride = jnp.asarray([2.0**i for i in levels])[place]
+    height, width = jnp.asarray(heights)[place], jnp.asarray(widths)[place]
+    image = lax.broadcasted_iota(jnp.int32, boxes.shape[:2], 0).reshape(-1)
+    first = image * starts[-1] + jnp.asarray(starts[:-1])[place]  # where the box's map begins
+    y1, x1, y2, x2 = corners(lax.stop_gradient(boxes).reshape(-1, 4) / stride[:, None])
     rows, row_weights = _axis_taps(y1, y2, height, output_size, sampling_ratio)
     columns, column_weights = _axis_taps(x1, x2, width, output_size, sampling_ratio)
     rows = first[:, None, None] + rows * width[:, None, None]
     taps = _Taps(rows, columns, row_weights, column_weights)
-    crops = _read((batch * starts[-1], table.dtype), table.reshape(-1, channels), taps)
+    crops = _read_taps((batch * starts[-1], table.dtype), table.reshape(-1, channels), taps)
     return crops.reshape(*boxes.shape[:2], output_size, output_size, channels).astype(table.dtype)
 
 
@@ -159,8 +159,7 @@ def _axis_taps(low, high, size, cells, samples):
     return index.reshape(shape), weight.reshape(shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _read(table_form, table, taps):
+def _read(table_form: tuple, table: jax.Array, taps: _Taps) -> jax.Array:
     """Returns crops f32[r s s c] of a table [n c]; table_form is (n, dtype), for the way back.
 
     One small gather per tap fuses with its weight and the sum: nothing of size r s s t t c is
@@ -168,7 +167,7 @@ def _read(table_form, table, taps):
     `_spread`.
     """
     del table_form
-    crops = 0.0
+    crops = jnp.float32(0.0)
     for i in range(taps.rows.shape[-1]):
         for j in range(taps.columns.shape[-1]):
             index = taps.rows[:, :, None, i] + taps.columns[:, None, :, j]
@@ -190,7 +189,8 @@ def _read_backward(table_form, taps, gradient):
     return spread.astype(dtype), None
 
 
-_read.defvjp(_read_forward, _read_backward)
+_read_taps = jax.custom_vjp(_read, nondiff_argnums=(0,))
+_read_taps.defvjp(_read_forward, _read_backward)
 
 
 def _spread(table, taps, gradient):

@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.spec import literals
 from rcnn_jax.spec.build import PYTHON_TYPES
 from rcnn_jax.spec.scan import MAX_UINT32, did_you_mean, wanted
-from rcnn_jax.spec.schema import Choice, Field, Kind, Message
+from rcnn_jax.spec.schema import Choice, Field, Kind, Message, Node
 
 Finding = tuple[str, str]
 """(path, the rest of the sentence that begins with the path)."""
 
 
-def check_types(config: ConfigDict, table: Message) -> Iterator[Finding]:
+def check_types(config: Node, table: Message) -> Iterator[Finding]:
     """Yields every value that an override gave a type the field cannot have."""
     for path, field, value in _entries(config, table):
         if value is None:
@@ -33,7 +31,7 @@ def check_types(config: ConfigDict, table: Message) -> Iterator[Finding]:
                     yield place, f"= {item!r} is not {wanted(kind, field)}"
 
 
-def check_ranges(config: ConfigDict, table: Message) -> Iterator[Finding]:
+def check_ranges(config: Node, table: Message) -> Iterator[Finding]:
     """Yields every value out of range; types must be right."""
     for path, field, value in _entries(config, table):
         for place, item in _scalars(path, field, value):
@@ -45,16 +43,16 @@ def check_ranges(config: ConfigDict, table: Message) -> Iterator[Finding]:
                 yield place, f"= {_shown(item)} {complaint}"
 
 
-def check_presence(config: ConfigDict, table: Message, prefix: str = "") -> Iterator[Finding]:
+def check_presence(config: Node, table: Message, prefix: str = "") -> Iterator[Finding]:
     """Yields required fields that are absent and members of a choice that are given together."""
     given: dict[str, str] = {}
     for field in table.fields:
         path, value = f"{prefix}{field.name}", config[field.name]
         is_block = field.kind == "message"
-        several = field.repeated or field.kind in ("map", "literal")
-        if field.required and (value is None or (several and not len(value))):
-            yield path, "must be given"
         present = value.enabled if is_block and field.optional else value is not None
+        several = field.repeated or field.kind in ("map", "literal")
+        if field.required and not (present and (len(value) if several else True)):
+            yield path, "must be given"
         if field.oneof and present and field.default is None:
             rival = given.setdefault(field.oneof, field.name)
             if rival != field.name:
@@ -64,9 +62,7 @@ def check_presence(config: ConfigDict, table: Message, prefix: str = "") -> Iter
                 yield from check_presence(block, field.table, f"{place}.")
 
 
-def _entries(
-    config: ConfigDict, table: Message, prefix: str = ""
-) -> Iterator[tuple[str, Field, Any]]:
+def _entries(config: Node, table: Message, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
     """Yields (path, field, value) of everything that is not a message."""
     for field in table.fields:
         path, value = f"{prefix}{field.name}", config[field.name]
@@ -77,7 +73,7 @@ def _entries(
             yield path, field, value
 
 
-def _blocks(path: str, field: Field, value: Any) -> list[tuple[str, ConfigDict]]:
+def _blocks(path: str, field: Field, value: Any) -> list[tuple[str, Node]]:
     if not field.repeated:
         return [(path, value)]
     return [(f"{path}[{index}]", block) for index, block in enumerate(value)]

@@ -20,7 +20,7 @@ def find_fields(name: str, kind: SpecKind | None = None) -> list[Row]:
 
 def all_fields(kind: SpecKind | None = None) -> list[Row]:
     """Returns every field of a kind of spec, or of all kinds, in table order."""
-    kinds = [kind] if kind else list(TABLES)
+    kinds: list[SpecKind] = [kind] if kind else list(TABLES)
     return [(each, path, field) for each in kinds for path, field in walk(TABLES[each])]
 
 

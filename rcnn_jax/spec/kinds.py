@@ -16,9 +16,9 @@ TABLES: dict[SpecKind, Message] = {
 
 def kind_of(names: set[str]) -> SpecKind | None:
     """Returns the kind whose table knows most of these top-level names; None when that is a tie."""
-    known = {
+    known: dict[SpecKind, int] = {
         kind: sum(table.find(name) is not None for name in names) for kind, table in TABLES.items()
     }
     best = max(known.values())
-    winners = [kind for kind, number in known.items() if number == best]
+    winners: list[SpecKind] = [kind for kind, number in known.items() if number == best]
     return winners[0] if best > 0 and len(winners) == 1 else None

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.spec.checks import Finding
+from rcnn_jax.spec.schema import Node
 
 SMALLEST_SIDE = 128
 
 
-def mask_rcnn_rules(config: ConfigDict) -> Iterator[Finding]:
+def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
     """Rules of a Mask R-CNN experiment."""
     yield from _schedule_rules(config)
     yield from _data_rules(config.data_config, config.maskrcnn_config.max_level)
@@ -25,7 +24,7 @@ def mask_rcnn_rules(config: ConfigDict) -> Iterator[Finding]:
             )
 
 
-def _schedule_rules(config: ConfigDict) -> Iterator[Finding]:
+def _schedule_rules(config: Node) -> Iterator[Finding]:
     if not config.total_steps and not config.num_epochs:
         yield "total_steps", "or num_epochs must be given"
     steps, levels = config.learning_rate_steps, config.learning_rate_decay_levels
@@ -39,7 +38,7 @@ def _schedule_rules(config: ConfigDict) -> Iterator[Finding]:
             yield "learning_rate_steps", f"= {list(steps)} does not rise: {after} follows {before}"
 
 
-def _data_rules(data: ConfigDict, max_level: int) -> Iterator[Finding]:
+def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
     stride = 2 ** min(max_level, 10)  # A level out of range is found by its own check.
     for side in data.image_size:
         if side % stride or side == 0:
@@ -71,7 +70,7 @@ def _data_rules(data: ConfigDict, max_level: int) -> Iterator[Finding]:
         )
 
 
-def _network_rules(network: ConfigDict) -> Iterator[Finding]:
+def _network_rules(network: Node) -> Iterator[Finding]:
     path = "maskrcnn_config"
     for low, high in (
         ("rpn_negative_overlap", "rpn_positive_overlap"),

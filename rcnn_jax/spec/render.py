@@ -15,7 +15,7 @@ from rcnn_jax.spec.build import REDACTED
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.literals import write_literal
 from rcnn_jax.spec.scan import scan
-from rcnn_jax.spec.schema import Field, Kind, Message
+from rcnn_jax.spec.schema import Field, Kind, Message, Node
 from rcnn_jax.spec.tokens import comments
 
 
@@ -57,7 +57,7 @@ def config_kind(config: ConfigDict) -> SpecKind:
     return kind
 
 
-def _lines(config: ConfigDict, table: Message) -> Iterator[str]:
+def _lines(config: Node, table: Message) -> Iterator[str]:
     rivals = {
         field.oneof
         for field in table.fields
@@ -105,7 +105,7 @@ def _written(value: Any, kind: Kind) -> str:
     return str(value)
 
 
-def _redact(config: ConfigDict, table: Message) -> None:
+def _redact(config: Node, table: Message) -> None:
     for field in table.fields:
         value = config[field.name]
         if field.secret and value:

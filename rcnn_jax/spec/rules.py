@@ -6,18 +6,17 @@ of Mask R-CNN.
 
 from collections.abc import Iterable, Iterator
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.spec.checks import Finding
-from rcnn_jax.spec.faster_rcnn import FREEZABLE_BLOCKS
+from rcnn_jax.spec.faster_rcnn_model import FREEZABLE_BLOCKS
 from rcnn_jax.spec.kinds import SpecKind
 from rcnn_jax.spec.mask_rules import mask_rcnn_rules
+from rcnn_jax.spec.schema import Node
 
 SMALLEST_SIDE = 128
 SMALLEST_ALLOWED_SIDE = 32
 
 
-def cross_field_findings(config: ConfigDict, kind: SpecKind) -> Iterator[Finding]:
+def cross_field_findings(config: Node, kind: SpecKind) -> Iterator[Finding]:
     """Yields every broken rule of a whole config."""
     rules = {
         "faster_rcnn": faster_rcnn_rules,
@@ -27,7 +26,7 @@ def cross_field_findings(config: ConfigDict, kind: SpecKind) -> Iterator[Finding
     yield from rules[kind](config)
 
 
-def faster_rcnn_rules(config: ConfigDict) -> Iterator[Finding]:
+def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
     """Rules of a Faster R-CNN experiment."""
     yield from _input_rules(config.model_config.input_image_config)
     yield from _geometry_rules(config)
@@ -50,14 +49,14 @@ def faster_rcnn_rules(config: ConfigDict) -> Iterator[Finding]:
         )
 
 
-def one_of(config: ConfigDict, names: Iterable[str], path: str) -> Iterator[Finding]:
+def one_of(config: Node, names: Iterable[str], path: str) -> Iterator[Finding]:
     """Yields a finding unless a sub-message is given; two are found by the table's oneof."""
     names = tuple(names)
     if not any(config[name].enabled for name in names):
         yield path, f"needs one of {', '.join(names)}"
 
 
-def _input_rules(image: ConfigDict) -> Iterator[Finding]:
+def _input_rules(image: Node) -> Iterator[Finding]:
     path = "model_config.input_image_config"
     yield from one_of(image, ("size_min", "size_height_width"), path)
     least = SMALLEST_ALLOWED_SIDE if image.allow_small else SMALLEST_SIDE
@@ -84,7 +83,7 @@ def _input_rules(image: ConfigDict) -> Iterator[Finding]:
         )
 
 
-def _geometry_rules(config: ConfigDict) -> Iterator[Finding]:
+def _geometry_rules(config: Node) -> Iterator[Finding]:
     image = config.model_config.input_image_config
     path, pre = "augmentation_config.preprocessing", config.augmentation_config.preprocessing
     channels = 1 if image.image_type == "GRAY_SCALE" else 3
@@ -117,7 +116,7 @@ def _geometry_rules(config: ConfigDict) -> Iterator[Finding]:
         )
 
 
-def _freeze_rules(model: ConfigDict) -> Iterator[Finding]:
+def _freeze_rules(model: Node) -> Iterator[Finding]:
     allowed = FREEZABLE_BLOCKS.get(model.arch.split(":")[0])
     if allowed is None:
         return  # An unknown backbone is found by its own range.
@@ -129,7 +128,7 @@ def _freeze_rules(model: ConfigDict) -> Iterator[Finding]:
             )
 
 
-def _training_rules(training: ConfigDict) -> Iterator[Finding]:
+def _training_rules(training: Node) -> Iterator[Finding]:
     path = "training_config"
     for low, high in (
         ("rpn_min_overlap", "rpn_max_overlap"),
@@ -146,7 +145,7 @@ def _training_rules(training: ConfigDict) -> Iterator[Finding]:
         yield f"{path}.regularizer.weight", f"= 0, but {regularizer.type} needs more (or NO_REG)"
 
 
-def _schedule_rules(rate: ConfigDict) -> Iterator[Finding]:
+def _schedule_rules(rate: Node) -> Iterator[Finding]:
     path = "training_config.learning_rate"
     yield from one_of(rate, ("soft_start", "step", "cosine"), path)
     for name in ("soft_start", "cosine"):
@@ -174,7 +173,7 @@ def _schedule_rules(rate: ConfigDict) -> Iterator[Finding]:
         )
 
 
-def _dataset_rules(dataset: ConfigDict) -> Iterator[Finding]:
+def _dataset_rules(dataset: Node) -> Iterator[Finding]:
     path = "dataset_config"
     seen: dict[str, str] = {}
     for key, value in dataset.target_class_mapping.items():
@@ -196,7 +195,7 @@ def _dataset_rules(dataset: ConfigDict) -> Iterator[Finding]:
             yield place, "needs image_directory_path, where the records' frames lie"
 
 
-def dataset_convert_rules(config: ConfigDict) -> Iterator[Finding]:
+def dataset_convert_rules(config: Node) -> Iterator[Finding]:
     """Rules of a conversion to TFRecords."""
     if not (config.kitti_config.enabled or config.coco_config.enabled):
         yield "kitti_config", "or coco_config must be given"

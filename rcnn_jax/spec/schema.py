@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 Kind = Literal["bool", "uint32", "whole", "double", "string", "enum", "literal", "map", "message"]
 
+Node = Any
+"""A ConfigDict whose entries are read by name: only the table knows their types."""
+
 FIRST_EXTENSION = 1000
 """Field numbers from here on are extensions of this project, unknown to the original."""
 

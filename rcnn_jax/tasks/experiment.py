@@ -9,10 +9,10 @@ from rcnn_jax.settings import (
     AugmentSettings,
     GeometrySettings,
     GroundTruthSettings,
+    MetricSettings,
     OptimizerSettings,
     RunSettings,
     ScheduleSettings,
-    VocMetrics,
 )
 from rcnn_jax.tasks.task import Task, TestSettings
 
@@ -27,12 +27,14 @@ class StartSettings:
       resume_from: training bundle to continue.
       pruned: pruned bundle to retrain.
       pretrained: file of weights loaded by name.
+      skip: regular expression; layers of `pretrained` whose name it finds are not loaded.
       min_coverage: least share of the backbone that `pretrained` must fill.
     """
 
     resume_from: str = ""
     pruned: str = ""
     pretrained: str = ""
+    skip: str = ""
     min_coverage: float = 0.5
 
 
@@ -47,7 +49,7 @@ class Experiment:
       geometry: from image file to canvas.
       augment: random changes of training images, or None.
       train_gt: padding of training annotations.
-      eval_gt: padding of evaluation annotations.
+      eval_gt: padding of evaluation annotations; None where the metrics read their own.
       batch_per_device: training images per device and step.
       eval_batch: images per evaluation step.
       inference_batch: images per inference step.
@@ -64,6 +66,8 @@ class Experiment:
       captions: write class and score at every drawn box.
       train_source: opens the training images.
       eval_source: opens the validation images; None when the spec names none.
+      category_ids: category id of every class in result files, 0 for none; None where results name
+        classes by their names.
     """
 
     kind: Kind
@@ -72,7 +76,7 @@ class Experiment:
     geometry: GeometrySettings
     augment: AugmentSettings | None
     train_gt: GroundTruthSettings
-    eval_gt: GroundTruthSettings
+    eval_gt: GroundTruthSettings | None
     batch_per_device: int
     eval_batch: int
     inference_batch: int
@@ -84,8 +88,9 @@ class Experiment:
     start: StartSettings
     evaluation: TestSettings
     inference: TestSettings
-    metrics: VocMetrics
+    metrics: MetricSettings
     visualize_threshold: float
     captions: bool
     train_source: Callable[[], Source]
     eval_source: Callable[[], Source] | None
+    category_ids: tuple[int, ...] | None = None

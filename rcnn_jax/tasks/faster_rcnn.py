@@ -27,7 +27,6 @@ class FasterRcnnTask:
       pixels: how images become network values.
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box.
-      freeze_blocks: backbone blocks that keep their values.
     """
 
     model: FasterRcnn
@@ -35,7 +34,6 @@ class FasterRcnnTask:
     pixels: PixelSettings
     settings: two_stage.TwoStageSettings
     loss_weight_pairs: tuple[tuple[str, float], ...]
-    freeze_blocks: tuple[int, ...] = ()
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -44,7 +42,7 @@ class FasterRcnnTask:
 
     def is_frozen(self, layer: str) -> bool:
         """Says whether `freeze_blocks` holds the block of the layer."""
-        return frozen_layers(self.model.arch, self.freeze_blocks)(layer)
+        return frozen_layers(self.model.arch, self.model.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:
         """Returns fresh variables; the canvas they are made on does not matter."""
@@ -66,7 +64,9 @@ class FasterRcnnTask:
 
     def _losses(self, model: FasterRcnn, batch: Batch, keys: jax.Array) -> LossTerms:
         assert batch.gt is not None
-        rpn_keys, roi_keys, dropout_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 3)))(keys)
+        rpn_keys, roi_keys, dropout_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 3)))(
+            keys
+        )
         features = model.extract(two_stage.normalize(batch.images, self.pixels), train=True)
         rpn = model.rpn(features)
         anchors = two_stage.level_anchors(rpn, self.settings)

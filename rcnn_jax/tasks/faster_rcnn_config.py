@@ -3,6 +3,7 @@
 The only place below the commands that knows the names of the Faster R-CNN spec.
 """
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,12 +46,10 @@ from rcnn_jax.settings import (
 )
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
-from rcnn_jax.tasks.task import TestSettings
+from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 
 LEVEL = 4  # stride 16
-MAX_TEST_CANDIDATES = 5000
-"""Largest pre-NMS count at test time on every backend; TensorRT's TopK bounds it."""
 
 
 def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) -> Experiment:
@@ -73,8 +72,8 @@ def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) ->
         train_gt=_ground_truth(config),
         eval_gt=_ground_truth(config),
         batch_per_device=training.batch_size_per_gpu,
-        eval_batch=evaluation.batch_size or 1,
-        inference_batch=inference.batch_size or 1,
+        eval_batch=evaluation.batch_size,
+        inference_batch=inference.batch_size,
         threads=training.n_workers,
         prefetch=training.prefetch_buffer_size,
         optimizer=_optimizer(training),
@@ -131,6 +130,7 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
             channels=ChannelPlan(dict(model.channel_plan)),
             dtype=jnp.bfloat16 if bf16 else jnp.float32,
             bn_axis_name=axis_name if training.sync_bn else None,
+            freeze_blocks=tuple(model.freeze_blocks),
         ),
         class_names=names,
         pixels=pixel_settings(model.input_image_config),
@@ -170,7 +170,6 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
             ("class", training.lambda_cls_class),
             ("box", training.lambda_cls_regr),
         ),
-        freeze_blocks=tuple(model.freeze_blocks),
     )
 
 
@@ -297,13 +296,13 @@ def _run(config: ConfigDict) -> RunSettings:
     visualizer = training.visualizer
     return RunSettings(
         num_epochs=training.num_epochs,
-        evaluate_epochs=config.evaluation_config.validation_period_during_training or 1,
-        save_epochs=training.checkpoint_interval or 1,
+        evaluate_epochs=config.evaluation_config.validation_period_during_training,
+        save_epochs=training.checkpoint_interval,
         keep_checkpoints=training.keep_checkpoints,
         patience=stopping.patience if stopping.enabled else 0,
         min_delta=stopping.min_delta if stopping.enabled else 0.0,
         lr_scaling=training.lr_scaling,
-        images_in_tensorboard=(visualizer.num_images or 3) if visualizer.enabled else 0,
+        images_in_tensorboard=visualizer.num_images if visualizer.enabled else 0,
         weight_histograms=visualizer.enabled and visualizer.weight_histograms,
     )
 
@@ -327,7 +326,8 @@ def _test(section: ConfigDict) -> TestSettings:
 def _metrics(evaluation: ConfigDict) -> VocMetrics:
     spread = evaluation.gt_matching_iou_threshold_range
     if spread.enabled:
-        count = int(round((spread.end - spread.start) / spread.step))
+        # the end is exclusive; a tenth of a step absorbs the rounding of the division
+        count = math.ceil((spread.end - spread.start) / spread.step - 0.1)
         thresholds = tuple(round(spread.start + i * spread.step, 6) for i in range(count))
     else:
         thresholds = (evaluation.gt_matching_iou_threshold,)
@@ -343,6 +343,10 @@ def _train_source(config: ConfigDict) -> Callable[[], Source]:
     dataset = config.dataset_config
 
     def open_source() -> Source:
+        if not dataset.data_sources:
+            raise DataError(
+                "the spec names no training data: add data_sources { } to dataset_config"
+            )
         return _join(
             [
                 _open(source, config, fold=dataset.validation_fold, training=True)

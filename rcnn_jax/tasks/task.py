@@ -17,7 +17,13 @@ Variables = dict[str, Any]
 """Linen variables: params, batch_stats."""
 
 LossTerms = dict[str, tuple[jax.Array, jax.Array]]
-"""{name: (sum, count)}, f32 scalars over the images of one device; a term is sum / count."""
+"""{name: (sum, count)}, f32[] or f32[k] over the images of one device.
+
+A term is sum / count, 0 where nothing was counted, added up over the k parts it may have.
+"""
+
+MAX_TEST_CANDIDATES = 5000
+"""Largest pre-NMS count at test time on every backend; TensorRT's TopK bounds it."""
 
 
 @dataclass(frozen=True, kw_only=True)

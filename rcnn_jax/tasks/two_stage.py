@@ -8,6 +8,7 @@ Functions take batched structures and map per-image operations over them. What t
 differently is a number in `TwoStageSettings`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,7 @@ from rcnn_jax.structures import (
     RpnOutputs,
     RpnTargets,
 )
+from rcnn_jax.tasks.task import LossTerms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,16 @@ class LossSettings:
     """How loss terms are summed.
 
     Attributes:
-      rpn_beta: where the RPN's smooth L1 turns linear.
-      box_beta: where the box head's smooth L1 turns linear.
-      normalize: `configured` divides by the configured sample sizes (TAO Faster R-CNN); `counted` by
-        what was really sampled or matched (TAO Mask R-CNN).
+      regression: distance of deltas: `smooth_l1`, or `huber`, which is beta times that.
+      rpn_beta: where the distance turns linear for the RPN.
+      box_beta: where the distance turns linear for the box head.
+      normalize: `configured` divides by the configured sample sizes (TAO Faster R-CNN); `counted`
+        divides by the rois that were sampled and by the coordinates of deltas that were judged,
+        those of the RPN level by level (TAO Mask R-CNN). Objectness is divided by the configured
+        sample size in both.
     """
 
+    regression: Literal["smooth_l1", "huber"] = "smooth_l1"
     rpn_beta: float = 1.0 / 9.0
     box_beta: float = 1.0
     normalize: Literal["configured", "counted"] = "configured"
@@ -154,7 +160,9 @@ def sample_rois(
     )(keys, proposals, gt.replace(masks=None))
 
 
-def pool(features: Levels, boxes: jax.Array, output_size: int, levels: tuple[int, ...]) -> jax.Array:
+def pool(
+    features: Levels, boxes: jax.Array, output_size: int, levels: tuple[int, ...]
+) -> jax.Array:
     """Returns the crops [b r s s c] of boxes [b r 4], each from the level that fits its size."""
     pooled = {level: features[level] for level in levels}
     if len(levels) == 1:
@@ -163,29 +171,39 @@ def pool(features: Levels, boxes: jax.Array, output_size: int, levels: tuple[int
     return roi_align(pooled, boxes, output_size=output_size, level=chosen)
 
 
-def rpn_losses(
-    rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings
-) -> dict[str, tuple[jax.Array, jax.Array]]:
+def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings) -> LossTerms:
     """Returns the terms `rpn_class` and `rpn_box` of a batch."""
     levels = sorted(rpn.objectness)
     batch = targets.labels.shape[0]
     logits = jnp.concatenate([rpn.objectness[i].reshape(batch, -1) for i in levels], axis=1)
-    deltas = jnp.concatenate([rpn.deltas[i].reshape(batch, -1, 4) for i in levels], axis=1)
     sampled = (targets.labels >= 0).astype(jnp.float32)
-    class_sum, class_count = loss_ops.sigmoid_cross_entropy(
+    class_sum, _ = loss_ops.sigmoid_cross_entropy(
         logits, (targets.labels == 1).astype(jnp.float32), sampled
     )
-    box_sum, box_count = loss_ops.smooth_l1(
-        deltas, targets.deltas, targets.box_mask.astype(jnp.float32), settings.losses.rpn_beta
-    )
+    samples = jnp.float32(batch * settings.rpn_targets.batch_per_image)
+
+    distance = _distance(settings.losses)
+    sums, counts, start = [], [], 0
+    for level in levels:
+        deltas = rpn.deltas[level].reshape(batch, -1, 4)
+        own = slice(start, start + deltas.shape[1])
+        start = own.stop
+        total, count = distance(
+            deltas,
+            targets.deltas[:, own],
+            targets.box_mask[:, own].astype(jnp.float32),
+            settings.losses.rpn_beta,
+        )
+        sums.append(total)
+        counts.append(count)
     if settings.losses.normalize == "configured":
-        class_count = box_count = jnp.float32(batch * settings.rpn_targets.batch_per_image)
-    return {"rpn_class": (class_sum, class_count), "rpn_box": (box_sum, box_count)}
+        box = sum(sums), samples
+    else:
+        box = jnp.stack(sums), jnp.stack(counts)
+    return {"rpn_class": (class_sum, samples), "rpn_box": box}
 
 
-def box_losses(
-    outputs: BoxOutputs, targets: RoiTargets, settings: TwoStageSettings
-) -> dict[str, tuple[jax.Array, jax.Array]]:
+def box_losses(outputs: BoxOutputs, targets: RoiTargets, settings: TwoStageSettings) -> LossTerms:
     """Returns the terms `class` and `box` of a batch; only the deltas of the true class are judged."""
     batch, rois = targets.classes.shape
     class_sum, class_count = loss_ops.softmax_cross_entropy(
@@ -194,12 +212,16 @@ def box_losses(
     num_classes = outputs.deltas.shape[2]
     own = jnp.minimum(targets.classes, num_classes - 1)[:, :, None, None]
     deltas = jnp.take_along_axis(outputs.deltas, own, axis=2)[:, :, 0]  # [b r 4]
-    box_sum, box_count = loss_ops.smooth_l1(
+    box_sum, box_count = _distance(settings.losses)(
         deltas, targets.deltas, targets.foreground.astype(jnp.float32), settings.losses.box_beta
     )
     if settings.losses.normalize == "configured":
         class_count = box_count = jnp.float32(batch * rois)
     return {"class": (class_sum, class_count), "box": (box_sum, box_count)}
+
+
+def _distance(settings: LossSettings) -> Callable[..., loss_ops.SumCount]:
+    return loss_ops.huber if settings.regression == "huber" else loss_ops.smooth_l1
 
 
 def detect(

@@ -33,7 +33,7 @@ def make_schedule(settings: ScheduleSettings, total_steps: int, scale: float = 1
         case CosineSchedule():
             rate = _cosine(settings, total_steps)
         case WarmupSchedule():
-            rate = _warmup(settings)
+            rate = _warmup(settings, total_steps)
     return lambda step: jnp.asarray(rate(step) * scale, jnp.float32)
 
 
@@ -83,15 +83,21 @@ def _cosine(settings: CosineSchedule, total_steps: int) -> Schedule:
     return rate
 
 
-def _warmup(settings: WarmupSchedule) -> Schedule:
-    """Source: reference mask_rcnn_spec section 5.2."""
+def _warmup(settings: WarmupSchedule, total_steps: int) -> Schedule:
+    """Source: reference mask_rcnn_spec section 5.2; the cosine is an extension."""
     edges = jnp.asarray(settings.boundaries, jnp.int32)
     factors = jnp.asarray((1.0, *settings.levels), jnp.float32)
+    fall_steps = max(total_steps - settings.warmup_steps, 1)
+
+    def height(step: jax.Array) -> jax.Array:
+        if settings.fall == "piecewise":
+            return factors[jnp.sum(step >= edges)]
+        phase = (step - settings.warmup_steps).astype(jnp.float32) / fall_steps
+        return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(phase, 0.0, 1.0)))
 
     def rate(step: jax.Array) -> jax.Array:
         progress = step.astype(jnp.float32) / max(settings.warmup_steps, 1)
         rise = _rise(settings.init_lr, settings.warmup_lr, 1.0, progress)
-        level = settings.init_lr * factors[jnp.sum(step >= edges)]
-        return jnp.where(step < settings.warmup_steps, rise, level)
+        return jnp.where(step < settings.warmup_steps, rise, settings.init_lr * height(step))
 
     return rate

@@ -47,7 +47,12 @@ def begin(
 def _with_weights(
     experiment: Experiment, template: TrainState, path: Path, key: str | None, session: Reporter
 ) -> TrainState:
-    from rcnn_jax.checkpoints.pretrained import apply_weights, check_coverage, load_weights, status_table
+    from rcnn_jax.checkpoints.pretrained import (
+        apply_weights,
+        check_coverage,
+        load_weights,
+        status_table,
+    )
     weights = load_weights(path, key)
     loaded = apply_weights(template.params, template.collections["batch_stats"], weights)
     session.console.print(status_table(loaded), markup=False)

@@ -103,8 +103,8 @@ def make_step(
 
 
 def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
-    """Returns total / count, 0 where nothing was counted."""
-    return jnp.where(count > 0, total / jnp.maximum(count, 1e-12), 0.0)
+    """Returns total / count added up over parts; a part of which nothing was counted is 0."""
+    return jnp.sum(jnp.where(count > 0, total / jnp.maximum(count, 1e-12), 0.0))
 
 
 def _keep_frozen(task: Task, state: TrainState, mutated: Any) -> Any:

@@ -40,6 +40,13 @@ def variables(model):
     return random_variables(model)
 
 
+@pytest.fixture(scope="module")
+def features(model, variables):
+    images = jax.random.normal(jax.random.key(1), (2, 64, 128, 3))
+    extract = jax.jit(lambda v, x: model.apply(v, x, False, method=model.extract))
+    return extract(variables, images)
+
+
 def test_trainable_variables_are_those_of_the_document_in_its_order():
     order = parameter_order(MaskRcnn(num_classes=90, anchors_per_cell=3))
     assert len(order) == 201
@@ -63,9 +70,7 @@ def test_layers_lie_flat_under_the_names_of_the_original(variables):
     )
 
 
-def test_every_stage_has_the_documented_shapes(model, variables):
-    images = jax.random.normal(jax.random.key(1), (2, 64, 128, 3))
-    features = model.apply(variables, images, False, method=model.extract)
+def test_every_stage_has_the_documented_shapes(model, variables, features):
     sides = {level: (64 // 2**level, 128 // 2**level) for level in model.levels}
     assert {level: x.shape for level, x in features.items()} == {
         level: (2, *side, 8) for level, side in sides.items()
@@ -106,9 +111,7 @@ def test_crops_are_flattened_row_column_channel(model, variables):
     np.testing.assert_array_equal(bound.box_head(crop), np.full((1, width), 5.0))
 
 
-def test_sixth_level_is_every_second_cell_of_the_fifth(model, variables):
-    images = jax.random.normal(jax.random.key(1), (1, 128, 128, 3))
-    features = model.apply(variables, images, False, method=model.extract)
+def test_sixth_level_is_every_second_cell_of_the_fifth(features):
     np.testing.assert_array_equal(features[6], features[5][:, ::2, ::2])
 
 

@@ -97,3 +97,12 @@ def test_mapped_detections_equal_the_loop(heads):
         np.testing.assert_array_equal(one.classes, mapped.classes[b])
         np.testing.assert_array_equal(one.valid, mapped.valid[b])
         np.testing.assert_allclose(one.boxes, mapped.boxes[b], atol=1e-4)
+
+
+def test_the_exporter_finds_the_mapped_axis_in_front_of_classes(heads):
+    jaxpr = jax.make_jaxpr(
+        jax.vmap(lambda rois, said: select_detections(rois, said, SIZE, SETTINGS, CODER)),
+    )(*heads)
+    (nms,) = [e for e in jaxpr.eqns if e.params.get("name", "").startswith("rcnn.nms")]
+    assert [v.aval.shape for v in nms.invars] == [(2, 4, 30, 4), (2, 4, 30), (2, 4, 30)]
+    assert [v.aval.shape for v in nms.outvars] == [(2, 4, 20), (2, 4, 20)]

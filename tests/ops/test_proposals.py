@@ -109,3 +109,16 @@ def test_mapped_proposals_equal_the_loop(rpn):
         one = compiled(SETTINGS)(image(rpn, b), SIZE)
         np.testing.assert_array_equal(one.valid, mapped.valid[b])
         np.testing.assert_allclose(one.boxes, mapped.boxes[b], atol=1e-4)
+
+
+def test_the_exporter_finds_the_mapped_axis_in_front_of_levels():
+    rpn = RpnOutputs(
+        objectness={i: jnp.zeros((7, *s, 2)) for i, s in SHAPES.items()},
+        deltas={i: jnp.zeros((7, *s, 2, 4)) for i, s in SHAPES.items()},
+    )
+    jaxpr = jax.make_jaxpr(
+        jax.vmap(lambda x: select_proposals(x, ANCHORS, SIZE, SETTINGS, CODER)),
+    )(rpn)
+    (nms,) = [e for e in jaxpr.eqns if e.params.get("name", "").startswith("rcnn.nms")]
+    assert [v.aval.shape for v in nms.invars] == [(7, 3, 30, 4), (7, 3, 30), (7, 3, 30)]
+    assert [v.aval.shape for v in nms.outvars] == [(7, 3, 25), (7, 3, 25)]

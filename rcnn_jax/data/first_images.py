@@ -1,0 +1,47 @@
+"""The beginning of a source: for evaluations that look at some images only."""
+
+import numpy as np
+
+from rcnn_jax.data.annotations import Annotation
+from rcnn_jax.data.sources import Source
+
+
+class FirstImages:
+    """The first images of a source.
+
+    Args:
+      source: has at least `count` images.
+      count: how many to keep.
+    """
+
+    def __init__(self, source: Source, count: int):
+        self.class_names = source.class_names
+        self.notes = (
+            *source.notes,
+            f"the first {count} of {len(source)} validation images are evaluated (eval_samples)",
+        )
+        self._source = source
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, index: int) -> str:
+        """What messages call the image."""
+        return self._source.name(index)
+
+    def source_id(self, index: int) -> int:
+        """The image id that evaluation reports."""
+        return self._source.source_id(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._source.size(index)
+
+    def image(self, index: int, channel_order: str) -> np.ndarray:
+        """u8[h w c]."""
+        return self._source.image(index, channel_order)
+
+    def annotation(self, index: int) -> Annotation:
+        """The objects of the image."""
+        return self._source.annotation(index)

@@ -1,0 +1,97 @@
+"""Opens the images and annotations that a Mask R-CNN spec names."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.data.categories import Categories, choose_categories, numbered_categories
+from rcnn_jax.data.coco import CocoDataset
+from rcnn_jax.data.first_images import FirstImages
+from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords
+from rcnn_jax.data.sources import Source, select_shards
+from rcnn_jax.errors import DataError
+
+
+def find_categories(data: ConfigDict) -> Categories:
+    """Returns the classes that the annotation files name, or numbered ones where there is no file.
+
+    The validation file comes first: it is the smaller one, and results carry its ids.
+
+    Raises:
+      DataError: the file is missing or damaged, or has a category 0.
+      SpecError: num_classes does not fit it.
+    """
+    name = data.val_json_file or data.coco_train_json
+    if not name:
+        return numbered_categories(data.num_classes)
+    dataset = _load(name)
+    return choose_categories(dataset.categories, data.num_classes, name)
+
+
+def open_training(data: ConfigDict, categories: Categories) -> Source:
+    """Returns the training images.
+
+    Raises:
+      DataError: nothing is named, or what is named cannot be used.
+    """
+    if data.coco_train_json:
+        return _folder(data.coco_train_json, data.coco_train_image_dir, categories)
+    if data.training_file_pattern:
+        return _records(data.training_file_pattern, "training_file_pattern", categories)
+    raise DataError(
+        "the spec names no training data: set data_config.training_file_pattern (TFRecords), or "
+        "data_config.coco_train_json and coco_train_image_dir"
+    )
+
+
+def open_validation(data: ConfigDict, categories: Categories) -> Source:
+    """Returns the validation images, at most eval_samples of them.
+
+    Raises:
+      DataError: there are no annotations to hold detections against, or the images do not match them.
+    """
+    if not data.val_json_file:
+        raise DataError(
+            "evaluation needs the COCO annotations of the validation images: set "
+            "data_config.val_json_file"
+        )
+    if data.coco_val_image_dir:
+        source = _folder(data.val_json_file, data.coco_val_image_dir, categories)
+    else:
+        source = _records(data.validation_file_pattern, "validation_file_pattern", categories)
+    if data.eval_samples < len(source):
+        return FirstImages(source, data.eval_samples)
+    return source
+
+
+def _folder(json_file: str, image_dir: str, categories: Categories) -> CocoFolder:
+    dataset = _load(json_file)
+    _check_names(dataset, categories)
+    folder = Path(image_dir)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the image folder does not exist")
+    return CocoFolder(dataset, folder, categories.class_ids, categories.names)
+
+
+def _records(pattern: str, field: str, categories: Categories) -> MaskRcnnRecords:
+    return MaskRcnnRecords(
+        select_shards([pattern], field=field), categories.class_ids, categories.names
+    )
+
+
+def _load(json_file: str) -> CocoDataset:
+    dataset = CocoDataset.load(Path(json_file))
+    dataset.require_positive_categories()
+    return dataset
+
+
+def _check_names(dataset: CocoDataset, categories: Categories) -> None:
+    """Refuses files in which one id means two things."""
+    for item_id, place in categories.class_ids.items():
+        name = dataset.categories.get(item_id)
+        if name is not None and name != categories.names[place]:
+            raise DataError(
+                f"{dataset.path}: category {item_id} is called '{name}' here, but "
+                f"'{categories.names[place]}' in the annotations the classes are made from: use "
+                "files of one data set"
+            )

@@ -1,0 +1,158 @@
+"""The archives are assembled opcode by opcode, as torch.save of PyTorch 2 writes them."""
+
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from rcnn_jax.checkpoints.torch_file import read_torch, run
+from rcnn_jax.errors import CheckpointError
+
+PROTO, STOP, MARK = b"\x80\x02", b".", b"("
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+ORDERED = b"ccollections\nOrderedDict\n)R"
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def numbers(*values: int) -> bytes:
+    return MARK + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
+
+
+def tensor(kind, key, offset, shape, strides, size=99) -> bytes:
+    storage = MARK + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu")
+    storage += b"K" + bytes([size]) + b"tQ"
+    place = b"K" + bytes([offset]) + numbers(*shape) + numbers(*strides)
+    return REBUILD + MARK + storage + place + b"\x89" + ORDERED + b"tR"
+
+
+def state_dict(**entries: bytes) -> bytes:
+    items = b"".join(text(name) + value for name, value in entries.items())
+    return ORDERED + MARK + items + b"u"
+
+
+def write(path, program: bytes, storages: dict[str, np.ndarray], order=b"little"):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", PROTO + program + STOP)
+        archive.writestr("model/byteorder", order)
+        for key, array in storages.items():
+            archive.writestr(f"model/data/{key}", array.tobytes())
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "w.pth"
+
+
+def message(path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read_torch(path)
+    return str(error.value).replace(str(path), "w.pth")
+
+
+def test_strided_views_of_one_storage_are_copied_out(path):
+    numbers_ = np.arange(12, dtype="<f4")
+    program = state_dict(
+        whole=tensor("FloatStorage", "0", 0, (3, 4), (4, 1)),
+        part=tensor("FloatStorage", "0", 1, (3, 3), (1, 4)),
+        scalar=tensor("FloatStorage", "0", 5, (), ()),
+        empty=tensor("FloatStorage", "0", 0, (0, 2), (2, 1)),
+    )
+    arrays = read_torch(write(path, program, {"0": numbers_}))
+    grid = numbers_.reshape(3, 4)
+    np.testing.assert_array_equal(arrays["whole"], grid)
+    np.testing.assert_array_equal(arrays["part"], grid.T[1:])
+    assert arrays["scalar"] == 5
+    assert arrays["empty"].shape == (0, 2)
+    arrays["whole"][0, 0] = 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("HalfStorage", "f2"), ("LongStorage", "i8"), ("BoolStorage", "?")]
+)
+def test_storages_have_their_own_dtype(path, kind, dtype):
+    data = np.asarray([1, 0, 1], dtype)
+    arrays = read_torch(write(path, state_dict(a=tensor(kind, "0", 0, (3,), (1,))), {"0": data}))
+    assert arrays["a"].dtype == data.dtype
+    np.testing.assert_array_equal(arrays["a"], data)
+
+
+def test_a_bfloat16_storage_is_read(path):
+    data = np.asarray([0x3FC0], "<u2")  # 1.5 in bfloat16
+    program = state_dict(a=tensor("BFloat16Storage", "0", 0, (1,), (1,)))
+    assert float(read_torch(write(path, program, {"0": data}))["a"][0]) == 1.5
+
+
+def test_a_file_of_a_big_endian_machine_is_swapped(path):
+    program = state_dict(a=tensor("FloatStorage", "0", 0, (2,), (1,)))
+    write(path, program, {"0": np.asarray([1.5, 2], ">f4")}, order=b"big")
+    assert read_torch(path)["a"].tolist() == [1.5, 2.0]
+
+
+def test_parameters_are_tensors_and_a_nested_state_dict_is_found(path):
+    plain = tensor("FloatStorage", "0", 0, (2,), (1,))
+    parameter = b"ctorch._utils\n_rebuild_parameter\n" + MARK + plain + b"\x88" + ORDERED + b"tR"
+    weights = state_dict(a=parameter, b=plain)
+    optimizer = state_dict(momentum=plain)
+    program = b"}" + MARK + text("epoch") + b"K\x03" + text("optimizer") + optimizer
+    program += text("model") + weights + b"u"
+    write(path, program, {"0": np.asarray([1, 2], "<f4")})
+    assert sorted(read_torch(path)) == ["a", "b"]
+
+
+def test_nothing_the_file_names_is_called(path, tmp_path):
+    marker = tmp_path / "was_here"
+    call = b"cos\nmkdir\n" + MARK + text(str(marker)) + b"tR"
+    weights = state_dict(a=tensor("FloatStorage", "0", 0, (1,), (1,)), evil=call)
+    write(path, weights, {"0": np.zeros(1, "<f4")})
+    assert list(read_torch(path)) == ["a"]
+    assert not marker.exists()
+
+
+def test_metadata_attached_to_a_state_dict_is_ignored(path):
+    weights = state_dict(a=tensor("FloatStorage", "0", 0, (1,), (1,)))
+    attributes = b"}" + text("_metadata") + ORDERED + b"sb"
+    write(path, weights + attributes, {"0": np.ones(1, "<f4")})
+    assert read_torch(path)["a"].tolist() == [1.0]
+
+
+def test_memory_lists_and_small_tuples_are_followed():
+    program = b"]q\x00" + b"(K\x01K\x02e" + b"K\x03a" + b"h\x00" + b"\x86" + STOP
+    assert run(PROTO + program) == ([1, 2, 3], [1, 2, 3])
+
+
+def test_an_opcode_torch_does_not_write_is_refused(path):
+    write(path, b"(S'abc'\nt", {})
+    assert message(path) == "w.pth: holds the pickle opcode STRING, which torch.save does not write"
+
+
+def test_a_tensor_outside_its_storage_is_damage(path):
+    write(path, state_dict(a=tensor("FloatStorage", "0", 0, (4,), (1,))), {"0": np.zeros(3, "<f4")})
+    assert message(path) == (
+        "w.pth: is damaged or not a torch file: a tensor lies outside its storage"
+    )
+
+
+def test_a_missing_storage_is_damage(path):
+    write(path, state_dict(a=tensor("FloatStorage", "7", 0, (1,), (1,))), {})
+    assert message(path).startswith("w.pth: is damaged or not a torch file: ")
+
+
+def test_other_files_are_refused_with_advice(path):
+    path.write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
+    assert message(path) == (
+        "w.pth: is not a zip archive as torch writes since version 1.6; "
+        "load it there and save its state_dict again, or convert it to .safetensors"
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "")
+    assert message(path) == "w.pth: holds no data.pkl, so torch.save did not write it"
+    write(path, b"K\x05", {})
+    assert message(path) == (
+        "w.pth: holds no named tensors; save the state_dict of the model, not the model"
+    )

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from rcnn_jax.checkpoints.torch_names import (
+    EFFICIENTNET,
+    MOBILENET_V2,
+    RESNET,
+    from_flat,
+    from_torch,
+    renamed,
+)
+
+
+def conv(out: int, inside: int, side: int = 1) -> np.ndarray:
+    return np.arange(out * inside * side * side, dtype=np.float32).reshape(out, inside, side, side)
+
+
+@pytest.mark.parametrize(
+    ("rules", "module", "layer"),
+    [
+        (RESNET, "conv1", "conv1"),
+        (RESNET, "bn1", "bn_conv1"),
+        (RESNET, "layer1.0.conv2", "block_1a_conv_2"),
+        (RESNET, "layer3.22.bn3", "block_3w_bn_3"),
+        (RESNET, "layer4.0.downsample.0", "block_4a_conv_shortcut"),
+        (RESNET, "layer4.0.downsample.1", "block_4a_bn_shortcut"),
+        (RESNET, "backbone.fpn.inner_blocks.0.0", "l2"),
+        (RESNET, "backbone.fpn.layer_blocks.3.0", "post_hoc_d5"),
+        (RESNET, "backbone.fpn.layer_blocks.3", "post_hoc_d5"),
+        (RESNET, "rpn.head.conv.0.0", "rpn"),
+        (RESNET, "roi_heads.mask_head.2.0", "mask-conv-l2"),
+        (RESNET, "roi_heads.mask_head.mask_fcn3", "mask-conv-l2"),
+        (RESNET, "somewhere.else", "somewhere.else"),
+        (MOBILENET_V2, "features.1.conv.1", "expanded_conv_project"),
+        (MOBILENET_V2, "features.17.conv.1.1", "block_16_depthwise_bn"),
+        (MOBILENET_V2, "features.2.conv.3", "block_1_project_bn"),
+        (EFFICIENTNET, "conv_stem", "stem_conv"),
+        (EFFICIENTNET, "blocks.0.0.conv_pw", "block1a_project_conv"),
+        (EFFICIENTNET, "blocks.1.1.conv_pw", "block2b_expand_conv"),
+        (EFFICIENTNET, "blocks.6.0.bn3", "block7a_project_bn"),
+        (EFFICIENTNET, "blocks.2.1.se.conv_reduce", "block3b_se_reduce"),
+    ],
+)
+def test_modules_are_named_as_layers_of_the_original(rules, module, layer):
+    assert list(renamed({module: {}}, rules)) == [layer]
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.body.", "module.backbone.body."])
+def test_layouts_are_transposed_and_wrappers_dropped(prefix):
+    kernel = conv(4, 3, 2)
+    ours = from_torch(
+        {
+            f"{prefix}conv1.weight": kernel,
+            f"{prefix}bn1.weight": np.ones(4),
+            f"{prefix}bn1.bias": np.zeros(4),
+            f"{prefix}bn1.running_mean": np.full(4, 2.0),
+            f"{prefix}bn1.running_var": np.full(4, 3.0),
+            f"{prefix}bn1.num_batches_tracked": np.asarray(5),
+            f"{prefix}fc.weight": np.arange(6).reshape(2, 3),
+            f"{prefix}fc.bias": np.arange(2),
+        }
+    )
+    assert sorted(ours) == ["bn_conv1", "conv1", "fc"]
+    assert ours["conv1"]["kernel"].shape == (2, 2, 3, 4)
+    assert ours["conv1"]["kernel"][0, 1, 2, 3] == kernel[3, 2, 0, 1]
+    assert sorted(ours["bn_conv1"]) == ["beta", "gamma", "moving_mean", "moving_variance"]
+    assert ours["fc"]["kernel"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_heads_of_torchvision_get_our_orders():
+    ours = from_torch(
+        {
+            "roi_heads.box_predictor.cls_score.bias": np.asarray([0, 1, 2]),
+            "roi_heads.box_predictor.bbox_pred.bias": np.arange(12),
+            "rpn.head.bbox_pred.bias": np.arange(4),
+            "roi_heads.mask_predictor.conv5_mask.weight": conv(2, 3, 2),
+        }
+    )
+    assert ours["class-predict"]["bias"].tolist() == [1, 2, 0]
+    assert ours["box-predict"]["bias"].tolist() == [5, 4, 7, 6, 9, 8, 11, 10, 1, 0, 3, 2]
+    assert ours["rpn-box"]["bias"].tolist() == [1, 0, 3, 2]
+    # in, out, k, k -> k, k, in, out
+    assert ours["conv5-mask"]["kernel"][1, 0, 1, 2] == conv(2, 3, 2)[1, 2, 1, 0]
+
+
+def vgg(batch_norm: bool) -> dict[str, np.ndarray]:
+    arrays, number = {}, 0
+    for repeats in (2, 2, 3, 3, 3):
+        for _ in range(repeats):
+            arrays[f"features.{number}.weight"] = conv(2, 2)
+            arrays[f"features.{number}.bias"] = np.full(2, 0.5)
+            if batch_norm:
+                for leaf in ("weight", "bias", "running_mean", "running_var"):
+                    arrays[f"features.{number + 1}.{leaf}"] = np.full(2, 3.0)
+            number += 3 if batch_norm else 2
+        number += 1  # the pooling
+    return {**arrays, "classifier.0.weight": np.zeros((3, 512)), "classifier.0.bias": np.zeros(3)}
+
+
+def test_vgg_layers_are_named_by_their_order():
+    ours = from_torch(vgg(batch_norm=False))
+    units = ["1a", "1b", "2a", "2b", "3a", "3b", "3c", "4a", "4b", "4c", "5a", "5b", "5c"]
+    layers = [f"block_{unit}_{kind}_1" for unit in units for kind in ("conv", "bn")]
+    assert sorted(ours) == sorted([*layers, "fc1"])
+    assert list(ours["block_3c_conv_1"]) == ["kernel"]
+    assert ours["block_3c_bn_1"]["beta"].tolist() == [0.5, 0.5]
+
+
+def test_a_bias_before_a_batch_norm_shifts_its_mean():
+    # gamma * (x + 0.5 - 3) = gamma * (x - 2.5)
+    assert from_torch(vgg(batch_norm=True))["block_5c_bn_1"]["moving_mean"].tolist() == [2.5, 2.5]
+
+
+def folded(kinds: str) -> dict[str, np.ndarray]:
+    arrays = {"spec": np.asarray(0.0)}
+    for number, letter in enumerate(kinds):
+        stem = f"{number:02d}_{'conv' if letter == 'c' else 'depthwise'}"
+        arrays[f"{stem}.w"] = conv(2, 1, 3)
+        arrays[f"{stem}.b"] = np.full(2, float(number))
+    return arrays
+
+
+def test_folded_mobilenet_v1_is_named_by_order():
+    ours = from_flat(folded("c" + "dc" * 2))
+    convs = ["conv1", "conv_dw_1", "conv_pw_1", "conv_dw_2", "conv_pw_2"]
+    assert sorted(ours) == sorted([*convs, *(f"{name}_bn" for name in convs)])
+    assert ours["conv_pw_2_bn"]["beta"].tolist() == [4.0, 4.0]
+    assert ours["conv_dw_1"]["kernel"].shape == (3, 3, 1, 2)
+    assert ours["conv1_bn"]["moving_variance"].tolist() == [0.999, 0.999]
+
+
+def test_folded_mobilenet_v2_is_named_by_order():
+    ours = from_flat(folded("cdc" + "cdc" * 2 + "cc"))
+    assert ours["bn_conv1"]["beta"][0] == 0
+    assert ours["expanded_conv_depthwise_bn"]["beta"][0] == 1
+    assert ours["block_1_expand_bn"]["beta"][0] == 3
+    assert ours["block_2_project_bn"]["beta"][0] == 8
+    assert ours["conv_1_bn"]["beta"][0] == 9
+    assert ours["predictions_bn"]["beta"][0] == 10
+
+
+def test_our_own_flat_names_are_taken_as_they_are_and_keras_ones_reordered():
+    bias = np.asarray([0, 1, 2])
+    assert from_flat({"params/class-predict/bias": bias})["class-predict"]["bias"][0] == 0
+    assert from_flat({"class-predict/bias:0": bias})["class-predict"]["bias"][0] == 1

@@ -1,0 +1,84 @@
+"""Every config of the repository loads, and can be overridden from the command line."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from rcnn_jax.errors import SpecError
+from rcnn_jax.spec import load_spec, parse_spec, render, validate
+from tests.spec.samples import FASTER
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module.*:DeprecationWarning")
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SPECS = sorted(CONFIGS.rglob("*.txt"))
+DOCUMENTS = sorted(path for path in CONFIGS.rglob("*.py") if path.name != "spec.py")
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def from_flags(*arguments: str) -> flags.FlagValues:
+    values = flags.FlagValues()
+    command = ["test", *arguments]
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=command)
+    values(command)
+    return values
+
+
+@pytest.mark.parametrize("path", SPECS, ids=relative)
+def test_every_spec_loads_and_renders_to_itself(path: Path) -> None:
+    spec = load_spec(path)
+    assert spec.kind == path.parent.name
+    assert parse_spec(render(spec.config, spec.kind)).config == spec.config
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_every_document_gives_its_config_and_names_its_command(path: Path) -> None:
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    assert f"--config=configs/{relative(path)} " in module.__doc__
+    assert module.get_config().is_locked
+
+
+def test_a_spec_is_named_behind_a_colon_and_overridden(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.txt"
+    spec.write_text(FASTER, encoding="utf-8")
+    values = from_flags(
+        f"--config={CONFIGS / 'spec.py'}:{spec}",
+        "--config.training_config.num_epochs=3",
+        "--config.training_config.output_model=out/x.tlt",
+        "--config.training_config.optimizer.sgd.enabled=false",
+        "--config.training_config.optimizer.adam.enabled=true",
+        "--config.model_config.freeze_blocks=(0, 1)",
+        "--config.dataset_config.data_sources[0].tfrecords_path=b/*",
+    )
+    config = values.config
+    validate(config, "faster_rcnn")
+    assert config.training_config.num_epochs == 3
+    assert config.training_config.output_model == "out/x.tlt"
+    assert config.training_config.optimizer.adam.enabled
+    assert config.model_config.freeze_blocks == (0, 1)
+    assert config.dataset_config.data_sources[0].tfrecords_path == "b/*"
+
+
+def test_an_unknown_override_is_refused() -> None:
+    with pytest.raises((flags.Error, AttributeError, KeyError)):
+        from_flags(
+            f"--config={CONFIGS / 'faster_rcnn' / 'tiny.py'}", "--config.training_config.epochs=3"
+        )
+
+
+def test_the_spec_document_needs_a_file() -> None:
+    found = importlib.util.spec_from_file_location("spec_document", CONFIGS / "spec.py")
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    with pytest.raises(SpecError, match="needs a spec"):
+        module.get_config()

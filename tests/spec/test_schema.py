@@ -1,0 +1,133 @@
+"""The tables themselves: consistent, documented, and the source of the reference page."""
+
+from pathlib import Path
+
+import pytest
+
+from rcnn_jax.spec.explain import all_fields, default_text, describe, find_fields
+from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.literals import numbers
+from rcnn_jax.spec.schema import (
+    Choice,
+    Interval,
+    Message,
+    boolean,
+    count,
+    messages,
+    string,
+    walk,
+)
+from tools.spec_reference import OUTPUT, reference
+
+ROWS = [(f"{kind}.{path}", field) for kind, path, field in all_fields()]
+
+
+def test_intervals_know_their_ends() -> None:
+    half_open = Interval(0, 1, open_low=True)
+    assert str(half_open) == "(0, 1]"
+    assert 0 not in half_open
+    assert 1 in half_open
+    assert str(Interval(low=1)) == "[1, inf)"
+    assert str(Interval(0, 1, open_high=True)) == "[0, 1)"
+    assert 1 not in Interval(0, 1, open_high=True)
+
+
+def test_nan_is_in_no_interval() -> None:
+    assert float("nan") not in Interval(0, 1)
+
+
+def test_a_choice_names_its_values() -> None:
+    assert Choice(("a", "b")).complaint == "is not one of 'a', 'b'"
+    assert Choice((16,)).complaint == "is not 16"
+
+
+def test_a_table_refuses_a_name_twice() -> None:
+    with pytest.raises(ValueError, match="uses a name or number twice"):
+        Message("M", "", (boolean("a", 1, False, ""), string("b", 2, None, "", aliases=("a",))))
+    with pytest.raises(ValueError, match="uses a name or number twice"):
+        Message("M", "", (boolean("a", 1, False, ""), count("b", 1, 0, "")))
+
+
+@pytest.mark.parametrize(("path", "field"), ROWS, ids=[path for path, _ in ROWS])
+def test_every_row_is_documented_and_its_default_is_allowed(path: str, field) -> None:
+    assert field.doc.endswith(".")
+    if field.allowed is None or field.default is None:
+        return
+    if field.kind == "map":
+        values = list(field.default.values())
+    elif field.shape is not None:
+        values = numbers(field.default, field.shape)
+    else:
+        values = field.default if field.repeated else [field.default]
+    assert all(value in field.allowed for value in values)
+
+
+def test_extensions_change_nothing_by_default() -> None:
+    """An extension that is absent leaves the original's behaviour: off, empty, none, neutral."""
+    neutral = {
+        "sync_bn": True,
+        "lr_scaling": ("devices", "none"),
+        "keep_checkpoints": 2,
+        "min_pretrained_coverage": 0.5,
+        "n_workers": 2,
+        "prefetch_buffer_size": 4,
+        "learning_rate_schedule": "piecewise",
+        "kitti_image_dir_name": "image_2",
+        "kitti_label_dir_name": "label_2",
+        "scale_jitter_min": 1.0,
+        "scale_jitter_max": 1.0,
+    }
+    for _, path, field in all_fields():
+        if field.extension and field.kind != "message":
+            expected = neutral.get(field.name)
+            fits = (
+                field.default in expected
+                if isinstance(expected, tuple)
+                else (field.default == expected if field.name in neutral else not field.default)
+            )
+            assert fits, path
+
+
+def test_messages_of_one_kind_have_different_names() -> None:
+    for table in TABLES.values():
+        by_name = messages(table)
+        for _, field in walk(table):
+            if field.message is not None:
+                assert by_name[field.message.name] is field.message
+
+
+def test_a_field_is_found_by_the_end_of_its_path() -> None:
+    assert [path for _, path, _ in find_fields("training_config.num_epochs")] == [
+        "training_config.num_epochs"
+    ]
+    assert [kind for kind, _, _ in find_fields("num_epochs")] == ["faster_rcnn", "mask_rcnn"]
+    assert [path for _, path, _ in find_fields("test_rpn_nms_threshold")] == [
+        "maskrcnn_config.test_rpn_nms_thresh"
+    ]
+    assert find_fields("config.num_epochs") == []
+
+
+def test_a_field_is_described_in_words() -> None:
+    (row,) = find_fields("training_config.rpn_max_overlap", "faster_rcnn")
+    assert describe(row) == (
+        "training_config.rpn_max_overlap  (faster_rcnn)\n"
+        "  From this IoU on an anchor is positive.\n"
+        "  type     double\n"
+        "  default  0.7\n"
+        "  range    (0, 1]\n"
+        "  effect   yes\n"
+    )
+
+
+def test_defaults_are_shown_as_a_spec_writes_them() -> None:
+    shown = {path: default_text(field) for _, path, field in all_fields("mask_rcnn")}
+    assert shown["data_config.image_size"] == '"(832, 1344)"'
+    assert shown["use_amp"] == "false"
+    assert shown["data_config.num_classes"] == "none; must be given"
+    assert shown["maskrcnn_config.channel_plan"] == "empty"
+
+
+def test_the_reference_page_is_what_the_tables_give() -> None:
+    assert Path(OUTPUT).read_text(encoding="utf-8") == reference(), (
+        "docs/spec_reference.md is old: run  python -m tools.spec_reference"
+    )
