@@ -19,6 +19,7 @@ from benchmarks.results import Aim, Benchmark, Reference, SideResult
 from benchmarks.suite import Case, effort
 from benchmarks.torchvision_peer import (
     SUBSTITUTED,
+    import_torch,
     import_torchvision,
     own_kernels,
     to_torch,
@@ -146,7 +147,7 @@ def _benchmark(
 ) -> Benchmark:
     makers = {OURS: ours, PEER: peer} if options.peers else {OURS: ours}
     sides, notes = compare(makers, effort(options))
-    if len(sides) > 1 and name.startswith("roi_align") and not own_kernels():
+    if sides[1:] and name.startswith("roi_align") and not own_kernels():
         notes = (*notes, SUBSTITUTED)
     reference = None
     if milliseconds is not None:
@@ -241,8 +242,7 @@ def _roi_backward(name: str, size: RoiSize, options: Options) -> Benchmark:
         return jitted(run, _pyramid(size), boxes, gradient)
 
     def peer() -> Side:
-        import torch
-
+        torch = import_torch()
         pooler, features, their_boxes, device = _their_pooler(size, boxes)
         leaves = [feature.requires_grad_() for feature in features.values()]
         crops = pooler(features, their_boxes, [(size.height, size.width)])
@@ -261,23 +261,15 @@ def _top_k(name: str, size: TopKSize, options: Options) -> Benchmark:
     scores = np.random.default_rng(0).standard_normal((size.rows, size.n), np.float32)
 
     def peer() -> Side:
-        import torch
-
-        device = torch_device()
+        torch, device = import_torch(), torch_device()
         theirs = to_torch(scores, device)
         return torch_side(lambda: torch.topk(theirs, size.k), device)
-
-    def available() -> Side:
-        try:
-            return peer()
-        except ModuleNotFoundError as error:
-            raise PeerUnavailableError("torch is not installed") from error
 
     return _benchmark(
         name,
         {"rows": size.rows, "scores": size.n, "kept": size.k},
         lambda: jitted(lambda rows: lax.top_k(rows, size.k), scores),
-        available,
+        peer,
         _range(size.milliseconds),
         options,
     )

@@ -1,5 +1,8 @@
 """Torch functions over peer_kernels.cpp, compiled on first use with the C++ compiler at hand."""
 
+# torch is installed in the environment of the peers only.
+# pyright: reportMissingImports=false
+
 import ctypes
 import functools
 import shutil

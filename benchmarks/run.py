@@ -67,8 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
 def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
     """Runs a suite in a process of its own, for at most so many seconds."""
     before = environment.as_found()
-    nothing = {"suite": name, "benchmarks": [], "errors": [], "device": None, "seconds": 0.0}
-    found: dict[str, Any] = {**nothing, "status": "stopped", "reason": "no time was left"}
+    found: dict[str, Any] = {
+        "suite": name,
+        "status": "stopped",
+        "reason": "no time was left",
+        "device": None,
+        "benchmarks": [],
+        "skipped": [],
+        "errors": [],
+        "seconds": 0.0,
+        "host_peak_bytes": None,
+    }
     if seconds > 0:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "suite.json"

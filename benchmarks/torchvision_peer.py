@@ -22,6 +22,17 @@ SUBSTITUTED = "NMS and RoIAlign of torchvision are benchmarks/peer_kernels.cpp: 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
+def import_torch() -> Any:
+    """Returns torch.
+
+    Raises:
+      PeerUnavailableError: it is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise PeerUnavailableError("torch is not installed")
+    return importlib.import_module("torch")
+
+
 @functools.cache
 def import_torchvision() -> ModuleType:
     """Returns torchvision in a state in which it works.
@@ -29,22 +40,15 @@ def import_torchvision() -> ModuleType:
     Raises:
       PeerUnavailableError: torch or torchvision is not installed, or cannot be made to work.
     """
-    for package in ("torch", "torchvision"):
-        if importlib.util.find_spec(package) is None:
-            raise PeerUnavailableError(f"{package} is not installed")
+    import_torch()
+    if importlib.util.find_spec("torchvision") is None:
+        raise PeerUnavailableError("torchvision is not installed")
     if own_kernels():
         return importlib.import_module("torchvision")
-    import torch
-
     from benchmarks import peer_kernels
 
-    peer_kernels.library()
-    schemas = torch.library.Library("torchvision", "DEF")
-    schemas.define("nms" + _SCHEMA)
-    schemas.define("qnms" + _SCHEMA)
-    schemas.impl("nms", peer_kernels.nms, "CPU")
+    _register_schemas()
     torchvision = importlib.import_module("torchvision")
-    torchvision._rcnn_jax_schemas = schemas  # they vanish with the object that registered them
     torchvision.ops.boxes._assert_has_ops = lambda: None
     for module in (torchvision.ops.poolers, torchvision.models.detection.roi_heads):
         module.roi_align = peer_kernels.roi_align
@@ -54,8 +58,7 @@ def import_torchvision() -> ModuleType:
 @functools.cache
 def own_kernels() -> bool:
     """Says whether torchvision, which must be installed, can load its own library beside torch."""
-    import torch
-
+    torch = import_torch()
     spec = importlib.util.find_spec("torchvision")
     assert spec is not None and spec.submodule_search_locations
     for folder in spec.submodule_search_locations:
@@ -71,23 +74,26 @@ def own_kernels() -> bool:
 def torch_device() -> Any:
     """Returns the accelerator of torch if JAX computes on one, the CPU otherwise.
 
+    An accelerator is set to what suits images of one size: cuDNN searches its algorithms.
+
     Raises:
       PeerUnavailableError: JAX has an accelerator that torch has not.
     """
     import jax
-    import torch
 
+    torch = import_torch()
     if jax.local_devices()[0].platform == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise PeerUnavailableError("torch has no access to the accelerator that JAX computes on")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")  # TF32, the default of JAX
     return torch.device("cuda")
 
 
 def torch_side(run: Callable[[], Any], device: Any) -> Side:
     """Returns the side of a torch function whose arguments lie on the device."""
-    import torch
-
+    torch = import_torch()
     if device.type == "cpu":
         return Side(run=run)
     torch.cuda.reset_peak_memory_stats()
@@ -100,8 +106,7 @@ def torch_side(run: Callable[[], Any], device: Any) -> Side:
 
 def to_torch(array: Any, device: Any) -> Any:
     """Returns a copy of a NumPy array on the device."""
-    import torch
-
+    torch = import_torch()
     return torch.from_numpy(np.array(array)).to(device)
 
 
@@ -115,8 +120,7 @@ def faster_rcnn(depth: int, num_classes: int, canvas: tuple[int, int], device: A
       device: where the weights lie.
     """
     torchvision = import_torchvision()
-    import torch
-
+    torch = import_torch()
     detection = torchvision.models.detection
     backbone = detection.backbone_utils.resnet_fpn_backbone(
         backbone_name=f"resnet{depth}",
@@ -132,8 +136,19 @@ def faster_rcnn(depth: int, num_classes: int, canvas: tuple[int, int], device: A
 
 def precision(device: Any, bf16: bool) -> contextlib.AbstractContextManager:
     """Returns the context in which convolutions compute in bfloat16, or one that does nothing."""
-    import torch
-
+    torch = import_torch()
     if not bf16:
         return contextlib.nullcontext()
     return torch.autocast(device_type=device.type, dtype=torch.bfloat16)
+
+
+@functools.cache  # the schemas vanish with the object that registered them
+def _register_schemas() -> Any:
+    from benchmarks import peer_kernels
+
+    peer_kernels.library()
+    schemas = import_torch().library.Library("torchvision", "DEF")
+    schemas.define("nms" + _SCHEMA)
+    schemas.define("qnms" + _SCHEMA)
+    schemas.impl("nms", peer_kernels.nms, "CPU")
+    return schemas

@@ -20,8 +20,8 @@ from benchmarks.suite import load_suite
 def run_suite(name: str, options: Options, output: Path) -> dict[str, Any]:
     """Runs the cases of a suite and returns what was written last.
 
-    A case that fails is recorded with its error and the others go on; a suite whose packages are
-    missing is recorded as skipped.
+    A case that fails is recorded with its error and the others go on; a suite or a case whose
+    packages are missing is skipped, with their names.
     """
     start = time.perf_counter()
     found: dict[str, Any] = {
@@ -30,17 +30,20 @@ def run_suite(name: str, options: Options, output: Path) -> dict[str, Any]:
         "reason": "it had no time to finish",
         "device": None,
         "benchmarks": [],
+        "skipped": [],
         "errors": [],
     }
     try:
         cases = load_suite(name, options)
     except ModuleNotFoundError as error:
-        found |= {"status": "skipped", "reason": f"the package '{error.name}' is not installed"}
+        found |= {"status": "skipped", "reason": _missing(error)}
         return _written(found, start, output)
     for case in cases:
         print(f"  {name}: {case.name} ...", file=sys.stderr, flush=True)
         try:
             found["benchmarks"].append(case.run().to_json())
+        except ModuleNotFoundError as error:
+            found["skipped"].append({"name": case.name, "reason": _missing(error)})
         except Exception as error:  # whatever a part does, the others are still to be measured
             traceback.print_exc()
             found["errors"].append({"name": case.name, "error": f"{type(error).__name__}: {error}"})
@@ -61,6 +64,10 @@ def _written(found: dict[str, Any], start: float, output: Path) -> dict[str, Any
     return found
 
 
+def _missing(error: ModuleNotFoundError) -> str:
+    return f"the package '{error.name}' is not installed"
+
+
 def _device() -> dict[str, Any] | None:
     """Returns the JAX devices the suite ran on, None if it did without JAX."""
     if "jax" not in sys.modules:
@@ -72,7 +79,6 @@ def _device() -> dict[str, Any] | None:
         "platform": devices[0].platform,
         "kind": devices[0].device_kind,
         "count": len(devices),
-        "precision": jax.config.jax_default_matmul_precision or "default",
     }
 
 

@@ -107,7 +107,9 @@ def _typed(array: np.ndarray, leaf: Any) -> Any:
     """Wraps the data of a key where the template holds a typed key."""
     if not _is_key(leaf):
         return array
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
+    return jax.random.wrap_key_data(
+        jnp.asarray(array), impl=jax.random.key_impl(jnp.empty((), leaf.dtype))
+    )
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:

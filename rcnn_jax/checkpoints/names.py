@@ -57,7 +57,10 @@ def parse(path: Path | str) -> Progress | None:
       Progress(stem='resnet18', unit='epoch', count=12)
     """
     match = _PROGRESS.match(Path(path).name)
-    return Progress(match["stem"], match["unit"], int(match["count"])) if match else None
+    if match is None:
+        return None
+    unit = "epoch" if match["unit"] == "epoch" else "step"
+    return Progress(match["stem"], unit, int(match["count"]))
 
 
 def newest_bundle(folder: Path | str, stem: str | None = None) -> Path | None:

@@ -44,6 +44,14 @@ class Row(NamedTuple):
     kind: str
     status: str
 
+_SCOPES = {
+    "rpn_head": r"rpn|rpn-class|rpn-box",
+    "box_head": r"fc6|fc7|class-predict|box-predict",
+    "mask_head": r"mask-conv-l\d|conv5-mask|mask_fcn_logits",
+}
+"""Scopes that older releases of Mask R-CNN put its heads in: {scope: layers}."""
+
+
 
 class Loaded(NamedTuple):
     """Result of `apply_weights`.
@@ -113,6 +121,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def skip_matching(weights: Weights, pattern: str) -> Weights:
     """Drops the layers whose name a regular expression finds (`skip_checkpoint_variables`).
 
+    The heads of Mask R-CNN are also found under the scopes older releases gave them, such as
+    `box_head/fc6`, so that the pattern `head` of the documentation means what it says.
+
     Args:
       weights: as read.
       pattern: as for `re.search`; empty skips nothing.
@@ -123,11 +134,23 @@ def skip_matching(weights: Weights, pattern: str) -> Weights:
     if not pattern:
         return weights
     try:
-        return {n: leaves for n, leaves in weights.items() if not re.search(pattern, n)}
+        return {
+            name: leaves
+            for name, leaves in weights.items()
+            if not any(re.search(pattern, alias) for alias in _aliases(name))
+        }
     except re.error as error:
         raise CheckpointError(
             f"skip_checkpoint_variables: '{pattern}' is not a regular expression: {error}"
         ) from error
+
+
+def _aliases(layer: str) -> tuple[str, ...]:
+    """Returns the name of a layer and, for a head of Mask R-CNN, the name in its old scope."""
+    for scope, pattern in _SCOPES.items():
+        if re.fullmatch(pattern, layer):
+            return layer, f"{scope}/{layer}"
+    return (layer,)
 
 
 def apply_weights(

@@ -1,5 +1,6 @@
 """Between the state of a run and the bundle it leaves behind."""
 
+import dataclasses
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rcnn_jax import __version__
-from rcnn_jax.checkpoints.bundle import Bundle, read_bundle
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.data.categories import Categories
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.structures import TrainState
@@ -49,11 +51,16 @@ def training_bundle(
     header = {
         "spec": render(redact(config), experiment.kind),
         "class_names": list(experiment.task.class_names),
+        "arch": experiment.task.model.arch,
+        "channel_plan": experiment.task.model.channels.to_json(),
+        "convention": dataclasses.asdict(experiment.task.model.convention),
         "step": int(state.step),
         "run_id": run_state["run_id"],
         "run_state": run_state,
         "created_with": versions(),
     }
+    if experiment.category_ids is not None:
+        header["category_ids"] = list(experiment.category_ids)
     return Bundle(experiment.kind, header, arrays)
 
 
@@ -104,6 +111,18 @@ def restore_training(
     return state, bundle.header["run_state"]
 
 
+def stored_categories(path: Path, key: str | None) -> Categories | None:
+    """Returns the classes a model file was trained for, None where its spec names them.
+
+    Raises:
+      CheckpointError: see `read_bundle`.
+    """
+    _, header = read_header(path, key)
+    if "category_ids" not in header:
+        return None
+    return Categories(tuple(header["category_ids"]), tuple(header["class_names"]))
+
+
 def load_variables(path: Path, experiment: Experiment, key: str | None) -> Variables:
     """Returns the variables of a model file for prediction.
 
@@ -125,6 +144,12 @@ def load_variables(path: Path, experiment: Experiment, key: str | None) -> Varia
         raise CheckpointError(
             f"{path}: was trained for the classes {', '.join(stored)}; the spec maps to "
             f"{', '.join(experiment.task.class_names)}. Use the spec it was trained with"
+        )
+    ids = bundle.header.get("category_ids")
+    if experiment.category_ids is not None and tuple(ids or ()) != experiment.category_ids:
+        raise CheckpointError(
+            f"{path}: was trained for the category ids {ids}; the annotations of the spec have "
+            f"{list(experiment.category_ids)}. Use the annotations it was trained with"
         )
     template = jax.eval_shape(experiment.task.init, jax.random.key(0))
     group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"

@@ -251,7 +251,7 @@ def _describe(array: np.ndarray) -> dict[str, Any]:
     return {
         "shape": list(array.shape),
         "dtype": str(array.dtype),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": hashlib.sha256(data.data).hexdigest(),
     }
 
 

@@ -148,7 +148,7 @@ def run(program: bytes) -> Any:
       ValueError, IndexError: the program is malformed.
     """
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(program):
         name = opcode.name
         if name in ("PROTO", "FRAME"):

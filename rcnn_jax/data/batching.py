@@ -23,7 +23,7 @@ class BatchSettings:
 
     Attributes:
       geometry: from file to canvas.
-      gt: how ground truth is padded.
+      gt: how ground truth is padded; None leaves it out and reads no annotation.
       channel_order: `rgb`, `bgr` or `l`.
       augment: random changes, or None for evaluation.
       seed: of the augmentation.
@@ -32,7 +32,7 @@ class BatchSettings:
     """
 
     geometry: GeometrySettings
-    gt: GroundTruthSettings
+    gt: GroundTruthSettings | None
     channel_order: str
     augment: AugmentSettings | None = None
     seed: int = 0
@@ -40,7 +40,7 @@ class BatchSettings:
     process_count: int = 1
 
 
-def check_object_counts(source: Source, gt: GroundTruthSettings) -> None:
+def check_object_counts(source: Source, gt: GroundTruthSettings | None) -> None:
     """Finds images with too many objects before the run starts instead of hours later.
 
     Does nothing when surplus objects are truncated.
@@ -48,7 +48,7 @@ def check_object_counts(source: Source, gt: GroundTruthSettings) -> None:
     Raises:
       DataError: an image has more than `gt.max_objects` objects.
     """
-    if gt.on_overflow == "error":
+    if gt is not None and gt.on_overflow == "error":
         for record in range(len(source)):
             _check_count(source, record, source.annotation(record), gt)
 
@@ -79,37 +79,17 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
     image_size = np.tile(np.array(planned.canvas, np.float32), (local, 1))
     scale = np.ones((local, 2), np.float32)
     source_size = image_size.copy()
-    gt = _empty_ground_truth(local, settings.gt)
+    gt = None if settings.gt is None else _empty_ground_truth(local, settings.gt)
     for place in np.flatnonzero(valid).tolist():
         record, epoch = int(records[place]), int(epochs[place])
-        annotation = source.annotation(record)
-        _check_count(source, record, annotation, settings.gt)
         image = source.image(record, settings.channel_order)
         placed = _fit(image, planned.canvas, source, record, settings.geometry)
         image_size[place], scale[place] = placed.image_size, placed.scale
         source_size[place] = image.shape[:2]
         placed, min_side = _draw(image, placed, pixels[place], record, epoch, settings)
-        kept, boxes = _visible_objects(annotation, placed, min_side, settings.gt)
-        m = settings.gt.max_objects
-        if len(kept) > m:
-            if epoch == 0:  # once per image: every image is in epoch 0 once
-                logger.warning(
-                    "%s: %d objects, the first %d are kept: raise max_num_instances to keep all",
-                    source.name(record),
-                    len(kept),
-                    m,
-                )
-            kept, boxes = kept[:m], boxes[:m]
-        n = len(kept)
-        gt.boxes[place, :n] = boxes
-        gt.classes[place, :n] = annotation.classes[kept]
-        gt.crowd[place, :n] = annotation.crowd[kept]
-        gt.valid[place, :n] = True
-        if gt.masks is not None:
-            name = source.name(record)
-            gt.masks[place, :n] = _crop_masks(
-                annotation, kept, boxes, placed.matrix, settings.gt.mask_size, name
-            )
+        if gt is not None and settings.gt is not None:
+            first_time = epoch == 0  # every image is in epoch 0 once
+            _fill(gt, place, source, record, placed, min_side, settings.gt, warn=first_time)
     return Batch(
         images=pixels,
         image_size=image_size,
@@ -163,6 +143,42 @@ def _fit(
             "the size its source states: convert the dataset again"
         )
     return placed
+
+
+def _fill(
+    gt: GroundTruth,
+    place: int,
+    source: Source,
+    record: int,
+    placed: images.Fit,
+    min_side: float,
+    settings: GroundTruthSettings,
+    *,
+    warn: bool,
+) -> None:
+    """Writes the objects of one image into its row of the padded ground truth."""
+    annotation = source.annotation(record)
+    _check_count(source, record, annotation, settings)
+    kept, boxes = _visible_objects(annotation, placed, min_side, settings)
+    m = settings.max_objects
+    if len(kept) > m:
+        if warn:
+            logger.warning(
+                "%s: %d objects, the first %d are kept: raise max_num_instances to keep all",
+                source.name(record),
+                len(kept),
+                m,
+            )
+        kept, boxes = kept[:m], boxes[:m]
+    n = len(kept)
+    gt.boxes[place, :n] = boxes
+    gt.classes[place, :n] = annotation.classes[kept]
+    gt.crowd[place, :n] = annotation.crowd[kept]
+    gt.valid[place, :n] = True
+    if gt.masks is not None:
+        gt.masks[place, :n] = _crop_masks(
+            annotation, kept, boxes, placed.matrix, settings.mask_size, source.name(record)
+        )
 
 
 def _draw(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rcnn_jax.data.annotations import Annotation
-from rcnn_jax.data.sources import Source
+from rcnn_jax.data.mask_sources import MaskSource
 
 
 class FirstImages:
@@ -14,7 +14,7 @@ class FirstImages:
       count: how many to keep.
     """
 
-    def __init__(self, source: Source, count: int):
+    def __init__(self, source: MaskSource, count: int):
         self.class_names = source.class_names
         self.notes = (
             *source.notes,
@@ -33,6 +33,10 @@ class FirstImages:
     def source_id(self, index: int) -> int:
         """The image id that evaluation reports."""
         return self._source.source_id(index)
+
+    def file_name(self, index: int) -> str:
+        """The name of the image file; may be empty."""
+        return self._source.file_name(index)
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels."""

@@ -7,6 +7,7 @@ ids are compacted is decided by the spec.
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +18,20 @@ from rcnn_jax.data.coco_masks import segmentation_mask
 from rcnn_jax.data.mask_crops import Mask, Polygons, Raster
 from rcnn_jax.data.mask_rcnn_records import MaskRcnnRecord, decode_mask, decode_record
 from rcnn_jax.data.records import RecordFile
+from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import DataError
+
+
+class MaskSource(Source, Protocol):
+    """A source whose images are known to a COCO annotation file."""
+
+    def source_id(self, index: int) -> int:
+        """The image id that evaluation reports."""
+        ...
+
+    def file_name(self, index: int) -> str:
+        """The name of the image file; may be empty."""
+        ...
 
 
 class MaskRcnnRecords:
@@ -63,6 +77,10 @@ class MaskRcnnRecords:
     def source_id(self, index: int) -> int:
         """The image id that evaluation reports."""
         return self._record(index).image_id
+
+    def file_name(self, index: int) -> str:
+        """The name of the image file; may be empty."""
+        return self._record(index).filename
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) as the record states it."""
@@ -162,6 +180,10 @@ class CocoFolder:
     def source_id(self, index: int) -> int:
         """The image id of the annotation file, which evaluation reports."""
         return self._dataset.images[index].id
+
+    def file_name(self, index: int) -> str:
+        """`file_name` of the annotation file."""
+        return self._dataset.images[index].file_name
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) as the annotation file states it."""

@@ -105,7 +105,7 @@ def training_batches(
 def evaluation_batches(
     source: Source,
     geometry: GeometrySettings,
-    gt: GroundTruthSettings,
+    gt: GroundTruthSettings | None,
     channel_order: str,
     *,
     batch: int,
@@ -118,7 +118,8 @@ def evaluation_batches(
     """Returns every image once, in order, canvas by canvas; the last batch is padded.
 
     Crowd objects are kept whatever `gt.skip_crowd` says: evaluation needs them. The arguments are
-    those of `training_batches`; `batch` counts the images of all processes.
+    those of `training_batches`; `batch` counts the images of all processes. With gt None the batches
+    hold no ground truth and no annotation is read.
 
     Raises:
       DataError: as `training_batches`.
@@ -127,7 +128,7 @@ def evaluation_batches(
     local_batch(batch, process_count)
     settings = BatchSettings(
         geometry=geometry,
-        gt=replace(gt, skip_crowd=False),
+        gt=None if gt is None else replace(gt, skip_crowd=False),
         channel_order=channel_order,
         process_index=process_index,
         process_count=process_count,

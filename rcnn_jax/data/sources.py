@@ -52,7 +52,11 @@ class Source(Protocol):
 
 
 def select_shards(
-    patterns: Sequence[str], fold: int | None = None, *, training: bool = True
+    patterns: Sequence[str],
+    fold: int | None = None,
+    *,
+    training: bool = True,
+    field: str = "tfrecords_path",
 ) -> list[Path]:
     """Returns the TFRecord files of a data source, sorted by name.
 
@@ -60,6 +64,7 @@ def select_shards(
       patterns: globs; the `_warning.json` that conversion leaves beside the shards is skipped.
       fold: the spec's `validation_fold`; None takes every file.
       training: files whose name lacks `fold-NNN-of-`, else those whose name has it.
+      field: what the spec calls the patterns, for the message.
 
     Raises:
       DataError: a pattern matches nothing, or the fold leaves nothing.
@@ -72,7 +77,7 @@ def select_shards(
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         paths = {path for path in matches if _may_be_shard(path)}
         if not paths:
-            raise DataError(f"{pattern}: no file matches tfrecords_path: run dataset_convert first")
+            raise DataError(f"{pattern}: no file matches {field}: run dataset_convert first")
         found |= paths
     if fold is not None:
         tag = f"fold-{fold:03d}-of-"

@@ -6,10 +6,17 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.state import load_variables
 from rcnn_jax.errors import DataError
-from rcnn_jax.evaluate import loop, report
+from rcnn_jax.evaluate import loop, results
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Kind
+
+VALIDATION_FIELDS = {
+    "faster_rcnn": "dataset_config.validation_fold or dataset_config.validation_data_source",
+    "mask_rcnn": "data_config.validation_file_pattern, or data_config.coco_val_image_dir, "
+    "and data_config.val_json_file",
+}
+"""The fields of a spec that name validation data."""
 
 
 def evaluate(
@@ -32,25 +39,22 @@ def evaluate(
       session: console.
 
     Returns:
-      The metrics by name.
+      The metrics by name, as status.json shows them.
 
     Raises:
       RcnnError: the model or the data cannot be used.
     """
     experiment = build_experiment(config, kind)
     if experiment.eval_source is None:
-        raise DataError(
-            "the spec names no validation data: set dataset_config.validation_fold or "
-            "dataset_config.validation_data_source"
-        )
+        raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
     variables = load_variables(model, experiment, key)
     source = experiment.eval_source()
     for note in source.notes:
         session.note(note)
     predictor = loop.bind(loop.jax_predictor(experiment, experiment.evaluation), variables)
     result = loop.evaluate_detector(experiment, predictor, source, session.track)
-    session.console.print(report.table(result), markup=False)
+    session.console.print(results.text(result), markup=False)
     folder = (workdir or model.parent) / "eval"
-    loop.write_report(result, folder, model.stem, plot=experiment.metrics.plot)
+    results.write_report(result, experiment.metrics, folder, model.stem)
     session.console.print(f"report: {folder / (model.stem + '.json')}", markup=False)
-    return report.scalars(result)
+    return results.kpi(result)

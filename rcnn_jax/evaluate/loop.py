@@ -4,19 +4,24 @@ The model arrives as a function `images u8[b h w c] -> (Detections, Proposals | 
 exported graphs are scored by the same lines.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import jax
 import numpy as np
 
 from rcnn_jax.data.images import boxes_to_source, origin
+from rcnn_jax.data.mask_sources import MaskSource
 from rcnn_jax.data.pipeline import evaluation_batches
 from rcnn_jax.data.sources import Source
-from rcnn_jax.evaluate import report
-from rcnn_jax.evaluate.voc import ImageResult, VocReport, evaluate_voc
+from rcnn_jax.evaluate.annotated import AnnotatedImages
+from rcnn_jax.evaluate.coco import CocoReport, evaluate_coco, fastest_engine
+from rcnn_jax.evaluate.masks import image_results
+from rcnn_jax.evaluate.results import Report
+from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
+from rcnn_jax.settings import CocoMetrics, VocMetrics
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings, Variables
@@ -24,6 +29,8 @@ from rcnn_jax.tasks.task import TestSettings, Variables
 Predictor = Callable[[Array], tuple[Detections, Proposals | None]]
 Track = Callable[[Iterable, int, str], Iterable]
 """(items, their number, label) -> the same items, shown as progress."""
+Row = tuple[Batch, int, Detections, np.ndarray | None]
+"""(batch, place in it, detections of the image, its proposals), both in source pixels."""
 
 
 def jax_predictor(experiment: Experiment, test: TestSettings) -> Callable[..., Predictor]:
@@ -39,7 +46,7 @@ def bind(make: Callable[..., Predictor], variables: Variables) -> Predictor:
 
 def detections_by_image(
     predictor: Predictor, batches: Iterable[Batch], offset: tuple[float, float]
-) -> Iterator[tuple[Batch, int, Detections, np.ndarray | None]]:
+) -> Iterator[Row]:
     """Yields (batch, row, detections of the image in source pixels, proposals in source pixels).
 
     The next batch is already on its way while the results of the last one are read. `offset` is what
@@ -57,14 +64,17 @@ def detections_by_image(
 
 def evaluate_detector(
     experiment: Experiment, predictor: Predictor, source: Source, track: Track
-) -> VocReport:
-    """Returns the VOC report of a predictor on a source.
+) -> Report:
+    """Returns the report that the experiment's metrics ask for of a predictor on a source.
 
     Args:
       experiment: geometry, batch size, metrics.
       predictor: images to detections on the canvas.
-      source: images with annotations.
+      source: images with annotations; known to the annotation file where the metrics are COCO's.
       track: shows progress.
+
+    Raises:
+      DataError: an image is damaged, or the images do not match the annotation file.
     """
     batches = evaluation_batches(
         source,
@@ -75,50 +85,74 @@ def evaluate_detector(
         threads=experiment.threads,
         prefetch=experiment.prefetch,
     )
-    results: list[ImageResult] = []
     offset = origin(experiment.geometry)
     rows = detections_by_image(predictor, batches, offset)
-    for batch, row, found, proposals in track(rows, len(source), "evaluate"):
-        assert batch.gt is not None
-        keep = np.asarray(batch.gt.valid[row])
-        truth = boxes_to_source(
-            np.asarray(batch.gt.boxes[row])[keep], batch.scale[row], batch.source_size[row], offset
-        )
-        results.append(
-            ImageResult(
-                boxes=found.boxes,
-                scores=found.scores,
-                classes=found.classes,
-                gt_boxes=truth,
-                gt_classes=np.asarray(batch.gt.classes[row])[keep],
-                gt_crowd=np.asarray(batch.gt.crowd[row])[keep],
-                proposals=proposals,
+    seen = track(rows, len(source), "evaluate")
+    match experiment.metrics:
+        case CocoMetrics() as metrics:
+            return _evaluate_coco(experiment, metrics, cast(MaskSource, source), seen)
+        case VocMetrics() as metrics:
+            return evaluate_voc(
+                [_voc_result(*row, offset) for row in seen],
+                experiment.task.class_names,
+                metrics.iou_thresholds,
+                metrics.score_threshold,
+                metrics.method,
             )
-        )
-    metrics = experiment.metrics
-    return evaluate_voc(
-        results,
-        experiment.task.class_names,
-        metrics.iou_thresholds,
-        metrics.score_threshold,
-        metrics.method,
+
+
+def _voc_result(
+    batch: Batch,
+    row: int,
+    found: Detections,
+    proposals: np.ndarray | None,
+    offset: tuple[float, float],
+) -> ImageResult:
+    assert batch.gt is not None
+    keep = np.asarray(batch.gt.valid[row])
+    truth = boxes_to_source(
+        np.asarray(batch.gt.boxes[row])[keep], batch.scale[row], batch.source_size[row], offset
+    )
+    return ImageResult(
+        boxes=found.boxes,
+        scores=found.scores,
+        classes=found.classes,
+        gt_boxes=truth,
+        gt_classes=np.asarray(batch.gt.classes[row])[keep],
+        gt_crowd=np.asarray(batch.gt.crowd[row])[keep],
+        proposals=proposals,
     )
 
 
-def write_report(result: VocReport, folder: Path, name: str, *, plot: bool) -> None:
-    """Writes `<name>.json` and, if asked, `<name>_PR_curve.png` into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{name}.json"
-    partial = target.with_suffix(".json.partial")
-    partial.write_text(json.dumps(report.to_json(result), indent=2) + "\n")
-    os.replace(partial, target)
-    if plot:
-        report.plot_pr_curve(result, folder / f"{name}_PR_curve.png")
+def _evaluate_coco(
+    experiment: Experiment, metrics: CocoMetrics, source: MaskSource, seen: Iterable[Row]
+) -> CocoReport:
+    """Scores detections with COCO's metrics; masks are pasted on threads while the device works."""
+    truth = AnnotatedImages(Path(metrics.annotations))
+    assert experiment.category_ids is not None
+    with ThreadPoolExecutor(experiment.threads) as pool:
+        image_ids, pending = [], []
+        for batch, row, found, _ in seen:
+            record = int(batch.image_id[row])
+            image_ids.append(truth.image_id(source, record))
+            size = (int(batch.source_size[row][0]), int(batch.source_size[row][1]))
+            pending.append(
+                pool.submit(image_results, image_ids[-1], found, experiment.category_ids, size)
+            )
+        results = [result for future in pending for result in future.result()]
+    return evaluate_coco(
+        truth.content,
+        results,
+        ("bbox", "segm") if metrics.masks else ("bbox",),
+        detections_per_image=metrics.max_detections,
+        image_ids=image_ids,
+        engine=fastest_engine(),
+    )
 
 
 def _unpack(
     batch: Batch, outputs: tuple[Detections, Proposals | None], offset: tuple[float, float]
-) -> Iterator[tuple[Batch, int, Detections, np.ndarray | None]]:
+) -> Iterator[Row]:
     found, proposals = jax.tree.map(np.asarray, outputs)
     for row in np.flatnonzero(batch.image_valid):
         scale, size = batch.scale[row], batch.source_size[row]
@@ -129,7 +163,5 @@ def _unpack(
             one.replace(boxes=boxes_to_source(one.boxes, scale, size, offset)),
             None
             if proposals is None
-            else boxes_to_source(
-                proposals.boxes[row][proposals.valid[row]], scale, size, offset
-            ),
+            else boxes_to_source(proposals.boxes[row][proposals.valid[row]], scale, size, offset),
         )

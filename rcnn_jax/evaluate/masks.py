@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from rcnn_jax.structures import Detections
+
 Rle = dict[str, Any]
 """COCO compressed run lengths: {"size": [h, w], "counts": str}; ready for JSON."""
 
@@ -160,6 +162,28 @@ def coco_results(
             entry["segmentation"] = masks[index]
         results.append(entry)
     return results
+
+
+def image_results(
+    image_id: int,
+    found: Detections,
+    category_ids: Sequence[int],
+    image_size: tuple[int, int],
+) -> list[dict]:
+    """Returns the detections of one image, as a model leaves them, in the results format of COCO.
+
+    Args:
+      image_id: see `coco_results`.
+      found: of one image, all valid, boxes in source pixels; masks or None.
+      category_ids: the id of every class.
+      image_size: (height, width) of the image file.
+    """
+    boxes = np.asarray(found.boxes)
+    masks = None
+    if found.masks is not None:
+        masks = paste_masks(np.asarray(found.masks), boxes, image_size)
+    ids = [category_ids[place] for place in np.asarray(found.classes).tolist()]
+    return coco_results(image_id, boxes, np.asarray(found.scores), ids, masks)
 
 
 def _sampling(start: float, stop: float, cells: int, limit: int) -> tuple[int, np.ndarray]:

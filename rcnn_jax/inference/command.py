@@ -4,12 +4,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.state import load_variables
+from rcnn_jax.checkpoints.state import load_variables, stored_categories
+from rcnn_jax.data.categories import ABSENT
+from rcnn_jax.errors import UsageError
 from rcnn_jax.evaluate import loop
-from rcnn_jax.inference.predict import run_inference
+from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
+from rcnn_jax.inference.predict import find_images, run_inference
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.experiment import Kind
+from rcnn_jax.tasks.experiment import Experiment, Kind
 
 
 def inference(
@@ -23,6 +26,8 @@ def inference(
     threshold: float | None,
     key: str | None,
     session: Reporter,
+    class_map: Path | None = None,
+    include_mask: bool = False,
 ) -> int:
     """Runs a model over a folder of images.
 
@@ -32,27 +37,67 @@ def inference(
       model: a bundle.
       images: folder of png, jpg, jpeg files of any size.
       image_output: folder of annotated images, or None.
-      label_output: folder of KITTI label files, or None.
+      label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a Mask
+        R-CNN.
       threshold: least score that is shown; None takes the one of the spec.
       key: what the model was sealed with, or None.
       session: console.
+      class_map: file of class names, one a line, background excluded; those of the model when None.
+      include_mask: draw masks too.
 
     Returns:
       The number of files that could not be read; each was named in a warning.
 
     Raises:
-      RcnnError: the model or the folder cannot be used.
+      RcnnError: the model, the class names or the folder cannot be used.
     """
-    experiment = build_experiment(config, kind)
+    categories = stored_categories(model, key)
+    experiment = build_experiment(config, kind, categories=categories)
     variables = load_variables(model, experiment, key)
+    names = experiment.task.class_names
+    if class_map is not None:
+        names = read_class_names(class_map, experiment)
+    paths = find_images(images)
+    writers: list[Writer] = []
+    if label_output is not None and experiment.category_ids is None:
+        writers.append(KittiLabels(label_output, names))
+    elif label_output is not None:
+        writers.append(CocoLabels(label_output, paths, experiment.category_ids))
+    if image_output is not None:
+        writers.append(
+            Pictures(image_output, names, captions=experiment.captions, masks=include_mask)
+        )
     predictor = loop.bind(loop.jax_predictor(experiment, experiment.inference), variables)
     return run_inference(
         experiment,
         predictor,
-        images,
-        image_output=image_output,
-        label_output=label_output,
+        paths,
+        writers,
         threshold=experiment.visualize_threshold if threshold is None else threshold,
-        captions=experiment.captions,
         session=session,
+    )
+
+
+def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:
+    """Returns the names of a class-map file: line i names class i; blank lines at the end are none.
+
+    Where classes are raw category ids with gaps, the file may leave the gaps out.
+
+    Raises:
+      UsageError: the file is missing, or names more or fewer classes than the model has.
+    """
+    if not path.is_file():
+        raise UsageError(f"-c {path}: the file of class names does not exist")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    known = experiment.task.class_names
+    if len(lines) == len(known):
+        return tuple(lines)
+    used = [place for place, item in enumerate(experiment.category_ids or ()) if item != ABSENT]
+    if len(lines) == len(used):
+        given = dict(zip(used, lines, strict=True))
+        return tuple(given.get(place, name) for place, name in enumerate(known))
+    hint = " (a first line for the background does not belong there)" * (lines[:1] == ["BG"])
+    raise UsageError(
+        f"-c {path}: names {len(lines)} classes, the model has {len(used) or len(known)}: "
+        f"{', '.join(known)}{hint}"
     )

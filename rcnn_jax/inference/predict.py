@@ -1,24 +1,21 @@
-"""Runs a detector over a folder of images and leaves annotated pictures and label files.
+"""Runs a detector over image files and hands what it finds to writers.
 
 The model arrives as a function, so bundles and exported graphs share this file. Images are read on
 threads while the device computes; images of one canvas share a batch.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 
 from rcnn_jax.data import images as image_files
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.loop import Predictor
-from rcnn_jax.evaluate.report import write_whole
-from rcnn_jax.inference.draw import draw
-from rcnn_jax.inference.labels import write_kitti_detections
+from rcnn_jax.inference.outputs import Writer
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import GeometrySettings
 from rcnn_jax.structures import Detections
@@ -56,7 +53,9 @@ def find_images(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: the image directory does not exist; check images_dir or -i")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
     if not found:
-        raise DataError(f"{folder}: no image found; expected files ending in {', '.join(EXTENSIONS)}")
+        raise DataError(
+            f"{folder}: no image found; expected files ending in {', '.join(EXTENSIONS)}"
+        )
     return found
 
 
@@ -73,93 +72,57 @@ def detect_files(
     offset = image_files.origin(experiment.geometry)
     order = experiment.task.pixels.channel_order
     with ThreadPoolExecutor(experiment.threads) as pool:
-        for group in _groups(_ahead(pool, paths, experiment.geometry, order), experiment.inference_batch):
+        for group in _groups(
+            _ahead(pool, paths, experiment.geometry, order), experiment.inference_batch
+        ):
             good = [item for item in group if item.canvas is not None]
             found = iter(_detect(good, experiment.inference_batch, predictor, offset))
             for item in group:
                 yield item, next(found) if item.canvas is not None else None
 
 
-def write_outputs(
-    item: Loaded,
-    found: Detections,
-    class_names: tuple[str, ...],
-    *,
-    image_output: Path | None,
-    label_output: Path | None,
-    captions: bool,
-) -> None:
-    """Writes the annotated picture and the KITTI label file of one image, where asked for."""
-    if label_output is not None:
-        write_kitti_detections(
-            label_output / f"{item.path.stem}.txt", found.boxes, found.scores, found.classes, class_names
-        )
-    if image_output is not None:
-        picture = image_files.read_image(item.path, "rgb")
-        drawn = draw(
-            picture, found.boxes, found.scores, found.classes, class_names, captions=captions
-        )
-        encoded = cv2.imencode(item.path.suffix.lower(), drawn[..., ::-1])[1]
-        write_whole(image_output / item.path.name, encoded.tobytes())
-
-
 def run_inference(
     experiment: Experiment,
     predictor: Predictor,
-    folder: Path,
+    paths: list[Path],
+    writers: Sequence[Writer],
     *,
-    image_output: Path | None,
-    label_output: Path | None,
     threshold: float,
-    captions: bool,
     session: Reporter,
 ) -> int:
-    """Detects in every image of a folder and writes what was asked for.
+    """Detects in image files and hands the detections to the writers.
 
     Args:
-      experiment: geometry, class names, batch size.
+      experiment: geometry, channel order, batch size.
       predictor: images to detections on the canvas.
-      folder: images to read.
-      image_output: folder of annotated images, or None.
-      label_output: folder of KITTI label files, or None.
+      paths: images to read.
+      writers: what is made of the detections.
       threshold: detections with a lower score are neither drawn nor dumped.
-      captions: write class and score at every box.
       session: progress and warnings.
 
     Returns:
       The number of files that could not be read; each was named in a warning.
-
-    Raises:
-      DataError: the folder holds no image.
     """
-    paths = find_images(folder)
-    failed = boxes = 0
-    for item, found in session.track(
-        detect_files(paths, experiment, predictor), len(paths), "inference"
-    ):
+    failed = objects = 0
+    found_in = detect_files(paths, experiment, predictor)
+    for item, found in session.track(found_in, len(paths), "inference"):
         if found is None:
             session.warn(f"{item.error} (skipped)")
             failed += 1
             continue
         keep = found.scores >= threshold
         kept = jax.tree.map(lambda leaf, keep=keep: leaf[keep], found)
-        boxes += int(keep.sum())
-        write_outputs(
-            item,
-            kept,
-            experiment.task.class_names,
-            image_output=image_output,
-            label_output=label_output,
-            captions=captions,
-        )
+        objects += int(keep.sum())
+        for writer in writers:
+            writer.write(item.path, item.source_size, kept)
     session.console.print(
-        f"{len(paths) - failed} images, {boxes} objects with a score of at least {threshold:g}"
+        f"{len(paths) - failed} images, {objects} objects with a score of at least {threshold:g}"
         + (f", {failed} files could not be read" if failed else ""),
         markup=False,
     )
-    for name, output in (("annotated images", image_output), ("label files", label_output)):
-        if output is not None:
-            session.console.print(f"{name}: {output}", markup=False)
+    for writer in writers:
+        for what, where in writer.close():
+            session.console.print(f"{what}: {where}", markup=False)
     return failed
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rcnn_jax.ops import max_pool as pooling
 from rcnn_jax.ops.marker import marked
 
 Initializer = Callable[..., jax.Array]
@@ -262,10 +263,8 @@ def max_pool(x: jax.Array, window: int, strides: int, padding: Padding = "symmet
 
     Deviation: the original pads with zeros under `symmetric`, which is the same after a ReLU.
     """
-    pads = ((0, 0), *pool_pads(x.shape[1:3], window, strides, padding), (0, 0))
-    window_shape, steps = (1, window, window, 1), (1, strides, strides, 1)
-    # The initial value must be a Python literal: with an array the derivative does not exist.
-    return lax.reduce_window(x, -float("inf"), lax.max, window_shape, steps, pads)
+    pads = pool_pads(x.shape[1:3], window, strides, padding)
+    return pooling.max_pool(x, window, strides, pads)
 
 
 def avg_pool(x: jax.Array) -> jax.Array:

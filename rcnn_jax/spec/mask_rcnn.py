@@ -156,7 +156,7 @@ MASKRCNN_CONFIG = Message(
         real("bg_thresh_hi", 16, 0.5, "Below this IoU a roi is background.", allowed=UNIT),
         real("bg_thresh_lo", 17, 0.0, "Smallest IoU of a background roi.", allowed=UNIT),
         count("fast_rcnn_mlp_head_dim", 18, 1024, "Width of fc6 and fc7.", allowed=AT_LEAST_ONE),
-        boolean("include_mask", 19, True, "The network has a mask head.", allowed=Choice((True,))),
+        boolean("include_mask", 19, True, "The network has a mask head."),
         count("mrcnn_resolution", 20, 28, "Side of predicted masks.", allowed=AT_LEAST_ONE),
         count(
             "train_rpn_pre_nms_topn",

@@ -2,20 +2,27 @@
 
 from ml_collections import ConfigDict
 
+from rcnn_jax.data.categories import Categories
 from rcnn_jax.tasks.experiment import Experiment, Kind
 from rcnn_jax.tasks.faster_rcnn_config import faster_rcnn_experiment
+from rcnn_jax.tasks.mask_rcnn_config import mask_rcnn_experiment
 
 AXIS = "data"
 """Name of the mapped axis over devices."""
 
 
-def build_experiment(config: ConfigDict, kind: Kind, *, bf16: bool = False) -> Experiment:
+def build_experiment(
+    config: ConfigDict, kind: Kind, *, bf16: bool = False, categories: Categories | None = None
+) -> Experiment:
     """Returns the experiment that a validated config describes.
 
     Args:
       config: from `spec.load`, perhaps with overrides validated again.
       kind: which detector.
       bf16: compute convolutions in bfloat16 even when the config does not ask for it.
+      categories: the classes of a trained Mask R-CNN; None takes them from the annotations the spec
+        names. The spec of a Faster R-CNN names its classes itself.
     """
-    readers = {"faster_rcnn": faster_rcnn_experiment}
-    return readers[kind](config, bf16=bf16, axis_name=AXIS)
+    if kind == "mask_rcnn":
+        return mask_rcnn_experiment(config, bf16=bf16, axis_name=AXIS, categories=categories)
+    return faster_rcnn_experiment(config, bf16=bf16, axis_name=AXIS)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.models.backbones import frozen_layers
 from rcnn_jax.models.faster_rcnn import FasterRcnn
+from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.settings import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
 from rcnn_jax.tasks import two_stage
@@ -40,14 +41,17 @@ class FasterRcnnTask:
         """Weights of the loss terms by name."""
         return dict(self.loss_weight_pairs)
 
+    def is_backbone(self, layer: str) -> bool:
+        """Says whether the layer belongs to the backbone, its tail included."""
+        return not layer.startswith(("rpn_", "dense_"))
+
     def is_frozen(self, layer: str) -> bool:
         """Says whether `freeze_blocks` holds the block of the layer."""
         return frozen_layers(self.model.arch, self.model.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:
-        """Returns fresh variables; the canvas they are made on does not matter."""
-        images = jnp.zeros((1, 32, 32, self.pixels.channels), jnp.float32)
-        return jax.jit(self.model.init)(key, images, jnp.zeros((1, 1, 4), jnp.float32))
+        """Returns fresh variables."""
+        return initial_variables(self.model, key, self.pixels.channels)
 
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array

@@ -60,6 +60,10 @@ class MaskRcnnTask:
         """Weights of the loss terms by name."""
         return dict(self.loss_weight_pairs)
 
+    def is_backbone(self, layer: str) -> bool:
+        """Says whether the layer belongs to the backbone, its tail included."""
+        return layer.startswith(("conv1", "bn_conv1", "block_"))
+
     def is_frozen(self, layer: str) -> bool:
         """Says whether `freeze_blocks` holds the block of the layer."""
         return frozen_layers(self.model.arch, self.freeze_blocks)(layer)

@@ -4,12 +4,12 @@ The only place below the commands that knows the names of the Mask R-CNN spec.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.mask_sources import MaskSource
 from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.mask_rcnn import MaskRcnn
@@ -263,9 +263,7 @@ def _test(network: ConfigDict) -> TestSettings:
     )
 
 
-def _eval_source(
-    data: ConfigDict, categories: Categories
-) -> Callable[[], mask_rcnn_data.MaskSource] | None:
+def _eval_source(data: ConfigDict, categories: Categories) -> Callable[[], MaskSource] | None:
     if not (data.coco_val_image_dir or data.validation_file_pattern):
         return None
     return lambda: mask_rcnn_data.open_validation(data, categories)

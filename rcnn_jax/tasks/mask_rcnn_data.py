@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from rcnn_jax.data.categories import Categories, choose_categories, numbered_categories
 from rcnn_jax.data.coco import CocoDataset
 from rcnn_jax.data.first_images import FirstImages
-from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords
-from rcnn_jax.data.sources import Source, select_shards
+from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords, MaskSource
+from rcnn_jax.data.sources import select_shards
 from rcnn_jax.errors import DataError
 
 
@@ -28,7 +28,7 @@ def find_categories(data: ConfigDict) -> Categories:
     return choose_categories(dataset.categories, data.num_classes, name)
 
 
-def open_training(data: ConfigDict, categories: Categories) -> Source:
+def open_training(data: ConfigDict, categories: Categories) -> MaskSource:
     """Returns the training images.
 
     Raises:
@@ -44,7 +44,7 @@ def open_training(data: ConfigDict, categories: Categories) -> Source:
     )
 
 
-def open_validation(data: ConfigDict, categories: Categories) -> Source:
+def open_validation(data: ConfigDict, categories: Categories) -> MaskSource:
     """Returns the validation images, at most eval_samples of them.
 
     Raises:

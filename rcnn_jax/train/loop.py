@@ -25,6 +25,7 @@ from rcnn_jax.checkpoints.state import training_bundle, variables_of, versions
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.pipeline import batches_per_epoch, training_batches
 from rcnn_jax.data.sources import Source
+from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.structures import Batch, TrainState
@@ -119,7 +120,7 @@ def train(
         )
         return
     write_config(config, kind, workdir)
-    _say_parameters(run, state)
+    _say_parameters(run)
     _run(run, state, memory)
 
 
@@ -162,6 +163,9 @@ def _schedule(run: Run) -> Any:
 def _start(run: Run) -> tuple[TrainState, RunState]:
     """Returns where to go on: the workdir's checkpoint, a bundle the config names, or step 0."""
     experiment = run.experiment
+    stored = run.store.latest_run_state()
+    if stored is not None:  # before any array is read: a list of settings says more than shapes
+        fingerprint.check_resume(stored["fingerprint"], _fingerprint(run), run.workdir)
     variables = experiment.task.init(jax.random.key(experiment.seed))
     template = init_state(
         experiment.task, variables, experiment.optimizer, _schedule(run), experiment.seed
@@ -170,7 +174,6 @@ def _start(run: Run) -> tuple[TrainState, RunState]:
     if restored is None:
         return begin(experiment, template, key=run.key, session=run.session)
     state, saved = restored
-    fingerprint.check_resume(saved["fingerprint"], _fingerprint(run), run.workdir)
     memory = RunState.from_json(saved["run"])
     if memory.step < run.timetable.total_steps and not _stopped_early(run, memory):
         memory = dataclasses.replace(memory, finished=False)
@@ -194,11 +197,11 @@ def _fingerprint(run: Run) -> dict[str, Any]:
     return {**values, "use_amp": run.use_amp, "global_batch": run.global_batch}
 
 
-def _say_parameters(run: Run, state: TrainState) -> None:
+def _say_parameters(run: Run) -> None:
     task = run.experiment.task
     parameters = [
-        ("/".join(path), leaf.shape, not task.is_frozen(path[0]))
-        for path, leaf in flatten_dict(state.params).items()
+        (name, shape, not task.is_frozen(name.split("/")[0]))
+        for name, shape in parameter_order(task.model, task.pixels.channels)
     ]
     if run.experiment.kind == "mask_rcnn":
         for row in tables.trainable_variables(parameters):
@@ -296,13 +299,13 @@ def _at_stop(
     validate: Validation | None,
 ) -> RunState:
     """Does what is due after `memory.step` steps and returns the new memory."""
-    timetable, step = run.timetable, memory.step
+    experiment, timetable, step = run.experiment, run.timetable, memory.step
     kpi = None
     if validate is not None and timetable.evaluates(step):
         with logger.paused():
             kpi = validate(variables_of(parallel.first_replica(replicas)), step)
         logger.evaluation(step, kpi)
-        memory = memory.after_evaluation(kpi["mAP"], step)
+        memory = memory.after_evaluation(kpi[experiment.metrics.main_metric], step)
     if timetable.ends_epoch(step):
         means = _epoch_means(replicas)
         rate = float(_schedule(run)(np.int32(step - 1)))
@@ -360,6 +363,8 @@ def _validation(run: Run) -> Validation | None:
     if run.experiment.eval_source is None:
         return None
     source = run.experiment.eval_source()
+    for note in source.notes:
+        run.session.note(note)
     return Validation(run.experiment, source, run.workdir, run.session)
 
 

@@ -6,9 +6,14 @@ Precedence: checkpoints of the workdir > resume_from_model > pruned model > pret
 import uuid
 from pathlib import Path
 
-import jax
-
 from rcnn_jax.checkpoints.bundle import read_bundle
+from rcnn_jax.checkpoints.pretrained import (
+    apply_weights,
+    check_coverage,
+    load_weights,
+    skip_matching,
+    status_table,
+)
 from rcnn_jax.checkpoints.state import restore_training
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import Reporter
@@ -47,20 +52,29 @@ def begin(
 def _with_weights(
     experiment: Experiment, template: TrainState, path: Path, key: str | None, session: Reporter
 ) -> TrainState:
-    from rcnn_jax.checkpoints.pretrained import (
-        apply_weights,
-        check_coverage,
-        load_weights,
-        status_table,
+    """Returns the template with every layer that the file holds in the right shape."""
+    task, pattern = experiment.task, experiment.start.skip
+    weights = load_weights(path, key, task.model.convention.bn_eps)
+    kept = skip_matching(weights, pattern)
+    skipped = [name for name in weights if name not in kept]
+    if skipped:
+        session.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
+    elif pattern:
+        session.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
+    expected = [name for name in template.params if task.is_backbone(name)]
+    loaded = apply_weights(
+        template.params,
+        template.collections["batch_stats"],
+        kept,
+        expected=[name for name in expected if name not in skipped],
     )
-    weights = load_weights(path, key)
-    loaded = apply_weights(template.params, template.collections["batch_stats"], weights)
     session.console.print(status_table(loaded), markup=False)
-    check_coverage(loaded, str(path), experiment.start.min_coverage)
+    session.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
+    check_coverage(loaded, path, experiment.start.min_coverage)
     return template.replace(
         params=loaded.params,
         collections={**template.collections, "batch_stats": loaded.batch_stats},
-        ema=None if template.ema is None else jax.tree.map(lambda leaf: leaf, loaded.params),
+        ema=None if template.ema is None else loaded.params,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.data.sources import Source
-from rcnn_jax.evaluate import loop, report
+from rcnn_jax.evaluate import loop, results
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
@@ -23,7 +23,7 @@ class Validation:
         self._predictor = loop.jax_predictor(experiment, experiment.evaluation)
 
     def __call__(self, variables: Variables, step: int) -> dict[str, float]:
-        """Prints the table, writes eval/step-N.json and returns the metrics by name, `mAP` among them.
+        """Prints the table, writes eval/step-N.json and returns the metrics by name.
 
         Args:
           variables: one replica on the host.
@@ -35,12 +35,9 @@ class Validation:
             self._source,
             self._session.track,
         )
-        self._session.console.print(report.table(result), markup=False)
-        loop.write_report(
-            result,
-            self._workdir / "eval",
-            f"step-{step}",
-            plot=self._experiment.metrics.plot,
+        self._session.console.print(results.text(result), markup=False)
+        results.write_report(
+            result, self._experiment.metrics, self._workdir / "eval", f"step-{step}"
         )
-        metrics = report.scalars(result)
+        metrics = results.numbers(result)
         return {name: float(np.nan_to_num(value)) for name, value in metrics.items()}

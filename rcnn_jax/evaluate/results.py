@@ -1,0 +1,44 @@
+"""What an evaluation found, whichever metrics it used: text, JSON, numbers for logs, files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.evaluate import report
+from rcnn_jax.evaluate.coco import CocoReport
+from rcnn_jax.evaluate.voc import VocReport
+from rcnn_jax.settings import MetricSettings, VocMetrics
+
+Report = VocReport | CocoReport
+
+
+def text(result: Report) -> str:
+    """Returns the table that is printed."""
+    return report.coco_table(result) if isinstance(result, CocoReport) else report.table(result)
+
+
+def document(result: Report) -> dict[str, Any]:
+    """Returns plain values for `json.dump`."""
+    if isinstance(result, CocoReport):
+        return report.coco_to_json(result)
+    return report.to_json(result)
+
+
+def numbers(result: Report) -> dict[str, float]:
+    """Returns {metric: value in [0, 1]} for logs; -1 or NaN where nothing could be judged."""
+    if isinstance(result, CocoReport):
+        return dict(result.metrics)
+    return report.scalars(result)
+
+
+def kpi(result: Report) -> dict[str, float]:
+    """Returns the metrics as status.json shows them: COCO's in percent, as the original."""
+    return result.kpi() if isinstance(result, CocoReport) else report.scalars(result)
+
+
+def write_report(result: Report, metrics: MetricSettings, folder: Path, name: str) -> None:
+    """Writes `<name>.json` and, if asked, `<name>_PR_curve.png` into the folder."""
+    content = json.dumps(document(result), indent=2) + "\n"
+    report.write_whole(folder / f"{name}.json", content.encode())
+    if isinstance(result, VocReport) and isinstance(metrics, VocMetrics) and metrics.plot:
+        report.plot_pr_curve(result, folder / f"{name}_PR_curve.png")

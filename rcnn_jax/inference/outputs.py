@@ -1,0 +1,141 @@
+"""What inference leaves behind: annotated pictures, KITTI lines, COCO results.
+
+A writer takes one image after the other and is closed at the end; files of one image are written as
+soon as its detections are known.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+
+from rcnn_jax.data import images as image_files
+from rcnn_jax.evaluate.masks import image_results, paste_masks
+from rcnn_jax.evaluate.report import write_whole
+from rcnn_jax.inference.draw import draw
+from rcnn_jax.inference.labels import (
+    write_coco_results,
+    write_kitti_detections,
+    write_mask_labels,
+)
+from rcnn_jax.structures import Detections
+
+
+class Writer(Protocol):
+    """Takes the detections of image files."""
+
+    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+        """Writes what belongs to one image.
+
+        Args:
+          path: the image file.
+          size: its (height, width).
+          found: its detections in source pixels, all valid.
+        """
+
+    def close(self) -> list[tuple[str, Path]]:
+        """Writes what belongs to all images; returns (what, where) for the user."""
+        ...
+
+
+class Pictures:
+    """Annotated copies of the images, under their own names.
+
+    Args:
+      folder: where they go.
+      class_names: written at the boxes.
+      captions: write class and score at every box.
+      masks: draw masks, where the model has them.
+    """
+
+    def __init__(
+        self, folder: Path, class_names: Sequence[str], *, captions: bool, masks: bool = False
+    ):
+        self._folder = folder
+        self._names = class_names
+        self._captions = captions
+        self._masks = masks
+
+    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+        """Writes the annotated picture."""
+        masks = None
+        if self._masks and found.masks is not None:
+            masks = paste_masks(found.masks, found.boxes, size)
+        picture = draw(
+            image_files.read_image(path, "rgb"),
+            found.boxes,
+            found.scores,
+            found.classes,
+            self._names,
+            captions=self._captions,
+            masks=masks,
+        )
+        encoded = cv2.imencode(path.suffix.lower(), picture[..., ::-1])[1]
+        write_whole(self._folder / path.name, encoded.tobytes())
+
+    def close(self) -> list[tuple[str, Path]]:
+        """Names the folder."""
+        return [("annotated images", self._folder)]
+
+
+class KittiLabels:
+    """One KITTI file with scores per image.
+
+    Args:
+      folder: where they go.
+      class_names: first column of the lines.
+    """
+
+    def __init__(self, folder: Path, class_names: Sequence[str]):
+        self._folder = folder
+        self._names = class_names
+
+    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+        """Writes the lines of one image."""
+        del size
+        target = self._folder / f"{path.stem}.txt"
+        write_kitti_detections(target, found.boxes, found.scores, found.classes, self._names)
+
+    def close(self) -> list[tuple[str, Path]]:
+        """Names the folder."""
+        return [("label files", self._folder)]
+
+
+class CocoLabels:
+    """One JSON file of annotations per image, and beside the folder one of results for all.
+
+    Args:
+      folder: where the files of images go; results go to `<folder>.json`.
+      paths: all images, in the order of their ids.
+      category_ids: the id of every class.
+    """
+
+    def __init__(self, folder: Path, paths: Sequence[Path], category_ids: Sequence[int]):
+        self._folder = folder
+        self._ids = image_ids(paths)
+        self._category_ids = category_ids
+        self._results: list[dict[str, Any]] = []
+
+    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+        """Writes the annotations of one image."""
+        results = image_results(self._ids[path], found, self._category_ids, size)
+        write_mask_labels(self._folder / f"{path.stem}.json", results, size)
+        self._results += results
+
+    def close(self) -> list[tuple[str, Path]]:
+        """Writes the results of all images."""
+        combined = self._folder.with_name(f"{self._folder.name}.json")
+        write_coco_results(combined, self._results)
+        return [("label files", self._folder), ("COCO results", combined)]
+
+
+def image_ids(paths: Sequence[Path]) -> dict[Path, int]:
+    """Returns an id for every image: the number it is called, as in COCO, else 1, 2, ... .
+
+    Names count only if all are different whole numbers.
+    """
+    numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    if len(set(numbers)) == len(paths):
+        return dict(zip(paths, numbers, strict=True))
+    return {path: number for number, path in enumerate(paths, start=1)}
