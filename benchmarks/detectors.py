@@ -76,7 +76,7 @@ def prepare(detector: Detector, options: Options) -> Subject:
     Raises:
       SpecError: the spec has errors, or its canvas depends on the images.
     """
-    config = load_spec(detector.spec, "faster_rcnn").config
+    config: Any = load_spec(detector.spec, "faster_rcnn").config
     experiment = build_experiment(config, "faster_rcnn", bf16=options.bf16)
     geometry = experiment.geometry
     if not geometry.height:

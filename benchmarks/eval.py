@@ -5,6 +5,7 @@ hotcoco through the same function. VOC has no peer.
 """
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,10 +131,8 @@ def _coco(name: str, size: Size, options: Options) -> Benchmark:
     content, found = as_coco(random_results(size), size.classes)
 
     def fast() -> Side:
-        try:
-            import hotcoco  # noqa: F401
-        except ImportError as error:
-            raise PeerUnavailableError("hotcoco is not installed") from error
+        if importlib.util.find_spec("hotcoco") is None:
+            raise PeerUnavailableError("it is not installed")
         return Side(run=lambda: evaluate_coco(content, found, engine="hotcoco"))
 
     makers: dict[str, Callable[[], Side]] = {

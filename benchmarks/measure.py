@@ -71,8 +71,8 @@ def compare(
     """Returns the results of all sides that can run here, and why the others cannot.
 
     Args:
-      makers: what makes each side ready, by name, our own first; peers may raise
-        `PeerUnavailableError`.
+      makers: what makes each side ready, by name, our own first; peers raise
+        `PeerUnavailableError` where they are absent.
       effort: how long to measure.
     """
     ready, notes = {}, []
@@ -81,6 +81,10 @@ def compare(
             ready[name] = _warm_up(make)
         except PeerUnavailableError as error:
             notes.append(f"{name}: {error}")
+        except Exception as error:  # a broken peer is no reason to lose our own numbers
+            if not ready:
+                raise
+            notes.append(f"{name} failed: {type(error).__name__}: {error}")
     calls = {
         name: max(1, math.ceil(effort.sample_seconds / one.estimate)) for name, one in ready.items()
     }

@@ -14,8 +14,9 @@ _MIN_UNION = 1e-9  # keeps 0/0 of two empty boxes at 0
 
 def corners(boxes: Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Splits boxes [... 4] into (y1, x1, y2, x2), each [...]."""
-    y1, x1, y2, x2 = jnp.split(jnp.asarray(boxes), 4, axis=-1)
-    return y1[..., 0], x1[..., 0], y2[..., 0], x2[..., 0]
+    # an index instead of the squeeze becomes a gather where the batch size is symbolic (export)
+    y1, x1, y2, x2 = (jnp.squeeze(c, -1) for c in jnp.split(jnp.asarray(boxes), 4, axis=-1))
+    return y1, x1, y2, x2
 
 
 def area(boxes: Array) -> jax.Array:

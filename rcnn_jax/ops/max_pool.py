@@ -1,8 +1,8 @@
 """Max pooling with a backward pass that is not slow on a CPU.
 
-The derivative of `lax.reduce_window` is a select-and-scatter, which XLA runs one element at a time on
+The derivative of `lax.reduce_window` is a select-and-scatter, which XLA runs element by element on
 a CPU. Here every window remembers which of its places won, and the gradient is put together by
-sums of shifted arrays: the same bits, five times faster (a 3 x 3 window of stride 2).
+sums of shifted arrays: the same gradient, five times faster (a 3 x 3 window of stride 2).
 """
 
 import functools

@@ -129,7 +129,7 @@ def batched_ranked_nms(
     boxes: Array, scores: Array, valid: Array, *, threshold: float, max_keep: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns `batched_nms` of rows whose valid scores descend already, without sorting again."""
-    op = marked("nms", _suppress, threshold=threshold, max_keep=max_keep)
+    op = marked("ranked_nms", _suppress, threshold=threshold, max_keep=max_keep)
     return op(boxes, scores, valid)
 
 

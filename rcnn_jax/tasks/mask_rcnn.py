@@ -85,6 +85,15 @@ class MaskRcnnTask:
         """Returns detections, with masks if the model has them, and proposals, on the canvas."""
         return nn.apply(self._predict, self.model)(variables, images, test)
 
+    def predict_planes(
+        self, variables: Variables, images: Array, test: TestSettings
+    ) -> tuple[Detections, jax.Array | None]:
+        """Returns detections without masks, and the mask logits f32[b d o o n] of every class.
+
+        DeepStream picks the plane of the class itself. None stands for a model without masks.
+        """
+        return nn.apply(self._predict_planes, self.model)(variables, images, test)
+
     def _losses(self, model: MaskRcnn, batch: Batch, keys: jax.Array) -> LossTerms:
         assert batch.gt is not None
         rpn_keys, roi_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 2)))(keys)
@@ -110,6 +119,24 @@ class MaskRcnnTask:
     def _predict(
         self, model: MaskRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, Proposals]:
+        features, detections, proposals = self._detect(model, images, test)
+        if model.include_mask:
+            detections = detections.replace(masks=self._masks(model, features, detections))
+        return detections, proposals
+
+    def _predict_planes(
+        self, model: MaskRcnn, images: Array, test: TestSettings
+    ) -> tuple[Detections, jax.Array | None]:
+        features, detections, _ = self._detect(model, images, test)
+        if not model.include_mask:
+            return detections, None
+        crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
+        return detections, model.segment(crops)
+
+    def _detect(
+        self, model: MaskRcnn, images: Array, test: TestSettings
+    ) -> tuple[Levels, Detections, Proposals]:
+        """Returns the features, the detections without masks, and the proposals."""
         size = two_stage.canvas_size(images)
         features = model.extract(two_stage.normalize(images, self.pixels), train=False)
         rpn = model.rpn(features)
@@ -125,9 +152,7 @@ class MaskRcnnTask:
         detections = two_stage.detect(
             proposals, outputs, size, test.detections, self.settings.box_coder
         )
-        if model.include_mask:
-            detections = detections.replace(masks=self._masks(model, features, detections))
-        return detections, proposals
+        return features, detections, proposals
 
     def _mask_loss(
         self, model: MaskRcnn, features: Levels, rois: RoiTargets, gt: GroundTruth

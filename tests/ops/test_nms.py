@@ -120,13 +120,15 @@ def test_ranked_nms_equals_nms_of_sorted_boxes(trials):
     jax.tree.map(np.testing.assert_array_equal, ranked, plain)
 
 
-@pytest.mark.parametrize("op", [nms_ops.batched_nms, nms_ops.batched_ranked_nms])
-def test_the_exporter_sees_one_equation_with_its_numbers(trials, op):
+@pytest.mark.parametrize(
+    ("op", "name"), [(nms_ops.batched_nms, "nms"), (nms_ops.batched_ranked_nms, "ranked_nms")]
+)
+def test_the_exporter_sees_one_equation_with_its_numbers(trials, op, name):
     jaxpr = jax.make_jaxpr(
         jax.vmap(lambda *rows: op(*rows, threshold=0.5, max_keep=3)),
     )(*(part[:6].reshape(2, 3, *part.shape[1:]) for part in trials))
     (equation,) = jaxpr.eqns
-    assert equation.params["name"] == 'rcnn.nms{"max_keep": 3, "threshold": 0.5}'
+    assert equation.params["name"] == f'rcnn.{name}{{"max_keep": 3, "threshold": 0.5}}'
     assert [v.aval.shape for v in equation.invars] == [(2, 3, 48, 4), (2, 3, 48), (2, 3, 48)]
 
 

@@ -1,0 +1,204 @@
+"""What an exported graph takes and gives: names, shapes, order, units.
+
+    tao_frcnn   input_image              -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1]
+    tao_mrcnn   Input                    -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
+    plain       input_image or Input     -> boxes, scores, classes, valid, masks
+
+The first two are read by the public DeepStream parsers (reference/deployment sections 1.1, 1.2). The
+input is float32 NCHW, (pixel - mean) / std in the channel order of the network: nvinfer's
+`net-scale-factor * (pixel - offset)`. Here background takes its place: last in Faster R-CNN, where it
+needs no row, and class 0 in Mask R-CNN.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rcnn_jax import __version__
+from rcnn_jax.errors import SpecError
+from rcnn_jax.ops.boxes import corners
+from rcnn_jax.settings import PixelSettings
+from rcnn_jax.structures import Detections
+from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
+from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
+from rcnn_jax.tasks.task import TestSettings, Variables
+
+ContractName = Literal["tao", "plain"]
+Outputs = Callable[[jax.Array], dict[str, jax.Array]]
+"""Normalised images f32[b h w c] -> {output name: array}, in the order of the outputs."""
+
+HEADER_KEY = "rcnn_jax"
+INPUT_NAMES: dict[Kind, str] = {"faster_rcnn": "input_image", "mask_rcnn": "Input"}
+MASKS = "mask_fcn_logits/BiasAdd"
+DETECTIONS = "generate_detections"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a reader of the graph must know; it travels in the metadata of the file.
+
+    Attributes:
+      kind: which detector.
+      contract: `tao` or `plain`.
+      class_names: background excluded.
+      category_ids: of Mask R-CNN, else None.
+      canvas: (height, width).
+      channel_order: of the input.
+      mean: subtracted from the pixels.
+      std: divides them.
+      batch: fixed batch size; None where it is free.
+      version: of the program that wrote the file.
+    """
+
+    kind: Kind
+    contract: ContractName
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...] | None
+    canvas: tuple[int, int]
+    channel_order: Literal["rgb", "bgr", "l"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch: int | None
+    version: str = __version__
+
+    @property
+    def pixels(self) -> PixelSettings:
+        """The preprocessing as settings."""
+        return PixelSettings(channel_order=self.channel_order, mean=self.mean, std=self.std)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Returns the header as ONNX metadata."""
+        return {HEADER_KEY: json.dumps(dataclasses.asdict(self))}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> "Header | None":
+        """Returns the header that `to_metadata` wrote, or None where there is none."""
+        if HEADER_KEY not in metadata:
+            return None
+        fields = json.loads(metadata[HEADER_KEY])
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def make_header(experiment: Experiment, contract: ContractName, batch: int | None) -> Header:
+    """Returns the header of an experiment's graph.
+
+    Raises:
+      SpecError: the canvas depends on the image: DeepStream and TensorRT need one size.
+    """
+    geometry, task = experiment.geometry, experiment.task
+    if geometry.mode == "short_side":
+        raise SpecError(
+            "the spec describes a dynamic input (size_min): an exported graph has one input size, "
+            "because DeepStream allocates its buffers once; set size_height_width for the export"
+        )
+    return Header(
+        kind=experiment.kind,
+        contract=contract,
+        class_names=task.class_names,
+        category_ids=experiment.category_ids,
+        canvas=(geometry.height, geometry.width),
+        channel_order=task.pixels.channel_order,
+        mean=task.pixels.mean,
+        std=task.pixels.std,
+        batch=batch,
+    )
+
+
+def outputs_of(experiment: Experiment, variables: Variables, contract: ContractName) -> Outputs:
+    """Returns the function that the graph of an experiment computes, in float32.
+
+    Args:
+      experiment: its `inference` settings hold the thresholds and counts.
+      variables: closed over: they become constants of the graph.
+      contract: `tao` or `plain`.
+    """
+    task: Any = experiment.task
+    raw = PixelSettings(
+        channel_order=task.pixels.channel_order,
+        mean=(0.0,) * task.pixels.channels,
+        std=(1.0,) * task.pixels.channels,
+    )
+    task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.float32), pixels=raw)
+    if contract == "plain":
+        return lambda images: plain(task.predict(variables, images, experiment.inference)[0])
+    if isinstance(task, FasterRcnnTask):
+        return lambda images: tao_frcnn(task, variables, images, experiment.inference)
+    return lambda images: tao_mrcnn(task, variables, images, experiment.inference)
+
+
+def plain(found: Detections) -> dict[str, jax.Array]:
+    """Returns detections as they are, in pixels of the network input."""
+    outputs = {
+        "boxes": found.boxes,
+        "scores": found.scores,
+        "classes": found.classes,
+        "valid": found.valid,
+    }
+    if found.masks is not None:
+        outputs["masks"] = found.masks
+    return {name: jnp.asarray(array) for name, array in outputs.items()}
+
+
+def tao_frcnn(
+    task: FasterRcnnTask, variables: Variables, images: jax.Array, test: TestSettings
+) -> dict[str, jax.Array]:
+    """Returns what `NvDsInferParseCustomNMSTLT` reads.
+
+    `NMS` f32[b 1 k 7]: image, label, score, x1, y1, x2, y2 as shares of the width and height; rows
+    past the count have label -1 and score 0. `NMS_1` i32[b 1 1 1]: how many rows count.
+    """
+    found, _ = task.predict(variables, images, test)
+    batch, count = found.scores.shape
+    height, width = images.shape[1:3]
+    valid = jnp.asarray(found.valid)
+    y1, x1, y2, x2 = (jnp.where(valid, c, 0.0) for c in corners(found.boxes))
+    columns = [
+        lax.broadcasted_iota(jnp.float32, (batch, count), 0),
+        _or_nothing(found),
+        jnp.where(valid, found.scores, 0.0),
+        x1 / width,
+        y1 / height,
+        x2 / width,
+        y2 / height,
+    ]
+    rows = jnp.stack(columns, axis=-1)
+    total = jnp.sum(valid.astype(jnp.float32), axis=1).astype(jnp.int32)
+    return {
+        "NMS": rows.reshape(batch, 1, count, 7),
+        "NMS_1": total.reshape(batch, 1, 1, 1),
+    }
+
+
+def tao_mrcnn(
+    task: MaskRcnnTask, variables: Variables, images: jax.Array, test: TestSettings
+) -> dict[str, jax.Array]:
+    """Returns what `NvDsInferParseCustomMrcnnTLTV2` reads.
+
+    `generate_detections` f32[b k 6]: y1, x1, y2, x2 in network pixels, class, score; classes count
+    from 1, free rows have class -1 and score 0. `mask_fcn_logits/BiasAdd` f32[b k n+1 m m]: logits
+    of every class, background (0 throughout) first.
+    """
+    found, planes = task.predict_planes(variables, images, test)
+    valid = jnp.asarray(found.valid)
+    columns = [
+        *(jnp.where(valid, c, 0.0) for c in corners(found.boxes)),
+        _or_nothing(found, first=1),
+        jnp.where(valid, found.scores, 0.0),
+    ]
+    outputs = {DETECTIONS: jnp.stack(columns, axis=-1)}
+    if planes is not None:
+        by_class = jnp.transpose(planes, (0, 1, 4, 2, 3))
+        outputs[MASKS] = jnp.pad(by_class, ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))
+    return outputs
+
+
+def _or_nothing(found: Detections, first: int = 0) -> jax.Array:
+    """Returns the class as a float counted from `first`, -1 where nothing was found."""
+    return jnp.where(found.valid, jnp.asarray(found.classes).astype(jnp.float32) + first, -1.0)

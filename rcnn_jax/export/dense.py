@@ -1,0 +1,200 @@
+"""Lowerings of convolutions, pooling, products, reductions and top-k."""
+
+import numpy as np
+
+from rcnn_jax.errors import ExportError
+from rcnn_jax.export.elementwise import Rule, cast
+from rcnn_jax.export.graph import Graph, Node, Tensor
+from rcnn_jax.export.values import Const, Operand, Value, identity, is_static
+
+NCHW = (0, 3, 1, 2)
+TOPK_LIMIT = 3840
+"""Largest k of TensorRT's TopK; more is taken in several exact passes."""
+
+
+def convolution(graph, params, operands, results):
+    """A convolution of NHWC images, or its transpose where the input is dilated."""
+    x, kernel = operands
+    numbers = params["dimension_numbers"]
+    if (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != (NCHW, (3, 2, 0, 1), NCHW):
+        raise ExportError("a convolution that is not NHWC, HWIO, NHWC")
+    if not isinstance(kernel, Const) or not kernel.is_whole:
+        raise ExportError("a convolution with a computed kernel")
+    if params["batch_group_count"] != 1:
+        raise ExportError("a convolution with batch groups")
+    name = graph.full(x, NCHW)
+    attributes = {
+        "kernel_shape": list(kernel.array.shape[:2]),
+        "group": params["feature_group_count"],
+    }
+    pads = [(int(low), int(high)) for low, high in params["padding"]]
+    if tuple(params["lhs_dilation"]) == (1, 1):
+        op, weights = "Conv", kernel.array.transpose(3, 2, 0, 1)
+        attributes |= {
+            "strides": list(params["window_strides"]),
+            "dilations": list(params["rhs_dilation"]),
+            "pads": _flat(pads),
+        }
+    else:
+        op, weights = "ConvTranspose", kernel.array[::-1, ::-1].transpose(2, 3, 0, 1)
+        if tuple(params["window_strides"]) != (1, 1) or params["feature_group_count"] != 1:
+            raise ExportError("a transposed convolution with strides or groups")
+        sides = kernel.array.shape[:2]
+        cut = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(sides, pads, strict=True)]
+        if tuple(params["rhs_dilation"]) != (1, 1) or any(min(pair) < 0 for pair in cut):
+            raise ExportError("a transposed convolution with a dilated kernel or wide padding")
+        attributes |= {"strides": list(params["lhs_dilation"]), "pads": _flat(cut)}
+    weight = graph.constant(weights, "kernel")
+    return [_image(graph, op, [name, weight], results[0], attributes)]
+
+
+def max_pool(graph, params, operands, results):
+    """reduce_window with max over NHWC images."""
+    window, steps = tuple(params["window_dimensions"]), tuple(params["window_strides"])
+    dilated = {*params["base_dilation"], *params["window_dilation"]} != {1}
+    if len(window) != 4 or window[0] != 1 or window[3] != 1 or dilated:
+        raise ExportError("a max pooling that is not over the rows and columns of NHWC")
+    return [pooled(graph, operands[0], results[0], window[1:3], steps[1:3], params["padding"][1:3])]
+
+
+def pooled(graph: Graph, x: Operand, result, window, strides, pads) -> Value:
+    """Returns the largest values of windows over rows and columns of NHWC images."""
+    attributes = {
+        "kernel_shape": list(window),
+        "strides": list(strides),
+        "pads": _flat([(int(low), int(high)) for low, high in pads]),
+    }
+    return _image(graph, "MaxPool", [graph.full(x, NCHW)], result, attributes)
+
+
+def product(graph, params, operands, results):
+    """A product over the last axis of the left and the first free axis of the right side."""
+    (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
+    a, b = operands
+    lead = tuple(range(len(batch_a)))
+    plain = (
+        tuple(contract_a) == (len(a.shape) - 1,)
+        and tuple(batch_a) == tuple(batch_b) == lead
+        and tuple(contract_b) == (len(lead),)
+        and len(b.shape) == len(lead) + 2
+        and (not lead or len(a.shape) == len(b.shape))
+    )
+    if not plain:
+        raise ExportError("a dot_general that is no plain matrix product")
+    left = graph.full(a, identity(len(a.shape)))
+    if isinstance(b, Const) and b.is_whole and len(b.shape) == 2:
+        left, array = _without_transpose(graph, left, b.array)
+        right = graph.constant(array, "kernel")
+    else:
+        right = graph.full(b, identity(len(b.shape)))
+    shape, dtype = results[0].shape, results[0].dtype
+    name = graph.emit("MatMul", [left, right], [Tensor(shape, dtype)])[0]
+    return [graph.make(name, shape, dtype)]
+
+
+def reduction(op: str, *, axes_as_input: bool) -> Rule:
+    """Returns the rule of a reduction over axes."""
+
+    def rule(graph, params, operands, results):
+        x = graph.value(operands[0])
+        axes = [int(axis) for axis in params["axes"]]
+        places = sorted(x.perm.index(axis) for axis in axes)
+        left = [axis for axis in x.perm if axis not in axes]
+        perm = tuple(sorted(left).index(axis) for axis in left)
+        stored = tuple(results[0].shape[i] for i in perm)
+        inputs, attributes = [graph.full(x, x.perm)], {"keepdims": 0}
+        if axes_as_input:
+            inputs.append(graph.integers(*places))
+        else:
+            attributes["axes"] = places
+        name = graph.emit(op, inputs, [Tensor(stored, x.dtype)], **attributes)[0]
+        return [Value(name, results[0].shape, x.dtype, perm, stored)]
+
+    return rule
+
+
+def top_k(graph, params, operands, results):
+    """The largest k along the last axis, in passes of at most TOPK_LIMIT."""
+    (x,) = operands
+    shape, k = results[0].shape, params["k"]
+    if params.get("axis", len(shape) - 1) not in (-1, len(shape) - 1):
+        raise ExportError("top_k along another axis than the last")
+    rest = graph.full(x, identity(len(x.shape)))
+    values, indices = [], []
+    for start in range(0, k, TOPK_LIMIT):
+        count = min(TOPK_LIMIT, k - start)
+        dims = (*shape[:-1], count)
+        results_ = [Tensor(dims, x.dtype), Tensor(dims, np.dtype(np.int64))]
+        best, place = graph.emit("TopK", [rest, graph.integers(count)], results_, axis=-1)
+        values.append(best)
+        indices.append(place)
+        if start + count < k:  # what was taken must not be taken again
+            lowest = np.asarray([-np.inf], x.dtype)
+            taken = graph.emit("Shape", [best], [Tensor((len(dims),), np.dtype(np.int64))])[0]
+            worst = graph.emit("ConstantOfShape", [taken], [Tensor(dims, x.dtype)], value=lowest)
+            tensor = [Tensor(x.shape, x.dtype)]
+            rest = graph.emit("ScatterElements", [rest, place, worst[0]], tensor, axis=-1)[0]
+    names = [
+        parts[0] if len(parts) == 1 else graph.emit("Concat", parts, [Tensor(shape, t)], axis=-1)[0]
+        for parts, t in ((values, x.dtype), (indices, np.dtype(np.int64)))
+    ]
+    order = graph.make(names[1], shape, np.int64)
+    return [graph.make(names[0], shape, x.dtype), cast(graph, order, np.int32)]
+
+
+def cumulative_sum(graph, params, operands, results):
+    """Sums along an axis from its start."""
+    if params["reverse"]:
+        raise ExportError("cumsum from the end")
+    x = graph.value(operands[0])
+    name = graph.full(x, identity(len(x.shape)))
+    axis = graph.constant(np.asarray(params["axis"], np.int64))
+    made = graph.emit("CumSum", [name, axis], [Tensor(x.shape, x.dtype)])[0]
+    return [graph.make(made, x.shape, x.dtype)]
+
+
+def _image(graph: Graph, op: str, inputs: list[str], result, attributes) -> Value:
+    stored = tuple(result.shape[axis] for axis in NCHW)
+    name = graph.emit(op, inputs, [Tensor(stored, result.dtype)], **attributes)[0]
+    return Value(name, result.shape, result.dtype, NCHW, stored)
+
+
+def _flat(pads: list[tuple[int, int]]) -> list[int]:
+    """Returns the pads as ONNX orders them: all starts, then all ends."""
+    return [low for low, _ in pads] + [high for _, high in pads]
+
+
+def _without_transpose(graph: Graph, left: str, right: np.ndarray) -> tuple[str, np.ndarray]:
+    """Returns both factors with the rows of a constant reordered instead of a feature map.
+
+    A map flattened in the order H, W, C is a Transpose from NCHW and a Reshape: both go away.
+    """
+    flat = graph.producer(left)
+    turned = graph.producer(flat.inputs[0]) if _is(flat, "Reshape") else None
+    if flat is None or turned is None or turned.op != "Transpose":
+        return left, right
+    order, logical = turned.attributes["perm"], graph.tensors[turned.outputs[0]].stored
+    if order[0] != 0 or not is_static(logical[1:]) or len(graph.tensors[left].stored) != 2:
+        return left, right
+    if int(np.prod(logical[1:])) != right.shape[0]:
+        return left, right
+    rows = np.arange(right.shape[0]).reshape(logical[1:])
+    back = [order[1:].index(i + 1) for i in range(len(order) - 1)]
+    source = graph.reshaped(turned.inputs[0], graph.tensors[left].stored)
+    return source, right[rows.transpose(back).reshape(-1)]
+
+
+def _is(node: Node | None, op: str) -> bool:
+    return node is not None and node.op == op
+
+
+DENSE: dict[str, Rule] = {
+    "conv_general_dilated": convolution,
+    "cumsum": cumulative_sum,
+    "dot_general": product,
+    "reduce_max": reduction("ReduceMax", axes_as_input=False),
+    "reduce_min": reduction("ReduceMin", axes_as_input=False),
+    "reduce_sum": reduction("ReduceSum", axes_as_input=True),
+    "reduce_window_max": max_pool,
+    "top_k": top_k,
+}

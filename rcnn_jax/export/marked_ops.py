@@ -1,0 +1,187 @@
+"""Lowerings of marked ops: one JAX function each, a few standard ONNX nodes each.
+
+Nothing here needs a plugin, and every length but the batch is fixed: what NonMaxSuppression selects
+becomes a mask at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.errors import ExportError
+from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, pooled, top_k
+from rcnn_jax.export.elementwise import apply, cast
+from rcnn_jax.export.graph import Graph, Tensor
+from rcnn_jax.export.shaping import reshaped
+from rcnn_jax.export.values import Const, Operand, Value, identity
+
+MarkedRule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], list[Operand]]
+
+NMS_LIMIT = 5000
+"""Boxes per image that TensorRT's NonMaxSuppression looks at."""
+_OUTSIDE = -1e6  # a box this far outside the map has only samples of value 0
+_I64, _F32 = np.dtype(np.int64), np.dtype(np.float32)
+
+
+def roi_align(graph, attributes, operands, results):
+    """RoiAlign per level; a box is moved far outside of the levels it does not belong to."""
+    *features, boxes, level = operands
+    levels, size = attributes["levels"], attributes["output_size"]
+    crops = results[0].shape
+    rows = crops[0] * crops[1]
+    corners = graph.full(reshaped(graph, boxes, (rows, 4)), (0, 1))
+    order = graph.integers(1, 0, 3, 2)  # x1 y1 x2 y2
+    rois = graph.emit("Gather", [corners, order], [Tensor((rows, 4), _F32)], axis=1)[0]
+    rois = graph.make(rois, (rows, 4), _F32)
+    flat_level = reshaped(graph, level, (rows, 1)) if len(levels) > 1 else None
+    image = Value(graph.batch_index(2), crops[:2], _F32, (0, 1), (crops[0], 1))
+    image = graph.full(reshaped(graph, cast(graph, image, np.int64), (rows,)), (0,))
+    total = None
+    for place, (number, feature) in enumerate(zip(levels, features, strict=True)):
+        here = rois
+        if flat_level is not None:
+            own = _is_level(graph, flat_level, levels, place)
+            away = Const(np.asarray(_OUTSIDE, np.float32), ())
+            here = apply(graph, "Where", [own, rois, away], (rows, 4), _F32)
+        stored = (rows, feature.shape[3], size, size)
+        inputs = [graph.full(feature, NCHW), graph.full(here, (0, 1)), image]
+        name = graph.emit(
+            "RoiAlign",
+            inputs,
+            [Tensor(stored, _F32)],
+            coordinate_transformation_mode="half_pixel",
+            mode="avg",
+            output_height=size,
+            output_width=size,
+            sampling_ratio=attributes["sampling_ratio"],
+            spatial_scale=2.0**-number,
+        )[0]
+        logical = (rows, size, size, feature.shape[3])
+        part = Value(name, logical, _F32, NCHW, stored)
+        total = part if total is None else apply(graph, "Add", [total, part], logical, _F32)
+    return [reshaped(graph, total, crops)]
+
+
+def nms(graph, attributes, operands, results):
+    """NonMaxSuppression of rows; what it selects is sorted by score."""
+    boxes, scores, valid = operands
+    return _suppressed(graph, attributes, boxes, scores, valid, results)
+
+
+def ranked_nms(graph, attributes, operands, results):
+    """The same for rows that are sorted already: the place is the score, so there are no ties."""
+    boxes, scores, valid = operands
+    count = scores.shape[-1]
+    ramp = np.arange(count, 0, -1, dtype=np.float32).reshape((1,) * (len(scores.shape) - 1) + (-1,))
+    return _suppressed(graph, attributes, boxes, Const(ramp, scores.shape), valid, results)
+
+
+def gather_rows(graph, attributes, operands, results):
+    """Rows of a table by index, both per image, or of one table for all images."""
+    table, index = operands
+    shape, dtype = results[0].shape, results[0].dtype
+    mapped = len(table.shape) - attributes["row_rank"] - 1
+    if mapped == 0:
+        rows = graph.full(table, identity(len(table.shape)))
+        places = graph.full(index, identity(len(index.shape)))
+        name = graph.emit("Gather", [rows, places], [Tensor(shape, dtype)], axis=0)[0]
+        return [graph.make(name, shape, dtype)]
+    if mapped != 1 or len(index.shape) != 2 or table.shape[0] != index.shape[0]:
+        raise ExportError("gather_rows under more than one vmap, or with a mapped axis not in front")
+    rows = graph.full(table, identity(len(table.shape)))
+    places = cast(graph, reshaped(graph, index, (*index.shape, 1)), np.int64)
+    name = graph.emit(
+        "GatherND",
+        [rows, graph.full(places, (0, 1, 2))],
+        [Tensor(shape, dtype)],
+        batch_dims=1,
+    )[0]
+    return [graph.make(name, shape, dtype)]
+
+
+def upsample_nearest(graph, attributes, operands, results):
+    """Resize by a whole factor."""
+    stored = tuple(results[0].shape[axis] for axis in NCHW)
+    factor = float(attributes["factor"])
+    scales = graph.constant(np.asarray([1.0, 1.0, factor, factor], np.float32), "scales")
+    name = graph.emit(
+        "Resize",
+        [graph.full(operands[0], NCHW), "", scales],
+        [Tensor(stored, results[0].dtype)],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )[0]
+    return [Value(name, results[0].shape, results[0].dtype, NCHW, stored)]
+
+
+def max_pool(graph, attributes, operands, results):
+    """Padding never wins."""
+    sides = [(attributes[key],) * 2 for key in ("window", "strides")]
+    return [pooled(graph, operands[0], results[0], *sides, attributes["pads"])]
+
+
+def _is_level(graph: Graph, level: Value, levels: list[int], place: int) -> Value:
+    """Returns bool[rows 1]; levels outside of those at hand count as the nearest."""
+
+    def compare(op: str, number: int) -> Value:
+        other = Const(np.asarray(number, np.int32), ())
+        return apply(graph, op, [level, other], level.shape, np.bool_)
+
+    if place == 0:
+        return compare("Less", levels[1])
+    if place == len(levels) - 1:
+        return compare("GreaterOrEqual", levels[-1])
+    return compare("Equal", levels[place])
+
+
+def _suppressed(graph, attributes, boxes, scores, valid, results):
+    """Returns (index, kept) of rows [b g n]; scores must be greater than -1."""
+    *lead, count = scores.shape
+    keep = attributes["max_keep"]
+    if count > NMS_LIMIT or keep > TOPK_LIMIT:
+        raise ExportError(
+            f"NMS over {count} boxes that keeps {keep}: TensorRT looks at {NMS_LIMIT} at most and "
+            f"sorts {TOPK_LIMIT} at most; lower the counts of the spec"
+        )
+    rows = lead[0] * lead[1] if len(lead) == 2 else lead[0]
+    nobody = Const(np.asarray(-1.0, np.float32), ())
+    candidates = apply(graph, "Where", [valid, scores, nobody], scores.shape, _F32)
+    candidates = graph.make(graph.full(candidates, identity(len(scores.shape))), scores.shape, _F32)
+    flat = graph.full(reshaped(graph, candidates, (rows, 1, count)), (0, 1, 2))
+    corners = graph.full(reshaped(graph, boxes, (rows, count, 4)), (0, 1, 2))
+    limits = [
+        graph.integers(keep),
+        graph.constant(np.asarray([attributes["threshold"]], np.float32), "iou"),
+        graph.constant(np.asarray([-0.5], np.float32), "score"),
+    ]
+    found = Tensor(("selected", 3), _I64)
+    chosen = graph.emit("NonMaxSuppression", [corners, flat, *limits], [found])[0]
+    size = graph.emit("Shape", [chosen], [Tensor((2,), _I64)])[0]
+    bounds = [graph.integers(0), graph.integers(1), graph.integers(0)]
+    size = graph.emit("Slice", [size, *bounds], [Tensor((1,), _I64)])[0]
+    one, none = np.ones(1, np.float32), np.zeros(1, np.float32)
+    ones = graph.emit("ConstantOfShape", [size], [Tensor(("selected",), _F32)], value=one)[0]
+    shape = graph.emit("Shape", [flat], [Tensor((3,), _I64)])[0]
+    mask = Tensor((rows, 1, count), _F32)
+    zeros = graph.emit("ConstantOfShape", [shape], [mask], value=none)[0]
+    marks = graph.emit("ScatterND", [zeros, chosen, ones], [mask])[0]
+    marks = reshaped(graph, graph.make(marks, (rows, 1, count), _F32), scores.shape)
+    half = Const(np.asarray(0.5, np.float32), ())
+    kept = apply(graph, "Greater", [marks, half], scores.shape, np.bool_)
+    left = apply(graph, "Where", [kept, candidates, nobody], scores.shape, _F32)
+    best, index = top_k(graph, {"k": keep}, [left], [results[0], results[0]])
+    valid = apply(graph, "Greater", [best, Const(np.asarray(-0.5, np.float32), ())], best.shape, bool)
+    zero = Const(np.asarray(0, np.int32), ())
+    return [apply(graph, "Where", [valid, index, zero], index.shape, np.int32), valid]
+
+
+MARKED: dict[str, MarkedRule] = {
+    "gather_rows": gather_rows,
+    "max_pool": max_pool,
+    "nms": nms,
+    "ranked_nms": ranked_nms,
+    "roi_align": roi_align,
+    "upsample_nearest": upsample_nearest,
+}

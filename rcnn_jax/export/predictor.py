@@ -1,0 +1,187 @@
+"""An exported graph as a predictor: `images u8[b h w c] -> (Detections, None)`, in ONNX Runtime."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from rcnn_jax.checkpoints import container
+from rcnn_jax.checkpoints.atomic import read_file
+from rcnn_jax.data.categories import Categories
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.evaluate.loop import Predictor
+from rcnn_jax.export.contracts import DETECTIONS, MASKS, Header
+from rcnn_jax.structures import Array, Detections
+from rcnn_jax.tasks.experiment import Experiment
+
+SUFFIXES = (".onnx", ".etlt")
+_NOT_FOUND = -1
+
+
+def read_graph(path: Path, key: str | None) -> bytes:
+    """Returns the ONNX model of a plain or sealed file.
+
+    Raises:
+      CheckpointError: the file is missing or damaged, or the key is wrong.
+    """
+    data = read_file(path, "exported model")
+    return container.open_sealed(data, key, str(path)) if container.is_sealed(data) else data
+
+
+def open_session(model: bytes, name: str, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Returns a session on the CPU.
+
+    Args:
+      model: the ONNX model.
+      name: of the file, for messages.
+      threads: 0 lets the runtime choose.
+
+    Raises:
+      CheckpointError: the runtime cannot load the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises a dozen unrelated classes
+        raise CheckpointError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+
+
+def read_header(session: onnxruntime.InferenceSession, name: str) -> Header:
+    """Returns what the exporter wrote about the graph.
+
+    Raises:
+      CheckpointError: another program made the file.
+    """
+    header = Header.from_metadata(session.get_modelmeta().custom_metadata_map)
+    if header is None:
+        raise CheckpointError(f"{name}: is no model that rcnn-jax exported: it has no header")
+    return header
+
+
+def stored_categories(path: Path, key: str | None) -> Categories | None:
+    """Returns the classes of an exported Mask R-CNN, None where the spec names them.
+
+    Raises:
+      CheckpointError: the file cannot be used.
+    """
+    header = read_header(open_session(read_graph(path, key), str(path)), str(path))
+    if header.category_ids is None:
+        return None
+    return Categories(header.category_ids, header.class_names)
+
+
+def load_predictor(path: Path, experiment: Experiment, key: str | None) -> Predictor:
+    """Returns the predictor of a file; counts and thresholds are those it was exported with.
+
+    Args:
+      path: `.onnx` or `.etlt`.
+      experiment: the model the spec describes; the file must be of the same.
+      key: what an `.etlt` was sealed with.
+
+    Raises:
+      CheckpointError: the file cannot be used or is of another model.
+    """
+    session = open_session(read_graph(path, key), str(path))
+    header = read_header(session, str(path))
+    _check(header, experiment, str(path))
+    return predictor(session, header)
+
+
+def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predictor:
+    """Returns the function of a session: uint8 canvases to detections in pixels of the canvas.
+
+    A graph with a fixed batch is run as often as needed, its last batch filled up.
+    """
+    input_name = session.get_inputs()[0].name
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, {input_name: batch}), strict=True))
+
+    def predict(images: Array) -> tuple[Detections, None]:
+        batch = preprocess(np.asarray(images), header)
+        outputs = _in_batches(run, batch, header.batch)
+        return read_outputs(outputs, header), None
+
+    return predict
+
+
+def preprocess(images: np.ndarray, header: Header) -> np.ndarray:
+    """Returns u8[b h w c] as the graph takes it: f32[b c h w], normalised."""
+    mean, std = np.float32(header.mean), np.float32(header.std)
+    return np.ascontiguousarray(((images.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
+
+
+def read_outputs(outputs: dict[str, np.ndarray], header: Header) -> Detections:
+    """Returns the detections that the outputs of any contract describe."""
+    if header.contract == "plain":
+        return Detections(
+            boxes=outputs["boxes"],
+            scores=outputs["scores"],
+            classes=outputs["classes"],
+            valid=outputs["valid"],
+            masks=outputs.get("masks"),
+        )
+    if header.kind == "faster_rcnn":
+        return _read_nms(outputs, header.canvas)
+    return _read_generate_detections(outputs)
+
+
+def _read_nms(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detections:
+    # by position, as the parser does: the names may have been changed
+    rows, total = list(outputs.values())
+    rows = rows[:, 0]
+    height, width = canvas
+    valid = np.arange(rows.shape[1])[None, :] < total.reshape(-1, 1)
+    boxes = rows[..., [4, 3, 6, 5]] * np.float32([height, width, height, width])
+    classes = np.maximum(rows[..., 1], 0).astype(np.int32)
+    return Detections(boxes=boxes, scores=rows[..., 2], classes=classes, valid=valid)
+
+
+def _read_generate_detections(outputs: dict[str, np.ndarray]) -> Detections:
+    rows = outputs[DETECTIONS]
+    valid = rows[..., 4] != _NOT_FOUND
+    classes = np.where(valid, rows[..., 4] - 1, 0).astype(np.int32)
+    masks = None
+    if MASKS in outputs:
+        own = (classes + 1)[:, :, None, None, None]
+        logits = np.take_along_axis(outputs[MASKS], own, axis=2)[:, :, 0]
+        masks = 1.0 / (1.0 + np.exp(-logits))
+    return Detections(
+        boxes=rows[..., :4], scores=rows[..., 5], classes=classes, valid=valid, masks=masks
+    )
+
+
+def _in_batches(
+    run: Callable[[np.ndarray], dict[str, Any]], images: np.ndarray, size: int | None
+) -> dict[str, np.ndarray]:
+    """Runs a graph of a fixed batch size over any number of images."""
+    if size is None or len(images) == size:
+        return run(images)
+    parts = []
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        missing = size - len(part)
+        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+        parts.append({name: array[: len(part)] for name, array in run(filled).items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _check(header: Header, experiment: Experiment, name: str) -> None:
+    geometry, task = experiment.geometry, experiment.task
+    canvas = (geometry.height, geometry.width)
+    for what, stored, wanted in (
+        ("detector", header.kind, experiment.kind),
+        ("classes", ", ".join(header.class_names), ", ".join(task.class_names)),
+        ("input size (height, width)", header.canvas, canvas),
+        ("preprocessing", header.pixels, task.pixels),
+    ):
+        if stored != wanted:
+            raise CheckpointError(
+                f"{name}: was exported with another {what}: {stored}; the spec says {wanted}. Use "
+                "the spec it was exported with"
+            )

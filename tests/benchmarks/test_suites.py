@@ -1,0 +1,69 @@
+"""Every suite at its smallest size, in process and without peers; times are not looked at."""
+
+import numpy as np
+import pytest
+
+from benchmarks import detectors, ops
+from benchmarks.options import Options
+from benchmarks.suite import load_suite
+from rcnn_jax.errors import SpecError
+
+TINY = Options(size="tiny", peers=False)
+
+
+def run_all(name, options=TINY):
+    return [case.run().to_json() for case in load_suite(name, options)]
+
+
+@pytest.mark.parametrize("name", ["ops", "predict", "train"])
+def test_compiled_benchmarks_state_compile_time_and_memory(name):
+    benchmarks = run_all(name)
+    assert benchmarks
+    for one in benchmarks:
+        (ours,) = one["sides"]
+        assert ours["name"] == "rcnn_jax"
+        assert len(ours["seconds"]) == 2
+        assert min(ours["seconds"]) > 0
+        assert ours["compile_seconds"] > 0
+        assert ours["temp_bytes"] >= 0
+
+
+def test_loader_is_measured_with_and_without_augmentation():
+    benchmarks = run_all("data")
+    assert [one["parameters"]["augmented"] for one in benchmarks] == [False, True]
+    assert all(one["images"] == 4 for one in benchmarks)
+
+
+def test_names_are_unique_at_every_size():
+    for size in ("tiny", "quick", "full"):
+        for suite in ("train", "predict", "ops", "data", "eval"):
+            names = [case.name for case in load_suite(suite, Options(size=size))]
+            assert names
+            assert len(set(names)) == len(names)
+
+
+def test_spec_without_fixed_canvas_is_refused():
+    spec = detectors.ROOT / "configs" / "faster_rcnn" / "voc_resnet50.txt"
+    options = Options(spec=str(spec), peers=False)
+    (case,) = load_suite("predict", options)
+    with pytest.raises(SpecError, match="benchmarks need size_height_width"):
+        case.run()
+
+
+def test_rois_lie_inside_the_image():
+    size = ops.TABLE_ROI[0]
+    boxes = ops.random_rois(size)
+    assert boxes.shape == (1, size.rois, 4)
+    assert (boxes[..., 2:] > boxes[..., :2]).all()
+    assert boxes.min() >= 0
+    assert (boxes[..., 2:] <= np.array((size.height, size.width)) + 1e-3).all()
+
+
+def test_boxes_of_nms_overlap_and_tie():
+    boxes, scores = ops.clustered_boxes(2, 400)
+    assert boxes.shape == (2, 400, 4)
+    assert len(np.unique(scores[0])) < 400
+    kept = ops.batched_nms(
+        boxes, scores, np.ones_like(scores, bool), threshold=ops.THRESHOLD, max_keep=400
+    )[1]
+    assert 0 < int(np.sum(kept)) < 800
