@@ -4,8 +4,10 @@ VENV ?= $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: setup quickstart test test-all check format bench docs clean
+.PHONY: setup quickstart test test-peers check format bench docs clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -15,10 +17,10 @@ $(STAMP): pyproject.toml
 	touch $@
 
 quickstart: setup
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m rcnn_jax.cli.quickstart --output out/quickstart
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m rcnn_jax.cli.quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) -m "not gpu"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not gpu and not peers"
 
 check: setup
 	$(BIN)/ruff check .
@@ -29,8 +31,21 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The peers are measured where `make test-peers` has installed them.
 bench: setup
-	$(BIN)/python -m benchmarks.run
+	$(if $(wildcard $(PEERS_STAMP)),$(PEERS)/bin/python,$(BIN)/python) -m benchmarks.run
+
+# TensorFlow and torch live in an environment of their own: the core never needs them.
+test-peers: $(PEERS_STAMP)
+	$(PEERS)/bin/python -m pytest -m peers tests
+
+# torchvision's wheel asks for a torch built for CUDA; benchmarks/torchvision_peer.py does without.
+$(PEERS_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet --editable '.[dev,peers]' torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
+	touch $@
 
 docs: setup
 	$(BIN)/python -m tools.spec_reference

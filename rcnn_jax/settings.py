@@ -318,8 +318,8 @@ class WarmupSchedule:
       init_lr: rate after the warm-up.
       warmup_lr: rate of the first step.
       warmup_steps: length of the rise.
-      fall: `piecewise`, init_lr times the level of the last boundary reached; `cosine`, half a cosine
-        from init_lr to 0 at the end of the run (an extension).
+      fall: `piecewise`, init_lr times the level of the last boundary reached; `cosine`, half a
+        cosine from init_lr to 0 at the end of the run (an extension).
       boundaries: steps at which the rate falls.
       levels: factor of init_lr from each boundary on.
     """

@@ -21,6 +21,8 @@ WITHOUT_EFFECT = {
     "unused_image_dir": "the spec names the images",
     "unused_label_dir": "the spec names the labels",
     "unused_batch_size": "the spec names the batch size",
+    "strict_type_constraints": "precision is written into the graph",
+    "onnx_route": "there is one exporter",
 }
 """Flags that are accepted because the original did, {destination: reason they do nothing here}."""
 
@@ -105,6 +107,55 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         )
     else:
         _add_mask_outputs(parser)
+    _launch(parser)
+
+
+def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """Adds the flags of `export`, the same for both detectors."""
+    del kind
+    _spec(parser)
+    _key(parser)
+    _results(parser)
+    parser.add_argument(
+        "-m",
+        "--model",
+        "--model_path",
+        dest="model",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="model file",
+    )
+    parser.add_argument(
+        "-o",
+        "--output_file",
+        dest="output",
+        type=Path,
+        metavar="FILE",
+        help="file to write: .onnx, or .etlt for a sealed one (default: the model's name .onnx)",
+    )
+    parser.add_argument(
+        "--contract",
+        choices=("tao", "plain"),
+        default="tao",
+        help="outputs as the DeepStream parsers of TAO read them (default), or plain arrays",
+    )
+    parser.add_argument(
+        "--static_batch_size",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="fix the batch size (default: free)",
+    )
+    parser.add_argument(
+        "--data_type", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32"
+    )
+    parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
+    parser.add_argument("--engine_file", type=Path, metavar="FILE", help="also build an engine")
+    parser.add_argument("--target_opset", type=int, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--onnx_route", help=argparse.SUPPRESS)
+    parser.add_argument("-v", "--verbose", action="store_true", help=argparse.SUPPRESS)
+    _calibration(parser)
     _launch(parser)
 
 
@@ -326,6 +377,30 @@ def _launch(parser: argparse.ArgumentParser, *, amp_help: str = argparse.SUPPRES
         "--multi-node", dest="multi_node", action="store_true", help=argparse.SUPPRESS
     )
     parser.add_argument("--launch_cuda_blocking", action="store_true", help=argparse.SUPPRESS)
+
+
+def _calibration(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of int8 calibration and of engines, with the defaults of the seeds."""
+    for name in ("cal_data_file", "cal_image_dir", "cal_json_file"):
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=argparse.SUPPRESS)
+    cache = Path("./cal.bin")
+    parser.add_argument("--cal_cache_file", type=Path, default=cache, help=argparse.SUPPRESS)
+    for name, default in (
+        ("batches", 10),
+        ("batch_size", 8),
+        ("max_batch_size", 16),
+        ("min_batch_size", 1),
+        ("opt_batch_size", 1),
+        ("max_workspace_size", 1 << 30),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default, help=argparse.SUPPRESS)
+    parser.add_argument("--force_ptq", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "-s",
+        "--strict_type_constraints",
+        action="store_true",
+        help=argparse.SUPPRESS,
+    )
 
 
 def _unused_path(parser: argparse.ArgumentParser, *names: str, dest: str) -> None:

@@ -38,10 +38,19 @@ def start(
     session: Session,
 ) -> None:
     """Evaluates the model and puts its metrics into status.json."""
+    from rcnn_jax.cli.backends import backend_of
     from rcnn_jax.evaluate.command import evaluate
 
     with memory_advice(kind):
-        metrics = evaluate(config, kind, model=model, key=key, workdir=workdir, session=session)
+        metrics = evaluate(
+            config,
+            kind,
+            model=model,
+            key=key,
+            workdir=workdir,
+            session=session,
+            backend=backend_of(model),
+        )
     session.status("RUNNING", "Evaluation metrics generated.", kpi=metrics)
 
 
@@ -67,6 +76,6 @@ def model_file(flag: Path | None, config: ConfigDict, section: str, engine_secti
         raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
     if path.suffix in ENGINE_SUFFIXES:
         raise UsageError(
-            f"{path} is a TensorRT engine; this version runs .tlt models: give one with -m"
+            f"{path} is a TensorRT engine; this version runs .tlt, .onnx and .etlt models: give one with -m"
         )
     return existing_file(path, source)

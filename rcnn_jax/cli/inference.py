@@ -47,6 +47,7 @@ def start(
     Raises:
       DataError: some images could not be read; the others were worked on.
     """
+    from rcnn_jax.cli.backends import backend_of
     from rcnn_jax.inference.command import inference
 
     named: Any = config.get("inference_config") or {}
@@ -64,17 +65,19 @@ def start(
             + ("-r DIR" if named else "-o DIR, -l DIR or -r DIR")
             + (" or inference_config.detection_image_output_dir in the spec" if named else "")
         )
+    model = model_file(args.model, config, "inference_config", "trt_inference")
     with memory_advice(kind):
         failed = inference(
             config,
             kind,
-            model=model_file(args.model, config, "inference_config", "trt_inference"),
+            model=model,
             images=images,
             image_output=image_output,
             label_output=label_output,
             threshold=args.threshold,
             key=key,
             session=session,
+            backend=backend_of(model),
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )
     if failed:

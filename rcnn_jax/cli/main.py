@@ -1,6 +1,6 @@
 """The command line: which command, and how its end becomes an exit code.
 
-    rcnn-jax {faster_rcnn|mask_rcnn} {dataset_convert|train|evaluate|inference} FLAGS
+    rcnn-jax {faster_rcnn|mask_rcnn} {dataset_convert|train|evaluate|inference|export} FLAGS
     rcnn-jax spec ...     rcnn-jax decrypt ...     rcnn-jax --version
     faster_rcnn ...       mask_rcnn ...            the same with the original's names
 
@@ -29,6 +29,7 @@ TASKS = {
     "train": ("train a model", arguments.add_train),
     "evaluate": ("score a model on the validation images", arguments.add_evaluate),
     "inference": ("draw and dump what a model finds in images", arguments.add_inference),
+    "export": ("write a checked ONNX file of a model", arguments.add_export),
 }
 KINDS: dict[arguments.Kind, str] = {
     "faster_rcnn": "Faster R-CNN: boxes",

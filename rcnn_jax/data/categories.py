@@ -1,7 +1,7 @@
 """Which class of the network stands for which category of the data set.
 
-Category ids are arbitrary whole numbers from 1 on; classes are 0..n-1. The map travels in the bundle,
-so that results carry the ids of the annotations the model was trained with.
+Category ids are arbitrary whole numbers from 1 on; classes are 0..n-1. The map travels in the
+bundle, so that results carry the ids of the annotations the model was trained with.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ def choose_categories(found: Mapping[int, str], num_classes: int, where: str) ->
     """Returns the classes of a data set by the rule of `num_classes`.
 
     One more than there are categories: the sorted ids become the classes 0..n-1. More than the
-    largest id: class c stands for id c + 1, and ids that do not occur leave unused classes (COCO: 91
-    for 80 categories, as the original wants it).
+    largest id: class c stands for id c + 1, and ids that do not occur leave unused classes (COCO:
+    91 for 80 categories, as the original wants it).
 
     Args:
       found: category id -> name.
@@ -58,8 +58,8 @@ def choose_categories(found: Mapping[int, str], num_classes: int, where: str) ->
     if num_classes <= largest or not ids:
         raise SpecError(
             f"data_config.num_classes = {num_classes} does not fit {where}, which has {len(ids)} "
-            f"categories with ids up to {largest}: set it to {len(ids) + 1} (categories + 1: ids are "
-            f"renumbered) or to {largest + 1} or more (largest id + 1: ids are used as they are)"
+            f"categories with ids up to {largest}: set it to {len(ids) + 1} (categories + 1: ids "
+            f"are renumbered) or to {largest + 1} or more (largest id + 1: ids are used as they are)"
         )
     return Categories(
         tuple(i if i in found else ABSENT for i in range(1, num_classes)),

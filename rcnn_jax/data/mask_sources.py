@@ -164,7 +164,7 @@ class CocoFolder:
             self._objects.append(kept)
             ids = [item.category_id for item in kept]
             self._classes.append(_classes(ids, class_ids, str(dataset.path)))
-        self.notes = ()
+        self.notes: tuple[str, ...] = ()
         if dropped:
             self.notes = (
                 f"{dataset.path}: {dropped} boxes without area or outside their image are left out",
@@ -172,6 +172,11 @@ class CocoFolder:
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    @property
+    def object_counts(self) -> list[int]:
+        """Objects of every image."""
+        return [len(objects) for objects in self._objects]
 
     def name(self, index: int) -> str:
         """The path of the image."""

@@ -118,8 +118,8 @@ def evaluation_batches(
     """Returns every image once, in order, canvas by canvas; the last batch is padded.
 
     Crowd objects are kept whatever `gt.skip_crowd` says: evaluation needs them. The arguments are
-    those of `training_batches`; `batch` counts the images of all processes. With gt None the batches
-    hold no ground truth and no annotation is read.
+    those of `training_batches`; `batch` counts the images of all processes. With gt None the
+    batches hold no ground truth and no annotation is read.
 
     Raises:
       DataError: as `training_batches`.

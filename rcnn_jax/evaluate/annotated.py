@@ -47,6 +47,6 @@ class AnnotatedImages:
         if stated in self._ids:
             return stated
         raise DataError(
-            f"{source.name(index)}: image {stated} ('{name}') is not in {self._path}: val_json_file "
-            "must be the annotations of the validation images"
+            f"{source.name(index)}: image {stated} ('{name}') is not in {self._path}: "
+            "val_json_file must be the annotations of the validation images"
         )

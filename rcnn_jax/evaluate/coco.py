@@ -51,8 +51,11 @@ class CocoReport:
     engine: str
 
     def kpi(self) -> dict[str, float]:
-        """Returns the metrics in percent with 4 decimals, as status.json shows them."""
-        return {name: round(100.0 * value, 4) for name, value in self.metrics.items()}
+        """Returns the metrics in percent with 4 decimals, as status.json shows them; -1 stays."""
+        return {
+            name: round(100.0 * value, 4) if value >= 0 else value
+            for name, value in self.metrics.items()
+        }
 
 
 def evaluate_coco(

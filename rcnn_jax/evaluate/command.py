@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.state import load_variables
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
+from rcnn_jax.evaluate.backend import BUNDLE, Backend
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Kind
@@ -27,16 +27,18 @@ def evaluate(
     key: str | None,
     workdir: Path | None,
     session: Reporter,
+    backend: Backend = BUNDLE,
 ) -> dict[str, float]:
     """Scores a model on the validation images, prints the table and writes the report.
 
     Args:
       config: validated config of the detector the model is of.
       kind: which detector.
-      model: a bundle.
+      model: a file of the backend.
       key: what it was sealed with, or None.
       workdir: the report goes to `eval/` in it; beside the model when None.
       session: console.
+      backend: runs the model file.
 
     Returns:
       The metrics by name, as status.json shows them.
@@ -47,11 +49,10 @@ def evaluate(
     experiment = build_experiment(config, kind)
     if experiment.eval_source is None:
         raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
-    variables = load_variables(model, experiment, key)
+    predictor = backend.predictor(model, experiment, experiment.evaluation, key)
     source = experiment.eval_source()
     for note in source.notes:
         session.note(note)
-    predictor = loop.bind(loop.jax_predictor(experiment, experiment.evaluation), variables)
     result = loop.evaluate_detector(experiment, predictor, source, session.track)
     session.console.print(results.text(result), markup=False)
     folder = (workdir or model.parent) / "eval"

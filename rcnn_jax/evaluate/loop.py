@@ -1,7 +1,7 @@
 """Runs a model over a source of images and scores what it found.
 
-The model arrives as a function `images u8[b h w c] -> (Detections, Proposals | None)`, so JAX bundles and
-exported graphs are scored by the same lines.
+The model arrives as a function `images u8[b h w c] -> (Detections, Proposals | None)`, so JAX
+bundles and exported graphs are scored by the same lines.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -49,8 +49,8 @@ def detections_by_image(
 ) -> Iterator[Row]:
     """Yields (batch, row, detections of the image in source pixels, proposals in source pixels).
 
-    The next batch is already on its way while the results of the last one are read. `offset` is what
-    the crop of the geometry took off, see `data.images.origin`.
+    The next batch is already on its way while the results of the last one are read. `offset` is
+    what the crop of the geometry took off, see `data.images.origin`.
     """
     waiting: tuple[Batch, tuple[Detections, Proposals | None]] | None = None
     for batch in batches:
@@ -99,6 +99,18 @@ def evaluate_detector(
                 metrics.score_threshold,
                 metrics.method,
             )
+
+
+def check_images(experiment: Experiment, source: Source) -> None:
+    """Finds images that the annotation file does not know before a run instead of hours later.
+
+    Raises:
+      DataError: there is one.
+    """
+    if isinstance(experiment.metrics, CocoMetrics):
+        truth = AnnotatedImages(Path(experiment.metrics.annotations))
+        for record in range(len(source)):
+            truth.image_id(cast(MaskSource, source), record)
 
 
 def _voc_result(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.graph import Graph, Tensor
@@ -63,9 +64,9 @@ def arithmetic(op: str, neutral: float, *, either_side: bool) -> Rule:
         shape = results[0].shape
         if isinstance(b, Const) and b.uniform() == neutral and len(a.shape) == len(shape):
             return [relabel(a, shape)]
-        if either_side and isinstance(a, Const) and a.uniform() == neutral:
-            if len(b.shape) == len(shape):
-                return [relabel(b, shape)]
+        free = either_side and isinstance(a, Const) and a.uniform() == neutral
+        if free and len(b.shape) == len(shape):
+            return [relabel(b, shape)]
         return simple(op)(graph, params, operands, results)
 
     return rule
@@ -97,9 +98,7 @@ def select(graph, params, operands, results):
     if len(operands) != 3 or operands[0].dtype != np.bool_:
         raise ExportError("select_n with more than two cases")
     which, if_false, if_true = operands
-    return [
-        apply(graph, "Where", [which, if_true, if_false], results[0].shape, results[0].dtype)
-    ]
+    return [apply(graph, "Where", [which, if_true, if_false], results[0].shape, results[0].dtype)]
 
 
 def convert(graph, params, operands, results):
@@ -112,8 +111,6 @@ def convert(graph, params, operands, results):
 
 def cast(graph: Graph, x: Operand, dtype: Any) -> Value:
     """Returns x with numbers of another type."""
-    from onnx import helper
-
     dtype = np.dtype(dtype)
     if isinstance(x, Value) and x.dtype == dtype:
         return x
@@ -134,7 +131,7 @@ def rsqrt(graph, params, operands, results):
 
 
 def square(graph, params, operands, results):
-    """X * x."""
+    """The product of x with itself."""
     return simple("Mul")(graph, params, operands * 2, results)
 
 

@@ -167,7 +167,7 @@ class Graph:
             return name
         numbers = [-1 if not is_static((dim,)) else int(dim) for dim in target]
         if numbers.count(-1) > 1:
-            raise ExportError(f"{self.scope}: cannot reshape {have} to {target}: two unknown lengths")
+            raise ExportError(f"cannot reshape {have} to {target}: two unknown lengths")
         results = [Tensor(target, self._dtype_of(name))]
         return self.emit("Reshape", [name, self.integers(*numbers)], results)[0]
 
@@ -253,7 +253,7 @@ class Graph:
         parts = []
         for dim in target:
             if not is_static((dim,)) and dim != batch:
-                raise ExportError(f"{self.scope}: cannot repeat {have} to {want}")
+                raise ExportError(f"cannot repeat {have} to {want}")
             parts.append(self.integers(dim) if is_static((dim,)) else self.batch_size())
         results = [Tensor((len(target),), np.dtype(np.int64))]
         return self.emit("Concat", parts, results, axis=0)[0]

@@ -1,9 +1,11 @@
 """From a JAX function to an ONNX model: trace, fold what is constant, lower what is left.
 
-    function, variables closed over -> jaxpr -> every equation: all inputs known?  run it
-                                                                a marker?          its few nodes
-                                                                a call?            look inside
-                                                                else               its lowering
+    function, variables closed over -> jaxpr -> each equation: all inputs known -> run it
+                                                               a marker         -> its few nodes
+                                                               a call           -> look inside
+                                                               anything else    -> its lowering
+
+Values carry the order in which their axes are stored, so no Transpose appears between convolutions.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +18,14 @@ from jax import export as jax_export
 from jax.extend import core
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.elementwise import ELEMENTWISE
+from rcnn_jax.export.fold import INNER, fold
 from rcnn_jax.export.graph import Graph
 from rcnn_jax.export.lowerings import LOWERINGS
 from rcnn_jax.export.marked_ops import MARKED
 from rcnn_jax.export.passes import simplify
-from rcnn_jax.export.values import Const, Operand, Perm, is_static, whole
+from rcnn_jax.export.values import Operand, Perm, whole
 from rcnn_jax.ops.marker import read_mark
 
-_INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _NEVER_INSIDE = {"while", "scan", "cond"}
 
 
@@ -90,10 +91,10 @@ def _run(
 def _lower(graph: Graph, equation: Any, operands: list[Operand], scope: str) -> list[Operand]:
     name, params = equation.primitive.name, equation.params
     results = [atom.aval for atom in equation.outvars]
-    folded = _fold(equation, operands)
+    folded = fold(equation, operands)
     if folded is not None:
         return folded
-    inner = next((params[key] for key in _INNER if key in params), None)
+    inner = next((params[key] for key in INNER if key in params), None)
     mark = read_mark(params["name"]) if inner is not None and "name" in params else None
     if mark is not None:
         op, attributes = mark
@@ -111,33 +112,6 @@ def _lower(graph: Graph, equation: Any, operands: list[Operand], scope: str) -> 
         raise ExportError(
             f"layer {graph.scope or '(top)'}: cannot export  {_one_line(equation)}\n  {error}"
         ) from error
-
-
-def _fold(equation: Any, operands: list[Operand]) -> list[Operand] | None:
-    """Returns the results of an equation by running it, or None if it needs the graph."""
-    results = [atom.aval for atom in equation.outvars]
-    if not all(isinstance(operand, Const) for operand in operands):
-        return None
-    constants = [operand for operand in operands if isinstance(operand, Const)]
-    if all(c.is_whole for c in constants) and all(is_static(r.shape) for r in results):
-        outputs = _execute(equation, [c.array for c in constants])
-        return [whole(np.asarray(output)) for output in outputs]
-    if equation.primitive.name not in ELEMENTWISE:
-        return None
-    # something is repeated over the batch: the numbers once are enough
-    arrays = np.broadcast_arrays(*(c.array for c in constants))
-    outputs = _execute(equation, [np.asarray(array) for array in arrays])
-    return [Const(np.asarray(o), r.shape) for o, r in zip(outputs, results, strict=True)]
-
-
-def _execute(equation: Any, arrays: list[np.ndarray]) -> list[Any]:
-    """Returns the results of one equation over arrays; bodies of calls run as they are."""
-    given = {}
-    for atom, array in zip(equation.invars, arrays, strict=True):
-        if not isinstance(atom, core.Literal):
-            given[atom] = array
-    jaxpr = core.Jaxpr((), list(given), equation.outvars, [equation])
-    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*given.values())
 
 
 def _layer(name_stack: str) -> str:

@@ -38,12 +38,11 @@ def roi_align(graph, attributes, operands, results):
     image = Value(graph.batch_index(2), crops[:2], _F32, (0, 1), (crops[0], 1))
     image = graph.full(reshaped(graph, cast(graph, image, np.int64), (rows,)), (0,))
     total = None
-    for place, (number, feature) in enumerate(zip(levels, features, strict=True)):
+    for place, (own_level, feature) in enumerate(zip(levels, features, strict=True)):
         here = rois
         if flat_level is not None:
             own = _is_level(graph, flat_level, levels, place)
-            away = Const(np.asarray(_OUTSIDE, np.float32), ())
-            here = apply(graph, "Where", [own, rois, away], (rows, 4), _F32)
+            here = apply(graph, "Where", [own, rois, number(_OUTSIDE)], (rows, 4), _F32)
         stored = (rows, feature.shape[3], size, size)
         inputs = [graph.full(feature, NCHW), graph.full(here, (0, 1)), image]
         name = graph.emit(
@@ -55,7 +54,7 @@ def roi_align(graph, attributes, operands, results):
             output_height=size,
             output_width=size,
             sampling_ratio=attributes["sampling_ratio"],
-            spatial_scale=2.0**-number,
+            spatial_scale=2.0**-own_level,
         )[0]
         logical = (rows, size, size, feature.shape[3])
         part = Value(name, logical, _F32, NCHW, stored)
@@ -88,7 +87,7 @@ def gather_rows(graph, attributes, operands, results):
         name = graph.emit("Gather", [rows, places], [Tensor(shape, dtype)], axis=0)[0]
         return [graph.make(name, shape, dtype)]
     if mapped != 1 or len(index.shape) != 2 or table.shape[0] != index.shape[0]:
-        raise ExportError("gather_rows under more than one vmap, or with a mapped axis not in front")
+        raise ExportError("gather_rows with more than one mapped axis, or one that is not in front")
     rows = graph.full(table, identity(len(table.shape)))
     places = cast(graph, reshaped(graph, index, (*index.shape, 1)), np.int64)
     name = graph.emit(
@@ -122,12 +121,16 @@ def max_pool(graph, attributes, operands, results):
     return [pooled(graph, operands[0], results[0], *sides, attributes["pads"])]
 
 
+def number(value: float, dtype: Any = np.float32) -> Const:
+    """Returns a scalar."""
+    return Const(np.asarray(value, dtype), ())
+
+
 def _is_level(graph: Graph, level: Value, levels: list[int], place: int) -> Value:
     """Returns bool[rows 1]; levels outside of those at hand count as the nearest."""
 
-    def compare(op: str, number: int) -> Value:
-        other = Const(np.asarray(number, np.int32), ())
-        return apply(graph, op, [level, other], level.shape, np.bool_)
+    def compare(op: str, other: int) -> Value:
+        return apply(graph, op, [level, number(other, np.int32)], level.shape, np.bool_)
 
     if place == 0:
         return compare("Less", levels[1])
@@ -146,7 +149,7 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
             f"sorts {TOPK_LIMIT} at most; lower the counts of the spec"
         )
     rows = lead[0] * lead[1] if len(lead) == 2 else lead[0]
-    nobody = Const(np.asarray(-1.0, np.float32), ())
+    nobody = number(-1.0)
     candidates = apply(graph, "Where", [valid, scores, nobody], scores.shape, _F32)
     candidates = graph.make(graph.full(candidates, identity(len(scores.shape))), scores.shape, _F32)
     flat = graph.full(reshaped(graph, candidates, (rows, 1, count)), (0, 1, 2))
@@ -168,13 +171,14 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
     zeros = graph.emit("ConstantOfShape", [shape], [mask], value=none)[0]
     marks = graph.emit("ScatterND", [zeros, chosen, ones], [mask])[0]
     marks = reshaped(graph, graph.make(marks, (rows, 1, count), _F32), scores.shape)
-    half = Const(np.asarray(0.5, np.float32), ())
-    kept = apply(graph, "Greater", [marks, half], scores.shape, np.bool_)
+    kept = apply(graph, "Greater", [marks, number(0.5)], scores.shape, np.bool_)
     left = apply(graph, "Where", [kept, candidates, nobody], scores.shape, _F32)
     best, index = top_k(graph, {"k": keep}, [left], [results[0], results[0]])
-    valid = apply(graph, "Greater", [best, Const(np.asarray(-0.5, np.float32), ())], best.shape, bool)
-    zero = Const(np.asarray(0, np.int32), ())
-    return [apply(graph, "Where", [valid, index, zero], index.shape, np.int32), valid]
+    valid = apply(graph, "Greater", [best, number(-0.5)], best.shape, bool)
+    return [
+        apply(graph, "Where", [valid, index, number(0, np.int32)], index.shape, np.int32),
+        valid,
+    ]
 
 
 MARKED: dict[str, MarkedRule] = {

@@ -5,6 +5,8 @@
     x >= 0 ? x : a x            becomes  LeakyRelu
     exp(x - max) / sum          becomes  Softmax
     ReduceSum -> Div            becomes  ReduceMean
+
+All of them leave names and shapes of what is used as they are.
 """
 
 from collections import Counter
@@ -113,10 +115,10 @@ def find_mean(graph: Graph) -> None:
         axes = graph.constants[total.inputs[1]].tolist()
         stored = graph.shape_of(total.inputs[0])
         dims = [stored[axis] for axis in axes]
-        if is_static(dims) and np.issubdtype(count.dtype, np.floating):
-            if float(np.prod(dims)) == count.item():
-                node.op, node.inputs = "ReduceMean", [total.inputs[0]]
-                node.attributes = {"axes": axes, "keepdims": 0}
+        number = np.issubdtype(count.dtype, np.floating) and is_static(dims)
+        if number and float(np.prod(dims)) == count.item():
+            node.op, node.inputs = "ReduceMean", [total.inputs[0]]
+            node.attributes = {"axes": axes, "keepdims": 0}
 
 
 def make_gemm(graph: Graph) -> None:
@@ -167,18 +169,17 @@ def _absorb(graph: Graph, conv: Node, node: Node) -> None:
     width = weight.shape[channels]
     bias = np.zeros(width) if len(conv.inputs) < 3 else graph.constants[conv.inputs[2]]
     number = np.broadcast_to(_constant_of(graph, node).reshape(-1).astype(np.float64), (width,))
-    scale = np.ones(width)
+    scale, shift = np.ones(width), np.zeros(width)
     if node.op == "Mul":
         scale = number
     elif node.op == "Div":
         scale = 1.0 / number
-    elif node.op == "Sub" and node.inputs[0] in graph.constants:
-        scale, bias = -scale, bias - number
-        bias = -bias
-        scaled = weight * scale.reshape([-1 if i == channels else 1 for i in range(4)])
-        _set(graph, conv, scaled.astype(weight.dtype), bias.astype(weight.dtype))
-        return
-    shift = {"Add": number, "Sub": -number}.get(node.op, np.zeros(width))
+    elif node.op == "Add":
+        shift = number
+    elif node.inputs[0] in graph.constants:  # c - x
+        scale, shift = -scale, number
+    else:
+        shift = -number
     scaled = weight * scale.reshape([-1 if i == channels else 1 for i in range(4)])
     _set(graph, conv, scaled.astype(weight.dtype), (bias * scale + shift).astype(weight.dtype))
 

@@ -11,12 +11,13 @@ from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.data.categories import Categories
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.evaluate.backend import Backend
 from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export.contracts import DETECTIONS, MASKS, Header
 from rcnn_jax.structures import Array, Detections
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import TestSettings
 
-SUFFIXES = (".onnx", ".etlt")
 _NOT_FOUND = -1
 
 
@@ -74,17 +75,21 @@ def stored_categories(path: Path, key: str | None) -> Categories | None:
     return Categories(header.category_ids, header.class_names)
 
 
-def load_predictor(path: Path, experiment: Experiment, key: str | None) -> Predictor:
-    """Returns the predictor of a file; counts and thresholds are those it was exported with.
+def load_predictor(
+    path: Path, experiment: Experiment, test: TestSettings, key: str | None
+) -> Predictor:
+    """Returns the predictor of a file.
 
     Args:
       path: `.onnx` or `.etlt`.
       experiment: the model the spec describes; the file must be of the same.
+      test: without effect: counts and thresholds are those the graph was exported with.
       key: what an `.etlt` was sealed with.
 
     Raises:
       CheckpointError: the file cannot be used or is of another model.
     """
+    del test
     session = open_session(read_graph(path, key), str(path))
     header = read_header(session, str(path))
     _check(header, experiment, str(path))
@@ -185,3 +190,7 @@ def _check(header: Header, experiment: Experiment, name: str) -> None:
                 f"{name}: was exported with another {what}: {stored}; the spec says {wanted}. Use "
                 "the spec it was exported with"
             )
+
+
+GRAPH = Backend(stored_categories, load_predictor)
+"""Runs exported graphs on the CPU."""

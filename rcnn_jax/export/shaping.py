@@ -62,6 +62,10 @@ def broadcast_in_dim(graph, params, operands, results):
         return [Const(x.array.reshape(dims), shape)]
     if len(shape) == len(x.shape):
         return [relabel(x, shape)]
+    if _whole(x):
+        lengths = dict(zip(places, x.shape, strict=True))
+        thin = tuple(lengths.get(axis, 1) for axis in range(len(shape)))
+        return [relabel(reshaped(graph, x, thin), shape)]
     name, have = graph.stored(x, identity(len(x.shape)))
     stored = [1] * len(shape)
     for place, dim in zip(places, have, strict=True):
@@ -116,7 +120,7 @@ def slice_(graph, params, operands, results):
     starts, ends = params["start_indices"], params["limit_indices"]
     steps = params["strides"] or (1,) * len(shape)
     name = graph.full(x, x.perm)
-    changed = [i for i in range(len(shape)) if not (shape[i] == x.shape[i])]
+    changed = [i for i in range(len(shape)) if shape[i] != x.shape[i]]
     if not changed:
         return [x]
     stored = tuple(shape[i] for i in x.perm)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.state import load_variables, stored_categories
 from rcnn_jax.data.categories import ABSENT
 from rcnn_jax.errors import UsageError
-from rcnn_jax.evaluate import loop
+from rcnn_jax.evaluate.backend import BUNDLE, Backend
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import find_images, run_inference
 from rcnn_jax.reporter import Reporter
@@ -28,13 +27,14 @@ def inference(
     session: Reporter,
     class_map: Path | None = None,
     include_mask: bool = False,
+    backend: Backend = BUNDLE,
 ) -> int:
     """Runs a model over a folder of images.
 
     Args:
       config: validated config of the detector the model is of.
       kind: which detector.
-      model: a bundle.
+      model: a file of the backend.
       images: folder of png, jpg, jpeg files of any size.
       image_output: folder of annotated images, or None.
       label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a Mask
@@ -44,6 +44,7 @@ def inference(
       session: console.
       class_map: file of class names, one a line, background excluded; those of the model when None.
       include_mask: draw masks too.
+      backend: runs the model file.
 
     Returns:
       The number of files that could not be read; each was named in a warning.
@@ -51,9 +52,8 @@ def inference(
     Raises:
       RcnnError: the model, the class names or the folder cannot be used.
     """
-    categories = stored_categories(model, key)
-    experiment = build_experiment(config, kind, categories=categories)
-    variables = load_variables(model, experiment, key)
+    experiment = build_experiment(config, kind, categories=backend.categories(model, key))
+    predictor = backend.predictor(model, experiment, experiment.inference, key)
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
@@ -67,7 +67,6 @@ def inference(
         writers.append(
             Pictures(image_output, names, captions=experiment.captions, masks=include_mask)
         )
-    predictor = loop.bind(loop.jax_predictor(experiment, experiment.inference), variables)
     return run_inference(
         experiment,
         predictor,

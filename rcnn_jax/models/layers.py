@@ -17,6 +17,7 @@ from jax import lax
 
 from rcnn_jax.ops import max_pool as pooling
 from rcnn_jax.ops.marker import marked
+from rcnn_jax.ops.transposed_conv import transposed_conv
 
 Initializer = Callable[..., jax.Array]
 Padding = Literal["symmetric", "same", "valid"]
@@ -159,14 +160,7 @@ class TransposedConv(nn.Module):
         """Maps [b h w in] to [b k*h k*w out]."""
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            jnp.flip(kernel, (0, 1)).astype(self.dtype),
-            (1, 1),
-            ((side - 1, side - 1),) * 2,
-            lhs_dilation=(side, side),
-            dimension_numbers=_NHWC,
-        )
+        y = transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype))
         return _plus_bias(self, y)
 
 

@@ -157,7 +157,7 @@ class MaskRcnnTask:
     def _mask_loss(
         self, model: MaskRcnn, features: Levels, rois: RoiTargets, gt: GroundTruth
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the cross-entropy of the masks of foreground rois, which come first among the rois."""
+        """Returns the cross-entropy of the masks of foreground rois, the first ones of all."""
         sampling = self.settings.roi_sampling
         most = int(sampling.batch_per_image * sampling.foreground_fraction)
         boxes, gt_index, foreground = (

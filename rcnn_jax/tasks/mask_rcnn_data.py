@@ -35,7 +35,9 @@ def open_training(data: ConfigDict, categories: Categories) -> MaskSource:
       DataError: nothing is named, or what is named cannot be used.
     """
     if data.coco_train_json:
-        return _folder(data.coco_train_json, data.coco_train_image_dir, categories)
+        source = _folder(data.coco_train_json, data.coco_train_image_dir, categories)
+        source.notes += _surplus(source, data.max_num_instances)
+        return source
     if data.training_file_pattern:
         return _records(data.training_file_pattern, "training_file_pattern", categories)
     raise DataError(
@@ -48,7 +50,7 @@ def open_validation(data: ConfigDict, categories: Categories) -> MaskSource:
     """Returns the validation images, at most eval_samples of them.
 
     Raises:
-      DataError: there are no annotations to hold detections against, or the images do not match them.
+      DataError: there are no annotations to hold detections against, or no images.
     """
     if not data.val_json_file:
         raise DataError(
@@ -62,6 +64,17 @@ def open_validation(data: ConfigDict, categories: Categories) -> MaskSource:
     if data.eval_samples < len(source):
         return FirstImages(source, data.eval_samples)
     return source
+
+
+def _surplus(source: CocoFolder, limit: int) -> tuple[str, ...]:
+    """Says how many objects are dropped because their images have too many."""
+    surplus = [count - limit for count in source.object_counts if count > limit]
+    if not surplus:
+        return ()
+    return (
+        f"{len(surplus)} images have more than max_num_instances = {limit} objects: {sum(surplus)} "
+        f"objects are dropped; {limit + max(surplus)} would keep all",
+    )
 
 
 def _folder(json_file: str, image_dir: str, categories: Categories) -> CocoFolder:

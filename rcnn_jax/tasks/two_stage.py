@@ -204,7 +204,7 @@ def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings)
 
 
 def box_losses(outputs: BoxOutputs, targets: RoiTargets, settings: TwoStageSettings) -> LossTerms:
-    """Returns the terms `class` and `box` of a batch; only the deltas of the true class are judged."""
+    """Returns the terms `class` and `box` of a batch; deltas of the true class alone are judged."""
     batch, rois = targets.classes.shape
     class_sum, class_count = loss_ops.softmax_cross_entropy(
         outputs.logits, targets.classes, targets.valid.astype(jnp.float32)

@@ -23,6 +23,7 @@ from rcnn_jax.checkpoints import fingerprint, names
 from rcnn_jax.checkpoints.bundle import write_bundle
 from rcnn_jax.checkpoints.state import training_bundle, variables_of, versions
 from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.data.batching import check_object_counts
 from rcnn_jax.data.pipeline import batches_per_epoch, training_batches
 from rcnn_jax.data.sources import Source
 from rcnn_jax.models.variables import parameter_order
@@ -136,6 +137,7 @@ def _prepare(
     chosen = parallel.choose_devices(devices)
     experiment = build_experiment(config, kind, bf16=use_amp)
     source = experiment.train_source()
+    check_object_counts(source, experiment.train_gt)  # before anything is written
     for note in source.notes:
         session.note(note)
     global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()

@@ -37,13 +37,15 @@ def map_step(step: StepFunction, devices: list[jax.Device]) -> Any:
 
 def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
     """Copies a state to every device through an identity map, so that the step is traced once."""
-    copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
+    copies = jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices)
     return copies(np.zeros(len(devices), np.int8), state)
 
 
 def first_replica(tree: Any) -> Any:
     """Fetches one replica to the host as NumPy arrays."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)).reshape(leaf.shape[1:]), tree)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf.addressable_data(0)).reshape(leaf.shape[1:]), tree
+    )
 
 
 def on_first_device(tree: Any) -> Any:
@@ -63,7 +65,9 @@ def shard(batch: Batch, devices: list[jax.Device]) -> Batch:
     return jax.tree.map(cut, batch)
 
 
-def shards_ahead(batches: Iterator[Batch], devices: list[jax.Device]) -> Iterator[tuple[Batch, Batch]]:
+def shards_ahead(
+    batches: Iterator[Batch], devices: list[jax.Device]
+) -> Iterator[tuple[Batch, Batch]]:
     """Yields (host batch, sharded batch), transferring the next one while the device computes."""
     with ThreadPoolExecutor(max_workers=1) as pool:
 

@@ -58,7 +58,8 @@ def make_step(
 ) -> StepFunction:
     """Returns the step function of one shard; call it under a map that binds axis_name.
 
-    The sums of an epoch start anew with its first step. The metrics hold every loss term, `penalty`, `loss` and `learning_rate` as f32[], equal on all shards.
+    The sums of an epoch start anew with its first step. The metrics hold every loss term, `penalty`,
+    `loss` and `learning_rate` as f32[], equal on all shards.
     """
     optimizer = make_optimizer(settings, schedule)
     weights = task.loss_weights

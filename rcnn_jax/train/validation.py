@@ -15,7 +15,12 @@ class Validation:
     """Scores weights on the validation images of an experiment; compiles once."""
 
     def __init__(self, experiment: Experiment, source: Source, workdir: Path, session: Reporter):
-        """Takes the opened validation images and where reports go."""
+        """Takes the opened validation images and where reports go.
+
+        Raises:
+          DataError: the images do not match the annotations they are judged by.
+        """
+        loop.check_images(experiment, source)
         self._experiment = experiment
         self._source = source
         self._workdir = workdir

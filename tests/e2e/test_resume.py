@@ -1,7 +1,6 @@
 """Real processes, really killed: what they leave is what an undisturbed run leaves, bit for bit."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -104,4 +103,4 @@ def test_resume_from_model_needs_the_bundle_alone(undisturbed):
     finish(start(resumed, root / "elsewhere"))
     weights = (root / "elsewhere" / f"tiny.epoch{EPOCHS}.tlt").read_bytes()
     assert without_run(weights) == outcome(root / "whole")["weights"]
-    assert os.listdir(root / "elsewhere" / "checkpoints")
+    assert list((root / "elsewhere" / "checkpoints").iterdir())

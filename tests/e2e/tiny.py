@@ -7,11 +7,7 @@ from rcnn_jax.data.synthetic import write_kitti
 WIDTH = 8
 LAYERS = (
     "conv1",
-    *(
-        f"block_{block}a_conv_{index}"
-        for block in (1, 2, 3, 4)
-        for index in ("1", "2", "shortcut")
-    ),
+    *(f"block_{block}a_conv_{index}" for block in (1, 2, 3, 4) for index in ("1", "2", "shortcut")),
 )
 PLAN = "\n".join(
     f'channel_plan {{ key: "{layer}" value: {WIDTH} }}' for layer in (*LAYERS, "rpn_conv1")

@@ -203,7 +203,6 @@ def test_an_iou_range_must_rise() -> None:
             "rpn_negative_overlap = 0.8 is above rpn_positive_overlap = 0.7",
         ),
         ("nlayers: 18", "mrcnn_resolution: 30", "mrcnn_resolution = 30 is not a multiple of 4"),
-        ("nlayers: 18", "include_mask: false", "include_mask = False is not True"),
         ("nlayers: 18", "freeze_blocks: '[0, 4]'", "freeze_blocks = '[0, 4]': 4 is not in [0, 3]"),
         ("nlayers: 18", "aspect_ratios: '[]'", "maskrcnn_config.aspect_ratios must be given"),
         ("nlayers: 18", "max_level: 4000000000", "max_level = 4000000000 is not in [5, 10]"),

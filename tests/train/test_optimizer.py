@@ -31,9 +31,9 @@ def test_split_and_join_are_inverse_and_frozen_leaves_have_no_optimizer_state():
     trainable, frozen = split_params(PARAMS, lambda layer: layer == "conv1")
     assert set(trainable) == {"bn_conv1/gamma", "bn_conv1/beta"}
     assert jax.tree.all(jax.tree.map(jnp.array_equal, join_params(trainable, frozen), PARAMS))
-    state = make_optimizer(
-        OptimizerSettings(kind="adam"), lambda step: jnp.float32(0.1)
-    ).init(trainable)
+    state = make_optimizer(OptimizerSettings(kind="adam"), lambda step: jnp.float32(0.1)).init(
+        trainable
+    )
     sizes = [leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim]
     assert sizes == [1, 1, 1, 1]  # two moments of two trainable leaves
 
@@ -41,7 +41,9 @@ def test_split_and_join_are_inverse_and_frozen_leaves_have_no_optimizer_state():
 def test_keras_l2_shrinks_kernels_only_by_twice_the_weight():
     settings = OptimizerSettings(kind="sgd", l2=0.1, l2_factor=2.0)
     after = one_step(settings, zeros(), rate=0.5)
-    np.testing.assert_allclose(after["conv1"]["kernel"], [[1 - 0.5 * 0.2, -2 + 0.5 * 0.4]], rtol=1e-6)
+    np.testing.assert_allclose(
+        after["conv1"]["kernel"], [[1 - 0.5 * 0.2, -2 + 0.5 * 0.4]], rtol=1e-6
+    )
     for layer, leaf in (("conv1", "bias"), ("bn_conv1", "gamma"), ("bn_conv1", "beta")):
         np.testing.assert_array_equal(after[layer][leaf], PARAMS[layer][leaf])
 

@@ -6,7 +6,11 @@ from rcnn_jax.settings import CosineSchedule, SoftStartSchedule, StepSchedule, W
 from rcnn_jax.train.schedules import make_schedule
 
 SOFT = SoftStartSchedule(
-    base_lr=0.02, start_lr=0.002, soft_start=0.1, annealing_points=(0.8, 0.9), annealing_divider=10.0
+    base_lr=0.02,
+    start_lr=0.002,
+    soft_start=0.1,
+    annealing_points=(0.8, 0.9),
+    annealing_divider=10.0,
 )
 
 
@@ -23,13 +27,17 @@ def test_soft_start_rises_stays_and_is_divided_at_each_point():
 
 def test_rate_is_multiplied_by_the_scale_throughout():
     steps = [0, 30, 500, 950]
-    np.testing.assert_allclose(rates(SOFT, steps, 1000, 4.0), 4 * rates(SOFT, steps, 1000), rtol=1e-6)
+    np.testing.assert_allclose(
+        rates(SOFT, steps, 1000, 4.0), 4 * rates(SOFT, steps, 1000), rtol=1e-6
+    )
 
 
 def test_step_is_a_staircase():
     settings = StepSchedule(base_lr=0.1, gamma=0.5, step_size=30)
     np.testing.assert_allclose(
-        rates(settings, [0, 29, 30, 59, 60, 99], 100), [0.1, 0.1, 0.05, 0.05, 0.025, 0.0125], rtol=1e-6
+        rates(settings, [0, 29, 30, 59, 60, 99], 100),
+        [0.1, 0.1, 0.05, 0.05, 0.025, 0.0125],
+        rtol=1e-6,
     )
 
 

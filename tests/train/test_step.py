@@ -119,8 +119,7 @@ def test_average_lies_between_the_weights_it_averages(runs):
     before, state, _, _ = runs(1)
     kernel = ("conv1", "kernel")
     start, now, mean = (
-        np.asarray(tree[kernel[0]][kernel[1]])
-        for tree in (before.params, state.params, state.ema)
+        np.asarray(tree[kernel[0]][kernel[1]]) for tree in (before.params, state.params, state.ema)
     )
     assert not np.array_equal(mean, now)
     assert np.abs(mean - start).max() < np.abs(now - start).max()
@@ -160,7 +159,9 @@ def test_optimizer_keeps_no_state_for_frozen_layers(experiment):
 def test_frozen_batch_norm_keeps_statistics_and_trains_gamma_and_beta(experiment):
     before, after, _, _ = run(frozen_experiment(experiment, freeze_bn=True), 1, 2)
     assert jax.tree.all(
-        jax.tree.map(np.array_equal, before.collections["batch_stats"], after.collections["batch_stats"])
+        jax.tree.map(
+            np.array_equal, before.collections["batch_stats"], after.collections["batch_stats"]
+        )
     )
     for leaf in ("gamma", "beta"):
         assert not np.array_equal(before.params["bn_conv1"][leaf], after.params["bn_conv1"][leaf])
@@ -169,7 +170,9 @@ def test_frozen_batch_norm_keeps_statistics_and_trains_gamma_and_beta(experiment
 def test_images_without_objects_give_finite_losses(experiment):
     def emptied(batch):
         gt = batch.gt
-        return batch.replace(gt=GroundTruth(gt.boxes, gt.classes, np.zeros_like(gt.valid), gt.crowd))
+        return batch.replace(
+            gt=GroundTruth(gt.boxes, gt.classes, np.zeros_like(gt.valid), gt.crowd)
+        )
 
     _, _, metrics, _ = run(experiment, 1, 1, emptied)
     assert all(np.isfinite(value) for value in metrics[0].values())

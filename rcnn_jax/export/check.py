@@ -1,0 +1,140 @@
+"""The self-check of every export: is it valid, will TensorRT take it, does it agree with JAX?
+
+    model -> onnx.checker -> table of TensorRT -> ONNX Runtime against JAX: stages, detections
+
+What it finds is kept as a report beside the model, also when the model is not written.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from rcnn_jax.evaluate.loop import Predictor
+from rcnn_jax.export import tensorrt_gate
+from rcnn_jax.export.contracts import Header
+from rcnn_jax.export.parity import Parity, Tolerance, compare_detections, relative_difference
+from rcnn_jax.export.predictor import open_session, predictor, preprocess
+from rcnn_jax.export.stages import STAGE_PREFIX
+
+DENSE_STAGES = ("extract", "rpn")
+"""Stages before the first choice among boxes: they must agree; later ones are reported."""
+
+
+@dataclass
+class Report:
+    """What the self-check found.
+
+    Attributes:
+      images: where the images came from.
+      operators: how many of each operator the graph has.
+      stages: {name: largest relative difference}.
+      parity: of the final detections; None when the check did not get that far.
+      problems: one sentence each; the check has passed when there are none.
+    """
+
+    images: str
+    operators: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    parity: Parity | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "passed": not self.problems,
+            "tensorrt_table": tensorrt_gate.TENSORRT_VERSION,
+            **dataclasses.asdict(self),
+        }
+
+    def table(self) -> str:
+        """Returns the report as lines of text."""
+        lines = [f"{'stage (relative difference)':<44} {'largest':>10}"]
+        lines += [f"  {name:<42} {value:>10.2e}" for name, value in self.stages.items()]
+        if self.parity is not None:
+            found = self.parity
+            lines += [
+                f"detections: {found.detections} in {found.images} images ({self.images})",
+                f"  {'box, largest difference in pixels':<42} {found.box:>10.2e}",
+                f"  {'score':<42} {found.score:>10.2e}",
+                f"  {'mask':<42} {found.mask:>10.2e}",
+                f"  {'without a partner':<42} {found.unmatched:>10d}",
+            ]
+        return "\n".join([*lines, *(f"PROBLEM: {text}" for text in self.problems)])
+
+
+def check_model(model: onnx.ModelProto, report: Report) -> None:
+    """Adds what the ONNX checker and the table of TensorRT find."""
+    for node in model.graph.node:
+        report.operators[node.op_type] = report.operators.get(node.op_type, 0) + 1
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        report.problems.append(f"onnx.checker: {error}")
+    report.problems.extend(f"TensorRT: {text}" for text in tensorrt_gate.complaints(model))
+
+
+def check_stages(
+    model: onnx.ModelProto,
+    reference: Callable[[np.ndarray], dict[str, Any]],
+    images: np.ndarray,
+    header: Header,
+    tolerance: Tolerance,
+    report: Report,
+) -> None:
+    """Adds how far the stages of a graph that shows them are from JAX.
+
+    Args:
+      model: the graph with the results of its stages among the outputs.
+      reference: normalised images f32[b h w c] -> {output or stage: array}.
+      images: u8[b h w c].
+      header: of the graph.
+      tolerance: for the stages before the first choice among boxes.
+      report: gets the differences.
+    """
+    session = open_session(model.SerializeToString(), "the exported graph")
+    batch = preprocess(images, header)
+    names = [o.name for o in session.get_outputs() if o.name.startswith(STAGE_PREFIX)]
+    theirs = session.run(names, {session.get_inputs()[0].name: batch})
+    ours = reference(batch.transpose(0, 2, 3, 1))
+    for name, array in zip(names, theirs, strict=True):
+        short = name.removeprefix(STAGE_PREFIX)
+        difference = relative_difference(np.asarray(ours[name]), array)
+        report.stages[short] = difference
+        # not "greater than": a comparison with NaN is a problem too
+        if short.startswith(DENSE_STAGES) and not difference <= tolerance.stage:
+            report.problems.append(
+                f"stage {short} differs by {difference:.2e}, allowed {tolerance.stage:.0e}"
+            )
+
+
+def check_detections(
+    model: onnx.ModelProto,
+    reference: Predictor,
+    images: np.ndarray,
+    header: Header,
+    tolerance: Tolerance,
+    report: Report,
+) -> None:
+    """Adds how far the final detections are from JAX, for one image and for all at once."""
+    run = predictor(open_session(model.SerializeToString(), "the exported graph"), header)
+    wanted, _ = reference(images)
+    found, _ = run(images)
+    report.parity = compare_detections(wanted, found, tolerance)
+    if not report.parity.within(tolerance):
+        report.problems.append(f"detections differ: {report.parity}, allowed {tolerance}")
+    alone = compare_detections(_first(wanted), run(images[:1])[0], tolerance)
+    if not alone.within(tolerance):
+        report.problems.append(f"detections of a single image differ: {alone}")
+
+
+def _first(found):
+    return type(found)(
+        **{
+            name: None if getattr(found, name) is None else np.asarray(getattr(found, name))[:1]
+            for name in ("boxes", "scores", "classes", "valid", "masks")
+        }
+    )

@@ -1,0 +1,87 @@
+"""What TensorRT builds, as a table: a static check of a graph without TensorRT.
+
+The table is the parser's operator matrix (onnx-tensorrt docs/operators.md) of TensorRT 10.8, cut to
+operators a detector can use; limits are those of NvInfer.h of 10.x and 11.1.
+"""
+
+import onnx
+from onnx import numpy_helper
+
+TENSORRT_VERSION = "10.8"
+TOPK_LIMIT = 3840
+NMS_LIMIT = 5000
+# fmt: off
+OPERATORS = frozenset({
+    "Abs", "Add", "And", "ArgMax", "AveragePool", "Cast", "Ceil", "Clip", "Concat",
+    "ConstantOfShape", "Conv", "ConvTranspose", "CumSum", "DequantizeLinear", "Div", "Equal",
+    "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm",
+    "GlobalAveragePool", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "LeakyRelu",
+    "Less", "LessOrEqual", "Log", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
+    "NonMaxSuppression", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Resize", "RoiAlign",
+    "ScatterElements", "ScatterND", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Split",
+    "Sqrt", "Squeeze", "Sub", "Tanh", "TopK", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
+"""Operators that TensorRT imports; RoiAlign as its own plugin ROIAlign_TRT."""
+_CONSTANT_INPUTS = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "CumSum": (1,),
+    "NonMaxSuppression": (2, 3, 4),
+    "TopK": (1,),
+}
+
+
+def complaints(model: onnx.ModelProto) -> list[str]:
+    """Returns one sentence for everything in the model that TensorRT would refuse."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = _shapes(model)
+    found = []
+    for node in model.graph.node:
+        where = f"{node.op_type} '{node.name}'"
+        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+            found.append(f"{where}: TensorRT {TENSORRT_VERSION} has no such operator")
+            continue
+        for place in _CONSTANT_INPUTS.get(node.op_type, ()):
+            if place < len(node.input) and node.input[place] not in constants:
+                found.append(f"{where}: input {place} must be a constant")
+        if node.op_type == "TopK" and node.input[1] in constants:
+            k = int(numpy_helper.to_array(constants[node.input[1]]).item())
+            if k > TOPK_LIMIT:
+                found.append(f"{where}: k = {k} is greater than {TOPK_LIMIT}")
+        elif node.op_type == "NonMaxSuppression":
+            boxes = shapes.get(node.input[0], ())
+            if len(boxes) == 3 and isinstance(boxes[1], int) and boxes[1] > NMS_LIMIT:
+                found.append(f"{where}: {boxes[1]} boxes are more than {NMS_LIMIT}")
+        elif node.op_type == "ScatterND" and _attribute(node, "reduction", b"none") != b"none":
+            found.append(f"{where}: a reduction is not supported")
+        elif node.op_type == "MaxPool":
+            if len(_attribute(node, "kernel_shape", [])) not in (2, 3):
+                found.append(f"{where}: only 2D and 3D pooling is supported")
+            if any(d != 1 for d in _attribute(node, "dilations", [])):
+                found.append(f"{where}: a dilated window is not supported")
+        elif node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
+            zero = constants.get(node.input[2])
+            if zero is None or numpy_helper.to_array(zero).any():
+                found.append(f"{where}: the zero point must be 0")
+    return found
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    described = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in described
+    }
+
+
+def _attribute(node: onnx.NodeProto, name: str, default):
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default

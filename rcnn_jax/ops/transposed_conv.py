@@ -1,0 +1,48 @@
+"""Transposed convolution whose stride is its kernel size: every cell paints a patch of its own.
+
+Patches do not overlap, so its derivative is two matrix products and a reordering. Derived from the
+convolution instead, the gradient of the kernel takes XLA 50 times as long on a CPU.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@jax.custom_vjp
+def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns out[k i + di, k j + dj] = x[i, j] @ kernel[di, dj].
+
+    Args:
+      x: [b h w in].
+      kernel: [k k in out], of the type of x.
+
+    Returns:
+      [b k*h k*w out].
+    """
+    side = kernel.shape[0]
+    return lax.conv_general_dilated(
+        x,
+        jnp.flip(kernel, (0, 1)),
+        (1, 1),
+        ((side - 1, side - 1),) * 2,
+        lhs_dilation=(side, side),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _forward(x, kernel):
+    return transposed_conv(x, kernel), (x, kernel)
+
+
+def _backward(saved, gradient):
+    x, kernel = saved
+    batch, height, width, _ = x.shape
+    side, _, _, features = kernel.shape
+    patches = gradient.reshape(batch, height, side, width, side, features)
+    of_x = jnp.einsum("bhiwjo,ijco->bhwc", patches, kernel)
+    of_kernel = jnp.einsum("bhwc,bhiwjo->ijco", x, patches)
+    return of_x, of_kernel
+
+
+transposed_conv.defvjp(_forward, _backward)

@@ -1,0 +1,117 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rcnn_jax.models import layers
+from tests.export.run import assert_same, ops_of
+
+NCHW = (0, 3, 1, 2)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(0, 1, (2, 8, 6, 3)).astype(np.float32)
+
+
+def applied(module, images):
+    """The module over random variables, as a function of images."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    variables = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0.2, 1.0, leaf.shape), jnp.float32), shapes
+    )
+    return lambda x: module.apply(variables, x)
+
+
+class ConvNorm(nn.Module):
+    bias: bool
+    transposed: bool = False
+    depthwise: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        if self.transposed:
+            x = layers.TransposedConv(4, 2, self.bias)(x)
+        elif self.depthwise:
+            x = layers.DepthwiseConv(3, 2, use_bias=self.bias)(x)
+        else:
+            x = layers.Conv(4, 3, 2, use_bias=self.bias)(x)
+        return layers.BatchNorm()(x, train=False)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "transposed", "depthwise"])
+def test_batch_norm_and_bias_go_into_the_convolution(images, kind, bias):
+    module = ConvNorm(bias, transposed=kind == "transposed", depthwise=kind == "depthwise")
+    graph = assert_same(applied(module, images), images, perm=NCHW, atol=1e-5)
+    assert ops_of(graph) == ["ConvTranspose" if kind == "transposed" else "Conv", "Transpose"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda y: 2.0 - y,
+        lambda y: (y - 1.0) / 4.0,
+        lambda y: jnp.asarray([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4) * y - 0.5,
+    ],
+)
+def test_any_affine_map_per_channel_goes_into_the_convolution(images, after):
+    conv = applied(layers.Conv(4, 3), images)
+    graph = assert_same(lambda x: after(conv(x)), images, perm=NCHW, atol=1e-5)
+    assert ops_of(graph) == ["Conv", "Transpose"]
+
+
+def test_a_convolution_that_is_read_twice_keeps_its_numbers(images):
+    conv = applied(layers.Conv(4, 3), images)
+
+    def function(x):
+        y = conv(x)
+        return {"a": y * 3.0, "b": y}
+
+    assert "Mul" in ops_of(assert_same(function, images, perm=NCHW, atol=1e-5))
+
+
+def test_a_sum_that_differs_by_row_stays(images):
+    conv = applied(layers.Conv(4, 3), images)
+    rows = np.arange(8, dtype=np.float32).reshape(1, 8, 1, 1)
+    graph = assert_same(lambda x: conv(x) + rows, images, perm=NCHW, atol=1e-5)
+    assert "Add" in ops_of(graph)
+
+
+def test_leaky_relu_is_one_node(images):
+    conv = applied(layers.Conv(4, 3), images)
+    graph = assert_same(lambda x: nn.leaky_relu(conv(x) - 2.0, 0.1), images, perm=NCHW, atol=1e-5)
+    assert ops_of(graph) == ["Conv", "LeakyRelu", "Transpose"]
+
+
+def test_softmax_is_one_node(images):
+    assert ops_of(assert_same(lambda x: jax.nn.softmax(x, axis=-1), images)) == ["Softmax"]
+
+
+def test_softmax_along_another_axis_is_left_alone(images):
+    assert "Softmax" not in ops_of(assert_same(lambda x: jax.nn.softmax(x, axis=1), images))
+
+
+def test_global_average_is_one_node(images):
+    graph = assert_same(layers.avg_pool, images, perm=NCHW)
+    assert ops_of(graph) == ["ReduceMean"]
+
+
+def test_a_flattened_map_meets_a_dense_layer_without_a_transpose(images):
+    """The rows of the kernel are reordered instead."""
+    module = layers.Dense(5)
+    dense = applied(module, images.reshape(2, -1))
+    graph = assert_same(
+        lambda x: dense(jax.nn.relu(x).reshape(x.shape[0], -1)), images, perm=NCHW, atol=1e-5
+    )
+    assert ops_of(graph) == ["Relu", "Reshape", "Gemm"]
+
+
+def test_max_pool_and_upsampling_keep_the_layout(images):
+    def function(x):
+        return jnp.mean(layers.upsample_nearest(layers.max_pool(x, 3, 2, "same")), (1, 2))
+
+    graph = assert_same(function, images, perm=NCHW, atol=1e-5)
+    assert ops_of(graph) == ["MaxPool", "Resize", "ReduceMean"]
