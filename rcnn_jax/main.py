@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from rcnn_jax.cli.main import guarded, run_config
 from rcnn_jax.errors import UsageError
 
-MODES = ("train", "evaluate", "inference", "dataset_convert")
+MODES = ("train", "evaluate", "inference", "export", "dataset_convert")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is written.")

@@ -59,7 +59,8 @@ def choose_categories(found: Mapping[int, str], num_classes: int, where: str) ->
         raise SpecError(
             f"data_config.num_classes = {num_classes} does not fit {where}, which has {len(ids)} "
             f"categories with ids up to {largest}: set it to {len(ids) + 1} (categories + 1: ids "
-            f"are renumbered) or to {largest + 1} or more (largest id + 1: ids are used as they are)"
+            f"are renumbered) or to {largest + 1} or more (largest id + 1: ids are used as they "
+            "are)"
         )
     return Categories(
         tuple(i if i in found else ABSENT for i in range(1, num_classes)),

@@ -56,6 +56,7 @@ def evaluate(
     result = loop.evaluate_detector(experiment, predictor, source, session.track)
     session.console.print(results.text(result), markup=False)
     folder = (workdir or model.parent) / "eval"
-    results.write_report(result, experiment.metrics, folder, model.stem)
-    session.console.print(f"report: {folder / (model.stem + '.json')}", markup=False)
+    name = model.stem if backend is BUNDLE else model.name  # a graph lies beside its bundle
+    results.write_report(result, experiment.metrics, folder, name)
+    session.console.print(f"report: {folder / (name + '.json')}", markup=False)
     return results.kpi(result)

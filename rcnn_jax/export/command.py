@@ -78,8 +78,9 @@ def export(
             f"{output} was not written, because the check failed: {report.problems[0]}\n"
             f"the report is {_report_path(output)}"
         )
-    sealed = output.suffix == ".etlt" and key
-    write_file(output, [container.seal(content, key) if sealed else content])
+    if output.suffix == ".etlt" and key:
+        content = container.seal(content, key)
+    write_file(output, [content])
     session.console.print(f"model: {output} ({len(content) / 1e6:.1f} MB)", markup=False)
     return report
 

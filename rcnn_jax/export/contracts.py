@@ -82,8 +82,9 @@ class Header:
         """Returns the header that `to_metadata` wrote, or None where there is none."""
         if HEADER_KEY not in metadata:
             return None
-        fields = json.loads(metadata[HEADER_KEY])
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        fields: dict[str, Any] = json.loads(metadata[HEADER_KEY])
+        lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
+        return cls(**{**fields, **lists})
 
 
 def make_header(experiment: Experiment, contract: ContractName, batch: int | None) -> Header:

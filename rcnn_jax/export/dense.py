@@ -1,10 +1,12 @@
 """Lowerings of convolutions, pooling, products, reductions and top-k."""
 
+from typing import Any
+
 import numpy as np
 
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.elementwise import Rule, cast
-from rcnn_jax.export.graph import Graph, Node, Tensor
+from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.values import Const, Operand, Value, identity, is_static
 
 NCHW = (0, 3, 1, 2)
@@ -23,7 +25,7 @@ def convolution(graph, params, operands, results):
     if params["batch_group_count"] != 1:
         raise ExportError("a convolution with batch groups")
     name = graph.full(x, NCHW)
-    attributes = {
+    attributes: dict[str, Any] = {
         "kernel_shape": list(kernel.array.shape[:2]),
         "group": params["feature_group_count"],
     }
@@ -102,7 +104,8 @@ def reduction(op: str, *, axes_as_input: bool) -> Rule:
         left = [axis for axis in x.perm if axis not in axes]
         perm = tuple(sorted(left).index(axis) for axis in left)
         stored = tuple(results[0].shape[i] for i in perm)
-        inputs, attributes = [graph.full(x, x.perm)], {"keepdims": 0}
+        inputs = [graph.full(x, x.perm)]
+        attributes: dict[str, Any] = {"keepdims": 0}
         if axes_as_input:
             inputs.append(graph.integers(*places))
         else:
@@ -170,8 +173,10 @@ def _without_transpose(graph: Graph, left: str, right: np.ndarray) -> tuple[str,
     A map flattened in the order H, W, C is a Transpose from NCHW and a Reshape: both go away.
     """
     flat = graph.producer(left)
-    turned = graph.producer(flat.inputs[0]) if _is(flat, "Reshape") else None
-    if flat is None or turned is None or turned.op != "Transpose":
+    if flat is None or flat.op != "Reshape":
+        return left, right
+    turned = graph.producer(flat.inputs[0])
+    if turned is None or turned.op != "Transpose":
         return left, right
     order, logical = turned.attributes["perm"], graph.tensors[turned.outputs[0]].stored
     if order[0] != 0 or not is_static(logical[1:]) or len(graph.tensors[left].stored) != 2:
@@ -182,10 +187,6 @@ def _without_transpose(graph: Graph, left: str, right: np.ndarray) -> tuple[str,
     back = [order[1:].index(i + 1) for i in range(len(order) - 1)]
     source = graph.reshaped(turned.inputs[0], graph.tensors[left].stored)
     return source, right[rows.transpose(back).reshape(-1)]
-
-
-def _is(node: Node | None, op: str) -> bool:
-    return node is not None and node.op == op
 
 
 DENSE: dict[str, Rule] = {

@@ -10,7 +10,7 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.values import Const, Operand, Perm, Shape, Value, identity
 
-Rule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], list[Operand]]
+Rule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], Sequence[Operand]]
 """(graph, parameters of the equation, operands, abstract results) -> results."""
 
 
@@ -121,13 +121,13 @@ def cast(graph: Graph, x: Operand, dtype: Any) -> Value:
 def not_equal(graph, params, operands, results):
     """There is no NotEqual."""
     equal = simple("Equal")(graph, params, operands, results)
-    return simple("Not")(graph, params, equal, results)
+    return simple("Not")(graph, params, [*equal], results)
 
 
 def rsqrt(graph, params, operands, results):
     """1 / sqrt(x)."""
     root = simple("Sqrt")(graph, params, operands, results)
-    return simple("Reciprocal")(graph, params, root, results)
+    return simple("Reciprocal")(graph, params, [*root], results)
 
 
 def square(graph, params, operands, results):

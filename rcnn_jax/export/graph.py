@@ -246,7 +246,7 @@ class Graph:
 
     def _expansion(self, have: Shape, want: Shape) -> str:
         """Returns the shape input of an Expand; 1 keeps a length."""
-        target = [1 if a == b else b for a, b in zip(have, want, strict=True)]
+        target = tuple(1 if a == b else b for a, b in zip(have, want, strict=True))
         if is_static(target):
             return self.integers(*target)
         batch = self.tensors[self.inputs[0]].stored[0]

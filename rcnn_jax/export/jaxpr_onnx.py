@@ -107,7 +107,7 @@ def _lower(graph: Graph, equation: Any, operands: list[Operand], scope: str) -> 
     try:
         if rule is None:
             raise ExportError("there is no ONNX lowering")
-        return rule(graph, arguments, operands, results)
+        return [*rule(graph, arguments, operands, results)]
     except ExportError as error:
         raise ExportError(
             f"layer {graph.scope or '(top)'}: cannot export  {_one_line(equation)}\n  {error}"

@@ -4,7 +4,7 @@ Nothing here needs a plugin, and every length but the batch is fixed: what NonMa
 becomes a mask at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.shaping import reshaped
 from rcnn_jax.export.values import Const, Operand, Value, identity
 
-MarkedRule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], list[Operand]]
+MarkedRule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], Sequence[Operand]]
 
 NMS_LIMIT = 5000
 """Boxes per image that TensorRT's NonMaxSuppression looks at."""
@@ -34,14 +34,13 @@ def roi_align(graph, attributes, operands, results):
     order = graph.integers(1, 0, 3, 2)  # x1 y1 x2 y2
     rois = graph.emit("Gather", [corners, order], [Tensor((rows, 4), _F32)], axis=1)[0]
     rois = graph.make(rois, (rows, 4), _F32)
-    flat_level = reshaped(graph, level, (rows, 1)) if len(levels) > 1 else None
     image = Value(graph.batch_index(2), crops[:2], _F32, (0, 1), (crops[0], 1))
     image = graph.full(reshaped(graph, cast(graph, image, np.int64), (rows,)), (0,))
-    total = None
+    parts: list[Operand] = []
     for place, (own_level, feature) in enumerate(zip(levels, features, strict=True)):
         here = rois
-        if flat_level is not None:
-            own = _is_level(graph, flat_level, levels, place)
+        if len(levels) > 1:
+            own = _is_level(graph, reshaped(graph, level, (rows, 1)), levels, place)
             here = apply(graph, "Where", [own, rois, number(_OUTSIDE)], (rows, 4), _F32)
         stored = (rows, feature.shape[3], size, size)
         inputs = [graph.full(feature, NCHW), graph.full(here, (0, 1)), image]
@@ -57,8 +56,10 @@ def roi_align(graph, attributes, operands, results):
             spatial_scale=2.0**-own_level,
         )[0]
         logical = (rows, size, size, feature.shape[3])
-        part = Value(name, logical, _F32, NCHW, stored)
-        total = part if total is None else apply(graph, "Add", [total, part], logical, _F32)
+        parts.append(Value(name, logical, _F32, NCHW, stored))
+    total = parts[0]
+    for part in parts[1:]:
+        total = apply(graph, "Add", [total, part], total.shape, _F32)
     return [reshaped(graph, total, crops)]
 
 
@@ -117,8 +118,8 @@ def upsample_nearest(graph, attributes, operands, results):
 
 def max_pool(graph, attributes, operands, results):
     """Padding never wins."""
-    sides = [(attributes[key],) * 2 for key in ("window", "strides")]
-    return [pooled(graph, operands[0], results[0], *sides, attributes["pads"])]
+    window, strides = (attributes["window"],) * 2, (attributes["strides"],) * 2
+    return [pooled(graph, operands[0], results[0], window, strides, attributes["pads"])]
 
 
 def number(value: float, dtype: Any = np.float32) -> Const:
@@ -126,7 +127,7 @@ def number(value: float, dtype: Any = np.float32) -> Const:
     return Const(np.asarray(value, dtype), ())
 
 
-def _is_level(graph: Graph, level: Value, levels: list[int], place: int) -> Value:
+def _is_level(graph: Graph, level: Operand, levels: list[int], place: int) -> Value:
     """Returns bool[rows 1]; levels outside of those at hand count as the nearest."""
 
     def compare(op: str, other: int) -> Value:

@@ -90,17 +90,17 @@ def find_softmax(graph: Graph) -> None:
         return name
 
     for node in graph.nodes:
-        top = makers.get(node.inputs[0]) if node.op == "Div" else None
-        shifted = makers.get(top.inputs[0]) if top is not None and top.op == "Exp" else None
+        powers = node.inputs[0]
+        shifted = makers.get(behind(powers, "Exp") or "") if node.op == "Div" else None
         if shifted is None or shifted.op != "Sub":
             continue
         source = shifted.inputs[0]
-        rank = len(graph.tensors[node.outputs[0]].stored)
+        rank = len(graph.shape_of(source))
         largest = behind(shifted.inputs[1], "ReduceMax", "Reshape")
         total = behind(node.inputs[1], "ReduceSum", "Reshape")
-        wide = graph.tensors[shifted.inputs[1]].stored
-        thin = (*graph.tensors[node.outputs[0]].stored[:-1], 1)
-        if largest == source and total == top.outputs[0] and wide == thin:
+        thin = (*graph.shape_of(source)[:-1], 1)
+        rows = all(graph.shape_of(name) == thin for name in (shifted.inputs[1], node.inputs[1]))
+        if largest == source and total == powers and rows:
             node.op, node.inputs, node.attributes = "Softmax", [source], {"axis": rank - 1}
 
 
@@ -114,7 +114,7 @@ def find_mean(graph: Graph) -> None:
             continue
         axes = graph.constants[total.inputs[1]].tolist()
         stored = graph.shape_of(total.inputs[0])
-        dims = [stored[axis] for axis in axes]
+        dims = tuple(stored[axis] for axis in axes)
         number = np.issubdtype(count.dtype, np.floating) and is_static(dims)
         if number and float(np.prod(dims)) == count.item():
             node.op, node.inputs = "ReduceMean", [total.inputs[0]]

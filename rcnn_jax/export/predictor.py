@@ -105,7 +105,8 @@ def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predicto
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {input_name: batch}), strict=True))
+        results = session.run(names, {input_name: batch})
+        return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
     def predict(images: Array) -> tuple[Detections, None]:
         batch = preprocess(np.asarray(images), header)
@@ -117,7 +118,7 @@ def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predicto
 
 def preprocess(images: np.ndarray, header: Header) -> np.ndarray:
     """Returns u8[b h w c] as the graph takes it: f32[b c h w], normalised."""
-    mean, std = np.float32(header.mean), np.float32(header.std)
+    mean, std = np.asarray(header.mean, np.float32), np.asarray(header.std, np.float32)
     return np.ascontiguousarray(((images.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
 
 
@@ -142,7 +143,7 @@ def _read_nms(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detect
     rows = rows[:, 0]
     height, width = canvas
     valid = np.arange(rows.shape[1])[None, :] < total.reshape(-1, 1)
-    boxes = rows[..., [4, 3, 6, 5]] * np.float32([height, width, height, width])
+    boxes = rows[..., [4, 3, 6, 5]] * np.asarray([height, width, height, width], np.float32)
     classes = np.maximum(rows[..., 1], 0).astype(np.int32)
     return Detections(boxes=boxes, scores=rows[..., 2], classes=classes, valid=valid)
 

@@ -37,8 +37,8 @@ def inference(
       model: a file of the backend.
       images: folder of png, jpg, jpeg files of any size.
       image_output: folder of annotated images, or None.
-      label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a Mask
-        R-CNN.
+      label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a
+        Mask R-CNN.
       threshold: least score that is shown; None takes the one of the spec.
       key: what the model was sealed with, or None.
       session: console.

@@ -94,6 +94,8 @@ def test_evaluate_with_the_graph_prints_the_table_without_recall_of_proposals(
     assert "RPN_recall" in tables[".tlt"] and "RPN_recall" not in tables[".onnx"]
     last = [text.split("mAP@0.5")[1].split("\n")[0] for text in tables.values()]
     assert last[0] == last[1]
+    reports = sorted(path.name for path in (root / "scores" / "eval").glob("*.json"))
+    assert reports == ["model.json", "model.onnx.json"]
 
 
 def test_an_etlt_is_sealed_and_runs(trained, tmp_path, capsys):

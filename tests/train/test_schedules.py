@@ -62,3 +62,11 @@ def test_no_warmup_steps_start_at_the_initial_rate():
         init_lr=0.02, warmup_lr=0.0, warmup_steps=0, boundaries=(5,), levels=(0.1,)
     )
     assert rates(settings, [0], 10)[0] == pytest.approx(0.02)
+
+
+def test_cosine_after_the_warm_up_ends_at_zero_with_the_run():
+    settings = WarmupSchedule(init_lr=0.2, warmup_lr=0.0, warmup_steps=10, fall="cosine")
+    rate = make_schedule(settings, total_steps=110)
+    expected = {5: 0.1, 10: 0.2, 60: 0.1, 110: 0.0}
+    for step, value in expected.items():
+        np.testing.assert_allclose(rate(jnp.int32(step)), value, atol=1e-7)

@@ -1,0 +1,75 @@
+"""Mask R-CNN on the command line: export, then the graph in `evaluate` and `inference`."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
+from rcnn_jax.checkpoints.leaves import flatten
+from rcnn_jax.cli.main import main
+from rcnn_jax.spec.load import load_spec
+from rcnn_jax.tasks.build import build_experiment
+from tests.e2e.tiny_mask import write_tiny
+from tests.export.tiny import lively_variables
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(root, spec, model, graph) of a model that nobody trained."""
+    root = tmp_path_factory.mktemp("masks")
+    spec = write_tiny(root)
+    experiment = build_experiment(load_spec(spec, "mask_rcnn").config, "mask_rcnn")
+    variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
+    arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
+    header = {
+        "spec": "",
+        "class_names": list(experiment.task.class_names),
+        "category_ids": list(experiment.category_ids),
+    }
+    model = root / "model.tlt"
+    write_bundle(model, Bundle("mask_rcnn", header, arrays), None)
+    assert run("export", spec, model) == 0
+    return root, spec, model, model.with_suffix(".onnx")
+
+
+def run(task, spec, model, *flags):
+    return main(["mask_rcnn", task, "-e", str(spec), "-m", str(model), *flags])
+
+
+def test_the_check_compares_masks_too(exported):
+    *_, graph = exported
+    report = json.loads(graph.with_name("model.onnx.check.json").read_text())
+    assert report["passed"] and report["parity"]["detections"] > 0
+    assert 0 < report["parity"]["mask"] < 1e-3
+    assert "segment" in report["stages"]
+
+
+def test_evaluate_gives_the_numbers_of_the_model(exported):
+    root, spec, model, graph = exported
+    for path in (model, graph):
+        assert run("evaluate", spec, path, "-r", str(root / "scores")) == 0
+    folder = root / "scores" / "eval"
+    ours, theirs = (json.loads((folder / n).read_text()) for n in ("model.json", "model.onnx.json"))
+    assert theirs["metrics"] == pytest.approx(ours["metrics"], abs=1e-6)
+
+
+def test_inference_finds_the_objects_of_the_model(exported):
+    root, spec, model, graph = exported
+    images = root / "data" / "images"
+    for path in (model, graph):
+        folder = root / path.suffix[1:]
+        flags = ["-i", str(images), "-r", str(folder), "-t", "0.2", "--include_mask"]
+        assert run("inference", spec, path, *flags) == 0
+    ours = sorted((root / "tlt" / "labels").iterdir())
+    theirs = sorted((root / "onnx" / "labels").iterdir())
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    total = 0
+    for a, b in zip(ours, theirs, strict=True):
+        first, second = json.loads(a.read_text()), json.loads(b.read_text())
+        total += len(first)
+        assert [row["category_id"] for row in first] == [row["category_id"] for row in second]
+        boxes = [[row["bbox"] for row in rows] for rows in (first, second)]
+        np.testing.assert_allclose(*boxes, atol=0.02)
+    assert total > 3
