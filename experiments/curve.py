@@ -43,4 +43,9 @@ def main(run: Path, minutes: float, picture: Path, metrics: tuple[str, ...]) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), tuple(sys.argv[4:]) or DEFAULT_METRICS)
+    main(
+        Path(sys.argv[1]),
+        float(sys.argv[2]),
+        Path(sys.argv[3]),
+        tuple(sys.argv[4:]) or DEFAULT_METRICS,
+    )

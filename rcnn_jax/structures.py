@@ -12,10 +12,10 @@ The same structures hold one image (no leading b) inside functions that are mapp
 from typing import Any
 
 import flax.struct
-import jax
-import numpy as np
 
-Array = jax.Array | np.ndarray
+Array = Any
+"""A `jax.Array` on the device or an `np.ndarray` on the host; the same structures hold both."""
+
 Levels = dict[int, Array]
 """A feature pyramid or anything else given per level; level l has stride 2**l."""
 

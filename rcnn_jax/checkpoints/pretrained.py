@@ -44,13 +44,13 @@ class Row(NamedTuple):
     kind: str
     status: str
 
+
 _SCOPES = {
     "rpn_head": r"rpn|rpn-class|rpn-box",
     "box_head": r"fc6|fc7|class-predict|box-predict",
     "mask_head": r"mask-conv-l\d|conv5-mask|mask_fcn_logits",
 }
 """Scopes that older releases of Mask R-CNN put its heads in: {scope: layers}."""
-
 
 
 class Loaded(NamedTuple):

@@ -15,6 +15,7 @@ from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.data.categories import Categories
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
@@ -123,8 +124,16 @@ def stored_categories(path: Path, key: str | None) -> Categories | None:
     return Categories(tuple(header["category_ids"]), tuple(header["class_names"]))
 
 
-def load_variables(path: Path, experiment: Experiment, key: str | None) -> Variables:
-    """Returns the variables of a model file for prediction.
+def with_stored_channels(experiment: Experiment, header: dict[str, Any]) -> Experiment:
+    """Returns the experiment with the layer widths of a bundle, which pruning may have narrowed."""
+    plan = ChannelPlan.from_json(header["channel_plan"])
+    task: Any = experiment.task
+    task = dataclasses.replace(task, model=task.model.clone(channels=plan))
+    return dataclasses.replace(experiment, task=task)
+
+
+def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Experiment, Variables]:
+    """Returns the experiment with the widths of a model file, and its variables for prediction.
 
     Args:
       path: a bundle.
@@ -151,6 +160,7 @@ def load_variables(path: Path, experiment: Experiment, key: str | None) -> Varia
             f"{path}: was trained for the category ids {ids}; the annotations of the spec have "
             f"{list(experiment.category_ids)}. Use the annotations it was trained with"
         )
+    experiment = with_stored_channels(experiment, bundle.header)
     template = jax.eval_shape(experiment.task.init, jax.random.key(0))
     group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"
     try:
@@ -162,4 +172,4 @@ def load_variables(path: Path, experiment: Experiment, key: str | None) -> Varia
         }
     except CheckpointError as error:
         raise CheckpointError(f"{path}: is not of the model in the spec: {error}") from error
-    return {"params": params, **collections}
+    return experiment, {"params": params, **collections}

@@ -76,6 +76,7 @@ def model_file(flag: Path | None, config: ConfigDict, section: str, engine_secti
         raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
     if path.suffix in ENGINE_SUFFIXES:
         raise UsageError(
-            f"{path} is a TensorRT engine; this version runs .tlt, .onnx and .etlt models: give one with -m"
+            f"{path} is a TensorRT engine; this version runs .tlt, .onnx and .etlt models: "
+            "give one with -m"
         )
     return existing_file(path, source)

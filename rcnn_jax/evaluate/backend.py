@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcnn_jax.checkpoints.state import load_variables, stored_categories
+from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.data.categories import Categories
 from rcnn_jax.evaluate import loop
 from rcnn_jax.evaluate.loop import Predictor
@@ -33,7 +33,7 @@ class Backend:
 def _bundle_predictor(
     path: Path, experiment: Experiment, test: TestSettings, key: str | None
 ) -> Predictor:
-    variables = load_variables(path, experiment, key)
+    experiment, variables = load_model(path, experiment, key)
     return loop.bind(loop.jax_predictor(experiment, test), variables)
 
 

@@ -51,7 +51,7 @@ def evaluate(
         raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
     predictor = backend.predictor(model, experiment, experiment.evaluation, key)
     source = experiment.eval_source()
-    for note in source.notes:
+    for note in (*experiment.notes, *source.notes):
         session.note(note)
     result = loop.evaluate_detector(experiment, predictor, source, session.track)
     session.console.print(results.text(result), markup=False)

@@ -93,7 +93,10 @@ def evaluate_detector(
             return _evaluate_coco(experiment, metrics, cast(MaskSource, source), seen)
         case VocMetrics() as metrics:
             return evaluate_voc(
-                [_voc_result(*row, offset) for row in seen],
+                [
+                    _voc_result(batch, row, found, proposals, offset)
+                    for batch, row, found, proposals in seen
+                ],
                 experiment.task.class_names,
                 metrics.iou_thresholds,
                 metrics.score_threshold,

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.checkpoints.state import load_variables, stored_categories
+from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.data.pipeline import evaluation_batches
 from rcnn_jax.errors import DataError, ExportError, UsageError
 from rcnn_jax.evaluate import loop
@@ -67,7 +67,7 @@ def export(
     header = make_header(experiment, contract, batch)
     if output.suffix == ".etlt" and not key:
         raise UsageError(f"-o {output}: an .etlt file is sealed: give the key with -k")
-    variables = load_variables(model, experiment, key)
+    experiment, variables = load_model(model, experiment, key)
     images, origin = _check_images(experiment, header)
     session.console.print(f"exporting {model}, check on {origin}", markup=False)
     content, report = build(experiment, variables, header, images, origin)

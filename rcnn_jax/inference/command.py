@@ -59,10 +59,13 @@ def inference(
         names = read_class_names(class_map, experiment)
     paths = find_images(images)
     writers: list[Writer] = []
-    if label_output is not None and experiment.category_ids is None:
-        writers.append(KittiLabels(label_output, names))
-    elif label_output is not None:
-        writers.append(CocoLabels(label_output, paths, experiment.category_ids))
+    ids = experiment.category_ids
+    if label_output is not None:
+        writers.append(
+            KittiLabels(label_output, names)
+            if ids is None
+            else CocoLabels(label_output, paths, ids)
+        )
     if image_output is not None:
         writers.append(
             Pictures(image_output, names, captions=experiment.captions, masks=include_mask)

@@ -171,10 +171,12 @@ def _detect(
     """Yields the detections of at most `size` canvases of one shape; the batch is filled up."""
     if not items:
         return
-    canvases = [item.canvas for item in items]
+    canvases = [np.asarray(item.canvas) for item in items]
     batch = np.stack(canvases + [canvases[0]] * (size - len(items)))
     found = jax.tree.map(np.asarray, predictor(batch)[0])
     for row, item in enumerate(items):
         one = jax.tree.map(lambda leaf, i=row: leaf[i][found.valid[i]], found)
-        boxes = image_files.boxes_to_source(one.boxes, item.scale, item.source_size, offset)
+        boxes = image_files.boxes_to_source(
+            one.boxes, np.asarray(item.scale), np.asarray(item.source_size), offset
+        )
         yield one.replace(boxes=boxes)

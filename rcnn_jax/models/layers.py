@@ -47,8 +47,10 @@ def conv_pads(
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "symmetric":
-        return ((kernel_size // 2,) * 2,) * 2
-    return tuple(_same_pads(side, kernel_size, strides) for side in size)
+        side = (kernel_size // 2, kernel_size // 2)
+        return side, side
+    height, width = size
+    return _same_pads(height, kernel_size, strides), _same_pads(width, kernel_size, strides)
 
 
 def pool_pads(
@@ -56,7 +58,8 @@ def pool_pads(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Padding of a pooling layer; `symmetric` is (k-1) // 2 on every side here (3 -> 1, 2 -> 0)."""
     if padding == "symmetric":
-        return (((window - 1) // 2,) * 2,) * 2
+        side = ((window - 1) // 2, (window - 1) // 2)
+        return side, side
     return conv_pads(size, window, strides, padding)
 
 

@@ -1,6 +1,6 @@
 """Making and counting the variables of a network without running it at full size."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def parameter_order(
     order = []
 
     def record(key: jax.Array) -> None:
-        variables = model.init(key, *_smallest_inputs(model, image_channels))
+        variables: Any = model.init(key, *_smallest_inputs(model, image_channels))
         for layer, leaves in variables["params"].items():
             order.extend((f"{layer}/{leaf}", tuple(a.shape)) for leaf, a in leaves.items())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rcnn_jax.data.sources import Source
 from rcnn_jax.settings import (
@@ -17,6 +17,8 @@ from rcnn_jax.settings import (
 from rcnn_jax.tasks.task import Task, TestSettings
 
 Kind = Literal["faster_rcnn", "mask_rcnn"]
+Config = Any
+"""A `ConfigDict` of the spec: its fields are in the spec's tables, which a type checker cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Experiment:
       metrics: what evaluate computes.
       visualize_threshold: least score of a drawn or dumped detection.
       captions: write class and score at every drawn box.
+      notes: what the user should know of this reading of the config, one sentence each.
       train_source: opens the training images.
       eval_source: opens the validation images; None when the spec names none.
       category_ids: category id of every class in result files, 0 for none; None where results name
@@ -94,3 +97,4 @@ class Experiment:
     train_source: Callable[[], Source]
     eval_source: Callable[[], Source] | None
     category_ids: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from rcnn_jax.data.annotations import ClassMap
 from rcnn_jax.data.sources import (
@@ -44,7 +43,7 @@ from rcnn_jax.settings import (
     StepSchedule,
     VocMetrics,
 )
-from rcnn_jax.tasks.experiment import Experiment, StartSettings
+from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
 from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
@@ -52,7 +51,7 @@ from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 LEVEL = 4  # stride 16
 
 
-def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) -> Experiment:
+def faster_rcnn_experiment(config: Config, *, bf16: bool, axis_name: str) -> Experiment:
     """Returns the experiment that a validated config describes.
 
     Args:
@@ -92,15 +91,25 @@ def faster_rcnn_experiment(config: ConfigDict, *, bf16: bool, axis_name: str) ->
         captions=bool(inference.bbox_caption_on),
         train_source=_train_source(config),
         eval_source=_eval_source(config),
+        notes=_notes(config),
     )
 
 
-def class_map(config: ConfigDict) -> ClassMap:
+def _notes(config: Config) -> tuple[str, ...]:
+    return tuple(
+        f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
+        f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
+        for name in ("evaluation_config", "inference_config")
+        if config[name].rpn_pre_nms_top_N > MAX_TEST_CANDIDATES
+    )
+
+
+def class_map(config: Config) -> ClassMap:
     """Returns which annotated name becomes which class; keys are matched without regard to case."""
     return ClassMap(dict(config.dataset_config.target_class_mapping))
 
 
-def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
+def _task(config: Config, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
     model = config.model_config
     training = config.training_config
     names = class_map(config).names
@@ -127,7 +136,7 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
             pool_size_2x=pooling.pool_size_2x,
             options=options,
             convention=TAO_FRCNN,
-            channels=ChannelPlan(dict(model.channel_plan)),
+            channels=ChannelPlan.from_json(model.channel_plan),
             dtype=jnp.bfloat16 if bf16 else jnp.float32,
             bn_axis_name=axis_name if training.sync_bn else None,
             freeze_blocks=tuple(model.freeze_blocks),
@@ -173,7 +182,7 @@ def _task(config: ConfigDict, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
     )
 
 
-def pixel_settings(image: ConfigDict) -> PixelSettings:
+def pixel_settings(image: Config) -> PixelSettings:
     """Returns the normalisation of an `input_image_config`, in the order of the network's channels."""
     order = "l" if image.image_type == "GRAY_SCALE" else image.image_channel_order
     mean = tuple(float(image.image_channel_mean[channel]) for channel in order)
@@ -182,7 +191,7 @@ def pixel_settings(image: ConfigDict) -> PixelSettings:
     )
 
 
-def _geometry(config: ConfigDict) -> GeometrySettings:
+def _geometry(config: Config) -> GeometrySettings:
     image = config.model_config.input_image_config
     preprocessing = config.augmentation_config.preprocessing
     if image.size_min.enabled:
@@ -206,7 +215,7 @@ def _geometry(config: ConfigDict) -> GeometrySettings:
     )
 
 
-def _augment(augmentation: ConfigDict) -> AugmentSettings:
+def _augment(augmentation: Config) -> AugmentSettings:
     spatial = augmentation.spatial_augmentation
     color = augmentation.color_augmentation
     return AugmentSettings(
@@ -231,12 +240,12 @@ def _augment(augmentation: ConfigDict) -> AugmentSettings:
     )
 
 
-def _ground_truth(config: ConfigDict) -> GroundTruthSettings:
+def _ground_truth(config: Config) -> GroundTruthSettings:
     limit = config.model_config.input_image_config.max_objects_num_per_image
     return GroundTruthSettings(max_objects=limit, on_overflow="error")
 
 
-def _optimizer(training: ConfigDict) -> OptimizerSettings:
+def _optimizer(training: Config) -> OptimizerSettings:
     regularizer = training.regularizer
     penalties = {
         "l1": regularizer.weight if regularizer.type == "L1" else 0.0,
@@ -268,7 +277,7 @@ def _optimizer(training: ConfigDict) -> OptimizerSettings:
     return OptimizerSettings(kind="rmsprop", **penalties)
 
 
-def _schedule(learning_rate: ConfigDict) -> ScheduleSettings:
+def _schedule(learning_rate: Config) -> ScheduleSettings:
     if learning_rate.soft_start.enabled:
         soft = learning_rate.soft_start
         return SoftStartSchedule(
@@ -290,7 +299,7 @@ def _schedule(learning_rate: ConfigDict) -> ScheduleSettings:
     return StepSchedule(base_lr=step.base_lr, gamma=step.gamma, step_size=step.step_size)
 
 
-def _run(config: ConfigDict) -> RunSettings:
+def _run(config: Config) -> RunSettings:
     training = config.training_config
     stopping = training.early_stopping
     visualizer = training.visualizer
@@ -307,7 +316,7 @@ def _run(config: ConfigDict) -> RunSettings:
     )
 
 
-def _test(section: ConfigDict) -> TestSettings:
+def _test(section: Config) -> TestSettings:
     return TestSettings(
         proposals=ProposalSettings(
             pre_nms=min(section.rpn_pre_nms_top_N, MAX_TEST_CANDIDATES),
@@ -323,7 +332,7 @@ def _test(section: ConfigDict) -> TestSettings:
     )
 
 
-def _metrics(evaluation: ConfigDict) -> VocMetrics:
+def _metrics(evaluation: Config) -> VocMetrics:
     spread = evaluation.gt_matching_iou_threshold_range
     if spread.enabled:
         # the end is exclusive; a tenth of a step absorbs the rounding of the division
@@ -339,7 +348,7 @@ def _metrics(evaluation: ConfigDict) -> VocMetrics:
     )
 
 
-def _train_source(config: ConfigDict) -> Callable[[], Source]:
+def _train_source(config: Config) -> Callable[[], Source]:
     dataset = config.dataset_config
 
     def open_source() -> Source:
@@ -357,7 +366,7 @@ def _train_source(config: ConfigDict) -> Callable[[], Source]:
     return open_source
 
 
-def _eval_source(config: ConfigDict) -> Callable[[], Source] | None:
+def _eval_source(config: Config) -> Callable[[], Source] | None:
     dataset = config.dataset_config
     if dataset.validation_data_source.enabled:
         return lambda: _open(dataset.validation_data_source, config, fold=None, training=False)
@@ -375,7 +384,7 @@ def _join(sources: list[Source]) -> Source:
     return sources[0] if len(sources) == 1 else Concatenation(sources)
 
 
-def _open(source: ConfigDict, config: ConfigDict, *, fold: int | None, training: bool) -> Source:
+def _open(source: Config, config: Config, *, fold: int | None, training: bool) -> Source:
     """Opens one data source; occluded objects are difficult where a model is judged, not trained."""
     classes = class_map(config)
     if source.kitti_directory_path:

@@ -6,7 +6,6 @@ The only place below the commands that knows the names of the Mask R-CNN spec.
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from rcnn_jax.data.categories import Categories
 from rcnn_jax.data.mask_sources import MaskSource
@@ -32,7 +31,7 @@ from rcnn_jax.settings import (
     WarmupSchedule,
 )
 from rcnn_jax.tasks import mask_rcnn_data
-from rcnn_jax.tasks.experiment import Experiment, StartSettings
+from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
@@ -44,7 +43,7 @@ PIXELS = PixelSettings(
 
 
 def mask_rcnn_experiment(
-    config: ConfigDict, *, bf16: bool, axis_name: str, categories: Categories | None
+    config: Config, *, bf16: bool, axis_name: str, categories: Categories | None
 ) -> Experiment:
     """Returns the experiment that a validated config describes.
 
@@ -104,9 +103,7 @@ def mask_rcnn_experiment(
     )
 
 
-def _task(
-    config: ConfigDict, categories: Categories, *, bf16: bool, axis_name: str
-) -> MaskRcnnTask:
+def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str) -> MaskRcnnTask:
     network = config.maskrcnn_config
     levels = tuple(range(network.min_level, network.max_level + 1))
     ratios = tuple(tuple(ratio) for ratio in network.aspect_ratios)
@@ -141,7 +138,7 @@ def _task(
                 use_pooling=True, all_projections=False, freeze_bn=network.freeze_bn
             ),
             convention=TAO_MRCNN,
-            channels=ChannelPlan(dict(network.channel_plan)),
+            channels=ChannelPlan.from_json(network.channel_plan),
             dtype=jnp.bfloat16 if bf16 else jnp.float32,
             bn_axis_name=axis_name if config.sync_bn else None,
         ),
@@ -185,12 +182,12 @@ def _task(
     )
 
 
-def _geometry(data: ConfigDict) -> GeometrySettings:
+def _geometry(data: Config) -> GeometrySettings:
     height, width = data.image_size
     return GeometrySettings(mode="keep_aspect", height=height, width=width)
 
 
-def _augment(data: ConfigDict) -> AugmentSettings | None:
+def _augment(data: Config) -> AugmentSettings | None:
     settings = AugmentSettings(
         hflip_probability=0.5 if data.augment_input_data else 0.0,
         vflip_probability=data.vflip_probability,
@@ -204,7 +201,7 @@ def _augment(data: ConfigDict) -> AugmentSettings | None:
     return None if settings == AugmentSettings() else settings
 
 
-def _optimizer(config: ConfigDict) -> OptimizerSettings:
+def _optimizer(config: Config) -> OptimizerSettings:
     return OptimizerSettings(
         kind="sgd",
         momentum=config.momentum,
@@ -218,7 +215,7 @@ def _optimizer(config: ConfigDict) -> OptimizerSettings:
     )
 
 
-def _schedule(config: ConfigDict) -> WarmupSchedule:
+def _schedule(config: Config) -> WarmupSchedule:
     return WarmupSchedule(
         init_lr=config.init_learning_rate,
         warmup_lr=config.warmup_learning_rate,
@@ -229,7 +226,7 @@ def _schedule(config: ConfigDict) -> WarmupSchedule:
     )
 
 
-def _run(config: ConfigDict) -> RunSettings:
+def _run(config: Config) -> RunSettings:
     """Epochs win over steps; the length of an epoch may be given instead of counted."""
     epochs, steps = config.num_epochs or 0, config.total_steps or 0
     if epochs and config.num_examples_per_epoch:
@@ -247,7 +244,7 @@ def _run(config: ConfigDict) -> RunSettings:
     )
 
 
-def _test(network: ConfigDict) -> TestSettings:
+def _test(network: Config) -> TestSettings:
     return TestSettings(
         proposals=ProposalSettings(
             pre_nms=min(network.test_rpn_pre_nms_topn, MAX_TEST_CANDIDATES),
@@ -263,7 +260,7 @@ def _test(network: ConfigDict) -> TestSettings:
     )
 
 
-def _eval_source(data: ConfigDict, categories: Categories) -> Callable[[], MaskSource] | None:
+def _eval_source(data: Config, categories: Categories) -> Callable[[], MaskSource] | None:
     if not (data.coco_val_image_dir or data.validation_file_pattern):
         return None
     return lambda: mask_rcnn_data.open_validation(data, categories)

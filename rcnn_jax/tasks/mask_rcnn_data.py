@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.data.categories import Categories, choose_categories, numbered_categories
 from rcnn_jax.data.coco import CocoDataset
 from rcnn_jax.data.first_images import FirstImages
 from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords, MaskSource
 from rcnn_jax.data.sources import select_shards
 from rcnn_jax.errors import DataError
+from rcnn_jax.tasks.experiment import Config
 
 
-def find_categories(data: ConfigDict) -> Categories:
+def find_categories(data: Config) -> Categories:
     """Returns the classes that the annotation files name, or numbered ones where there is no file.
 
     The validation file comes first: it is the smaller one, and results carry its ids.
@@ -28,7 +27,7 @@ def find_categories(data: ConfigDict) -> Categories:
     return choose_categories(dataset.categories, data.num_classes, name)
 
 
-def open_training(data: ConfigDict, categories: Categories) -> MaskSource:
+def open_training(data: Config, categories: Categories) -> MaskSource:
     """Returns the training images.
 
     Raises:
@@ -46,7 +45,7 @@ def open_training(data: ConfigDict, categories: Categories) -> MaskSource:
     )
 
 
-def open_validation(data: ConfigDict, categories: Categories) -> MaskSource:
+def open_validation(data: Config, categories: Categories) -> MaskSource:
     """Returns the validation images, at most eval_samples of them.
 
     Raises:

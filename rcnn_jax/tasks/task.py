@@ -7,16 +7,17 @@ and commands know this protocol and nothing else of a detector.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 
+from rcnn_jax.models.faster_rcnn import FasterRcnn
+from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.settings import DetectionSettings, PixelSettings, ProposalSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
 
 Variables = dict[str, Any]
 """Linen variables: params, batch_stats."""
 
-LossTerms = dict[str, tuple[jax.Array, jax.Array]]
+LossTerms = dict[str, tuple[Array, Array]]
 """{name: (sum, count)}, f32[] or f32[k] over the images of one device.
 
 A term is sum / count, 0 where nothing was counted, added up over the k parts it may have.
@@ -52,7 +53,7 @@ class Task(Protocol):
     """
 
     @property
-    def model(self) -> nn.Module: ...  # noqa: D102
+    def model(self) -> FasterRcnn | MaskRcnn: ...  # noqa: D102
     @property
     def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
     @property

@@ -31,12 +31,12 @@ from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel, tables
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.schedules import make_schedule
-from rcnn_jax.train.start import begin
+from rcnn_jax.train.start import begin, widths_to_train
 from rcnn_jax.train.step import init_state, make_step
 from rcnn_jax.train.timetable import Timetable
 from rcnn_jax.train.validation import Validation
@@ -63,11 +63,11 @@ class Run:
       use_amp: compute in bfloat16 on top of what the config says.
     """
 
-    config: ConfigDict
+    config: Config
     experiment: Experiment
     workdir: Path
     key: str | None
-    devices: list[jax.Device]
+    devices: list[parallel.Device]
     source: Source
     timetable: Timetable
     store: CheckpointStore
@@ -136,9 +136,10 @@ def _prepare(
 ) -> Run:
     chosen = parallel.choose_devices(devices)
     experiment = build_experiment(config, kind, bf16=use_amp)
+    experiment = widths_to_train(experiment, key)
     source = experiment.train_source()
     check_object_counts(source, experiment.train_gt)  # before anything is written
-    for note in source.notes:
+    for note in (*experiment.notes, *source.notes):
         session.note(note)
     global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
     steps_per_epoch = batches_per_epoch(source, global_batch)

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rcnn_jax.settings import OptimizerSettings
 
-Flat = dict[str, jax.Array]
+Flat = dict[str, Any]
 
 UNPENALISED = frozenset({"bias", "beta", "gamma"})
 """Leaf names outside the weight penalty of Faster R-CNN."""
@@ -30,7 +30,7 @@ def layer_of(path: str) -> str:
 
 def split_params(params: Any, is_frozen: Callable[[str], bool]) -> tuple[Flat, Flat]:
     """Splits nested params into (trainable, frozen) flat dicts by the name of the top-level layer."""
-    flat = flatten_dict(params, sep="/")
+    flat: Flat = flatten_dict(params, sep="/")
     trainable = {path: leaf for path, leaf in flat.items() if not is_frozen(layer_of(path))}
     frozen = {path: leaf for path, leaf in flat.items() if is_frozen(layer_of(path))}
     return trainable, frozen
@@ -69,7 +69,7 @@ def make_optimizer(
     Keras and TensorFlow, where it is part of the loss.
     """
 
-    def rate(step: jax.Array) -> jax.Array:
+    def rate(step: Any) -> jax.Array:
         value = schedule(step)
         return value / (1.0 + settings.decay * step) if settings.decay else value
 
@@ -101,7 +101,7 @@ def _direction(settings: OptimizerSettings) -> optax.GradientTransformation:
 
 
 def _scale_offsets(factor: float) -> optax.GradientTransformation:
-    def update(updates: Flat, params: Flat | None = None) -> Flat:
+    def update(updates: Any, params: Any) -> Any:
         del params
         return {path: g * factor if _leaf_of(path) in OFFSETS else g for path, g in updates.items()}
 
@@ -114,8 +114,7 @@ def _add_penalty_gradient(settings: OptimizerSettings) -> optax.GradientTransfor
             return g
         return g + settings.l2_factor * settings.l2 * w + settings.l1 * jnp.sign(w)
 
-    def update(updates: Flat, params: Flat | None) -> Flat:
-        assert params is not None
+    def update(updates: Any, params: Any) -> Any:
         return {path: gradient(path, g, params[path]) for path, g in updates.items()}
 
     return optax.stateless(update)

@@ -12,8 +12,11 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import AXIS
 from rcnn_jax.train.step import StepFunction
 
+Device = Any
+"""A `jax.Device`, which is a function in the eyes of a type checker."""
 
-def choose_devices(count: int | None) -> list[jax.Device]:
+
+def choose_devices(count: int | None) -> list[Device]:
     """Returns the local devices to train on: all of them, or the first `count`.
 
     Raises:
@@ -30,12 +33,12 @@ def choose_devices(count: int | None) -> list[jax.Device]:
     return devices[:count]
 
 
-def map_step(step: StepFunction, devices: list[jax.Device]) -> Any:
+def map_step(step: StepFunction, devices: list[Device]) -> Any:
     """Returns the step over replicated states and sharded batches; the old state is given up."""
     return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
 
-def replicate(state: TrainState, devices: list[jax.Device]) -> TrainState:
+def replicate(state: TrainState, devices: list[Device]) -> TrainState:
     """Copies a state to every device through an identity map, so that the step is traced once."""
     copies = jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices)
     return copies(np.zeros(len(devices), np.int8), state)
@@ -53,7 +56,7 @@ def on_first_device(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_data(0).reshape(leaf.shape[1:]), tree)
 
 
-def shard(batch: Batch, devices: list[jax.Device]) -> Batch:
+def shard(batch: Batch, devices: list[Device]) -> Batch:
     """Cuts a host batch into one piece per device and starts the transfer."""
     count = len(devices)
 
@@ -65,9 +68,7 @@ def shard(batch: Batch, devices: list[jax.Device]) -> Batch:
     return jax.tree.map(cut, batch)
 
 
-def shards_ahead(
-    batches: Iterator[Batch], devices: list[jax.Device]
-) -> Iterator[tuple[Batch, Batch]]:
+def shards_ahead(batches: Iterator[Batch], devices: list[Device]) -> Iterator[tuple[Batch, Batch]]:
     """Yields (host batch, sharded batch), transferring the next one while the device computes."""
     with ThreadPoolExecutor(max_workers=1) as pool:
 
@@ -81,7 +82,7 @@ def shards_ahead(
             yield ready
 
 
-def _put(pieces: np.ndarray, devices: list[jax.Device]) -> jax.Array:
+def _put(pieces: np.ndarray, devices: list[Device]) -> jax.Array:
     """Puts pieces[i] on devices[i] as one array in the layout that pmap expects."""
     mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))

@@ -6,7 +6,7 @@ Precedence: checkpoints of the workdir > resume_from_model > pruned model > pret
 import uuid
 from pathlib import Path
 
-from rcnn_jax.checkpoints.bundle import read_bundle
+from rcnn_jax.checkpoints.bundle import read_bundle, read_header
 from rcnn_jax.checkpoints.pretrained import (
     apply_weights,
     check_coverage,
@@ -14,11 +14,12 @@ from rcnn_jax.checkpoints.pretrained import (
     skip_matching,
     status_table,
 )
-from rcnn_jax.checkpoints.state import restore_training
+from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import Variables
 from rcnn_jax.train.run_state import RunState
 
 
@@ -43,6 +44,11 @@ def begin(
         session.note(f"going on from {path}, step {int(state.step)}")
         return state, RunState.from_json({**saved, "finished": False})
     fresh = RunState(run_id=uuid.uuid4().hex)
+    if start.pruned:
+        path = _existing(start.pruned, "the pruned model of the spec")
+        _, variables = load_model(path, experiment, key)
+        session.note(f"retraining {path}")
+        return _with_variables(template, variables), fresh
     if start.pretrained:
         path = _existing(start.pretrained, "pretrained_weights")
         return _with_weights(experiment, template, path, key, session), fresh
@@ -71,11 +77,29 @@ def _with_weights(
     session.console.print(status_table(loaded), markup=False)
     session.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
     check_coverage(loaded, path, experiment.start.min_coverage)
+    return _with_variables(template, {"params": loaded.params, "batch_stats": loaded.batch_stats})
+
+
+def _with_variables(template: TrainState, variables: Variables) -> TrainState:
+    params = variables["params"]
+    collections = {name: tree for name, tree in variables.items() if name != "params"}
     return template.replace(
-        params=loaded.params,
-        collections={**template.collections, "batch_stats": loaded.batch_stats},
-        ema=None if template.ema is None else loaded.params,
+        params=params,
+        collections={**template.collections, **collections},
+        ema=None if template.ema is None else params,
     )
+
+
+def widths_to_train(experiment: Experiment, key: str | None) -> Experiment:
+    """Returns the experiment with the layer widths of the pruned model it starts from, if any.
+
+    Raises:
+      CheckpointError: the pruned model is missing or sealed with another key.
+    """
+    if not experiment.start.pruned:
+        return experiment
+    path = _existing(experiment.start.pruned, "the pruned model of the spec")
+    return with_stored_channels(experiment, read_header(path, key)[1])
 
 
 def _existing(name: str, field: str) -> Path:

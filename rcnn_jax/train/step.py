@@ -83,7 +83,8 @@ def make_step(
         metrics["loss"] = data_loss + metrics["penalty"]
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
-        params = join_params(optax.apply_updates(trainable, updates), frozen)
+        stepped: Any = optax.apply_updates(trainable, updates)
+        params = join_params(stepped, frozen)
         goes_on = (state.step % steps_per_epoch != 0).astype(jnp.float32)
         sums = {
             name: goes_on * total + jnp.stack([metrics[name], jnp.ones((), jnp.float32)])

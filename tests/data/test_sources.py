@@ -155,7 +155,9 @@ def test_shards_of_the_fold_validate_and_the_others_train(tmp_path):
 
 def test_a_fold_that_leaves_nothing_is_explained(tmp_path):
     (tmp_path / "d-fold-000-of-002").touch()
-    with pytest.raises(DataError, match="validation_fold = 0 leaves no training data.*val_split 0"):
+    with pytest.raises(
+        DataError, match="validation_fold = 0 leaves no training data.*another val_split"
+    ):
         select_shards([str(tmp_path / "d*")], 0)
     with pytest.raises(DataError, match="validation_fold = 1 leaves no validation data"):
         select_shards([str(tmp_path / "d*")], 1, training=False)

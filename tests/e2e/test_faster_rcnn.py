@@ -100,3 +100,21 @@ def test_bundle_tells_what_it_is_without_the_key(run):
     assert bundle.header["class_names"] == ["disc", "rod", "star"]
     assert bundle.header["step"] == 6
     assert any(name.startswith("opt_state/") for name in bundle.arrays)
+
+
+def test_retraining_takes_the_widths_and_weights_of_the_pruned_model(run, capsys):
+    """A bundle with a channel plan is all that a pruned model is; the spec need not repeat it."""
+    root, spec = run
+    retrain = spec.with_name("retrain.txt")
+    text = "\n".join(line for line in spec.read_text().splitlines() if "channel_plan" not in line)
+    pruned = f'retrain_pruned_model: "{root}/run/tiny.epoch2.tlt"\n  num_epochs: 1'
+    retrain.write_text(text.replace("num_epochs: 2", pruned))
+    flags = ["-e", str(retrain), "-k", KEY, "-d", str(root / "retrained"), "--gpus", "1"]
+    assert main(["faster_rcnn", "train", *flags]) == 0
+    assert "retraining" in capsys.readouterr().out
+    before = read_bundle(root / "run" / "tiny.epoch2.tlt", KEY).arrays
+    after = read_bundle(root / "retrained" / "tiny.epoch1.tlt", KEY).arrays
+    kernel = "params/block_2a_conv_1/kernel"
+    assert before[kernel].shape == after[kernel].shape == (3, 3, 8, 8)
+    moved = np.abs(after[kernel] - before[kernel]).max()
+    assert 0 < moved < np.abs(before[kernel]).max()
