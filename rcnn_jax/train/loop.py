@@ -57,6 +57,7 @@ class Run:
       key: key that seals bundles, or None.
       devices: local devices of the run.
       source: training images.
+      validate: scores weights on the validation images; None without such images.
       timetable: when what is due.
       store: resumable checkpoints.
       session: console and status file.
@@ -69,6 +70,7 @@ class Run:
     key: str | None
     devices: list[parallel.Device]
     source: Source
+    validate: Validation | None
     timetable: Timetable
     store: CheckpointStore
     session: Reporter
@@ -137,10 +139,12 @@ def _prepare(
     chosen = parallel.choose_devices(devices)
     experiment = build_experiment(config, kind, bf16=use_amp)
     experiment = widths_to_train(experiment, key)
+    # All data is opened and checked before anything is written.
     source = experiment.train_source()
-    check_object_counts(source, experiment.train_gt)  # before anything is written
+    check_object_counts(source, experiment.train_gt)
     for note in (*experiment.notes, *source.notes):
         session.note(note)
+    validate = _validation(experiment, workdir, session)
     global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
@@ -150,6 +154,7 @@ def _prepare(
         key=key,
         devices=chosen,
         source=source,
+        validate=validate,
         timetable=Timetable.of(experiment.run, steps_per_epoch),
         store=CheckpointStore(workdir / "checkpoints", keep=experiment.run.keep_checkpoints),
         session=session,
@@ -229,7 +234,6 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
     )
     mapped = parallel.map_step(step_function, run.devices)
     replicas = parallel.replicate(state, run.devices)
-    validate = _validation(run)
     watch = LossWatch(run.source.name)
     with (
         _sigterm() as signals,
@@ -262,7 +266,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
             watch.read()
             memory = dataclasses.replace(memory, step=step)
             if step == stop:
-                memory = _at_stop(run, replicas, memory, logger, validate)
+                memory = _at_stop(run, replicas, memory, logger)
             logger.flush()
             _checkpoint(run, replicas, memory)
             if signals.terminated and not memory.finished:
@@ -299,14 +303,13 @@ def _at_stop(
     replicas: TrainState,
     memory: RunState,
     logger: MetricLogger,
-    validate: Validation | None,
 ) -> RunState:
     """Does what is due after `memory.step` steps and returns the new memory."""
     experiment, timetable, step = run.experiment, run.timetable, memory.step
     kpi = None
-    if validate is not None and timetable.evaluates(step):
+    if run.validate is not None and timetable.evaluates(step):
         with logger.paused():
-            kpi = validate(variables_of(parallel.first_replica(replicas)), step)
+            kpi = run.validate(variables_of(parallel.first_replica(replicas)), step)
         logger.evaluation(step, kpi)
         memory = memory.after_evaluation(kpi[experiment.metrics.main_metric], step)
     if timetable.ends_epoch(step):
@@ -362,13 +365,13 @@ def _checkpoint(run: Run, replicas: TrainState, memory: RunState) -> None:
     )
 
 
-def _validation(run: Run) -> Validation | None:
-    if run.experiment.eval_source is None:
+def _validation(experiment: Experiment, workdir: Path, session: Reporter) -> Validation | None:
+    if experiment.eval_source is None:
         return None
-    source = run.experiment.eval_source()
+    source = experiment.eval_source()
     for note in source.notes:
-        run.session.note(note)
-    return Validation(run.experiment, source, run.workdir, run.session)
+        session.note(note)
+    return Validation(experiment, source, workdir, session)
 
 
 def _log_images(run: Run, logger: MetricLogger, start: int) -> None:

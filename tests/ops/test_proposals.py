@@ -119,6 +119,6 @@ def test_the_exporter_finds_the_mapped_axis_in_front_of_levels():
     jaxpr = jax.make_jaxpr(
         jax.vmap(lambda x: select_proposals(x, ANCHORS, SIZE, SETTINGS, CODER)),
     )(rpn)
-    (nms,) = [e for e in jaxpr.eqns if e.params.get("name", "").startswith("rcnn.nms")]
+    (nms,) = [e for e in jaxpr.eqns if e.params.get("name", "").startswith("rcnn.ranked_nms")]
     assert [v.aval.shape for v in nms.invars] == [(7, 3, 30, 4), (7, 3, 30), (7, 3, 30)]
     assert [v.aval.shape for v in nms.outvars] == [(7, 3, 25), (7, 3, 25)]
