@@ -50,19 +50,28 @@ def training_bundle(
         **flatten(state.key, "key"),
     }
     header = {
-        "spec": render(redact(config), experiment.kind),
-        "class_names": list(experiment.task.class_names),
-        "arch": experiment.task.model.arch,
-        "channel_plan": experiment.task.model.channels.to_json(),
-        "convention": dataclasses.asdict(experiment.task.model.convention),
+        **model_header(experiment, config),
         "step": int(state.step),
         "run_id": run_state["run_id"],
         "run_state": run_state,
+    }
+    return Bundle(experiment.kind, header, arrays)
+
+
+def model_header(experiment: Experiment, config: ConfigDict) -> dict[str, Any]:
+    """Returns what every bundle says of its model: spec without keys, classes, widths, conventions."""
+    task = experiment.task
+    header = {
+        "spec": render(redact(config), experiment.kind),
+        "class_names": list(task.class_names),
+        "arch": task.model.arch,
+        "channel_plan": task.model.channels.to_json(),
+        "convention": dataclasses.asdict(task.model.convention),
         "created_with": versions(),
     }
     if experiment.category_ids is not None:
         header["category_ids"] = list(experiment.category_ids)
-    return Bundle(experiment.kind, header, arrays)
+    return header
 
 
 def versions() -> dict[str, str]:

@@ -255,7 +255,8 @@ class MetricLogger:
         events = self._tensorboard()
         for name, value in self._named(values).items():
             if math.isfinite(value):
-                events.add_scalar(f"{kind}/{name}", value, step)
+                tag = re.sub(r"[^-/\w.]", "_", f"{kind}/{name}")  # all that TensorBoard allows
+                events.add_scalar(tag, value, step)
 
     def _tensorboard(self) -> Any:
         if self._events is None:

@@ -10,6 +10,7 @@ import pytest
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
 from rcnn_jax.checkpoints.container import is_sealed
 from rcnn_jax.checkpoints.leaves import flatten
+from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
 from rcnn_jax.export import check, tensorrt_gate
 from rcnn_jax.spec.load import load_spec
@@ -25,10 +26,11 @@ def trained(tmp_path_factory):
     """(root, spec, model): an experiment and a model that nobody trained."""
     root = tmp_path_factory.mktemp("export")
     spec = write_tiny(root, images=3)
-    experiment = build_experiment(load_spec(spec, "faster_rcnn").config, "faster_rcnn")
+    config = load_spec(spec, "faster_rcnn").config
+    experiment = build_experiment(config, "faster_rcnn")
     variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
-    header = {"spec": "", "class_names": list(experiment.task.class_names)}
+    header = model_header(experiment, config)
     model = root / "model.tlt"
     write_bundle(model, Bundle("faster_rcnn", header, arrays), KEY)
     return root, spec, model

@@ -8,6 +8,7 @@ import pytest
 
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
 from rcnn_jax.checkpoints.leaves import flatten
+from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
@@ -20,14 +21,11 @@ def exported(tmp_path_factory):
     """(root, spec, model, graph) of a model that nobody trained."""
     root = tmp_path_factory.mktemp("masks")
     spec = write_tiny(root)
-    experiment = build_experiment(load_spec(spec, "mask_rcnn").config, "mask_rcnn")
+    config = load_spec(spec, "mask_rcnn").config
+    experiment = build_experiment(config, "mask_rcnn")
     variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
-    header = {
-        "spec": "",
-        "class_names": list(experiment.task.class_names),
-        "category_ids": list(experiment.category_ids),
-    }
+    header = model_header(experiment, config)
     model = root / "model.tlt"
     write_bundle(model, Bundle("mask_rcnn", header, arrays), None)
     assert run("export", spec, model) == 0
