@@ -6,6 +6,7 @@ with the very same file as one that was not. Times go to TensorBoard, status.jso
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
