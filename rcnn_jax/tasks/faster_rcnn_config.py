@@ -4,21 +4,9 @@ The only place below the commands that knows the names of the Faster R-CNN spec.
 """
 
 import math
-import os
-from collections.abc import Callable
-from pathlib import Path
 
 import jax.numpy as jnp
 
-from rcnn_jax.data.annotations import ClassMap
-from rcnn_jax.data.sources import (
-    Concatenation,
-    DetectNetRecords,
-    KittiFolder,
-    Source,
-    select_shards,
-)
-from rcnn_jax.errors import DataError
 from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
@@ -45,6 +33,7 @@ from rcnn_jax.settings import (
 )
 from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
 from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
+from rcnn_jax.tasks.faster_rcnn_data import class_map, eval_source, train_source
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 
@@ -89,8 +78,8 @@ def faster_rcnn_experiment(config: Config, *, bf16: bool, axis_name: str) -> Exp
         metrics=_metrics(evaluation),
         visualize_threshold=inference.bbox_visualize_threshold,
         captions=bool(inference.bbox_caption_on),
-        train_source=_train_source(config),
-        eval_source=_eval_source(config),
+        train_source=train_source(config),
+        eval_source=eval_source(config),
         notes=_notes(config),
     )
 
@@ -102,11 +91,6 @@ def _notes(config: Config) -> tuple[str, ...]:
         for name in ("evaluation_config", "inference_config")
         if config[name].rpn_pre_nms_top_N > MAX_TEST_CANDIDATES
     )
-
-
-def class_map(config: Config) -> ClassMap:
-    """Returns which annotated name becomes which class; keys are matched without regard to case."""
-    return ClassMap(dict(config.dataset_config.target_class_mapping))
 
 
 def _task(config: Config, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
@@ -346,74 +330,3 @@ def _metrics(evaluation: Config) -> VocMetrics:
         method="voc07" if evaluation.use_voc07_11point_metric else "voc12",
         plot=bool(evaluation.visualize_pr_curve),
     )
-
-
-def _train_source(config: Config) -> Callable[[], Source]:
-    dataset = config.dataset_config
-
-    def open_source() -> Source:
-        if not dataset.data_sources:
-            raise DataError(
-                "the spec names no training data: add data_sources { } to dataset_config"
-            )
-        return _join(
-            [
-                _open(source, config, fold=dataset.validation_fold, training=True)
-                for source in dataset.data_sources
-            ]
-        )
-
-    return open_source
-
-
-def _eval_source(config: Config) -> Callable[[], Source] | None:
-    dataset = config.dataset_config
-    if dataset.validation_data_source.enabled:
-        return lambda: _open(dataset.validation_data_source, config, fold=None, training=False)
-    if dataset.validation_fold is None:
-        return None
-    return lambda: _join(
-        [
-            _open(source, config, fold=dataset.validation_fold, training=False)
-            for source in dataset.data_sources
-        ]
-    )
-
-
-def _join(sources: list[Source]) -> Source:
-    return sources[0] if len(sources) == 1 else Concatenation(sources)
-
-
-def _open(source: Config, config: Config, *, fold: int | None, training: bool) -> Source:
-    """Opens one data source; occluded objects are difficult where a model is judged, not trained."""
-    classes = class_map(config)
-    if source.kitti_directory_path:
-        root = Path(source.kitti_directory_path)
-        return KittiFolder(
-            root / source.kitti_image_dir_name,
-            root / source.kitti_label_dir_name,
-            classes,
-            stems=_stems(source.kitti_split_file),
-            difficult_is_crowd=not training,
-        )
-    return DetectNetRecords(
-        select_shards([_absolute(source.tfrecords_path)], fold, training=training),
-        Path(_absolute(source.image_directory_path)),
-        config.dataset_config.image_extension,
-        classes,
-        difficult_is_crowd=not training,
-    )
-
-
-def _absolute(path: str) -> str:
-    """Relative paths start at DATA_BASE_PATH where that is set, as in the original."""
-    return str(Path(os.environ.get("DATA_BASE_PATH", "")) / path)
-
-
-def _stems(split_file: str | None) -> list[str] | None:
-    if not split_file:
-        return None
-    path = Path(split_file)
-    if not path.is_file():
-        raise DataError(f"{path}: the file that kitti_split_file names does not exist")
-    return path.read_text(encoding="utf-8").split()

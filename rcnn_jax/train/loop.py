@@ -6,10 +6,7 @@ since the last checkpoint and writes the same bytes again.
 """
 
 import dataclasses
-import signal
-import types
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel, tables
+from rcnn_jax.train.interrupt import sigterm_noted
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.schedules import make_schedule
@@ -236,7 +234,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
     replicas = parallel.replicate(state, run.devices)
     watch = LossWatch(run.source.name)
     with (
-        _sigterm() as signals,
+        sigterm_noted() as signals,
         MetricLogger(
             run.workdir,
             words=WORDS[experiment.kind],
@@ -382,19 +380,3 @@ def _log_images(run: Run, logger: MetricLogger, start: int) -> None:
         if run.experiment.task.pixels.channel_order == "bgr":
             images = images[..., ::-1]
         logger.images(0, "augmented_images", images)
-
-
-@contextmanager
-def _sigterm() -> Iterator[types.SimpleNamespace]:
-    """Turns the first SIGTERM into a flag; a second one acts as usual."""
-    seen = types.SimpleNamespace(terminated=False)
-
-    def note(*_: object) -> None:
-        seen.terminated = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGTERM, before)
