@@ -12,12 +12,12 @@ from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.data.pipeline import evaluation_batches
 from rcnn_jax.errors import DataError, ExportError, UsageError
-from rcnn_jax.evaluate import loop
 from rcnn_jax.export.check import Report, check_detections, check_model, check_stages
 from rcnn_jax.export.contracts import (
     INPUT_NAMES,
     ContractName,
     Header,
+    in_single_precision,
     make_header,
     outputs_of,
 )
@@ -116,7 +116,8 @@ def build(
         images = images[np.arange(header.batch) % len(images)]
     reference = jax.jit(lambda batch: function(batch))
     check_stages(showing, reference, images, header, FP32, report)
-    jax_model = loop.bind(loop.jax_predictor(experiment, experiment.inference), variables)
+    single = in_single_precision(experiment.task)  # what the graph computes, not what trained
+    jax_model = jax.jit(lambda batch: single.predict(variables, batch, experiment.inference))
     check_detections(model, jax_model, images, header, FP32, report)
     return model.SerializeToString(), report
 

@@ -112,6 +112,11 @@ def make_header(experiment: Experiment, contract: ContractName, batch: int | Non
     )
 
 
+def in_single_precision(task: Any) -> Any:
+    """Returns the task with a model that computes in float32, whatever it was trained in."""
+    return dataclasses.replace(task, model=task.model.clone(dtype=jnp.float32))
+
+
 def outputs_of(experiment: Experiment, variables: Variables, contract: ContractName) -> Outputs:
     """Returns the function that the graph of an experiment computes, in float32.
 
@@ -120,13 +125,13 @@ def outputs_of(experiment: Experiment, variables: Variables, contract: ContractN
       variables: closed over: they become constants of the graph.
       contract: `tao` or `plain`.
     """
-    task: Any = experiment.task
+    task = in_single_precision(experiment.task)
     raw = PixelSettings(
         channel_order=task.pixels.channel_order,
         mean=(0.0,) * task.pixels.channels,
         std=(1.0,) * task.pixels.channels,
     )
-    task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.float32), pixels=raw)
+    task = dataclasses.replace(task, pixels=raw)
     if contract == "plain":
         return lambda images: plain(task.predict(variables, images, experiment.inference)[0])
     if isinstance(task, FasterRcnnTask):
