@@ -263,10 +263,11 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
                     break
             watch.read()
             memory = dataclasses.replace(memory, step=step)
+            state = parallel.first_replica(replicas)  # fetched once for all that is due
             if step == stop:
-                memory = _at_stop(run, replicas, memory, logger)
+                memory = _at_stop(run, state, memory, logger)
             logger.flush()
-            _checkpoint(run, replicas, memory)
+            _checkpoint(run, state, memory)
             if signals.terminated and not memory.finished:
                 run.session.warn(
                     f"SIGTERM: saved after step {step}; the same command goes on from there"
@@ -298,25 +299,25 @@ def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
 
 def _at_stop(
     run: Run,
-    replicas: TrainState,
+    state: TrainState,
     memory: RunState,
     logger: MetricLogger,
 ) -> RunState:
-    """Does what is due after `memory.step` steps and returns the new memory."""
+    """Does what is due after `memory.step` steps with the host state; returns the new memory."""
     experiment, timetable, step = run.experiment, run.timetable, memory.step
     kpi = None
     if run.validate is not None and timetable.evaluates(step):
         with logger.paused():
-            kpi = run.validate(variables_of(parallel.first_replica(replicas)), step)
+            kpi = run.validate(variables_of(state), step)
         logger.evaluation(step, kpi)
         memory = memory.after_evaluation(kpi[experiment.metrics.main_metric], step)
     if timetable.ends_epoch(step):
-        means = _epoch_means(replicas)
+        means = _epoch_means(state)
         rate = float(_schedule(run)(np.int32(step - 1)))
         logger.epoch(timetable.epoch(step), step, {**means, "learning_rate": rate}, kpi)
         memory = memory.after_epoch(means["loss"], run.experiment.run.min_delta)
         if run.experiment.run.weight_histograms:
-            params = flatten_dict(parallel.first_replica(replicas.params))
+            params = flatten_dict(state.params)
             logger.histograms(step, {"/".join(path): leaf for path, leaf in params.items()})
     early = _stopped_early(run, memory)
     if early:
@@ -325,15 +326,14 @@ def _at_stop(
         )
     memory = dataclasses.replace(memory, finished=early or step == timetable.total_steps)
     if timetable.saves(step) or memory.finished:
-        _write_bundle(run, replicas, memory, _bundle_path(run, step))
+        _write_bundle(run, state, memory, _bundle_path(run, step))
     if kpi is not None and memory.best_step == step:
-        _write_bundle(run, replicas, memory, run.workdir / names.BEST)
+        _write_bundle(run, state, memory, run.workdir / names.BEST)
     return memory
 
 
-def _epoch_means(replicas: TrainState) -> dict[str, float]:
-    sums = parallel.first_replica(replicas.epoch_sums)
-    return {name: float(total[0] / total[1]) for name, total in sums.items()}
+def _epoch_means(state: TrainState) -> dict[str, float]:
+    return {name: float(total[0] / total[1]) for name, total in state.epoch_sums.items()}
 
 
 def _bundle_path(run: Run, step: int) -> Path:
@@ -343,13 +343,12 @@ def _bundle_path(run: Run, step: int) -> Path:
     return names.epoch_bundle(run.workdir / stem, run.timetable.epoch(step))
 
 
-def _write_bundle(run: Run, replicas: TrainState, memory: RunState, path: Path) -> None:
-    state = parallel.first_replica(replicas)
+def _write_bundle(run: Run, state: TrainState, memory: RunState, path: Path) -> None:
     bundle = training_bundle(run.experiment, run.config, state, memory.to_json())
     write_bundle(path, bundle, run.key)
 
 
-def _checkpoint(run: Run, replicas: TrainState, memory: RunState) -> None:
+def _checkpoint(run: Run, state: TrainState, memory: RunState) -> None:
     saved = {
         "run": memory.to_json(),
         "fingerprint": _fingerprint(run),
@@ -357,7 +356,7 @@ def _checkpoint(run: Run, replicas: TrainState, memory: RunState) -> None:
     }
     run.store.save(
         memory.step,
-        parallel.first_replica(replicas),
+        state,
         saved,
         is_best=memory.best_step == memory.step,
     )
