@@ -37,7 +37,7 @@ FREEZABLE_BLOCKS: dict[str, range] = {
     "mobilenet_v1": range(12),
     "mobilenet_v2": range(14),
     "darknet": range(6),
-    "efficientnet": range(8),
+    "efficientnet": range(9),
 }
 """Blocks that may be frozen, by the family of the backbone (the part before the colon)."""
 

@@ -71,7 +71,8 @@ class FasterRcnnTask:
         rpn_keys, roi_keys, dropout_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 3)))(
             keys
         )
-        features = model.extract(two_stage.normalize(batch.images, self.pixels), train=True)
+        images = two_stage.normalize(batch.images, self.pixels)
+        features = model.extract(images, train=True, dropout_keys=dropout_keys)
         rpn = model.rpn(features)
         anchors = two_stage.level_anchors(rpn, self.settings)
         targets = two_stage.assign_rpn(
