@@ -1,10 +1,17 @@
-"""Reading a Keras `.hdf5` model or `.h5` weights file: {layer: {parameter: array}}.
+"""Reading Keras files: {layer: {parameter: array}}.
 
-Both hold one group per layer, a model file under `model_weights`; below it every weight is called
-`<layer>/<parameter>:0`. A wrapper (TimeDistributed) holds the weights under the name of the layer
-inside. Source: Faster R-CNN facts section 4.1.
+    Keras 2, and .h5 of Keras 3    [model_weights/]<layer>/<layer>/kernel[:0]
+    Keras 3, .weights.h5           layers/<class>_<number>/vars/0, the layer's name an attribute
+    Keras 3, .keras                a zip archive with the second as model.weights.h5
+
+A wrapper (TimeDistributed) holds the weights of the layer inside; Keras 2 then keeps the inner name
+in `model_config` alone. Sources: Faster R-CNN facts section 4.1; files of Keras 3.15.
 """
 
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +20,121 @@ import numpy as np
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.optional import require
 
+Layers = dict[str, dict[str, np.ndarray]]
 
-def read_keras(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the weights of a Keras 1 or 2 file; layouts of kernels are Keras' own.
+_ARCHIVED = "model.weights.h5"
+_BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_NOT_LAYERS = ("optimizer", "optimizer_weights")
+
+
+def read_keras(path: Path) -> Layers:
+    """Returns the weights of a Keras file; layouts of kernels are Keras' own.
 
     A wrapped layer is found under the wrapper's name and under its own.
 
     Args:
-      path: `.hdf5` or `.h5`.
+      path: `.hdf5`, `.h5`, `.weights.h5` or `.keras`.
 
     Raises:
       MissingDependencyError: h5py is not installed.
-      CheckpointError: not HDF5, or a Keras 3 weights file, which names no layers.
+      CheckpointError: not such a file, damaged, or a file that does not name its layers.
     """
     h5py = require("h5py", extra="keras-weights", purpose=f"Reading {path}")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise CheckpointError(f"{path}: is not a readable HDF5 file: {error}") from error
-    with file:
-        root = file.get("model_weights", file)
-        if "vars" in file or "layers" in file:
-            raise CheckpointError(
-                f"{path}: is a Keras 3 weights file, which does not name layers as the model does; "
-                "save the model as .h5 with Keras 2 (tf_keras), or its arrays as .npz with names "
-                "such as conv1/kernel"
-            )
-        layers: dict[str, dict[str, np.ndarray]] = {}
+        with h5py.File(_unpacked(path) if path.suffix == ".keras" else path, "r") as file:
+            arrays = dict(_arrays(file, h5py.Dataset))
+            if "vars" in file or "layers" in file:
+                return _numbered(path, arrays, lambda group: file[group].attrs.get("name"))
+            return _named(arrays, _inner_names(file.attrs.get("model_config", "{}")))
+    except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: is not a readable Keras file: {error}") from error
 
-        def collect(name: str, node: Any) -> None:
-            if isinstance(node, h5py.Dataset):
-                *folders, leaf = name.split("/")
-                for layer in {folders[0], folders[-1]} if folders else ():
-                    layers.setdefault(layer, {})[leaf.removesuffix(":0")] = np.asarray(node)
 
-        root.visititems(collect)
+def _unpacked(path: Path) -> io.BytesIO:
+    with zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read(_ARCHIVED))
+
+
+def _arrays(file: Any, dataset: type) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (path, numbers) of what is stored, the optimizer's left out."""
+    found: list[tuple[str, Any]] = []
+    file.visititems(lambda name, node: found.append((name, node)))
+    for name, node in found:
+        own = isinstance(node, dataset) and name.partition("/")[0] not in _NOT_LAYERS
+        if own and node.dtype.kind == "f":
+            yield name.removeprefix("model_weights/"), np.asarray(node)
+
+
+def _named(arrays: dict[str, np.ndarray], inner: dict[str, str]) -> Layers:
+    """Layers of the old layout: those in a group are named below it, a single one by it too."""
+    groups: dict[str, Layers] = {}
+    for name, array in arrays.items():
+        group, *folders, leaf = name.split("/")
+        layer = folders[-1] if folders else group
+        groups.setdefault(group, {}).setdefault(layer, {})[leaf.removesuffix(":0")] = array
+    layers: Layers = {}
+    for group, held in groups.items():
+        layers.update({inner.get(name, name): leaves for name, leaves in held.items()})
+        if len(held) == 1:
+            layers[group] = next(iter(held.values()))
     return layers
+
+
+def _numbered(path: Path, arrays: dict[str, np.ndarray], name_of: Callable[[str], Any]) -> Layers:
+    """Layers of the new layout, whose variables are numbered in the order Keras made them."""
+    groups: dict[str, list[str]] = {}
+    for name in arrays:
+        folder, _, last = name.rpartition("/")
+        if folder.endswith("/vars") and last.isdigit():
+            groups.setdefault(folder.removesuffix("/vars"), []).append(name)
+    layers: Layers = {}
+    for folder, names in groups.items():
+        variables = [arrays[name] for name in sorted(names, key=lambda n: int(n.split("/")[-1]))]
+        name = name_of(f"{folder}/vars")
+        if not isinstance(name, str):
+            raise CheckpointError(
+                f"{path}: is in the first form of the Keras 3 format, which numbers layers instead "
+                f"of naming them ({folder}); load the model in Keras and save it as .h5"
+            )
+        layers[name] = _leaves(variables)
+        while folder.endswith("/layer"):
+            folder = folder.removesuffix("/layer")
+            layers[name_of(f"{folder}/vars")] = layers[name]
+    return layers
+
+
+def _leaves(variables: list[np.ndarray]) -> dict[str, np.ndarray]:
+    shapes = [array.shape for array in variables]
+    if len(shapes[0]) == 1 and shapes == shapes[:1] * len(_BATCH_NORM):
+        return dict(zip(_BATCH_NORM, variables, strict=True))
+    return dict(zip(("kernel", "bias"), variables, strict=False))
+
+
+def _inner_names(config: Any) -> dict[str, str]:
+    """{name of a wrapper: name of the layer inside} of a model's description in JSON."""
+    names: dict[str, str] = {}
+
+    def visit(node: Any) -> str | None:
+        if isinstance(node, list):
+            for item in node:
+                visit(item)
+            return None
+        if not isinstance(node, dict):
+            return None
+        own = node.get("config")
+        if not isinstance(own, dict):
+            for item in node.values():
+                visit(item)
+            return None
+        name = own.get("name")
+        wrapped = visit(own["layer"]) if isinstance(own.get("layer"), dict) else None
+        visit([value for key, value in own.items() if key != "layer"])
+        if name and wrapped:
+            names[name] = wrapped
+        return wrapped or name
+
+    try:
+        visit(json.loads(config))
+    except ValueError:
+        return {}
+    return names

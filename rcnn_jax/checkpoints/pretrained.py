@@ -16,12 +16,12 @@ from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.checkpoints.bundle import decode_arrays, read_bundle
 from rcnn_jax.checkpoints.keras_file import read_keras
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
-from rcnn_jax.checkpoints.schemes import Weights, by_layer, from_keras
+from rcnn_jax.checkpoints.schemes import DEPTHWISE, Weights, by_layer, from_keras
 from rcnn_jax.checkpoints.torch_file import read_torch
 from rcnn_jax.checkpoints.torch_names import from_flat
 from rcnn_jax.errors import CheckpointError
 
-SUFFIXES = (".tlt", ".hdf5", ".h5", ".npz", ".safetensors", ".pth", ".pt")
+SUFFIXES = (".tlt", ".hdf5", ".h5", ".keras", ".npz", ".safetensors", ".pth", ".pt")
 
 _RULE, _DASHES = "=" * 99, "-" * 99
 _SCHEMES = (
@@ -75,7 +75,7 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
     """Reads {layer: {leaf: array}} in our names and layouts.
 
     Args:
-      path: `.tlt` bundle, Keras `.hdf5`/`.h5`, `.npz`, `.safetensors`, or torch `.pth`/`.pt`.
+      path: `.tlt` bundle, Keras `.hdf5`/`.h5`/`.keras`, `.npz`, `.safetensors`, or torch `.pth`/`.pt`.
       key: of a sealed bundle.
       bn_eps: epsilon of the model's batch norm, for files in which it is folded away.
 
@@ -96,7 +96,7 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
         return by_layer(kept)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; check the path")
-    if suffix in (".hdf5", ".h5"):
+    if suffix in (".hdf5", ".h5", ".keras"):
         return from_keras(read_keras(path))
     return from_flat(_flat_arrays(path, suffix), bn_eps)
 
@@ -268,7 +268,9 @@ def _kind(name: str, leaves: Mapping[str, np.ndarray]) -> str:
         return "BatchNormalization"
     if leaves["kernel"].ndim == 2:
         return "Dense"
-    return "DepthwiseConv2D" if re.search("depthwise|conv_dw|dwconv", name) else "Conv2D"
+    if name == "conv5-mask":
+        return "Conv2DTranspose"
+    return "DepthwiseConv2D" if DEPTHWISE.search(name) else "Conv2D"
 
 
 def _reason(model: Weights, weights: Weights, fitting: Collection[str]) -> str:

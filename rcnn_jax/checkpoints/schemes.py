@@ -16,6 +16,9 @@ Weights = dict[str, dict[str, np.ndarray]]
 FPN_CHANNELS = 256
 VGG_CHANNELS = 512
 
+DEPTHWISE = re.compile("depthwise|conv_dw|dwconv")
+"""Finds the names of depthwise convolutions of all families."""
+
 _BACKGROUND_FIRST = ("class-predict", "box-predict", "mask_fcn_logits")
 
 
@@ -30,13 +33,17 @@ def by_layer(arrays: Mapping[str, np.ndarray]) -> Weights:
 
 
 def from_keras(layers: Weights) -> Weights:
-    """Brings layouts and orders of a Keras model of the original into ours."""
+    """Brings layouts and orders of a Keras model of the original into ours.
+
+    MobileNet v2 of keras.applications differs from the original in the case of its names only.
+    """
+    if "bn_Conv1" in layers:
+        layers = {name.lower(): leaves for name, leaves in layers.items()}
     result: Weights = {}
     for name, leaves in layers.items():
-        leaves = dict(leaves)
-        if "depthwise_kernel" in leaves:
-            leaves["kernel"] = leaves.pop("depthwise_kernel").swapaxes(2, 3)
-        if name == "conv5-mask":
+        # Keras 2 calls the kernel of a depthwise convolution so, Keras 3 does not.
+        leaves = {leaf.removeprefix("depthwise_"): array for leaf, array in leaves.items()}
+        if "kernel" in leaves and (name == "conv5-mask" or DEPTHWISE.search(name)):
             leaves["kernel"] = leaves["kernel"].swapaxes(2, 3)
         result[name] = leaves
     # The original computes channels first, so these products read C, H, W.
