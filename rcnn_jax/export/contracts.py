@@ -23,7 +23,7 @@ from jax import lax
 from rcnn_jax import __version__
 from rcnn_jax.errors import SpecError
 from rcnn_jax.ops.boxes import corners
-from rcnn_jax.settings import PixelSettings
+from rcnn_jax.settings import GeometrySettings, PixelSettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment, Kind
 from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
@@ -49,7 +49,7 @@ class Header:
       contract: `tao` or `plain`.
       class_names: background excluded.
       category_ids: of Mask R-CNN, else None.
-      canvas: (height, width).
+      geometry: from image file to canvas.
       channel_order: of the input.
       mean: subtracted from the pixels.
       std: divides them.
@@ -61,7 +61,7 @@ class Header:
     contract: ContractName
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...] | None
-    canvas: tuple[int, int]
+    geometry: GeometrySettings
     channel_order: Literal["rgb", "bgr", "l"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -69,22 +69,55 @@ class Header:
     version: str = __version__
 
     @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        return self.geometry.height, self.geometry.width
+
+    @property
     def pixels(self) -> PixelSettings:
         """The preprocessing as settings."""
         return PixelSettings(channel_order=self.channel_order, mean=self.mean, std=self.std)
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the header as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Any) -> "Header":
+        """Returns the header that `to_json` described.
+
+        Raises:
+          ValueError: somebody else wrote the fields, or changed them.
+        """
+        try:
+            geometry = GeometrySettings(**_tuples(fields["geometry"]))
+            header = cls(**{**_tuples(fields), "geometry": geometry})
+            known = header.kind in INPUT_NAMES and header.contract in ("tao", "plain")
+            if not (known and len(header.mean) == len(header.std) == len(header.channel_order)):
+                raise ValueError("values that no exporter writes")
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"fields that do not fit: {error}") from error
+        return header
+
     def to_metadata(self) -> dict[str, str]:
         """Returns the header as ONNX metadata."""
-        return {HEADER_KEY: json.dumps(dataclasses.asdict(self))}
+        return {HEADER_KEY: json.dumps(self.to_json())}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> "Header | None":
-        """Returns the header that `to_metadata` wrote, or None where there is none."""
+        """Returns the header that `to_metadata` wrote, or None where there is none.
+
+        Raises:
+          ValueError: the text was changed, or another version wrote it.
+        """
         if HEADER_KEY not in metadata:
             return None
-        fields: dict[str, Any] = json.loads(metadata[HEADER_KEY])
-        lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-        return cls(**{**fields, **lists})
+        return cls.from_json(json.loads(metadata[HEADER_KEY]))
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields with lists, which JSON makes of tuples, as tuples again."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
 
 
 def make_header(experiment: Experiment, contract: ContractName, batch: int | None) -> Header:
@@ -104,7 +137,7 @@ def make_header(experiment: Experiment, contract: ContractName, batch: int | Non
         contract=contract,
         class_names=task.class_names,
         category_ids=experiment.category_ids,
-        canvas=(geometry.height, geometry.width),
+        geometry=geometry,
         channel_order=task.pixels.channel_order,
         mean=task.pixels.mean,
         std=task.pixels.std,

@@ -2,33 +2,24 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from rcnn_jax.checkpoints import container
-from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.data.categories import Categories
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.evaluate.backend import Backend
 from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export.contracts import DETECTIONS, MASKS, Header
+from rcnn_jax.export.onnx_file import read_header, read_onnx
 from rcnn_jax.structures import Array, Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings
 
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Normalised images f32[b c h w] -> {output: array}, for the batch sizes the graph takes."""
+
 _NOT_FOUND = -1
-
-
-def read_graph(path: Path, key: str | None) -> bytes:
-    """Returns the ONNX model of a plain or sealed file.
-
-    Raises:
-      CheckpointError: the file is missing or damaged, or the key is wrong.
-    """
-    data = read_file(path, "exported model")
-    return container.open_sealed(data, key, str(path)) if container.is_sealed(data) else data
 
 
 def open_session(model: bytes, name: str, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -51,25 +42,17 @@ def open_session(model: bytes, name: str, threads: int = 0) -> onnxruntime.Infer
         raise CheckpointError(f"{name}: ONNX Runtime cannot load it: {error}") from error
 
 
-def read_header(session: onnxruntime.InferenceSession, name: str) -> Header:
-    """Returns what the exporter wrote about the graph.
-
-    Raises:
-      CheckpointError: another program made the file.
-    """
-    header = Header.from_metadata(session.get_modelmeta().custom_metadata_map)
-    if header is None:
-        raise CheckpointError(f"{name}: is no model that rcnn-jax exported: it has no header")
-    return header
-
-
 def stored_categories(path: Path, key: str | None) -> Categories | None:
     """Returns the classes of an exported Mask R-CNN, None where the spec names them.
 
     Raises:
       CheckpointError: the file cannot be used.
     """
-    header = read_header(open_session(read_graph(path, key), str(path)), str(path))
+    return categories_of(read_header(read_onnx(path, key), str(path)))
+
+
+def categories_of(header: Header) -> Categories | None:
+    """Returns the classes of a Mask R-CNN's header, None for a Faster R-CNN."""
     if header.category_ids is None:
         return None
     return Categories(header.category_ids, header.class_names)
@@ -90,28 +73,37 @@ def load_predictor(
       CheckpointError: the file cannot be used or is of another model.
     """
     del test
-    session = open_session(read_graph(path, key), str(path))
-    header = read_header(session, str(path))
-    _check(header, experiment, str(path))
-    return predictor(session, header)
+    model = read_onnx(path, key)
+    header = read_header(model, str(path))
+    check_same_model(header, experiment, str(path))
+    return predictor(open_session(model.SerializeToString(), str(path)), header)
 
 
 def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predictor:
-    """Returns the function of a session: uint8 canvases to detections in pixels of the canvas.
-
-    A graph with a fixed batch is run as often as needed, its last batch filled up.
-    """
+    """Returns the function of a session: uint8 canvases to detections in pixels of the canvas."""
     input_name = session.get_inputs()[0].name
+    names = [output.name for output in session.get_outputs()]
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        names = [output.name for output in session.get_outputs()]
         results = session.run(names, {input_name: batch})
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
+    return predictor_of(run, header, least=header.batch or 1, most=header.batch)
+
+
+def predictor_of(run: Run, header: Header, least: int, most: int | None) -> Predictor:
+    """Returns the function of anything that runs a graph.
+
+    Args:
+      run: normalised images f32[b c h w] -> {output: array}.
+      header: of the graph.
+      least: smallest batch it takes; smaller ones are filled up.
+      most: largest batch it takes; None for any. Larger ones are cut into several.
+    """
+
     def predict(images: Array) -> tuple[Detections, None]:
         batch = preprocess(np.asarray(images), header)
-        outputs = _in_batches(run, batch, header.batch)
-        return read_outputs(outputs, header), None
+        return read_outputs(_in_batches(run, batch, least, most), header), None
 
     return predict
 
@@ -163,27 +155,30 @@ def _read_generate_detections(outputs: dict[str, np.ndarray]) -> Detections:
 
 
 def _in_batches(
-    run: Callable[[np.ndarray], dict[str, Any]], images: np.ndarray, size: int | None
+    run: Run, images: np.ndarray, least: int, most: int | None
 ) -> dict[str, np.ndarray]:
-    """Runs a graph of a fixed batch size over any number of images."""
-    if size is None or len(images) == size:
-        return run(images)
+    """Runs a graph of limited batch sizes over any number of images."""
     parts = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        missing = size - len(part)
-        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+    for start in range(0, len(images), most or len(images)):
+        part = images[start : start + (most or len(images))]
+        missing = max(least - len(part), 0)
+        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
         parts.append({name: array[: len(part)] for name, array in run(filled).items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _check(header: Header, experiment: Experiment, name: str) -> None:
+def check_same_model(header: Header, experiment: Experiment, name: str) -> None:
+    """Stops when an exported model is not what the spec describes.
+
+    Raises:
+      CheckpointError: detector, classes, input size or preprocessing differ.
+    """
     geometry, task = experiment.geometry, experiment.task
-    canvas = (geometry.height, geometry.width)
     for what, stored, wanted in (
         ("detector", header.kind, experiment.kind),
         ("classes", ", ".join(header.class_names), ", ".join(task.class_names)),
-        ("input size (height, width)", header.canvas, canvas),
+        ("input size (height, width)", header.canvas, (geometry.height, geometry.width)),
+        ("way of fitting images to the input", header.geometry, geometry),
         ("preprocessing", header.pixels, task.pixels),
     ):
         if stored != wanted:

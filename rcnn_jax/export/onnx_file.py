@@ -1,0 +1,115 @@
+"""Reading ONNX files that anybody may have written: whole, self-contained, made by the exporter.
+
+An ONNX file may name further files that hold its tensors. The exporter never writes such names, and
+a runtime that follows them reads whatever file the author chose; they are refused unread.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from rcnn_jax.checkpoints import container
+from rcnn_jax.checkpoints.atomic import read_file
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.export.contracts import Header
+
+_FIRST_FIELD = b"\x08"
+"""Every writer begins with field 1 of the ModelProto, the version of the format."""
+
+
+def read_onnx(path: Path, key: str | None) -> onnx.ModelProto:
+    """Returns the model of a plain or sealed file.
+
+    Args:
+      path: `.onnx` or `.etlt`.
+      key: what it was sealed with; a plain file ignores it.
+
+    Raises:
+      CheckpointError: no such file, wrong key, truncated or damaged, no ONNX model, or a model that
+        names files of its own: a message each.
+    """
+    data = read_file(path, "exported model")
+    if container.is_sealed(data) or path.suffix == ".etlt":
+        data = container.open_sealed(data, key, str(path))
+    return parse_onnx(data, str(path))
+
+
+def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
+    """Returns the model that the bytes hold.
+
+    Args:
+      data: content of a file.
+      name: of the file, begins every message.
+
+    Raises:
+      CheckpointError: they hold none, or one that names files of its own.
+    """
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+        whole = bool(model.graph.node and model.opset_import)
+    except DecodeError:
+        whole = False
+    if not whole:
+        if data[:1] == _FIRST_FIELD:
+            raise CheckpointError(
+                f"{name}: is an ONNX model that was cut off or damaged; copy it again"
+            )
+        raise CheckpointError(f"{name}: is no ONNX model; give a file that `export` wrote")
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            raise CheckpointError(
+                f"{name}: the tensor '{tensor.name}' lies in another file "
+                f"('{places[0] if places else ''}'), which is not opened: an exported model is one "
+                "file; export it again, or let onnx.save write it without external data"
+            )
+    return model
+
+
+def read_header(model: onnx.ModelProto, name: str) -> Header:
+    """Returns what the exporter wrote about a model.
+
+    Raises:
+      CheckpointError: another program made the file, or the header was changed.
+    """
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        header = Header.from_metadata(metadata)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{name}: its header was changed or is of another version of rcnn-jax ({error}): "
+            "export the model again"
+        ) from error
+    if header is None:
+        raise CheckpointError(f"{name}: is no model that rcnn-jax exported: it has no header")
+    return header
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yields every tensor of a model: of the graph, its attributes, its subgraphs and functions."""
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+    for training in model.training_info:
+        yield from _tensors_of_graph(training.initialization)
+        yield from _tensors_of_graph(training.algorithm)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _tensors_of_graph(graph)
