@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
+from rcnn_jax.export.dense import NCHW
+from rcnn_jax.export.jaxpr_onnx import trace
 from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.heads import PREDICTORS
@@ -106,6 +109,16 @@ def lively_variables(experiment, seed=0, predictors=0.05):
         return jnp.asarray(rng.normal(0, 0.1, leaf.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(fill, variables)
+
+
+def graph(experiment, *, contract="plain", predictors=0.3):
+    """(FP32 ONNX model, header) of an experiment with lively weights, not checked."""
+    variables = lively_variables(experiment, predictors=predictors)
+    header = make_header(experiment, contract, None)
+    function = outputs_of(experiment, variables, contract)
+    shape = (None, *header.canvas, experiment.task.pixels.channels)
+    traced = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    return traced.to_model("detector", header.to_metadata()), header
 
 
 def images(count, canvas=CANVAS, seed=0):
