@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from rcnn_jax.ops import max_pool as pooling
 from rcnn_jax.ops.marker import marked
+from rcnn_jax.ops.pointwise_conv import pointwise_conv
 from rcnn_jax.ops.transposed_conv import transposed_conv
 
 Initializer = Callable[..., jax.Array]
@@ -94,9 +96,12 @@ class Conv(nn.Module):
         """Maps [b h w in] to [b h' w' out]."""
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if side == 1:
+            return _plus_bias(self, pointwise_conv(x, kernel, self.strides))
         y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            x,
+            kernel,
             (self.strides, self.strides),
             conv_pads(x.shape[1:3], side, self.strides, self.padding),
             dimension_numbers=_NHWC,
@@ -283,13 +288,14 @@ def _repeat_cells(x: jax.Array, factor: int) -> jax.Array:
 def tap(name: str, x: jax.Array) -> jax.Array:
     """Marks an activation that quantisation may observe or round; the identity in float.
 
+    The mark is an equation of the trace, from which `layer_order` knows layers without weights.
+
     Args:
       name: unique name of the activation, stable under pruning: the Keras name of the layer that
         made it.
       x: the activation.
     """
-    del name
-    return x
+    return checkpoint_name(x, name)
 
 
 def relu(name: str, x: jax.Array) -> jax.Array:
