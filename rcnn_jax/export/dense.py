@@ -50,6 +50,21 @@ def convolution(graph, params, operands, results):
     return [_image(graph, op, [name, weight], results[0], attributes)]
 
 
+def depthwise(graph: Graph, x: Operand, kernel: Operand, result, strides: int, pads) -> Value:
+    """Returns NHWC images convolved with one filter [k k 1 c] per channel."""
+    if not isinstance(kernel, Const) or not kernel.is_whole:
+        raise ExportError("a convolution with a computed kernel")
+    attributes = {
+        "kernel_shape": list(kernel.array.shape[:2]),
+        "group": kernel.array.shape[3],
+        "strides": [strides, strides],
+        "dilations": [1, 1],
+        "pads": _flat([(int(low), int(high)) for low, high in pads]),
+    }
+    weight = graph.constant(kernel.array.transpose(3, 2, 0, 1), "kernel")
+    return _image(graph, "Conv", [graph.full(x, NCHW), weight], result, attributes)
+
+
 def max_pool(graph, params, operands, results):
     """reduce_window with max over NHWC images."""
     window, steps = tuple(params["window_dimensions"]), tuple(params["window_strides"])

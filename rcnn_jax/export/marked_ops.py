@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, pooled, top_k
+from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, depthwise, pooled, top_k
 from rcnn_jax.export.elementwise import apply, cast
 from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.shaping import reshaped
@@ -116,6 +116,13 @@ def upsample_nearest(graph, attributes, operands, results):
     return [Value(name, results[0].shape, results[0].dtype, NCHW, stored)]
 
 
+def depthwise_conv(graph, attributes, operands, results):
+    """One grouped Conv."""
+    x, kernel = operands
+    strides, pads = attributes["strides"], attributes["pads"]
+    return [depthwise(graph, x, kernel, results[0], strides, pads)]
+
+
 def max_pool(graph, attributes, operands, results):
     """Padding never wins."""
     window, strides = (attributes["window"],) * 2, (attributes["strides"],) * 2
@@ -183,6 +190,7 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
 
 
 MARKED: dict[str, MarkedRule] = {
+    "depthwise_conv": depthwise_conv,
     "gather_rows": gather_rows,
     "max_pool": max_pool,
     "nms": nms,

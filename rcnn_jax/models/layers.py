@@ -17,6 +17,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from rcnn_jax.ops import max_pool as pooling
+from rcnn_jax.ops.depthwise_conv import depthwise_conv
 from rcnn_jax.ops.marker import marked
 from rcnn_jax.ops.pointwise_conv import pointwise_conv
 from rcnn_jax.ops.transposed_conv import transposed_conv
@@ -133,14 +134,8 @@ class DepthwiseConv(nn.Module):
         """Maps [b h w c] to [b h' w' c]."""
         side, channels = self.kernel_size, x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (side, side, 1, channels))
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.strides, self.strides),
-            conv_pads(x.shape[1:3], side, self.strides, self.padding),
-            dimension_numbers=_NHWC,
-            feature_group_count=channels,
-        )
+        pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
+        y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, pads)
         return _plus_bias(self, y)
 
 
