@@ -2,7 +2,8 @@
 
     rcnn-jax {faster_rcnn|mask_rcnn} {dataset_convert|train|evaluate|inference|export} FLAGS
     rcnn-jax spec ...     rcnn-jax decrypt ...     rcnn-jax --version
-    faster_rcnn ...       mask_rcnn ...            the same with the original's names
+    rcnn-jax converter ...
+    faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
 Exit codes: 0 success; 2 the input is at fault, told in one message; 1 the program or the machine
 is; 130 interrupted. Commands import what they need when they run, so that help needs no JAX.
@@ -15,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcnn_jax import __version__
@@ -35,6 +37,7 @@ KINDS: dict[arguments.Kind, str] = {
     "faster_rcnn": "Faster R-CNN: boxes",
     "mask_rcnn": "Mask R-CNN: boxes and masks",
 }
+CONVERTER = "build a TensorRT engine from an exported model"
 INTERRUPTED = 130
 
 
@@ -55,6 +58,19 @@ def faster_rcnn(argv: Sequence[str] | None = None) -> int:
 def mask_rcnn(argv: Sequence[str] | None = None) -> int:
     """Runs `mask_rcnn`; returns the exit code."""
     return guarded(lambda: _run(_detector_parser("mask_rcnn"), argv))
+
+
+def converter(argv: Sequence[str] | None = None) -> int:
+    """Runs `tao-converter` and `tlt-converter`; returns the exit code."""
+    from rcnn_jax.cli import converter as command
+
+    def run() -> int:
+        parser = arguments.Parser(Path(sys.argv[0]).name, description=CONVERTER)
+        _add_version(parser)
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(argv))
+
+    return guarded(run)
 
 
 def run_config(task: str, config: "ConfigDict", flags: Sequence[str]) -> int:
@@ -110,7 +126,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from rcnn_jax.cli import decrypt, spec
+    from rcnn_jax.cli import converter, decrypt, spec
 
     parser = arguments.Parser(
         "rcnn-jax", description="Faster R-CNN and Mask R-CNN from TAO/TLT spec files."
@@ -121,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_tasks(commands.add_parser(kind, help=text, description=text), kind)
     for name, text, module in (
         ("spec", "check, translate and explain spec files", spec),
+        ("converter", CONVERTER, converter),
         ("decrypt", "take the seal off a model file", decrypt),
     ):
         command = commands.add_parser(name, help=text, description=text)

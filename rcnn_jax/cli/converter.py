@@ -1,0 +1,248 @@
+"""`converter` (also `tao-converter`, `tlt-converter`): builds an engine from an exported model."""
+
+import argparse
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcnn_jax.cli.arguments import KEY_VARIABLE, existing_file, key_from
+from rcnn_jax.cli.session import Session
+from rcnn_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcnn_jax.export.conversion import Shape
+    from rcnn_jax.export.tensorrt import BuildSettings
+
+Batches = tuple[int, int, int]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of tao-converter, all of them, and one for the timing cache."""
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help=".etlt or .onnx that export wrote"
+    )
+    parser.add_argument(
+        "-k", dest="key", metavar="KEY", help=f"key of an .etlt file (default: ${KEY_VARIABLE})"
+    )
+    parser.add_argument(
+        "-d", dest="dims", metavar="C,H,W", help="input dims, checked against the model"
+    )
+    parser.add_argument(
+        "-o", dest="outputs", metavar="NAMES", help="output names, checked against the model"
+    )
+    parser.add_argument(
+        "-e",
+        dest="engine",
+        type=Path,
+        default=Path("saved.engine"),
+        metavar="FILE",
+        help="engine to write (default: ./saved.engine)",
+    )
+    parser.add_argument(
+        "-t",
+        dest="precision",
+        choices=("fp32", "fp16", "int8"),
+        help="precision (default: that of the model; an fp32 model can be made fp16 or int8)",
+    )
+    parser.add_argument(
+        "-c",
+        dest="cache",
+        type=Path,
+        default=Path("cal.bin"),
+        metavar="FILE",
+        help="calibration cache of int8 (default: ./cal.bin)",
+    )
+    parser.add_argument(
+        "-b", dest="calibration_batch", type=int, default=8, metavar="N", help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "-m",
+        dest="max_batch",
+        type=int,
+        default=16,
+        metavar="N",
+        help="largest batch, where the model leaves it free and -p says nothing (default: 16)",
+    )
+    parser.add_argument(
+        "-p",
+        dest="profiles",
+        action="append",
+        default=[],
+        metavar="INPUT,MIN,OPT,MAX",
+        help="smallest, usual and largest input, each NxCxHxW",
+    )
+    parser.add_argument(
+        "-w",
+        dest="workspace",
+        type=int,
+        default=1 << 30,
+        metavar="BYTES",
+        help="GPU memory that kernels may use (default: 1073741824)",
+    )
+    parser.add_argument(
+        "-i",
+        dest="order",
+        choices=("nchw", "nhwc", "nc"),
+        default="nchw",
+        help="order of the input; models have nchw",
+    )
+    parser.add_argument(
+        "-s",
+        dest="strict",
+        action="store_true",
+        help="int8: the other layers stay fp32, not fp16",
+    )
+    parser.add_argument(
+        "-u", dest="dla_core", type=int, metavar="CORE", help="DLA core (Jetson), GPU for the rest"
+    )
+    parser.add_argument(
+        "--timing_cache",
+        type=Path,
+        metavar="FILE",
+        help="measured kernel times: read when it exists, written after the build",
+    )
+
+
+def run(args: Namespace) -> int:
+    """Builds the engine; returns the exit code.
+
+    Raises:
+      RcnnError: the flags or the model are at fault, TensorRT is missing or cannot build it.
+    """
+    from rcnn_jax.export.conversion import describe, values_of
+    from rcnn_jax.export.engine import write_engine
+    from rcnn_jax.export.onnx_file import read_header, read_onnx
+
+    path = existing_file(args.model, "MODEL")
+    with Session("converter", status_folder=None) as session:
+        model = read_onnx(path, key_from(args))
+        header = read_header(model, str(path))
+        session.console.print(describe(model, header, str(path)), markup=False)
+        ((name, shape),) = values_of(model.graph.input).items()
+        outputs = tuple(values_of(model.graph.output))
+        check_flags(args, shape, outputs)
+        batches = batches_of(args.profiles, args.max_batch, name, shape)
+        if args.dla_core is not None and batches[0] != batches[2]:
+            raise UsageError(
+                f"-u {args.dla_core}: the DLA runs one batch size, found {batches[0]} to "
+                f"{batches[2]}: export with --static_batch_size, or give -p with three equal shapes"
+            )
+        model, settings = _prepare(args, model, batches, str(path))
+        low, usual, high = batches
+        session.console.print(
+            f"  engine   {settings.precision}, batch {low} to {high} (best at {usual})",
+            markup=False,
+        )
+        write_engine(args.engine, model, header, settings, session)
+        session.console.print(
+            f"Detected 1 inputs and {len(outputs)} output network tensors.", markup=False
+        )
+    return 0
+
+
+def _prepare(
+    args: Namespace, model: Any, batches: Batches, name: str
+) -> tuple[Any, "BuildSettings"]:
+    """Returns the graph to build and how; on the DLA of TensorRT 10 the graph stays plain."""
+    from rcnn_jax.export import tensorrt
+    from rcnn_jax.export.conversion import precision_of, read_calibration, with_precision
+
+    wanted, calibration = args.precision, None
+    plain = args.dla_core is not None and tensorrt.takes_plain_graph(
+        tensorrt.library(f"building {args.engine} (the ONNX model is complete without it)"),
+        args.dla_core,
+    )
+    if plain:
+        wanted = wanted or "fp16"
+        if precision_of(model) != "fp32" or wanted == "fp32":
+            raise UsageError(
+                f"-u {args.dla_core}: the DLA of TensorRT 10 computes in fp16 or int8 from an fp32 "
+                f"model; {name} is {precision_of(model)}, -t is {wanted}"
+            )
+        calibration = read_calibration(args.cache) if wanted == "int8" else None
+    else:
+        model = with_precision(model, wanted, args.cache, strict=args.strict, name=name)
+        wanted = precision_of(model)
+    return model, tensorrt.BuildSettings(
+        batches=batches,
+        workspace=args.workspace,
+        timing_cache=args.timing_cache,
+        dla_core=args.dla_core,
+        precision=wanted,
+        calibration_cache=calibration,
+    )
+
+
+def check_flags(args: Namespace, shape: "Shape", outputs: tuple[str, ...]) -> None:
+    """Compares what the flags say with what the model has.
+
+    Args:
+      args: flags.
+      shape: of the input, (batch, c, h, w).
+      outputs: names of the graph's outputs.
+
+    Raises:
+      UsageError: they differ, or a number is out of range.
+    """
+    if args.order != "nchw":
+        raise UsageError(f"-i {args.order}: the model takes nchw; leave -i out")
+    if args.dims is not None:
+        given = _integers(args.dims, ",", 3, f"-d {args.dims}", "C,H,W")
+        if given != shape[1:]:
+            raise UsageError(f"-d {args.dims}: the model takes {','.join(map(str, shape[1:]))}")
+    if args.outputs is not None:
+        # a name stands for its further bindings too: NMS for NMS_1
+        named = {name.strip() for name in args.outputs.split(",")}
+        missing = [name for name in outputs if not named & {name, name.rpartition("_")[0]}]
+        if missing or not named <= set(outputs):
+            raise UsageError(f"-o {args.outputs}: the model gives {','.join(outputs)}")
+    for flag, value in (
+        ("-w", args.workspace),
+        ("-m", args.max_batch),
+        ("-b", args.calibration_batch),
+    ):
+        if value < 1:
+            raise UsageError(f"{flag} {value}: expected 1 or more")
+
+
+def batches_of(profiles: list[str], largest: int, name: str, shape: "Shape") -> Batches:
+    """Returns the smallest, usual and largest batch of the engine.
+
+    Args:
+      profiles: values of -p.
+      largest: value of -m, for a free batch without -p.
+      name: of the input.
+      shape: of the input; its first dim is None where the batch is free.
+
+    Raises:
+      UsageError: a profile is of another input or shape, or not in order.
+    """
+    fixed = shape[0]
+    if not profiles:
+        return (fixed, fixed, fixed) if fixed is not None else (1, largest, largest)
+    if len(profiles) > 1:
+        raise UsageError(f"-p is given {len(profiles)} times, the model has one input: {name}")
+    parts = profiles[0].split(",")
+    if len(parts) != 4:
+        raise UsageError(f"-p {profiles[0]}: expected INPUT,MIN,OPT,MAX, the last three NxCxHxW")
+    if parts[0] != name:
+        raise UsageError(f"-p {profiles[0]}: the input of the model is {name}")
+    shapes = [_integers(part, "x", 4, f"-p {profiles[0]}: {part}", "NxCxHxW") for part in parts[1:]]
+    dims = "x".join(map(str, shape[1:]))
+    if any(given[1:] != shape[1:] for given in shapes):
+        raise UsageError(f"-p {profiles[0]}: the model takes Nx{dims}, only N may change")
+    low, usual, high = (given[0] for given in shapes)
+    if not 1 <= low <= usual <= high:
+        raise UsageError(
+            f"-p {profiles[0]}: expected MIN <= OPT <= MAX, found {low}, {usual}, {high}"
+        )
+    if fixed is not None and (low, high) != (fixed, fixed):
+        raise UsageError(f"-p {profiles[0]}: the model was exported for a batch of {fixed}")
+    return low, usual, high
+
+
+def _integers(text: str, separator: str, count: int, where: str, form: str) -> tuple[int, ...]:
+    parts = text.lower().split(separator)
+    if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"{where}: expected {form}")
+    return tuple(int(part) for part in parts)

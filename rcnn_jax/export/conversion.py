@@ -1,0 +1,109 @@
+"""What stands between a model file and the graph an engine is built from.
+
+`-t fp16` and `-t int8` change the graph as the export does: types and Q/DQ in the file, no flags. A
+graph that has a precision already keeps it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from onnx import TensorProto
+
+from rcnn_jax.errors import UsageError
+from rcnn_jax.export.contracts import Header
+from rcnn_jax.export.fp16 import to_fp16
+from rcnn_jax.export.quantize import insert_qdq, read_cache
+
+Precision = Literal["fp32", "fp16", "int8"]
+Shape = tuple[int | None, ...]
+"""Dims; None for the free batch."""
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+def precision_of(model: onnx.ModelProto) -> Precision:
+    """Returns the least precision that the types of a graph name."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return "int8"
+    if any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer):
+        return "fp16"
+    return "fp32"
+
+
+def with_precision(
+    model: onnx.ModelProto, wanted: Precision | None, cache: Path, *, strict: bool, name: str
+) -> onnx.ModelProto:
+    """Returns the graph with the precision asked for.
+
+    Args:
+      model: as it was exported.
+      wanted: None keeps what the graph has.
+      cache: calibration cache of `int8`; not read where the graph is int8 already.
+      strict: layers that are not int8 stay float32 instead of float16.
+      name: of the file, for messages.
+
+    Raises:
+      UsageError: the graph has another precision already, or there is no cache.
+      RcnnError: the cache is damaged or belongs to another graph.
+    """
+    found = precision_of(model)
+    if wanted in (None, found):
+        return model
+    if found != "fp32":
+        raise UsageError(
+            f"-t {wanted}: {name} is {found} already, and that cannot be taken back: leave -t out, "
+            "or give the fp32 file"
+        )
+    if wanted == "fp16":
+        return to_fp16(model)
+    scales = read_cache(read_calibration(cache).decode("utf-8", "replace"), str(cache))
+    quantised = insert_qdq(model, scales)
+    return quantised if strict else to_fp16(quantised)
+
+
+def read_calibration(cache: Path) -> bytes:
+    """Returns the content of a calibration cache.
+
+    Raises:
+      UsageError: there is none.
+    """
+    if not cache.is_file():
+        raise UsageError(
+            f"-c {cache}: there is no such calibration cache, and int8 needs one: "
+            "export --data_type int8 --cal_cache_file FILE writes it, with the fp32 model it is for"
+        )
+    return cache.read_bytes()
+
+
+def describe(model: onnx.ModelProto, header: Header, name: str) -> str:
+    """Returns what a model file is, as lines of text."""
+    inputs = ", ".join(f"{n} {_text(shape)}" for n, shape in values_of(model.graph.input).items())
+    outputs = "".join(
+        f"\n  output   {n} {_text(shape)}" for n, shape in values_of(model.graph.output).items()
+    )
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return (
+        f"{name}: {header.kind}, {precision_of(model)}, opset {opset}, rcnn-jax {header.version}"
+        f"\n  classes  {', '.join(header.class_names)}"
+        f"\n  input    {inputs}, {header.channel_order}, (pixel - {_numbers(header.mean)}) / "
+        f"{_numbers(header.std)}{outputs}"
+    )
+
+
+def values_of(values) -> dict[str, Shape]:
+    """Returns {name: dims} of graph inputs or outputs."""
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else None
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in values
+    }
+
+
+def _text(shape: Shape) -> str:
+    return "x".join("N" if dim is None else str(dim) for dim in shape)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]"

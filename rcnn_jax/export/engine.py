@@ -1,0 +1,225 @@
+"""Engine files: TensorRT's plan as it is, and beside it what a reader must know.
+
+    model.engine        the plan, which nvinfer and trtexec read too
+    model.engine.json   model, input scaling, TensorRT version, GPU, precision, batch sizes, SHA-256
+
+An engine belongs to one TensorRT version and one kind of GPU. TensorRT itself notices some
+mismatches, late and in its own words; here each is one message before anything is loaded.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from rcnn_jax.checkpoints.atomic import read_file, write_file
+from rcnn_jax.data.categories import Categories
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.evaluate.backend import Backend
+from rcnn_jax.evaluate.loop import Predictor
+from rcnn_jax.export import tensorrt
+from rcnn_jax.export.contracts import Header
+from rcnn_jax.export.cuda import Device
+from rcnn_jax.export.predictor import categories_of, check_same_model, predictor_of
+from rcnn_jax.export.tensorrt import BuildSettings
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import TestSettings
+
+SUFFIXES = (".engine", ".trt", ".plan")
+"""What engine files are called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What is written beside an engine.
+
+    Attributes:
+      header: of the graph it was built from: model, classes, input, preprocessing.
+      precision: `fp32`, `fp16` or `int8`.
+      batches: smallest, usual and largest batch.
+      tensorrt: version that built it.
+      gpu: that it was built on, as the driver calls it.
+      dla_core: or None.
+      sha256: of the plan.
+    """
+
+    header: Header
+    precision: str
+    batches: tuple[int, int, int]
+    tensorrt: str
+    gpu: str
+    dla_core: int | None
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the description as JSON values."""
+        return {**asdict(self), "header": self.header.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> "EngineInfo":
+        """Returns what `to_json` described.
+
+        Raises:
+          ValueError: the fields are not such a description.
+        """
+        try:
+            header = Header.from_json(fields["header"])
+            batches = tuple(fields["batches"])
+            return cls(**{**fields, "header": header, "batches": batches})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"fields that do not fit: {error}") from error
+
+
+def info_path(engine: Path) -> Path:
+    """Returns where the description of an engine lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write_engine(
+    path: Path,
+    model: onnx.ModelProto,
+    header: Header,
+    settings: BuildSettings,
+    session: Reporter,
+) -> EngineInfo:
+    """Builds an engine on this machine and writes it with its description.
+
+    Args:
+      path: the engine.
+      model: the graph; on TensorRT 10's DLA the plain one, else one whose types say the precision.
+      header: of the graph.
+      settings: how to build.
+      session: console.
+
+    Returns:
+      The description.
+
+    Raises:
+      MissingDependencyError: no TensorRT, or no GPU.
+      ExportError: TensorRT cannot build it.
+    """
+    trt = tensorrt.library(f"building {path} (the ONNX model is complete without it)")
+    device = Device()
+    session.console.print(
+        f"building {path} with TensorRT {trt.__version__} on {device.name}: this takes minutes",
+        markup=False,
+    )
+    plan = tensorrt.build(trt, model.SerializeToString(), settings, session.warn)
+    info = EngineInfo(
+        header=header,
+        precision=settings.precision,
+        batches=settings.batches,
+        tensorrt=trt.__version__,
+        gpu=device.name,
+        dla_core=settings.dla_core,
+        sha256=hashlib.sha256(plan).hexdigest(),
+    )
+    write_file(path, [plan])
+    write_file(info_path(path), [json.dumps(info.to_json(), indent=2).encode() + b"\n"])
+    session.console.print(
+        f"engine: {path} ({len(plan) / 1e6:.1f} MB), description {info_path(path)}", markup=False
+    )
+    return info
+
+
+def read_info(path: Path) -> EngineInfo:
+    """Returns the description of an engine.
+
+    Raises:
+      CheckpointError: it is missing or damaged.
+    """
+    described = info_path(path)
+    if not described.exists():
+        raise CheckpointError(
+            f"{path}: the description {described.name} is not beside it, so nobody knows what its "
+            "input and outputs mean; copy both files, or build the engine again with "
+            "rcnn-jax converter"
+        )
+    try:
+        return EngineInfo.from_json(json.loads(read_file(described, "engine description")))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{described}: is damaged or of another version of rcnn-jax ({error}); build the "
+            "engine again"
+        ) from error
+
+
+def read_engine(path: Path, version: str, gpu: str) -> tuple[bytes, EngineInfo]:
+    """Returns the plan and the description of an engine that this machine can run.
+
+    Args:
+      path: the engine.
+      version: of TensorRT here.
+      gpu: name of the GPU here.
+
+    Raises:
+      CheckpointError: a file is missing or damaged, the two do not belong together, or the engine
+        was built for another TensorRT or GPU: a message each.
+    """
+    plan = read_file(path, "engine")
+    info = read_info(path)
+    if hashlib.sha256(plan).hexdigest() != info.sha256:
+        raise CheckpointError(
+            f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
+            "built again without its description; copy both files, or build it again"
+        )
+    for what, built, here in (("TensorRT", info.tensorrt, version), ("GPU", info.gpu, gpu)):
+        if built != here:
+            raise CheckpointError(
+                f"{path}: was built for {what} {built}, this machine has {here}: an engine belongs "
+                "to one machine; build it here from the .onnx file with rcnn-jax converter"
+            )
+    return plan, info
+
+
+def stored_categories(path: Path, key: str | None) -> Categories | None:
+    """Returns the classes of an engine of Mask R-CNN, None where the spec names them.
+
+    Raises:
+      CheckpointError: the description cannot be used.
+    """
+    del key
+    return categories_of(read_info(path).header)
+
+
+def load_predictor(
+    path: Path, experiment: Experiment, test: TestSettings, key: str | None
+) -> Predictor:
+    """Returns the predictor of an engine.
+
+    Args:
+      path: the engine.
+      experiment: the model the spec describes; the engine must be of the same.
+      test: without effect: counts and thresholds are those of the graph it was built from.
+      key: without effect: engines are not sealed.
+
+    Raises:
+      CheckpointError: the engine is of another model or does not run here.
+      MissingDependencyError: no TensorRT, or no GPU.
+    """
+    del test, key
+    check_same_model(read_info(path).header, experiment, str(path))
+    return open_engine(path)
+
+
+def open_engine(path: Path) -> Predictor:
+    """Returns the function of an engine: uint8 canvases to detections in pixels of the canvas.
+
+    Raises:
+      CheckpointError: the engine does not run here.
+      MissingDependencyError: no TensorRT, or no GPU.
+    """
+    info = read_info(path)  # before anything is asked of the machine
+    trt = tensorrt.library(f"running {path}")
+    device = Device()
+    plan, info = read_engine(path, trt.__version__, device.name)
+    engine = tensorrt.Engine(trt, plan, str(path), device)
+    return predictor_of(engine.run, info.header, engine.least, engine.most)
+
+
+ENGINE = Backend(stored_categories, load_predictor)
+"""Runs engines on the GPU they were built for."""
