@@ -35,6 +35,13 @@ _SCHEMES = (
     (re.compile(r"^(params|batch_stats|ResNetBlock_\d|BottleneckResNetBlock_\d)"), "Flax examples"),
     (re.compile(r"^block_?\d+[a-z]_|^expanded_conv|^conv_dw_1|^inception_"), "this project"),
 )
+_WEIGHTLESS = (
+    (r"avg_pool|squeeze", "AveragePooling2D"),
+    (r"pool", "MaxPooling2D"),
+    (r"_output$", "Concatenate"),
+    (r"add\d*$|^FPN_add", "Add"),
+    (r"excite$", "Multiply"),
+)
 
 
 class Row(NamedTuple):
@@ -158,7 +165,7 @@ def apply_weights(
     batch_stats: Any,
     weights: Weights,
     *,
-    layers: Sequence[tuple[str, str]] = (),
+    layers: Sequence[str] = (),
     expected: Collection[str] | None = None,
 ) -> Loaded:
     """Fills every layer whose leaves all have the same names and shapes in the file.
@@ -170,8 +177,8 @@ def apply_weights(
       params: {layer: {leaf: array}}.
       batch_stats: likewise; may be empty.
       weights: as read.
-      layers: (name, Keras class) of all layers in the order of the model, those without weights
-        included; without it the layers with weights in the order of `params`, classes guessed.
+      layers: names of all layers in the order of the model, those without weights included; without
+        it the layers with weights in the order of `params`.
       expected: layers that count for the coverage, for example those of the backbone; all without.
     """
     ours = {**flatten(params, "params"), **flatten(batch_stats, "batch_stats")}
@@ -189,8 +196,8 @@ def apply_weights(
         params=unflatten(new, params, "params"),
         batch_stats=unflatten(new, batch_stats, "batch_stats"),
         rows=tuple(
-            Row(name, kind, _status(name, model, fitting))
-            for name, kind in layers or [(name, _kind(name, model[name])) for name in model]
+            Row(name, _kind(name, model.get(name)), _status(name, model, fitting))
+            for name in layers or model
         ),
         coverage=filled / total if total else 1.0,
         reason="" if len(fitting) == len(model) else _reason(model, weights, fitting),
@@ -262,8 +269,12 @@ def _status(name: str, model: Weights, fitting: Collection[str]) -> str:
     return "Yes" if name in fitting else "No"
 
 
-def _kind(name: str, leaves: Mapping[str, np.ndarray]) -> str:
-    """Keras class of a layer, guessed from its name and leaves."""
+def _kind(name: str, leaves: Mapping[str, np.ndarray] | None) -> str:
+    """Keras class of a layer, guessed from its name and leaves; None for no weights."""
+    if leaves is None:
+        return next(
+            (kind for pattern, kind in _WEIGHTLESS if re.search(pattern, name)), "Activation"
+        )
     if "gamma" in leaves:
         return "BatchNormalization"
     if leaves["kernel"].ndim == 2:

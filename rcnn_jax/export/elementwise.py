@@ -177,6 +177,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "min": simple("Min"),
     "mul": arithmetic("Mul", 1.0, either_side=True),
     "ne": not_equal,
+    "name": unchanged,
     "neg": simple("Neg"),
     "not": simple("Not"),
     "optimization_barrier": unchanged,

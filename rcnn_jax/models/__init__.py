@@ -8,6 +8,7 @@ from rcnn_jax.models.layers import tap
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.models.variables import (
     initial_variables,
+    layer_order,
     layer_widths,
     narrowed,
     parameter_order,
@@ -22,6 +23,7 @@ __all__ = [
     "find_backbone",
     "frozen_layers",
     "initial_variables",
+    "layer_order",
     "layer_widths",
     "narrowed",
     "parameter_order",

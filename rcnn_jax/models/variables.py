@@ -49,6 +49,24 @@ def parameter_order(
     return tuple(order)
 
 
+def layer_order(model: FasterRcnn | MaskRcnn, image_channels: int = 3) -> tuple[str, ...]:
+    """Names of all layers in the order they run, those without weights among them.
+
+    Layers with weights are known by the scope their equations stand in, the others by the `tap`
+    behind them. Nothing is computed.
+    """
+    inputs = _smallest_inputs(model, image_channels)
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    names = []
+    for equation in jax.make_jaxpr(model.apply)(variables, *inputs).eqns:
+        scope = str(equation.source_info.name_stack).rpartition("/")[2]
+        if equation.primitive.name == "name":
+            names.append(equation.params["name"])
+        elif scope in variables["params"]:
+            names.append(scope)
+    return tuple(dict.fromkeys(names))
+
+
 def layer_widths(model: FasterRcnn | MaskRcnn, image_channels: int = 3) -> dict[str, int]:
     """Output channels of every layer a `ChannelPlan` may name, in order of creation.
 

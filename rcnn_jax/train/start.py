@@ -16,6 +16,7 @@ from rcnn_jax.checkpoints.pretrained import (
 )
 from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.models.variables import layer_order
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
@@ -67,12 +68,13 @@ def _with_weights(
         session.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
     elif pattern:
         session.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
-    expected = [name for name in template.params if task.is_backbone(name)]
+    backbone = {name: {} for name in template.params if task.is_backbone(name)}
     loaded = apply_weights(
         template.params,
         template.collections["batch_stats"],
         kept,
-        expected=[name for name in expected if name not in skipped],
+        layers=layer_order(task.model, task.pixels.channels),
+        expected=skip_matching(backbone, pattern),
     )
     session.console.print(status_table(loaded), markup=False)
     session.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)

@@ -75,29 +75,52 @@ def test_coverage_is_the_share_of_expected_parameters():
     assert apply_weights(PARAMS, STATS, {}).coverage == 0.0
 
 
-def test_given_layers_decide_order_and_class_and_bring_those_without_weights():
-    layers = [("input", "InputLayer"), ("fc1", "TimeDistributed"), ("conv1", "Conv2D")]
-    loaded = apply_weights(PARAMS, STATS, FILE, layers=layers)
+def test_given_layers_decide_the_order_and_bring_those_without_weights():
+    loaded = apply_weights(PARAMS, STATS, FILE, layers=["fc1", "fc1_relu", "conv1"])
     assert loaded.rows == (
-        ("input", "InputLayer", "None"),
-        ("fc1", "TimeDistributed", "No"),
+        ("fc1", "Dense", "No"),
+        ("fc1_relu", "Activation", "None"),
         ("conv1", "Conv2D", "Yes"),
     )
 
 
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        ("block_1a_relu", "Activation"),
+        ("b1_conv1_lrelu", "Activation"),
+        ("conv1_pool", "MaxPooling2D"),
+        ("avg_pool", "AveragePooling2D"),
+        ("block1a_se_squeeze", "AveragePooling2D"),
+        ("block1a_se_excite", "Multiply"),
+        ("inception_3a_output", "Concatenate"),
+        ("block_2_add", "Add"),
+        ("b2_add1", "Add"),
+        ("FPN_add_4", "Add"),
+    ],
+)
+def test_classes_of_layers_without_weights_are_guessed_from_their_names(layer, kind):
+    assert apply_weights(PARAMS, STATS, FILE, layers=[layer]).rows == ((layer, kind, "None"),)
+
+
 def test_classes_are_guessed_from_the_leaves():
-    params = {**PARAMS, "conv_dw_1": {"kernel": jnp.zeros((3, 3, 1, 4))}}
+    params = {
+        **PARAMS,
+        "conv_dw_1": {"kernel": jnp.zeros((3, 3, 1, 4))},
+        "conv5-mask": {"kernel": jnp.zeros((2, 2, 4, 4))},
+    }
     kinds = {row.layer: row.kind for row in apply_weights(params, STATS, FILE).rows}
     assert kinds == {
         "conv1": "Conv2D",
         "bn_conv1": "BatchNormalization",
         "fc1": "Dense",
         "conv_dw_1": "DepthwiseConv2D",
+        "conv5-mask": "Conv2DTranspose",
     }
 
 
 def test_the_table_has_the_form_of_the_original():
-    layers = [("relu", "Activation"), ("conv1", "Conv2D"), ("fc1", "Dense")]
+    layers = ["relu", "conv1", "fc1"]
     lines = status_table(apply_weights(PARAMS, STATS, FILE, layers=layers)).splitlines()
     assert lines == [
         "=" * 99,

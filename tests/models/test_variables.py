@@ -6,6 +6,7 @@ from rcnn_jax.models import (
     FasterRcnn,
     MaskRcnn,
     initial_variables,
+    layer_order,
     layer_widths,
     narrowed,
     parameter_order,
@@ -58,3 +59,34 @@ def test_same_key_gives_the_same_weights_and_another_key_others():
         return initial_variables(model, jax.random.key(seed))["params"]["conv1"]["kernel"]
 
     assert (stem(7) == stem(7)).all() and (stem(7) != stem(8)).any()
+
+
+def test_layers_run_in_the_order_of_the_paper_with_those_without_weights():
+    order = layer_order(FasterRcnn("mobilenet_v2", 3, 4))
+    assert order[:6] == (
+        "conv1",
+        "bn_conv1",
+        "conv1_relu",
+        "expanded_conv_depthwise",
+        "expanded_conv_depthwise_bn",
+        "expanded_conv_depthwise_relu",
+    )
+    at = order.index("block_2_project")
+    assert order[at:][:4] == (
+        "block_2_project",
+        "block_2_project_bn",
+        "block_2_projected_inputs",
+        "block_2_add",
+    )
+    assert order[-3:] == ("avg_pool", "dense_class_td", "dense_regress_td")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [FasterRcnn("googlenet", 3, 4), MaskRcnn(3, 2, arch="resnet:10")],
+    ids=["googlenet", "mask"],
+)
+def test_every_layer_with_weights_is_in_the_order_once(model):
+    order = layer_order(model)
+    assert len(set(order)) == len(order)
+    assert {name.split("/")[0] for name, _ in parameter_order(model)} < set(order)
