@@ -106,6 +106,8 @@ class AugmentSettings:
       contrast_scale_max: the deviation is half of it, truncated at two deviations.
       contrast_center: grey value on the 0..1 scale that contrast leaves alone.
       min_box_side: boxes that end up narrower or lower than this many pixels are dropped.
+      shrink_min: smallest size of the whole image as a share of the one that fills the canvas, in
+        (0, 1]; the image stays at the top left and the rest is padding.
     """
 
     hflip_probability: float = 0.0
@@ -122,6 +124,7 @@ class AugmentSettings:
     contrast_scale_max: float = 0.0
     contrast_center: float = 0.5
     min_box_side: float = 1.0
+    shrink_min: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,14 @@ class Annotation:
       classes: i32[m] in [0, n).
       crowd: bool[m], see `structures.GroundTruth`.
       masks: one per object, None where an object has none; None for data without masks.
+      areas: f32[m], pixels of the masks as the data states them; None where it does not.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
     masks: tuple[Mask | None, ...] | None = None
+    areas: np.ndarray | None = None
 
 
 class ClassMap:

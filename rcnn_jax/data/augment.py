@@ -3,9 +3,10 @@
 Drawn on the host from a counter-based generator, so that image 17 of epoch 3 looks the same whoever
 loads it, in whatever order, before or after a resume.
 
-Order of moves: horizontal flip, vertical flip, translation, zoom, rotation. Order of colours:
-brightness, hue and saturation, contrast. Everything happens within the valid part of the canvas, so
-the image stays at the top left and padding stays 0.
+Order of moves: shrinking of the whole image (multi-scale), horizontal flip, vertical flip,
+translation, zoom, rotation. Order of colours: brightness, hue and saturation, contrast. Everything
+happens within the valid part of the canvas, which shrinking makes smaller, so the image stays at the
+top left and padding stays 0.
 
 Source: reference faster_rcnn_spec sections 1.9 and 2. Deviation: what a move uncovers is 0, as
 padding is, instead of mid-grey; vertical flips are applied; flips mirror the image, not the canvas.
@@ -36,10 +37,12 @@ class Augmentation:
     """What happens to one image in one epoch.
 
     Attributes:
+      size: (height, width) of the valid part of the canvas afterwards.
       matrix: f64[3 3], maps canvas (x, y, 1) to canvas, or None for no move.
       colors: f64[3 4], maps (r, g, b, 1) on 0..255 to (r, g, b), or None for no change.
     """
 
+    size: tuple[int, int]
     matrix: np.ndarray | None
     colors: np.ndarray | None
 
@@ -56,8 +59,12 @@ def draw(
     """
     uniform = rng.uniform(size=10)
     brightness, hue, contrast = (_truncated_normal(rng) for _ in range(3))
+    shrunk = _shrunk(
+        rng.uniform(), settings.shrink_min, size
+    )  # last: other draws stay as they were
     return Augmentation(
-        matrix=_moves(uniform, settings, size),
+        size=shrunk,
+        matrix=_moves(uniform, settings, size, shrunk),
         colors=_colors(
             brightness=brightness * settings.brightness_stddev,
             degrees=hue * settings.hue_rotation_max / 2,
@@ -75,13 +82,24 @@ def _truncated_normal(rng: np.random.Generator) -> float:
     return value
 
 
+def _shrunk(uniform: float, least: float, size: tuple[int, int]) -> tuple[int, int]:
+    """A size between `least` times `size` and `size`, in whole pixels."""
+    share = 1.0 - uniform * (1.0 - least)
+    return max(round(size[0] * share), 1), max(round(size[1] * share), 1)
+
+
 def _moves(
-    uniform: np.ndarray, settings: AugmentSettings, size: tuple[int, int]
+    uniform: np.ndarray, settings: AugmentSettings, size: tuple[int, int], shrunk: tuple[int, int]
 ) -> np.ndarray | None:
-    """Composes the moves that nine of the uniform numbers ask for; None when there is none."""
-    h, w = size
+    """Composes the moves that nine of the uniform numbers ask for; None when there is none.
+
+    All but the first happen within the shrunk image.
+    """
+    h, w = shrunk
     flip_x, flip_y, shift_x, shift_y, ratio, place_x, place_y, turn, angle = uniform[:9]
     parts = []
+    if shrunk != size:
+        parts.append(_matrix(w / size[1], 0, 0, 0, h / size[0], 0))
     if flip_x < settings.hflip_probability:
         parts.append(_matrix(-1, 0, w, 0, 1, 0))
     if flip_y < settings.vflip_probability:

@@ -84,9 +84,9 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
         record, epoch = int(records[place]), int(epochs[place])
         image = source.image(record, settings.channel_order)
         placed = _fit(image, planned.canvas, source, record, settings.geometry)
-        image_size[place], scale[place] = placed.image_size, placed.scale
-        source_size[place] = image.shape[:2]
+        scale[place], source_size[place] = placed.scale, image.shape[:2]
         placed, min_side = _draw(image, placed, pixels[place], record, epoch, settings)
+        image_size[place] = placed.image_size
         if gt is not None and settings.gt is not None:
             first_time = epoch == 0  # every image is in epoch 0 once
             _fill(gt, place, source, record, placed, min_side, settings.gt, warn=first_time)
@@ -196,7 +196,7 @@ def _draw(
     rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
     drawn = augment.draw(rng, settings.augment, placed.image_size)
     if drawn.matrix is not None:
-        placed = images.move(placed, drawn.matrix)
+        placed = images.move(placed, drawn.matrix, drawn.size)
     images.apply_image(image, placed, out)
     if drawn.colors is not None:
         h, w = placed.image_size

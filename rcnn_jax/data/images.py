@@ -200,16 +200,18 @@ def fit(
     )
 
 
-def move(placed: Fit, augmentation: np.ndarray) -> Fit:
+def move(placed: Fit, augmentation: np.ndarray, image_size: tuple[int, int] | None = None) -> Fit:
     """Returns the fit followed by an augmentation, still one resampling.
 
     Args:
       placed: where the image goes by itself.
-      augmentation: f64[3 3], maps canvas (x, y, 1) to canvas; it moves the image within
-        `placed.image_size`, padding stays padding.
+      augmentation: f64[3 3], maps canvas (x, y, 1) to canvas.
+      image_size: (height, width) of the part that shows the image afterwards, at most that of
+        `placed`, which None keeps; what lies outside is padding.
     """
     source_to_canvas = np.vstack([placed.matrix, (0.0, 0.0, 1.0)])
-    return replace(placed, matrix=(augmentation @ source_to_canvas)[:2])
+    matrix = (augmentation @ source_to_canvas)[:2]
+    return replace(placed, matrix=matrix, image_size=image_size or placed.image_size)
 
 
 def apply_image(image: np.ndarray, placed: Fit, out: np.ndarray | None = None) -> np.ndarray:

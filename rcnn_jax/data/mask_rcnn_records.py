@@ -170,15 +170,27 @@ def encode_mask(mask: np.ndarray) -> bytes:
     return cv2.imencode(".png", np.ascontiguousarray(mask, np.uint8))[1].tobytes()
 
 
-def decode_mask(encoded: bytes, where: str = "mask") -> np.ndarray:
+def decode_mask(
+    encoded: bytes, where: str = "mask", size: tuple[int, int] | None = None
+) -> np.ndarray:
     """Returns the mask u8[h w] in {0, 1} of a PNG; every value but 0 is inside.
 
+    Args:
+      encoded: the file.
+      where: file and record, for the message.
+      size: (height, width) of the picture, which the mask must have too; None for any.
+
     Raises:
-      DataError: it is not an image.
+      DataError: it is not an image, or of another size.
     """
     mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE) if encoded else None
     if mask is None:
         raise DataError(f"{where}: a mask is not a PNG image, or is damaged.")
+    if size is not None and mask.shape != size:
+        raise DataError(
+            f"{where}: a mask is {mask.shape[0]}x{mask.shape[1]} pixels (height x width), its "
+            f"image {size[0]}x{size[1]}: convert the dataset again"
+        )
     return (mask > 0).astype(np.uint8)
 
 

@@ -108,14 +108,15 @@ class MaskRcnnRecords:
         scale = np.array([record.height, record.width] * 2, np.float32)
         masks = None
         if record.masks is not None:
+            size = (record.height, record.width)
             masks = tuple(
-                Raster(functools.partial(decode_mask, data, name)) for data in record.masks
+                Raster(functools.partial(decode_mask, data, name, size)) for data in record.masks
             )
         if not np.isfinite(record.boxes).all():
             raise DataError(f"{name}: a box is not finite: run dataset_convert again")
         return Annotation(
             boxes=record.boxes * scale,
-            classes=_classes(record.labels.tolist(), self._class_ids, name),
+            classes=classes_of(record.labels.tolist(), self._class_ids, name),
             crowd=record.crowd,
             masks=masks,
         )
@@ -163,7 +164,7 @@ class CocoFolder:
             dropped += len(found) - len(kept)
             self._objects.append(kept)
             ids = [item.category_id for item in kept]
-            self._classes.append(_classes(ids, class_ids, str(dataset.path)))
+            self._classes.append(classes_of(ids, class_ids, str(dataset.path)))
         self.notes: tuple[str, ...] = ()
         if dropped:
             self.notes = (
@@ -234,8 +235,12 @@ class CocoFolder:
         return Raster(functools.partial(_decode, item.segmentation, *self.size(index), where))
 
 
-def _classes(category_ids: Sequence[int], class_ids: Mapping[int, int], where: str) -> np.ndarray:
-    """Returns i32[m] classes of category ids."""
+def classes_of(category_ids: Sequence[int], class_ids: Mapping[int, int], where: str) -> np.ndarray:
+    """Returns i32[m] classes of category ids.
+
+    Raises:
+      DataError: an id is not in `class_ids`.
+    """
     unknown = sorted({i for i in category_ids if i not in class_ids})
     if unknown:
         known = ", ".join(str(i) for i in sorted(class_ids))

@@ -1,6 +1,7 @@
 """Which image of the annotation file an image of the validation data is."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ class AnnotatedImages:
       content: the whole file.
 
     Raises:
-      DataError: the file is missing, no JSON, or has no list of images.
+      DataError: the file has no list of images.
     """
 
-    def __init__(self, path: Path):
-        """Reads the file."""
-        self.content = read_annotations(path)
-        self._path = path
-        images: Any = self.content.get("images") if isinstance(self.content, dict) else None
+    def __init__(self, content: Mapping[str, Any], where: str):
+        """Takes the content of an annotation file, and what messages call it."""
+        self.content = content
+        self._where = where
+        images: Any = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, list) or not images:
-            raise DataError(f"{path}: has no list of images; expected a COCO annotation file")
+            raise DataError(f"{where}: has no list of images; expected a COCO annotation file")
         self._ids = {image["id"] for image in images}
         names = Counter(Path(image.get("file_name", "")).name for image in images)
         self._by_name = {
@@ -33,6 +34,15 @@ class AnnotatedImages:
             for image in images
             if (name := Path(image.get("file_name", "")).name) and names[name] == 1
         }
+
+    @classmethod
+    def read(cls, path: Path) -> "AnnotatedImages":
+        """Reads an annotation file.
+
+        Raises:
+          DataError: the file is missing, no JSON, or has no list of images.
+        """
+        return cls(read_annotations(path), str(path))
 
     def image_id(self, source: MaskSource, index: int) -> int:
         """Returns the id of an image: that of the same file name, else the id the source states.
@@ -47,6 +57,6 @@ class AnnotatedImages:
         if stated in self._ids:
             return stated
         raise DataError(
-            f"{source.name(index)}: image {stated} ('{name}') is not in {self._path}: "
+            f"{source.name(index)}: image {stated} ('{name}') is not in {self._where}: "
             "val_json_file must be the annotations of the validation images"
         )

@@ -13,8 +13,8 @@ from rcnn_jax.tasks.experiment import Kind
 
 VALIDATION_FIELDS = {
     "faster_rcnn": "dataset_config.validation_fold or dataset_config.validation_data_source",
-    "mask_rcnn": "data_config.validation_file_pattern, or data_config.coco_val_image_dir, "
-    "and data_config.val_json_file",
+    "mask_rcnn": "data_config.validation_file_pattern or data_config.coco_val_image_dir "
+    "together with data_config.val_json_file, or data_config.tfds_name",
 }
 """The fields of a spec that name validation data."""
 

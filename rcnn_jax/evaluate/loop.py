@@ -18,6 +18,7 @@ from rcnn_jax.data.pipeline import evaluation_batches
 from rcnn_jax.data.sources import Source
 from rcnn_jax.evaluate.annotated import AnnotatedImages
 from rcnn_jax.evaluate.coco import CocoReport, evaluate_coco, fastest_engine
+from rcnn_jax.evaluate.ground_truth import coco_content
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.results import Report
 from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
@@ -111,7 +112,7 @@ def check_images(experiment: Experiment, source: Source) -> None:
       DataError: there is one.
     """
     if isinstance(experiment.metrics, CocoMetrics):
-        truth = AnnotatedImages(Path(experiment.metrics.annotations))
+        truth = _truth(experiment, experiment.metrics, cast(MaskSource, source))
         for record in range(len(source)):
             truth.image_id(cast(MaskSource, source), record)
 
@@ -143,7 +144,7 @@ def _evaluate_coco(
     experiment: Experiment, metrics: CocoMetrics, source: MaskSource, seen: Iterable[Row]
 ) -> CocoReport:
     """Scores detections with COCO's metrics; masks are pasted on threads while the device works."""
-    truth = AnnotatedImages(Path(metrics.annotations))
+    truth = _truth(experiment, metrics, source)
     assert experiment.category_ids is not None
     with ThreadPoolExecutor(experiment.threads) as pool:
         image_ids, pending = [], []
@@ -163,6 +164,15 @@ def _evaluate_coco(
         image_ids=image_ids,
         engine=fastest_engine(),
     )
+
+
+def _truth(experiment: Experiment, metrics: CocoMetrics, source: MaskSource) -> AnnotatedImages:
+    """The annotation file, or where none is named what the source knows about its images."""
+    if metrics.annotations:
+        return AnnotatedImages.read(Path(metrics.annotations))
+    assert experiment.category_ids is not None
+    content = coco_content(source, experiment.category_ids, masks=metrics.masks)
+    return AnnotatedImages(content, source.name(0))
 
 
 def _unpack(

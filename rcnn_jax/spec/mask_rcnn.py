@@ -11,6 +11,7 @@ from rcnn_jax.spec.schema import (
     NON_NEGATIVE,
     OPEN_UNIT,
     POSITIVE,
+    POSITIVE_UNIT,
     SHARE,
     UNIT,
     Choice,
@@ -77,7 +78,12 @@ DATA_CONFIG = Message(
         string(
             "coco_val_image_dir", 1002, None, "Validation images of val_json_file.", reads="folder"
         ),
-        string("tfds_name", 1003, None, "TensorFlow Datasets name, for example coco/2017."),
+        string(
+            "tfds_name",
+            1003,
+            None,
+            "Prepared data set of TensorFlow Datasets, for example coco/2017 or lvis.",
+        ),
         string("tfds_data_dir", 1004, None, "Folder of TensorFlow Datasets.", reads="folder"),
         real("scale_jitter_min", 1005, 1.0, "Smallest random magnification.", allowed=POSITIVE),
         real("scale_jitter_max", 1006, 1.0, "Largest random magnification.", allowed=POSITIVE),
@@ -91,6 +97,15 @@ DATA_CONFIG = Message(
         ),
         real("vflip_probability", 1011, 0.0, "Probability of an upside-down flip.", allowed=UNIT),
         boolean("allow_small", 1012, False, "Sides below 128 pixels are accepted."),
+        string("tfds_train_split", 1013, "train", "Split of tfds_name to train on."),
+        string("tfds_val_split", 1014, "validation", "Split of tfds_name to validate on."),
+        real(
+            "multi_scale_min",
+            1015,
+            1.0,
+            "Smallest random size of the whole image, as a share of the one that fills the canvas.",
+            allowed=POSITIVE_UNIT,
+        ),
     ),
 )
 

@@ -57,6 +57,15 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
     ]
     if len(training) > 1:
         yield f"data_config.{training[1]}", f"and {training[0]} exclude each other"
+    others = ("validation_file_pattern", "coco_val_image_dir", "val_json_file")
+    for name in others if data.tfds_name else ():
+        if data[name]:
+            yield (
+                f"data_config.{name}",
+                "and tfds_name exclude each other: both splits come from it",
+            )
+    if data.tfds_data_dir and not data.tfds_name:
+        yield "data_config.tfds_data_dir", "needs tfds_name"
     if bool(data.coco_train_json) != bool(data.coco_train_image_dir):
         yield "data_config.coco_train_json", "and coco_train_image_dir go together"
     if data.coco_val_image_dir and not data.val_json_file:

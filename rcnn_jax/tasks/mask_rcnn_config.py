@@ -97,8 +97,10 @@ def mask_rcnn_experiment(
         ),
         visualize_threshold=0.6,
         captions=True,
-        train_source=lambda: mask_rcnn_data.open_training(data, categories),
-        eval_source=_eval_source(data, categories),
+        train_source=lambda: mask_rcnn_data.open_training(
+            data, categories, masks=network.include_mask
+        ),
+        eval_source=_eval_source(data, categories, network.include_mask),
         category_ids=categories.ids,
     )
 
@@ -192,6 +194,7 @@ def _augment(data: Config) -> AugmentSettings | None:
         hflip_probability=0.5 if data.augment_input_data else 0.0,
         vflip_probability=data.vflip_probability,
         zoom_min=data.scale_jitter_min,
+        shrink_min=data.multi_scale_min,
         zoom_max=data.scale_jitter_max,
         brightness_stddev=data.brightness_stddev,
         hue_rotation_max=data.hue_rotation_max,
@@ -260,7 +263,9 @@ def _test(network: Config) -> TestSettings:
     )
 
 
-def _eval_source(data: Config, categories: Categories) -> Callable[[], MaskSource] | None:
-    if not (data.coco_val_image_dir or data.validation_file_pattern):
+def _eval_source(
+    data: Config, categories: Categories, masks: bool
+) -> Callable[[], MaskSource] | None:
+    if not (data.coco_val_image_dir or data.validation_file_pattern or data.tfds_name):
         return None
-    return lambda: mask_rcnn_data.open_validation(data, categories)
+    return lambda: mask_rcnn_data.open_validation(data, categories, masks=masks)

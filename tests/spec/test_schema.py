@@ -76,6 +76,9 @@ def test_extensions_change_nothing_by_default() -> None:
         "kitti_label_dir_name": "label_2",
         "scale_jitter_min": 1.0,
         "scale_jitter_max": 1.0,
+        "multi_scale_min": 1.0,
+        "tfds_train_split": "train",
+        "tfds_val_split": "validation",
     }
     for _, path, field in all_fields():
         if field.extension and field.kind != "message":

@@ -108,7 +108,7 @@ def test_categories_are_read_from_the_annotations(tmp_path):
 def test_eval_samples_takes_the_first_images_and_says_so(tmp_path):
     spec = write_tiny(tmp_path, ("eval_samples: 4", "eval_samples: 2"))
     data = parse_spec(spec.read_text(), "spec.txt", "mask_rcnn").config.data_config
-    source = mask_rcnn_data.open_validation(data, mask_rcnn_data.find_categories(data))
+    source = mask_rcnn_data.open_validation(data, mask_rcnn_data.find_categories(data), masks=True)
     assert isinstance(source, FirstImages) and len(source) == 2
     assert source.notes == ("the first 2 of 3 validation images are evaluated (eval_samples)",)
 
