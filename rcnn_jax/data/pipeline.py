@@ -49,7 +49,7 @@ def training_batches(
     source: Source,
     geometry: GeometrySettings,
     augment: AugmentSettings | None,
-    gt: GroundTruthSettings,
+    gt: GroundTruthSettings | None,
     channel_order: str,
     loader: LoaderSettings,
     *,
@@ -64,7 +64,7 @@ def training_batches(
       source: images and annotation.
       geometry: from file to canvas.
       augment: random changes, or None.
-      gt: how ground truth is padded.
+      gt: how ground truth is padded; None leaves it out.
       channel_order: `rgb`, `bgr` or `l`.
       loader: batch, seed, threads.
       start: batches already consumed since the very beginning of the run.

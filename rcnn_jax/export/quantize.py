@@ -118,10 +118,14 @@ def _pair(tensor: str) -> list[onnx.NodeProto]:
     return [quantize, _dequantize(f"{tensor}/quantized", tensor, _ZERO)]
 
 
-def _dequantize(source: str, tensor: str, zero: str, **attributes: int) -> onnx.NodeProto:
+def _dequantize(source: str, tensor: str, zero: str, axis: int | None = None) -> onnx.NodeProto:
     target = f"{tensor}/dequantized"
-    inputs = [source, f"{tensor}/scale", zero]
-    return helper.make_node("DequantizeLinear", inputs, [target], name=target, **attributes)
+    node = helper.make_node(
+        "DequantizeLinear", [source, f"{tensor}/scale", zero], [target], name=target
+    )
+    if axis is not None:
+        node.attribute.append(helper.make_attribute("axis", axis))
+    return node
 
 
 def _replace(

@@ -1,0 +1,109 @@
+"""Calibration batches on disk: the HDF5 tensorfile of the original, or a NumPy archive.
+
+    HDF5    attributes count, shape; group _tensorfile_array_key__<i>, dataset _tensorfile_array_key_
+    .npz    arrays batch_0, batch_1, ...
+
+Batches are f32[b c h w] and preprocessed already. Both forms are written and read one batch at a
+time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled.
+Source: deployment.md section 7.2.
+"""
+
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax import optional
+from rcnn_jax.errors import DataError
+
+KEY = "_tensorfile_array_key_"
+
+
+def write_tensorfile(path: Path, batches: Iterable[np.ndarray]) -> int:
+    """Writes batches of one shape; returns their number. The file is whole or absent.
+
+    Raises:
+      DataError: the file cannot be written.
+      MissingDependencyError: HDF5 is asked for and h5py is absent.
+    """
+    write = _write_npz if path.suffix == ".npz" else _write_hdf5
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = write(temporary, batches)
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def read_tensorfile(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Yields the batches f32[b c h w] of a tensorfile.
+
+    Args:
+      path: an existing file.
+      shape: (c, h, w) that the graph takes.
+
+    Raises:
+      DataError: it is no tensorfile, is damaged, or holds batches of another shape.
+      MissingDependencyError: it is HDF5 and h5py is absent.
+    """
+    read = _read_npz if path.suffix == ".npz" else _read_hdf5
+    empty = True
+    for number, batch in enumerate(read(path)):
+        empty = False
+        if batch.ndim != 4 or batch.shape[1:] != shape or batch.dtype.kind != "f":
+            raise DataError(
+                f"{path}: batch {number} is {batch.dtype}{list(batch.shape)}, the model takes "
+                f"float[batch, {', '.join(map(str, shape))}]: remove the file to make it anew"
+            )
+        yield batch.astype(np.float32)
+    if empty:
+        raise DataError(f"{path}: holds no batch: remove the file to make it anew")
+
+
+def _h5py() -> Any:
+    return optional.require("h5py", extra="calibration", purpose="a calibration file in HDF5")
+
+
+def _write_hdf5(path: Path, batches: Iterable[np.ndarray]) -> int:
+    count = 0
+    with _h5py().File(path, "w") as file:
+        for count, batch in enumerate(batches, start=1):
+            file.attrs.setdefault("shape", batch.shape)
+            group = file.create_group(f"{KEY}_{count - 1}")
+            group.create_dataset(KEY, data=batch, compression="gzip", compression_opts=1)
+        file.attrs["count"] = count
+    return count
+
+
+def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
+    try:
+        with _h5py().File(path, "r") as file:
+            for number in range(int(file.attrs["count"])):
+                yield np.asarray(file[f"{KEY}_{number}"][KEY])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: is no tensorfile, or is damaged: {error}") from error
+
+
+def _write_npz(path: Path, batches: Iterable[np.ndarray]) -> int:
+    count = 0
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for count, batch in enumerate(batches, start=1):
+            with archive.open(f"batch_{count - 1}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(batch), allow_pickle=False)
+    return count
+
+
+def _read_npz(path: Path) -> Iterator[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for number in range(len(archive.files)):
+                yield archive[f"batch_{number}"]
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise DataError(f"{path}: is no archive of batches, or is damaged: {error}") from error
