@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rcnn_jax.cli.arguments import Kind, choose_devices
-from rcnn_jax.cli.evaluate import model_file
+from rcnn_jax.cli.backends import choose_model
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
 
@@ -47,25 +47,25 @@ def start(
     Raises:
       DataError: some images could not be read; the others were worked on.
     """
-    from rcnn_jax.cli.backends import backend_of
     from rcnn_jax.inference.command import inference
 
     named: Any = config.get("inference_config") or {}
     images = args.image_dir or _path(named.get("images_dir"))
     if images is None:
         raise UsageError("no images: give -i DIR or inference_config.images_dir in the spec")
-    image_output = args.image_output or _path(named.get("detection_image_output_dir"))
-    label_output = args.label_output or _path(named.get("labels_dump_dir"))
-    if args.workdir:
+    image_output, label_output = args.image_output, args.label_output
+    if args.workdir:  # a flag wins over the spec
         image_output = image_output or args.workdir / IMAGES_FOLDER
         label_output = label_output or args.workdir / LABELS_FOLDER
+    image_output = image_output or _path(named.get("detection_image_output_dir"))
+    label_output = label_output or _path(named.get("labels_dump_dir"))
     if image_output is None and label_output is None:
         raise UsageError(
             "no place for results: give "
             + ("-r DIR" if named else "-o DIR, -l DIR or -r DIR")
             + (" or inference_config.detection_image_output_dir in the spec" if named else "")
         )
-    model = model_file(args.model, config, "inference_config", "trt_inference")
+    model, backend = choose_model(args.model, config, "inference_config", "trt_inference")
     with memory_advice(kind):
         failed = inference(
             config,
@@ -77,7 +77,7 @@ def start(
             threshold=args.threshold,
             key=key,
             session=session,
-            backend=backend_of(model),
+            backend=backend,
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )
     if failed:

@@ -87,6 +87,18 @@ def test_a_batch_has_documented_shapes_types_and_values():
     assert gt.valid.dtype == gt.crowd.dtype == bool and gt.masks is None
 
 
+def test_multi_scale_is_told_to_the_network_as_the_size_of_the_valid_part():
+    augmented = replace(SETTINGS, augment=AugmentSettings(shrink_min=0.5), seed=1)
+    batch = batching.make_batch(SOURCE, planned([1, 0], epoch=1), augmented)
+    for row, full in enumerate(([32, 48], [32, 32])):
+        height, width = batch.image_size[row].astype(int)
+        assert 0.5 * full[0] <= height < full[0] and width < full[1]
+        assert not batch.images[row, height:].any() and not batch.images[row, :, width:].any()
+        assert batch.images[row, :height, :width].all()
+        assert (batch.gt.boxes[row] <= [height, width, height, width]).all()
+    np.testing.assert_array_equal(batch.scale, [[0.5, 0.5], [2, 2]])
+
+
 def test_places_that_nothing_fills_are_invalid_and_finite():
     batch = batching.make_batch(SOURCE, planned([1, 0], [True, False]), SETTINGS)
     np.testing.assert_array_equal(batch.image_valid, [True, False])

@@ -184,6 +184,21 @@ def test_an_iou_range_must_rise() -> None:
         ),
         (
             "num_classes: 4",
+            "num_classes: 4 tfds_name: 'a' val_json_file: 'b'",
+            "data_config.val_json_file and tfds_name exclude each other",
+        ),
+        (
+            "num_classes: 4",
+            "num_classes: 4 tfds_data_dir: 'a'",
+            "data_config.tfds_data_dir needs tfds_name",
+        ),
+        (
+            "num_classes: 4",
+            "num_classes: 4 multi_scale_min: 0",
+            "data_config.multi_scale_min = 0.0 is not in (0, 1]",
+        ),
+        (
+            "num_classes: 4",
             "num_classes: 4 coco_train_json: 'a'",
             "data_config.coco_train_json and coco_train_image_dir go together",
         ),
