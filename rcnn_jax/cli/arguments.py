@@ -150,12 +150,22 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
     parser.add_argument(
         "--data_type", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32"
     )
+    parser.add_argument(
+        "--eval-images",
+        "--eval_images",
+        dest="eval_images",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also compare average precisions on N validation images",
+    )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument("--engine_file", type=Path, metavar="FILE", help="also build an engine")
     parser.add_argument("--target_opset", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--onnx_route", help=argparse.SUPPRESS)
     parser.add_argument("-v", "--verbose", action="store_true", help=argparse.SUPPRESS)
     _calibration(parser)
+    _engine(parser)
     _launch(parser)
 
 
@@ -380,21 +390,54 @@ def _launch(parser: argparse.ArgumentParser, *, amp_help: str = argparse.SUPPRES
 
 
 def _calibration(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of int8 calibration and of engines, with the defaults of the seeds."""
-    for name in ("cal_data_file", "cal_image_dir", "cal_json_file"):
-        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=argparse.SUPPRESS)
-    cache = Path("./cal.bin")
-    parser.add_argument("--cal_cache_file", type=Path, default=cache, help=argparse.SUPPRESS)
+    """Adds the flags of int8 calibration, with the defaults of the seeds."""
+    group = parser.add_argument_group("calibration of int8")
+    group.add_argument(
+        "--cal_image_dir",
+        type=Path,
+        metavar="DIR",
+        help="calibrate on images of this folder (default: on the training images)",
+    )
+    group.add_argument(
+        "--cal_data_file",
+        type=Path,
+        metavar="FILE",
+        help="preprocessed batches: read if the file exists, else written; HDF5, or .npz",
+    )
+    group.add_argument(
+        "--cal_cache_file",
+        type=Path,
+        metavar="FILE",
+        default=Path("./cal.bin"),
+        help="scales in TensorRT's format: used if the file exists, else written (./cal.bin)",
+    )
+    group.add_argument(
+        "--cal_json_file", type=Path, metavar="FILE", help="also write the largest values as JSON"
+    )
+    group.add_argument(
+        "--cal_method",
+        choices=("max", "percentile", "entropy"),
+        default="entropy",
+        help="how the range of a tensor is chosen (entropy)",
+    )
+    group.add_argument(
+        "--batches", type=int, metavar="N", default=10, help="batches to calibrate on (10)"
+    )
+    group.add_argument(
+        "--batch_size", type=int, metavar="N", default=8, help="images of each of them (8)"
+    )
+    parser.add_argument("--force_ptq", action="store_true", help=argparse.SUPPRESS)
+
+
+def _engine(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the engine that `export` may build, with the defaults of the seeds."""
     for name, default in (
-        ("batches", 10),
-        ("batch_size", 8),
         ("max_batch_size", 16),
         ("min_batch_size", 1),
         ("opt_batch_size", 1),
         ("max_workspace_size", 1 << 30),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=argparse.SUPPRESS)
-    parser.add_argument("--force_ptq", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "-s",
         "--strict_type_constraints",

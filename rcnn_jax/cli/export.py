@@ -26,9 +26,15 @@ def run(args: Namespace, kind: Kind) -> int:
             session.note(
                 f"--target_opset {args.target_opset} has no effect: RoiAlign needs {OPSET}"
             )
+        if args.data_type != "int8":
+            for flag in ("cal_image_dir", "cal_data_file", "cal_json_file"):
+                if getattr(args, flag):
+                    session.note(f"--{flag} has no effect with --data_type {args.data_type}")
+        from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
 
         model = existing_file(args.model, "-m")
+        fixed = args.static_batch_size if args.static_batch_size > 0 else None
         with memory_advice(kind):
             export(
                 config,
@@ -37,8 +43,19 @@ def run(args: Namespace, kind: Kind) -> int:
                 key=key,
                 output=output_file(args.output, model),
                 contract=args.contract,
-                batch=args.static_batch_size if args.static_batch_size > 0 else None,
+                batch=fixed,
                 session=session,
+                data_type=args.data_type,
+                calibration=CalibrationSettings(
+                    cache_file=args.cal_cache_file,
+                    json_file=args.cal_json_file,
+                    image_dir=args.cal_image_dir,
+                    data_file=args.cal_data_file,
+                    batches=args.batches,
+                    batch_size=fixed or args.batch_size,
+                    method=args.cal_method,
+                ),
+                eval_images=args.eval_images,
             )
     return 0
 
@@ -60,9 +77,12 @@ def output_file(flag: Path | None, model: Path) -> Path:
 
 
 def _refuse(args: Namespace) -> None:
-    """Stops at what this version does not do, before anything is loaded."""
-    if args.data_type != "fp32":
-        raise UsageError(f"--data_type {args.data_type}: this version exports fp32 only")
+    """Stops at what cannot be, before anything is loaded."""
+    for flag in ("batches", "batch_size"):
+        if getattr(args, flag) < 1:
+            raise UsageError(f"--{flag} {getattr(args, flag)}: expected 1 or more")
+    if args.eval_images < 0:
+        raise UsageError(f"--eval-images {args.eval_images}: expected 0 or more")
     for flag in ("engine_file", "gen_ds_config"):
         if getattr(args, flag):
             raise UsageError(f"--{flag}: this version writes the ONNX file only")

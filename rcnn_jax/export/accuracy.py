@@ -1,6 +1,7 @@
 """Average precision of a model before and after its export, on the same validation images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,19 @@ class Accuracy:
     images: int
     model: dict[str, float]
     graph: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values; null stands for what could not be judged."""
+
+        def plain(metrics: dict[str, float]) -> dict[str, float | None]:
+            return {name: v if np.isfinite(v) else None for name, v in metrics.items()}
+
+        return {
+            "images": self.images,
+            "model": plain(self.model),
+            "graph": plain(self.graph),
+            "losses": self.losses(),
+        }
 
     def losses(self) -> dict[str, float]:
         """Returns {gated metric: how much the graph loses}; metrics of nothing are left out."""

@@ -1,37 +1,63 @@
 """Export as one function of a config: a checked ONNX file, or none."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
+import onnx
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import load_model, stored_categories
-from rcnn_jax.data.pipeline import evaluation_batches
-from rcnn_jax.errors import DataError, ExportError, UsageError
-from rcnn_jax.export.check import Report, check_detections, check_model, check_stages
-from rcnn_jax.export.contracts import (
-    INPUT_NAMES,
-    ContractName,
-    Header,
-    in_single_precision,
-    make_header,
-    outputs_of,
-)
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.parity import FP32
-from rcnn_jax.export.passes import drop_unused
-from rcnn_jax.export.stages import STAGE_PREFIX, with_stages
+from rcnn_jax.errors import ExportError, UsageError
+from rcnn_jax.export.accuracy import validation_images
+from rcnn_jax.export.build import build, check_images
+from rcnn_jax.export.calibration_data import CalibrationSettings
+from rcnn_jax.export.check import Report, check_model
+from rcnn_jax.export.contracts import ContractName, make_header
+from rcnn_jax.export.judge import make_judge, reference_predictor
+from rcnn_jax.export.post_training import Calibrated, find_scales
+from rcnn_jax.export.precision import DataType, Verdict, lower_until_good
+from rcnn_jax.export.predictor import preprocess
+from rcnn_jax.export.scales import write_cache, write_json
+from rcnn_jax.export.sensitivity import sensitivity
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.experiment import Experiment, Kind
-from rcnn_jax.tasks.task import Variables
+from rcnn_jax.tasks.experiment import Kind
 
-CHECKED_IMAGES = 2
+STAGED_IMAGES = 2
+"""Of the images of the check, those on which FP32 is compared stage by stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What an export writes.
+
+    Attributes:
+      output: the model, `.onnx`, or `.etlt` for a sealed one.
+      key: seals `.etlt` files.
+    """
+
+    output: Path
+    key: str | None
+
+    @property
+    def single(self) -> Path:
+        """The FP32 graph to which the scales of an int8 model belong."""
+        return self.output.with_name(f"{self.output.stem}.fp32{self.output.suffix}")
+
+    @property
+    def report(self) -> Path:
+        """The report of the check as JSON; the table lies beside it."""
+        return self.output.with_name(self.output.name + ".check.json")
+
+    def sealed(self, content: bytes) -> bytes:
+        """Returns the bytes of a graph as the suffix of the output asks for them."""
+        sealed = self.output.suffix == ".etlt" and self.key
+        return container.seal(content, self.key or "") if sealed else content
 
 
 def export(
@@ -44,6 +70,9 @@ def export(
     contract: ContractName,
     batch: int | None,
     session: Reporter,
+    data_type: DataType = "fp32",
+    calibration: CalibrationSettings | None = None,
+    eval_images: int = 0,
 ) -> Report:
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
@@ -54,103 +83,112 @@ def export(
       model: a bundle.
       key: what it was sealed with; an `.etlt` is sealed with it too.
       output: `.onnx`, or `.etlt` for a sealed file. The report goes to `<output>.check.json` and
-        `<output>.check.txt`.
+        `<output>.check.txt`; int8 also writes its scales and the FP32 graph whose tensors they
+        name, `<stem>.fp32<suffix>`.
       contract: outputs for DeepStream's TAO parsers, or plain ones.
       batch: fixed batch size; None leaves it free.
       session: console.
+      data_type: of the dense part of the graph.
+      calibration: how int8 finds its scales.
+      eval_images: validation images on which average precisions are compared; 0 for none.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
-      RcnnError: the model, the spec or the key cannot be used.
+      RcnnError: the model, the spec, the data or the key cannot be used.
     """
+    calibration = calibration or CalibrationSettings(cache_file=output.with_suffix(".cal"))
     experiment = build_experiment(config, kind, categories=stored_categories(model, key))
     header = make_header(experiment, contract, batch)
+    files = Files(output=output, key=key)
     if output.suffix == ".etlt" and not key:
         raise UsageError(f"-o {output}: an .etlt file is sealed: give the key with -k")
+    if data_type == "int8" and files.single.exists():
+        raise UsageError(f"{files.single}: exists already; remove it or choose another -o")
     experiment, variables = load_model(model, experiment, key)
-    images, origin = _check_images(experiment, header)
+    subset = validation_images(experiment, eval_images, session) if eval_images else None
+    images, origin = check_images(experiment, header)
     session.console.print(f"exporting {model}, check on {origin}", markup=False)
-    content, report = build(experiment, variables, header, images, origin)
-    _write_report(report, output)
+    reference = reference_predictor(experiment, variables)
+    single, report = build(experiment, variables, header, images[:STAGED_IMAGES], origin, reference)
+    report.data_type = data_type
+    content, scales = single, None
+    if not report.problems and (data_type != "fp32" or subset is not None):
+        graph = onnx.load_from_string(single)
+        if data_type == "int8":
+            scales = find_scales(graph, experiment, header, calibration, session)
+        judge = make_judge(experiment, reference, images, header, data_type, subset, session)
+        batch_ = preprocess(images, header)
+        content = _lowered(graph, data_type, scales, judge, batch_, report, session)
+    _write_report(report, files)
     session.console.print(report.table(), markup=False)
     if report.problems:
+        reused = scales is not None and scales.reused
+        advice = f"\nthe scales are those of {calibration.cache_file}: remove it to calibrate anew"
         raise ExportError(
-            f"{output} was not written, because the check failed: {report.problems[0]}\n"
-            f"the report is {_report_path(output)}"
+            f"{output} was not written, because the check failed: {report.problems[0]}"
+            f"{advice if reused else ''}\nthe report is {files.report}"
         )
-    if output.suffix == ".etlt" and key:
-        content = container.seal(content, key)
-    write_file(output, [content])
-    session.console.print(f"model: {output} ({len(content) / 1e6:.1f} MB)", markup=False)
+    _write(files, content, single, scales, calibration, session)
     return report
 
 
-def build(
-    experiment: Experiment, variables: Variables, header: Header, images: np.ndarray, origin: str
-) -> tuple[bytes, Report]:
-    """Returns the ONNX file of an experiment and what its check found.
-
-    Args:
-      experiment: its `inference` settings hold the thresholds and counts.
-      variables: of the model.
-      header: from `make_header`.
-      images: u8[b h w c] to check on.
-      origin: where they came from.
-
-    Raises:
-      ExportError: the model uses something that has no ONNX form.
-    """
-    function = with_stages(outputs_of(experiment, variables, header.contract))
-    shape = (header.batch, *header.canvas, experiment.task.pixels.channels)
-    graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
-    showing = graph.to_model("detector", header.to_metadata())
-    graph.outputs = [name for name in graph.outputs if not name.startswith(STAGE_PREFIX)]
-    drop_unused(graph)
-    model = graph.to_model("detector", header.to_metadata())
-
-    report = Report(images=origin)
-    check_model(model, report)
-    if report.problems:
-        return model.SerializeToString(), report
-    if header.batch is not None:
-        images = images[np.arange(header.batch) % len(images)]
-    reference = jax.jit(lambda batch: function(batch))
-    check_stages(showing, reference, images, header, FP32, report)
-    single = in_single_precision(experiment.task)  # what the graph computes, not what trained
-    jax_model = jax.jit(lambda batch: single.predict(variables, batch, experiment.inference))
-    check_detections(model, jax_model, images, header, FP32, report)
-    return model.SerializeToString(), report
+def _lowered(
+    graph: onnx.ModelProto,
+    data_type: DataType,
+    scales: Calibrated | None,
+    judge: Callable[[onnx.ModelProto], Verdict],
+    images: np.ndarray,
+    report: Report,
+    session: Reporter,
+) -> bytes:
+    """Returns the graph in its data type, and adds to the report what was measured and judged."""
+    if data_type == "fp32":
+        verdict = judge(graph)
+    else:
+        known = None if scales is None else scales.scales
+        report.calibration = "" if scales is None else scales.origin
+        report.sensitivity = sensitivity(graph, known, [images])
+        found = lower_until_good(graph, data_type, known or {}, report.sensitivity, judge, session)
+        graph, verdict, report.kept = found.model, found.verdict, found.kept
+        check_model(graph, report)
+    report.agreement, report.accuracy = verdict.agreement, verdict.accuracy
+    report.problems += verdict.problems
+    return graph.SerializeToString()
 
 
-def _check_images(experiment: Experiment, header: Header) -> tuple[np.ndarray, str]:
-    """Returns u8[b h w c] canvases and what they are: validation images, else noise."""
+def _write(
+    files: Files,
+    content: bytes,
+    single: bytes,
+    scales: Calibrated | None,
+    calibration: CalibrationSettings,
+    session: Reporter,
+) -> None:
+    """Writes the model, and before it what belongs to it; all of them or none."""
+    pending: list[tuple[str, Path, bytes]] = []
+    if scales is not None:
+        pending.append(("fp32 graph of the scales", files.single, files.sealed(single)))
+        if not scales.reused:
+            text = write_cache(scales.scales)
+            pending.append(("calibration cache", calibration.cache_file, text.encode()))
+        if calibration.json_file is not None:
+            text = write_json(scales.scales)
+            pending.append(("scales", calibration.json_file, text.encode()))
+    pending.append(("model", files.output, files.sealed(content)))
+    written = []
     try:
-        if experiment.eval_source is not None:
-            batches = evaluation_batches(
-                experiment.eval_source(),
-                experiment.geometry,
-                None,
-                experiment.task.pixels.channel_order,
-                batch=CHECKED_IMAGES,
-                threads=1,
-                prefetch=1,
-            )
-            first = next(iter(batches))
-            return np.asarray(first.images)[np.asarray(first.image_valid)], "validation images"
-    except DataError:
-        pass  # a model may be exported far from its data
-    shape = (CHECKED_IMAGES, *header.canvas, experiment.task.pixels.channels)
-    coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 8, 8, shape[3]), np.uint8)
-    rows = np.arange(shape[1]) * 8 // shape[1]
-    columns = np.arange(shape[2]) * 8 // shape[2]
-    return coarse[:, rows][:, :, columns], "random images: the spec names no images that exist"
+        for _, path, data in pending:
+            write_file(path, [data])
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    for what, path, data in pending:
+        session.console.print(f"{what}: {path} ({len(data) / 1e6:.1f} MB)", markup=False)
 
 
-def _write_report(report: Report, output: Path) -> None:
+def _write_report(report: Report, files: Files) -> None:
     text = json.dumps(report.to_json(), indent=2) + "\n"
-    write_file(_report_path(output), [text.encode()])
-    write_file(_report_path(output).with_suffix(".txt"), [(report.table() + "\n").encode()])
-
-
-def _report_path(output: Path) -> Path:
-    return output.with_name(output.name + ".check.json")
+    write_file(files.report, [text.encode()])
+    write_file(files.report.with_suffix(".txt"), [(report.table() + "\n").encode()])

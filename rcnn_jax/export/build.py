@@ -1,0 +1,87 @@
+"""From a model in JAX to its checked FP32 graph."""
+
+import jax
+import numpy as np
+
+from rcnn_jax.data.pipeline import evaluation_batches
+from rcnn_jax.errors import DataError
+from rcnn_jax.evaluate.loop import Predictor
+from rcnn_jax.export.check import Report, check_detections, check_model, check_stages
+from rcnn_jax.export.contracts import INPUT_NAMES, Header, outputs_of
+from rcnn_jax.export.dense import NCHW
+from rcnn_jax.export.jaxpr_onnx import trace
+from rcnn_jax.export.judge import reference_predictor
+from rcnn_jax.export.parity import FP32
+from rcnn_jax.export.passes import drop_unused
+from rcnn_jax.export.stages import STAGE_PREFIX, with_stages
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import Variables
+
+IMAGES = 8
+"""On which a model and its graphs are compared."""
+
+
+def build(
+    experiment: Experiment,
+    variables: Variables,
+    header: Header,
+    images: np.ndarray,
+    origin: str,
+    reference: Predictor | None = None,
+) -> tuple[bytes, Report]:
+    """Returns the FP32 ONNX file of an experiment and what its check found.
+
+    Args:
+      experiment: its `inference` settings hold the thresholds and counts.
+      variables: of the model.
+      header: from `make_header`.
+      images: u8[b h w c] to check on.
+      origin: where they came from.
+      reference: the model in JAX, where the caller has it already.
+
+    Raises:
+      ExportError: the model uses something that has no ONNX form.
+    """
+    function = with_stages(outputs_of(experiment, variables, header.contract))
+    shape = (header.batch, *header.canvas, experiment.task.pixels.channels)
+    graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    showing = graph.to_model("detector", header.to_metadata())
+    graph.outputs = [name for name in graph.outputs if not name.startswith(STAGE_PREFIX)]
+    drop_unused(graph)
+    model = graph.to_model("detector", header.to_metadata())
+
+    report = Report(images=origin)
+    check_model(model, report)
+    if report.problems:
+        return model.SerializeToString(), report
+    if header.batch is not None:
+        images = images[np.arange(header.batch) % len(images)]
+    stages = jax.jit(lambda batch: function(batch))
+    check_stages(showing, stages, images, header, FP32, report)
+    reference = reference or reference_predictor(experiment, variables)
+    check_detections(model, reference, images, header, FP32, report)
+    return model.SerializeToString(), report
+
+
+def check_images(experiment: Experiment, header: Header) -> tuple[np.ndarray, str]:
+    """Returns u8[b h w c] canvases, IMAGES at most, and what they are: validation images, or noise."""
+    try:
+        if experiment.eval_source is not None:
+            batches = evaluation_batches(
+                experiment.eval_source(),
+                experiment.geometry,
+                None,
+                experiment.task.pixels.channel_order,
+                batch=IMAGES,
+                threads=1,
+                prefetch=1,
+            )
+            first = next(iter(batches))
+            return np.asarray(first.images)[np.asarray(first.image_valid)], "validation images"
+    except DataError:
+        pass  # a model may be exported far from its data
+    shape = (IMAGES, *header.canvas, experiment.task.pixels.channels)
+    coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 8, 8, shape[3]), np.uint8)
+    rows = np.arange(shape[1]) * 8 // shape[1]
+    columns = np.arange(shape[2]) * 8 // shape[2]
+    return coarse[:, rows][:, :, columns], "random images: the spec names no images that exist"

@@ -1,0 +1,75 @@
+"""Whether a graph is good enough: its detections and its average precision beside those of JAX."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import onnx
+
+from rcnn_jax.evaluate.loop import Predictor
+from rcnn_jax.export.accuracy import Accuracy, Subset, metrics_of
+from rcnn_jax.export.agreement import agreement
+from rcnn_jax.export.contracts import Header, in_single_precision
+from rcnn_jax.export.precision import DataType, Verdict, judged
+from rcnn_jax.export.predictor import open_session, predictor
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.structures import Array, Detections
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import Variables
+
+BATCH = 2
+"""JAX computes any number of images in batches of this size: one compilation serves all checks."""
+
+
+def reference_predictor(experiment: Experiment, variables: Variables) -> Predictor:
+    """Returns the model in JAX, in float32: what every graph is compared with."""
+    task = in_single_precision(experiment.task)
+    variables = jax.device_put(variables)
+    run = jax.jit(lambda v, images: task.predict(v, images, experiment.inference)[0])
+
+    def predict(images: Array) -> tuple[Detections, None]:
+        images = np.asarray(images)
+        missing = -len(images) % BATCH
+        filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        parts = [
+            jax.tree.map(np.asarray, run(variables, filled[start : start + BATCH]))
+            for start in range(0, len(filled), BATCH)
+        ]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(images)], *parts), None
+
+    return predict
+
+
+def make_judge(
+    experiment: Experiment,
+    reference: Predictor,
+    images: np.ndarray,
+    header: Header,
+    data_type: DataType,
+    subset: Subset | None,
+    session: Reporter,
+) -> Callable[[onnx.ModelProto], Verdict]:
+    """Returns a function from a graph to its verdict.
+
+    Args:
+      experiment: metrics and geometry.
+      reference: the model in JAX; runs once over everything.
+      images: u8[b h w c] on which detections are compared.
+      header: of the graphs.
+      data_type: whose gate decides.
+      subset: validation images on which average precisions are compared, or None.
+      session: shows progress.
+    """
+    wanted, _ = reference(images)
+    before = None if subset is None else metrics_of(experiment, reference, subset, session)
+
+    def judge(graph: onnx.ModelProto) -> Verdict:
+        run = predictor(open_session(graph.SerializeToString(), "the exported graph"), header)
+        found = agreement(wanted, run(images)[0])
+        if subset is None or before is None:
+            return judged(found, None, data_type)
+        after = metrics_of(experiment, run, subset, session)
+        accuracy = Accuracy(images=len(subset), model=before, graph=after)
+        return judged(found, accuracy, data_type)
+
+    return judge
