@@ -224,6 +224,13 @@ MASKRCNN_CONFIG = Message(
             "Layer name -> output channels where they differ from the published width.",
             allowed=AT_LEAST_ONE,
         ),
+        string(
+            "convention",
+            1001,
+            "tao",
+            "What pretrained weights take for granted: padding, strides, anchors, pixel scaling.",
+            allowed=Choice(("tao", "torchvision")),
+        ),
     ),
 )
 

@@ -181,7 +181,8 @@ class MaskRcnnTask:
         return jax.vmap(select_class_masks)(model.segment(crops), classes)
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
-        return two_stage.pool(features, boxes, side, self.settings.roi_levels)
+        settings = self.settings
+        return two_stage.pool(features, boxes, side, settings.roi_levels, settings.roi_aligned)
 
     def _used(self, outputs: BoxOutputs) -> BoxOutputs:
         """Returns outputs in which classes without a category have probability 0."""

@@ -15,15 +15,12 @@ from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.settings import (
-    TAO_MRCNN,
-    AnchorConvention,
     AugmentSettings,
     CocoMetrics,
     DetectionSettings,
     GeometrySettings,
     GroundTruthSettings,
     OptimizerSettings,
-    PixelSettings,
     ProposalSettings,
     RoiSamplingSettings,
     RpnTargetSettings,
@@ -31,15 +28,11 @@ from rcnn_jax.settings import (
     WarmupSchedule,
 )
 from rcnn_jax.tasks import mask_rcnn_data
+from rcnn_jax.tasks.conventions import CONVENTIONS
 from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
-
-PIXELS = PixelSettings(
-    channel_order="rgb", mean=(123.675, 116.28, 103.53), std=(0.224 * 255.0,) * 3
-)
-"""One divisor for all channels, as in the original: nvinfer has one scale factor."""
 
 
 def mask_rcnn_experiment(
@@ -107,6 +100,7 @@ def mask_rcnn_experiment(
 
 def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str) -> MaskRcnnTask:
     network = config.maskrcnn_config
+    convention = CONVENTIONS[network.convention]
     levels = tuple(range(network.min_level, network.max_level + 1))
     ratios = tuple(tuple(ratio) for ratio in network.aspect_ratios)
     cells = tuple(
@@ -139,17 +133,17 @@ def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str)
             options=BackboneOptions(
                 use_pooling=True, all_projections=False, freeze_bn=network.freeze_bn
             ),
-            convention=TAO_MRCNN,
+            convention=convention.convolution,
             channels=ChannelPlan.from_json(network.channel_plan),
             dtype=jnp.bfloat16 if bf16 else jnp.float32,
             bn_axis_name=axis_name if config.sync_bn else None,
         ),
         class_names=categories.names,
         unused_classes=categories.unused,
-        pixels=PIXELS,
+        pixels=convention.pixels,
         settings=TwoStageSettings(
             cell_sizes=cells,
-            anchor_convention=AnchorConvention(),
+            anchor_convention=convention.anchors,
             rpn_coder=BoxCoder(),
             box_coder=BoxCoder(weights=tuple(network.bbox_reg_weights)),
             rpn_targets=RpnTargetSettings(
@@ -176,8 +170,9 @@ def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str)
                 with_replacement=False,
             ),
             roi_size=box_crop_size,
-            roi_levels=levels,
+            roi_levels=tuple(i for i in levels if i <= convention.coarsest_roi_level),
             losses=LossSettings(regression="huber", normalize="counted"),
+            roi_aligned=convention.roi_aligned,
         ),
         loss_weight_pairs=tuple(weights),
         freeze_blocks=tuple(network.freeze_blocks),
@@ -194,12 +189,12 @@ def _augment(data: Config) -> AugmentSettings | None:
         hflip_probability=0.5 if data.augment_input_data else 0.0,
         vflip_probability=data.vflip_probability,
         zoom_min=data.scale_jitter_min,
-        shrink_min=data.multi_scale_min,
         zoom_max=data.scale_jitter_max,
         brightness_stddev=data.brightness_stddev,
         hue_rotation_max=data.hue_rotation_max,
         saturation_shift_max=data.saturation_shift_max,
         contrast_scale_max=data.contrast_scale_max,
+        shrink_min=data.multi_scale_min,
     )
     return None if settings == AugmentSettings() else settings
 

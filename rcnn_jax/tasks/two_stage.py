@@ -20,7 +20,7 @@ from rcnn_jax.ops import losses as loss_ops
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.detections import select_detections
 from rcnn_jax.ops.proposals import select_proposals
-from rcnn_jax.ops.roi_align import assign_levels, roi_align
+from rcnn_jax.ops.roi_align import assign_levels, roi_align, unaligned_boxes
 from rcnn_jax.ops.targets import roi_targets, rpn_targets
 from rcnn_jax.settings import (
     AnchorConvention,
@@ -79,6 +79,8 @@ class TwoStageSettings:
       roi_size: side of the crops the box head reads.
       roi_levels: levels that rois are pooled from.
       losses: how loss terms are summed.
+      roi_aligned: crops are cut where the box says; otherwise half a cell further down and right, as
+        torchvision does (`unaligned_boxes`).
     """
 
     cell_sizes: tuple[tuple[int, tuple[tuple[float, float], ...]], ...]
@@ -91,6 +93,7 @@ class TwoStageSettings:
     roi_size: int
     roi_levels: tuple[int, ...]
     losses: LossSettings
+    roi_aligned: bool = True
 
 
 def normalize(images: Array, pixels: PixelSettings) -> jax.Array:
@@ -161,13 +164,19 @@ def sample_rois(
 
 
 def pool(
-    features: Levels, boxes: jax.Array, output_size: int, levels: tuple[int, ...]
+    features: Levels,
+    boxes: jax.Array,
+    output_size: int,
+    levels: tuple[int, ...],
+    aligned: bool = True,
 ) -> jax.Array:
     """Returns the crops [b r s s c] of boxes [b r 4], each from the level that fits its size."""
     pooled = {level: features[level] for level in levels}
-    if len(levels) == 1:
+    if aligned and len(levels) == 1:
         return roi_align(pooled, boxes, output_size=output_size)
     chosen = assign_levels(boxes, levels[0], levels[-1])
+    if not aligned:
+        boxes = unaligned_boxes(boxes, chosen, levels)
     return roi_align(pooled, boxes, output_size=output_size, level=chosen)
 
 

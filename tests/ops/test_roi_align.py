@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.ops.marker import read_mark
-from rcnn_jax.ops.roi_align import assign_levels, roi_align
+from rcnn_jax.ops.roi_align import assign_levels, roi_align, unaligned_boxes
 from tests.reference import roi_align as slow
 
 ROUNDING = 2e-5  # float32 positions of up to 100 cells, features of order 1
@@ -43,6 +43,16 @@ def test_crops_equal_the_slow_reading(pyramid, output_size, sampling_ratio):
     for b, r in np.ndindex(level.shape):
         feature, stride = features[level[b, r]][b], 2 ** level[b, r]
         expected = slow.roi_align(feature, boxes[b, r], stride, output_size, sampling_ratio)
+        np.testing.assert_allclose(crops[b, r], expected, atol=ROUNDING)
+
+
+def test_crops_of_moved_boxes_are_those_of_an_operator_that_does_not_align(pyramid):
+    features, boxes, level = pyramid
+    moved = unaligned_boxes(boxes, level, (2, 3, 4))
+    crops = roi_align(features, moved, output_size=3, level=level)
+    for b, r in np.ndindex(level.shape):
+        feature, stride = features[level[b, r]][b], 2 ** level[b, r]
+        expected = slow.roi_align(feature, boxes[b, r], stride, 3, 2, aligned=False)
         np.testing.assert_allclose(crops[b, r], expected, atol=ROUNDING)
 
 

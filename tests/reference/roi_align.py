@@ -1,4 +1,5 @@
-"""RoIAlign sample by sample, in float64: ONNX `RoiAlign`, mode avg, half_pixel."""
+"""RoIAlign sample by sample, in float64: ONNX `RoiAlign`, mode avg, half_pixel, or torchvision's
+`roi_align` where not aligned."""
 
 import math
 
@@ -21,25 +22,28 @@ def taps(y, x, height, width):
     ]
 
 
-def cell_taps(box, stride, i, j, output_size, sampling_ratio, height, width):
+def cell_taps(box, stride, i, j, output_size, sampling_ratio, height, width, aligned=True):
     """Returns the taps of cell (i, j) of a crop, weighted by their share in the average."""
     y1, x1, y2, x2 = (float(side) / stride for side in box)
+    shift = 0.5 if aligned else 0.0
+    if not aligned:
+        y2, x2 = max(y2, y1 + 1.0), max(x2, x1 + 1.0)
     found = []
     for a in range(sampling_ratio):
         for b in range(sampling_ratio):
-            y = y1 - 0.5 + (y2 - y1) * (i + (a + 0.5) / sampling_ratio) / output_size
-            x = x1 - 0.5 + (x2 - x1) * (j + (b + 0.5) / sampling_ratio) / output_size
+            y = y1 - shift + (y2 - y1) * (i + (a + 0.5) / sampling_ratio) / output_size
+            x = x1 - shift + (x2 - x1) * (j + (b + 0.5) / sampling_ratio) / output_size
             found += taps(y, x, height, width)
     return [(row, column, weight / sampling_ratio**2) for row, column, weight in found]
 
 
-def roi_align(feature, box, stride, output_size, sampling_ratio):
+def roi_align(feature, box, stride, output_size, sampling_ratio, aligned=True):
     """Returns the crop [s s c] of one box from one map [h w c]."""
     height, width, channels = feature.shape
     crop = np.zeros((output_size, output_size, channels))
     for i, j in np.ndindex(output_size, output_size):
         for row, column, weight in cell_taps(
-            box, stride, i, j, output_size, sampling_ratio, height, width
+            box, stride, i, j, output_size, sampling_ratio, height, width, aligned
         ):
             crop[i, j] += weight * feature[row, column].astype(np.float64)
     return crop

@@ -76,6 +76,7 @@ def test_extensions_change_nothing_by_default() -> None:
         "kitti_label_dir_name": "label_2",
         "scale_jitter_min": 1.0,
         "scale_jitter_max": 1.0,
+        "convention": "tao",
         "multi_scale_min": 1.0,
         "tfds_train_split": "train",
         "tfds_val_split": "validation",

@@ -1,0 +1,58 @@
+"""What the weights of a Mask R-CNN take for granted and no weights file says.
+
+The same weights give other features when convolutions pad elsewhere, other boxes when anchors sit
+elsewhere. A spec chooses a row by name (`maskrcnn_config.convention`); rules of training, such as
+which anchors are positive, do not belong here: trained weights do not depend on them.
+"""
+
+from dataclasses import dataclass
+
+from rcnn_jax.settings import (
+    TAO_MRCNN,
+    TORCHVISION,
+    AnchorConvention,
+    ConvConvention,
+    PixelSettings,
+)
+
+COCO_MEAN = (123.675, 116.28, 103.53)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """One world that weights come from.
+
+    Attributes:
+      convolution: padding, strides and batch norm.
+      anchors: where anchors sit.
+      pixels: how images become network values.
+      roi_aligned: see `TwoStageSettings.roi_aligned`.
+      coarsest_roi_level: rois are pooled from levels up to this one, or the coarsest there is.
+    """
+
+    convolution: ConvConvention
+    anchors: AnchorConvention
+    pixels: PixelSettings
+    roi_aligned: bool
+    coarsest_roi_level: int
+
+
+CONVENTIONS = {
+    # One divisor for all channels, as in the original: nvinfer has one scale factor.
+    "tao": Convention(
+        convolution=TAO_MRCNN,
+        anchors=AnchorConvention(),
+        pixels=PixelSettings(channel_order="rgb", mean=COCO_MEAN, std=(0.224 * 255.0,) * 3),
+        roi_aligned=True,
+        coarsest_roi_level=10,
+    ),
+    # Source: reference/performance_findings section 1.
+    "torchvision": Convention(
+        convolution=TORCHVISION,
+        anchors=AnchorConvention(offset=0.0, rounding=True),
+        pixels=PixelSettings(channel_order="rgb", mean=COCO_MEAN, std=(58.395, 57.12, 57.375)),
+        roi_aligned=False,
+        coarsest_roi_level=5,
+    ),
+}
+"""{value of the spec field `convention`: its row}."""

@@ -1,0 +1,191 @@
+"""Our Mask R-CNN under torchvision's weights and conventions, stage by stage.
+
+Every stage is a function of the output of the one before, so that it can be fed with what torchvision
+gave there, or with what we gave.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcnn_jax.checkpoints.pretrained import apply_weights
+from rcnn_jax.checkpoints.torch_names import from_torch
+from rcnn_jax.data.categories import Categories
+from rcnn_jax.spec.load import parse_spec
+from rcnn_jax.structures import BoxOutputs, Detections, Proposals, RpnOutputs
+from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
+from rcnn_jax.tasks.task import TestSettings
+
+CONFIG = Path(__file__).parents[2] / "configs" / "mask_rcnn" / "torchvision_resnet50.txt"
+NUM_CLASSES = 5
+SIDE = 128
+PROPOSALS, DETECTIONS = 60, 20  # less to compute and to store than 1000 and 100
+GOLDEN = Path(__file__).parents[1] / "golden" / "torchvision_mask_rcnn.npz"
+
+DENSE = 1e-4  # largest difference, as a share of the largest value of the stage
+PIXELS = 0.05  # of boxes
+SCORES = 1e-4  # of probabilities
+
+
+def task_and_test(
+    proposals: int = PROPOSALS, detections: int = DETECTIONS
+) -> tuple[MaskRcnnTask, TestSettings]:
+    """The config for checkpoints of torchvision, with five classes and other counts."""
+    text = CONFIG.read_text()
+    for old, new in (
+        ("num_classes: 91", f"num_classes: {NUM_CLASSES + 1}"),
+        ("test_rpn_post_nms_topn: 1000", f"test_rpn_post_nms_topn: {proposals}"),
+        ("test_detections_per_image: 100", f"test_detections_per_image: {detections}"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    names = tuple(f"class {i}" for i in range(1, NUM_CLASSES + 1))
+    experiment = build_experiment(
+        parse_spec(text, CONFIG.name, "mask_rcnn").config,
+        "mask_rcnn",
+        categories=Categories(tuple(range(1, NUM_CLASSES + 1)), names),
+    )
+    assert isinstance(experiment.task, MaskRcnnTask)
+    # torchvision drops boxes with a score up to 0.05; a spec keeps all.
+    test = experiment.evaluation
+    kept = dataclasses.replace(test.detections, score_threshold=0.05)
+    return experiment.task, TestSettings(proposals=test.proposals, detections=kept)
+
+
+def variables_from(task: MaskRcnnTask, state_dict: dict) -> dict:
+    """Variables filled from a state dict; every layer must be in it."""
+    empty = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), empty)
+    weights = from_torch(state_dict, task.model.convention.bn_eps)
+    loaded = apply_weights(zeros["params"], zeros["batch_stats"], weights)
+    assert loaded.coverage == 1.0, loaded.reason
+    return {"params": loaded.params, "batch_stats": loaded.batch_stats}
+
+
+class Stages:
+    """The stages of prediction, each compiled once per shape; all return arrays by flat names.
+
+    Levels are told apart by their number: {"features/2": f32[b h w c], "objectness/2": f32[b h w k]}.
+    A stage takes such a dict too and reads of it what it needs.
+    """
+
+    def __init__(self, task: MaskRcnnTask, test: TestSettings, variables: Any):
+        self._variables = variables
+        self._test = test
+        self._task = task
+        self._features = jax.jit(nn.apply(self._extract, task.model))
+        self._rpn = jax.jit(nn.apply(lambda model, x: model.rpn(x), task.model))
+        self._propose = jax.jit(self._proposals)
+        self._box_head = jax.jit(nn.apply(self._classify, task.model))
+        self._detect = jax.jit(self._detections)
+        self._mask_head = jax.jit(nn.apply(self._segment, task.model))
+        self._whole = jax.jit(lambda v, x: named(task.predict(v, x, test)[0]))
+
+    def features(self, images):
+        """features/l of images u8[b h w 3]."""
+        return flat(self._features(self._variables, images), "features")
+
+    def rpn(self, stage):
+        """objectness/l and deltas/l of features/l."""
+        said = self._rpn(self._variables, by_level(stage, "features"))
+        return flat(said.objectness, "objectness") | flat(said.deltas, "deltas")
+
+    def proposals(self, stage, image_size):
+        """proposals and proposal_scores of objectness/l, deltas/l; image_size f32[b 2]."""
+        said = RpnOutputs(
+            objectness=by_level(stage, "objectness"), deltas=by_level(stage, "deltas")
+        )
+        found = self._propose(said, image_size)
+        return {
+            "proposals": found.boxes,
+            "proposal_scores": found.scores,
+            "proposal_valid": found.valid,
+        }
+
+    def box_head(self, stage, boxes):
+        """box_crops, logits and box_deltas of features/l and boxes f32[b r 4]."""
+        crops, said = self._box_head(self._variables, by_level(stage, "features"), boxes)
+        return {"box_crops": crops, "logits": said.logits, "box_deltas": said.deltas}
+
+    def detections(self, stage, image_size):
+        """boxes, scores, classes, valid of proposals, logits, box_deltas; image_size f32[2]."""
+        said = BoxOutputs(logits=stage["logits"], deltas=stage["box_deltas"])
+        return named(self._detect(stage["proposals"], said, image_size))
+
+    def mask_head(self, stage, boxes):
+        """mask_crops and mask_logits of features/l and boxes f32[b d 4]."""
+        crops, logits = self._mask_head(self._variables, by_level(stage, "features"), boxes)
+        return {"mask_crops": crops, "mask_logits": logits}
+
+    def predict(self, images):
+        """What the task itself says of images: boxes, scores, classes, valid, masks."""
+        return self._whole(self._variables, images)
+
+    def _extract(self, model, images):
+        return model.extract(two_stage.normalize(images, self._task.pixels), train=False)
+
+    def _proposals(self, said, image_size):
+        settings = self._task.settings
+        anchors = two_stage.level_anchors(said, settings)
+        proposals = self._test.proposals
+        return two_stage.propose(said, anchors, image_size, proposals, settings.rpn_coder)
+
+    def _classify(self, model, features, boxes):
+        crops = self._crops(features, boxes, self._task.settings.roi_size)
+        return crops, model.classify(crops, train=False)
+
+    def _detections(self, boxes, said, image_size):
+        everything = jnp.ones(boxes.shape[:2])
+        rois = Proposals(boxes=boxes, scores=everything, valid=everything.astype(bool))
+        coder = self._task.settings.box_coder
+        return two_stage.detect(rois, said, image_size, self._test.detections, coder)
+
+    def _segment(self, model, features, boxes):
+        crops = self._crops(features, boxes, model.mask_crop_size)
+        return crops, model.segment(crops)
+
+    def _crops(self, features, boxes, side):
+        settings = self._task.settings
+        return two_stage.pool(features, boxes, side, settings.roi_levels, settings.roi_aligned)
+
+
+def named(found: Detections) -> dict:
+    """Detections under flat names."""
+    masks = {} if found.masks is None else {"masks": found.masks}
+    return {
+        "boxes": found.boxes,
+        "scores": found.scores,
+        "classes": found.classes,
+        "valid": found.valid,
+        **masks,
+    }
+
+
+def flat(levels: dict, stage: str) -> dict:
+    """{level: x} -> {"stage/level": x}."""
+    return {f"{stage}/{level}": x for level, x in levels.items()}
+
+
+def by_level(stage: dict, name: str) -> dict:
+    """{"name/level": x, ...} -> {level: x}."""
+    return {int(k.split("/")[1]): x for k, x in stage.items() if k.startswith(f"{name}/")}
+
+
+def relative_error(ours, theirs) -> float:
+    """Largest difference as a share of the largest value."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def sampled(array: np.ndarray, count: int = 512) -> np.ndarray:
+    """So many values at places that depend on the size alone."""
+    rng = np.random.Generator(np.random.Philox(key=[array.size, 2]))
+    return array.reshape(-1)[rng.integers(0, array.size, count)]
