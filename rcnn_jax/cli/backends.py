@@ -1,16 +1,69 @@
-"""Chooses what runs a model file, by its suffix."""
+"""Chooses the model file of a command and what runs it, by its suffix.
+
+.tlt  JAX        .onnx, .etlt  ONNX Runtime        .engine, .trt, .plan  TensorRT
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rcnn_jax.evaluate.backend import BUNDLE, Backend
+from rcnn_jax.cli.arguments import existing_file
+from rcnn_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from rcnn_jax.evaluate.backend import Backend
 
 GRAPH_SUFFIXES = (".onnx", ".etlt")
+ENGINE_SUFFIXES = (".engine", ".trt", ".plan")
 
 
-def backend_of(model: Path) -> Backend:
-    """Returns the backend of a model file: bundles run in JAX, graphs in ONNX Runtime."""
-    if model.suffix not in GRAPH_SUFFIXES:
-        return BUNDLE
-    from rcnn_jax.export.predictor import GRAPH
+def choose_model(
+    flag: Path | None, config: "ConfigDict", section: str, engine_section: str
+) -> tuple[Path, "Backend"]:
+    """Returns the model to run and its backend: -m, else the spec's TensorRT model, else its model.
 
-    return GRAPH
+    Args:
+      flag: value of -m.
+      config: experiment spec; a Mask R-CNN spec names no model.
+      section: `evaluation_config` or `inference_config`.
+      engine_section: its message that names an engine, or an exported model and perhaps the
+        calibration cache that makes it int8.
+
+    Raises:
+      UsageError: no model is named, or there is no such file.
+    """
+    path, source, cache = flag, "-m", None
+    if path is None and section in config:
+        fields: Any = config[section]
+        engine, exported = fields[engine_section], fields[engine_section].etlt_model
+        name, source = fields.model, f"{section}.model"
+        if engine.enabled and engine.trt_engine:
+            name, source = engine.trt_engine, f"{section}.{engine_section}.trt_engine"
+        elif engine.enabled and exported.enabled:
+            name, source = exported.model, f"{section}.{engine_section}.etlt_model.model"
+            cache = exported.calibration_cache or engine.calibration_cache
+        path = Path(name) if name else None
+    if path is None:
+        raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
+    return existing_file(path, source), backend_of(path, Path(cache) if cache else None)
+
+
+def backend_of(model: Path, cache: Path | None = None) -> "Backend":
+    """Returns what runs a model file.
+
+    Args:
+      model: the file.
+      cache: calibration cache with which an fp32 graph is run as int8.
+    """
+    if model.suffix in ENGINE_SUFFIXES:
+        from rcnn_jax.export.engine import ENGINE
+
+        return ENGINE
+    if model.suffix in GRAPH_SUFFIXES:
+        from rcnn_jax.export.predictor import GRAPH, quantised
+
+        return GRAPH if cache is None else quantised(cache)
+    from rcnn_jax.evaluate.backend import BUNDLE
+
+    return BUNDLE

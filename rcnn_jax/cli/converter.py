@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="calibration cache of int8 (default: ./cal.bin)",
     )
     parser.add_argument(
-        "-b", dest="calibration_batch", type=int, default=8, metavar="N", help=argparse.SUPPRESS
+        "-b",
+        dest="calibration_batch",
+        type=int,
+        metavar="N",
+        help="accepted without effect: the cache of -c holds the calibration",
     )
     parser.add_argument(
         "-m",
@@ -115,6 +119,8 @@ def run(args: Namespace) -> int:
 
     path = existing_file(args.model, "MODEL")
     with Session("converter", status_folder=None) as session:
+        if args.calibration_batch is not None:
+            session.note("-b has no effect here: the cache of -c holds the calibration")
         model = read_onnx(path, key_from(args))
         header = read_header(model, str(path))
         session.console.print(describe(model, header, str(path)), markup=False)
@@ -196,11 +202,7 @@ def check_flags(args: Namespace, shape: "Shape", outputs: tuple[str, ...]) -> No
         missing = [name for name in outputs if not named & {name, name.rpartition("_")[0]}]
         if missing or not named <= set(outputs):
             raise UsageError(f"-o {args.outputs}: the model gives {','.join(outputs)}")
-    for flag, value in (
-        ("-w", args.workspace),
-        ("-m", args.max_batch),
-        ("-b", args.calibration_batch),
-    ):
+    for flag, value in (("-w", args.workspace), ("-m", args.max_batch)):
         if value < 1:
             raise UsageError(f"{flag} {value}: expected 1 or more")
 

@@ -47,15 +47,13 @@ class Device:
       stream: handle of the stream that copies are ordered on.
     """
 
-    def __init__(self, library: str = LIBRARY):
+    def __init__(self):
         """Opens the driver.
-
-        Args:
-          library: of the driver; another name only in tests.
 
         Raises:
           MissingDependencyError: there is no driver, or it sees no GPU.
         """
+        library = LIBRARY
         try:
             self._driver = ctypes.CDLL(library)
         except OSError as error:

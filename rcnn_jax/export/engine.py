@@ -29,9 +29,6 @@ from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings
 
-SUFFIXES = (".engine", ".trt", ".plan")
-"""What engine files are called."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:

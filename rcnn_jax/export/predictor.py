@@ -1,5 +1,6 @@
 """An exported graph as a predictor: `images u8[b h w c] -> (Detections, None)`, in ONNX Runtime."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.evaluate.backend import Backend
 from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export.contracts import DETECTIONS, MASKS, Header
+from rcnn_jax.export.conversion import with_precision
 from rcnn_jax.export.onnx_file import read_header, read_onnx
 from rcnn_jax.structures import Array, Detections
 from rcnn_jax.tasks.experiment import Experiment
@@ -59,7 +61,11 @@ def categories_of(header: Header) -> Categories | None:
 
 
 def load_predictor(
-    path: Path, experiment: Experiment, test: TestSettings, key: str | None
+    path: Path,
+    experiment: Experiment,
+    test: TestSettings,
+    key: str | None,
+    cache: Path | None = None,
 ) -> Predictor:
     """Returns the predictor of a file.
 
@@ -68,14 +74,18 @@ def load_predictor(
       experiment: the model the spec describes; the file must be of the same.
       test: without effect: counts and thresholds are those the graph was exported with.
       key: what an `.etlt` was sealed with.
+      cache: calibration cache of an fp32 graph that is to run as int8.
 
     Raises:
       CheckpointError: the file cannot be used or is of another model.
+      RcnnError: the cache cannot be used or belongs to another graph.
     """
     del test
     model = read_onnx(path, key)
     header = read_header(model, str(path))
     check_same_model(header, experiment, str(path))
+    if cache is not None:
+        model = with_precision(model, "int8", cache, strict=True, name=str(path))
     return predictor(open_session(model.SerializeToString(), str(path)), header)
 
 
@@ -190,3 +200,12 @@ def check_same_model(header: Header, experiment: Experiment, name: str) -> None:
 
 GRAPH = Backend(stored_categories, load_predictor)
 """Runs exported graphs on the CPU."""
+
+
+def quantised(cache: Path) -> Backend:
+    """Returns the backend that runs an exported fp32 graph as int8.
+
+    Args:
+      cache: calibration cache of the graph.
+    """
+    return Backend(stored_categories, functools.partial(load_predictor, cache=cache))

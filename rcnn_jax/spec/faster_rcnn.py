@@ -22,34 +22,27 @@ from rcnn_jax.spec.schema import (
 
 ETLT_MODEL = Message(
     "EtltModel",
-    "An exported model to build an engine from.",
+    "An exported model; it runs in ONNX Runtime, without an engine.",
     (
-        string("model", 1, None, "The .etlt file."),
-        string("calibration_cache", 2, None, "The int8 calibration cache."),
+        string("model", 1, None, "The .etlt or .onnx file."),
+        string("calibration_cache", 2, None, "Calibration cache: an fp32 model runs as int8."),
     ),
 )
 
 TRT_BACKEND = Message(
     "TrtBackend",
-    "Runs on TensorRT instead of the bundle.",
+    "Runs an engine or an exported model instead of the bundle.",
     (
         string("trt_engine", 1, None, "The engine.", oneof="trt_model"),
         block(
             "etlt_model",
             2,
             ETLT_MODEL,
-            "Build the engine from this.",
+            "The exported model.",
             optional=True,
             oneof="trt_model",
-            no_effect="engines are built by `rcnn-jax converter`",
         ),
-        string(
-            "calibration_cache",
-            3,
-            None,
-            "The int8 calibration cache.",
-            no_effect="the engine already holds its scales",
-        ),
+        string("calibration_cache", 3, None, "As in etlt_model; an engine holds its scales."),
     ),
 )
 

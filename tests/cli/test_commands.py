@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import seal
 from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
 from rcnn_jax.cli.train import slim_models
+from rcnn_jax.evaluate.backend import BUNDLE
+from rcnn_jax.export.engine import ENGINE
+from rcnn_jax.export.predictor import GRAPH
 
 FASTER = """
 enc_key: "of the spec"
@@ -143,13 +147,53 @@ def test_evaluate_without_any_model_says_where_to_name_one(tmp_path, evaluate, c
     )
 
 
-def test_an_engine_is_refused_with_what_to_do(tmp_path, evaluate, capsys):
-    argv = ["evaluate", "-e", write(tmp_path, MASK), "-m", "trt.int8.engine"]
-    assert mask_rcnn(argv) == 2
-    assert "trt.int8.engine is a TensorRT engine; this version runs .tlt" in capsys.readouterr().err
+def test_the_suffix_chooses_what_runs_the_model(tmp_path, evaluate):
+    for name in ("a.tlt", "a.onnx", "a.etlt", "a.engine", "a.trt", "a.plan"):
+        (tmp_path / name).touch()
+        argv = ["evaluate", "-e", write(tmp_path, MASK), "-m", str(tmp_path / name)]
+        assert mask_rcnn(argv) == 0
+        wanted = {".tlt": BUNDLE, ".onnx": GRAPH, ".etlt": GRAPH}.get(Path(name).suffix, ENGINE)
+        assert evaluate.called["backend"] is wanted, name
+
+
+@pytest.mark.parametrize(
+    ("named", "model"),
+    [
+        ('trt_engine: "{}/b.trt"', "b.trt"),
+        ('etlt_model {{ model: "{}/b.etlt" }}', "b.etlt"),
+        ('etlt_model {{ model: "{0}/b.onnx" calibration_cache: "{0}/cal.bin" }}', "b.onnx"),
+        ('etlt_model {{ model: "{0}/b.onnx" }} calibration_cache: "{0}/cal.bin"', "b.onnx"),
+    ],
+)
+def test_the_engine_or_exported_model_of_the_spec_comes_before_its_bundle(
+    tmp_path, evaluate, inference, named, model
+):
+    for name in ("a.tlt", "b.trt", "b.etlt", "b.onnx", "cal.bin"):
+        (tmp_path / name).touch()
+    for section, task, called in (
+        ("evaluation", "evaluate", evaluate),
+        ("inference", "inference", inference),
+    ):
+        inner = named.format(tmp_path)
+        spec = f'{section}_config {{ model: "{tmp_path}/a.tlt" trt_{section} {{ {inner} }} ' + (
+            'images_dir: "in" labels_dump_dir: "out" }' if section == "inference" else "}"
+        )
+        assert faster_rcnn([task, "-e", write(tmp_path, FASTER + spec)]) == 0
+        assert called.called["model"] == tmp_path / model
+        backend = called.called["backend"]
+        if "cal.bin" in named:
+            assert backend.predictor.keywords == {"cache": tmp_path / "cal.bin"}
+        else:
+            assert backend is (ENGINE if model == "b.trt" else GRAPH)
+
+
+def test_a_model_that_is_not_there_is_named_with_its_field(tmp_path, evaluate, capsys):
     spec = write(tmp_path, FASTER + 'evaluation_config { trt_evaluation { trt_engine: "b.trt" } }')
     assert faster_rcnn(["evaluate", "-e", spec]) == 2
-    assert "b.trt is a TensorRT engine" in capsys.readouterr().err
+    message = "evaluation_config.trt_evaluation.trt_engine b.trt: expected a file, found nothing"
+    assert message in capsys.readouterr().err
+    assert faster_rcnn(["evaluate", "-e", spec, "-m", "c.engine"]) == 2
+    assert "-m c.engine: expected a file" in capsys.readouterr().err
 
 
 def test_faster_rcnn_inference_reads_the_spec(tmp_path, inference):
@@ -164,6 +208,10 @@ def test_faster_rcnn_inference_reads_the_spec(tmp_path, inference):
     assert (str(called["images"]), str(called["image_output"])) == ("in", "drawn")
     assert (str(called["label_output"]), called["threshold"]) == ("labels", None)
     assert "include_mask" not in called
+    spec = write(tmp_path, FASTER + section)
+    assert faster_rcnn(["inference", "-e", spec, "-r", str(tmp_path / "out")]) == 0
+    assert inference.called["image_output"] == tmp_path / "out" / "images_annotated"
+    assert inference.called["label_output"] == tmp_path / "out" / "labels"
 
 
 def test_mask_rcnn_inference_reads_the_flags(tmp_path, inference):

@@ -1,0 +1,1 @@
+"""Machines we do not have: TensorRT's documented Python API and CUDA's driver, on a CPU."""
