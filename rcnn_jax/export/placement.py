@@ -68,9 +68,11 @@ def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
     names = {layer_name(node) for node in chosen}
     depths = _depths(view)
     for node in view.model.graph.node:
-        place_ = _shortcut(view, node, names, depths)
-        if place_ is not None and _results(view, node).intersection(readers):
-            readers.setdefault(node.input[place_], []).append((node.output[0], place_))
+        end = _fused_end(view, node, depths)
+        if end is None or node.input[end] not in names:
+            continue
+        if _results(view, node).intersection(readers):
+            readers.setdefault(node.input[1 - end], []).append((node.output[0], 1 - end))
     return Placement(
         layers=tuple(layer_name(node) for node in chosen),
         readers={tensor: tuple(found) for tensor, found in readers.items()},
@@ -134,21 +136,21 @@ def _depths(view: ModelView) -> dict[str, int]:
     return found
 
 
-def _shortcut(
-    view: ModelView, node: onnx.NodeProto, layers: set[str], depths: dict[str, int]
-) -> int | None:
-    """Returns the input place of a residual sum that is the shortcut, or None."""
+def _fused_end(view: ModelView, node: onnx.NodeProto, depths: dict[str, int]) -> int | None:
+    """Returns the input place of a residual sum whose layer the sum joins, or None.
+
+    It does not depend on what is kept in float: keeping more never asks for a new tensor.
+    """
     if node.op_type != "Add" or any(name in view.constants for name in node.input):
         return None
     ends = [
         place
         for place, name in enumerate(node.input)
-        if name in layers and len(_real_consumers(view, name)) == 1
+        if (maker := view.producers.get(name)) is not None
+        and view.is_layer(maker)
+        and len(_real_consumers(view, name)) == 1
     ]
-    if not ends:
-        return None
-    deepest = max(ends, key=lambda place: depths[node.input[place]])
-    return 1 - deepest
+    return max(ends, key=lambda place: depths[node.input[place]], default=None)
 
 
 def _real_consumers(view: ModelView, name: str) -> list[onnx.NodeProto]:
