@@ -77,7 +77,7 @@ class Stages:
     """
 
     def __init__(self, task: MaskRcnnTask, test: TestSettings, variables: Any):
-        self._variables = variables
+        self.variables = variables
         self._test = test
         self._task = task
         self._features = jax.jit(nn.apply(self._extract, task.model))
@@ -90,11 +90,11 @@ class Stages:
 
     def features(self, images):
         """features/l of images u8[b h w 3]."""
-        return flat(self._features(self._variables, images), "features")
+        return flat(self._features(self.variables, images), "features")
 
     def rpn(self, stage):
         """objectness/l and deltas/l of features/l."""
-        said = self._rpn(self._variables, by_level(stage, "features"))
+        said = self._rpn(self.variables, by_level(stage, "features"))
         return flat(said.objectness, "objectness") | flat(said.deltas, "deltas")
 
     def proposals(self, stage, image_size):
@@ -111,7 +111,7 @@ class Stages:
 
     def box_head(self, stage, boxes):
         """box_crops, logits and box_deltas of features/l and boxes f32[b r 4]."""
-        crops, said = self._box_head(self._variables, by_level(stage, "features"), boxes)
+        crops, said = self._box_head(self.variables, by_level(stage, "features"), boxes)
         return {"box_crops": crops, "logits": said.logits, "box_deltas": said.deltas}
 
     def detections(self, stage, image_size):
@@ -121,12 +121,12 @@ class Stages:
 
     def mask_head(self, stage, boxes):
         """mask_crops and mask_logits of features/l and boxes f32[b d 4]."""
-        crops, logits = self._mask_head(self._variables, by_level(stage, "features"), boxes)
+        crops, logits = self._mask_head(self.variables, by_level(stage, "features"), boxes)
         return {"mask_crops": crops, "mask_logits": logits}
 
     def predict(self, images):
         """What the task itself says of images: boxes, scores, classes, valid, masks."""
-        return self._whole(self._variables, images)
+        return self._whole(self.variables, images)
 
     def _extract(self, model, images):
         return model.extract(two_stage.normalize(images, self._task.pixels), train=False)

@@ -3,6 +3,8 @@
 Of torch there is nothing here but what `benchmarks.torchvision_peer` imports.
 """
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +117,70 @@ def stages(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     logits = channels_last(seen["mask_predictor"])[..., 1:]
     result["mask_logits"] = per_image(logits, batch)
     return result
+
+
+def proposals(
+    model: Any, stage: dict[str, np.ndarray], sizes: list[tuple[int, int]]
+) -> list[np.ndarray]:
+    """Returns the proposals f32[p 4] of every image if the images had these (height, width).
+
+    Args:
+      model: of `build`.
+      stage: objectness/l and deltas/l of `stages`.
+      sizes: of the part of the canvas that is not padding.
+    """
+    torch = import_torch()
+    levels = sorted(int(name.split("/")[1]) for name in stage if name.startswith("features/"))
+    batch = len(sizes)
+    canvas = tuple(4 * side for side in stage["features/2"].shape[1:3])
+    features = [torch.from_numpy(stage[f"features/{i}"]).permute(0, 3, 1, 2) for i in levels]
+    anchors = model.rpn.anchor_generator(_image_list(features[0], canvas, sizes), features)
+    logits = [stage[f"objectness/{i}"].reshape(batch, -1) for i in levels]
+    deltas = [y_first(stage[f"deltas/{i}"]).reshape(batch, -1, 4) for i in levels]
+    boxes = model.rpn.box_coder.decode(
+        torch.from_numpy(np.concatenate(deltas, axis=1)).reshape(-1, 4), anchors
+    )
+    found, _ = model.rpn.filter_proposals(
+        boxes.reshape(batch, -1, 4),
+        torch.from_numpy(np.concatenate(logits, axis=1)),
+        sizes,
+        [part.shape[1] for part in logits],
+    )
+    return [y_first(part.numpy()) for part in found]
+
+
+def _image_list(like: Any, canvas: tuple[int, ...], sizes: list[tuple[int, int]]) -> Any:
+    """An `ImageList` of black images."""
+    empty = like.new_zeros((len(sizes), 3, *canvas))
+    return import_torchvision().models.detection.image_list.ImageList(empty, sizes)
+
+
+def save_state_dict(
+    state_dict: dict[str, np.ndarray], path: Path, *, frozen: bool
+) -> dict[str, Any]:
+    """Writes the state dict of a model as torch does, and returns it.
+
+    Args:
+      state_dict: fills the model.
+      path: `.pth` or `.safetensors`.
+      frozen: batch norm has no parameters, as in the published checkpoints.
+    """
+    torch, torchvision = import_torch(), import_torchvision()
+    classes = len(state_dict["roi_heads.box_predictor.cls_score.bias"])
+    detection = torchvision.models.detection
+    norm = torchvision.ops.misc.FrozenBatchNorm2d if frozen else torch.nn.BatchNorm2d
+    backbone = detection.backbone_utils.resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=norm
+    )
+    model = detection.MaskRCNN(backbone, num_classes=classes)
+    tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
+    model.load_state_dict(tensors, strict=False)
+    written = model.state_dict()
+    if path.suffix == ".safetensors":
+        importlib.import_module("safetensors.torch").save_file(written, path)
+    else:
+        torch.save(written, path)
+    return written
 
 
 def channels_last(tensor: Any) -> np.ndarray:
