@@ -38,6 +38,17 @@ def marked(name: str, function: Callable[..., Any], **attributes: Any) -> Callab
     return jax.jit(call)
 
 
+def staged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `function` whose operations carry its name, for profiles: `stage(<name>)`."""
+
+    @functools.wraps(function)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        with jax.named_scope(f"stage({function.__name__})"):
+            return function(*args, **kwargs)
+
+    return named
+
+
 def read_mark(name: str) -> tuple[str, dict[str, Any]] | None:
     """Returns (op, attributes) of a nested jit's name, or None if it is no marker.
 

@@ -19,6 +19,7 @@ from rcnn_jax.ops import anchors as anchor_ops
 from rcnn_jax.ops import losses as loss_ops
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.detections import select_detections
+from rcnn_jax.ops.marker import staged
 from rcnn_jax.ops.proposals import select_proposals
 from rcnn_jax.ops.roi_align import assign_levels, roi_align, unaligned_boxes
 from rcnn_jax.ops.targets import roi_targets, rpn_targets
@@ -96,6 +97,7 @@ class TwoStageSettings:
     roi_aligned: bool = True
 
 
+@staged
 def normalize(images: Array, pixels: PixelSettings) -> jax.Array:
     """Returns (images - mean) / std as f32[b h w c]; the padding is treated as black pixels."""
     mean = jnp.asarray(pixels.mean, jnp.float32).reshape(1, 1, 1, -1)
@@ -119,6 +121,7 @@ def canvas_size(images: Array) -> jax.Array:
     return jnp.asarray(images.shape[1:3], jnp.float32)
 
 
+@staged
 def propose(
     rpn: RpnOutputs,
     anchors: Levels,
@@ -132,6 +135,7 @@ def propose(
     )(rpn, image_size)
 
 
+@staged
 def assign_rpn(
     keys: jax.Array,
     anchors: Levels,
@@ -148,6 +152,7 @@ def assign_rpn(
     )(keys, gt.replace(masks=None), image_size)
 
 
+@staged
 def sample_rois(
     keys: jax.Array,
     proposals: Proposals,
@@ -163,6 +168,7 @@ def sample_rois(
     )(keys, proposals, gt.replace(masks=None))
 
 
+@staged
 def pool(
     features: Levels,
     boxes: jax.Array,
@@ -180,6 +186,7 @@ def pool(
     return roi_align(pooled, boxes, output_size=output_size, level=chosen)
 
 
+@staged
 def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings) -> LossTerms:
     """Returns the terms `rpn_class` and `rpn_box` of a batch."""
     levels = sorted(rpn.objectness)
@@ -212,6 +219,7 @@ def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings)
     return {"rpn_class": (class_sum, samples), "rpn_box": box}
 
 
+@staged
 def box_losses(outputs: BoxOutputs, targets: RoiTargets, settings: TwoStageSettings) -> LossTerms:
     """Returns the terms `class` and `box` of a batch; deltas of the true class alone are judged."""
     batch, rois = targets.classes.shape
@@ -233,6 +241,7 @@ def _distance(settings: LossSettings) -> Callable[..., loss_ops.SumCount]:
     return loss_ops.huber if settings.regression == "huber" else loss_ops.smooth_l1
 
 
+@staged
 def detect(
     rois: Proposals,
     outputs: BoxOutputs,

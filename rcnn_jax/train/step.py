@@ -82,9 +82,10 @@ def make_step(
         data_loss = sum(weights[name] * metrics[name] for name in weights)
         metrics["loss"] = data_loss + metrics["penalty"]
 
-        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
-        stepped: Any = optax.apply_updates(trainable, updates)
-        params = join_params(stepped, frozen)
+        with jax.named_scope("stage(update)"):
+            updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+            stepped: Any = optax.apply_updates(trainable, updates)
+            params = join_params(stepped, frozen)
         goes_on = (state.step % steps_per_epoch != 0).astype(jnp.float32)
         sums = {
             name: goes_on * total + jnp.stack([metrics[name], jnp.ones((), jnp.float32)])
