@@ -259,9 +259,12 @@ def test_an_unknown_engine_is_an_error():
         evaluate_coco(scene(), [], engine="fast")
 
 
-@pytest.mark.skipif(
+needs_hotcoco = pytest.mark.skipif(
     importlib.util.find_spec("hotcoco") is None, reason="hotcoco (extra fast-eval) is not installed"
 )
+
+
+@needs_hotcoco
 def test_hotcoco_gives_the_numbers_of_pycocotools():
     gt = scene(images=10)
     results = shaken(gt)
@@ -279,10 +282,11 @@ def test_asking_for_hotcoco_without_it_names_the_extra():
         evaluate_coco(scene(), [], engine="hotcoco")
 
 
-def test_real_masks_fed_back_have_average_precision_one(shared):
+def nuclei(shared, images):
+    """The annotation file of real masks, the ids of its first images, and their masks as results."""
     path = shared / "data" / "nuclei_coco" / "instances_val.json"
     content = json.loads(path.read_text())
-    chosen = [image["id"] for image in content["images"][:8]]
+    chosen = [image["id"] for image in content["images"][:images]]
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     results = []
     for annotation in content["annotations"]:
@@ -297,6 +301,45 @@ def test_real_masks_fed_back_have_average_precision_one(shared):
                 {key: annotation[key] for key in ("image_id", "category_id", "bbox")}
                 | {"segmentation": shape, "score": 1.0}
             )
+    return path, chosen, results
+
+
+@pytest.mark.peers
+@needs_hotcoco
+def test_hotcoco_gives_the_very_bits_of_pycocotools_on_real_masks(shared):
+    path, chosen, results = nuclei(shared, images=40)
+    rng = np.random.default_rng(0)
+    moved = []
+    for result in results:  # lost, doubled and moved; scores tie
+        for _ in range(rng.integers(0, 3)):
+            box = (np.array(result["bbox"]) + rng.normal(0, 2, 4)).clip(1).tolist()
+            other = results[rng.integers(len(results))] if rng.random() < 0.1 else result
+            moved.append(
+                result
+                | {
+                    "bbox": box,
+                    "score": float(rng.integers(1, 50)) / 50,
+                    "segmentation": other["segmentation"],
+                }
+                | {"image_id": other["image_id"]}
+            )
+    slow, fast = (
+        evaluate_coco(
+            path,
+            moved,
+            ("bbox", "segm"),
+            detections_per_image=200,
+            image_ids=chosen,
+            engine=engine,
+        )
+        for engine in ("pycocotools", "hotcoco")
+    )
+    assert 0.1 < slow.metrics["mask_AP"] < 0.9 and 0.05 < slow.metrics["AP"] < 0.9
+    assert fast.metrics == slow.metrics and fast.class_ap == slow.class_ap
+
+
+def test_real_masks_fed_back_have_average_precision_one(shared):
+    path, chosen, results = nuclei(shared, images=8)
     report = evaluate_coco(
         path, results, ("bbox", "segm"), detections_per_image=400, image_ids=chosen
     )
