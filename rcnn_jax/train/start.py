@@ -61,6 +61,7 @@ def _with_weights(
 ) -> TrainState:
     """Returns the template with every layer that the file holds in the right shape."""
     task, pattern = experiment.task, experiment.start.skip
+    statistics = template.collections.get("batch_stats", {})  # a plain VGG has none
     weights = load_weights(path, key, task.model.convention.bn_eps)
     kept = skip_matching(weights, pattern)
     skipped = [name for name in weights if name not in kept]
@@ -71,7 +72,7 @@ def _with_weights(
     backbone = {name: {} for name in template.params if task.is_backbone(name)}
     loaded = apply_weights(
         template.params,
-        template.collections["batch_stats"],
+        statistics,
         kept,
         layers=layer_order(task.model, task.pixels.channels),
         expected=skip_matching(backbone, pattern),
@@ -79,7 +80,10 @@ def _with_weights(
     session.console.print(status_table(loaded), markup=False)
     session.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
     check_coverage(loaded, path, experiment.start.min_coverage)
-    return _with_variables(template, {"params": loaded.params, "batch_stats": loaded.batch_stats})
+    filled = {"params": loaded.params}
+    if statistics:
+        filled["batch_stats"] = loaded.batch_stats
+    return _with_variables(template, filled)
 
 
 def _with_variables(template: TrainState, variables: Variables) -> TrainState:

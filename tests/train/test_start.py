@@ -61,6 +61,13 @@ def faster(root, file, training=""):
     return experiment_of(spec, "faster_rcnn")
 
 
+def write_arch(spec, arch, *fields):
+    """Puts another backbone into the spec, in place of the narrow ResNet."""
+    rows = [row for row in spec.read_text().splitlines() if "channel_plan" not in row]
+    text = "\n".join(rows).replace('arch: "resnet:10"', "\n".join([f'arch: "{arch}"', *fields]))
+    spec.write_text(text)
+
+
 def mask(root, *lines):
     spec = tiny_mask.write_tiny(root)
     text = "\n".join(lines) + "\n" + spec.read_text()
@@ -104,6 +111,20 @@ def test_a_sealed_bundle_gives_all_layers_and_needs_its_key(tmp_path):
     assert {status for _, status in statuses(printed).values()} == {"Yes", "None"}
     with pytest.raises(CheckpointError, match="the key is wrong"):
         start(experiment, key="other")
+
+
+def test_a_network_without_batch_norm_starts_too(tmp_path):
+    file = tmp_path / "w.npz"
+    spec = tiny.write_tiny(tmp_path, images=2, training=f'pretrained_weights: "{file}"')
+    blocks = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
+    names = [f"block{b}_conv{i + 1}" for b, count in blocks.items() for i in range(count)]
+    plan = [f'channel_plan {{ key: "{n}" value: 8 }}' for n in (*names, "fc1", "fc2")]
+    write_arch(spec, "vgg16", *plan)
+    experiment = experiment_of(spec, "faster_rcnn")
+    np.savez(file, **other_weights(experiment))
+    before, after, printed = start(experiment)
+    assert "100.0% of the backbone comes from" in printed
+    assert jax.tree.structure(before) == jax.tree.structure(after)
 
 
 def test_a_layer_of_another_shape_is_no_and_keeps_its_start(tmp_path):
@@ -187,10 +208,7 @@ def test_a_pattern_that_finds_nothing_is_warned_about(tmp_path, capsys):
 def test_faster_rcnn_starts_from_real_imagenet_weights(shared, tmp_path, arch, file, convolutions):
     path = shared / "data" / "weights" / file
     spec = tiny.write_tiny(tmp_path, images=2, training=f'pretrained_weights: "{path}"')
-    text = spec.read_text().replace(
-        'arch: "resnet:10"', f'arch: "{arch}"\n  all_projections: false\n  use_bias: false'
-    )
-    spec.write_text("\n".join(row for row in text.splitlines() if "channel_plan" not in row))
+    write_arch(spec, arch, "all_projections: false", "use_bias: false")
     experiment = experiment_of(spec, "faster_rcnn")
     before, after, printed = start(experiment)
     assert f"100.0% of the backbone comes from {path}" in printed
