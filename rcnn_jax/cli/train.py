@@ -22,6 +22,7 @@ def run(args: Namespace, kind: Kind) -> int:
         config, key = read_spec(session, args, kind)
         workdir = args.workdir or workdir_of(config, kind)
         session.keep_status_in(workdir)
+        from rcnn_jax.inference.draw import draw_detections
         from rcnn_jax.train.loop import train
 
         with memory_advice(kind):
@@ -34,6 +35,7 @@ def run(args: Namespace, kind: Kind) -> int:
                 use_amp=args.use_amp,
                 devices=devices,
                 session=session,
+                draw=draw_detections,
             )
         if args.slim:
             slim_models(workdir, key)

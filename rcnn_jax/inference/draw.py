@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from rcnn_jax.evaluate.masks import MaskWindow, Rle, decode_window
+from rcnn_jax.evaluate.masks import MaskWindow, Rle, decode_window, paste_masks
 from rcnn_jax.evaluate.palette import class_color
 from rcnn_jax.inference.captions import draw_tag, make_tag, place_tags
+from rcnn_jax.structures import Detections
 
 Color = tuple[int, int, int]
 _MASK_OPACITY = 0.45
@@ -78,6 +79,38 @@ def draw(
         for tag, place, index in list(zip(tags, places, order, strict=True))[::-1]:
             draw_tag(canvas, tag, place, colors[index])
     return canvas
+
+
+def draw_detections(
+    image: np.ndarray,
+    found: Detections,
+    class_names: Sequence[str],
+    *,
+    captions: bool,
+    masks: bool,
+) -> np.ndarray:
+    """Returns a copy of a picture with the detections of a model drawn on it.
+
+    Args:
+      image: u8[h w 3], RGB.
+      found: of one image, all valid, boxes in pixels of the picture.
+      class_names: n names.
+      captions: whether to write `name 0.97` at each box.
+      masks: draw masks, where the model has them.
+    """
+    shapes = None
+    if masks and found.masks is not None:
+        size = (image.shape[0], image.shape[1])
+        shapes = paste_masks(np.asarray(found.masks), np.asarray(found.boxes), size)
+    return draw(
+        image,
+        np.asarray(found.boxes),
+        np.asarray(found.scores),
+        np.asarray(found.classes),
+        class_names,
+        captions=captions,
+        masks=shapes,
+    )
 
 
 def _corners(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

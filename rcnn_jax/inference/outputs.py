@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import cv2
 
 from rcnn_jax.data import images as image_files
-from rcnn_jax.evaluate.masks import image_results, paste_masks
+from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.report import write_whole
-from rcnn_jax.inference.draw import draw
+from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.inference.labels import (
     write_coco_results,
     write_kitti_detections,
@@ -59,17 +59,10 @@ class Pictures:
 
     def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
         """Writes the annotated picture."""
-        masks = None
-        if self._masks and found.masks is not None:
-            masks = paste_masks(found.masks, found.boxes, size)
-        picture = draw(
-            image_files.read_image(path, "rgb"),
-            found.boxes,
-            found.scores,
-            found.classes,
-            self._names,
-            captions=self._captions,
-            masks=masks,
+        del size
+        image = image_files.read_image(path, "rgb")
+        picture = draw_detections(
+            image, found, self._names, captions=self._captions, masks=self._masks
         )
         encoded = cv2.imencode(path.suffix.lower(), picture[..., ::-1])[1]
         write_whole(self._folder / path.name, encoded.tobytes())

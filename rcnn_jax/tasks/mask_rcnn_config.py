@@ -34,6 +34,9 @@ from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 
+SHOWN_IMAGES = 8
+"""Validation images that visualize_images_summary puts into TensorBoard."""
+
 
 def mask_rcnn_experiment(
     config: Config, *, bf16: bool, axis_name: str, categories: Categories | None
@@ -239,6 +242,7 @@ def _run(config: Config) -> RunSettings:
         log_steps=config.logging_frequency,
         keep_checkpoints=config.keep_checkpoints,
         lr_scaling=config.lr_scaling,
+        found_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
     )
 
 

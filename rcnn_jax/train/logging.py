@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -215,9 +215,9 @@ class MetricLogger:
         self._write("evaluate", step, values)
         self._scalars("evaluate", step, values)
 
-    def images(self, step: int, tag: str, images: np.ndarray) -> None:
-        """Writes u8[b h w c] RGB or grey images to TensorBoard under the tag."""
-        for i, image in enumerate(np.asarray(images)):
+    def images(self, step: int, tag: str, images: Iterable[np.ndarray]) -> None:
+        """Writes u8[h w c] RGB or grey images to TensorBoard under the tag."""
+        for i, image in enumerate(images):
             self._tensorboard().add_image(f"{tag}/{i}", image, step, dataformats="HWC")
 
     def histograms(self, step: int, values: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import begin, widths_to_train
 from rcnn_jax.train.step import init_state, make_step
 from rcnn_jax.train.timetable import Timetable
-from rcnn_jax.train.validation import Validation
+from rcnn_jax.train.validation import Drawer, Validation
 from rcnn_jax.train.watch import LossWatch
 from rcnn_jax.train.workdir import write_config
 
@@ -59,6 +59,7 @@ class Run:
       timetable: when what is due.
       store: resumable checkpoints.
       session: console and status file.
+      draw: draws detections for TensorBoard; None leaves such pictures out.
       use_amp: compute in bfloat16 on top of what the config says.
     """
 
@@ -72,6 +73,7 @@ class Run:
     timetable: Timetable
     store: CheckpointStore
     session: Reporter
+    draw: Drawer | None
     use_amp: bool
 
     @property
@@ -90,6 +92,7 @@ def train(
     fresh: bool = False,
     use_amp: bool = False,
     devices: int | None = None,
+    draw: Drawer | None = None,
 ) -> None:
     """Trains until the end of the run, an early stop, or SIGTERM.
 
@@ -105,11 +108,12 @@ def train(
       fresh: throw away the checkpoints of the workdir and start anew.
       use_amp: compute in bfloat16.
       devices: number of local devices; None for all.
+      draw: draws detections on validation images for TensorBoard, where the config asks for them.
 
     Raises:
       RcnnError: anything the user can mend, see the tree in `errors`.
     """
-    run = _prepare(config, kind, workdir, key, session, use_amp, devices)
+    run = _prepare(config, kind, workdir, key, session, use_amp, devices, draw)
     workdir.mkdir(parents=True, exist_ok=True)
     if fresh:
         run.store.clear()
@@ -133,6 +137,7 @@ def _prepare(
     session: Reporter,
     use_amp: bool,
     devices: int | None,
+    draw: Drawer | None,
 ) -> Run:
     chosen = parallel.choose_devices(devices)
     experiment = build_experiment(config, kind, bf16=use_amp)
@@ -156,6 +161,7 @@ def _prepare(
         timetable=Timetable.of(experiment.run, steps_per_epoch),
         store=CheckpointStore(workdir / "checkpoints", keep=experiment.run.keep_checkpoints),
         session=session,
+        draw=draw,
         use_amp=use_amp,
     )
 
@@ -310,6 +316,11 @@ def _at_stop(
         with logger.paused():
             kpi = run.validate(variables_of(state), step)
         logger.evaluation(step, kpi)
+        shown = experiment.run.found_in_tensorboard
+        if shown and run.draw is not None:
+            with logger.paused():
+                pictures = run.validate.pictures(variables_of(state), shown, run.draw)
+                logger.images(step, "validation", pictures)
         memory = memory.after_evaluation(kpi[experiment.metrics.main_metric], step)
     if timetable.ends_epoch(step):
         means = _epoch_means(state)

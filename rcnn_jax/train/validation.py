@@ -1,14 +1,37 @@
 """Validation during training: the same evaluation as the command, on the weights of the moment."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
+import jax
 import numpy as np
 
+from rcnn_jax.data.images import origin
+from rcnn_jax.data.pipeline import evaluation_batches
 from rcnn_jax.data.sources import Source
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
+
+
+class Drawer(Protocol):
+    """Draws detections on a picture u8[h w 3]; see `inference.draw.draw_detections`."""
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        found: Detections,
+        class_names: tuple[str, ...],
+        *,
+        captions: bool,
+        masks: bool,
+    ) -> np.ndarray:
+        """Returns the picture."""
+        ...
 
 
 class Validation:
@@ -46,3 +69,36 @@ class Validation:
         )
         metrics = results.numbers(result)
         return {name: float(np.nan_to_num(value)) for name, value in metrics.items()}
+
+    def pictures(self, variables: Variables, count: int, draw: Drawer) -> Iterator[np.ndarray]:
+        """Yields the first validation images, u8[h w 3] RGB, with what the weights find on them.
+
+        Args:
+          variables: one replica on the host.
+          count: number of images.
+          draw: draws detections.
+        """
+        experiment = self._experiment
+        batches = evaluation_batches(
+            self._source,
+            experiment.geometry,
+            None,
+            experiment.task.pixels.channel_order,
+            batch=experiment.eval_batch,
+            threads=1,
+            prefetch=1,
+        )
+        rows = loop.detections_by_image(
+            loop.bind(self._predictor, variables), batches, origin(experiment.geometry)
+        )
+        for batch, row, found, _ in itertools.islice(rows, count):
+            image = self._source.image(int(batch.image_id[row]), "rgb")
+            shown = found.scores >= experiment.visualize_threshold
+            kept = jax.tree.map(lambda leaf, shown=shown: leaf[shown], found)
+            yield draw(
+                image,
+                kept,
+                experiment.task.class_names,
+                captions=experiment.captions,
+                masks=True,
+            )
