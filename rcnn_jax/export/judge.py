@@ -10,6 +10,7 @@ from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export.accuracy import Accuracy, Subset, metrics_of
 from rcnn_jax.export.agreement import agreement
 from rcnn_jax.export.contracts import Header, in_single_precision
+from rcnn_jax.export.fp16 import truly_half
 from rcnn_jax.export.precision import DataType, Verdict, judged
 from rcnn_jax.export.predictor import open_session, predictor
 from rcnn_jax.reporter import Reporter
@@ -64,7 +65,8 @@ def make_judge(
     before = None if subset is None else metrics_of(experiment, reference, subset, session)
 
     def judge(graph: onnx.ModelProto) -> Verdict:
-        run = predictor(open_session(graph.SerializeToString(), "the exported graph"), header)
+        model = truly_half(graph).SerializeToString()
+        run = predictor(open_session(model, "the exported graph"), header)
         found = agreement(wanted, run(images)[0])
         if subset is None or before is None:
             return judged(found, None, data_type)

@@ -1,11 +1,12 @@
 """INT8, written into a finished FP32 ONNX graph as explicit QuantizeLinear / DequantizeLinear.
 
-    q = clip(round(x / scale), -127, 127),   x' = q * scale
+    q = clip(round(x / scale), -128, 127),   x' = q * scale
 
-Symmetric, zero point 0. Activations have one scale per tensor, from calibration; weights have one
-per output channel, their largest number divided by 127, and are stored as int8. Biases stay float.
-Weights use the full range: TensorRT and CPUs with VNNI add without saturation; on a CPU without it
-ONNX Runtime's int8 kernels may saturate, which a check against JAX there would show.
+Symmetric, zero point 0, halves round to even. Activations have one scale per tensor, from
+calibration; weights have one per output channel, their largest number divided by 127, and are
+stored as int8. Biases stay float. Weights use the full range: TensorRT and CPUs with VNNI add
+without saturation; on a CPU without it ONNX Runtime's int8 kernels may saturate, which a check
+against JAX there would show.
 """
 
 import numpy as np

@@ -16,7 +16,7 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.export.tensorrt_gate import TENSORRT_VERSION
 
 LEVELS = 127
-"""Steps of int8 on either side of zero; -128 is not used."""
+"""Steps of int8 on either side of zero; -128 is only where values saturate."""
 _HEADER = re.compile(r"TRT-\d+-\w+|1")  # one writer of the original put just "1"
 
 

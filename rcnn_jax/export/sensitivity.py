@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rcnn_jax.export.fp16 import half_nodes
+from rcnn_jax.export.fp16 import half_nodes, truly_half
 from rcnn_jax.export.model_view import FLOAT, HALF, ModelView, layer_name
 from rcnn_jax.export.placement import place
 from rcnn_jax.export.predictor import open_session
@@ -50,7 +50,8 @@ def sensitivity(
     """
     copies = _half_copies(model) if scales is None else _int8_copies(model, scales)
     names = [name for name, _ in copies.pairs]
-    session = open_session(_shadowed(model, copies).SerializeToString(), "the shadowed graph")
+    shadowed = truly_half(_shadowed(model, copies))
+    session = open_session(shadowed.SerializeToString(), "the shadowed graph")
     wanted = [f"{name}{kind}" for name in names for kind in (_SIGNAL, _NOISE)]
     sums = np.zeros((len(names), 2))
     entry = session.get_inputs()[0]

@@ -4,6 +4,8 @@ The table is the parser's operator matrix (onnx-tensorrt docs/operators.md) of T
 operators a detector can use; limits are those of NvInfer.h of 10.x and 11.1.
 """
 
+from collections.abc import Collection
+
 import onnx
 from onnx import numpy_helper
 
@@ -36,6 +38,7 @@ _CONSTANT_INPUTS = {
 def complaints(model: onnx.ModelProto) -> list[str]:
     """Returns one sentence for everything in the model that TensorRT would refuse."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = {*constants, *_dequantised_weights(model, constants)}
     shapes = _shapes(model)
     found = []
     for node in model.graph.node:
@@ -44,7 +47,7 @@ def complaints(model: onnx.ModelProto) -> list[str]:
             found.append(f"{where}: TensorRT {TENSORRT_VERSION} has no such operator")
             continue
         for place in _CONSTANT_INPUTS.get(node.op_type, ()):
-            if place < len(node.input) and node.input[place] not in constants:
+            if place < len(node.input) and node.input[place] not in weights:
                 found.append(f"{where}: input {place} must be a constant")
         if node.op_type == "TopK" and node.input[1] in constants:
             k = int(numpy_helper.to_array(constants[node.input[1]]).item())
@@ -66,6 +69,15 @@ def complaints(model: onnx.ModelProto) -> list[str]:
             if zero is None or numpy_helper.to_array(zero).any():
                 found.append(f"{where}: the zero point must be 0")
     return found
+
+
+def _dequantised_weights(model: onnx.ModelProto, constants: Collection[str]) -> set[str]:
+    """Returns what DequantizeLinear makes of int8 weights: as good as constants."""
+    return {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+    }
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:

@@ -1,5 +1,6 @@
 """Tiny experiments of both detectors with random weights that behave like trained ones."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -119,6 +120,12 @@ def graph(experiment, *, contract="plain", predictors=0.3):
     shape = (None, *header.canvas, experiment.task.pixels.channels)
     traced = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
     return traced.to_model("detector", header.to_metadata()), header
+
+
+@functools.cache
+def default_graph(kind):
+    """(FP32 ONNX model, header) of a tiny `faster_rcnn` or `mask_rcnn`; read, never changed."""
+    return graph({"faster_rcnn": faster_rcnn, "mask_rcnn": mask_rcnn}[kind]())
 
 
 def images(count, canvas=CANVAS, seed=0):
