@@ -45,6 +45,15 @@ def batches_per_epoch(source: Source, global_batch: int) -> int:
     return plan.batches_per_epoch(len(source), global_batch)
 
 
+def training_canvases(source: Source, geometry: GeometrySettings) -> tuple[tuple[int, int], ...]:
+    """Returns the canvases (height, width) that training batches come in, smallest first.
+
+    Every one of them costs a compilation.
+    """
+    found = set(_canvases(source, geometry, ()))
+    return tuple(sorted(found, key=lambda size: (size[0] * size[1], size)))
+
+
 def training_batches(
     source: Source,
     geometry: GeometrySettings,

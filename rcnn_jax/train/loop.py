@@ -5,7 +5,9 @@ losses, validate, write bundles, write the checkpoint. A kill between any two of
 since the last checkpoint and writes the same bytes again.
 """
 
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from rcnn_jax.checkpoints.bundle import write_bundle
 from rcnn_jax.checkpoints.state import training_bundle, variables_of, versions
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.batching import check_object_counts
-from rcnn_jax.data.pipeline import batches_per_epoch, training_batches
+from rcnn_jax.data.pipeline import batches_per_epoch, training_batches, training_canvases
 from rcnn_jax.data.sources import Source
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
@@ -30,6 +32,7 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel, tables
+from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.interrupt import sigterm_noted
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run_state import RunState
@@ -240,6 +243,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
     replicas = parallel.replicate(state, run.devices)
     watch = LossWatch(run.source.name)
     with (
+        contextlib.ExitStack() as stack,
         sigterm_noted() as signals,
         MetricLogger(
             run.workdir,
@@ -255,6 +259,11 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
     ):
         batches = _batches(run, memory.step)
         _log_images(run, logger, memory.step)
+        first = next(batches)
+        canvases = training_canvases(run.source, experiment.geometry)
+        stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases))
+        batches = itertools.chain([first], batches)
+        del first  # an image batch is not kept on the device longer than the others
         while not memory.finished:
             stop = timetable.next_stop(memory.step)
             for step in range(memory.step + 1, stop + 1):

@@ -1,0 +1,54 @@
+"""Compiles the step for further canvases while the first one trains.
+
+A run with several canvases (`size_min`) needs a compilation for each. Without this every canvas would
+stop the training when its first batch comes.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from rcnn_jax.structures import Batch, TrainState
+
+Canvas = tuple[int, int]
+
+
+@contextlib.contextmanager
+def compiled_ahead(
+    mapped: Any, state: TrainState, batch: Batch, canvases: Iterable[Canvas]
+) -> Iterator[None]:
+    """Compiles `mapped(state, batch)` on a thread for batches of other canvases, smallest first.
+
+    JAX finds these programs when the step is called. A compilation that fails fails again there, and
+    is reported there.
+
+    Args:
+      mapped: from `parallel.map_step`.
+      state: replicated; only shapes are read.
+      batch: sharded, u8[devices b h w c]; only shapes are read.
+      canvases: (height, width); that of `batch` is skipped.
+    """
+    state, batch = jax.tree.map(_shape_of, (state, batch))
+    own = batch.images.shape[2:4]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile") as pool:
+        for canvas in canvases:
+            if canvas != own:
+                pool.submit(lambda other: mapped.lower(state, other).compile(), _on(batch, canvas))
+        try:
+            yield
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _on(batch: Batch, canvas: Canvas) -> Batch:
+    """Returns the shapes of a batch whose images have another canvas."""
+    images = batch.images
+    shape = (*images.shape[:2], *canvas, images.shape[-1])
+    return batch.replace(images=jax.ShapeDtypeStruct(shape, images.dtype, sharding=images.sharding))
