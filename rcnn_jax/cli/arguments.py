@@ -160,7 +160,18 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         help="also compare average precisions on N validation images",
     )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
+    parser.add_argument(
+        "--ds_parser_lib",
+        metavar="FILE",
+        help="library of the DeepStream parsers (default: the one of DeepStream itself)",
+    )
     parser.add_argument("--engine_file", type=Path, metavar="FILE", help="also build an engine")
+    parser.add_argument(
+        "--timing_cache",
+        type=Path,
+        metavar="FILE",
+        help="kernel times an engine build reads, keeps",
+    )
     parser.add_argument("--target_opset", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--onnx_route", help=argparse.SUPPRESS)
     parser.add_argument("-v", "--verbose", action="store_true", help=argparse.SUPPRESS)

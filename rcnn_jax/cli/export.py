@@ -2,10 +2,14 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.arguments import Kind, choose_devices, existing_file
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcnn_jax.export.deployment import Deployment
 
 SUFFIXES = (".onnx", ".etlt")
 OPSET = 17
@@ -30,18 +34,26 @@ def run(args: Namespace, kind: Kind) -> int:
             for flag in ("cal_image_dir", "cal_data_file", "cal_json_file"):
                 if getattr(args, flag):
                     session.note(f"--{flag} has no effect with --data_type {args.data_type}")
+        from rcnn_jax.checkpoints.state import stored_categories
         from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
+        from rcnn_jax.export.contracts import make_header
+        from rcnn_jax.export.deployment import check, deploy
+        from rcnn_jax.tasks.build import build_experiment
 
         model = existing_file(args.model, "-m")
+        output = output_file(args.output, model)
         fixed = args.static_batch_size if args.static_batch_size > 0 else None
+        experiment = build_experiment(config, kind, categories=stored_categories(model, key))
+        deployment = _deployment(args)
+        check(deployment, make_header(experiment, args.contract, fixed))
         with memory_advice(kind):
             export(
                 config,
                 kind,
                 model=model,
                 key=key,
-                output=output_file(args.output, model),
+                output=output,
                 contract=args.contract,
                 batch=fixed,
                 session=session,
@@ -57,7 +69,26 @@ def run(args: Namespace, kind: Kind) -> int:
                 ),
                 eval_images=args.eval_images,
             )
+        deploy(deployment, output, key, experiment.visualize_threshold, session)
     return 0
+
+
+def _deployment(args: Namespace) -> "Deployment":
+    """Returns what the flags want beside the ONNX file."""
+    from rcnn_jax.export.deepstream import PARSER_LIBRARY
+    from rcnn_jax.export.deployment import Deployment
+    from rcnn_jax.export.tensorrt import BuildSettings
+
+    return Deployment(
+        engine=args.engine_file,
+        build=BuildSettings(
+            batches=(args.min_batch_size, args.opt_batch_size, args.max_batch_size),
+            workspace=args.max_workspace_size,
+            timing_cache=args.timing_cache,
+        ),
+        bundle=args.gen_ds_config,
+        library=args.ds_parser_lib or PARSER_LIBRARY,
+    )
 
 
 def output_file(flag: Path | None, model: Path) -> Path:
@@ -83,6 +114,11 @@ def _refuse(args: Namespace) -> None:
             raise UsageError(f"--{flag} {getattr(args, flag)}: expected 1 or more")
     if args.eval_images < 0:
         raise UsageError(f"--eval-images {args.eval_images}: expected 0 or more")
-    for flag in ("engine_file", "gen_ds_config"):
-        if getattr(args, flag):
-            raise UsageError(f"--{flag}: this version writes the ONNX file only")
+    smallest, usual, largest = args.min_batch_size, args.opt_batch_size, args.max_batch_size
+    if not 1 <= smallest <= usual <= largest:
+        raise UsageError(
+            "expected 1 <= --min_batch_size <= --opt_batch_size <= --max_batch_size, found "
+            f"{smallest}, {usual}, {largest}"
+        )
+    if args.max_workspace_size < 1:
+        raise UsageError(f"--max_workspace_size {args.max_workspace_size}: expected bytes")

@@ -151,7 +151,7 @@ def test_a_graph_tensorrt_refuses_is_not_written(trained, tmp_path, monkeypatch,
     ("flags", "message"),
     [
         (["--data_type", "int8"], "this version exports fp32 only"),
-        (["--gen_ds_config"], "this version writes the ONNX file only"),
+        (["--max_batch_size", "0"], "expected 1 <= --min_batch_size <= --opt_batch_size <= --max"),
         (["-o", "model.uff"], "expected a name ending in .onnx or .etlt"),
     ],
 )

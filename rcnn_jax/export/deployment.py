@@ -1,0 +1,79 @@
+"""What an export adds to the ONNX file when it is asked to: an engine and a DeepStream bundle."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rcnn_jax.export.contracts import Header
+from rcnn_jax.export.conversion import precision_of, values_of
+from rcnn_jax.export.deepstream import PARSER_LIBRARY, Bundle, check_header, notes, write_bundle
+from rcnn_jax.export.engine import write_engine
+from rcnn_jax.export.onnx_file import read_header, read_onnx
+from rcnn_jax.export.tensorrt import BuildSettings
+from rcnn_jax.reporter import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What is wanted beside the ONNX file.
+
+    Attributes:
+      engine: file to build, or None.
+      build: how.
+      bundle: whether to write the files of DeepStream.
+      library: with DeepStream's parser functions.
+    """
+
+    engine: Path | None = None
+    build: BuildSettings = BuildSettings()
+    bundle: bool = False
+    library: str = PARSER_LIBRARY
+
+
+def check(wanted: Deployment, header: Header) -> None:
+    """Stops before the export when the bundle cannot be written.
+
+    Raises:
+      RcnnError: see `deepstream.check_header`.
+    """
+    if wanted.bundle:
+        check_header(header)
+
+
+def deploy(
+    wanted: Deployment, model: Path, key: str | None, threshold: float, session: Reporter
+) -> None:
+    """Writes what is wanted; the ONNX file is complete already.
+
+    Args:
+      wanted: engine, bundle.
+      model: exported file.
+      key: what it was sealed with.
+      threshold: least score that DeepStream shows.
+      session: console.
+
+    Raises:
+      RcnnError: the bundle cannot be written, or the engine cannot be built here.
+    """
+    if not wanted.bundle and wanted.engine is None:
+        return
+    graph = read_onnx(model, key)
+    header, precision = read_header(graph, str(model)), precision_of(graph)
+    if wanted.bundle:
+        check_header(header, tuple(values_of(graph.graph.output)))
+        bundle = Bundle(
+            model=model,
+            header=header,
+            precision=precision,
+            threshold=threshold,
+            engine=wanted.engine,
+            library=wanted.library,
+        )
+        for note in notes(header):
+            session.warn(note)
+        for path in write_bundle(bundle):
+            session.console.print(f"DeepStream: {path}", markup=False)
+    if wanted.engine is not None:
+        settings = replace(wanted.build, precision=precision)
+        if header.batch is not None:
+            settings = replace(settings, batches=(header.batch,) * 3)
+        write_engine(wanted.engine, graph, header, settings, session)
