@@ -68,7 +68,8 @@ def truly_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     There the runtime computes layers in float32 and drops the pairs of casts between them, so that
     nothing is rounded and nothing overflows: a check of such a run would say nothing of a GPU. A
-    Max of one tensor is computed in float16; behind every float16 result it makes the cast stay.
+    Max of one tensor can be computed in float16, and two in a row are; behind every float16 result
+    they make the cast stay.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -78,8 +79,10 @@ def truly_half(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(node)
         name = node.output[0] if node.output else ""
         if node.op_type in ROUNDING and types.get(name) == HALF:
-            node.output[0] = f"{name}/exact"
-            nodes.append(helper.make_node("Max", [node.output[0]], [name], name=f"{name}/max"))
+            exact, rounded = f"{name}/exact", f"{name}/half/rounded"
+            node.output[0] = exact
+            nodes.append(helper.make_node("Max", [exact], [rounded], name=f"{name}/max"))
+            nodes.append(helper.make_node("Max", [rounded], [name], name=f"{name}/max2"))
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del result.graph.node[:]
     result.graph.node.extend(copies)
