@@ -4,6 +4,7 @@ The model arrives as a function `images u8[b h w c] -> (Detections, Proposals | 
 bundles and exported graphs are scored by the same lines.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -112,7 +113,7 @@ def check_images(experiment: Experiment, source: Source) -> None:
       DataError: there is one.
     """
     if isinstance(experiment.metrics, CocoMetrics):
-        truth = _truth(experiment, experiment.metrics, cast(MaskSource, source))
+        truth = _truth(experiment.metrics, experiment.category_ids, cast(MaskSource, source))
         for record in range(len(source)):
             truth.image_id(cast(MaskSource, source), record)
 
@@ -144,8 +145,8 @@ def _evaluate_coco(
     experiment: Experiment, metrics: CocoMetrics, source: MaskSource, seen: Iterable[Row]
 ) -> CocoReport:
     """Scores detections with COCO's metrics; masks are pasted on threads while the device works."""
-    truth = _truth(experiment, metrics, source)
     assert experiment.category_ids is not None
+    truth = _truth(metrics, experiment.category_ids, source)
     with ThreadPoolExecutor(experiment.threads) as pool:
         image_ids, pending = [], []
         for batch, row, found, _ in seen:
@@ -166,12 +167,15 @@ def _evaluate_coco(
     )
 
 
-def _truth(experiment: Experiment, metrics: CocoMetrics, source: MaskSource) -> AnnotatedImages:
+@functools.lru_cache(maxsize=1)  # a run evaluates the same images many times
+def _truth(
+    metrics: CocoMetrics, category_ids: tuple[int, ...] | None, source: MaskSource
+) -> AnnotatedImages:
     """The annotation file, or where none is named what the source knows about its images."""
     if metrics.annotations:
         return AnnotatedImages.read(Path(metrics.annotations))
-    assert experiment.category_ids is not None
-    content = coco_content(source, experiment.category_ids, masks=metrics.masks)
+    assert category_ids is not None
+    content = coco_content(source, category_ids, masks=metrics.masks)
     return AnnotatedImages(content, source.name(0))
 
 
