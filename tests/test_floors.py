@@ -1,7 +1,7 @@
 """The floors of the house: imports point down only. Read from the source, nothing is imported.
 
 0 foundation  <- 1 ops | spec  <- 2 models | data  <- 3 tasks  <- 4 checkpoints  <- 5 evaluate
-  <- 6 train | inference | compress  <- 7 export  <- 8 cli, main, load
+  <- 6 train | inference | compress  <- 7 export  <- 8 cli, main, detector
 """
 
 import ast
@@ -21,7 +21,7 @@ FLOORS = {
     "evaluate": 5,
     **dict.fromkeys(("train", "inference", "compress"), 6),
     "export": 7,
-    **dict.fromkeys(("cli", "main", "load"), 8),
+    **dict.fromkeys(("cli", "main", "detector"), 8),
 }
 FORBIDDEN = {
     "tensorflow": "no module imports TensorFlow",

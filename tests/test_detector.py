@@ -1,0 +1,101 @@
+"""The library as a user calls it: a file of any form, pictures in, detections out."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import rcnn_jax
+from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
+from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.errors import CheckpointError, DataError
+from tests.export.conftest import make_files
+
+SIZES = ((75, 120), (60, 64), (96, 96))
+KEY = "the key"
+
+
+@pytest.fixture(scope="module", params=["faster_rcnn", "mask_rcnn"])
+def files(request, tmp_path_factory):
+    return make_files(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(5)
+    coarse = [rng.integers(0, 256, (h // 12 + 1, w // 12 + 1, 3), np.uint8) for h, w in SIZES]
+    return [cv2.resize(c, (w, h)) for c, (h, w) in zip(coarse, SIZES, strict=True)]
+
+
+def test_every_form_of_a_model_finds_the_same(files, pictures, tmp_path):
+    sealed = tmp_path / "model.tlt"
+    write_bundle(sealed, read_bundle(files.model), KEY)
+    etlt = tmp_path / "model.etlt"
+    etlt.write_bytes(seal(files.graph.read_bytes(), KEY))
+    models = [
+        rcnn_jax.load(files.model),
+        rcnn_jax.load(sealed, key=KEY),
+        rcnn_jax.load(str(files.graph)),
+        rcnn_jax.load(etlt, key=KEY),
+    ]
+    wanted = models[0](pictures)
+    assert len(wanted) == 3 and sum(len(one.scores) for one in wanted) > 10
+    for model in models:
+        assert (model.kind, model.class_names) == (files.kind, files.experiment.task.class_names)
+        assert model.category_ids == files.experiment.category_ids
+        for ours, theirs, (height, width) in zip(wanted, model(pictures), SIZES, strict=True):
+            np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=2e-3)
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
+            np.testing.assert_array_equal(ours.classes, theirs.classes)
+            assert theirs.valid.all() and (theirs.boxes >= 0).all()
+            assert (theirs.boxes <= [height, width, height, width]).all()
+            if files.kind == "mask_rcnn":
+                np.testing.assert_allclose(ours.masks, theirs.masks, atol=1e-4)
+
+
+def test_files_arrays_and_batches_are_read_alike(files, pictures, tmp_path):
+    model = rcnn_jax.load(files.graph)
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), pictures[0][..., ::-1])
+    together = model([path, str(path), pictures[0]])
+    for one in together:
+        np.testing.assert_allclose(one.boxes, together[0].boxes, atol=1e-3)
+    stack = np.stack([pictures[2]] * 2)
+    assert len(model(stack)) == 2 and model([]) == []
+
+
+def test_drawing_changes_a_copy(files, pictures):
+    model = rcnn_jax.load(files.graph)
+    (found,) = model(pictures[:1])
+    before = pictures[0].copy()
+    named = rcnn_jax.draw(pictures[0], found, model.class_names)
+    numbered = rcnn_jax.draw(pictures[0], found)
+    assert named.shape == before.shape and (named != before).any() and (named != numbered).any()
+    np.testing.assert_array_equal(pictures[0], before)
+    nothing = found.replace(
+        boxes=found.boxes[:0], scores=found.scores[:0], classes=found.classes[:0], masks=None
+    )
+    np.testing.assert_array_equal(rcnn_jax.draw(before, nothing), before)
+
+
+def test_what_is_no_picture_or_no_model_is_one_message(files, pictures, tmp_path):
+    model = rcnn_jax.load(files.graph)
+    with pytest.raises(DataError, match=r"uint8\[120, 3\], expected uint8\[h w 3\] in RGB; one"):
+        model(pictures[0])
+    with pytest.raises(DataError, match="float32"):
+        model([pictures[0].astype(np.float32)])
+    with pytest.raises(DataError, match="nobody.png"):
+        model([tmp_path / "nobody.png"])
+    for name in ("a.tlt", "a.onnx", "a.etlt"):
+        with pytest.raises(CheckpointError, match=f"{name}: no such"):
+            rcnn_jax.load(tmp_path / name)
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        _ = rcnn_jax.train
+
+
+def test_importing_the_package_imports_no_jax():
+    code = "import rcnn_jax, sys; assert rcnn_jax.__version__; print('jax' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
