@@ -26,6 +26,7 @@ def run(args: Namespace) -> int:
       UsageError: no key, no such file, or the output exists already.
       CheckpointError: the key is wrong or the file is damaged.
     """
+    from rcnn_jax.checkpoints.atomic import write_file
     from rcnn_jax.checkpoints.container import open_sealed
 
     model = existing_file(args.model, "-m")
@@ -35,9 +36,5 @@ def run(args: Namespace) -> int:
     output: Path = args.output_file
     if output.exists():
         raise UsageError(f"-o {output}: exists already; remove it or choose another name")
-    content = open_sealed(model.read_bytes(), key, str(model))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(output)
+    write_file(output, [open_sealed(model.read_bytes(), key, str(model))])
     return 0
