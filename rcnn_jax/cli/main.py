@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from rcnn_jax import __version__
 from rcnn_jax.cli import arguments
+from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.errors import RcnnError, UsageError
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def _add_tasks(parser: argparse.ArgumentParser, kind: arguments.Kind) -> None:
 
 
 def _run_task(name: str, kind: arguments.Kind, args: argparse.Namespace) -> int:
+    keep_compilations()
     return importlib.import_module(f"rcnn_jax.cli.{name}").run(args, kind)
 
 
