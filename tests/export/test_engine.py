@@ -1,8 +1,10 @@
 """Engines, with stand-ins for TensorRT and for the driver where the machine has neither."""
 
+import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,18 @@ import pytest
 
 from rcnn_jax.checkpoints.container import seal
 from rcnn_jax.cli.main import converter, main
+from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import MissingDependencyError
 from rcnn_jax.export import cuda
 from rcnn_jax.export.conversion import precision_of
 from rcnn_jax.export.cuda import Device, DeviceError
+from rcnn_jax.export.deployment import Deployment, deploy
+from rcnn_jax.export.engine import open_engine
 from rcnn_jax.export.model_view import ModelView
+from rcnn_jax.export.onnx_file import read_header, read_onnx
+from rcnn_jax.export.parity import compare_detections
 from rcnn_jax.export.placement import place
+from rcnn_jax.export.predictor import open_session, predictor
 from rcnn_jax.export.scales import write_cache
 from tests.export.standins import tensorrt_api
 
@@ -46,7 +54,7 @@ def tensorrt(device, monkeypatch):
 
     def install(version="10.8.0.43", **options):
         module = tensorrt_api.make(version, **options)
-        monkeypatch.setitem(__import__("sys").modules, "tensorrt", module)
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
         return module
 
     return install
@@ -120,8 +128,6 @@ def test_the_profile_of_p_and_batches_beyond_it(graph, tensorrt, boxes_files):
     code, engine = build(graph, "-p", profile)
     assert code == 0
     assert [shape[0] for shape in trt.built[0].profile["input_image"]] == [2, 2, 3]
-    from rcnn_jax.export.engine import open_engine
-
     predict = open_engine(engine)
     pictures = np.random.default_rng(0).integers(0, 256, (7, 96, 96, 3), np.uint8)
     found = predict(pictures)[0]  # 3, 3 and 1, the last filled up to 2
@@ -279,12 +285,48 @@ def test_what_tensorrt_cannot_read_or_build_ends_in_its_own_words(graph, tensorr
 
 
 def test_without_tensorrt_the_extra_is_named_and_the_graph_is_complete(graph, monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, engine = build(graph)
     assert code == 2 and not engine.exists()
     message = capsys.readouterr().err
     assert "(the ONNX model is complete without it) needs the package 'tensorrt'" in message
     assert "pip install 'rcnn-jax[tensorrt]'" in message
+
+
+def test_export_builds_an_engine_and_the_key_stays_out_of_every_file(
+    boxes_files, tensorrt, tmp_path, capsys
+):
+    trt = tensorrt()
+    key = "a-key-that-must-stay-out"
+    argv = ["faster_rcnn", "export", "-e", str(boxes_files.spec), "-m", str(boxes_files.model)]
+    argv += ["-k", key, "-o", str(tmp_path / "model.etlt"), "-r", str(tmp_path)]
+    argv += ["--engine_file", str(tmp_path / "model.engine"), "--gen_ds_config"]
+    argv += ["--max_batch_size", "4", "--opt_batch_size", "2", "--max_workspace_size", "123456"]
+    argv += ["--log_file", str(tmp_path / "log.txt"), "--timing_cache", str(tmp_path / "times")]
+    assert main(argv) == 0
+    (fact,) = trt.built
+    assert fact.workspace == 123456
+    assert [shape[0] for shape in fact.profile["input_image"]] == [1, 2, 4]
+    assert "model-engine-file=model.engine\n" in (tmp_path / "nvinfer_config.txt").read_text()
+    sealed = str(tmp_path / "model.etlt")
+    assert converter(["-k", key, "-e", str(tmp_path / "b.engine"), "-t", "fp16", sealed]) == 0
+    said = capsys.readouterr()
+    assert key not in said.out + said.err
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 13
+    for path in files:
+        assert key.encode() not in path.read_bytes(), path
+
+
+def test_an_export_without_tensorrt_leaves_the_graph_whole(graph, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    before = Path(graph).read_bytes()
+    wanted = Deployment(engine=tmp_path / "model.engine", bundle=True)
+    with pytest.raises(
+        MissingDependencyError, match=r"the ONNX model is complete without it\) need"
+    ):
+        deploy(wanted, Path(graph), None, 0.6, Session("export", status_folder=None))
+    assert Path(graph).read_bytes() == before and (tmp_path / "nvinfer_config.txt").exists()
 
 
 def test_another_tensorrt_or_no_driver_is_said(graph, tensorrt, monkeypatch, capsys):
@@ -357,8 +399,6 @@ class TestMismatches:
 
     def test_a_plan_tensorrt_refuses(self, evaluate):
         run, engine = evaluate
-        import hashlib
-
         engine.write_bytes(b"no plan at all")
         path = engine.with_name("model.engine.json")
         told = json.loads(path.read_text())
@@ -407,12 +447,7 @@ def test_bytes_go_to_a_real_gpu_and_come_back():
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("kind", ["boxes_files", "masks_files"])
 def test_a_real_engine_finds_what_the_graph_finds(kind, precision, request, tmp_path):
-    pytest.importorskip("tensorrt", reason="TensorRT is not installed: pip install tensorrt")
-    from rcnn_jax.export.engine import open_engine
-    from rcnn_jax.export.onnx_file import read_header, read_onnx
-    from rcnn_jax.export.parity import compare_detections
-    from rcnn_jax.export.predictor import open_session, predictor
-
+    pytest.importorskip("tensorrt", reason="TensorRT is not installed (extra tensorrt)")
     files = request.getfixturevalue(kind)
     code, engine = build(
         shutil.copy(files.graph, tmp_path / "model.onnx"), "-m", "4", "-t", precision
