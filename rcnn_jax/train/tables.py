@@ -11,7 +11,10 @@ from rich.table import Table
 Parameter = tuple[str, tuple[int, ...], bool]
 """(name such as `conv1/kernel`, shape, whether it is trained)."""
 
-_BLOCK = re.compile(r"block_?\d+|inception_\d|b\d+(?=_conv)|conv_[dp]w_\d+")
+_BLOCK = re.compile(
+    r"block_?\d+|inception_\d[a-e]|b\d+(?=_conv)|conv_[dp]w_\d+|conv\d(?=_block|_conv|_bn)"
+    r"|expanded_conv"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,8 @@ def block_of(name: str) -> str:
     Example:
       >>> [block_of(n) for n in ("block_1a_conv_1/kernel", "block2b_bn/gamma", "bn_conv1/beta")]
       ['block_1', 'block2', 'conv1']
+      >>> [block_of(n) for n in ("conv2_block1_0_bn/beta", "inception_4e_1x1/kernel")]
+      ['conv2', 'inception_4e']
     """
     layer = name.split("/")[0]
     match = _BLOCK.match(layer)
