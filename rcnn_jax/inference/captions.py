@@ -13,6 +13,10 @@ import numpy as np
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_CAPITAL = 21.0  # height in pixels of a capital letter of this font at scale 1
 _ENLARGED = 4
+_MOST_OF_A_TAG = 0.25
+"""Share of a tag that may lie on tags of better detections."""
+_MOST_OF_A_BOX = 0.5
+"""Share of another object that a tag may hide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +52,13 @@ def place_tags(
     corners: Sequence[tuple[int, int, int, int]],
     image_size: tuple[int, int],
     line: int,
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, int] | None]:
     """Chooses for every tag in turn the place at its box that covers least of the tags before.
 
     Places in order of preference: above the box, inside at its top, below it, inside at its bottom,
-    each first at the left and then at the right. All are moved inside the image.
+    each first at the left and then at the right. All are moved inside the image. A tag that would
+    still lie on other tags or hide another object is left out: among many small objects the picture
+    matters more than its captions.
 
     Args:
       tags: best detection first.
@@ -61,21 +67,29 @@ def place_tags(
       line: width of the box edges.
 
     Returns:
-      (top, left) of every tag.
+      (top, left) of every tag, None for one that is left out.
     """
     height, width = image_size
-    taken = np.empty((len(tags), 4))
-    places = []
-    for count, (tag, (y1, x1, y2, x2)) in enumerate(zip(tags, corners, strict=True)):
+    boxes = np.asarray(corners, float).reshape(-1, 4) + (0, 0, 1, 1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    taken = np.empty((0, 4))
+    places: list[tuple[int, int] | None] = []
+    for index, (tag, (y1, x1, y2, x2)) in enumerate(zip(tags, corners, strict=True)):
         rows, columns = tag.ink.shape
         tops = (y1 - rows, y1 + line, y2 + 1, y2 + 1 - line - rows)
         options = np.array([(top, left) for top in tops for left in (x1, x2 + 1 - columns)])
         inside = np.clip(options, 0, [max(height - rows, 0), max(width - columns, 0)])
-        covered = _covered(inside, (rows, columns), taken[:count])
+        covered = _covered(inside, (rows, columns), taken).sum(axis=1)
         # Being pushed back into the image costs as well: the tag then covers its own object.
         moved = np.abs(inside - options).sum(axis=1) * rows
-        top, left = (int(v) for v in inside[np.argmin(covered + moved)])
-        taken[count] = top, left, top + rows, left + columns
+        best = np.argmin(covered + moved)
+        hidden = _covered(inside[best : best + 1], (rows, columns), boxes)[0] / areas
+        hidden[index] = 0.0
+        if covered[best] > _MOST_OF_A_TAG * rows * columns or hidden.max() > _MOST_OF_A_BOX:
+            places.append(None)
+            continue
+        top, left = (int(v) for v in inside[best])
+        taken = np.vstack([taken, (top, left, top + rows, left + columns)])
         places.append((top, left))
     return places
 
@@ -122,8 +136,8 @@ def _enlarged(capital: int) -> tuple[float, int]:
     return _ENLARGED * capital / _FONT_CAPITAL, max(1, round(_ENLARGED * capital / 7))
 
 
-def _covered(places: np.ndarray, size: tuple[int, int], taken: np.ndarray) -> np.ndarray:
-    """Pixels of the taken rectangles that a tag of this size would cover, per place."""
-    low = np.maximum(places[:, None, :], taken[None, :, :2])
-    high = np.minimum(places[:, None, :] + np.asarray(size), taken[None, :, 2:])
-    return np.prod(np.maximum(high - low, 0), axis=-1).sum(axis=1)
+def _covered(places: np.ndarray, size: tuple[int, int], rectangles: np.ndarray) -> np.ndarray:
+    """Returns the pixels [place rectangle] that a tag of this size covers."""
+    low = np.maximum(places[:, None, :], rectangles[None, :, :2])
+    high = np.minimum(places[:, None, :] + np.asarray(size), rectangles[None, :, 2:])
+    return np.prod(np.maximum(high - low, 0), axis=-1)

@@ -2,7 +2,7 @@
 
 Line width and text height follow the size of the picture. Detections are drawn worst first, so the
 best lie on top; captions are placed best first, each at the place around its box where it covers
-the least of the captions before it.
+the least of the captions before it, and left out where they would hide other objects.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,8 @@ def draw(
         tags = [make_tag(*parts, letter, width) for parts in zip(names, numbers, strict=True)]
         places = place_tags(tags, [corners[index] for index in order], (height, width), line)
         for tag, place, index in list(zip(tags, places, order, strict=True))[::-1]:
-            draw_tag(canvas, tag, place, colors[index])
+            if place is not None:
+                draw_tag(canvas, tag, place, colors[index])
     return canvas
 
 

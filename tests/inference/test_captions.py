@@ -8,7 +8,8 @@ def place(corners, size=(200, 300), text="cat"):
     tags = [make_tag(text, " 0.97", 10, size[1]) for _ in corners]
     places = place_tags(tags, corners, size, 2)
     sizes = [tag.ink.shape for tag in tags]
-    return [(y, x, y + h, x + w) for (h, w), (y, x) in zip(sizes, places, strict=True)]
+    found = [(size, at) for size, at in zip(sizes, places, strict=True) if at is not None]
+    return [(y, x, y + h, x + w) for (h, w), (y, x) in found]
 
 
 def test_a_caption_stands_above_its_box():
@@ -24,9 +25,22 @@ def test_a_caption_without_room_above_stands_inside_its_box():
 
 def test_captions_of_equal_boxes_do_not_cover_each_other():
     rectangles = place([(60, 60, 160, 250)] * 8)
+    assert len(rectangles) == 8
     for index, (y1, x1, y2, x2) in enumerate(rectangles):
         for v1, u1, v2, u2 in rectangles[:index]:
             assert min(y2, v2) <= max(y1, v1) or min(x2, u2) <= max(x1, u1)
+
+
+def test_a_caption_that_would_hide_another_object_is_left_out():
+    small, large = (100, 60, 109, 69), (20, 20, 199, 280)
+    assert len(place([(110, 55, 119, 64), small])) == 1  # no room for the first one's above
+    assert len(place([(110, 55, 119, 64), large])) == 2  # hides little of the large one
+
+
+def test_among_many_small_objects_most_captions_are_left_out_and_none_lies_on_another():
+    corners = [(y, x, y + 7, x + 7) for y in range(20, 180, 10) for x in range(20, 280, 10)]
+    rectangles = place([*corners, (2, 200, 12, 290)])
+    assert len(rectangles) < len(corners) // 10
 
 
 def test_captions_never_leave_the_picture():
