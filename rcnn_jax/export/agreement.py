@@ -44,7 +44,7 @@ def agreement(reference: Detections, other: Detections) -> Agreement:
     pairs = 0
     for row in range(reference.scores.shape[0]):
         ours, theirs = (_of_image(found, row) for found in (reference, other))
-        total += float(ours.scores.sum() + theirs.scores.sum())
+        total += float(ours.scores.sum(dtype=np.float64) + theirs.scores.sum(dtype=np.float64))
         for i, j, iou in _pairs(ours, theirs):
             weight = 2.0 * min(float(ours.scores[i]), float(theirs.scores[j]))
             shared += weight

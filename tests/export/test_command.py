@@ -150,7 +150,6 @@ def test_a_graph_tensorrt_refuses_is_not_written(trained, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--data_type", "int8"], "this version exports fp32 only"),
         (["--max_batch_size", "0"], "expected 1 <= --min_batch_size <= --opt_batch_size <= --max"),
         (["-o", "model.uff"], "expected a name ending in .onnx or .etlt"),
     ],
