@@ -21,7 +21,6 @@ WITHOUT_EFFECT = {
     "unused_image_dir": "the spec names the images",
     "unused_label_dir": "the spec names the labels",
     "unused_batch_size": "the spec names the batch size",
-    "strict_type_constraints": "precision is written into the graph",
     "onnx_route": "there is one exporter",
 }
 """Flags that are accepted because the original did, {destination: reason they do nothing here}."""

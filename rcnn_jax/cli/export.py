@@ -86,6 +86,7 @@ def _deployment(args: Namespace) -> "Deployment":
             workspace=args.max_workspace_size,
             timing_cache=args.timing_cache,
         ),
+        strict=args.strict_type_constraints,
         bundle=args.gen_ds_config,
         library=args.ds_parser_lib or PARSER_LIBRARY,
     )

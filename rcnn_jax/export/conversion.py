@@ -1,7 +1,8 @@
 """What stands between a model file and the graph an engine is built from.
 
 `-t fp16` and `-t int8` change the graph as the export does: types and Q/DQ in the file, no flags. A
-graph that has a precision already keeps it.
+graph that has a precision already keeps it; around int8 layers an engine computes in float16, as the
+original's did, unless it is told to be strict.
 """
 
 from pathlib import Path
@@ -31,14 +32,14 @@ def precision_of(model: onnx.ModelProto) -> Precision:
 
 
 def with_precision(
-    model: onnx.ModelProto, wanted: Precision | None, cache: Path, *, strict: bool, name: str
+    model: onnx.ModelProto, wanted: Precision | None, cache: Path | None, *, strict: bool, name: str
 ) -> onnx.ModelProto:
     """Returns the graph with the precision asked for.
 
     Args:
       model: as it was exported.
       wanted: None keeps what the graph has.
-      cache: calibration cache of `int8`; not read where the graph is int8 already.
+      cache: calibration cache of `int8`; not read, and None will do, where the graph is int8 already.
       strict: layers that are not int8 stay float32 instead of float16.
       name: of the file, for messages.
 
@@ -47,18 +48,18 @@ def with_precision(
       RcnnError: the cache is damaged or belongs to another graph.
     """
     found = precision_of(model)
-    if wanted in (None, found):
-        return model
-    if found != "fp32":
+    if wanted not in (None, found) and found != "fp32":
         raise UsageError(
             f"-t {wanted}: {name} is {found} already, and that cannot be taken back: leave -t out, "
             "or give the fp32 file"
         )
-    if wanted == "fp16":
+    if wanted == "int8" and found == "fp32":
+        assert cache is not None
+        scales = read_cache(read_calibration(cache).decode("utf-8", "replace"), str(cache))
+        model = insert_qdq(model, scales)
+    if wanted == "fp16" or ("int8" in (wanted, found) and not strict):
         return to_fp16(model)
-    scales = read_cache(read_calibration(cache).decode("utf-8", "replace"), str(cache))
-    quantised = insert_qdq(model, scales)
-    return quantised if strict else to_fp16(quantised)
+    return model
 
 
 def read_calibration(cache: Path) -> bytes:

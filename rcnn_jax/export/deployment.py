@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rcnn_jax.export.contracts import Header
-from rcnn_jax.export.conversion import precision_of, values_of
+from rcnn_jax.export.conversion import precision_of, values_of, with_precision
 from rcnn_jax.export.deepstream import PARSER_LIBRARY, Bundle, check_header, notes, write_bundle
 from rcnn_jax.export.engine import write_engine
 from rcnn_jax.export.onnx_file import read_header, read_onnx
@@ -19,12 +19,14 @@ class Deployment:
     Attributes:
       engine: file to build, or None.
       build: how.
+      strict: around the int8 layers the engine computes in float32 instead of float16.
       bundle: whether to write the files of DeepStream.
       library: with DeepStream's parser functions.
     """
 
     engine: Path | None = None
     build: BuildSettings = BuildSettings()
+    strict: bool = False
     bundle: bool = False
     library: str = PARSER_LIBRARY
 
@@ -76,4 +78,5 @@ def deploy(
         settings = replace(wanted.build, precision=precision)
         if header.batch is not None:
             settings = replace(settings, batches=(header.batch,) * 3)
+        graph = with_precision(graph, None, None, strict=wanted.strict, name=str(model))
         write_engine(wanted.engine, graph, header, settings, session)

@@ -25,7 +25,8 @@ from rcnn_jax.export.onnx_file import read_header, read_onnx
 from rcnn_jax.export.parity import compare_detections
 from rcnn_jax.export.placement import place
 from rcnn_jax.export.predictor import open_session, predictor
-from rcnn_jax.export.scales import write_cache
+from rcnn_jax.export.quantize import insert_qdq
+from rcnn_jax.export.scales import read_cache, write_cache
 from tests.export.standins import tensorrt_api
 
 DRIVER = Path(tensorrt_api.__file__).with_name("cuda_driver.c")
@@ -202,8 +203,17 @@ def test_int8_is_written_into_the_graph_from_the_cache(graph, tensorrt, tmp_path
     assert code == 0
     model = trt.built[0].model
     assert precision_of(model) == "int8"
-    halves = any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
-    assert halves is not strict
+    assert has_halves(model) is not strict
+    # an int8 graph from a file is treated alike
+    read = Path(graph).with_name("int8.onnx")
+    onnx.save(insert_qdq(onnx.load(graph), read_cache(cache.read_text())), read)
+    assert build(read, *["-s"] * strict)[0] == 0
+    assert has_halves(trt.built[1].model) is not strict
+    assert build(read, "-t", "fp16")[0] == 2
+
+
+def has_halves(model):
+    return any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
 
 
 def test_the_dla_of_tensorrt_10_takes_the_plain_graph_and_the_cache(
