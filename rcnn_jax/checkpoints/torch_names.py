@@ -1,12 +1,11 @@
 """Names and layouts of torchvision and timm models, and of files with folded batch norm.
 
-Known are ResNet (torchvision, timm), Faster and Mask R-CNN with ResNet-FPN, MobileNetV2 and VGG
-(torchvision), EfficientNet (timm), and numbered MobileNet convolutions. A module that no rule
-knows keeps its name.
+Known are the classifiers of `torch_classifiers`, VGG, Faster and Mask R-CNN with ResNet-FPN of
+torchvision, and numbered MobileNet convolutions. A module that no rule knows keeps its name.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,8 +20,7 @@ from rcnn_jax.checkpoints.schemes import (
     rows_to_channels_last,
     y_first,
 )
-
-Rule = tuple[str, Callable[[re.Match], str]]
+from rcnn_jax.checkpoints.torch_classifiers import RESNET, Rules, classifier_rules, fixed, letter
 
 _LEAF = re.compile(r"\.(weight|bias|running_mean|running_var)$")
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|backbone\.body\.)+")
@@ -36,70 +34,20 @@ _BATCH_NORM = {
 _VGG_REPEATS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
 
 
-def _letter(index: str | int) -> str:
-    return chr(ord("a") + int(index))
-
-
-def _fixed(name: str) -> Callable[[re.Match], str]:
-    return lambda match: name
-
-
-_UNIT = r"layer(\d)\.(\d+)\."
-RESNET: tuple[Rule, ...] = (
-    (r"conv1", _fixed("conv1")),
-    (r"bn1", _fixed("bn_conv1")),
-    (_UNIT + r"(conv|bn)(\d)", lambda m: f"block_{m[1]}{_letter(m[2])}_{m[3]}_{m[4]}"),
-    (_UNIT + r"downsample\.0", lambda m: f"block_{m[1]}{_letter(m[2])}_conv_shortcut"),
-    (_UNIT + r"downsample\.1", lambda m: f"block_{m[1]}{_letter(m[2])}_bn_shortcut"),
+DETECTOR: Rules = (
+    *RESNET,
     (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?", lambda m: f"l{int(m[1]) + 2}"),
     (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?", lambda m: f"post_hoc_d{int(m[1]) + 2}"),
-    (r"rpn\.head\.conv(?:\.0\.0)?", _fixed("rpn")),
-    (r"rpn\.head\.cls_logits", _fixed("rpn-class")),
-    (r"rpn\.head\.bbox_pred", _fixed("rpn-box")),
+    (r"rpn\.head\.conv(?:\.0\.0)?", fixed("rpn")),
+    (r"rpn\.head\.cls_logits", fixed("rpn-class")),
+    (r"rpn\.head\.bbox_pred", fixed("rpn-box")),
     (r"roi_heads\.box_head\.(fc[67])", lambda m: m[1]),
-    (r"roi_heads\.box_predictor\.cls_score", _fixed("class-predict")),
-    (r"roi_heads\.box_predictor\.bbox_pred", _fixed("box-predict")),
+    (r"roi_heads\.box_predictor\.cls_score", fixed("class-predict")),
+    (r"roi_heads\.box_predictor\.bbox_pred", fixed("box-predict")),
     (r"roi_heads\.mask_head\.(\d)\.0", lambda m: f"mask-conv-l{m[1]}"),
     (r"roi_heads\.mask_head\.mask_fcn(\d)", lambda m: f"mask-conv-l{int(m[1]) - 1}"),
-    (r"roi_heads\.mask_predictor\.conv5_mask", _fixed("conv5-mask")),
-    (r"roi_heads\.mask_predictor\.mask_fcn_logits", _fixed("mask_fcn_logits")),
-)
-
-_INVERTED = {"0.0": "expand", "0.1": "expand_bn", "1.0": "depthwise", "1.1": "depthwise_bn"}
-_INVERTED |= {"2": "project", "3": "project_bn"}
-_FIRST = {"0.0": "depthwise", "0.1": "depthwise_bn", "1": "project", "2": "project_bn"}
-MOBILENET_V2: tuple[Rule, ...] = (
-    (r"features\.0\.0", _fixed("conv1")),
-    (r"features\.0\.1", _fixed("bn_conv1")),
-    (r"features\.18\.0", _fixed("conv_1")),
-    (r"features\.18\.1", _fixed("conv_1_bn")),
-    (r"features\.1\.conv\.(0\.0|0\.1|1|2)", lambda m: f"expanded_conv_{_FIRST[m[1]]}"),
-    (
-        r"features\.(\d+)\.conv\.(0\.0|0\.1|1\.0|1\.1|2|3)",
-        lambda m: f"block_{int(m[1]) - 1}_{_INVERTED[m[2]]}",
-    ),
-)
-
-_STEM_BLOCK = {"conv_dw": "dwconv", "bn1": "bn", "conv_pw": "project_conv", "bn2": "project_bn"}
-_BLOCK = {"conv_pw": "expand_conv", "bn1": "expand_bn", "conv_dw": "dwconv", "bn2": "bn"}
-_BLOCK |= {"conv_pwl": "project_conv", "bn3": "project_bn"}
-EFFICIENTNET: tuple[Rule, ...] = (
-    (r"conv_stem", _fixed("stem_conv")),
-    (r"bn1", _fixed("stem_bn")),
-    (r"conv_head", _fixed("top_conv")),
-    (r"bn2", _fixed("top_bn")),
-    (
-        r"blocks\.(\d)\.(\d+)\.se\.conv_(reduce|expand)",
-        lambda m: f"block{int(m[1]) + 1}{_letter(m[2])}_se_{m[3]}",
-    ),
-    (
-        r"blocks\.0\.(\d+)\.(conv_dw|bn1|conv_pw|bn2)",
-        lambda m: f"block1{_letter(m[1])}_{_STEM_BLOCK[m[2]]}",
-    ),
-    (
-        r"blocks\.(\d)\.(\d+)\.(conv_pwl|conv_pw|conv_dw|bn[123])",
-        lambda m: f"block{int(m[1]) + 1}{_letter(m[2])}_{_BLOCK[m[3]]}",
-    ),
+    (r"roi_heads\.mask_predictor\.conv5_mask", fixed("conv5-mask")),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits", fixed("mask_fcn_logits")),
 )
 
 
@@ -137,13 +85,12 @@ def from_torch(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weight
             module = _PREFIX.sub("", name[: match.start()])
             modules.setdefault(module, {})[match[1]] = array
     weights = {module: _leaves(module, leaves) for module, leaves in modules.items()}
-    if "conv_stem" in weights:
-        return renamed(weights, EFFICIENTNET)
-    if "features.0.0" in weights:
-        return renamed(weights, MOBILENET_V2)
+    rules = classifier_rules(weights)
+    if rules is not None:
+        return renamed(weights, rules)
     if "features.0" in weights:
         return _vgg(weights, bn_eps)
-    weights = renamed(weights, RESNET)
+    weights = renamed(weights, DETECTOR)
     for name in ("rpn-box", "box-predict"):
         if name in weights:
             weights[name] = y_first(weights[name])
@@ -209,7 +156,7 @@ def _leaves(module: str, leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     return result
 
 
-def renamed(weights: Weights, rules: tuple[Rule, ...]) -> Weights:
+def renamed(weights: Weights, rules: Rules) -> Weights:
     """Returns the weights under the names of the first rule that knows each module."""
     result = {}
     for module, leaves in weights.items():
@@ -234,19 +181,26 @@ def _vgg(weights: Weights, bn_eps: float) -> Weights:
     repeats = _VGG_REPEATS.get(len(convolutions))
     if repeats is None:
         return weights
-    units = [f"block_{b + 1}{_letter(i)}" for b, count in enumerate(repeats) for i in range(count)]
+    units = [(block, i) for block, count in enumerate(repeats, 1) for i in range(count)]
     numbered = dict(features)
     result: Weights = {}
-    for unit, (number, leaves) in zip(units, convolutions, strict=True):
+    for (block, index), (number, leaves) in zip(units, convolutions, strict=True):
         follower = numbered.get(number + 1)
         if follower is None:
             batch_norm = folded_batch_norm(leaves["bias"], bn_eps)
+            result[f"block{block}_conv{index + 1}"] = leaves  # what `vgg16` calls it
         else:
             batch_norm = {**follower, "moving_mean": follower["moving_mean"] - leaves["bias"]}
+        unit = f"block_{block}{letter(index)}"
         result[f"{unit}_conv_1"] = {"kernel": leaves["kernel"]}
         result[f"{unit}_bn_1"] = batch_norm
     for module, name in (("classifier.0", "fc1"), ("classifier.3", "fc2")):
         if module in weights:
             result[name] = weights[module]
     rows_to_channels_last(result, "fc1", VGG_CHANNELS)
+    for name in ("fc1", "fc2"):  # timm writes them as convolutions
+        leaves = weights.get(f"pre_logits.{name}")
+        if leaves is not None:
+            kernel = leaves["kernel"]
+            result[name] = {**leaves, "kernel": kernel.reshape(-1, kernel.shape[-1])}
     return result
