@@ -7,7 +7,6 @@ Source: He et al. 2017 (arXiv:1703.06870), Lin et al. 2017 (arXiv:1612.03144) in
 network (mask_rcnn_spec). Without masks it is a Faster R-CNN on a feature pyramid.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import flax.linen as nn
@@ -159,30 +158,18 @@ class MaskRcnnTask:
     def _mask_loss(
         self, model: MaskRcnn, features: Levels, rois: RoiTargets, gt: GroundTruth
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the cross-entropy of the masks of foreground rois, the first ones of all.
-
-        Few images fill their share of foreground, and the mask head is expensive: it visits the rois
-        in parts and leaves out a part in which no image has foreground.
-        """
+        """Returns the cross-entropy of the masks of foreground rois, the first ones of all."""
         sampling = self.settings.roi_sampling
         most = int(sampling.batch_per_image * sampling.foreground_fraction)
         boxes, gt_index, foreground = (
             leaf[:, :most] for leaf in (rois.boxes, rois.gt_index, rois.foreground)
         )
         classes = jnp.where(foreground, rois.classes[:, :most], 0)
-        crops = self._crops(features, boxes, model.mask_crop_size)
+        logits = self._class_logits(model, features, boxes, classes)
         targets = jax.vmap(staged(mask_targets), in_axes=(0, 0, 0, 0, None))(
-            gt.masks, jnp.asarray(gt.boxes), boxes, gt_index, 2 * model.mask_crop_size
+            gt.masks, jnp.asarray(gt.boxes), boxes, gt_index, logits.shape[-1]
         )
-        sums, counts = [], []
-        for part in _parts(most):
-            of_part = [leaf[:, part] for leaf in (crops, classes, targets, foreground)]
-            total, count = nn.cond(
-                jnp.any(foreground[:, part]), judge_masks, _judge_nothing, model, *of_part
-            )
-            sums.append(total)
-            counts.append(count)
-        return jnp.asarray(sum(sums)), jnp.asarray(sum(counts))
+        return staged(mask_cross_entropy)(logits, targets, foreground.astype(jnp.float32))
 
     def _masks(self, model: MaskRcnn, features: Levels, found: Detections) -> jax.Array:
         return jax.nn.sigmoid(self._class_logits(model, features, found.boxes, found.classes))
@@ -191,7 +178,8 @@ class MaskRcnnTask:
         self, model: MaskRcnn, features: Levels, boxes: jax.Array, classes: jax.Array
     ) -> jax.Array:
         """Returns the mask logits f32[b r o o] of boxes [b r 4] for one class each, i32[b r]."""
-        return _own_planes(model, self._crops(features, boxes, model.mask_crop_size), classes)
+        crops = self._crops(features, boxes, model.mask_crop_size)
+        return jax.vmap(select_class_masks)(model.segment(crops), classes)
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
         settings = self.settings
@@ -203,27 +191,3 @@ class MaskRcnnTask:
             return outputs
         unused = jnp.isin(jnp.arange(len(self.class_names) + 1), jnp.asarray(self.unused_classes))
         return outputs.replace(logits=jnp.where(unused, -jnp.inf, outputs.logits))
-
-
-def _own_planes(model: MaskRcnn, crops: jax.Array, classes: jax.Array) -> jax.Array:
-    """Returns the mask logits f32[b r o o] of crops [b r s s c], of the class of each."""
-    return jax.vmap(select_class_masks)(model.segment(crops), classes)
-
-
-def _parts(count: int) -> list[slice]:
-    """Returns the first quarter, the second quarter and the second half of so many rois."""
-    borders = (0, count // 4, count // 2, count)
-    return [slice(a, b) for a, b in itertools.pairwise(borders) if a < b]
-
-
-@staged
-def judge_masks(model, crops, classes, targets, foreground):
-    """Returns (sum, count) of the mask loss of some rois."""
-    logits = _own_planes(model, crops, classes)
-    return mask_cross_entropy(logits, targets, foreground.astype(jnp.float32))
-
-
-def _judge_nothing(model, crops, classes, targets, foreground):
-    """Returns what `judge_masks` finds where nothing is foreground, without looking."""
-    del model, crops, classes, targets, foreground
-    return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
