@@ -172,22 +172,25 @@ def centred(path, leaf):
 # bottom right: symmetric convolutions look at pixel 0; a 2x2 pool of stride s adds s/2, the 3x3
 # pool at stride 4 adds 2; TensorFlow's padding of four strided convolutions adds 1 + 2 + 4 + 8.
 @pytest.mark.parametrize(
-    ("arch", "offset"),
+    ("arch", "options", "offset"),
     [
-        ("resnet:18", 2),
-        ("resnet101", 2),
-        ("vgg:16", 15),
-        ("vgg16", 15),
-        ("googlenet", 14),
-        ("mobilenet_v1", 0),
-        ("mobilenet_v2", 0),
-        ("darknet:19", 15),
-        ("darknet:53", 0),
-        ("efficientnet:b0", 15),
+        ("resnet:18", PAPER, 2),
+        ("resnet:18", BackboneOptions(), 0),
+        ("resnet101", PAPER, 2),
+        ("vgg:16", PAPER, 15),
+        ("vgg:16", BackboneOptions(), 0),
+        ("vgg16", PAPER, 15),
+        ("googlenet", PAPER, 14),
+        ("mobilenet_v1", PAPER, 0),
+        ("mobilenet_v2", PAPER, 0),
+        ("darknet:19", PAPER, 15),
+        ("darknet:53", PAPER, 0),
+        ("efficientnet:b0", PAPER, 15),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_cell_of_stride_sixteen_looks_at_its_own_patch(arch, offset):
-    model = narrowed(FasterRcnn(arch, 3, 9, options=PAPER), 1 / 64)
+def test_cell_of_stride_sixteen_looks_at_its_own_patch(arch, options, offset):
+    model = narrowed(FasterRcnn(arch, 3, 9, options=options), 1 / 64)
     variables = jax.tree_util.tree_map_with_path(centred, variable_shapes(model))
     ramp = jnp.arange(1.0, 129.0)[:, None] + jnp.arange(112.0)[None, :]
     images = jnp.tile(ramp[None, :, :, None], (1, 1, 1, 3))
