@@ -24,3 +24,19 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"real data is read from {SHARED.name}/ beside the clone, which is absent")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def boxes_files(tmp_path_factory):
+    """Files of a tiny Faster R-CNN that nobody trained, see tests/export/files.py."""
+    from tests.export.files import make_files
+
+    return make_files(tmp_path_factory.mktemp("boxes"), "faster_rcnn")
+
+
+@pytest.fixture(scope="session")
+def masks_files(tmp_path_factory):
+    """Files of a tiny Mask R-CNN that nobody trained, see tests/export/files.py."""
+    from tests.export.files import make_files
+
+    return make_files(tmp_path_factory.mktemp("masks"), "mask_rcnn")

@@ -11,15 +11,14 @@ import rcnn_jax
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import seal
 from rcnn_jax.errors import CheckpointError, DataError
-from tests.export.conftest import make_files
 
 SIZES = ((75, 120), (60, 64), (96, 96))
 KEY = "the key"
 
 
-@pytest.fixture(scope="module", params=["faster_rcnn", "mask_rcnn"])
-def files(request, tmp_path_factory):
-    return make_files(tmp_path_factory.mktemp(request.param), request.param)
+@pytest.fixture(params=["boxes_files", "masks_files"])
+def files(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +29,10 @@ def pictures():
 
 
 def test_every_form_of_a_model_finds_the_same(files, pictures, tmp_path):
-    sealed = tmp_path / "model.tlt"
-    write_bundle(sealed, read_bundle(files.model), KEY)
     etlt = tmp_path / "model.etlt"
     etlt.write_bytes(seal(files.graph.read_bytes(), KEY))
     models = [
         rcnn_jax.load(files.model),
-        rcnn_jax.load(sealed, key=KEY),
         rcnn_jax.load(str(files.graph)),
         rcnn_jax.load(etlt, key=KEY),
     ]
@@ -55,8 +51,18 @@ def test_every_form_of_a_model_finds_the_same(files, pictures, tmp_path):
                 np.testing.assert_allclose(ours.masks, theirs.masks, atol=1e-4)
 
 
-def test_files_arrays_and_batches_are_read_alike(files, pictures, tmp_path):
-    model = rcnn_jax.load(files.graph)
+def test_a_sealed_bundle_is_loaded_with_its_key_only(boxes_files, tmp_path):
+    sealed = tmp_path / "model.tlt"
+    write_bundle(sealed, read_bundle(boxes_files.model), KEY)
+    assert rcnn_jax.load(sealed, key=KEY).class_names == ("disc", "rod", "star")
+    with pytest.raises(CheckpointError, match="the key is wrong"):
+        rcnn_jax.load(sealed, key="another")
+    with pytest.raises(CheckpointError, match="is sealed and no key was given"):
+        rcnn_jax.load(sealed)
+
+
+def test_files_arrays_and_batches_are_read_alike(boxes_files, pictures, tmp_path):
+    model = rcnn_jax.load(boxes_files.graph)
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), pictures[0][..., ::-1])
     together = model([path, str(path), pictures[0]])
@@ -80,8 +86,8 @@ def test_drawing_changes_a_copy(files, pictures):
     np.testing.assert_array_equal(rcnn_jax.draw(before, nothing), before)
 
 
-def test_what_is_no_picture_or_no_model_is_one_message(files, pictures, tmp_path):
-    model = rcnn_jax.load(files.graph)
+def test_what_is_no_picture_or_no_model_is_one_message(boxes_files, pictures, tmp_path):
+    model = rcnn_jax.load(boxes_files.graph)
     with pytest.raises(DataError, match=r"uint8\[120, 3\], expected uint8\[h w 3\] in RGB; one"):
         model(pictures[0])
     with pytest.raises(DataError, match="float32"):

@@ -303,7 +303,8 @@ def readme(bundle: Bundle) -> str:
         )
     steps[-1] += (
         "\n\n   (TensorRT 11 is always strongly typed and has no `--stronglyTyped`.) "
-        "`rcnn-jax converter` builds it too."
+        f"`rcnn-jax converter -m {bundle.batch} -e {bundle.engine_name} {bundle.onnx}` builds it "
+        "too, and describes it for `rcnn-jax evaluate`."
     )
     steps.append(
         f"Run it; `out.mp4` is the annotated video:\n\n       deepstream-app -c {APP_CONFIG}"

@@ -12,10 +12,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from rcnn_jax.cli.main import main
+from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.evaluate.masks import paste_masks
 from rcnn_jax.export.contracts import DETECTIONS, make_header
 from rcnn_jax.export.deepstream import Bundle, check_header, infer_config, labels, notes, readme
+from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.settings import GeometrySettings
 from tests.export import tiny
 from tests.reference.nvinfer import Nvinfer
@@ -58,8 +60,10 @@ def boxes(boxes_files, tmp_path_factory):
 def masks(masks_files, tmp_path_factory):
     """(folder of a Mask R-CNN and its bundle, spec)."""
     out = tmp_path_factory.mktemp("deepstream_masks")
-    argv = ["mask_rcnn", "export", "-e", str(masks_files.spec), "-m", str(masks_files.model)]
-    assert main([*argv, "-o", str(out / "model.onnx"), "--gen_ds_config"]) == 0
+    model = shutil.copy(masks_files.graph, out / "model.onnx")
+    threshold = masks_files.experiment.visualize_threshold
+    session = Session("export", status_folder=None)
+    deploy(Deployment(bundle=True), model, None, threshold, session)
     return out, masks_files.spec
 
 

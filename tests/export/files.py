@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
-import pytest
 
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
 from rcnn_jax.checkpoints.leaves import flatten
@@ -48,13 +47,3 @@ def make_files(root: Path, kind: str) -> SimpleNamespace:
         variables=variables,
         images=root / "data" / "images",
     )
-
-
-@pytest.fixture(scope="session")
-def boxes_files(tmp_path_factory):
-    return make_files(tmp_path_factory.mktemp("boxes"), "faster_rcnn")
-
-
-@pytest.fixture(scope="session")
-def masks_files(tmp_path_factory):
-    return make_files(tmp_path_factory.mktemp("masks"), "mask_rcnn")
