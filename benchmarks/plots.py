@@ -14,7 +14,7 @@ def write_plot(suite: dict[str, Any], path: Path) -> bool:
     Returns:
       False where there is nothing to draw, or no matplotlib to draw with.
     """
-    benchmarks = suite["benchmarks"]
+    benchmarks = [one for one in suite["benchmarks"] if one["sides"]]
     if not benchmarks:
         return False
     try:

@@ -121,8 +121,14 @@ def _suite(suite: dict[str, Any], plot: str | None) -> str:
         "compile s", "temp MiB", "peak MiB", "device peak MiB", "rounds", "reference ms",
     )  # fmt: skip
     rows = [row for one in suite["benchmarks"] for row in _rows(one)]
-    parts.append(_table(*_without_empty_columns(head, rows)))
+    if rows:
+        parts.append(_table(*_without_empty_columns(head, rows)))
     parts.append(_details(suite["benchmarks"]))
+    for one in suite["benchmarks"]:
+        if one["table"]:
+            table = one["table"]
+            parts.append(f"### {table['title']}\n")
+            parts.append(_table(table["head"], table["rows"]))
     peak = _mib(suite["host_peak_bytes"])
     parts.append(f"The suite took {suite['seconds']:.0f} s; its process peaked at {peak} MiB.\n")
     return "\n".join(parts)

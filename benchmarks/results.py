@@ -99,30 +99,49 @@ class Aim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Table:
+    """Numbers that are no contest, for the reader of the report.
+
+    Attributes:
+      title: what they are about.
+      head: of the columns.
+      rows: as many cells each as there are columns, ready to be read.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One line of a table.
+    """One line of a table, or a table of its own.
 
     Attributes:
       name: unique within its suite.
       parameters: sizes and settings, plain values.
-      sides: this project first, then the peers that were there.
+      sides: this project first, then the peers that were there; none where nothing was timed.
       images: images per call, or None where a call is not about images.
       reference: what was measured before, or None.
       aims: bounds and whether they are met.
       notes: what a reader should know, a sentence each; why a peer is missing.
+      table: what was found besides times, or None.
     """
 
     name: str
-    sides: tuple[SideResult, ...]
+    sides: tuple[SideResult, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     images: int | None = None
     reference: Reference | None = None
     aims: tuple[Aim, ...] = ()
     notes: tuple[str, ...] = ()
+    table: Table | None = None
 
     @property
     def ratios(self) -> dict[str, float]:
         """Time of each peer over ours, median over rounds; above 1 we are faster."""
+        if not self.sides:
+            return {}
         ours, *peers = self.sides
         return {
             peer.name: statistics.median(
@@ -142,4 +161,5 @@ class Benchmark:
             "reference": None if self.reference is None else dataclasses.asdict(self.reference),
             "aims": [aim.to_json() for aim in self.aims],
             "notes": list(self.notes),
+            "table": None if self.table is None else dataclasses.asdict(self.table),
         }

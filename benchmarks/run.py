@@ -1,9 +1,11 @@
 """The benchmarks as one program.
 
-    python -m benchmarks.run [--suite train,predict,ops,data,eval] [--size tiny|quick|full]
+    python -m benchmarks.run [--suite train,predict,export,ops,data,eval,growth,compile]
+                             [--size tiny|quick|full|real|gpu] [--profile]
                              [--json out/benchmarks/latest.json]
 
-Every suite runs in its own process. Beside the JSON lie a Markdown report and its plots.
+Every suite runs in its own process. Beside the JSON lie a Markdown report and its plots. On a
+machine with a GPU the size is `gpu`, elsewhere `quick`, unless it is given.
 """
 
 import argparse
@@ -19,9 +21,11 @@ from typing import Any
 from benchmarks import environment, report
 from benchmarks.options import SIZES, Options
 from benchmarks.results import SCHEMA
-from benchmarks.suite import NAMES
+from benchmarks.suite import NAMES, ON_REQUEST
 
 ROOT = Path(__file__).parents[1]
+SHARES = {"train": 4.0, "predict": 3.0, "export": 2.0, "growth": 2.0, "profile": 2.0}
+"""Of the time that is left, in relation to the suites that follow; 1 for the others."""
 _WORKER_ENVIRONMENT = {
     # Compile times are of compiling, not of reading what an earlier run compiled.
     "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -39,8 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=flags.seconds,
         peers=flags.peers,
         bf16=flags.bf16,
+        compiled_peers=flags.compiled_peers,
         spec=flags.spec,
         batch=flags.batch,
+        trace=str(flags.json.with_suffix("")) + "-trace" if "profile" in flags.suite else "",
     )
     output: Path = flags.json
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -52,16 +58,22 @@ def main(arguments: list[str] | None = None) -> int:
         "environment": environment.describe(),
         "suites": [],
     }
-    for name in flags.suite:
+    for number, name in enumerate(flags.suite):
         print(f"{name}", file=sys.stderr, flush=True)
         left = flags.time_limit - (time.monotonic() - start)
-        content["suites"].append(run_suite(name, options, left))
+        content["suites"].append(run_suite(name, options, share_of(left, flags.suite[number:])))
         output.write_text(json.dumps(content, indent=1) + "\n")
     written = report.write(content, output)
     for suite in content["suites"]:
         print(f"{suite['suite']}: {suite['status']} {suite['reason']}".rstrip())
     print("\n".join(str(path) for path in (output, *written)))
     return int(any(suite["status"] == "failed" for suite in content["suites"]))
+
+
+def share_of(seconds: float, suites: list[str]) -> float:
+    """Returns the time of the first of the suites that are left, in proportion to SHARES."""
+    shares = [SHARES.get(name, 1.0) for name in suites]
+    return seconds * shares[0] / sum(shares)
 
 
 def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
@@ -93,10 +105,12 @@ def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
 
 def _run_worker(name: str, options: Options, file: Path, seconds: float) -> str:
     command = [sys.executable, "-m", "benchmarks.worker", name, json.dumps(options.to_json()), file]
+    variables = {**_WORKER_ENVIRONMENT, **os.environ}
+    if name == "profile":  # inside a command buffer the profiler sees no single operations
+        flags = variables.get("XLA_FLAGS", "")
+        variables["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_command_buffer=".strip()
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env={**_WORKER_ENVIRONMENT, **os.environ}, timeout=seconds
-        )
+        done = subprocess.run(command, cwd=ROOT, env=variables, timeout=seconds)
     except subprocess.TimeoutExpired:
         return "out of time"
     return "ended" if done.returncode == 0 else "crashed"
@@ -114,7 +128,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=ROOT / "out" / "benchmarks" / "latest.json",
         help="where results go; FILE.md and the plots are written beside it",
     )
-    parser.add_argument("--size", choices=SIZES, default="quick", help="which sizes are measured")
+    parser.add_argument(
+        "--size",
+        choices=SIZES,
+        help="which sizes are measured; gpu on a machine with a GPU, else quick",
+    )
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="about how long one benchmark is measured"
     )
@@ -123,9 +141,23 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only rcnn_jax")
     parser.add_argument("--bf16", action="store_true", help="train and predict in bfloat16")
-    parser.add_argument("--spec", default="", help="a Faster R-CNN spec for train and predict")
+    parser.add_argument(
+        "--compiled-peers",
+        action=argparse.BooleanOptionalAction,
+        help="measure torch.compile too; by default at size gpu only, since it takes minutes",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="also trace a training step: time per stage"
+    )
+    parser.add_argument("--spec", default="", help="a spec for train and predict")
     parser.add_argument("--batch", type=int, default=1, help="images per step of --spec")
     flags = parser.parse_args(arguments)
+    if flags.size is None:
+        flags.size = "gpu" if environment.as_found()["gpus"] else "quick"
+    if flags.compiled_peers is None:
+        flags.compiled_peers = flags.size == "gpu"
+    if flags.profile and "profile" not in flags.suite:
+        flags.suite = [*flags.suite, "profile"]
     if flags.spec:
         flags.spec = str(Path(flags.spec).absolute())
     return flags
@@ -133,10 +165,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _suites(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in NAMES]
+    known = (*NAMES, *ON_REQUEST)
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"unknown suite {', '.join(unknown)}; there are {', '.join(NAMES)}"
+            f"unknown suite {', '.join(unknown)}; there are {', '.join(known)}"
         )
     return names
 

@@ -7,7 +7,9 @@ from benchmarks.measure import Effort
 from benchmarks.options import Options
 from benchmarks.results import Benchmark
 
-NAMES = ("train", "predict", "ops", "data", "eval")
+NAMES = ("train", "predict", "export", "ops", "data", "eval", "growth", "compile")
+ON_REQUEST = ("profile",)
+"""Suites that run only when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,20 @@ def load_suite(name: str, options: Options) -> list[Case]:
             from benchmarks.train import cases
         case "predict":
             from benchmarks.predict import cases
+        case "export":
+            from benchmarks.export import cases
         case "ops":
             from benchmarks.ops import cases
         case "data":
             from benchmarks.data import cases
         case "eval":
             from benchmarks.eval import cases
+        case "growth":
+            from benchmarks.growth import cases
+        case "compile":
+            from benchmarks.compile import cases
+        case "profile":
+            from benchmarks.profile import cases
         case _:
             raise ValueError(f"suite is {name!r}, expected one of {', '.join(NAMES)}")
     return cases(options)

@@ -1,4 +1,4 @@
-"""torchvision as a peer: its operators and its detectors, eager, channels last.
+"""torchvision as a peer: its operators and its detectors, channels last.
 
 A wheel built for CUDA does not load its library beside a torch without CUDA, and then `import
 torchvision` fails at an operator that does not exist. Registering the schemas of `nms` and `qnms`
@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,14 +111,51 @@ def to_torch(array: Any, device: Any) -> Any:
     return torch.from_numpy(np.array(array)).to(device)
 
 
-def faster_rcnn(depth: int, num_classes: int, canvas: tuple[int, int], device: Any) -> Any:
-    """Returns torchvision's Faster R-CNN with a feature pyramid and fresh weights, all trainable.
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A way to run torchvision.
+
+    Attributes:
+      name: of the contestant.
+      bf16: under autocast.
+      compiled: backbone, pyramid and RPN head through torch.compile.
+    """
+
+    name: str
+    bf16: bool = False
+    compiled: bool = False
+
+
+def variants(bf16: bool, compiled: bool) -> tuple[Variant, ...]:
+    """Returns eager, with `bf16` also under autocast, and with `compiled` the best of both compiled."""
+    found = [Variant(name="torchvision")]
+    if bf16:
+        found.append(Variant(name="torchvision bf16", bf16=True))
+    if compiled:
+        found.append(
+            Variant(name="torchvision compiled" + " bf16" * bf16, bf16=bf16, compiled=True)
+        )
+    return tuple(found)
+
+
+def detector(
+    depth: int,
+    num_classes: int,
+    canvas: tuple[int, int],
+    variant: Variant,
+    device: Any,
+    *,
+    masks: bool,
+) -> Any:
+    """Returns torchvision's detector on a feature pyramid with fresh weights, all trainable.
 
     Args:
-      depth: 18, 34, 50 or 101 layers; 50 is `fasterrcnn_resnet50_fpn`.
+      depth: 18, 34, 50 or 101 layers; 50 is `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn`.
       num_classes: background excluded.
       canvas: (height, width); images of this size are not resized.
+      variant: eager or compiled.
       device: where the weights lie.
+      masks: with a mask head.
     """
     torchvision = import_torchvision()
     torch = import_torch()
@@ -128,10 +166,34 @@ def faster_rcnn(depth: int, num_classes: int, canvas: tuple[int, int], device: A
         trainable_layers=5,
         norm_layer=torch.nn.BatchNorm2d,
     )
-    model = detection.FasterRCNN(
-        backbone, num_classes=num_classes + 1, min_size=min(canvas), max_size=max(canvas)
-    )
-    return model.to(device=device, memory_format=torch.channels_last)
+    make = detection.MaskRCNN if masks else detection.FasterRCNN
+    model = make(backbone, num_classes=num_classes + 1, min_size=min(canvas), max_size=max(canvas))
+    model = model.to(device=device, memory_format=torch.channels_last)
+    if variant.compiled:
+        model.backbone = torch.compile(model.backbone)
+        model.rpn.head = torch.compile(model.rpn.head)
+    return model
+
+
+def make_it_find_objects(model: Any, images: Any, wanted: int) -> None:
+    """Sharpens the classifier of a fresh model in place until it finds `wanted` objects per image.
+
+    Weights without training say nothing above the threshold of 0.05, and torchvision skips the work
+    on what it does not find. Masks stay on their boxes: pasting them is no part of the network.
+
+    Raises:
+      PeerUnavailableError: it cannot be made to find so many.
+    """
+    torch = import_torch()
+    model.transform.postprocess = lambda result, *_: result
+    weight = model.roi_heads.box_predictor.cls_score.weight
+    for _ in range(12):
+        with torch.inference_mode():
+            if min(len(found["boxes"]) for found in model(images)) >= wanted:
+                return
+        with torch.no_grad():
+            weight.mul_(3.0)
+    raise PeerUnavailableError(f"random weights do not make it find {wanted} objects")
 
 
 def precision(device: Any, bf16: bool) -> contextlib.AbstractContextManager:

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from benchmarks import report
-from benchmarks.results import Aim, Benchmark, Reference, SideResult
+from benchmarks.results import Aim, Benchmark, Reference, SideResult, Table
 
 
 def side(name, *seconds, compile_seconds=None):
@@ -95,6 +95,18 @@ def test_columns_without_any_value_are_left_out(content):
 def test_rows_of_a_table_have_equally_many_cells(content):
     for rows in tables(report.markdown(content, {})):
         assert len({len(row) for row in rows}) == 1
+
+
+def test_table_of_a_benchmark_without_times_is_shown(content, tmp_path):
+    table = Table(title="Time per stage", head=("stage", "ms"), rows=(("FPN", "3"),))
+    one = Benchmark(name="profile", table=table)
+    assert one.ratios == {}
+    content["suites"][0]["benchmarks"] = [one.to_json()]
+    page = report.markdown(content, {})
+    assert "### Time per stage" in page
+    assert tables(page)[-1][0] == ["stage", "ms"]
+    assert tables(page)[-1][2] == ["FPN", "3"]
+    assert [path.name for path in report.write(content, tmp_path / "out.json")] == ["out.md"]
 
 
 def test_missed_aim_is_shown(content):

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import run, worker
 from benchmarks.options import Options
 from benchmarks.results import SCHEMA
-from benchmarks.suite import NAMES, Case, load_suite
+from benchmarks.suite import NAMES, ON_REQUEST, Case, load_suite
 
 TINY = Options(size="tiny", peers=False)
 
@@ -31,7 +31,30 @@ def test_unknown_suite_lists_the_known_ones(capsys):
     with pytest.raises(SystemExit) as exit_:
         run.main(["--suite", "ops,speed"])
     assert exit_.value.code == 2
-    assert f"unknown suite speed; there are {', '.join(NAMES)}" in capsys.readouterr().err
+    assert (
+        f"unknown suite speed; there are {', '.join((*NAMES, *ON_REQUEST))}"
+        in capsys.readouterr().err
+    )
+
+
+def test_time_is_shared_between_the_suites_that_are_left():
+    shares = [run.share_of(90.0, ["train", "ops", "data"]), run.share_of(30.0, ["ops", "data"])]
+    assert shares == [60.0, 15.0]
+    assert run.share_of(15.0, ["data"]) == 15.0
+
+
+def test_profile_is_a_suite_of_its_own():
+    flags = run._parse(["--suite", "train", "--size", "tiny", "--profile"])
+    assert flags.suite == ["train", "profile"]
+    assert "profile" not in run._parse(["--size", "tiny"]).suite
+
+
+@pytest.mark.parametrize(("gpus", "size"), [([{"name": "H200"}], "gpu"), ([], "quick")])
+def test_size_follows_the_machine(monkeypatch, gpus, size):
+    monkeypatch.setattr(run.environment, "as_found", lambda: {"gpus": gpus})
+    flags = run._parse([])
+    assert (flags.size, flags.compiled_peers) == (size, bool(gpus))
+    assert run._parse(["--size", "tiny", "--compiled-peers"]).compiled_peers
 
 
 def test_without_time_a_suite_is_not_begun():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import detectors, ops
-from benchmarks.options import Options
-from benchmarks.suite import load_suite
+from benchmarks.options import SIZES, Options
+from benchmarks.suite import NAMES, ON_REQUEST, load_suite
 from rcnn_jax.errors import SpecError
 
 TINY = Options(size="tiny", peers=False)
@@ -35,11 +35,34 @@ def test_loader_is_measured_with_and_without_augmentation():
 
 
 def test_names_are_unique_at_every_size():
-    for size in ("tiny", "quick", "full"):
-        for suite in ("train", "predict", "ops", "data", "eval"):
+    for size in SIZES:
+        for suite in (*NAMES, *ON_REQUEST):
             names = [case.name for case in load_suite(suite, Options(size=size))]
             assert names
             assert len(set(names)) == len(names)
+
+
+def test_exported_graph_is_measured_beside_jax():
+    for one in run_all("export"):
+        assert [side["name"] for side in one["sides"]] == ["rcnn_jax", "onnxruntime"]
+        assert one["parameters"]["file"].endswith(" MB")
+
+
+def test_growth_is_measured_at_three_sizes():
+    (case, *_) = load_suite("growth", TINY)
+    one = case.run().to_json()
+    assert [side["name"] for side in one["sides"]] == ["x1", "x4", "x16"]
+    assert one["parameters"]["rois"] == "16 64 256"
+    assert len(one["aims"]) == 2
+
+
+def test_compiled_step_updates_its_state_in_place():
+    case = load_suite("compile", TINY)[-1]
+    rows = dict(case.run().table.rows)
+    updated, total = rows["buffers of the state that are updated in place"].split(" of ")
+    # The root key goes through unchanged, and the sums of an epoch may be made anew.
+    assert int(total) - int(updated) <= 1
+    assert "f32" in rows["convolutions"]
 
 
 def test_spec_without_fixed_canvas_is_refused():

@@ -1,0 +1,88 @@
+"""The training step compiled for the sizes of a GPU, without running it: what the compiler did.
+
+This needs no accelerator: a machine that could not run the step compiles it. On a CPU the memory is
+that of a CPU program, which computes bfloat16 convolutions in float32.
+"""
+
+import re
+from typing import Any
+
+import jax
+
+from benchmarks.detectors import TINY, TRAINED, Detector, Subject, prepare, random_batch
+from benchmarks.jax_side import compiled
+from benchmarks.options import Options
+from benchmarks.results import Benchmark, Table
+from benchmarks.suite import Case
+from benchmarks.train import fresh_state, mapped_step, on_device
+
+_MIB = 2**20
+_CONVOLUTION = re.compile(r"stablehlo\.convolution.*-> tensor<[^>]*x(\w+)>")
+
+
+def cases(options: Options) -> list[Case]:
+    """Returns the detectors of size `gpu`, whatever the size, and the tiny ones at `tiny`."""
+    chosen = TINY if options.size == "tiny" else TRAINED["gpu"]
+    return [_case(detector, options) for detector in chosen]
+
+
+def _case(detector: Detector, options: Options) -> Case:
+    return Case(detector.name, lambda: _compile(detector, options))
+
+
+def _compile(detector: Detector, options: Options) -> Benchmark:
+    subject = prepare(detector, options)
+    state, batch = on_device(fresh_state(subject), random_batch(subject))
+    mapped = mapped_step(subject)
+    executable, seconds = compiled(mapped, state, batch)
+    rows = [("compile", f"{seconds:.1f} s"), *_memory(executable)]
+    rows += _facts(mapped.lower(state, batch).as_text(), executable.as_text(), state)
+    return Benchmark(
+        name=f"compile {subject.name}",
+        parameters={"precision": "bfloat16" if subject.bf16 else "float32", **_where(subject)},
+        table=Table(title=f"Compiled: {subject.name}", head=("", ""), rows=tuple(rows)),
+    )
+
+
+def _where(subject: Subject) -> dict[str, Any]:
+    return {
+        "canvas": f"{subject.canvas[0]}x{subject.canvas[1]}",
+        "batch": subject.batch,
+        "compiled for": jax.local_devices()[0].device_kind,
+    }
+
+
+def _memory(executable: Any) -> list[tuple[str, str]]:
+    analysis = executable.memory_analysis()
+    if analysis is None:
+        return [("memory", "not stated by this compiler")]
+    sizes = {
+        "arguments": analysis.argument_size_in_bytes,
+        "results": analysis.output_size_in_bytes,
+        "of which in the place of arguments": analysis.alias_size_in_bytes,
+        "temporary buffers": analysis.temp_size_in_bytes,
+    }
+    return [(name, f"{size / _MIB:.0f} MiB") for name, size in sizes.items()]
+
+
+def _facts(lowered: str, optimised: str, state: Any) -> list[tuple[str, str]]:
+    donated, leaves = donated_buffers(optimised), len(jax.tree.leaves(state))
+    types = convolution_types(lowered)
+    return [
+        ("buffers of the state that are updated in place", f"{donated} of {leaves}"),
+        ("convolutions", ", ".join(f"{n} in {kind}" for kind, n in sorted(types.items()))),
+    ]
+
+
+def donated_buffers(optimised: str) -> int:
+    """Returns how many arguments a compiled program writes its results into."""
+    header = optimised.split("\n", 1)[0]
+    return len(re.findall(r"\(\d+, \{[\d, ]*\}, (?:may|must)-alias\)", header))
+
+
+def convolution_types(lowered: str) -> dict[str, int]:
+    """Returns {element type of the result: number of convolutions} of a lowered program."""
+    counts: dict[str, int] = {}
+    for kind in _CONVOLUTION.findall(lowered):
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts

@@ -1,0 +1,115 @@
+"""The exported graph in ONNX Runtime, beside jitted JAX and torchvision, and what exporting costs.
+
+All start from uint8 images and end at detections. ONNX Runtime computes on the CPU, whatever the
+other two compute on.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks import predict
+from benchmarks.detectors import (
+    PREDICTED,
+    Detector,
+    Subject,
+    detectors,
+    notes_of,
+    parameters_of,
+    prepare,
+    random_images,
+)
+from benchmarks.measure import OURS, Side, compare
+from benchmarks.options import Options
+from benchmarks.results import Aim, Benchmark
+from benchmarks.suite import Case, effort
+from benchmarks.torchvision_peer import Variant
+from rcnn_jax.export.contracts import INPUT_NAMES, Header, make_header, outputs_of
+from rcnn_jax.export.dense import NCHW
+from rcnn_jax.export.jaxpr_onnx import trace
+from rcnn_jax.export.passes import drop_unused
+from rcnn_jax.export.predictor import open_session, predictor
+
+GRAPH = "onnxruntime"
+CPU_RATIO = 1.2
+"""Aim of issue 6: time of torchvision over that of ONNX Runtime."""
+
+
+def cases(options: Options) -> list[Case]:
+    """Returns one case per detector of the size; on a GPU those of one image."""
+    return [
+        _case(detector, options)
+        for detector in detectors(options, PREDICTED)
+        if detector.batch == 1 or options.spec
+    ]
+
+
+def _case(detector: Detector, options: Options) -> Case:
+    return Case(detector.name, lambda: _measure(detector, options))
+
+
+def _measure(detector: Detector, options: Options) -> Benchmark:
+    single = dataclasses.replace(detector, bf16=False), dataclasses.replace(options, bf16=False)
+    subject = prepare(*single)  # what the graph computes in
+    variables = subject.experiment.task.init(jax.random.key(0))
+    start = time.perf_counter()
+    content, header = exported(subject, variables)
+    seconds = time.perf_counter() - start
+    makers: dict[str, Callable[[], Side]] = {
+        OURS: lambda: predict.ours(subject, variables),
+        GRAPH: lambda: _graph(subject, content, header),
+    }
+    if options.peers:
+        eager = Variant(name="torchvision")
+        makers[eager.name] = lambda: predict.peer(subject, eager)
+    sides, notes = compare(makers, effort(options))
+    one = Benchmark(
+        name=f"export {subject.name}",
+        parameters={
+            **parameters_of(subject, variables["params"]),
+            "export": f"{seconds:.1f} s",
+            "file": f"{len(content) / 1e6:.1f} MB",
+        },
+        sides=sides,
+        images=subject.batch,
+        notes=(*notes, *(notes_of(subject) if sides[2:] else ())),
+    )
+    return dataclasses.replace(one, aims=_aims(one, subject))
+
+
+def exported(subject: Subject, variables: Any) -> tuple[bytes, Header]:
+    """Returns the ONNX file with the plain outputs, and its header; the self-check is left out."""
+    experiment = subject.experiment
+    header = make_header(experiment, "plain", subject.batch)
+    shape = (subject.batch, *subject.canvas, experiment.task.pixels.channels)
+    function = outputs_of(experiment, variables, "plain")
+    graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    drop_unused(graph)
+    model = graph.to_model("detector", header.to_metadata())
+    return model.SerializeToString(), header
+
+
+def _graph(subject: Subject, content: bytes, header: Header) -> Side:
+    run = predictor(open_session(content, GRAPH), header)
+    images = random_images(subject)
+    return Side(run=lambda: run(images))
+
+
+def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
+    times = {side.name: side for side in one.sides}
+    if subject.experiment.kind != "mask_rcnn" or not {GRAPH, "torchvision"} <= times.keys():
+        return ()
+    if jax.local_devices()[0].platform != "cpu":
+        return ()
+    return (
+        Aim(
+            what=f"{one.name}: time of torchvision over that of ONNX Runtime",
+            value=one.ratios["torchvision"] / one.ratios[GRAPH],
+            relation="at least",
+            limit=CPU_RATIO,
+            unit="",
+        ),
+    )
