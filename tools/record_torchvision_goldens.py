@@ -6,6 +6,8 @@ Weights and images come from seeds (tests/reference/torchvision_weights.py), so 
 only: lists of boxes as they are, of everything large some values at fixed places.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tests.models.torchvision_case import (
@@ -35,7 +37,7 @@ def main() -> None:
         gap = float(-np.diff(found[name], axis=1).max())
         if gap < CLEAR:
             raise ValueError(f"{name} differ by {gap:.1e} only: choose another seed of the images")
-    arrays = {
+    arrays: dict[str, Any] = {
         name: sampled(array) if name.startswith(LARGE) else array for name, array in found.items()
     }
     GOLDEN.parent.mkdir(exist_ok=True)

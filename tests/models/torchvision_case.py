@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ def task_and_test(
     return experiment.task, TestSettings(proposals=test.proposals, detections=kept)
 
 
-def variables_from(task: MaskRcnnTask, state_dict: dict) -> dict:
+def variables_from(task: MaskRcnnTask, state_dict: dict) -> dict[str, Any]:
     """Variables filled from a state dict; every layer must be in it."""
     empty = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), empty)
@@ -88,16 +89,16 @@ class Stages:
         self._mask_head = jax.jit(nn.apply(self._segment, task.model))
         self._whole = jax.jit(lambda v, x: named(task.predict(v, x, test)[0]))
 
-    def features(self, images):
+    def features(self, images) -> dict[str, Any]:
         """features/l of images u8[b h w 3]."""
         return flat(self._features(self.variables, images), "features")
 
-    def rpn(self, stage):
+    def rpn(self, stage) -> dict[str, Any]:
         """objectness/l and deltas/l of features/l."""
         said = self._rpn(self.variables, by_level(stage, "features"))
         return flat(said.objectness, "objectness") | flat(said.deltas, "deltas")
 
-    def proposals(self, stage, image_size):
+    def proposals(self, stage, image_size) -> dict[str, Any]:
         """proposals and proposal_scores of objectness/l, deltas/l; image_size f32[b 2]."""
         said = RpnOutputs(
             objectness=by_level(stage, "objectness"), deltas=by_level(stage, "deltas")
@@ -109,22 +110,22 @@ class Stages:
             "proposal_valid": found.valid,
         }
 
-    def box_head(self, stage, boxes):
+    def box_head(self, stage, boxes) -> dict[str, Any]:
         """box_crops, logits and box_deltas of features/l and boxes f32[b r 4]."""
         crops, said = self._box_head(self.variables, by_level(stage, "features"), boxes)
         return {"box_crops": crops, "logits": said.logits, "box_deltas": said.deltas}
 
-    def detections(self, stage, image_size):
+    def detections(self, stage, image_size) -> dict[str, Any]:
         """boxes, scores, classes, valid of proposals, logits, box_deltas; image_size f32[2]."""
         said = BoxOutputs(logits=stage["logits"], deltas=stage["box_deltas"])
         return named(self._detect(stage["proposals"], said, image_size))
 
-    def mask_head(self, stage, boxes):
+    def mask_head(self, stage, boxes) -> dict[str, Any]:
         """mask_crops and mask_logits of features/l and boxes f32[b d 4]."""
         crops, logits = self._mask_head(self.variables, by_level(stage, "features"), boxes)
         return {"mask_crops": crops, "mask_logits": logits}
 
-    def predict(self, images):
+    def predict(self, images) -> dict[str, Any]:
         """What the task itself says of images: boxes, scores, classes, valid, masks."""
         return self._whole(self.variables, images)
 
@@ -176,6 +177,34 @@ def flat(levels: dict, stage: str) -> dict:
 def by_level(stage: dict, name: str) -> dict:
     """{"name/level": x, ...} -> {level: x}."""
     return {int(k.split("/")[1]): x for k, x in stage.items() if k.startswith(f"{name}/")}
+
+
+def matching(found: dict, other: dict) -> dict[str, Any]:
+    """Compares predictions of images: detections of one class whose corners are within a pixel.
+
+    Returns:
+      {"count": pairs} and the largest difference of boxes, scores and masks over the pairs.
+    """
+    count, worst = 0, {"boxes": 0.0, "scores": 0.0, "masks": 0.0}
+    for image, boxes in enumerate(other["boxes"]):
+        apart = np.abs(found["boxes"][image][:, None] - boxes[None]).max(-1)
+        apart[found["classes"][image][:, None] != other["classes"][image][None]] = np.inf
+        nearest = apart.argmin(0)
+        theirs = np.flatnonzero(apart.min(0) < 1.0)
+        count += len(theirs)
+        for name in worst:
+            pair = found[name][image][nearest[theirs]], other[name][image][theirs]
+            worst[name] = max(worst[name], float(np.abs(pair[0] - pair[1]).max(initial=0.0)))
+    return {"count": count, **worst}
+
+
+def photographs(folder: Path) -> np.ndarray:
+    """The demo photographs as u8[3 256 320 3]."""
+    read: list[Any] = [
+        cv2.imread(str(folder / f"{name}.jpg")) for name in ("astronaut", "chelsea", "coffee")
+    ]
+    resized = [cv2.resize(x, (320, 256), interpolation=cv2.INTER_AREA) for x in read]
+    return np.ascontiguousarray(np.stack(resized)[..., ::-1])
 
 
 def relative_error(ours, theirs) -> float:

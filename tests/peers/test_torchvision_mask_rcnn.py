@@ -10,7 +10,6 @@ TAO's Mask R-CNN. docs/torchvision.md lists it.
 
 import importlib.util
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -29,8 +28,7 @@ from tests.peers import torchvision_side as side  # noqa: E402
 
 PROPOSALS = DETECTIONS = 100
 AGREEING = 0.98  # share of detections that both must have
-MASKS = 1e-3  # of probabilities, at boxes that differ by hundredths of pixels
-PHOTOGRAPHS = ("astronaut.jpg", "chelsea.jpg", "coffee.jpg")
+WHOLE = 1e-3  # of probabilities, at boxes that differ by hundredths of pixels
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +47,7 @@ def pictures(request):
     """u8[b h w 3], sides multiples of 64."""
     if request.param == "seeded":
         return images(2, 192, 256)
-    folder = request.getfixturevalue("shared") / "data" / "demo"
-    photographs = [cv2.imread(str(folder / name))[..., ::-1] for name in PHOTOGRAPHS]
-    resized = [cv2.resize(x, (320, 256), interpolation=cv2.INTER_AREA) for x in photographs]
-    return np.ascontiguousarray(np.stack(resized))
+    return case.photographs(request.getfixturevalue("shared") / "data" / "demo")
 
 
 @pytest.fixture(scope="module")
@@ -131,25 +126,11 @@ def test_masks_agree(ours, theirs):
 
 
 def test_what_the_task_predicts_is_what_torchvision_predicts(ours, theirs, pictures):
-    found = jax.device_get(ours.predict(pictures))
-    for image in range(len(pictures)):
-        mine, other = (
-            {name: stage[name][image] for name in ("boxes", "scores", "classes", "masks")}
-            for stage in (found, theirs)
-        )
-        pairs = matching(mine, other)
-        assert len(pairs) >= AGREEING * len(other["boxes"])
-        a, b = np.transpose(pairs)
-        np.testing.assert_allclose(mine["boxes"][a], other["boxes"][b], rtol=0, atol=case.PIXELS)
-        np.testing.assert_allclose(mine["scores"][a], other["scores"][b], rtol=0, atol=MASKS)
-        np.testing.assert_allclose(mine["masks"][a], other["masks"][b], rtol=0, atol=MASKS)
-
-
-def matching(mine, other):
-    """Pairs of detections of the same class whose corners are less than a pixel apart."""
-    apart = np.abs(mine["boxes"][:, None] - other["boxes"][None]).max(-1)
-    apart[mine["classes"][:, None] != other["classes"][None]] = np.inf
-    return [(a, b) for b, a in enumerate(apart.argmin(0)) if apart[a, b] < 1.0]
+    worst = case.matching(jax.device_get(ours.predict(pictures)), theirs)
+    assert worst["count"] >= AGREEING * theirs["scores"].size
+    assert worst["boxes"] <= case.PIXELS
+    assert worst["scores"] <= WHOLE
+    assert worst["masks"] <= WHOLE
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

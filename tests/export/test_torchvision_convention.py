@@ -1,0 +1,44 @@
+"""A network with torchvision's conventions exports to the same standard operators."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from rcnn_jax.evaluate import loop
+from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
+from rcnn_jax.export.jaxpr_onnx import trace
+from rcnn_jax.export.parity import compare_detections
+from rcnn_jax.export.predictor import open_session, predictor
+from rcnn_jax.tasks.conventions import CONVENTIONS
+from tests.export import tiny
+
+
+def test_the_graph_gives_the_detections_of_jax():
+    convention = CONVENTIONS["torchvision"]
+    experiment = tiny.mask_rcnn()
+    task = experiment.task
+    experiment.task = dataclasses.replace(
+        task,
+        model=task.model.clone(convention=convention.convolution),
+        pixels=convention.pixels,
+        settings=dataclasses.replace(
+            task.settings,
+            anchor_convention=convention.anchors,
+            roi_aligned=convention.roi_aligned,
+        ),
+    )
+    variables = tiny.lively_variables(experiment)
+    header = make_header(experiment, "tao", None)
+    outputs = outputs_of(experiment, variables, "tao")
+    graph = trace(outputs, INPUT_NAMES["mask_rcnn"], (None, *header.canvas, 3), (0, 3, 1, 2))
+    model = graph.to_model("test", header.to_metadata()).SerializeToString()
+
+    pictures = tiny.images(2, seed=7)
+    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
+    wanted = jax.tree.map(np.asarray, reference(pictures)[0])
+    found = predictor(open_session(model, "test"), header)(pictures)[0]
+    assert wanted.valid.sum() > 3
+    parity = compare_detections(wanted, found)
+    assert parity.unmatched == 0
+    assert parity.box <= 1e-3 and parity.score <= 1e-5 and parity.mask <= 1e-4
