@@ -135,6 +135,7 @@ def make_gemm(graph: Graph) -> None:
                     continue
                 if array.size in (1, weight.shape[1]):
                     flat = np.broadcast_to(array.reshape(-1), weight.shape[1:])
+                    graph.scope = node.outputs[0].rsplit("/", 1)[0]
                     inputs = [*product.inputs, graph.constant(flat, "bias")]
                     node.op, node.inputs, node.attributes = "Gemm", inputs, {}
                     break
