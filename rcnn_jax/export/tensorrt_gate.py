@@ -4,7 +4,7 @@ The table is the parser's operator matrix (onnx-tensorrt docs/operators.md) of T
 operators a detector can use; limits are those of NvInfer.h of 10.x and 11.1.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 from onnx import numpy_helper
@@ -30,7 +30,9 @@ _CONSTANT_INPUTS = {
     "Conv": (1,),
     "ConvTranspose": (1,),
     "CumSum": (1,),
+    "DequantizeLinear": (1,),
     "NonMaxSuppression": (2, 3, 4),
+    "QuantizeLinear": (1,),
     "TopK": (1,),
 }
 
@@ -64,11 +66,21 @@ def complaints(model: onnx.ModelProto) -> list[str]:
                 found.append(f"{where}: only 2D and 3D pooling is supported")
             if any(d != 1 for d in _attribute(node, "dilations", [])):
                 found.append(f"{where}: a dilated window is not supported")
-        elif node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
-            zero = constants.get(node.input[2])
-            if zero is None or numpy_helper.to_array(zero).any():
-                found.append(f"{where}: the zero point must be 0")
+        elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            found.extend(f"{where}: {text}" for text in _quantization(node, constants))
     return found
+
+
+def _quantization(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Iterator[str]:
+    """Yields what is wrong with a Q or DQ: TensorRT's are symmetric and int8."""
+    scale = constants.get(node.input[1])
+    if scale is not None and not (numpy_helper.to_array(scale) > 0).all():
+        yield "the scale must be positive"
+    zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+    if zero is None or zero.data_type != onnx.TensorProto.INT8:
+        yield "the zero point must be an int8 constant"
+    elif numpy_helper.to_array(zero).any():
+        yield "the zero point must be 0"
 
 
 def _dequantised_weights(model: onnx.ModelProto, constants: Collection[str]) -> set[str]:

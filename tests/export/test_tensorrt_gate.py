@@ -54,13 +54,35 @@ NMS_LIMITS = {
             "a reduction is not supported",
         ),
         (
+            model(
+                node("QuantizeLinear", "x", "s", "z"),
+                constants={"s": np.float32(0.1), "z": np.uint8(0)},
+            ),
+            "QuantizeLinear 'the_node': the zero point must be an int8 constant",
+        ),
+        (
+            model(
+                node("QuantizeLinear", "x", "s", "z"),
+                constants={"s": np.float32(-0.1), "z": np.int8(0)},
+            ),
+            "the scale must be positive",
+        ),
+        (
+            model(
+                node("QuantizeLinear", "x", "s", "z"),
+                shapes={"x": [1], "s": []},
+                constants={"z": np.int8(0)},
+            ),
+            "input 1 must be a constant",
+        ),
+        (
             model(node("MaxPool", "x", kernel_shape=[3]), shapes={"x": [1, 3, 9]}),
             "only 2D and 3D pooling is supported",
         ),
         (
             model(
                 node("DequantizeLinear", "q", "s", "z"),
-                constants={"q": np.uint8([1]), "s": np.float32(0.1), "z": np.uint8(128)},
+                constants={"q": np.uint8([1]), "s": np.float32(0.1), "z": np.int8(128)},
             ),
             "the zero point must be 0",
         ),
