@@ -78,6 +78,28 @@ class Header:
         """The preprocessing as settings."""
         return PixelSettings(channel_order=self.channel_order, mean=self.mean, std=self.std)
 
+    def is_sound(self) -> bool:
+        """Says whether the values can be those of a model; a file may say anything."""
+        numbers = (*self.mean, *self.std)
+        return (
+            self.kind in INPUT_NAMES
+            and self.contract in ("tao", "plain")
+            and self.channel_order in ("rgb", "bgr", "l")
+            and len(self.mean) == len(self.std) == len(self.channel_order)
+            and all(isinstance(value, int | float) for value in numbers)
+            and 0 not in self.std
+            and self.geometry.mode in ("pad_crop", "stretch", "keep_aspect")
+            and all(isinstance(side, int) and side > 0 for side in self.canvas)
+            and (self.batch is None or self.batch > 0)
+            and all(isinstance(name, str) for name in self.class_names)
+        )
+
+    def output_names(self) -> tuple[str, ...]:
+        """Returns the outputs that a graph of this kind and contract has at least."""
+        if self.contract == "plain":
+            return ("boxes", "scores", "classes", "valid")
+        return () if self.kind == "faster_rcnn" else (DETECTIONS,)
+
     def to_json(self) -> dict[str, Any]:
         """Returns the header as JSON values."""
         return dataclasses.asdict(self)
@@ -92,8 +114,7 @@ class Header:
         try:
             geometry = GeometrySettings(**_tuples(fields["geometry"]))
             header = cls(**{**_tuples(fields), "geometry": geometry})
-            known = header.kind in INPUT_NAMES and header.contract in ("tao", "plain")
-            if not (known and len(header.mean) == len(header.std) == len(header.channel_order)):
+            if not header.is_sound():
                 raise ValueError("values that no exporter writes")
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"fields that do not fit: {error}") from error

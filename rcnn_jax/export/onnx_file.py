@@ -85,7 +85,26 @@ def read_header(model: onnx.ModelProto, name: str) -> Header:
         ) from error
     if header is None:
         raise CheckpointError(f"{name}: is no model that rcnn-jax exported: it has no header")
+    if not _is_of(model.graph, header):
+        raise CheckpointError(
+            f"{name}: its header is of another graph: inputs and outputs do not fit; export the "
+            "model again"
+        )
     return header
+
+
+def _is_of(graph: onnx.GraphProto, header: Header) -> bool:
+    """Says whether a graph takes and gives what a header promises."""
+    if len(graph.input) != 1:
+        return False
+    dims = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
+    outputs = {value.name for value in graph.output}
+    by_place = header.kind == "faster_rcnn" and header.contract == "tao"  # names may be changed
+    return (
+        dims == [len(header.mean), *header.canvas]
+        and outputs.issuperset(header.output_names())
+        and (len(outputs) == 2 or not by_place)
+    )
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

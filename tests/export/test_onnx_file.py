@@ -89,12 +89,33 @@ def test_a_header_that_was_changed_is_said(boxes_files, tmp_path):
         "7",
         json.dumps({**fields, "kind": "yolo"}),
         json.dumps({**fields, "mean": [1.0]}),
+        json.dumps({**fields, "std": [1.0, 0.0, 1.0]}),
+        json.dumps({**fields, "channel_order": "xyz"}),
+        json.dumps({**fields, "batch": -1}),
+        json.dumps({**fields, "geometry": {**fields["geometry"], "mode": "twist"}}),
+        json.dumps({**fields, "geometry": {**fields["geometry"], "height": "96"}}),
         json.dumps({**fields, "geometry": {"mode": "stretch", "depth": 3}}),
         json.dumps({name: value for name, value in fields.items() if name != "std"}),
     ):
         model.metadata_props[0].value = changed
         onnx.save(model, path)
         with pytest.raises(CheckpointError, match="its header was changed or is of another ver"):
+            rcnn_jax.load(path)
+
+
+def test_a_header_of_another_graph_is_said(boxes_files, tmp_path):
+    model = onnx.load(boxes_files.graph)
+    fields = json.loads(model.metadata_props[0].value)
+    path = tmp_path / "model.onnx"
+    for changed in (
+        {"kind": "mask_rcnn"},
+        {"contract": "plain"},
+        {"geometry": {**fields["geometry"], "height": 128}},
+        {"channel_order": "l", "mean": [1.0], "std": [1.0]},
+    ):
+        model.metadata_props[0].value = json.dumps({**fields, **changed})
+        onnx.save(model, path)
+        with pytest.raises(CheckpointError, match="its header is of another graph"):
             rcnn_jax.load(path)
 
 
