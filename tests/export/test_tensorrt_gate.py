@@ -82,7 +82,7 @@ NMS_LIMITS = {
         (
             model(
                 node("DequantizeLinear", "q", "s", "z"),
-                constants={"q": np.uint8([1]), "s": np.float32(0.1), "z": np.int8(128)},
+                constants={"q": np.int8([1]), "s": np.float32(0.1), "z": np.int8(3)},
             ),
             "the zero point must be 0",
         ),
