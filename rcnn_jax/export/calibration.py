@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from rcnn_jax.export.model_view import FLOAT, ModelView
-from rcnn_jax.export.placement import Placement, place
+from rcnn_jax.export.placement import place
 from rcnn_jax.export.predictor import open_session
 from rcnn_jax.export.ranges import Histogram, Method
 from rcnn_jax.export.scales import LEVELS
@@ -77,8 +77,3 @@ def showing(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
         onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in known
     )
     return result
-
-
-def covered(placement: Placement, scales: dict[str, float]) -> list[str]:
-    """Returns the quantised tensors that have no scale."""
-    return [name for name in placement.readers if name not in scales]

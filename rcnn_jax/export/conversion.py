@@ -14,7 +14,8 @@ from onnx import TensorProto
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.fp16 import to_fp16
-from rcnn_jax.export.quantize import insert_qdq, read_cache
+from rcnn_jax.export.quantize import insert_qdq
+from rcnn_jax.export.scales import read_cache
 
 Precision = Literal["fp32", "fp16", "int8"]
 Shape = tuple[int | None, ...]

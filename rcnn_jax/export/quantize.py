@@ -17,7 +17,6 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export.model_view import ModelView
 from rcnn_jax.export.placement import channel_axis, place, tied_scales
 from rcnn_jax.export.scales import LEVELS
-from rcnn_jax.export.scales import read_cache as read_cache
 
 _ZERO = "int8/zero"
 

@@ -3,6 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from rcnn_jax.errors import ExportError
 from rcnn_jax.export.fp16 import fits, to_fp16, truly_half
 from rcnn_jax.export.predictor import open_session, predictor
 from tests.export.tiny import default_graph, images
@@ -150,6 +151,14 @@ def test_an_old_model_with_reductions_moves_to_the_opset_of_half_qdq():
     x = np.random.default_rng(1).normal(0, 1, (2, 3, 8, 8)).astype(np.float32)
     for single, found in zip(run(model, x), run(half, x), strict=True):
         assert np.abs(single - found).max() < 4e-3 * np.abs(single).max()
+
+
+def test_an_older_opset_is_refused():
+    model = small_model()
+    model.opset_import[0].version = 13
+    model.graph.node.insert(0, helper.make_node("QuantizeLinear", ["x", "s"], ["q"]))
+    with pytest.raises(ExportError, match="has opset 13; fp16 and Q/DQ need 17 or newer"):
+        to_fp16(model)
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
