@@ -66,15 +66,22 @@ def cases(options: Options) -> list[Case]:
             for canvas in (file, (832, 1344))
         ]
         threads = sorted({1, len(os.sched_getaffinity(0))})
+        if options.size != "full":  # the small canvas on one thread, the large one on all
+            pairs = list(zip(sizes, (threads[0], threads[-1]), strict=True))
+            return _cases(pairs, options)
+    return _cases([(size, count) for size in sizes for count in threads], options)
+
+
+def _cases(pairs: list[tuple[Size, int]], options: Options) -> list[Case]:
+    """Returns every pair of size and threads with and without augmentation."""
     found = []
-    for size in sizes:
+    for size, count in pairs:
         for augment in (None, AUGMENT):
-            for count in threads:
-                name = (
-                    f"{_text(size.file)} to {_text(size.canvas)}, "
-                    f"{'augmented' if augment else 'plain'}, {count} thread(s)"
-                )
-                found.append(_case(name, size, augment, count, options))
+            name = (
+                f"{_text(size.file)} to {_text(size.canvas)}, "
+                f"{'augmented' if augment else 'plain'}, {count} thread(s)"
+            )
+            found.append(_case(name, size, augment, count, options))
     return found
 
 
