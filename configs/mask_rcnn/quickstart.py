@@ -1,11 +1,6 @@
-"""Mask R-CNN, narrow ResNet-10, made-up cells.
+"""Mask R-CNN, narrow ResNet-10, made-up cells: second half of `make quickstart`, which makes the data.
 
-    python -m rcnn_jax.main --config=configs/mask_rcnn/quickstart.py --workdir=out/masks/run
-
-The data:
-
-    from rcnn_jax.data.synthetic import write_coco
-    write_coco("out/masks/data", seed=0, train_count=256, val_count=64, height=240, width=320)
+python -m rcnn_jax.main --config=configs/mask_rcnn/quickstart.py --workdir=out/quickstart/masks/run
 """
 
 from pathlib import Path

@@ -1,5 +1,8 @@
 """`make quickstart`: the whole tool on a data set it makes itself, with every command shown.
 
+Faster R-CNN on boxes in the KITTI form, Mask R-CNN on the same cells in the COCO form, and in the
+end both as ONNX files that ONNX Runtime runs on the same new images.
+
 Run from the root of a clone: the specs in configs/ name paths below out/quickstart.
 """
 
@@ -12,12 +15,16 @@ from pathlib import Path
 from rich.console import Console
 
 from rcnn_jax.cli.main import guarded, main
-from rcnn_jax.data.synthetic import write_kitti
+from rcnn_jax.data.synthetic import write_coco, write_kitti
 from rcnn_jax.errors import UsageError
 
 OUTPUT = Path("out/quickstart")
-IMAGES = 320
-SPEC = "configs/faster_rcnn/quickstart.txt"
+MASKS = OUTPUT / "masks"
+TRAIN_IMAGES, VAL_IMAGES, NEW_IMAGES = 256, 64, 12
+HEIGHT, WIDTH = 240, 320
+
+FASTER = "configs/faster_rcnn/quickstart.txt"
+MASK = "configs/mask_rcnn/quickstart.txt"
 CONVERT_SPEC = "configs/dataset_convert/quickstart.txt"
 
 COMMANDS = (
@@ -25,30 +32,82 @@ COMMANDS = (
         "TFRecords from the KITTI labels",
         f"faster_rcnn dataset_convert -d {CONVERT_SPEC} -o {OUTPUT}/records/cells",
     ),
-    ("A small Faster R-CNN, from random weights", f"faster_rcnn train -e {SPEC} -d {OUTPUT}/run"),
+    (
+        "A small Faster R-CNN, from random weights",
+        f"faster_rcnn train -e {FASTER} -d {OUTPUT}/run",
+    ),
     (
         "How good is it on images it has not seen?",
-        f"faster_rcnn evaluate -e {SPEC} -m {OUTPUT}/run/best.tlt -r {OUTPUT}/run",
+        f"faster_rcnn evaluate -e {FASTER} -m {OUTPUT}/run/best.tlt -r {OUTPUT}/run",
     ),
     (
         "Pictures and label files of new images",
-        f"faster_rcnn inference -e {SPEC} -m {OUTPUT}/run/best.tlt",
+        f"faster_rcnn inference -e {FASTER} -m {OUTPUT}/run/best.tlt",
     ),
+    *(
+        (
+            f"TFRecords with masks from the COCO annotations, {part}",
+            f"mask_rcnn dataset_convert -i {MASKS}/data/images "
+            f"-a {MASKS}/data/instances_{part}.json -o {MASKS}/records -t {part} -s 2",
+        )
+        for part in ("train", "val")
+    ),
+    (
+        "A small Mask R-CNN, from random weights",
+        f"mask_rcnn train -e {MASK} -d {MASKS}/run",
+    ),
+    (
+        "How good are its boxes and its masks?",
+        f"mask_rcnn evaluate -e {MASK} -m {MASKS}/run/best.tlt -r {MASKS}/run",
+    ),
+    (
+        "Pictures with masks, COCO results of new images",
+        f"mask_rcnn inference -e {MASK} -m {MASKS}/run/best.tlt -i {OUTPUT}/new/images "
+        f"-o {MASKS}/inference/images -l {MASKS}/inference/labels -t 0.5 --include_mask",
+    ),
+    (
+        "Faster R-CNN as an ONNX file, checked against JAX",
+        f"faster_rcnn export -e {FASTER} -m {OUTPUT}/run/best.tlt -o {OUTPUT}/export/faster.onnx",
+    ),
+    (
+        "The same new images in ONNX Runtime",
+        f"faster_rcnn inference -e {FASTER} -m {OUTPUT}/export/faster.onnx "
+        f"-r {OUTPUT}/export/faster",
+    ),
+    (
+        "Mask R-CNN as an ONNX file, checked against JAX",
+        f"mask_rcnn export -e {MASK} -m {MASKS}/run/best.tlt -o {OUTPUT}/export/mask.onnx",
+    ),
+    (
+        "The same new images in ONNX Runtime, with masks",
+        f"mask_rcnn inference -e {MASK} -m {OUTPUT}/export/mask.onnx -i {OUTPUT}/new/images "
+        f"-r {OUTPUT}/export/mask -t 0.5 --include_mask",
+    ),
+)
+
+RESULTS = (
+    ("boxes in pictures", OUTPUT / "inference" / "images"),
+    ("KITTI label files", OUTPUT / "inference" / "labels"),
+    ("masks in pictures", MASKS / "inference" / "images"),
+    ("COCO results", MASKS / "inference" / "labels.json"),
+    ("models", OUTPUT / "run" / "best.tlt"),
+    ("", MASKS / "run" / "best.tlt"),
+    ("ONNX files", OUTPUT / "export" / "faster.onnx"),
+    ("", OUTPUT / "export" / "mask.onnx"),
+    ("metrics, curves", OUTPUT / "run" / "eval"),
+    ("TensorBoard", OUTPUT),
 )
 
 
 def quickstart() -> int:
-    """Makes data, converts, trains, evaluates and draws; returns the exit code of what failed or 0."""
-    if not Path(SPEC).is_file():
-        raise UsageError(f"{SPEC} is not here: run the quickstart from the root of a clone")
+    """Makes data and runs all commands on it; returns the exit code of what failed, or 0."""
+    if not Path(FASTER).is_file():
+        raise UsageError(f"{FASTER} is not here: run the quickstart from the root of a clone")
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     if OUTPUT.exists():
         shutil.rmtree(OUTPUT)
-    console.rule(f"{IMAGES} images of cells, made up", align="left")
-    write_kitti(OUTPUT / "data", seed=0, count=IMAGES, height=240, width=320)
-    write_kitti(OUTPUT / "new", seed=1, count=12, height=240, width=320)
-    console.print(f"{OUTPUT}/data", markup=False)
+    write_data(console)
     for title, command in COMMANDS:
         console.rule(title, align="left")
         console.print(f"$ rcnn-jax {command}\n", markup=False)
@@ -57,15 +116,31 @@ def quickstart() -> int:
             return code
     minutes = (time.monotonic() - started) / 60
     console.rule(f"done in {minutes:.1f} minutes", align="left")
+    for what, where in RESULTS:
+        console.print(f"{what + ':' if what else '':<20}{where}", markup=False)
+    return 0
+
+
+def write_data(console: Console) -> None:
+    """Writes the same made-up cells as KITTI labels and as COCO annotations, and a few new images."""
+    count = TRAIN_IMAGES + VAL_IMAGES
+    console.rule(f"{count} images of cells, made up, and {NEW_IMAGES} new ones", align="left")
+    write_kitti(OUTPUT / "data", seed=0, count=count, height=HEIGHT, width=WIDTH)
+    write_coco(
+        MASKS / "data",
+        seed=0,
+        train_count=TRAIN_IMAGES,
+        val_count=VAL_IMAGES,
+        height=HEIGHT,
+        width=WIDTH,
+    )
+    write_kitti(OUTPUT / "new", seed=1, count=NEW_IMAGES, height=HEIGHT, width=WIDTH)
     for what, where in (
-        ("annotated images", OUTPUT / "inference" / "images"),
-        ("KITTI label files", OUTPUT / "inference" / "labels"),
-        ("model", OUTPUT / "run" / "best.tlt"),
-        ("metrics, curves", OUTPUT / "run" / "eval"),
-        ("TensorBoard", OUTPUT / "run" / "tensorboard"),
+        ("KITTI labels", OUTPUT / "data"),
+        ("COCO annotations", MASKS / "data"),
+        ("new images", OUTPUT / "new" / "images"),
     ):
         console.print(f"{what + ':':<20}{where}", markup=False)
-    return 0
 
 
 if __name__ == "__main__":
