@@ -56,15 +56,24 @@ def test_the_key_reaches_no_file(run):
             assert KEY.encode() not in path.read_bytes(), path
 
 
-def test_the_table_of_trainable_variables_is_printed_in_order_of_creation(run, capsys, tmp_path):
-    _, spec = run
+def test_the_table_of_trainable_variables_and_the_layers_left_out_are_printed(
+    run, capsys, tmp_path
+):
+    root, spec = run
     frozen = tmp_path / "frozen.txt"
     text = spec.read_text().replace('freeze_blocks: "[]"', 'freeze_blocks: "[0]"')
-    frozen.write_text(text.replace("num_epochs: 2", "total_steps: 1"))
-    assert main(["mask_rcnn", "train", "-e", str(frozen), "-d", str(tmp_path / "run")]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "[#" in line]
+    start = f'checkpoint: "{root}/run/{MODEL}"\nskip_checkpoint_variables: "head"'
+    frozen.write_text(text.replace("num_epochs: 2", f"total_steps: 1\n{start}"))
+    argv = ["mask_rcnn", "train", "-e", str(frozen), "-d", str(tmp_path / "run"), "-k", KEY]
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if "[#" in line]
     assert "[#0001] block_1a_conv_1/kernel:0" in rows[0]
     assert "mask_fcn_logits/bias:0" in rows[-1]
+    left_out = " ".join(printed.split()).split("skip_checkpoint_variables 'head' leaves out: ")[1]
+    for layer in ("fc6", "class-predict", "box-predict", "mask-conv-l0", "mask_fcn_logits"):
+        assert f"{layer}, " in left_out or f", {layer}" in left_out
+    assert "100.0% of the backbone comes from" in printed
 
 
 def test_the_bundle_holds_the_map_of_categories(run):
@@ -151,19 +160,25 @@ def test_records_hold_what_the_folder_holds(run, tmp_path):
 
 
 def test_without_masks_everything_works_on_boxes(tmp_path):
-    change = ("include_mask: true", "include_mask: false")
-    spec = write_tiny(tmp_path, change, ("num_epochs: 2", "total_steps: 2"))
+    """And the pyramid may end where the backbone does."""
+    changes = (("include_mask: true", "include_mask: false"), ("max_level: 6", "max_level: 5"))
+    spec = write_tiny(tmp_path, *changes, ("num_epochs: 2", "total_steps: 2"))
     folder = tmp_path / "run"
     assert main(["mask_rcnn", "train", "-e", str(spec), "-d", str(folder)]) == 0
     report = json.loads((folder / "eval" / "step-2.json").read_text())
     assert set(report["class_AP"]) == {"AP"}
     assert evaluate(spec, folder / "model.step-2.tlt") == 0
-    out = ["-o", str(tmp_path / "drawn"), "-l", str(tmp_path / "labels"), "-t", "0"]
-    argv = ["mask_rcnn", "inference", "-e", str(spec), "-m", str(folder / "model.step-2.tlt")]
-    images = ["-i", str(tmp_path / "data" / "images"), "--include_mask"]
-    assert main([*argv, *images, *out]) == 0
-    label = json.loads(sorted((tmp_path / "labels").iterdir())[0].read_text())[0]
-    assert "segmentation" not in label
+    model, graph = folder / "model.step-2.tlt", tmp_path / "model.onnx"
+    assert main(["mask_rcnn", "export", "-e", str(spec), "-m", str(model), "-o", str(graph)]) == 0
+    found = []
+    for path in (model, graph):
+        out = tmp_path / path.suffix[1:]
+        argv = ["mask_rcnn", "inference", "-e", str(spec), "-m", str(path), "-t", "0"]
+        images = ["-i", str(tmp_path / "data" / "images"), "--include_mask"]
+        assert main([*argv, *images, "-o", str(out / "drawn"), "-l", str(out / "labels")]) == 0
+        found.append([json.loads(file.read_text()) for file in sorted((out / "labels").iterdir())])
+    assert [len(rows) for rows in found[0]] == [len(rows) for rows in found[1]]
+    assert found[0][0] and not any("segmentation" in row for rows in found[0] for row in rows)
 
 
 def test_a_model_of_other_categories_is_refused(run, capsys, tmp_path):
