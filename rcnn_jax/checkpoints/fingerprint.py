@@ -2,7 +2,8 @@
 
 A resumed run must go on as if it had never stopped. The fingerprint of a config is everything in
 it that touches the weights or the order of the data; the rows of `MAY_CHANGE` say what does not,
-and why. Fields that the spec's own tables mark as without effect, and secrets, are left out too.
+and why. Fields that the spec's own tables mark as without effect, and secrets, are left out too, and
+so are extensions at their default: a run begun before an extension existed goes on after it does.
 Names: Faster R-CNN facts section 1, Mask R-CNN facts section 1.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.spec.kinds import TABLES
-from rcnn_jax.spec.schema import walk
+from rcnn_jax.spec.schema import FIRST_EXTENSION, walk
 
 Kind = Literal["faster_rcnn", "mask_rcnn"]
 
@@ -82,7 +83,17 @@ def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
     patterns = (*MAY_CHANGE[kind], *_without_effect(kind))
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
-    return {path: flat[path] for path in sorted(flat) if not _matches(path, patterns)}
+    defaults = {
+        path: _json_value(field.default)
+        for path, field in walk(TABLES[kind])
+        if field.number >= FIRST_EXTENSION
+    }
+    return {
+        path: value
+        for path, value in sorted(flat.items())
+        if not _matches(path, patterns)
+        and not (_name(path) in defaults and value == defaults[_name(path)])
+    }
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -131,9 +142,14 @@ def _without_effect(kind: Kind) -> Iterator[str]:
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:
     """True when a pattern names the path or something above it; positions in lists do not count."""
-    parts = re.sub(r"\[\d+\]", "", path).split(".")
+    parts = _name(path).split(".")
     above = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in above)
+
+
+def _name(path: str) -> str:
+    """Returns the path as the spec's tables write it, without positions in lists."""
+    return re.sub(r"\[\d+\]", "", path)
 
 
 def _flatten(value: Any, path: str, flat: dict[str, Any]) -> None:

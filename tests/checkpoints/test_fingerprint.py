@@ -124,3 +124,11 @@ def test_resuming_with_other_settings_lists_them_and_the_ways_out():
         "Put the old values back to go on with it, choose another workdir, or give --fresh to "
         "start anew there"
     )
+
+
+def test_an_extension_at_its_default_is_as_if_it_were_absent():
+    before = {"seed": 1}
+    for config in ({"ema_decay": 0.0}, {"data_config": {"scale_jitter_min": 1.0}}):
+        assert fingerprint({**before, **config}, "mask_rcnn") == fingerprint(before, "mask_rcnn")
+    assert fingerprint({"ema_decay": 0.9}, "mask_rcnn") == {"ema_decay": 0.9}
+    assert fingerprint({"momentum": 0.9}, "mask_rcnn") == {"momentum": 0.9}  # no extension
