@@ -1,0 +1,125 @@
+"""Prints what fp16 and int8 cost a trained model: the table of docs and README.
+
+    python -m tools.precision_table faster_rcnn -e SPEC -m MODEL.tlt [-k KEY] [--images N]
+
+Exports the model once in fp32, calibrates once, and evaluates fp32, fp16 and int8 by the three
+methods in ONNX Runtime on validation images; nothing is kept in float and nothing is written.
+float16 is rounded as a GPU rounds it. Latency is the least of interleaved runs of one image, as a
+share of fp32: ONNX Runtime on a CPU has no float16 and few int8 kernels, so it says nothing of
+TensorRT.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime import InferenceSession
+
+from rcnn_jax.checkpoints.state import load_model, stored_categories
+from rcnn_jax.cli.arguments import KEY_VARIABLE
+from rcnn_jax.cli.session import Session
+from rcnn_jax.export.accuracy import metrics_of, validation_images
+from rcnn_jax.export.agreement import agreement
+from rcnn_jax.export.build import build, check_images
+from rcnn_jax.export.calibration import observe, scales_of
+from rcnn_jax.export.calibration_data import CalibrationSettings, calibration_batches
+from rcnn_jax.export.contracts import make_header
+from rcnn_jax.export.fp16 import to_fp16, truly_half
+from rcnn_jax.export.judge import reference_predictor
+from rcnn_jax.export.predictor import open_session, predictor, preprocess
+from rcnn_jax.export.quantize import insert_qdq
+from rcnn_jax.export.ranges import METHODS
+from rcnn_jax.spec.load import load_spec
+from rcnn_jax.tasks.build import build_experiment
+
+SHOWN = ("mAP", "AP", "AP50", "mask_AP", "mask_AP50")
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    session = Session("precision table", status_folder=None)
+    config = load_spec(args.spec, args.kind).config
+    experiment = build_experiment(
+        config, args.kind, categories=stored_categories(args.model, args.key)
+    )
+    header = make_header(experiment, "tao", None)
+    experiment, variables = load_model(args.model, experiment, args.key)
+    images, origin = check_images(experiment, header)
+    reference = reference_predictor(experiment, variables)
+    content, report = build(experiment, variables, header, images[:2], origin, reference)
+    if report.problems:
+        print("\n".join(report.problems), file=sys.stderr)
+        return 1
+    single = onnx.load_from_string(content)
+    subset = validation_images(experiment, args.images, session)
+
+    settings = CalibrationSettings(
+        cache_file=Path(), batches=args.batches, batch_size=args.batch_size
+    )
+    histograms = observe(single, calibration_batches(experiment, header, settings, session))
+    graphs = {"fp32": single, "fp16": to_fp16(single)}
+    for method in METHODS:
+        graphs[f"int8, {method}"] = insert_qdq(single, scales_of(histograms, method))
+
+    wanted = reference(images)[0]
+    rows = [("JAX", metrics_of(experiment, reference, subset, session), 1.0, 0)]
+    for name, graph in graphs.items():
+        content = truly_half(graph).SerializeToString()
+        run = predictor(open_session(content, name), header)
+        found = agreement(wanted, run(images)[0]).share
+        metrics = metrics_of(experiment, run, subset, session)
+        rows.append((name, metrics, found, len(graph.SerializeToString())))
+    times = _latencies(graphs, preprocess(images[:1], header), args.runs)
+    names = [name for name in (*SHOWN, *_fifty(rows[0][1])) if name in rows[0][1]]
+
+    print(f"{len(subset)} validation images, calibrated on {args.batches * args.batch_size}\n")
+    heads = ["Precision", *names, "Agreement", "Size (MB)", "Latency / fp32"]
+    print("| " + " | ".join(heads) + " |")
+    print("|---" + "|---:" * (len(heads) - 1) + "|")
+    for name, metrics, share, size in rows:
+        cells = [f"{100 * metrics[metric]:.2f}" for metric in names]
+        file = f"{size / 1e6:.1f}" if size else "-"
+        ratio = f"{times[name] / times['fp32']:.2f}" if name in times else "-"
+        print("| " + " | ".join([name, *cells, f"{share:.3f}", file, ratio]) + " |")
+    return 0
+
+
+def _fifty(metrics: dict[str, float]) -> list[str]:
+    """Returns the VOC metric at an overlap of 0.5, where it is not the only one."""
+    return [name for name in metrics if name == "mAP@0.50" and len(metrics) > 2]
+
+
+def _latencies(
+    graphs: dict[str, onnx.ModelProto], image: np.ndarray, runs: int
+) -> dict[str, float]:
+    """Returns the least seconds of every graph; runs are interleaved, so that all share the noise."""
+    sessions: dict[str, InferenceSession] = {
+        name: open_session(graph.SerializeToString(), name) for name, graph in graphs.items()
+    }
+    best = dict.fromkeys(graphs, float("inf"))
+    for _ in range(runs + 1):  # the first warms up
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, {session.get_inputs()[0].name: image})
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="What fp16 and int8 cost a model")
+    parser.add_argument("kind", choices=("faster_rcnn", "mask_rcnn"))
+    parser.add_argument("-e", dest="spec", type=Path, required=True, help="experiment spec")
+    parser.add_argument("-m", dest="model", type=Path, required=True, help="trained model")
+    parser.add_argument("-k", dest="key", help=f"key (default: ${KEY_VARIABLE})")
+    parser.add_argument("--images", type=int, default=10**6, help="validation images (all)")
+    parser.add_argument("--batches", type=int, default=10, help="calibration batches (10)")
+    parser.add_argument("--batch_size", type=int, default=8, help="images of each (8)")
+    parser.add_argument("--runs", type=int, default=10, help="timed runs of each graph (10)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
