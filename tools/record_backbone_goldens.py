@@ -10,6 +10,7 @@ and are not stored.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def record() -> dict[str, np.ndarray]:
 def main() -> None:
     """Writes the file."""
     OUTPUT.parent.mkdir(exist_ok=True)
-    np.savez_compressed(OUTPUT, **record())
+    arrays: Any = record()
+    np.savez_compressed(OUTPUT, **arrays)
     print(f"{OUTPUT.name}: {OUTPUT.stat().st_size:,} bytes", file=sys.stderr)
 
 
