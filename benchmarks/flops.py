@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 
 from benchmarks.stages import direction_of, stage_of
@@ -61,9 +62,21 @@ def _flops_of(equation: Any) -> int:
         size = math.prod(shapes[0][axis] for axis in contracted)
         return 2 * size * math.prod(equation.outvars[0].aval.shape)
     if equation.primitive.name == "conv_general_dilated":
-        numbers = equation.params["dimension_numbers"]
-        taps = math.prod(shapes[1][axis] for axis in numbers.rhs_spec[1:])
-        # Of a dilated input most taps meet a hole.
-        holes = math.prod(equation.params["lhs_dilation"])
-        return 2 * taps * math.prod(equation.outvars[0].aval.shape) // holes
+        return _convolution(equation, *shapes)
     return 0
+
+
+def _convolution(equation: Any, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
+    """Returns the FLOP of a convolution; taps on padding or in the holes of a dilation are none."""
+    params = equation.params
+    numbers, out = params["dimension_numbers"], equation.outvars[0].aval.shape
+    pairs = 1
+    for axis, (lhs, rhs, place) in enumerate(
+        zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+    ):
+        hole = params["lhs_dilation"][axis]
+        begin = np.arange(out[place]) * params["window_strides"][axis] - params["padding"][axis][0]
+        read = begin[:, None] + np.arange(kernel[rhs]) * params["rhs_dilation"][axis]
+        pairs *= int(((read >= 0) & (read <= (image[lhs] - 1) * hole) & (read % hole == 0)).sum())
+    images, features = out[numbers.out_spec[0]], out[numbers.out_spec[1]]
+    return 2 * images * features * kernel[numbers.rhs_spec[1]] * pairs

@@ -60,8 +60,9 @@ def _by_product(strides, x, kernel, gradient):
 
 def _by_convolution(strides, x, kernel, gradient):
     """Returns the gradients as XLA derives them."""
-    _, back = jax.vjp(lambda x, kernel: _conv(x, kernel, strides), x, kernel)
-    return back(gradient)
+    (of_x,) = jax.linear_transpose(lambda x: _conv(x, kernel, strides), x)(gradient)
+    (of_kernel,) = jax.linear_transpose(lambda kernel: _conv(x, kernel, strides), kernel)(gradient)
+    return of_x, of_kernel
 
 
 pointwise_conv.defvjp(_forward, _backward)

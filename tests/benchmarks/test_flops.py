@@ -14,16 +14,27 @@ def test_product_counts_two_per_multiplication():
     assert counts == {("other", FORWARD): 2 * 3 * 5 * 7}
 
 
-def test_convolution_counts_its_taps():
-    def conv(x, kernel):
-        return lax.conv(x, kernel, (2, 2), "SAME")
+def test_convolution_counts_its_taps_but_not_those_on_padding():
+    def conv(x, kernel, padding):
+        return lax.conv(x, kernel, (1, 1), padding)
 
-    x, kernel = jnp.ones((2, 3, 8, 8)), jnp.ones((5, 3, 3, 3))
-    one = 2 * 3 * 9 * (2 * 5 * 4 * 4)
-    assert flops_by_stage(conv, x, kernel) == {("other", FORWARD): one}
-    back = flops_by_stage(jax.grad(lambda x, k: conv(x, k).sum(), (0, 1)), x, kernel)
-    # Both gradients take as much as the forward pass; that of x is computed with holes.
-    assert back["other", BACKWARD] == pytest.approx(2 * one, rel=0.35)
+    x, kernel = jnp.ones((2, 3, 8, 6)), jnp.ones((5, 3, 3, 3))
+    channels = 2 * 2 * 3 * 5  # FLOP of an output, images, channels in and out
+    valid = flops_by_stage(lambda x, k: conv(x, k, "VALID"), x, kernel)
+    assert valid == {("other", FORWARD): channels * (6 * 3) * (4 * 3)}
+    same = flops_by_stage(lambda x, k: conv(x, k, "SAME"), x, kernel)
+    assert same == {("other", FORWARD): channels * (8 * 3 - 2) * (6 * 3 - 2)}
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_both_gradients_of_a_convolution_take_as_much_as_itself(strides):
+    def conv(x, kernel):
+        return lax.conv(x, kernel, (strides, strides), "SAME")
+
+    x, kernel = jnp.ones((2, 3, 8, 6)), jnp.ones((5, 3, 3, 3))
+    one = flops_by_stage(conv, x, kernel)["other", FORWARD]
+    both = flops_by_stage(jax.grad(lambda x, k: conv(x, k).sum(), (0, 1)), x, kernel)
+    assert both["other", BACKWARD] == 2 * one
 
 
 def test_loop_counts_its_rounds_and_condition_its_dearer_branch():
