@@ -24,6 +24,7 @@ class BackboneOptions:
       all_projections: ResNet, MobileNet v2: a convolution on every shortcut.
       use_bias: biases in the convolutions of the backbone.
       freeze_bn: batch norm keeps its statistics in training; gamma and beta stay trainable.
+      bn_momentum: share of the moving statistics kept in a step; 0 for what the network publishes.
       dropout_rate: VGG after fc1 and fc2, EfficientNet before the predictors; in [0, 1).
       drop_connect_rate: EfficientNet: rate of the last block, growing linearly from 0; in [0, 1).
       activation: EfficientNet: `swish` or `relu`.
@@ -33,6 +34,7 @@ class BackboneOptions:
     all_projections: bool = True
     use_bias: bool = False
     freeze_bn: bool = False
+    bn_momentum: float = 0.0
     dropout_rate: float = 0.0
     drop_connect_rate: float = 0.0
     activation: str = "swish"
@@ -126,9 +128,10 @@ class Builder:
         self, name: str, *, epsilon: float | None = None, momentum: float | None = None
     ) -> layers.BatchNorm:
         """Batch norm; None takes the constants of the convention."""
+        published = self.convention.bn_momentum if momentum is None else momentum
         return layers.BatchNorm(
             self.convention.bn_eps if epsilon is None else epsilon,
-            self.convention.bn_momentum if momentum is None else momentum,
+            self.options.bn_momentum or published,
             self.options.freeze_bn or self.is_frozen(name),
             self.bn_axis_name,
             self.dtype,

@@ -213,5 +213,13 @@ MODEL_CONFIG = Message(
             "Layer name -> output channels where they differ from the published width.",
             allowed=AT_LEAST_ONE,
         ),
+        real(
+            "bn_momentum",
+            1001,
+            0.0,
+            "Share of batch norm's moving statistics kept in a step; 0 for what the network "
+            "publishes (0.99, MobileNet v2 0.999: too slow for runs of a few thousand steps).",
+            allowed=SHARE,
+        ),
     ),
 )

@@ -106,6 +106,7 @@ def _task(config: Config, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
         all_projections=model.all_projections,
         use_bias=model.use_bias,
         freeze_bn=model.freeze_bn,
+        bn_momentum=model.bn_momentum,
         dropout_rate=model.dropout_rate,
         drop_connect_rate=model.drop_connect_rate,
         activation=model.activation.activation_type or "swish",

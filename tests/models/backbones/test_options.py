@@ -15,6 +15,7 @@ CHANGES = {
     "all_projections": False,
     "use_bias": True,
     "freeze_bn": True,
+    "bn_momentum": 0.5,
     "dropout_rate": 0.5,
     "drop_connect_rate": 0.5,
     "activation": "relu",
@@ -22,13 +23,13 @@ CHANGES = {
 # One backbone of each kind, a shallow one. The one unit per block of a ResNet-10 projects in any case;
 # for deeper ones see test_layer_names.py.
 HAS = {
-    "resnet:10": {"use_pooling", "use_bias", "freeze_bn"},
-    "vgg:16": {"use_pooling", "use_bias", "freeze_bn", "dropout_rate"},
+    "resnet:10": {"use_pooling", "use_bias", "freeze_bn", "bn_momentum"},
+    "vgg:16": {"use_pooling", "use_bias", "freeze_bn", "bn_momentum", "dropout_rate"},
     "vgg16": {"dropout_rate"},
-    "googlenet": {"use_bias", "freeze_bn"},
-    "mobilenet_v1": {"use_bias", "freeze_bn"},
-    "mobilenet_v2": {"all_projections", "use_bias", "freeze_bn"},
-    "darknet:19": {"use_bias", "freeze_bn"},
+    "googlenet": {"use_bias", "freeze_bn", "bn_momentum"},
+    "mobilenet_v1": {"use_bias", "freeze_bn", "bn_momentum"},
+    "mobilenet_v2": {"all_projections", "use_bias", "freeze_bn", "bn_momentum"},
+    "darknet:19": {"use_bias", "freeze_bn", "bn_momentum"},
     "efficientnet:b0": CHANGES.keys() - {"use_pooling", "all_projections"},
 }
 
