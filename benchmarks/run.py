@@ -98,7 +98,9 @@ def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
                 found = json.loads(file.read_text())
                 if ended == "crashed" and found["status"] == "stopped":
                     found |= {"status": "failed", "reason": "its process crashed"}
-            elif ended != "out of time":
+            elif ended == "out of time":
+                found |= {"reason": f"{seconds:.0f} s were too few for its first benchmark"}
+            else:
                 found |= {"status": "failed", "reason": "its process crashed before a result"}
     return {**found, "found_before": before, "found_after": environment.as_found()}
 
