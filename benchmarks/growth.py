@@ -100,8 +100,8 @@ def _aims(name: str, field: str, sides: tuple[SideResult, ...]) -> tuple[Aim, ..
     times = [side.median for side in sides]
     limit = QUADRATIC if field == "proposals" else TIME_LIMIT
     aims = [_aim(f"{name}: exponent of time", exponent(times), limit)]
-    memory = [side.temp_bytes for side in sides]
-    if None not in memory:
+    memory = [side.temp_bytes for side in sides if side.temp_bytes is not None]
+    if len(memory) == len(sides):
         least = _SMALL if max(memory) - min(memory) < _SMALL else 0
         aims.append(_aim(f"{name}: exponent of memory", exponent(memory, least), MEMORY_LIMIT))
     return tuple(aims)

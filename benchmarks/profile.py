@@ -58,10 +58,10 @@ def _profile(detector: Detector, options: Options) -> Benchmark:
             jax.block_until_ready((state, metrics))
         times = seconds_by_operation(read_events(Path(folder)))
     names = names_of_operations(executable.as_text())
-    seconds: Counter = Counter()
+    seconds: Counter[Any] = Counter()
     for operation, total in times.items():
         name = names.get(operation, "")
-        seconds[stage_of(name), direction_of(name)] += total / STEPS
+        seconds.update({(stage_of(name), direction_of(name)): total / STEPS})
     speed = matrix_speed(jnp.bfloat16 if subject.bf16 else jnp.float32, options)
     return Benchmark(
         name=f"profile {subject.name}",
