@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import cv2
-import grain
 
 from rcnn_jax.data import plan
 from rcnn_jax.data.batching import BatchSettings, check_object_counts, local_batch, make_batch
@@ -163,6 +162,8 @@ def _canvases(
 def _prefetched(
     make: Callable[[int], Batch], length: int, threads: int, prefetch: int
 ) -> Iterator[Batch]:
+    import grain  # late: what only predicts does without it
+
     cv2.setNumThreads(0)  # one image per thread: OpenCV's own threads would only compete
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     dataset = grain.MapDataset.source(_BatchSource(make, length))

@@ -3,14 +3,14 @@
 import io
 import os
 from pathlib import Path
-from typing import Any
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.evaluate.coco import CocoReport
 from rcnn_jax.evaluate.palette import class_color
 from rcnn_jax.evaluate.voc import ClassResult, VocReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _RULE = 90
 _COLUMN = 20
@@ -118,7 +118,7 @@ def coco_to_json(report: CocoReport) -> dict[str, Any]:
     }
 
 
-def pr_figure(report: VocReport, threshold_index: int = 0) -> Figure:
+def pr_figure(report: VocReport, threshold_index: int = 0) -> "Figure":
     """Draws precision over recall, a line per class, best class first in the legend.
 
     Args:
@@ -135,6 +135,10 @@ def pr_figure(report: VocReport, threshold_index: int = 0) -> Figure:
     longest = max((len(result.name) for result in ranked), default=0)
     legend_inches = legend_columns * (0.95 + 0.085 * longest)
     height = 5.2 if len(ranked) <= 20 else 6.6
+    # late: what draws no curve does without matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.0 + legend_inches, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
