@@ -20,8 +20,9 @@ from onnxruntime import InferenceSession
 
 from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.cli.arguments import KEY_VARIABLE
+from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
-from rcnn_jax.export.accuracy import metrics_of, validation_images
+from rcnn_jax.export.accuracy import GATED, metrics_of, validation_images
 from rcnn_jax.export.agreement import agreement
 from rcnn_jax.export.build import build, check_images
 from rcnn_jax.export.calibration import observe, scales_of
@@ -34,8 +35,6 @@ from rcnn_jax.export.quantize import insert_qdq
 from rcnn_jax.export.ranges import METHODS
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
-
-SHOWN = ("mAP", "AP", "AP50", "mask_AP", "mask_AP50")
 
 
 def main() -> int:
@@ -73,7 +72,7 @@ def main() -> int:
         metrics = metrics_of(experiment, run, subset, session)
         rows.append((name, metrics, found, len(graph.SerializeToString())))
     times = _latencies(graphs, preprocess(images[:1], header), args.runs)
-    names = [name for name in (*SHOWN, *_fifty(rows[0][1])) if name in rows[0][1]]
+    names = [name for name in GATED if name in rows[0][1]]
 
     print(f"{len(subset)} validation images, calibrated on {args.batches * args.batch_size}\n")
     heads = ["Precision", *names, "Agreement", "Size (MB)", "Latency / fp32"]
@@ -85,11 +84,6 @@ def main() -> int:
         ratio = f"{times[name] / times['fp32']:.2f}" if name in times else "-"
         print("| " + " | ".join([name, *cells, f"{share:.3f}", file, ratio]) + " |")
     return 0
-
-
-def _fifty(metrics: dict[str, float]) -> list[str]:
-    """Returns the VOC metric at an overlap of 0.5, where it is not the only one."""
-    return [name for name in metrics if name == "mAP@0.50" and len(metrics) > 2]
 
 
 def _latencies(
@@ -122,4 +116,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

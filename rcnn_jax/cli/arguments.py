@@ -427,8 +427,8 @@ def _calibration(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cal_method",
         choices=("max", "percentile", "entropy"),
-        default="entropy",
-        help="how the range of a tensor is chosen (entropy)",
+        default="percentile",
+        help="how the range of a tensor is chosen (percentile)",
     )
     group.add_argument(
         "--batches", type=int, metavar="N", default=10, help="batches to calibrate on (10)"

@@ -14,7 +14,7 @@ from rcnn_jax.evaluate.loop import Predictor, evaluate_detector
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.experiment import Experiment
 
-GATED = ("mAP", "AP", "AP50", "mask_AP", "mask_AP50")
+GATED = ("mAP@0.50", "mAP", "AP", "AP50", "mask_AP", "mask_AP50")
 """Metrics whose loss is limited; the rest are reported."""
 
 

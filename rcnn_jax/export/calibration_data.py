@@ -44,7 +44,7 @@ class CalibrationSettings:
     data_file: Path | None = None
     batches: int = 10
     batch_size: int = 8
-    method: Method = "entropy"
+    method: Method = "percentile"
 
 
 def calibration_batches(

@@ -79,9 +79,9 @@ def test_mask_rcnn_dataset_convert_writes_256_shards_by_default():
     assert (args.num_shards, args.tag, args.include_masks) == (256, None, True)
 
 
-def test_export_has_the_defaults_of_the_seeds():
+def test_export_has_the_defaults_of_the_seeds_and_calibrates_by_percentile():
     args = parse(arguments.add_export, "faster_rcnn", "-e", "s", "-m", "m")
-    assert (args.data_type, args.eval_images, args.cal_method) == ("fp32", 0, "entropy")
+    assert (args.data_type, args.eval_images, args.cal_method) == ("fp32", 0, "percentile")
     assert (args.cal_cache_file, args.batches, args.batch_size) == (Path("cal.bin"), 10, 8)
     assert (args.cal_data_file, args.cal_image_dir, args.cal_json_file) == (None, None, None)
 
@@ -89,11 +89,11 @@ def test_export_has_the_defaults_of_the_seeds():
 @pytest.mark.parametrize("images", ["--eval-images", "--eval_images"])
 def test_export_accepts_every_spelling_of_calibration(images):
     flags = "--data_type int8 --cal_image_dir i --cal_data_file d --cal_cache_file c --batches 3"
-    more = f"--cal_json_file j --batch_size 4 --cal_method percentile {images} 7"
+    more = f"--cal_json_file j --batch_size 4 --cal_method entropy {images} 7"
     args = parse(
         arguments.add_export, "mask_rcnn", "-e", "s", "-m", "m", *flags.split(), *more.split()
     )
-    assert (args.data_type, args.cal_method, args.eval_images) == ("int8", "percentile", 7)
+    assert (args.data_type, args.cal_method, args.eval_images) == ("int8", "entropy", 7)
     paths = (args.cal_image_dir, args.cal_data_file, args.cal_cache_file, args.cal_json_file)
     assert paths == (Path("i"), Path("d"), Path("c"), Path("j"))
     assert (args.batches, args.batch_size) == (3, 4)

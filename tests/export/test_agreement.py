@@ -77,7 +77,7 @@ def test_the_gate_names_what_is_missed():
     assert accuracy.losses() == {"AP": 0.2}, "AP50 could not be judged, APs is not gated"
     assert judged(poor, accuracy, "fp16").problems == [
         "fp16: detections agree to 0.800, at least 0.97 is expected",
-        "fp16: AP falls from 0.5000 to 0.3000 on 9 images, a loss of 0.01 is allowed",
+        "fp16: AP falls from 0.5000 to 0.3000 on 9 images, a loss of 0.005 is allowed",
     ]
     assert judged(agreement(BOTH, BOTH), None, "int8").problems == []
 
