@@ -4,17 +4,16 @@ python -m tools.export_parity --images data/demo            the whole table, on 
 python -m tools.export_parity --networks resnet:18 vgg16    some rows, on made-up scenes
 python -m tools.export_parity --networks mask --factor 0.125 --canvas 128x192    a quick look
 
-Each row is a whole detector, from uint8 image to detections, with random weights (`lively`): batch
-norm has the statistics of the images, so that activations keep their scale through a hundred layers;
-predictors are scaled so that scores and boxes are spread as those of a trained network; and the
-background recognises a black canvas, so that an image with nothing found is among the three. The
-other two are real, and fill all places for detections where the row says so.
+Each row is a whole detector, from uint8 image to detections, with random weights that behave like
+trained ones (`tools.lively`): scores and boxes are spread, and a black canvas holds nothing. It is
+shown three images: a photograph, its mirror image and the black canvas. Where all places for
+detections are taken, the row says so.
 
 One graph of free batch size runs the three images at once and each alone (batches of 3 and of 1);
 JAX runs the three at once. Partners are matched as in the check of every export. To stay within ten
 minutes of two cores, ResNet-18 and Mask R-CNN ResNet-50 are shown on all canvases and with all class
 counts (each pair once), the others on one of each, the heavy ones on the smallest canvas, with 100
-proposals and 50 detections.
+proposals and 25 detections.
 """
 
 import argparse
@@ -42,12 +41,12 @@ from rcnn_jax.spec import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
-from tools.lively import lively
+from tools.lively import lively, settled
 
 ROOT = Path(__file__).parents[1]
 FASTER = ROOT / "configs" / "faster_rcnn" / "kitti_resnet18.txt"
 MASK = ROOT / "benchmarks" / "specs" / "mask_resnet50.txt"
-PROPOSALS, DETECTIONS, SCORE = 100, 50, 0.05
+PROPOSALS, DETECTIONS, SCORE = 100, 25, 0.05
 WIDE, MIDDLE, LARGE = (384, 1248), (544, 960), (832, 1344)
 HEAD = (
     "| network | canvas | classes | detections per image | box (px) | score | mask | agree |\n"
@@ -109,7 +108,8 @@ def detector(row: Row, factor: float = 1.0) -> Experiment:
     """Returns the experiment of a row; `factor` multiplies all widths."""
     make = _mask_rcnn if row.network.startswith("mask ") else _faster_rcnn
     experiment = make(row)
-    test, task = experiment.inference, experiment.task
+    test: Any = experiment.inference
+    task: Any = experiment.task
     model = task.model.clone(bn_axis_name=None)
     return dataclasses.replace(
         experiment,
@@ -155,26 +155,28 @@ def _mask_rcnn(row: Row) -> Experiment:
     return build_experiment(config, "mask_rcnn", categories=categories)
 
 
-def pictures(folder: Path | None, canvas: tuple[int, int], order: str, first: int) -> np.ndarray:
-    """Returns u8[3 h w 3]: two images of the folder, or made-up scenes, and a black canvas."""
+def pictures(folder: Path | None, canvas: tuple[int, int], order: str, index: int) -> np.ndarray:
+    """Returns u8[3 h w 3]: an image of the folder, or a made-up scene, its mirror image, and black."""
     height, width = canvas
     if folder is None:
-        found = [scene.image for scene in generate(5, 2, height, width)]
+        image = list(generate(5, index + 1, height, width))[index].image
     else:
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        chosen = [paths[(first + step) % len(paths)] for step in range(2)]
-        found = [cv2.resize(cv2.imread(str(path))[:, :, ::-1], (width, height)) for path in chosen]
-    images = np.stack([*found, np.zeros_like(found[0])])
+        pixels: Any = cv2.imread(str(paths[index % len(paths)]))
+        image = cv2.resize(pixels, (width, height))[:, :, ::-1]
+    images = np.stack([image, image[:, ::-1], np.zeros_like(image)])
     return np.ascontiguousarray(images[..., ::-1] if order == "bgr" else images)
 
 
-def compare(experiment: Experiment, images: np.ndarray) -> tuple[list[int], Parity]:
+def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], Parity]:
     """Returns the detections JAX has in each image, and the largest difference of the graph."""
-    variables = lively(experiment, images)
     task, test = experiment.task, experiment.inference
-    wanted = jax.tree.map(
-        np.asarray, jax.jit(lambda v, x: task.predict(v, x, test)[0])(variables, images)
+    predict = jax.jit(lambda v, x: task.predict(v, x, test)[0])
+    variables, counts = settled(
+        lively(experiment, images),
+        lambda variables: np.sum(predict(variables, images).valid, axis=1).tolist(),
     )
+    wanted = jax.tree.map(np.asarray, predict(variables, images))
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, images.shape[-1])
     graph = trace(
@@ -186,7 +188,7 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[list[int], Pari
     for index in range(len(images)):
         own = slice(index, index + 1)
         results.append(compare_detections(_images(wanted, own), run(images[own])[0]))
-    return wanted.valid.sum(axis=1).tolist(), _worst(results)
+    return counts, _worst(results)
 
 
 def _images(found: Detections, part: slice) -> Detections:
@@ -225,7 +227,7 @@ def _canvas(text: str) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table row by row; returns 1 where a graph does not agree."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Prints how far exported graphs are from JAX.")
     parser.add_argument("--images", type=Path, help="folder of photographs; made-up scenes without")
     parser.add_argument("--networks", nargs="*", default=[""], help="beginnings of their names")
     parser.add_argument("--canvas", type=_canvas, help="HEIGHTxWIDTH instead of the rows' own")

@@ -3,12 +3,16 @@
 Untrained networks find nothing, or everything with one score, and then any two backends agree. Here
 one pass over images settles all that makes the difference:
 
-- kernels are He-normal; batch norm gets the statistics of its input;
+- kernels are He-normal; batch norm gets the statistics of its input; the last one of a residual
+  branch has a small gamma, as training leaves it, or a deep network would amplify the last bit;
 - outputs of predictors get mean 0 and a standard deviation of their own over places and rois;
-- the background logit rises along the direction from the usual roi to that of a black canvas.
+- logits of classes are measured from those of a black canvas, where the background is ahead; those
+  of objects rise towards the other images, that of the background falls.
 """
 
 import dataclasses
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -24,21 +28,30 @@ from rcnn_jax.tasks.task import Variables
 SIDE = 256
 """Longest side of the images that statistics are taken of."""
 
+ROIS = 64
 SPREAD = {
     "rpn_out_class": 2.0,
     "rpn_out_regress": 0.3,
-    "dense_class_td": 2.0,
+    "dense_class_td": 3.0,
     "dense_regress_td": 1.0,
     "rpn-class": 2.0,
     "rpn-box": 0.3,
-    "class-predict": 2.0,
+    "class-predict": 3.0,
     "box-predict": 1.0,
     "mask_fcn_logits": 2.0,
 }
 """Standard deviation of the outputs of each predictor."""
 
+DAMPED = 0.3
+"""Gamma of the last batch norm of a residual branch."""
+
+_LAST_OF_BRANCH = re.compile(r"_bn_[23]$|_3_bn$|_project_bn$|_conv\d_2_bn$")
 _CLASSES = ("dense_class_td", "class-predict")
-_CERTAIN = 12.0
+AHEAD = 4.0
+"""How far the background is ahead of every class on a black canvas, borders apart."""
+
+TRIALS = 8
+"""How many places of the background are tried to empty a black canvas."""
 
 
 def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variables:
@@ -65,12 +78,47 @@ def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variabl
         scale = SPREAD[layer] / np.maximum(deviation, 1e-6)
         params[layer]["kernel"] = params[layer]["kernel"] * scale
         params[layer]["bias"] = -mean * scale
-    for layer, vectors in seen["rois"].items():
-        usual, black = vectors[:-1].mean((0, 1)), vectors[-1].mean(0)
-        way = (black - usual) / np.square(black - usual).sum()
-        params[layer]["kernel"][:, -1] += _CERTAIN * way
-        params[layer]["bias"][-1] -= _CERTAIN * usual @ way
+    for layer, logits in seen["logits"].items():
+        black = logits[-1].mean(0)
+        away = (logits[:-1] - black).reshape(-1, len(black))
+        scale = SPREAD[layer] / np.maximum(np.sqrt(np.square(away).mean(0)), 1e-6)
+        lean = np.where(away.mean(0) < 0, -1, 1).astype(np.float32)
+        lean[-1] = -lean[-1]
+        params[layer]["kernel"] = params[layer]["kernel"] * scale * lean
+        params[layer]["bias"] = -black * scale * lean
+        params[layer]["bias"][-1] += AHEAD
     return variables
+
+
+def settled(
+    variables: Variables, count: Callable[[Variables], Sequence[int]]
+) -> tuple[Variables, Sequence[int]]:
+    """Returns variables under which nothing is found on a black canvas, and what is found.
+
+    At the borders a black canvas looks different, more so a small one, and `lively` cannot know all
+    rois: where something is found, the background is moved on as little as a few trials can tell.
+
+    Args:
+      variables: of `lively`.
+      count: variables -> detections in every image, the last one black.
+    """
+    (layer,) = set(_CLASSES) & set(variables["params"])
+    leaves = variables["params"][layer]
+    last = np.arange(len(leaves["bias"])) == len(leaves["bias"]) - 1
+    low, high, ahead = 0.0, np.inf, 0.0
+    best: tuple[Variables, Sequence[int]] | None = None
+    for _ in range(TRIALS):
+        bias = (leaves["bias"] + ahead * last).astype(np.float32)
+        params = {**variables["params"], layer: {**leaves, "bias": bias}}
+        moved = {**variables, "params": params}
+        found = count(moved)
+        if not found[-1] and any(found):
+            best = moved, found
+            if ahead == 0:
+                break
+        low, high = (ahead, high) if found[-1] else (low, ahead)
+        ahead = 2 * ahead + 1 if np.isinf(high) else (low + high) / 2
+    return best or (moved, found)
 
 
 def _random(experiment: Experiment, seed: int) -> Variables:
@@ -79,8 +127,9 @@ def _random(experiment: Experiment, seed: int) -> Variables:
     def draw(path: Any, leaf: Any) -> np.ndarray:
         name = path[-1].key
         if name != "kernel":
-            kind = np.ones if name in ("gamma", "moving_variance") else np.zeros
-            return kind(leaf.shape, np.float32)
+            damped = name == "gamma" and _LAST_OF_BRANCH.search(path[-2].key)
+            value = DAMPED if damped else float(name in ("gamma", "moving_variance"))
+            return np.full(leaf.shape, value, np.float32)
         scale = np.float32((2 / np.prod(leaf.shape[:-1])) ** 0.5)
         return rng.standard_normal(leaf.shape, np.float32) * scale
 
@@ -92,24 +141,24 @@ def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -
     """Returns what one pass over the images shows.
 
     `norms`: {layer: (mean, variance) of its input}; `outputs`: {predictor: (mean, deviation) of its
-    output}; `rois`: {predictor of classes: its input f32[b r c]}.
+    output}; `logits`: {predictor of classes: its output f32[b r n+1]}.
     """
     task: Any = experiment.task
     options = dataclasses.replace(task.model.options, freeze_bn=False)
     model = task.model.clone(options=options, freeze_blocks=(), dtype=jnp.float32)
-    boxes = _grid(images.shape[1:3])
-    found: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "rois": {}}
+    boxes = _boxes(images.shape[1:3], seed=0)
+    found: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "logits": {}}
 
     def listen(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         result = method(*args, **kwargs)
         name = context.module.name
         if isinstance(context.module, BatchNorm):
             found["norms"][name] = _moments(args[0])
-        if name in SPREAD and isinstance(context.module, Conv | Dense):
+        if name in _CLASSES and isinstance(context.module, Dense):
+            found["logits"][name] = result.reshape(len(images), len(boxes), -1)
+        elif name in SPREAD and isinstance(context.module, Conv | Dense):
             mean, variance = _moments(result)  # the finest level speaks for all of a pyramid
             found["outputs"].setdefault(name, (mean, jnp.sqrt(variance)))
-        if name in _CLASSES and isinstance(context.module, Dense):
-            found["rois"][name] = args[0].reshape(len(images), len(boxes), -1)
         return result
 
     def look(module: Any, images: jax.Array) -> None:
@@ -140,9 +189,11 @@ def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.mean(x, axes), jnp.var(x, axes)
 
 
-def _grid(canvas: tuple[int, ...]) -> np.ndarray:
-    """Returns 16 boxes f32[16 4], quarters of the canvas in every direction."""
-    height, width = canvas
-    corners = np.stack(np.meshgrid(np.arange(4), np.arange(4), indexing="ij"), -1).reshape(-1, 2)
-    step = np.asarray([height, width], np.float32) / 4
-    return np.concatenate([corners * step, (corners + 1) * step], axis=1).astype(np.float32)
+def _boxes(canvas: tuple[int, ...], seed: int) -> np.ndarray:
+    """Returns f32[64 4], boxes of all sizes and shapes within the canvas."""
+    rng = np.random.default_rng(seed)
+    sides = np.asarray(canvas) * 2.0 ** rng.uniform(-4, 0, (ROIS, 2))
+    corners = rng.uniform(-0.25, 1.0, (ROIS, 2)) * np.asarray(canvas)
+    boxes = np.concatenate([corners, corners + sides], axis=1)
+    limits = np.asarray([*canvas, *canvas])
+    return np.clip(boxes, 0, limits).astype(np.float32)

@@ -1,0 +1,63 @@
+"""The tool behind the table of parity, on narrow networks: every class count, empty and full images."""
+
+import re
+
+import numpy as np
+import pytest
+
+from rcnn_jax.export.parity import FP32, Parity
+from tools import export_parity
+from tools.export_parity import DETECTIONS, ROWS, Row, line
+
+BOX, SCORE, MASK = 2e-2, 5e-4, 1e-2
+
+
+def printed(capsys, *arguments):
+    """(exit code, [[cells of a row]]) of the tool."""
+    code = export_parity.main([*arguments, "--canvas", "128x192", "--factor", "0.125"])
+    lines = [text for text in capsys.readouterr().out.splitlines() if text.startswith("| `")]
+    return code, [[cell.strip() for cell in text.strip("| ").split("|")] for text in lines]
+
+
+def counts(cell):
+    return [int(number) for number in re.findall(r"\d+", cell)]
+
+
+@pytest.mark.parametrize(
+    ("networks", "classes"), [(["resnet:18"], [3, 90, 1]), (["mask resnet:18"], [90])]
+)
+def test_one_graph_agrees_for_every_class_count_and_for_empty_and_full_images(
+    capsys, networks, classes
+):
+    code, rows = printed(capsys, "--networks", *networks)
+    assert code == 0
+    assert [int(row[2]) for row in rows] == classes
+    found = np.asarray([counts(row[3]) for row in rows])
+    assert (found[:, 2] == 0).all(), "nothing on a black canvas"
+    assert found.max() == DETECTIONS, "all places taken somewhere"
+    assert (found[:, :2].sum(axis=1) > 0).all()
+    for row in rows:
+        assert float(row[4]) < BOX and float(row[5]) < SCORE and row[7] == "yes"
+        assert row[6] == "-" if networks == ["resnet:18"] else float(row[6]) < MASK
+
+
+def test_every_value_of_every_axis_is_shown_with_several_networks():
+    assert len({row.network for row in ROWS if not row.network.startswith("mask")}) == 22
+    for canvas in ((384, 1248), (544, 960), (832, 1344)):
+        assert sum(row.canvas == canvas for row in ROWS) >= 4
+    for classes in (1, 3, 90):
+        assert sum(row.classes == classes for row in ROWS) >= 4
+    for network in ("resnet:18", "mask resnet:50"):
+        own = [row for row in ROWS if row.network == network]
+        assert {row.classes for row in own} == {1, 3, 90}
+        assert len({row.canvas for row in own}) == 3
+
+
+def test_a_graph_that_differs_is_said_in_its_row():
+    row = Row(network="vgg16", canvas=(128, 192), classes=3)
+    apart = Parity(images=6, detections=80, unmatched=2, box=0.5, score=1e-5, mask=0.0)
+    assert not apart.within(FP32)
+    assert line(row, [DETECTIONS, 7, 0], apart, masks=False) == (
+        "| `vgg16` | 128x192 | 3 | 25 (all places), 7, 0 | 5.0e-01 | 1.0e-05 | - "
+        "| NO, 2 of 80 without a partner |"
+    )
