@@ -22,6 +22,7 @@ from benchmarks import environment, report
 from benchmarks.options import SIZES, Options
 from benchmarks.results import SCHEMA
 from benchmarks.suite import NAMES, ON_REQUEST
+from rcnn_jax.cli.huge_pages import with_huge_pages
 
 ROOT = Path(__file__).parents[1]
 SHARES = {"train": 4.0, "predict": 3.0, "export": 2.0, "growth": 2.0, "profile": 2.0}
@@ -108,6 +109,7 @@ def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
 def _run_worker(name: str, options: Options, file: Path, seconds: float) -> str:
     command = [sys.executable, "-m", "benchmarks.worker", name, json.dumps(options.to_json()), file]
     variables = {**_WORKER_ENVIRONMENT, **os.environ}
+    variables = with_huge_pages(variables) or variables  # as commands do; the peers have them too
     if name == "profile":  # inside a command buffer the profiler sees no single operations
         flags = variables.get("XLA_FLAGS", "")
         variables["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_command_buffer=".strip()

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import guarded, run_config
 from rcnn_jax.errors import UsageError
 
@@ -49,4 +50,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    take_huge_pages()
     main()

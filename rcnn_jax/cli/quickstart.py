@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import guarded, main
 from rcnn_jax.data.synthetic import write_coco, write_kitti
 from rcnn_jax.errors import UsageError
@@ -144,4 +145,5 @@ def write_data(console: Console) -> None:
 
 
 if __name__ == "__main__":
+    take_huge_pages()
     sys.exit(guarded(quickstart))

@@ -1,0 +1,29 @@
+"""The commands as programs of their own: what a shell starts, and nothing else calls."""
+
+import sys
+
+from rcnn_jax.cli import main
+from rcnn_jax.cli.huge_pages import take_huge_pages
+
+
+def rcnn_jax() -> None:
+    """`rcnn-jax`."""
+    take_huge_pages()
+    sys.exit(main.main())
+
+
+def faster_rcnn() -> None:
+    """`faster_rcnn`, the original's name."""
+    take_huge_pages()
+    sys.exit(main.faster_rcnn())
+
+
+def mask_rcnn() -> None:
+    """`mask_rcnn`, the original's name."""
+    take_huge_pages()
+    sys.exit(main.mask_rcnn())
+
+
+def converter() -> None:
+    """`tao-converter` and `tlt-converter`, the original's names."""
+    sys.exit(main.converter())
