@@ -60,7 +60,7 @@ def main(spec: str, output: str, batches: int) -> None:
         if layer in kept
         for leaf, array in leaves.items()
     }
-    np.savez(output, **arrays)
+    np.savez(output, allow_pickle=False, **arrays)
     print(f"{output}: {len(kept)} layers, statistics of {len(found)} from {batches} batches")
 
 
@@ -119,7 +119,7 @@ def _listening(experiment: Experiment) -> Any:
             if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
                 x = args[0].astype(jnp.float32)
                 axes = tuple(range(x.ndim - 1))
-                seen[context.module.name] = jnp.mean(x, axes), jnp.mean(x * x, axes)
+                seen[str(context.module.name)] = jnp.mean(x, axes), jnp.mean(x * x, axes)
             return method(*args, **kwargs)
 
         keys = jax.random.split(key, batch.images.shape[0])
@@ -131,7 +131,7 @@ def _listening(experiment: Experiment) -> Any:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", metavar="SPEC")
     parser.add_argument("output", metavar="OUTPUT.npz")
     parser.add_argument("--batches", type=int, default=16, help="training batches (default: 16)")
