@@ -1,6 +1,6 @@
 """Gives pretrained weights with folded batch norm their statistics back, from training images.
 
-    python -m tools.unfold_batch_norm SPEC OUTPUT.npz [--batches N]
+    python -m tools.unfold_batch_norm SPEC WEIGHTS OUTPUT.npz [--batches N]
 
 Folded weights enter a network with batch norm as gamma 1, beta = bias, mean 0, variance 1: right as
 long as the statistics stay frozen, but batch norm that learns would push every channel to variance 1.
@@ -9,8 +9,8 @@ what it sees; gamma and beta change so that the network computes what it did:
 
     gamma' = s sqrt(v + eps),  beta' = o + m s      for the old scale s and offset o of a channel
 
-OUTPUT is a file for `pretrained_weights`, to be trained with `freeze_bn: False`. Layers that SPEC's
-file does not fill are left out.
+OUTPUT is a file for `pretrained_weights`, to be trained with `freeze_bn: False`. Layers that WEIGHTS
+does not fill are left out.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Statistics = dict[str, tuple[Any, Any]]
 """{batch norm: (mean, mean square) f32[c]}."""
 
 
-def main(spec: str, output: str, batches: int) -> None:
+def main(spec: str, given: str, output: str, batches: int) -> None:
     """Writes the weights with statistics."""
     loaded = load_spec(spec)
     if loaded.kind == "dataset_convert":
@@ -44,7 +44,7 @@ def main(spec: str, output: str, batches: int) -> None:
     experiment = with_frozen_statistics(build_experiment(loaded.config, loaded.kind))
     task = experiment.task
     fresh = task.init(jax.random.key(experiment.seed))
-    weights = load_weights(experiment.start.pretrained, None, task.model.convention.bn_eps)
+    weights = load_weights(given, None, task.model.convention.bn_eps)
     order = layer_order(task.model, task.pixels.channels)
     filled = apply_weights(
         fresh["params"], fresh["batch_stats"], weights, layers=order, expected=weights
@@ -133,7 +133,8 @@ def _listening(experiment: Experiment) -> Any:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", metavar="SPEC")
+    parser.add_argument("weights", metavar="WEIGHTS")
     parser.add_argument("output", metavar="OUTPUT.npz")
     parser.add_argument("--batches", type=int, default=16, help="training batches (default: 16)")
     options = parser.parse_args()
-    main(options.spec, options.output, options.batches)
+    main(options.spec, options.weights, options.output, options.batches)
