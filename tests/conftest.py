@@ -18,6 +18,13 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """Drops compiled programs after every file: all of them together take more than 10 GB."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data beside the clone; a bare clone has none."""
