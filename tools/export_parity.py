@@ -12,8 +12,8 @@ detections are taken, the row says so.
 One graph of free batch size runs the three images at once and each alone (batches of 3 and of 1);
 JAX runs the three at once. Partners are matched as in the check of every export. To stay within ten
 minutes of two cores, ResNet-18 and Mask R-CNN ResNet-50 are shown on all canvases and with all class
-counts (each pair once), the others on one of each, the heavy ones on the smallest canvas, with 100
-proposals and 25 detections.
+counts (each pair once), the others on one of each, the heavy ones on the smallest canvas, with 64
+proposals and 16 detections.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from tools.lively import lively, settled
 ROOT = Path(__file__).parents[1]
 FASTER = ROOT / "configs" / "faster_rcnn" / "kitti_resnet18.txt"
 MASK = ROOT / "benchmarks" / "specs" / "mask_resnet50.txt"
-PROPOSALS, DETECTIONS, SCORE = 100, 25, 0.05
+PROPOSALS, DETECTIONS, SCORE = 64, 16, 0.05
 WIDE, MIDDLE, LARGE = (384, 1248), (544, 960), (832, 1344)
 HEAD = (
     "| network | canvas | classes | detections per image | box (px) | score | mask | agree |\n"

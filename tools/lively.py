@@ -50,7 +50,7 @@ _CLASSES = ("dense_class_td", "class-predict")
 AHEAD = 4.0
 """How far the background is ahead of every class on a black canvas, borders apart."""
 
-TRIALS = 8
+TRIALS = 5
 """How many places of the background are tried to empty a black canvas."""
 
 
