@@ -20,7 +20,7 @@ quickstart: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m rcnn_jax.cli.quickstart
 
 test: setup
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m pytest -n $(JOBS) -m "not gpu and not peers"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not gpu and not peers"
 
 check: setup
 	$(BIN)/ruff check .

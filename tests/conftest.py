@@ -1,8 +1,10 @@
 """Strict numerics for every test: no silent broadcasting of ranks, no warning left unread."""
 
+import ctypes
 import os
 from pathlib import Path
 
+LIBC = ctypes.CDLL(None)
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
@@ -20,9 +22,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs():
-    """Drops compiled programs after every file: all of them together take more than 10 GB."""
+    """Gives memory back after every file: all programs together take more than 10 GB."""
     yield
     jax.clear_caches()
+    if hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
