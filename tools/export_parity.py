@@ -5,7 +5,7 @@ python -m tools.export_parity --networks resnet:18 vgg16    some rows, on made-u
 python -m tools.export_parity --networks mask --factor 0.125 --canvas 128x192    a quick look
 
 Each row is a whole detector, from uint8 image to detections, with random weights that behave like
-trained ones (`tools.lively`): scores and boxes are spread, and a black canvas holds nothing. It is
+trained ones (`tools.lively`): scores and boxes are spread, and a black canvas is mostly empty. It is
 shown three images: a photograph, its mirror image and the black canvas. Where all places for
 detections are taken, the row says so.
 
