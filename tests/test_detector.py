@@ -97,8 +97,8 @@ def test_what_is_no_picture_or_no_model_is_one_message(boxes_files, pictures, tm
     for name in ("a.tlt", "a.onnx", "a.etlt"):
         with pytest.raises(CheckpointError, match=f"{name}: no such"):
             rcnn_jax.load(tmp_path / name)
-    with pytest.raises(AttributeError, match="no attribute 'train'"):
-        _ = rcnn_jax.train
+    with pytest.raises(AttributeError, match="no attribute 'teach'"):
+        _ = rcnn_jax.teach
 
 
 def test_importing_the_package_imports_no_jax():

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 from rcnn_jax.models import BackboneOptions, FasterRcnn, initial_variables, narrowed
 from rcnn_jax.settings import TORCHVISION
@@ -140,11 +141,17 @@ def test_stride_of_a_bottleneck_sits_where_the_convention_says():
     middle = first.clone(convention=TORCHVISION)
     images, boxes = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 1, 4))
 
+    def equations(jaxpr):
+        for equation in jaxpr.eqns:
+            yield equation
+            for inner in core.jaxprs_in_params(equation.params):
+                yield from equations(inner)
+
     def strided(model):
-        jaxpr = jax.make_jaxpr(lambda k: model.init(k, images, boxes))(jax.random.key(0))
+        traced = jax.make_jaxpr(lambda k: model.init(k, images, boxes))(jax.random.key(0))
         return [
             equation.invars[1].aval.shape[:2]
-            for equation in jaxpr.eqns
+            for equation in equations(traced.jaxpr)
             if equation.primitive.name == "conv_general_dilated"
             and equation.params["window_strides"] == (2, 2)
         ]
