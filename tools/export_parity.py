@@ -41,7 +41,7 @@ from rcnn_jax.spec import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
-from tools.lively import lively, settled
+from tools.lively import settled
 
 ROOT = Path(__file__).parents[1]
 FASTER = ROOT / "configs" / "faster_rcnn" / "kitti_resnet18.txt"
@@ -173,7 +173,8 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
     task, test = experiment.task, experiment.inference
     predict = jax.jit(lambda v, x: task.predict(v, x, test)[0])
     variables, counts = settled(
-        lively(experiment, images),
+        experiment,
+        images,
         lambda variables: np.sum(predict(variables, images).valid, axis=1).tolist(),
     )
     wanted = jax.tree.map(np.asarray, predict(variables, images))

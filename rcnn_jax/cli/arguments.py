@@ -140,6 +140,11 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         help="outputs as the DeepStream parsers of TAO read them (default), or plain arrays",
     )
     parser.add_argument(
+        "--output_names",
+        metavar="A,B",
+        help="names of the outputs of a Faster R-CNN (default: NMS,NMS_1)",
+    )
+    parser.add_argument(
         "--static_batch_size",
         type=int,
         default=-1,

@@ -23,6 +23,7 @@ def run(args: Namespace, kind: Kind) -> int:
     """
     choose_devices(args, "export")
     _refuse(args)
+    names = output_names(args.output_names, kind, args.contract)
     title = f"{kind} export"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind)
@@ -37,7 +38,7 @@ def run(args: Namespace, kind: Kind) -> int:
         from rcnn_jax.checkpoints.state import stored_categories
         from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
-        from rcnn_jax.export.contracts import make_header
+        from rcnn_jax.export.contracts import NMS_NAMES, make_header
         from rcnn_jax.export.deployment import check, deploy
         from rcnn_jax.tasks.build import build_experiment
 
@@ -46,7 +47,8 @@ def run(args: Namespace, kind: Kind) -> int:
         fixed = args.static_batch_size if args.static_batch_size > 0 else None
         experiment = build_experiment(config, kind, categories=stored_categories(model, key))
         deployment = _deployment(args)
-        check(deployment, make_header(experiment, args.contract, fixed))
+        names = names or NMS_NAMES
+        check(deployment, make_header(experiment, args.contract, fixed, names))
         with memory_advice(kind):
             export(
                 config,
@@ -68,6 +70,7 @@ def run(args: Namespace, kind: Kind) -> int:
                     method=args.cal_method,
                 ),
                 eval_images=args.eval_images,
+                nms_names=names,
             )
         deploy(deployment, output, key, experiment.visualize_threshold, session)
     return 0
@@ -106,6 +109,25 @@ def output_file(flag: Path | None, model: Path) -> Path:
     if path.exists():
         raise UsageError(f"-o {path}: exists already; remove it or choose another name")
     return path
+
+
+def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str] | None:
+    """Returns the names that --output_names gives, None without it.
+
+    Raises:
+      UsageError: they are not two, or the outputs of the graph have fixed names.
+    """
+    if flag is None:
+        return None
+    if kind != "faster_rcnn" or contract != "tao":
+        raise UsageError(
+            f"--output_names {flag}: only the outputs NMS and NMS_1 of a Faster R-CNN (--contract "
+            "tao) can have other names: those of the others are what they are read by"
+        )
+    names = [name.strip() for name in flag.split(",")]
+    if len(set(names)) != 2 or len(names) != 2 or not all(names):
+        raise UsageError(f"--output_names {flag}: expected two names, such as nms_out,nms_out_1")
+    return names[0], names[1]
 
 
 def _refuse(args: Namespace) -> None:

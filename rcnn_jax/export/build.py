@@ -42,7 +42,7 @@ def build(
     Raises:
       ExportError: the model uses something that has no ONNX form.
     """
-    function = with_stages(outputs_of(experiment, variables, header.contract))
+    function = with_stages(outputs_of(experiment, variables, header.contract, header.nms_names))
     shape = (header.batch, *header.canvas, experiment.task.pixels.channels)
     graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
     showing = graph.to_model("detector", header.to_metadata())

@@ -17,7 +17,7 @@ from rcnn_jax.export.accuracy import validation_images
 from rcnn_jax.export.build import build, check_images
 from rcnn_jax.export.calibration_data import CalibrationSettings
 from rcnn_jax.export.check import Report, check_model
-from rcnn_jax.export.contracts import ContractName, make_header
+from rcnn_jax.export.contracts import NMS_NAMES, ContractName, make_header
 from rcnn_jax.export.judge import make_judge, reference_predictor
 from rcnn_jax.export.post_training import Calibrated, find_scales
 from rcnn_jax.export.precision import DataType, Verdict, lower_until_good
@@ -73,6 +73,7 @@ def export(
     data_type: DataType = "fp32",
     calibration: CalibrationSettings | None = None,
     eval_images: int = 0,
+    nms_names: tuple[str, str] = NMS_NAMES,
 ) -> Report:
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
@@ -91,6 +92,7 @@ def export(
       data_type: of the dense part of the graph.
       calibration: how int8 finds its scales.
       eval_images: validation images on which average precisions are compared; 0 for none.
+      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
@@ -98,7 +100,7 @@ def export(
     """
     calibration = calibration or CalibrationSettings(cache_file=output.with_suffix(".cal"))
     experiment = build_experiment(config, kind, categories=stored_categories(model, key))
-    header = make_header(experiment, contract, batch)
+    header = make_header(experiment, contract, batch, nms_names)
     files = Files(output=output, key=key)
     if output.suffix == ".etlt" and not key:
         raise UsageError(f"-o {output}: an .etlt file is sealed: give the key with -k")

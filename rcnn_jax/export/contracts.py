@@ -1,6 +1,6 @@
 """What an exported graph takes and gives: names, shapes, order, units.
 
-    tao_frcnn   input_image              -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1]
+    tao_frcnn   input_image              -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1], or other names
     tao_mrcnn   Input                    -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
     plain       input_image or Input     -> boxes, scores, classes, valid, masks
 
@@ -38,6 +38,8 @@ HEADER_KEY = "rcnn_jax"
 INPUT_NAMES: dict[Kind, str] = {"faster_rcnn": "input_image", "mask_rcnn": "Input"}
 MASKS = "mask_fcn_logits/BiasAdd"
 DETECTIONS = "generate_detections"
+NMS_NAMES = ("NMS", "NMS_1")
+"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Header:
       mean: subtracted from the pixels.
       std: divides them.
       batch: fixed batch size; None where it is free.
+      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
       version: of the program that wrote the file.
     """
 
@@ -66,6 +69,7 @@ class Header:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     batch: int | None
+    nms_names: tuple[str, str] = NMS_NAMES
     version: str = __version__
 
     @property
@@ -91,7 +95,8 @@ class Header:
             and self.geometry.mode in ("pad_crop", "stretch", "keep_aspect")
             and all(isinstance(side, int) and side > 0 for side in self.canvas)
             and (self.batch is None or self.batch > 0)
-            and all(isinstance(name, str) for name in self.class_names)
+            and all(isinstance(name, str) for name in (*self.class_names, *self.nms_names))
+            and len(set(self.nms_names)) == 2
         )
 
     def output_names(self) -> tuple[str, ...]:
@@ -141,7 +146,12 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
 
 
-def make_header(experiment: Experiment, contract: ContractName, batch: int | None) -> Header:
+def make_header(
+    experiment: Experiment,
+    contract: ContractName,
+    batch: int | None,
+    nms_names: tuple[str, str] = NMS_NAMES,
+) -> Header:
     """Returns the header of an experiment's graph.
 
     Raises:
@@ -163,6 +173,7 @@ def make_header(experiment: Experiment, contract: ContractName, batch: int | Non
         mean=task.pixels.mean,
         std=task.pixels.std,
         batch=batch,
+        nms_names=nms_names,
     )
 
 
@@ -171,13 +182,19 @@ def in_single_precision(task: Any) -> Any:
     return dataclasses.replace(task, model=task.model.clone(dtype=jnp.float32))
 
 
-def outputs_of(experiment: Experiment, variables: Variables, contract: ContractName) -> Outputs:
+def outputs_of(
+    experiment: Experiment,
+    variables: Variables,
+    contract: ContractName,
+    nms_names: tuple[str, str] = NMS_NAMES,
+) -> Outputs:
     """Returns the function that the graph of an experiment computes, in float32.
 
     Args:
       experiment: its `inference` settings hold the thresholds and counts.
       variables: closed over: they become constants of the graph.
       contract: `tao` or `plain`.
+      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
     """
     task = in_single_precision(experiment.task)
     raw = PixelSettings(
@@ -189,7 +206,7 @@ def outputs_of(experiment: Experiment, variables: Variables, contract: ContractN
     if contract == "plain":
         return lambda images: plain(task.predict(variables, images, experiment.inference)[0])
     if isinstance(task, FasterRcnnTask):
-        return lambda images: tao_frcnn(task, variables, images, experiment.inference)
+        return lambda images: tao_frcnn(task, variables, images, experiment.inference, nms_names)
     return lambda images: tao_mrcnn(task, variables, images, experiment.inference)
 
 
@@ -207,7 +224,11 @@ def plain(found: Detections) -> dict[str, jax.Array]:
 
 
 def tao_frcnn(
-    task: FasterRcnnTask, variables: Variables, images: jax.Array, test: TestSettings
+    task: FasterRcnnTask,
+    variables: Variables,
+    images: jax.Array,
+    test: TestSettings,
+    names: tuple[str, str] = NMS_NAMES,
 ) -> dict[str, jax.Array]:
     """Returns what `NvDsInferParseCustomNMSTLT` reads.
 
@@ -231,8 +252,8 @@ def tao_frcnn(
     rows = jnp.stack(columns, axis=-1)
     total = jnp.sum(valid.astype(jnp.float32), axis=1).astype(jnp.int32)
     return {
-        "NMS": rows.reshape(batch, 1, count, 7),
-        "NMS_1": total.reshape(batch, 1, 1, 1),
+        names[0]: rows.reshape(batch, 1, count, 7),
+        names[1]: total.reshape(batch, 1, 1, 1),
     }
 
 

@@ -176,7 +176,7 @@ def infer_config(bundle: Bundle) -> str:
         }
     else:
         keys |= {
-            "output-blob-names": "NMS;NMS_1",
+            "output-blob-names": ";".join(header.nms_names),
             "parse-bbox-func-name": "NvDsInferParseCustomNMSTLT",
         }
     comments = {

@@ -62,19 +62,24 @@ def without_run(bundle: bytes) -> bytes:
     return bundle[24 + header :]
 
 
+def killed(spec: Path, workdir: Path, step: int, delay: float) -> str:
+    """What a run prints until it is killed; a run on a quick machine may be over before the shot."""
+    process = start(spec, workdir)
+    wait_for_step(workdir, step, process)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    return process.communicate(timeout=300)[0]
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(undisturbed):
     root, spec = undisturbed
     workdir = root / "killed"
     moments = random.Random(11)
-    for _ in range(KILLS):
-        process = start(spec, workdir)
-        wait_for_step(workdir, 3 * moments.randint(1, EPOCHS - 1), process)
-        time.sleep(moments.uniform(0.0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    output = finish(start(spec, workdir))
-    assert "resuming" in output
+    epochs = sorted(moments.sample(range(1, EPOCHS - 1), KILLS))
+    printed = [killed(spec, workdir, 3 * epoch, moments.uniform(0.0, 0.2)) for epoch in epochs]
+    printed.append(finish(start(spec, workdir)))
+    assert sum("resuming" in output for output in printed) >= 1
     assert outcome(workdir) == outcome(root / "whole")
 
 

@@ -110,6 +110,18 @@ def test_an_etlt_is_sealed_and_runs(trained, tmp_path, capsys):
     assert "the key is wrong" in capsys.readouterr().err
 
 
+def test_the_outputs_take_the_names_they_are_given(trained, tmp_path):
+    _, spec, model = trained
+    output = tmp_path / "named.onnx"
+    flags = ["-o", str(output), "--output_names", "nms_out,nms_out_1", "--gen_ds_config"]
+    assert run("export", spec, model, "-k", KEY, *flags) == 0
+    outputs = onnx.load(output).graph.output
+    assert [value.name for value in outputs] == ["nms_out", "nms_out_1"]
+    config = next(tmp_path.rglob("nvinfer_config.txt")).read_text()
+    assert "output-blob-names=nms_out;nms_out_1\n" in config
+    assert run("inference", spec, output, "-k", KEY) == 0
+
+
 def test_an_existing_file_is_not_overwritten(trained, exported, capsys):
     _, spec, model = trained
     assert run("export", spec, model, "-k", KEY) == 2
@@ -152,6 +164,8 @@ def test_a_graph_tensorrt_refuses_is_not_written(trained, tmp_path, monkeypatch,
     [
         (["--max_batch_size", "0"], "expected 1 <= --min_batch_size <= --opt_batch_size <= --max"),
         (["-o", "model.uff"], "expected a name ending in .onnx or .etlt"),
+        (["--output_names", "a"], "--output_names a: expected two names, such as nms_out,nms_out_1"),
+        (["--output_names", "a,b", "--contract", "plain"], "only the outputs NMS and NMS_1"),
     ],
 )
 def test_what_this_version_does_not_do_is_said_at_once(trained, capsys, flags, message):
