@@ -4,12 +4,15 @@ import json
 
 import jax
 import numpy as np
+import onnx
 import pytest
 
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
+from rcnn_jax.export import precision
+from rcnn_jax.export.contracts import DETECTIONS, MASKS
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.e2e.tiny_mask import write_tiny
@@ -71,3 +74,24 @@ def test_inference_finds_the_objects_of_the_model(exported):
         boxes = [[row["bbox"] for row in rows] for rows in (first, second)]
         np.testing.assert_allclose(*boxes, atol=0.02)
     assert total > 3
+
+
+@pytest.mark.parametrize("data_type", ["fp16", "int8"])
+def test_lower_precision_has_masks_and_runs(exported, monkeypatch, data_type):
+    root, spec, model, _ = exported
+    gate = precision.Gate(agreement=0.3, loss=1.0)  # random weights are no trained model
+    monkeypatch.setitem(precision.GATES, data_type, gate)
+    output = root / data_type / "model.onnx"
+    output.parent.mkdir()
+    cache = ["--cal_cache_file", str(output.parent / "cal.bin")]
+    flags = ["--data_type", data_type, "--batches", "2", "--batch_size", "2", *cache]
+    assert run("export", spec, model, "-o", str(output), *flags) == 0
+    graph = onnx.load(output).graph
+    assert [value.name for value in graph.output] == [DETECTIONS, MASKS]
+    operators = {node.op_type for node in graph.node}
+    assert ("QuantizeLinear" in operators) == (data_type == "int8")
+    report = json.loads((output.parent / "model.onnx.check.json").read_text())
+    assert report["passed"] and 0 < report["agreement"]["mask"] < 0.05
+    assert run("evaluate", spec, output, "-r", str(root / data_type)) == 0
+    scores = json.loads((root / data_type / "eval" / "model.onnx.json").read_text())["metrics"]
+    assert all(np.isfinite(scores[name]) for name in ("AP", "mask_AP"))
