@@ -17,9 +17,9 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from rcnn_jax.ops import max_pool as pooling
+from rcnn_jax.ops.conv import conv
 from rcnn_jax.ops.depthwise_conv import depthwise_conv
 from rcnn_jax.ops.marker import marked
-from rcnn_jax.ops.pointwise_conv import pointwise_conv
 from rcnn_jax.ops.transposed_conv import transposed_conv
 
 Initializer = Callable[..., jax.Array]
@@ -28,8 +28,6 @@ Padding = Literal["symmetric", "same", "valid"]
 GLOROT_UNIFORM: Initializer = nn.initializers.glorot_uniform()
 HE_NORMAL: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 HE_NORMAL_FAN_IN: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def conv_pads(
@@ -98,16 +96,8 @@ class Conv(nn.Module):
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if side == 1:
-            return _plus_bias(self, pointwise_conv(x, kernel, self.strides))
-        y = lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.strides, self.strides),
-            conv_pads(x.shape[1:3], side, self.strides, self.padding),
-            dimension_numbers=_NHWC,
-        )
-        return _plus_bias(self, y)
+        pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
+        return _plus_bias(self, conv(x, kernel, self.strides, pads))
 
 
 class DepthwiseConv(nn.Module):

@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rcnn_jax.ops.conv import Pads
 from rcnn_jax.ops.marker import marked
-
-Pads = tuple[tuple[int, int], tuple[int, int]]
-"""((top, bottom), (left, right)) in cells."""
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:

@@ -164,7 +164,10 @@ def test_a_graph_tensorrt_refuses_is_not_written(trained, tmp_path, monkeypatch,
     [
         (["--max_batch_size", "0"], "expected 1 <= --min_batch_size <= --opt_batch_size <= --max"),
         (["-o", "model.uff"], "expected a name ending in .onnx or .etlt"),
-        (["--output_names", "a"], "--output_names a: expected two names, such as nms_out,nms_out_1"),
+        (
+            ["--output_names", "a"],
+            "--output_names a: expected two names, such as nms_out,nms_out_1",
+        ),
         (["--output_names", "a,b", "--contract", "plain"], "only the outputs NMS and NMS_1"),
     ],
 )

@@ -1,0 +1,115 @@
+"""Convolution with a backward pass that is not slow on a CPU.
+
+XLA derives a convolution as two convolutions. On a CPU the gradient of the kernel is then one with a
+window as large as the image, up to seven times slower than the same sum as matrix products, one for
+each tap of the kernel. So is, for a 1x1 kernel, the gradient of the input. Other devices keep XLA's
+form: their libraries know better.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""((top, bottom), (left, right)) in cells."""
+
+LEAST_CHANNELS = 128
+"""In and out, from which on the product of a tap of a k x k kernel is faster than XLA's form."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
+    """Returns out[i, j] = sum over (p, q) of x[s i + p, s j + q] @ kernel[p, q], x in zeros.
+
+    Args:
+      x: [b h w in].
+      kernel: [k k in out], of the type of x.
+      strides: s, step in both directions.
+      pads: cells of zeros around x; none for a 1x1 kernel.
+
+    Returns:
+      [b h' w' out], h' = (h + top + bottom - k) // s + 1.
+    """
+    return _conv(x, kernel, strides, pads)
+
+
+def _conv(x, kernel, strides, pads):
+    return lax.conv_general_dilated(
+        x, kernel, (strides, strides), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _forward(x, kernel, strides, pads):
+    return _conv(x, kernel, strides, pads), (x, kernel)
+
+
+def _backward(strides, pads, saved, gradient):
+    by_xla = functools.partial(_by_convolution, strides, pads)
+    side, _, *channels = saved[1].shape
+    if side == 1:
+        on_cpu = functools.partial(_by_product, strides)
+    elif min(channels) >= LEAST_CHANNELS:
+        on_cpu = functools.partial(_by_taps, strides, pads)
+    else:
+        return by_xla(*saved, gradient)
+    return lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=by_xla)
+
+
+def _by_product(strides, x, kernel, gradient):
+    """Returns the gradients of x and a 1x1 kernel as two matrix products."""
+    read = lax.slice(x, (0, 0, 0, 0), x.shape, (1, strides, strides, 1))
+    of_read = jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0])
+    of_kernel = _product(_channels_first(read), _flat(gradient))
+    zero = jnp.zeros((), of_read.dtype)
+    edges = [
+        (0, whole - strides * (part - 1) - 1, strides - 1)
+        for whole, part in zip(x.shape[1:3], read.shape[1:3], strict=True)
+    ]
+    of_x = lax.pad(of_read, zero, ((0, 0, 0), *edges, (0, 0, 0)))
+    return of_x, of_kernel.astype(kernel.dtype)[None, None]
+
+
+def _by_taps(strides, pads, x, kernel, gradient):
+    """Returns the gradient of x as XLA derives it, and that of the kernel tap by tap."""
+    batch, rows, columns, _ = gradient.shape
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    across = _channels_first(gradient)
+    taps = []
+    for p in range(kernel.shape[0]):
+        for q in range(kernel.shape[1]):
+            stop = (
+                batch,
+                p + strides * (rows - 1) + 1,
+                q + strides * (columns - 1) + 1,
+                x.shape[3],
+            )
+            read = lax.slice(padded, (0, p, q, 0), stop, (1, strides, strides, 1))
+            taps.append(_product(across, _flat(read)))
+    of_kernel = jnp.stack(taps).swapaxes(1, 2).reshape(kernel.shape)
+    of_x, _ = _by_convolution(strides, pads, x, kernel, gradient)
+    return of_x, of_kernel.astype(kernel.dtype)
+
+
+def _by_convolution(strides, pads, x, kernel, gradient):
+    """Returns the gradients as XLA derives them."""
+    (of_x,) = jax.linear_transpose(lambda x: _conv(x, kernel, strides, pads), x)(gradient)
+    (of_kernel,) = jax.linear_transpose(lambda k: _conv(x, k, strides, pads), kernel)(gradient)
+    return of_x, of_kernel
+
+
+def _flat(x):
+    return x.reshape(-1, x.shape[-1])
+
+
+def _channels_first(x):
+    """Returns x [.. c] as [c ..], really turned: a product that reads across rows is slower."""
+    return lax.optimization_barrier(_flat(x).T)
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
+
+
+conv.defvjp(_forward, _backward)
