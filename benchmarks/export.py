@@ -35,7 +35,7 @@ from rcnn_jax.export.predictor import open_session, predictor
 
 GRAPH = "onnxruntime"
 CPU_RATIO = 1.2
-"""Aim of issue 6: time of torchvision over that of ONNX Runtime."""
+"""Aim: time of torchvision over that of ONNX Runtime."""
 
 
 def cases(options: Options) -> list[Case]:

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 
 from benchmarks.detectors import ROOT, Subject, random_batch, random_images
-from benchmarks.jax_side import compiled, jitted, temp_bytes
+from benchmarks.jax_side import jitted
 from benchmarks.measure import Side, compare
 from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark, SideResult
 from benchmarks.suite import Case, effort
-from benchmarks.train import fresh_state, mapped_step, on_device
+from benchmarks.train import fresh_state, stepping
 from rcnn_jax.spec import load_spec
 from rcnn_jax.tasks.build import build_experiment
 
@@ -153,21 +153,7 @@ def subject_of(sizes: Sizes) -> Subject:
 
 def _step(sizes: Sizes) -> Side:
     subject = subject_of(sizes)
-    batch = random_batch(subject, sizes.objects)
-    replicas, on_it = on_device(fresh_state(subject), batch)
-    executable, seconds = compiled(mapped_step(subject), replicas, on_it)
-
-    def run() -> Any:
-        nonlocal replicas
-        replicas, metrics = executable(replicas, on_it)
-        return replicas, metrics
-
-    return Side(
-        run=run,
-        wait=jax.block_until_ready,
-        compile_seconds=seconds,
-        temp_bytes=temp_bytes(executable),
-    )
+    return stepping(subject, fresh_state(subject), random_batch(subject, sizes.objects))
 
 
 def _prediction(sizes: Sizes) -> Side:

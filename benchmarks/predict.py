@@ -41,7 +41,7 @@ from benchmarks.torchvision_peer import (
 )
 
 CPU_RATIO = 1.0
-"""Aim of issue 6: time of torchvision over ours."""
+"""Aim: time of torchvision over ours."""
 
 
 def cases(options: Options) -> list[Case]:

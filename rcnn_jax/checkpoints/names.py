@@ -1,6 +1,6 @@
 """File names of bundles, of every generation of the original.
 
-    <stem>.epoch<N>.tlt       Faster R-CNN, TLT 3 (the seed document): written
+    <stem>.epoch<N>.tlt       Faster R-CNN, TLT 3 (its manual): written
     <stem>.epoch_<N>.tlt      Faster R-CNN, TAO 4 and 5 (there also .hdf5): read
     model.step-<N>.tlt        Mask R-CNN, TLT 3 to TAO 4: written
     model.epoch-<N>.tlt       Mask R-CNN, TAO 5: read

@@ -171,7 +171,7 @@ def apply_weights(
     """Fills every layer whose leaves all have the same names and shapes in the file.
 
     A layer is filled whole or not at all. Source: Faster R-CNN facts sections 5.1 and 5.2; of the
-    two behaviours at a shape that differs, the seed document's (leave the layer out) is followed.
+    two behaviours at a shape that differs, the original manual's (leave the layer out) is followed.
 
     Args:
       params: {layer: {leaf: array}}.
