@@ -32,6 +32,7 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel, tables
+from rcnn_jax.train.advice import steep_start
 from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.interrupt import sigterm_noted
 from rcnn_jax.train.logging import MetricLogger
@@ -129,6 +130,9 @@ def train(
         return
     write_config(config, kind, workdir)
     _say_parameters(run)
+    advice = steep_start(run.experiment, run.global_batch, _rate_scale(run))
+    if advice:
+        session.warn(advice)
     _run(run, state, memory)
 
 
@@ -169,10 +173,13 @@ def _prepare(
     )
 
 
-def _schedule(run: Run) -> Any:
+def _rate_scale(run: Run) -> int:
     devices = len(run.devices) * jax.process_count()
-    scale = devices if run.experiment.run.lr_scaling == "devices" else 1
-    return make_schedule(run.experiment.schedule, run.timetable.total_steps, scale)
+    return devices if run.experiment.run.lr_scaling == "devices" else 1
+
+
+def _schedule(run: Run) -> Any:
+    return make_schedule(run.experiment.schedule, run.timetable.total_steps, _rate_scale(run))
 
 
 def _start(run: Run) -> tuple[TrainState, RunState]:
