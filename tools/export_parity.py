@@ -132,6 +132,7 @@ def _faster_rcnn(row: Row) -> Experiment:
     config: Any = load_spec(FASTER).config
     config.model_config.arch = row.network
     config.model_config.freeze_blocks = ()
+    config.model_config.all_projections = False  # as published
     experiment = build_experiment(config, "faster_rcnn")
     task: Any = experiment.task
     model = task.model.clone(num_classes=row.classes)

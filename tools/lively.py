@@ -5,7 +5,8 @@ one pass over images settles all that makes the difference:
 
 - kernels are He-normal; batch norm gets the statistics of its input; the last one of a residual
   branch has a small gamma, as training leaves it, or a deep network would amplify the last bit;
-- outputs of predictors get mean 0 and a standard deviation of their own over places and rois;
+- outputs of predictors get mean 0 and a standard deviation of their own over places and rois; dense
+  predictors look along what varies from roi to roi, or they would amplify rounding;
 - logits of classes are measured from those of a black canvas, where the background is ahead; those
   of objects rise towards the other images, that of the background falls.
 """
@@ -42,7 +43,7 @@ SPREAD = {
 }
 """Standard deviation of the outputs of each predictor."""
 
-DAMPED = 0.3
+DAMPED = 0.1
 """Gamma of the last batch norm of a residual branch."""
 
 _LAST_OF_BRANCH = re.compile(r"_bn_[23]$|_3_bn$|_project_bn$|_conv\d_2_bn$")
@@ -77,13 +78,22 @@ def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variabl
     params, statistics = variables["params"], variables.get("batch_stats", {})
     for layer, (mean, variance) in seen["norms"].items():
         statistics[layer] = {"moving_mean": mean, "moving_variance": variance}
+    rng = np.random.default_rng(seed)
+    logits = {}
+    for layer, inputs in seen["inputs"].items():
+        kernel = _along_what_varies(inputs, params[layer]["kernel"].shape[-1], rng)
+        params[layer]["kernel"], outputs = kernel, inputs @ kernel
+        if layer in _CLASSES:
+            logits[layer] = outputs
+        else:
+            seen["outputs"][layer] = outputs.mean((0, 1)), outputs.std((0, 1))
     for layer, (mean, deviation) in seen["outputs"].items():
         scale = SPREAD[layer] / np.maximum(deviation, 1e-6)
         params[layer]["kernel"] = params[layer]["kernel"] * scale
         params[layer]["bias"] = -mean * scale
-    for layer, logits in seen["logits"].items():
-        black = logits[-1].mean(0)
-        away = (logits[:-1] - black).reshape(-1, len(black))
+    for layer, found in logits.items():
+        black = found[-1].mean(0)
+        away = (found[:-1] - black).reshape(-1, len(black))
         scale = SPREAD[layer] / np.maximum(np.sqrt(np.square(away).mean(0)), 1e-6)
         lean = np.where(away.mean(0) < 0, -1, 1).astype(np.float32)
         lean[-1] = -lean[-1]
@@ -91,6 +101,14 @@ def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variabl
         params[layer]["bias"] = -black * scale * lean
         params[layer]["bias"][-1] += AHEAD
     return variables
+
+
+def _along_what_varies(inputs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns f32[in count]: random sums of how the inputs f32[b r in] differ from their mean."""
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    away = rows - rows.mean(0)
+    kernel = away.T @ rng.standard_normal((len(rows), count), np.float32)
+    return kernel / np.maximum(np.linalg.norm(kernel, axis=0), 1e-12)
 
 
 def settled(
@@ -155,23 +173,23 @@ def _random(experiment: Experiment, seed: int) -> Variables:
 def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -> dict[str, Any]:
     """Returns what one pass over the images shows.
 
-    `norms`: {layer: (mean, variance) of its input}; `outputs`: {predictor: (mean, deviation) of its
-    output}; `logits`: {predictor of classes: its output f32[b r n+1]}.
+    `norms`: {layer: (mean, variance) of its input}; `outputs`: {convolution that predicts: (mean,
+    deviation) of its output}; `inputs`: {dense layer that predicts: its input f32[b r in]}.
     """
     task: Any = experiment.task
     options = dataclasses.replace(task.model.options, freeze_bn=False)
     model = task.model.clone(options=options, freeze_blocks=(), dtype=jnp.float32)
     boxes = _boxes(images.shape[1:3], seed=0)
-    found: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "logits": {}}
+    found: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "inputs": {}}
 
     def listen(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         result = method(*args, **kwargs)
         name = context.module.name
         if isinstance(context.module, BatchNorm):
             found["norms"][name] = _moments(args[0])
-        if name in _CLASSES and isinstance(context.module, Dense):
-            found["logits"][name] = result.reshape(len(images), len(boxes), -1)
-        elif name in SPREAD and isinstance(context.module, Conv | Dense):
+        if name in SPREAD and isinstance(context.module, Dense):
+            found["inputs"][name] = args[0].reshape(len(images), len(boxes), -1)
+        elif name in SPREAD and isinstance(context.module, Conv):
             mean, variance = _moments(result)  # the finest level speaks for all of a pyramid
             found["outputs"].setdefault(name, (mean, jnp.sqrt(variance)))
         return result
