@@ -95,7 +95,7 @@ ROWS = (
     Row(network="efficientnet:b2", canvas=WIDE, classes=1),
     Row(network="efficientnet:b3", canvas=MIDDLE, classes=90),
     Row(network="efficientnet:b4", canvas=WIDE, classes=3),
-    Row(network="efficientnet:b5", canvas=WIDE, classes=90),
+    Row(network="efficientnet:b5", canvas=WIDE, classes=1),
     Row(network="efficientnet:b6", canvas=WIDE, classes=1),
     Row(network="efficientnet:b7", canvas=WIDE, classes=3),
     *_square("mask resnet:50"),
