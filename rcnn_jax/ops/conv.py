@@ -73,21 +73,20 @@ def _by_product(strides, x, kernel, gradient):
 
 def _by_taps(strides, pads, x, kernel, gradient):
     """Returns the gradient of x as XLA derives it, and that of the kernel tap by tap."""
-    batch, rows, columns, _ = gradient.shape
+    rows, columns = (strides * (side - 1) + 1 for side in gradient.shape[1:3])
+    size = (x.shape[0], rows, columns, x.shape[3])
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     across = _channels_first(gradient)
-    taps = []
-    for p in range(kernel.shape[0]):
-        for q in range(kernel.shape[1]):
-            stop = (
-                batch,
-                p + strides * (rows - 1) + 1,
-                q + strides * (columns - 1) + 1,
-                x.shape[3],
-            )
-            read = lax.slice(padded, (0, p, q, 0), stop, (1, strides, strides, 1))
-            taps.append(_product(across, _flat(read)))
-    of_kernel = jnp.stack(taps).swapaxes(1, 2).reshape(kernel.shape)
+    side = kernel.shape[0]
+
+    def of_tap(index):
+        begin = (0, index // side, index % side, 0)
+        read = lax.dynamic_slice(padded, begin, size)[:, ::strides, ::strides]
+        return _product(across, _flat(read))
+
+    # a loop, so that there is one copy of x at a time and not one for every tap
+    taps = lax.map(of_tap, jnp.arange(side * side))
+    of_kernel = taps.swapaxes(1, 2).reshape(kernel.shape)
     of_x, _ = _by_convolution(strides, pads, x, kernel, gradient)
     return of_x, of_kernel.astype(kernel.dtype)
 
