@@ -87,15 +87,18 @@ def _by_taps(strides, pads, x, kernel, gradient):
     # a loop, so that there is one copy of x at a time and not one for every tap
     taps = lax.map(of_tap, jnp.arange(side * side))
     of_kernel = taps.swapaxes(1, 2).reshape(kernel.shape)
-    of_x, _ = _by_convolution(strides, pads, x, kernel, gradient)
-    return of_x, of_kernel.astype(kernel.dtype)
+    return _input_by_xla(strides, pads, x, kernel, gradient), of_kernel.astype(kernel.dtype)
 
 
 def _by_convolution(strides, pads, x, kernel, gradient):
     """Returns the gradients as XLA derives them."""
-    (of_x,) = jax.linear_transpose(lambda x: _conv(x, kernel, strides, pads), x)(gradient)
     (of_kernel,) = jax.linear_transpose(lambda k: _conv(x, k, strides, pads), kernel)(gradient)
-    return of_x, of_kernel
+    return _input_by_xla(strides, pads, x, kernel, gradient), of_kernel
+
+
+def _input_by_xla(strides, pads, x, kernel, gradient):
+    (of_x,) = jax.linear_transpose(lambda x: _conv(x, kernel, strides, pads), x)(gradient)
+    return of_x
 
 
 def _flat(x):
