@@ -8,14 +8,14 @@ change. `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` does without.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 VARIABLE = "GLIBC_TUNABLES"
 _TUNABLE = "glibc.malloc.hugetlb"
 _ON_REQUEST = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
-Execute = Callable[[str, Sequence[str], Mapping[str, str]], object]
+Execute = Callable[..., object]
 
 
 def take_huge_pages(execute: Execute = os.execve) -> None:

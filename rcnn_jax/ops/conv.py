@@ -47,14 +47,15 @@ def _forward(x, kernel, strides, pads):
 
 def _backward(strides, pads, saved, gradient):
     by_xla = functools.partial(_by_convolution, strides, pads)
-    side, _, *channels = saved[1].shape
+    x, kernel = saved
+    side, _, *channels = kernel.shape
     if side == 1:
         on_cpu = functools.partial(_by_product, strides)
     elif min(channels) >= LEAST_CHANNELS:
         on_cpu = functools.partial(_by_taps, strides, pads)
     else:
-        return by_xla(*saved, gradient)
-    return lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=by_xla)
+        return by_xla(x, kernel, gradient)
+    return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=by_xla)
 
 
 def _by_product(strides, x, kernel, gradient):
