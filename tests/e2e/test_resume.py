@@ -79,7 +79,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(undisturbed):
     epochs = sorted(moments.sample(range(1, EPOCHS - 1), KILLS))
     printed = [killed(spec, workdir, 3 * epoch, moments.uniform(0.0, 0.2)) for epoch in epochs]
     printed.append(finish(start(spec, workdir)))
-    assert sum("resuming" in output for output in printed) >= 1
+    assert any("resuming" in output for output in printed)
     assert outcome(workdir) == outcome(root / "whole")
 
 
