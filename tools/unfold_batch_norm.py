@@ -15,6 +15,7 @@ does not fill are left out.
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -60,7 +61,8 @@ def main(spec: str, given: str, output: str, batches: int) -> None:
         if layer in kept
         for leaf, array in leaves.items()
     }
-    np.savez(output, allow_pickle=False, **arrays)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(output, **arrays)
     print(f"{output}: {len(kept)} layers, statistics of {len(found)} from {batches} batches")
 
 

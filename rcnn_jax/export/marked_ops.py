@@ -13,6 +13,7 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, depthwise, pooled, top_k
 from rcnn_jax.export.elementwise import apply, cast
 from rcnn_jax.export.graph import Graph, Tensor
+from rcnn_jax.export.roi_align import number, roi_align
 from rcnn_jax.export.shaping import reshaped
 from rcnn_jax.export.values import Const, Operand, Value, identity
 
@@ -20,47 +21,7 @@ MarkedRule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], Sequenc
 
 NMS_LIMIT = 5000
 """Boxes per image that TensorRT's NonMaxSuppression looks at."""
-_OUTSIDE = -1e6  # a box this far outside the map has only samples of value 0
 _I64, _F32 = np.dtype(np.int64), np.dtype(np.float32)
-
-
-def roi_align(graph, attributes, operands, results):
-    """RoiAlign per level; a box is moved far outside of the levels it does not belong to."""
-    *features, boxes, level = operands
-    levels, size = attributes["levels"], attributes["output_size"]
-    crops = results[0].shape
-    rows = crops[0] * crops[1]
-    corners = graph.full(reshaped(graph, boxes, (rows, 4)), (0, 1))
-    order = graph.integers(1, 0, 3, 2)  # x1 y1 x2 y2
-    rois = graph.emit("Gather", [corners, order], [Tensor((rows, 4), _F32)], axis=1)[0]
-    rois = graph.make(rois, (rows, 4), _F32)
-    image = Value(graph.batch_index(2), crops[:2], _F32, (0, 1), (crops[0], 1))
-    image = graph.full(reshaped(graph, cast(graph, image, np.int64), (rows,)), (0,))
-    parts: list[Operand] = []
-    for place, (own_level, feature) in enumerate(zip(levels, features, strict=True)):
-        here = rois
-        if len(levels) > 1:
-            own = _is_level(graph, reshaped(graph, level, (rows, 1)), levels, place)
-            here = apply(graph, "Where", [own, rois, number(_OUTSIDE)], (rows, 4), _F32)
-        stored = (rows, feature.shape[3], size, size)
-        inputs = [graph.full(feature, NCHW), graph.full(here, (0, 1)), image]
-        name = graph.emit(
-            "RoiAlign",
-            inputs,
-            [Tensor(stored, _F32)],
-            coordinate_transformation_mode="half_pixel",
-            mode="avg",
-            output_height=size,
-            output_width=size,
-            sampling_ratio=attributes["sampling_ratio"],
-            spatial_scale=2.0**-own_level,
-        )[0]
-        logical = (rows, size, size, feature.shape[3])
-        parts.append(Value(name, logical, _F32, NCHW, stored))
-    total = parts[0]
-    for part in parts[1:]:
-        total = apply(graph, "Add", [total, part], total.shape, _F32)
-    return [reshaped(graph, total, crops)]
 
 
 def nms(graph, attributes, operands, results):
@@ -127,24 +88,6 @@ def max_pool(graph, attributes, operands, results):
     """Padding never wins."""
     window, strides = (attributes["window"],) * 2, (attributes["strides"],) * 2
     return [pooled(graph, operands[0], results[0], window, strides, attributes["pads"])]
-
-
-def number(value: float, dtype: Any = np.float32) -> Const:
-    """Returns a scalar."""
-    return Const(np.asarray(value, dtype), ())
-
-
-def _is_level(graph: Graph, level: Operand, levels: list[int], place: int) -> Value:
-    """Returns bool[rows 1]; levels outside of those at hand count as the nearest."""
-
-    def compare(op: str, other: int) -> Value:
-        return apply(graph, op, [level, number(other, np.int32)], level.shape, np.bool_)
-
-    if place == 0:
-        return compare("Less", levels[1])
-    if place == len(levels) - 1:
-        return compare("GreaterOrEqual", levels[-1])
-    return compare("Equal", levels[place])
 
 
 def _suppressed(graph, attributes, boxes, scores, valid, results):

@@ -11,6 +11,8 @@ the value of a feature cell sits in its middle; samples more than one cell outsi
 nearer ones take the value at the border.
 """
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,8 @@ def roi_align(
 
     Args:
       features: {l: [b h w c]}, stride 2**l.
-      boxes: f32[b r 4] in pixels of the network input; no gradient flows into them.
+      boxes: f32[b r 4] in pixels of the network input; no gradient flows into them. They may lie
+        anywhere; an exported graph of several levels reads boxes within the canvas rightly.
       output_size: s, cells per side.
       sampling_ratio: samples per side of a cell.
       level: i32[b r], the level each box is read from, cut to the levels at hand; None where there
@@ -88,28 +91,67 @@ def assign_levels(
     return level
 
 
-def unaligned_boxes(boxes: Array, level: Array, levels: tuple[int, ...]) -> jax.Array:
-    """Returns the boxes at which `roi_align` reads what an operator with `aligned=False` reads.
+def roi_align_unaligned(
+    features: Levels,
+    boxes: Array,
+    *,
+    output_size: int,
+    level: Array,
+    sampling_ratio: int = 2,
+) -> jax.Array:
+    """Returns what an operator with `aligned=False` makes of boxes within the canvas.
 
     Such an operator takes the edge of a box, in cells, for a distance from the middle of the first
     cell, so it reads half a cell further down and right; and it stretches boxes narrower than a cell.
+    A stretched box may reach beyond the map, where samples are 0 from one cell on. It is moved back
+    to the last cell, whose value nearer samples have anyway, and the samples that were 0 are
+    subtracted as shares.
 
     Args:
-      boxes: f32[... 4] in pixels.
-      level: i32[...], the level each box is read from.
-      levels: the levels there are, rising; the stride of level l is 2**l.
+      features: {l: [b h w c]}, stride 2**l.
+      boxes: f32[b r 4] in pixels, within the canvas.
+      output_size: s, cells per side.
+      level: i32[b r], the level each box is read from.
+      sampling_ratio: samples per side of a cell.
 
     Returns:
-      f32[... 4].
+      [b r s s c] in the type of the features.
 
     Source: reference/performance_findings section 1 (torchvision's `roi_align`).
     """
+    levels = tuple(sorted(features))
     stride = jnp.full(level.shape, 2.0 ** levels[0], jnp.float32)
     for coarser in levels[1:]:
         stride = jnp.where(level >= coarser, 2.0**coarser, stride)
+    height, width = (side * 2.0 ** levels[0] for side in features[levels[0]].shape[1:3])
     y1, x1, y2, x2 = corners(boxes)
-    sides = (y1, x1, jnp.maximum(y2, y1 + stride), jnp.maximum(x2, x1 + stride))
-    return jnp.stack([side + 0.5 * stride for side in sides], axis=-1)
+    read = functools.partial(
+        _unaligned_side, stride=stride, cells=output_size, samples=sampling_ratio
+    )
+    y1, y2, row_shares = read(y1, y2, height)
+    x1, x2, column_shares = read(x1, x2, width)
+    moved = jnp.stack([y1, x1, y2, x2], axis=-1)
+    crops = roi_align(
+        features, moved, output_size=output_size, sampling_ratio=sampling_ratio, level=level
+    )
+    shares = row_shares[..., :, None] * column_shares[..., None, :]
+    return crops * shares[..., None].astype(crops.dtype)
+
+
+def _unaligned_side(low, high, length, *, stride, cells, samples):
+    """Returns (low, high, share of samples that are not 0 f32[b r s]) along one axis, in pixels."""
+    high = jnp.maximum(high, low + stride)
+    step = _steps(cells * samples)
+    position = low[..., None] + (high - low)[..., None] * step[None, None, :]
+    inside = (position <= length).reshape(*low.shape, cells, samples)
+    beyond = jnp.maximum(low + stride - length, 0.0)
+    shift = 0.5 * stride - beyond
+    return low + shift, high + shift, inside.mean(-1, dtype=jnp.float32)
+
+
+def _steps(count):
+    """Returns where count samples lie between the edges of a box, f32[count] in (0, 1)."""
+    return (jnp.arange(count) + 0.5) / count
 
 
 class _Taps(flax.struct.PyTreeNode):
@@ -169,7 +211,7 @@ def _axis_taps(low, high, size, cells, samples):
     Returns:
       (i32[r s t] in [0, size), f32[r s t]) with t = 2 samples.
     """
-    step = (jnp.arange(cells * samples) + 0.5) / (cells * samples)
+    step = _steps(cells * samples)
     position = (low - 0.5)[:, None] + (high - low)[:, None] * step[None, :]
     last = (size - 1)[:, None].astype(jnp.float32)
     inside = (position >= -1.0) & (position <= last + 1.0)

@@ -33,6 +33,9 @@ from rcnn_jax.structures import (
 from rcnn_jax.tasks import two_stage
 from rcnn_jax.tasks.task import LossTerms, TestSettings, Variables
 
+MASK_SHARE = 32
+"""Rois of an image the mask head takes at a time in training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskRcnnTask:
@@ -158,18 +161,27 @@ class MaskRcnnTask:
     def _mask_loss(
         self, model: MaskRcnn, features: Levels, rois: RoiTargets, gt: GroundTruth
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the cross-entropy of the masks of foreground rois, the first ones of all."""
+        """Returns the cross-entropy of the masks of foreground rois, the first ones of all.
+
+        The head runs on a share of rois at a time, and not at all on one that is all background.
+        """
         sampling = self.settings.roi_sampling
         most = int(sampling.batch_per_image * sampling.foreground_fraction)
         boxes, gt_index, foreground = (
             leaf[:, :most] for leaf in (rois.boxes, rois.gt_index, rois.foreground)
         )
         classes = jnp.where(foreground, rois.classes[:, :most], 0)
-        logits = self._class_logits(model, features, boxes, classes)
+        crops = self._crops(features, boxes, model.mask_crop_size)
         targets = jax.vmap(staged(mask_targets), in_axes=(0, 0, 0, 0, None))(
-            gt.masks, jnp.asarray(gt.boxes), boxes, gt_index, logits.shape[-1]
+            gt.masks, jnp.asarray(gt.boxes), boxes, gt_index, 2 * model.mask_crop_size
         )
-        return staged(mask_cross_entropy)(logits, targets, foreground.astype(jnp.float32))
+        rows = (crops, classes, targets, foreground.astype(jnp.float32))
+        total = count = jnp.float32(0.0)
+        for begin in range(0, most, MASK_SHARE):
+            share = tuple(leaf[:, begin : begin + MASK_SHARE] for leaf in rows)
+            terms = nn.cond(share[-1].any(), _mask_terms, _no_mask_terms, model, *share)
+            total, count = total + terms[0], count + terms[1]
+        return total, count
 
     def _masks(self, model: MaskRcnn, features: Levels, found: Detections) -> jax.Array:
         return jax.nn.sigmoid(self._class_logits(model, features, found.boxes, found.classes))
@@ -191,3 +203,15 @@ class MaskRcnnTask:
             return outputs
         unused = jnp.isin(jnp.arange(len(self.class_names) + 1), jnp.asarray(self.unused_classes))
         return outputs.replace(logits=jnp.where(unused, -jnp.inf, outputs.logits))
+
+
+def _mask_terms(
+    model: MaskRcnn, crops: jax.Array, classes: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the (sum, count) of crops [b r s s c] with targets [b r o o] and weights [b r]."""
+    logits = jax.vmap(select_class_masks)(model.segment(crops), classes)
+    return staged(mask_cross_entropy)(logits, targets, weights)
+
+
+def _no_mask_terms(*_: object) -> tuple[jax.Array, jax.Array]:
+    return jnp.float32(0.0), jnp.float32(0.0)

@@ -21,7 +21,7 @@ from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.detections import select_detections
 from rcnn_jax.ops.marker import staged
 from rcnn_jax.ops.proposals import select_proposals
-from rcnn_jax.ops.roi_align import assign_levels, roi_align, unaligned_boxes
+from rcnn_jax.ops.roi_align import assign_levels, roi_align, roi_align_unaligned
 from rcnn_jax.ops.targets import roi_targets, rpn_targets
 from rcnn_jax.settings import (
     AnchorConvention,
@@ -81,7 +81,7 @@ class TwoStageSettings:
       roi_levels: levels that rois are pooled from.
       losses: how loss terms are summed.
       roi_aligned: crops are cut where the box says; otherwise half a cell further down and right, as
-        torchvision does (`unaligned_boxes`).
+        torchvision does (`roi_align_unaligned`).
     """
 
     cell_sizes: tuple[tuple[int, tuple[tuple[float, float], ...]], ...]
@@ -180,10 +180,9 @@ def pool(
     pooled = {level: features[level] for level in levels}
     if aligned and len(levels) == 1:
         return roi_align(pooled, boxes, output_size=output_size)
-    chosen = assign_levels(boxes, levels[0], levels[-1])
-    if not aligned:
-        boxes = unaligned_boxes(boxes, chosen, levels)
-    return roi_align(pooled, boxes, output_size=output_size, level=chosen)
+    read = roi_align if aligned else roi_align_unaligned
+    level = assign_levels(boxes, levels[0], levels[-1])
+    return read(pooled, boxes, output_size=output_size, level=level)
 
 
 @staged

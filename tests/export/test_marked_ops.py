@@ -7,7 +7,7 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export import marked_ops
 from rcnn_jax.ops.gather import gather_rows
 from rcnn_jax.ops.nms import batched_nms, batched_ranked_nms
-from rcnn_jax.ops.roi_align import assign_levels, roi_align
+from rcnn_jax.ops.roi_align import assign_levels, roi_align, roi_align_unaligned
 from tests.export.run import assert_same, graph_of, ops_of
 
 NCHW = (0, 3, 1, 2)
@@ -40,17 +40,34 @@ def test_roi_align_of_one_level(rng, sampling_ratio):
     assert ops_of(graph).count("RoiAlign") == 1
 
 
-def test_roi_align_reads_every_box_from_its_level_only(rng):
-    boxes = hard_boxes(rng, 2, 256)
+@pytest.mark.parametrize("op", [roi_align, roi_align_unaligned])
+def test_roi_align_reads_every_box_from_its_level_only(rng, op):
+    slim = np.broadcast_to([[254.5, 9, 256, 90], [7, 255.5, 80, 256], [256] * 4], (2, 3, 4))
+    boxes = np.concatenate([hard_boxes(rng, 2, 256), slim], axis=1)
+    boxes = np.clip(boxes, 0, 256).astype(np.float32)
     image = rng.normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
 
     def function(x):
         levels = {2 + i: x[:, :: 2**i, :: 2**i] * (i + 1.0) for i in range(4)}
-        given = jnp.asarray(boxes) + 0.0 * x[:, :44, 0, :1]  # a fixed batch may be indexed
-        return roi_align(levels, given, output_size=2, level=assign_levels(given, 2, 5, 64.0))
+        given = jnp.asarray(boxes) + 0.0 * x[:, :47, 0, :1]  # a fixed batch may be indexed
+        return op(levels, given, output_size=2, level=assign_levels(given, 2, 5, 64.0))
 
     graph = assert_same(function, image, perm=NCHW, free_batch=False, atol=5e-5)
-    assert ops_of(graph).count("RoiAlign") == 4
+    assert ops_of(graph).count("RoiAlign") == 1
+
+
+def test_a_level_outside_of_those_at_hand_is_the_nearest(rng):
+    boxes = rng.uniform(0, 32, (1, 6, 2))
+    boxes = np.concatenate([boxes, boxes + rng.uniform(1, 32, (1, 6, 2))], axis=2)
+    level = jnp.asarray([[1, 2, 3, 4, 5, 9]], jnp.int32)
+    image = rng.normal(0, 1, (1, 16, 16, 3)).astype(np.float32)
+
+    def function(x):
+        levels = {2: x, 3: x[:, ::2, ::2] * 2.0}
+        given = jnp.asarray(boxes, jnp.float32) + 0.0 * x[:, :6, 0, :1]
+        return roi_align(levels, given, output_size=2, level=level)
+
+    assert_same(function, image, perm=NCHW, free_batch=False, atol=5e-5)
 
 
 def crowded(rng, rows, count):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.ops.marker import read_mark
-from rcnn_jax.ops.roi_align import assign_levels, roi_align, unaligned_boxes
+from rcnn_jax.ops.roi_align import assign_levels, roi_align, roi_align_unaligned
 from tests.reference import roi_align as slow
 
 ROUNDING = 2e-5  # float32 positions of up to 100 cells, features of order 1
@@ -46,14 +46,20 @@ def test_crops_equal_the_slow_reading(pyramid, output_size, sampling_ratio):
         np.testing.assert_allclose(crops[b, r], expected, atol=ROUNDING)
 
 
-def test_crops_of_moved_boxes_are_those_of_an_operator_that_does_not_align(pyramid):
+def test_unaligned_crops_are_those_of_an_operator_that_does_not_align(pyramid):
     features, boxes, level = pyramid
-    moved = unaligned_boxes(boxes, level, (2, 3, 4))
-    crops = roi_align(features, moved, output_size=3, level=level)
+    slim = [[94.5, 10, 96, 40], [3, 79, 9, 80], [96, 80, 96, 80], [93, 77, 94.2, 78.5]]
+    boxes = boxes.copy()
+    boxes[:, 6:10] = slim  # at the end of the map, where stretching takes them beyond it
+    boxes = np.clip(boxes, 0, [96, 80, 96, 80]).astype(np.float32)
+    crops = roi_align_unaligned(features, boxes, output_size=3, level=level)
+    beyond = 0
     for b, r in np.ndindex(level.shape):
         feature, stride = features[level[b, r]][b], 2 ** level[b, r]
         expected = slow.roi_align(feature, boxes[b, r], stride, 3, 2, aligned=False)
         np.testing.assert_allclose(crops[b, r], expected, atol=ROUNDING)
+        beyond += bool((expected == 0).any())
+    assert beyond >= 2  # crops with cells that lie outside were among them
 
 
 def test_the_gradient_equals_the_transposed_slow_reading(pyramid):

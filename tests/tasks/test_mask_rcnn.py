@@ -10,7 +10,7 @@ import pytest
 from rcnn_jax.data.categories import Categories
 from rcnn_jax.spec.load import load_spec, parse_spec
 from rcnn_jax.structures import Batch, GroundTruth, Proposals, RoiTargets, RpnOutputs, RpnTargets
-from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks import mask_rcnn, two_stage
 from rcnn_jax.tasks.build import build_experiment
 
 CONFIG = Path(__file__).parents[2] / "configs" / "mask_rcnn" / "tiny.txt"
@@ -137,6 +137,29 @@ def test_mask_loss_counts_the_cells_of_foreground_rois_only(losses, variables):
     foreground_deltas = float(terms["box"][1]) / 4
     assert cells == foreground_deltas * 8 * 8
     assert 2 <= foreground_deltas <= int(16 * 0.25)
+
+
+def test_shares_of_the_mask_head_add_up_to_all_rois_at_once(task, variables, monkeypatch):
+    batch, keys = batch_of(4, 1), jax.random.split(jax.random.key(1), 2)
+
+    def loss(params):
+        terms, _ = task.losses({"params": params, **rest_of(variables)}, batch, keys)
+        return terms["mask"]
+
+    found = {}
+    for size in (1, 3, 100):  # of at most four foreground rois an image
+        monkeypatch.setattr(mask_rcnn, "MASK_SHARE", size)
+        run = jax.jit(jax.value_and_grad(lambda params: loss(params), has_aux=True))
+        found[size] = run(variables["params"])
+    (whole, cells), gradient = found[100]
+    assert float(cells) > 0
+    for size in (1, 3):
+        np.testing.assert_allclose(found[size][0], (whole, cells), rtol=1e-5)
+        for one, all_at_once in zip(
+            jax.tree.leaves(found[size][1]), jax.tree.leaves(gradient), strict=True
+        ):
+            largest = float(jnp.abs(all_at_once).max())
+            np.testing.assert_allclose(one, all_at_once, atol=1e-4 * largest + 1e-9)
 
 
 def test_detections_lie_on_the_canvas_best_first_with_a_mask_each(experiment, task, variables):
