@@ -270,7 +270,7 @@ EXPERIMENT = Message(
             13,
             None,
             "Gradient limit.",
-            no_effect="the original does not clip either; see clip_norm",
+            no_effect="as in the original; see clip_norm",
         ),
         count("total_steps", 14, None, "Length of the run in steps.", allowed=NON_NEGATIVE),
         boolean("visualize_images_summary", 15, False, "Evaluation images in TensorBoard."),
@@ -339,7 +339,13 @@ EXPERIMENT = Message(
             "Smallest share of backbone weights that a pretrained file must fill.",
             allowed=UNIT,
         ),
-        real("clip_norm", 1006, 0.0, "Global gradient norm; 0 for no limit.", allowed=NON_NEGATIVE),
+        real(
+            "clip_norm",
+            1006,
+            10.0,
+            "Largest global norm of the gradient; 0 for none, as in the original.",
+            allowed=NON_NEGATIVE,
+        ),
         string(
             "learning_rate_schedule",
             1007,

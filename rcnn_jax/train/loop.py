@@ -32,7 +32,6 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel, tables
-from rcnn_jax.train.advice import steep_start
 from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.interrupt import sigterm_noted
 from rcnn_jax.train.logging import MetricLogger
@@ -130,9 +129,6 @@ def train(
         return
     write_config(config, kind, workdir)
     _say_parameters(run)
-    advice = steep_start(run.experiment, run.global_batch, _rate_scale(run))
-    if advice:
-        session.warn(advice)
     _run(run, state, memory)
 
 

@@ -52,6 +52,6 @@ class LossWatch:
                 terms = ", ".join(f"{name} = {values[name]}" for name in sorted(broken))
                 raise TrainingError(
                     f"step {step}: the loss is not finite ({terms}); images of the step: {images}. "
-                    "The last checkpoint is kept. Lower the learning rate or lengthen its soft "
-                    "start, and check the boxes of these images"
+                    "The last checkpoint is kept. Lower the learning rate, lengthen its soft "
+                    "start or limit the gradient (clip_norm: 10), and check the boxes of these images"
                 )
