@@ -22,7 +22,6 @@ import dataclasses
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -37,16 +36,14 @@ from rcnn_jax.export.dense import NCHW
 from rcnn_jax.export.jaxpr_onnx import trace
 from rcnn_jax.export.predictor import open_session, preprocess
 from rcnn_jax.models import BACKBONES, narrowed
-from rcnn_jax.spec import load_spec
 from rcnn_jax.structures import Detections
-from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
-from tools.export_parity import pictures
+from tools.export_parity import faster_rcnn, pictures
 from tools.lively import lively
 
-SPEC = Path(__file__).parents[1] / "configs" / "faster_rcnn" / "kitti_resnet18.txt"
 BASE = "resnet:18"
+CLASSES = 3
 MAX_ROUNDS = 9
 HEAD = (
     "| backbone | parameters (M) | GFLOP | time in JAX | time in ONNX Runtime | ONNX export |\n"
@@ -74,27 +71,18 @@ class Subject:
 
 
 def detector(arch: str, canvas: tuple[int, int], factor: float = 1.0) -> Experiment:
-    """Returns the experiment of the spec with another backbone.
+    """Returns the experiment of configs/faster_rcnn/kitti_resnet18.txt with another backbone.
 
     Args:
       arch: key of `BACKBONES`.
       canvas: (height, width).
       factor: of all widths; 1 for the published ones.
     """
-    config: Any = load_spec(SPEC).config
-    config.model_config.arch = arch
-    config.model_config.freeze_blocks = ()
-    config.model_config.all_projections = False  # as published
-    experiment = build_experiment(config, "faster_rcnn")
-    height, width = canvas
+    experiment = faster_rcnn(arch, canvas, CLASSES)
     task: Any = experiment.task
     model = task.model.clone(bn_axis_name=None)
     model = model if factor == 1.0 else narrowed(model, factor)
-    return dataclasses.replace(
-        experiment,
-        task=dataclasses.replace(task, model=model),
-        geometry=dataclasses.replace(experiment.geometry, height=height, width=width),
-    )
+    return dataclasses.replace(experiment, task=dataclasses.replace(task, model=model))
 
 
 def prepare(experiment: Experiment) -> Subject:

@@ -106,8 +106,8 @@ ROWS = (
 
 def detector(row: Row, factor: float = 1.0) -> Experiment:
     """Returns the experiment of a row; `factor` multiplies all widths."""
-    make = _mask_rcnn if row.network.startswith("mask ") else _faster_rcnn
-    experiment = make(row)
+    masks = row.network.startswith("mask ")
+    experiment = _mask_rcnn(row) if masks else faster_rcnn(row.network, row.canvas, row.classes)
     test: Any = experiment.inference
     task: Any = experiment.task
     model = task.model.clone(bn_axis_name=None)
@@ -128,18 +128,25 @@ def _names(count: int) -> tuple[str, ...]:
     return tuple(f"class{index:02d}" for index in range(count))
 
 
-def _faster_rcnn(row: Row) -> Experiment:
+def faster_rcnn(arch: str, canvas: tuple[int, int], classes: int) -> Experiment:
+    """Returns the experiment of configs/faster_rcnn/kitti_resnet18.txt with another backbone.
+
+    Args:
+      arch: key of `BACKBONES`, built as published.
+      canvas: (height, width).
+      classes: how many, background excluded.
+    """
     config: Any = load_spec(FASTER).config
-    config.model_config.arch = row.network
+    config.model_config.arch = arch
     config.model_config.freeze_blocks = ()
     config.model_config.all_projections = False  # as published
     experiment = build_experiment(config, "faster_rcnn")
     task: Any = experiment.task
-    model = task.model.clone(num_classes=row.classes)
-    height, width = row.canvas
+    model = task.model.clone(num_classes=classes)
+    height, width = canvas
     return dataclasses.replace(
         experiment,
-        task=dataclasses.replace(task, model=model, class_names=_names(row.classes)),
+        task=dataclasses.replace(task, model=model, class_names=_names(classes)),
         geometry=dataclasses.replace(experiment.geometry, height=height, width=width),
     )
 

@@ -17,8 +17,8 @@ EPOCHS = 6
 COMMAND = "import sys; from rcnn_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
-def start(spec: Path, workdir: Path) -> subprocess.Popen:
-    flags = ["faster_rcnn", "train", "-e", str(spec), "-d", str(workdir), "--gpus", "1"]
+def start(spec: Path, workdir: Path, kind: str = "faster_rcnn") -> subprocess.Popen:
+    flags = [kind, "train", "-e", str(spec), "-d", str(workdir), "--gpus", "1"]
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *flags],
         stdout=subprocess.PIPE,

@@ -38,6 +38,11 @@ def test_optimizer_follows_the_conventions_of_the_original():
     assert optimizer.bias_gradient_factor == 2.0
 
 
+def test_gradients_are_limited_unless_the_spec_says_otherwise():
+    assert build("", ("clip_norm: 10.0\n", "")).optimizer.clip_norm == 10.0
+    assert build("", ("clip_norm: 10.0", "clip_norm: 0")).optimizer.clip_norm == 0.0
+
+
 def test_schedule_counts_steps_and_knows_the_cosine():
     expected = WarmupSchedule(
         init_lr=0.01, warmup_lr=0.001, warmup_steps=2, boundaries=(100, 200), levels=(0.1, 0.01)
