@@ -30,8 +30,8 @@ def roi_align(
     graph: Graph, attributes: dict[str, Any], operands: list[Operand], results: list[Any]
 ) -> list[Operand]:
     """Returns the crops of boxes, each from its level."""
-    *features, boxes, level = operands
     levels, shape = attributes["levels"], results[0].shape
+    features, (boxes, level, *shares) = operands[: len(levels)], operands[len(levels) :]
     rows = shape[0] * shape[1]
     corners = graph.full(reshaped(graph, boxes, (rows, 4)), (0, 1))
     order = graph.integers(1, 0, 3, 2)  # x1 y1 x2 y2
@@ -46,6 +46,8 @@ def roi_align(
         sheet, first = _sheet(graph, features)
         rois = _on_sheet(graph, rois, level, levels, first)
         crops = _crops(graph, attributes, sheet, rois, image, 1.0)
+    if shares:
+        crops = _scaled(graph, crops, *shares)
     return [reshaped(graph, crops, shape)]
 
 
@@ -65,6 +67,15 @@ def _crops(graph, attributes, feature, rois, image, scale) -> Value:
         spatial_scale=scale,
     )[0]
     return Value(name, (rows, size, size, channels), _F32, NCHW, stored)
+
+
+def _scaled(graph, crops, row_shares, column_shares) -> Value:
+    """Returns crops [rows s s c] times the shares f32[b r s] of their rows and columns."""
+    rows, size, _, _ = crops.shape
+    down = reshaped(graph, row_shares, (rows, size, 1, 1))
+    across = reshaped(graph, column_shares, (rows, 1, size, 1))
+    factor = apply(graph, "Mul", [down, across], (rows, size, size, 1), _F32)
+    return apply(graph, "Mul", [crops, factor], crops.shape, _F32)
 
 
 def _sheet(graph: Graph, features: list[Operand]) -> tuple[Value, list[int]]:

@@ -32,6 +32,7 @@ def roi_align(
     output_size: int,
     sampling_ratio: int = 2,
     level: Array | None = None,
+    shares: tuple[Array, Array] | None = None,
 ) -> jax.Array:
     """Returns the average of sampling_ratio**2 bilinear samples in every cell of every box.
 
@@ -43,6 +44,7 @@ def roi_align(
       sampling_ratio: samples per side of a cell.
       level: i32[b r], the level each box is read from, cut to the levels at hand; None where there
         is only one.
+      shares: factors f32[b r s] of the rows and of the columns of a crop; None for 1.
 
     Returns:
       [b r s s c] in the type of the features. Index arithmetic and sums, also those of the backward
@@ -66,7 +68,7 @@ def roi_align(
         output_size=output_size,
         sampling_ratio=sampling_ratio,
     )
-    return op(*(features[i] for i in levels), boxes, level)
+    return op(*(features[i] for i in levels), boxes, level, *(shares or ()))
 
 
 def assign_levels(
@@ -104,8 +106,8 @@ def roi_align_unaligned(
     Such an operator takes the edge of a box, in cells, for a distance from the middle of the first
     cell, so it reads half a cell further down and right; and it stretches boxes narrower than a cell.
     A stretched box may reach beyond the map, where samples are 0 from one cell on. It is moved back
-    to the last cell, whose value nearer samples have anyway, and the samples that were 0 are
-    subtracted as shares.
+    to the last cell, whose value nearer samples have anyway, and cells are multiplied by the share of
+    their samples that are not 0.
 
     Args:
       features: {l: [b h w c]}, stride 2**l.
@@ -131,11 +133,14 @@ def roi_align_unaligned(
     y1, y2, row_shares = read(y1, y2, height)
     x1, x2, column_shares = read(x1, x2, width)
     moved = jnp.stack([y1, x1, y2, x2], axis=-1)
-    crops = roi_align(
-        features, moved, output_size=output_size, sampling_ratio=sampling_ratio, level=level
+    return roi_align(
+        features,
+        moved,
+        output_size=output_size,
+        sampling_ratio=sampling_ratio,
+        level=level,
+        shares=(row_shares, column_shares),
     )
-    shares = row_shares[..., :, None] * column_shares[..., None, :]
-    return crops * shares[..., None].astype(crops.dtype)
 
 
 def _unaligned_side(low, high, length, *, stride, cells, samples):
@@ -171,8 +176,8 @@ class _Taps(flax.struct.PyTreeNode):
 
 
 def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
-    """Does the work of `roi_align`; operands are the features by level, boxes and level."""
-    *features, boxes, level = operands
+    """Does the work of `roi_align`; operands are the features by level, boxes, level and shares."""
+    features, (boxes, level, *shares) = operands[: len(levels)], operands[len(levels) :]
     batch, _, _, channels = features[0].shape
     heights = [feature.shape[1] for feature in features]
     widths = [feature.shape[2] for feature in features]
@@ -192,6 +197,9 @@ def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
     y1, x1, y2, x2 = corners(lax.stop_gradient(boxes).reshape(-1, 4) / stride[:, None])
     rows, row_weights = _axis_taps(y1, y2, height, output_size, sampling_ratio)
     columns, column_weights = _axis_taps(x1, x2, width, output_size, sampling_ratio)
+    if shares:
+        row_shares, column_shares = (share.reshape(-1, output_size, 1) for share in shares)
+        row_weights, column_weights = row_weights * row_shares, column_weights * column_shares
     rows = first[:, None, None] + rows * width[:, None, None]
     taps = _Taps(rows, columns, row_weights, column_weights)
     crops = _read_taps((batch * starts[-1], table.dtype), table.reshape(-1, channels), taps)
