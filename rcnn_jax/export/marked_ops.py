@@ -13,9 +13,9 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, depthwise, pooled, top_k
 from rcnn_jax.export.elementwise import apply, cast
 from rcnn_jax.export.graph import Graph, Tensor
-from rcnn_jax.export.roi_align import number, roi_align
+from rcnn_jax.export.roi_align import roi_align
 from rcnn_jax.export.shaping import reshaped
-from rcnn_jax.export.values import Const, Operand, Value, identity
+from rcnn_jax.export.values import Const, Operand, Value, identity, number
 
 MarkedRule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], Sequence[Operand]]
 

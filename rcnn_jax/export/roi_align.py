@@ -21,7 +21,7 @@ from rcnn_jax.export.dense import NCHW
 from rcnn_jax.export.elementwise import apply, cast
 from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.shaping import reshaped
-from rcnn_jax.export.values import Const, Operand, Value
+from rcnn_jax.export.values import Operand, Value, number
 
 _I64, _F32 = np.dtype(np.int64), np.dtype(np.float32)
 
@@ -112,8 +112,3 @@ def _on_sheet(graph, rois, level, levels, first) -> Value:
     shift = of_level([[1.0, 1.0 + row] * 2 for row in first])
     rois = apply(graph, "Mul", [rois, cells], rois.shape, _F32)
     return apply(graph, "Add", [rois, shift], rois.shape, _F32)
-
-
-def number(value: float, dtype: Any = np.float32) -> Const:
-    """Returns a scalar."""
-    return Const(np.asarray(value, dtype), ())

@@ -79,6 +79,11 @@ def whole(array: np.ndarray) -> Const:
     return Const(array, tuple(array.shape))
 
 
+def number(value: float, dtype: Any = np.float32) -> Const:
+    """Returns a scalar as a constant."""
+    return Const(np.asarray(value, dtype), ())
+
+
 def collapse(array: np.ndarray) -> np.ndarray:
     """Returns the array with length 1 along every axis on which it repeats itself."""
     for axis in range(array.ndim):

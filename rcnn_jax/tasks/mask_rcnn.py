@@ -184,14 +184,8 @@ class MaskRcnnTask:
         return total, count
 
     def _masks(self, model: MaskRcnn, features: Levels, found: Detections) -> jax.Array:
-        return jax.nn.sigmoid(self._class_logits(model, features, found.boxes, found.classes))
-
-    def _class_logits(
-        self, model: MaskRcnn, features: Levels, boxes: jax.Array, classes: jax.Array
-    ) -> jax.Array:
-        """Returns the mask logits f32[b r o o] of boxes [b r 4] for one class each, i32[b r]."""
-        crops = self._crops(features, boxes, model.mask_crop_size)
-        return jax.vmap(select_class_masks)(model.segment(crops), classes)
+        crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
+        return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(found.classes)))
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
         settings = self.settings
@@ -205,12 +199,16 @@ class MaskRcnnTask:
         return outputs.replace(logits=jnp.where(unused, -jnp.inf, outputs.logits))
 
 
+def _class_logits(model: MaskRcnn, crops: jax.Array, classes: jax.Array) -> jax.Array:
+    """Returns the mask logits f32[b r o o] of crops [b r s s c] for one class each, i32[b r]."""
+    return jax.vmap(select_class_masks)(model.segment(crops), classes)
+
+
 def _mask_terms(
     model: MaskRcnn, crops: jax.Array, classes: jax.Array, targets: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the (sum, count) of crops [b r s s c] with targets [b r o o] and weights [b r]."""
-    logits = jax.vmap(select_class_masks)(model.segment(crops), classes)
-    return staged(mask_cross_entropy)(logits, targets, weights)
+    return staged(mask_cross_entropy)(_class_logits(model, crops, classes), targets, weights)
 
 
 def _no_mask_terms(*_: object) -> tuple[jax.Array, jax.Array]:
