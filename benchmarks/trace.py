@@ -44,13 +44,15 @@ def seconds_by_operation(events: list[dict[str, Any]]) -> Counter[str]:
         open_events: list[tuple[float, str]] = []
         for event in sorted(line, key=lambda event: (event["ts"], -event["dur"])):
             begin, length = event["ts"], event["dur"]
-            while open_events and open_events[-1][0] <= begin:
+            end = begin + length
+            # Kernels that follow one another may overlap a little; only what also ends in time is inside.
+            while open_events and open_events[-1][0] < end:
                 open_events.pop()
             if open_events:  # what is inside is not the outer operation's own
                 found[open_events[-1][1]] -= length / 1e6
             name = event["args"]["hlo_op"]
             found[name] += length / 1e6
-            open_events.append((begin + length, name))
+            open_events.append((end, name))
     return Counter(
         {name: s for name, s in found.items() if s > 0 and not name.startswith(_CONTAINERS)}
     )

@@ -203,7 +203,9 @@ def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
     rows = first[:, None, None] + rows * width[:, None, None]
     taps = _Taps(rows, columns, row_weights, column_weights)
     crops = _read_taps((batch * starts[-1], table.dtype), table.reshape(-1, channels), taps)
-    return crops.reshape(*boxes.shape[:2], output_size, output_size, channels).astype(table.dtype)
+    crops = crops.reshape(*boxes.shape[:2], output_size, output_size, channels)
+    # Stored once: a compiler may else repeat all reads in every operation that uses a part of them.
+    return lax.optimization_barrier(crops.astype(table.dtype))
 
 
 def _axis_taps(low, high, size, cells, samples):

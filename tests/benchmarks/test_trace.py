@@ -28,6 +28,11 @@ def test_what_an_operation_contains_is_not_its_own_time():
     assert seconds_by_operation(events) == {"sort": 5.0, "add": 2.0, "mul": 3.0}
 
 
+def test_kernels_that_overlap_a_little_keep_their_times():
+    events = [event("short", 0, 2e6), event("long", 1.9e6, 9e6), event("next", 10.8e6, 1e6)]
+    assert seconds_by_operation(events) == {"short": 2.0, "long": 9.0, "next": 1.0}
+
+
 def test_loops_and_conditions_only_contain():
     events = [event("while.3", 0, 10e6), event("conditional.1", 1e6, 5e6), event("add", 2e6, 2e6)]
     assert seconds_by_operation(events) == {"add": 2.0}
