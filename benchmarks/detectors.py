@@ -78,15 +78,20 @@ TRAINED = {
     "quick": QUICK,
     "full": (*QUICK, ONE_MAP_RESNET50, _kitti(8)),
     "real": _pyramids(REAL, 1),
-    "gpu": (*_pyramids(REAL, 8, bf16=True), _kitti(8, bf16=True)),
+    "gpu": (
+        _pyramids(REAL, 8, bf16=True)[0],
+        _kitti(8, bf16=True),
+        _pyramids(REAL, 8, bf16=True)[1],
+    ),
 }
 PREDICTED = {
     **TRAINED,
     "gpu": (
         _pyramids(REAL, 1, bf16=True)[0],
-        *_pyramids(REAL, 16, bf16=True),
+        _pyramids(REAL, 16, bf16=True)[0],
         _kitti(1, bf16=True),
         _kitti(16, bf16=True),
+        _pyramids(REAL, 16, bf16=True)[1],
     ),
 }
 

@@ -5,7 +5,8 @@
                              [--json out/benchmarks/latest.json]
 
 Every suite runs in its own process. Beside the JSON lie a Markdown report and its plots. On a
-machine with a GPU the size is `gpu`, elsewhere `quick`, unless it is given.
+machine with a GPU the size is `gpu`, elsewhere `quick`, unless it is given; at size `gpu` those
+suites run that need one, the profile among them.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 from benchmarks import environment, report
 from benchmarks.options import SIZES, Options
 from benchmarks.results import SCHEMA
-from benchmarks.suite import NAMES, ON_REQUEST
+from benchmarks.suite import NAMES, ON_GPU, ON_REQUEST
 from rcnn_jax.cli.huge_pages import with_huge_pages
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +125,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--suite", type=_suites, default=list(NAMES), help=f"comma-separated: {', '.join(NAMES)}"
+        "--suite",
+        type=_suites,
+        help=f"comma-separated: {', '.join(NAMES)}; at size gpu {', '.join(ON_GPU)}",
     )
     parser.add_argument(
         "--json",
@@ -147,8 +150,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="train and predict in bfloat16")
     parser.add_argument(
         "--compiled-peers",
-        action=argparse.BooleanOptionalAction,
-        help="measure torch.compile too; by default at size gpu only, since it takes minutes",
+        action="store_true",
+        help="measure torch.compile too, which takes minutes",
     )
     parser.add_argument(
         "--profile", action="store_true", help="also trace a training step: time per stage"
@@ -158,8 +161,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     flags = parser.parse_args(arguments)
     if flags.size is None:
         flags.size = "gpu" if environment.as_found()["gpus"] else "quick"
-    if flags.compiled_peers is None:
-        flags.compiled_peers = flags.size == "gpu"
+    if flags.suite is None:
+        flags.suite = list(ON_GPU if flags.size == "gpu" else NAMES)
     if flags.profile and "profile" not in flags.suite:
         flags.suite = [*flags.suite, "profile"]
     if flags.spec:

@@ -10,6 +10,8 @@ from benchmarks.results import Benchmark
 NAMES = ("train", "predict", "export", "ops", "data", "eval", "growth", "compile")
 ON_REQUEST = ("profile",)
 """Suites that run only when they are asked for."""
+ON_GPU = ("train", "predict", "profile", "ops", "data")
+"""Suites of size `gpu`: what the GPU computes, and the loader that has to feed it."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import run, worker
 from benchmarks.options import Options
 from benchmarks.results import SCHEMA
-from benchmarks.suite import NAMES, ON_REQUEST, Case, load_suite
+from benchmarks.suite import NAMES, ON_GPU, ON_REQUEST, Case, load_suite
 
 TINY = Options(size="tiny", peers=False)
 
@@ -49,12 +49,14 @@ def test_profile_is_a_suite_of_its_own():
     assert "profile" not in run._parse(["--size", "tiny"]).suite
 
 
-@pytest.mark.parametrize(("gpus", "size"), [([{"name": "H200"}], "gpu"), ([], "quick")])
-def test_size_follows_the_machine(monkeypatch, gpus, size):
+@pytest.mark.parametrize(
+    ("gpus", "size", "suites"), [([{"name": "H200"}], "gpu", ON_GPU), ([], "quick", NAMES)]
+)
+def test_size_and_suites_follow_the_machine(monkeypatch, gpus, size, suites):
     monkeypatch.setattr(run.environment, "as_found", lambda: {"gpus": gpus})
     flags = run._parse([])
-    assert (flags.size, flags.compiled_peers) == (size, bool(gpus))
-    assert run._parse(["--size", "tiny", "--compiled-peers"]).compiled_peers
+    assert (flags.size, flags.suite) == (size, list(suites))
+    assert run._parse(["--suite", "ops"]).suite == ["ops"]
 
 
 def test_without_time_a_suite_is_not_begun():
