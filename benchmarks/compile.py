@@ -1,16 +1,19 @@
 """The training step compiled for the sizes of a GPU, without running it: what the compiler did.
 
-This needs no accelerator: a machine that could not run the step compiles it. On a CPU the memory is
-that of a CPU program, which computes bfloat16 convolutions in float32.
+A machine that could not run the step compiles it: for the device JAX finds, and where there is no GPU
+also for one that is absent. On a CPU the memory is that of a CPU program, which computes bfloat16
+convolutions in float32.
 """
 
+import functools
 import re
+import time
 from typing import Any
 
 import jax
 
+from benchmarks.absent_gpu import NAME, UNTUNED, absent_gpu
 from benchmarks.detectors import TINY, TRAINED, Detector, Subject, prepare, random_batch
-from benchmarks.jax_side import compiled
 from benchmarks.options import Options
 from benchmarks.results import Benchmark, Table
 from benchmarks.suite import Case
@@ -23,33 +26,51 @@ _CONVOLUTION = re.compile(r"stablehlo\.convolution.*-> tensor<[^>]*x(\w+)>")
 def cases(options: Options) -> list[Case]:
     """Returns the detectors of size `gpu`, whatever the size, and the tiny ones at `tiny`."""
     chosen = TINY if options.size == "tiny" else TRAINED["gpu"]
-    return [_case(detector, options) for detector in chosen]
+    here = [Case(one.name, functools.partial(_compile_here, one, options)) for one in chosen]
+    if jax.local_devices()[0].platform != "cpu":
+        return here
+    return here + [
+        Case(f"{one.name}, for {NAME}", functools.partial(_compile_for_gpu, one, options))
+        for one in chosen
+    ]
 
 
-def _case(detector: Detector, options: Options) -> Case:
-    return Case(detector.name, lambda: _compile(detector, options))
-
-
-def _compile(detector: Detector, options: Options) -> Benchmark:
+def _compile_here(detector: Detector, options: Options) -> Benchmark:
     subject = prepare(detector, options)
     state, batch = on_device(fresh_state(subject), random_batch(subject))
-    mapped = mapped_step(subject)
-    executable, seconds = compiled(mapped, state, batch)
-    rows = [("compile", f"{seconds:.1f} s"), *_memory(executable)]
-    rows += _facts(mapped.lower(state, batch).as_text(), executable.as_text(), state)
-    return Benchmark(
-        name=f"compile {subject.name}",
-        parameters={"precision": "bfloat16" if subject.bf16 else "float32", **_where(subject)},
-        table=Table(title=f"Compiled: {subject.name}", head=("", ""), rows=tuple(rows)),
+    device = jax.local_devices()[0].device_kind
+    return _compile(subject, device, mapped_step(subject), state, batch, {})
+
+
+def _compile_for_gpu(detector: Detector, options: Options) -> Benchmark:
+    devices = [absent_gpu()]
+    subject = prepare(detector, options)
+    state, batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),
+        (fresh_state(subject), random_batch(subject)),
     )
+    return _compile(subject, NAME, mapped_step(subject, devices), state, batch, UNTUNED)
 
 
-def _where(subject: Subject) -> dict[str, Any]:
-    return {
-        "canvas": f"{subject.canvas[0]}x{subject.canvas[1]}",
-        "batch": subject.batch,
-        "compiled for": jax.local_devices()[0].device_kind,
-    }
+def _compile(
+    subject: Subject, device: str, mapped: Any, state: Any, batch: Any, choices: dict[str, Any]
+) -> Benchmark:
+    start = time.perf_counter()
+    lowered = mapped.lower(state, batch)
+    executable = lowered.compile(compiler_options=choices or None)
+    seconds = time.perf_counter() - start
+    rows = [("compile", f"{seconds:.1f} s"), *_memory(executable)]
+    rows += _facts(lowered.as_text(), executable.as_text(), state)
+    return Benchmark(
+        name=f"compile {subject.name}, for {device}",
+        parameters={
+            "precision": "bfloat16" if subject.bf16 else "float32",
+            "canvas": f"{subject.canvas[0]}x{subject.canvas[1]}",
+            "batch": subject.batch,
+            "compiled for": device,
+        },
+        table=Table(title=f"Compiled: {subject.name}", head=("", device), rows=tuple(rows)),
+    )
 
 
 def _memory(executable: Any) -> list[tuple[str, str]]:

@@ -138,8 +138,8 @@ def fresh_state(subject: Subject) -> TrainState:
     return jax.tree.map(np.asarray, state)
 
 
-def mapped_step(subject: Subject) -> Any:
-    """Returns the step as the training loop maps it, on one device."""
+def mapped_step(subject: Subject, devices: list[Any] | None = None) -> Any:
+    """Returns the step as the training loop maps it, on the first device or on those given."""
     experiment = subject.experiment
     step = make_step(
         experiment.task,
@@ -148,7 +148,7 @@ def mapped_step(subject: Subject) -> Any:
         steps_per_epoch=TOTAL_STEPS,
         axis_name=parallel.AXIS,
     )
-    return parallel.map_step(step, parallel.choose_devices(1))
+    return parallel.map_step(step, devices or parallel.choose_devices(1))
 
 
 def on_device(state: TrainState, batch: Batch) -> tuple[TrainState, Batch]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import detectors, ops
+from benchmarks import absent_gpu, detectors, ops
 from benchmarks.options import SIZES, Options
 from benchmarks.suite import NAMES, ON_REQUEST, load_suite
 from rcnn_jax.errors import SpecError
@@ -57,12 +57,25 @@ def test_growth_is_measured_at_three_sizes():
 
 
 def test_compiled_step_updates_its_state_in_place():
-    case = load_suite("compile", TINY)[-1]
+    case = load_suite("compile", TINY)[1]
     rows = dict(case.run().table.rows)
     updated, total = rows["buffers of the state that are updated in place"].split(" of ")
     # The root key goes through unchanged, and the sums of an epoch may be made anew.
     assert int(total) - int(updated) <= 1
     assert "f32" in rows["convolutions"]
+
+
+def test_step_is_compiled_for_a_gpu_that_is_absent():
+    pytest.importorskip("jax_cuda13_plugin", reason="JAX's CUDA plugin compiles for a GPU")
+    one = load_suite("compile", TINY)[-1].run()
+    assert one.parameters["compiled for"] == absent_gpu.NAME
+    assert dict(one.table.rows)["compile"].endswith(" s")
+
+
+def test_without_a_plugin_no_gpu_is_made_up(monkeypatch):
+    monkeypatch.setattr(absent_gpu, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="CUDA plugin is not installed"):
+        load_suite("compile", TINY)[-1].run()
 
 
 def test_spec_without_fixed_canvas_is_refused():
