@@ -13,6 +13,10 @@ from rcnn_jax.models.mask_rcnn import MaskRcnn
 Network = TypeVar("Network", FasterRcnn, MaskRcnn)
 Variables = dict[str, dict]
 
+_RUN_ONCE = {"xla_backend_optimization_level": 1}
+"""Dozens of random generators in one program take the compiler two to four times as long at its usual
+level, for the same bits."""
+
 
 def initial_variables(
     model: FasterRcnn | MaskRcnn, key: jax.Array, image_channels: int = 3
@@ -27,7 +31,8 @@ def initial_variables(
       key: source of the random initial weights.
       image_channels: 3, or 1 for grey images.
     """
-    return jax.jit(model.init)(key, *_smallest_inputs(model, image_channels))
+    make = jax.jit(model.init, compiler_options=_RUN_ONCE)
+    return make(key, *_smallest_inputs(model, image_channels))
 
 
 def parameter_order(
