@@ -31,7 +31,8 @@ def initial_variables(
       key: source of the random initial weights.
       image_channels: 3, or 1 for grey images.
     """
-    make = jax.jit(model.init, compiler_options=_RUN_ONCE)
+    options = None if isinstance(key, jax.core.Tracer) else _RUN_ONCE  # none inside other programs
+    make = jax.jit(model.init, compiler_options=options)
     return make(key, *_smallest_inputs(model, image_channels))
 
 
