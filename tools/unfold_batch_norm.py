@@ -62,7 +62,7 @@ def main(spec: str, given: str, output: str, batches: int) -> None:
         for leaf, array in leaves.items()
     }
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(output, **arrays)
+    np.savez(output, allow_pickle=False, **arrays)
     print(f"{output}: {len(kept)} layers, statistics of {len(found)} from {batches} batches")
 
 

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
@@ -31,7 +32,7 @@ def initial_variables(
       key: source of the random initial weights.
       image_channels: 3, or 1 for grey images.
     """
-    options = None if isinstance(key, jax.core.Tracer) else _RUN_ONCE  # none inside other programs
+    options = None if isinstance(key, Tracer) else _RUN_ONCE  # none inside other programs
     make = jax.jit(model.init, compiler_options=options)
     return make(key, *_smallest_inputs(model, image_channels))
 
