@@ -13,7 +13,7 @@ NAME = "NVIDIA H100"
 UNTUNED = {"xla_gpu_autotune_level": 0}
 """Options of the compiler that keep it from running kernels."""
 
-_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+_PLUGIN = "jax_cuda13_plugin"
 _FACTS = """
 gpu_device_info {
   name: "NVIDIA H100 80GB HBM3"
@@ -60,8 +60,8 @@ def absent_gpu() -> Any:
       ModuleNotFoundError: JAX's CUDA plugin is not installed.
       RuntimeError: JAX has looked for a GPU in vain; JAX_PLATFORMS=cpu keeps it from that.
     """
-    if not any(map(find_spec, _PLUGINS)):
-        raise ModuleNotFoundError("JAX's CUDA plugin is not installed", name=_PLUGINS[0])
+    if find_spec(_PLUGIN) is None:
+        raise ModuleNotFoundError("JAX's CUDA plugin is not installed", name=_PLUGIN)
     topology = topologies.get_topology_desc(
         "", platform="cuda", topology="1x1x1", target_config=_FACTS
     )

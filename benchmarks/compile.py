@@ -7,13 +7,13 @@ convolutions in float32.
 
 import functools
 import re
-import time
 from typing import Any
 
 import jax
 
 from benchmarks.absent_gpu import NAME, UNTUNED, absent_gpu
 from benchmarks.detectors import TINY, TRAINED, Detector, Subject, prepare, random_batch
+from benchmarks.jax_side import lowered_and_compiled
 from benchmarks.options import Options
 from benchmarks.results import Benchmark, Table
 from benchmarks.suite import Case
@@ -39,7 +39,7 @@ def _compile_here(detector: Detector, options: Options) -> Benchmark:
     subject = prepare(detector, options)
     state, batch = on_device(fresh_state(subject), random_batch(subject))
     device = jax.local_devices()[0].device_kind
-    return _compile(subject, device, mapped_step(subject), state, batch, {})
+    return _compile(subject, device, mapped_step(subject), state, batch)
 
 
 def _compile_for_gpu(detector: Detector, options: Options) -> Benchmark:
@@ -53,12 +53,14 @@ def _compile_for_gpu(detector: Detector, options: Options) -> Benchmark:
 
 
 def _compile(
-    subject: Subject, device: str, mapped: Any, state: Any, batch: Any, choices: dict[str, Any]
+    subject: Subject,
+    device: str,
+    mapped: Any,
+    state: Any,
+    batch: Any,
+    choices: dict[str, Any] | None = None,
 ) -> Benchmark:
-    start = time.perf_counter()
-    lowered = mapped.lower(state, batch)
-    executable = lowered.compile(compiler_options=choices or None)
-    seconds = time.perf_counter() - start
+    lowered, executable, seconds = lowered_and_compiled(mapped, state, batch, choices=choices)
     rows = [("compile", f"{seconds:.1f} s"), *_memory(executable)]
     rows += _facts(lowered.as_text(), executable.as_text(), state)
     return Benchmark(

@@ -73,25 +73,23 @@ QUICK = (*_pyramids(SMALL, 1), _kitti(1))
 ONE_MAP_RESNET50 = Detector(
     name="Faster R-CNN R50, 320x320, batch 1", spec=ROOT / "benchmarks/specs/resnet50_320.txt"
 )
+_MASK_8, _FASTER_8 = _pyramids(REAL, 8, bf16=True)
+_MASK_16, _FASTER_16 = _pyramids(REAL, 16, bf16=True)
 TRAINED = {
     "tiny": TINY,
     "quick": QUICK,
     "full": (*QUICK, ONE_MAP_RESNET50, _kitti(8)),
     "real": _pyramids(REAL, 1),
-    "gpu": (
-        _pyramids(REAL, 8, bf16=True)[0],
-        _kitti(8, bf16=True),
-        _pyramids(REAL, 8, bf16=True)[1],
-    ),
+    "gpu": (_MASK_8, _kitti(8, bf16=True), _FASTER_8),
 }
 PREDICTED = {
     **TRAINED,
     "gpu": (
         _pyramids(REAL, 1, bf16=True)[0],
-        _pyramids(REAL, 16, bf16=True)[0],
+        _MASK_16,
         _kitti(1, bf16=True),
         _kitti(16, bf16=True),
-        _pyramids(REAL, 16, bf16=True)[1],
+        _FASTER_16,
     ),
 }
 

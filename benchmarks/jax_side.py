@@ -23,9 +23,18 @@ def jitted(function: Any, *arguments: Any) -> Side:
 
 def compiled(mapped: Any, *arguments: Any) -> tuple[Any, float]:
     """Returns the executable of a jitted or pmapped function, and the seconds it took to make."""
+    _, executable, seconds = lowered_and_compiled(mapped, *arguments)
+    return executable, seconds
+
+
+def lowered_and_compiled(
+    mapped: Any, *arguments: Any, choices: dict[str, Any] | None = None
+) -> tuple[Any, Any, float]:
+    """Returns what `compiled` does, and before it the lowered program; choices are the compiler's."""
     start = time.perf_counter()
-    executable = mapped.lower(*arguments).compile()
-    return executable, time.perf_counter() - start
+    lowered = mapped.lower(*arguments)
+    executable = lowered.compile(compiler_options=choices)
+    return lowered, executable, time.perf_counter() - start
 
 
 def temp_bytes(executable: Any) -> int | None:

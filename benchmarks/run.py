@@ -111,7 +111,8 @@ def _run_worker(name: str, options: Options, file: Path, seconds: float) -> str:
     command = [sys.executable, "-m", "benchmarks.worker", name, json.dumps(options.to_json()), file]
     variables = {**_WORKER_ENVIRONMENT, **os.environ}
     variables = with_huge_pages(variables) or variables  # as commands do; the peers have them too
-    if not environment.as_found()["gpus"]:  # a CUDA plugin then has nothing to look for
+    if name == "compile" and not environment.as_found()["gpus"]:
+        # JAX's CUDA plugin compiles for a GPU that is absent unless it has looked for one in vain.
         variables.setdefault("JAX_PLATFORMS", "cpu")
     if name == "profile":  # inside a command buffer the profiler sees no single operations
         flags = variables.get("XLA_FLAGS", "")

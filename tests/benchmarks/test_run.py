@@ -57,6 +57,8 @@ def test_size_and_suites_follow_the_machine(monkeypatch, gpus, size, suites):
     flags = run._parse([])
     assert (flags.size, flags.suite) == (size, list(suites))
     assert run._parse(["--suite", "ops"]).suite == ["ops"]
+    assert not flags.compiled_peers
+    assert run._parse(["--size", "tiny", "--compiled-peers"]).compiled_peers
 
 
 def test_without_time_a_suite_is_not_begun():
