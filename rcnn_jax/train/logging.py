@@ -52,13 +52,14 @@ class MetricLogger:
         steps_per_epoch: int,
         total_steps: int,
         start_step: int = 0,
+        stop_is_due: bool = False,
         images_per_step: int = 1,
         every_steps: int = 10,
         console: Console,
         status: StatusWriter,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Opens the files; lines of metrics.jsonl past start_step are cut off.
+        """Opens the files; lines of metrics.jsonl that the run will write again are cut off.
 
         Args:
           workdir: folder of metrics.jsonl and tensorboard/; made when absent.
@@ -66,6 +67,7 @@ class MetricLogger:
           steps_per_epoch: steps of an epoch.
           total_steps: steps of the whole run.
           start_step: steps that were taken before, when the run resumes.
+          stop_is_due: the stop after start_step is still to be done.
           images_per_step: global batch, for the throughput.
           every_steps: steps between logged steps; multiples of it are logged.
           console: where lines and the bar go.
@@ -74,7 +76,7 @@ class MetricLogger:
         """
         workdir.mkdir(parents=True, exist_ok=True)
         self._path = workdir / METRICS_FILE
-        cut_after(self._path, start_step)
+        cut_after(self._path, start_step, stop_is_due)
         self._file = self._path.open("a", encoding="utf-8")
         self._folder = workdir / TENSORBOARD_FOLDER
         self._events: Any = None
@@ -269,7 +271,7 @@ class MetricLogger:
         return self._events
 
 
-def cut_after(path: Path, step: int) -> None:
+def cut_after(path: Path, step: int, stop_is_due: bool = False) -> None:
     """Drops the lines of a JSON-lines file whose `step` is greater, and a torn last line.
 
     A run that stopped between two checkpoints has written lines for steps it will take again.
@@ -277,18 +279,26 @@ def cut_after(path: Path, step: int) -> None:
     Args:
       path: the file; an absent one stays absent.
       step: the last step that counts.
+      stop_is_due: of that step, the lines of its stop (validation, epoch) go as well.
     """
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _until(line, step)]
+    kept = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if _until(line, step, stop_is_due)
+    ]
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
     partial.replace(path)
 
 
-def _until(line: str, step: int) -> bool:
+def _until(line: str, step: int, stop_is_due: bool) -> bool:
     try:
-        return json.loads(line)["step"] <= step
+        row = json.loads(line)
+        if row["step"] == step and stop_is_due:
+            return row["kind"] == "train"
+        return row["step"] <= step
     except (ValueError, KeyError, TypeError):
         return False
 

@@ -16,6 +16,7 @@ class RunState:
       best_step: the step it was reached at.
       best_loss: lowest epoch loss so far, or None; early stopping looks at it.
       epochs_without_gain: epochs since best_loss.
+      due: the validation, bundles and other work of the stop after this step are not done yet.
       finished: the run is over.
     """
 
@@ -25,6 +26,7 @@ class RunState:
     best_step: int | None = None
     best_loss: float | None = None
     epochs_without_gain: int = 0
+    due: bool = False
     finished: bool = False
 
     def after_epoch(self, loss: float, min_delta: float) -> "RunState":

@@ -83,6 +83,31 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(undisturbed):
     assert outcome(workdir) == outcome(root / "whole")
 
 
+def stored(workdir: Path, step: int) -> dict | None:
+    """What the run remembers in the checkpoint of a step; None as long as there is none."""
+    manifest = workdir / "checkpoints" / str(step) / "manifest" / "metadata"
+    try:
+        return json.loads(manifest.read_text())["run_state"]["run"]
+    except FileNotFoundError:
+        return None
+
+
+@pytest.mark.slow
+def test_a_kill_during_validation_costs_no_step(undisturbed):
+    root, spec = undisturbed
+    workdir = root / "killed_in_validation"
+    process = start(spec, workdir)
+    while stored(workdir, 6) is None and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=300)
+    assert stored(workdir, 6)["due"]
+    assert not (workdir / "eval" / "step-6.json").exists()
+    assert "after step 6" in finish(start(spec, workdir))
+    assert (workdir / "eval" / "step-6.json").exists()
+    assert outcome(workdir) == outcome(root / "whole")
+
+
 @pytest.mark.slow
 def test_sigterm_saves_where_it_is_and_the_run_goes_on_from_there(undisturbed):
     root, spec = undisturbed

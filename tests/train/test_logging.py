@@ -104,6 +104,16 @@ def test_cutting_keeps_lines_up_to_the_step_and_makes_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_cutting_before_a_stop_that_is_due_drops_its_lines_but_not_its_step(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    train = ['{"step": 2, "kind": "train"}', '{"step": 3, "kind": "train"}']
+    epoch = '{"step": 2, "kind": "epoch"}'
+    due = ['{"step": 3, "kind": "evaluate"}', '{"step": 3, "kind": "epoch"}']
+    path.write_text("\n".join([train[0], epoch, train[1], *due]) + "\n")
+    cut_after(path, 3, stop_is_due=True)
+    assert path.read_text().splitlines() == [train[0], epoch, train[1]]
+
+
 def test_a_step_is_read_only_when_the_next_has_been_sent(tmp_path):
     logger, _ = make(tmp_path)
     with logger:

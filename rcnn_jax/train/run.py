@@ -1,0 +1,134 @@
+"""One training run: all that does not change from step to step, opened and checked before it begins."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from rcnn_jax.checkpoints import fingerprint
+from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.data.batching import check_object_counts
+from rcnn_jax.data.pipeline import batches_per_epoch
+from rcnn_jax.data.sources import Source
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.experiment import Config, Experiment, Kind
+from rcnn_jax.train import parallel
+from rcnn_jax.train.schedules import make_schedule
+from rcnn_jax.train.start import widths_to_train
+from rcnn_jax.train.timetable import Timetable
+from rcnn_jax.train.validation import Drawer, Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything of one training run that does not change from step to step.
+
+    Attributes:
+      config: the validated config.
+      experiment: the same in the words of the field.
+      workdir: folder of all outputs.
+      key: key that seals bundles, or None.
+      devices: local devices of the run.
+      source: training images.
+      validate: scores weights on the validation images; None without such images.
+      timetable: when what is due.
+      store: resumable checkpoints.
+      session: console and status file.
+      draw: draws detections for TensorBoard; None leaves such pictures out.
+      use_amp: compute in bfloat16 on top of what the config says.
+    """
+
+    config: Config
+    experiment: Experiment
+    workdir: Path
+    key: str | None
+    devices: list[parallel.Device]
+    source: Source
+    validate: Validation | None
+    timetable: Timetable
+    store: CheckpointStore
+    session: Reporter
+    draw: Drawer | None
+    use_amp: bool
+
+    @property
+    def global_batch(self) -> int:
+        """Images per step over all devices and processes."""
+        return self.experiment.batch_per_device * len(self.devices) * jax.process_count()
+
+    @property
+    def schedule(self) -> Any:
+        """Learning rate by step, in the scale of this run's devices."""
+        devices = len(self.devices) * jax.process_count()
+        scale = devices if self.experiment.run.lr_scaling == "devices" else 1
+        return make_schedule(self.experiment.schedule, self.timetable.total_steps, scale)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint must agree with before this run goes on from it."""
+        values = fingerprint.fingerprint(self.config, self.experiment.kind)
+        return {**values, "use_amp": self.use_amp, "global_batch": self.global_batch}
+
+
+def open_run(
+    config: ConfigDict,
+    kind: Kind,
+    workdir: Path,
+    key: str | None,
+    session: Reporter,
+    use_amp: bool,
+    devices: int | None,
+    draw: Drawer | None,
+) -> Run:
+    """Builds the experiment of the config and opens its data; nothing is written but the store's folder.
+
+    Args:
+      config: validated config of the detector.
+      kind: which detector.
+      workdir: folder of all outputs.
+      key: see `Run`.
+      session: see `Run`.
+      use_amp: see `Run`.
+      devices: number of local devices; None for all.
+      draw: see `Run`.
+
+    Raises:
+      RcnnError: anything the user can mend, see the tree in `errors`.
+    """
+    chosen = parallel.choose_devices(devices)
+    experiment = build_experiment(config, kind, bf16=use_amp)
+    experiment = widths_to_train(experiment, key)
+    # All data is opened and checked before anything is written.
+    source = experiment.train_source()
+    check_object_counts(source, experiment.train_gt)
+    for note in (*experiment.notes, *source.notes):
+        session.note(note)
+    validate = _validation(experiment, workdir, session)
+    global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
+    steps_per_epoch = batches_per_epoch(source, global_batch)
+    return Run(
+        config=config,
+        experiment=experiment,
+        workdir=workdir,
+        key=key,
+        devices=chosen,
+        source=source,
+        validate=validate,
+        timetable=Timetable.of(experiment.run, steps_per_epoch),
+        store=CheckpointStore(workdir / "checkpoints", keep=experiment.run.keep_checkpoints),
+        session=session,
+        draw=draw,
+        use_amp=use_amp,
+    )
+
+
+def _validation(experiment: Experiment, workdir: Path, session: Reporter) -> Validation | None:
+    if experiment.eval_source is None:
+        return None
+    source = experiment.eval_source()
+    for note in source.notes:
+        session.note(note)
+    return Validation(experiment, source, workdir, session)
