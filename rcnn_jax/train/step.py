@@ -34,7 +34,7 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections={name: tree for name, tree in variables.items() if name != "params"},
-        opt_state=make_optimizer(settings, schedule).init(trainable),
+        opt_state=jax.jit(make_optimizer(settings, schedule).init)(trainable),  # one program
         ema=jax.tree.map(jnp.copy, params) if settings.ema_decay else None,
         loss_scale=None,
         epoch_sums={name: jnp.zeros((2,), jnp.float32) for name in names},

@@ -18,9 +18,9 @@ def random_variables(model, seed=0):
 
     def fill(path, leaf):
         if path[-1].key in ("gamma", "moving_variance"):
-            return jnp.ones(leaf.shape)
+            return jnp.asarray(np.ones(leaf.shape, np.float32))
         if path[-1].key != "kernel":
-            return jnp.zeros(leaf.shape)
+            return jnp.asarray(np.zeros(leaf.shape, np.float32))
         fan_out = np.prod(leaf.shape[:-2]) * leaf.shape[-1]
         return jnp.asarray(rng.normal(0, (2 / fan_out) ** 0.5, leaf.shape), jnp.float32)
 
