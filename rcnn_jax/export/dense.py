@@ -1,5 +1,6 @@
 """Lowerings of convolutions, pooling, products, reductions and top-k."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,49 +21,61 @@ def convolution(graph, params, operands, results):
     numbers = params["dimension_numbers"]
     if (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != (NCHW, (3, 2, 0, 1), NCHW):
         raise ExportError("a convolution that is not NHWC, HWIO, NHWC")
-    if not isinstance(kernel, Const) or not kernel.is_whole:
-        raise ExportError("a convolution with a computed kernel")
     if params["batch_group_count"] != 1:
         raise ExportError("a convolution with batch groups")
-    name = graph.full(x, NCHW)
-    attributes: dict[str, Any] = {
-        "kernel_shape": list(kernel.array.shape[:2]),
-        "group": params["feature_group_count"],
+    if tuple(params["lhs_dilation"]) != (1, 1):
+        return [_transposed(graph, params, x, kernel, results[0])]
+    image = convolved(
+        graph,
+        x,
+        kernel,
+        results[0],
+        groups=params["feature_group_count"],
+        strides=params["window_strides"],
+        dilations=params["rhs_dilation"],
+        pads=params["padding"],
+    )
+    return [image]
+
+
+def convolved(
+    graph: Graph, x: Operand, kernel: Operand, result, *, groups: int, strides, dilations, pads
+) -> Value:
+    """Returns NHWC images convolved with a kernel [kh kw in/groups out]."""
+    array = _whole_kernel(kernel)
+    attributes = {
+        "kernel_shape": list(array.shape[:2]),
+        "group": groups,
+        "strides": list(strides),
+        "dilations": list(dilations),
+        "pads": _flat(pads),
     }
-    pads = [(int(low), int(high)) for low, high in params["padding"]]
-    if tuple(params["lhs_dilation"]) == (1, 1):
-        op, weights = "Conv", kernel.array.transpose(3, 2, 0, 1)
-        attributes |= {
-            "strides": list(params["window_strides"]),
-            "dilations": list(params["rhs_dilation"]),
-            "pads": _flat(pads),
-        }
-    else:
-        op, weights = "ConvTranspose", kernel.array[::-1, ::-1].transpose(2, 3, 0, 1)
-        if tuple(params["window_strides"]) != (1, 1) or params["feature_group_count"] != 1:
-            raise ExportError("a transposed convolution with strides or groups")
-        sides = kernel.array.shape[:2]
-        cut = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(sides, pads, strict=True)]
-        if tuple(params["rhs_dilation"]) != (1, 1) or any(min(pair) < 0 for pair in cut):
-            raise ExportError("a transposed convolution with a dilated kernel or wide padding")
-        attributes |= {"strides": list(params["lhs_dilation"]), "pads": _flat(cut)}
-    weight = graph.constant(weights, "kernel")
-    return [_image(graph, op, [name, weight], results[0], attributes)]
+    weight = graph.constant(array.transpose(3, 2, 0, 1), "kernel")
+    return _image(graph, "Conv", [graph.full(x, NCHW), weight], result, attributes)
 
 
-def depthwise(graph: Graph, x: Operand, kernel: Operand, result, strides: int, pads) -> Value:
-    """Returns NHWC images convolved with one filter [k k 1 c] per channel."""
+def _transposed(graph: Graph, params, x: Operand, kernel: Operand, result) -> Value:
+    array = _whole_kernel(kernel)
+    if tuple(params["window_strides"]) != (1, 1) or params["feature_group_count"] != 1:
+        raise ExportError("a transposed convolution with strides or groups")
+    pads = zip(array.shape[:2], params["padding"], strict=True)
+    cut = [(k - 1 - low, k - 1 - high) for k, (low, high) in pads]
+    if tuple(params["rhs_dilation"]) != (1, 1) or any(min(pair) < 0 for pair in cut):
+        raise ExportError("a transposed convolution with a dilated kernel or wide padding")
+    attributes = {
+        "kernel_shape": list(array.shape[:2]),
+        "group": 1,
+        "strides": list(params["lhs_dilation"]),
+        "pads": _flat(cut),
+    }
+    weight = graph.constant(array[::-1, ::-1].transpose(2, 3, 0, 1), "kernel")
+    return _image(graph, "ConvTranspose", [graph.full(x, NCHW), weight], result, attributes)
+
+
+def _whole_kernel(kernel: Operand) -> np.ndarray:
     if not isinstance(kernel, Const) or not kernel.is_whole:
         raise ExportError("a convolution with a computed kernel")
-    attributes = {
-        "kernel_shape": list(kernel.array.shape[:2]),
-        "group": kernel.array.shape[3],
-        "strides": [strides, strides],
-        "dilations": [1, 1],
-        "pads": _flat([(int(low), int(high)) for low, high in pads]),
-    }
-    weight = graph.constant(kernel.array.transpose(3, 2, 0, 1), "kernel")
-    return _image(graph, "Conv", [graph.full(x, NCHW), weight], result, attributes)
+    return kernel.array
 
 
 def max_pool(graph, params, operands, results):
@@ -79,7 +92,7 @@ def pooled(graph: Graph, x: Operand, result, window, strides, pads) -> Value:
     attributes = {
         "kernel_shape": list(window),
         "strides": list(strides),
-        "pads": _flat([(int(low), int(high)) for low, high in pads]),
+        "pads": _flat(pads),
     }
     return _image(graph, "MaxPool", [graph.full(x, NCHW)], result, attributes)
 
@@ -177,9 +190,10 @@ def _image(graph: Graph, op: str, inputs: list[str], result, attributes) -> Valu
     return Value(name, result.shape, result.dtype, NCHW, stored)
 
 
-def _flat(pads: list[tuple[int, int]]) -> list[int]:
-    """Returns the pads as ONNX orders them: all starts, then all ends."""
-    return [low for low, _ in pads] + [high for _, high in pads]
+def _flat(pads: Iterable[Sequence[int]]) -> list[int]:
+    """Returns the pads (low, high) as ONNX orders them: all starts, then all ends."""
+    lows, highs = zip(*pads, strict=True)
+    return [int(pad) for pad in (*lows, *highs)]
 
 
 def _without_transpose(graph: Graph, left: str, right: np.ndarray) -> tuple[str, np.ndarray]:

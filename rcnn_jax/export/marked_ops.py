@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, depthwise, pooled, top_k
+from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, convolved, pooled, top_k
 from rcnn_jax.export.elementwise import apply, cast
 from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.roi_align import roi_align
@@ -80,8 +80,17 @@ def upsample_nearest(graph, attributes, operands, results):
 def depthwise_conv(graph, attributes, operands, results):
     """One grouped Conv."""
     x, kernel = operands
-    strides, pads = attributes["strides"], attributes["pads"]
-    return [depthwise(graph, x, kernel, results[0], strides, pads)]
+    image = convolved(
+        graph,
+        x,
+        kernel,
+        results[0],
+        groups=kernel.shape[3],
+        strides=(attributes["strides"],) * 2,
+        dilations=(1, 1),
+        pads=attributes["pads"],
+    )
+    return [image]
 
 
 def max_pool(graph, attributes, operands, results):
