@@ -19,7 +19,7 @@ import onnx
 from onnxruntime import InferenceSession
 
 from rcnn_jax.checkpoints.state import load_model, stored_categories
-from rcnn_jax.cli.arguments import KEY_VARIABLE
+from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
 from rcnn_jax.export.accuracy import GATED, metrics_of, validation_images

@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcnn_jax.cli.arguments import existing_file
+from rcnn_jax.cli.flags import existing_file
 from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:

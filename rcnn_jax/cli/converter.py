@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcnn_jax.cli.arguments import KEY_VARIABLE, existing_file, key_from
+from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 

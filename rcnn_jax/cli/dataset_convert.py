@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from rcnn_jax.cli.arguments import Kind, choose_devices, flag_notes
+from rcnn_jax.cli.flags import Kind, choose_devices, flag_notes
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion_report import ConversionReport
 from rcnn_jax.errors import UsageError

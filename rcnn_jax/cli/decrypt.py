@@ -4,7 +4,7 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from rcnn_jax.cli.arguments import KEY_VARIABLE, existing_file, key_from
+from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
 from rcnn_jax.errors import UsageError
 
 

@@ -2,8 +2,8 @@
 
 from argparse import Namespace
 
-from rcnn_jax.cli.arguments import Kind, choose_devices
 from rcnn_jax.cli.backends import choose_model
+from rcnn_jax.cli.flags import Kind, choose_devices
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rcnn_jax.cli.arguments import Kind, choose_devices, existing_file
+from rcnn_jax.cli.flags import Kind, choose_devices, existing_file
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 

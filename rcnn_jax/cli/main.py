@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from rcnn_jax import __version__
 from rcnn_jax.cli import arguments
 from rcnn_jax.cli.compilations import keep_compilations
+from rcnn_jax.cli.flags import Kind
 from rcnn_jax.errors import RcnnError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ TASKS = {
     "inference": ("draw and dump what a model finds in images", arguments.add_inference),
     "export": ("write a checked ONNX file of a model", arguments.add_export),
 }
-KINDS: dict[arguments.Kind, str] = {
+KINDS: dict[Kind, str] = {
     "faster_rcnn": "Faster R-CNN: boxes",
     "mask_rcnn": "Mask R-CNN: boxes and masks",
 }
@@ -147,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _detector_parser(kind: arguments.Kind) -> argparse.ArgumentParser:
+def _detector_parser(kind: Kind) -> argparse.ArgumentParser:
     parser = arguments.Parser(kind, description=KINDS[kind])
     _add_version(parser)
     _add_tasks(parser, kind)
@@ -158,7 +159,7 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"rcnn-jax {__version__}")
 
 
-def _add_tasks(parser: argparse.ArgumentParser, kind: arguments.Kind) -> None:
+def _add_tasks(parser: argparse.ArgumentParser, kind: Kind) -> None:
     tasks = parser.add_subparsers(metavar="TASK", required=True)
     for name, (text, add_flags) in TASKS.items():
         task = tasks.add_parser(name, help=text, description=text)
@@ -166,7 +167,7 @@ def _add_tasks(parser: argparse.ArgumentParser, kind: arguments.Kind) -> None:
         task.set_defaults(run=partial(_run_task, name, kind), config=None)
 
 
-def _run_task(name: str, kind: arguments.Kind, args: argparse.Namespace) -> int:
+def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
     keep_compilations()
     return importlib.import_module(f"rcnn_jax.cli.{name}").run(args, kind)
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from rich import progress
 from rich.console import Console
 
-from rcnn_jax.cli.arguments import flag_notes, key_from
+from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.arguments import Kind, choose_devices
+from rcnn_jax.cli.flags import Kind, choose_devices
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rcnn_jax.cli import arguments
-from rcnn_jax.cli.arguments import choose_devices, existing_file, flag_notes, key_from
+from rcnn_jax.cli.flags import choose_devices, existing_file, flag_notes, key_from
 from rcnn_jax.errors import UsageError
 
 
