@@ -181,9 +181,10 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
             logger.flush()
             memory = dataclasses.replace(memory, step=step, due=step == stop)
             state = parallel.first_replica(replicas)  # fetched once for all that is due
-            if signals.terminated or validation_at(run, step) is not None:
+            leaves = signals.terminated  # read once: a signal between two looks must lose nothing
+            if leaves or validation_at(run, step) is not None:
                 save(run, state, memory)
-            if not signals.terminated:
+            if not leaves:
                 memory = close_stop(run, state, memory, logger)
             if signals.terminated and not memory.finished:
                 run.session.warn(

@@ -33,6 +33,11 @@ def choose_devices(count: int | None) -> list[Device]:
     return devices[:count]
 
 
+def count_of_all(devices: list[Device]) -> int:
+    """Returns how many devices train, over all processes, where each has as many as this one."""
+    return len(devices) * jax.process_count()
+
+
 def map_step(step: StepFunction, devices: list[Device]) -> Any:
     """Returns the step over replicated states and sharded batches; the old state is given up."""
     return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=(0,))

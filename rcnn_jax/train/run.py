@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import fingerprint
@@ -57,13 +56,13 @@ class Run:
     @property
     def global_batch(self) -> int:
         """Images per step over all devices and processes."""
-        return self.experiment.batch_per_device * len(self.devices) * jax.process_count()
+        return self.experiment.batch_per_device * parallel.count_of_all(self.devices)
 
     @property
     def schedule(self) -> Any:
         """Learning rate by step, in the scale of this run's devices."""
-        devices = len(self.devices) * jax.process_count()
-        scale = devices if self.experiment.run.lr_scaling == "devices" else 1
+        scaled = self.experiment.run.lr_scaling == "devices"
+        scale = parallel.count_of_all(self.devices) if scaled else 1
         return make_schedule(self.experiment.schedule, self.timetable.total_steps, scale)
 
     @property
@@ -107,7 +106,7 @@ def open_run(
     for note in (*experiment.notes, *source.notes):
         session.note(note)
     validate = _validation(experiment, workdir, session)
-    global_batch = experiment.batch_per_device * len(chosen) * jax.process_count()
+    global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
         config=config,

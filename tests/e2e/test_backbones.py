@@ -16,6 +16,7 @@ from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import load_model, training_bundle, variables_of
 from rcnn_jax.data.pipeline import training_batches
 from rcnn_jax.data.synthetic import write_kitti
+from rcnn_jax.evaluate.loop import bind, jax_predictor
 from rcnn_jax.models import BACKBONES, find_backbone, narrowed
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.spec.load import parse_spec
@@ -34,20 +35,17 @@ SLOW = {"resnet:101", "resnet101", "darknet:53"} | {f"efficientnet:b{index}" for
 OPTIONS = "dropout_rate: 0.2 drop_connect_rate: 0.2"
 
 
-HASTY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": "False",
-}
-"""The programs run once on tiny images: most of the time would go into optimising them."""
-
-
 @pytest.fixture(autouse=True)
-def nothing_kept():
-    """Unoptimised programs take gigabytes: they are neither kept nor written to the cache."""
+def hasty_compiler():
+    """The programs run once on tiny images: most of the time would go into optimising them.
+
+    Unoptimised they take gigabytes: they are neither kept nor written to the cache, which aborts.
+    """
     kept = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)
     jax.clear_caches()
 
@@ -102,7 +100,7 @@ def calm_variables(model):
             return np.float32(0.7) * leaf
         return np.float32(1e-4) * leaf if name == "kernel" and "regress" in layer else leaf
 
-    variables = jax.tree.map(np.asarray, random_variables(model))
+    variables = jax.tree.map(np.asarray, random_variables(model))  # no program per shape
     return jax.tree_util.tree_map_with_path(calm, variables)
 
 
@@ -115,9 +113,9 @@ def one_step(experiment, batch):
     step = make_step(
         task, experiment.optimizer, schedule, steps_per_epoch=1, axis_name=parallel.AXIS
     )
-    inputs = (parallel.replicate(before, device), parallel.shard(batch, device))
-    mapped = parallel.map_step(step, device).lower(*inputs).compile(compiler_options=HASTY)
-    replicas, metrics = mapped(*inputs)
+    replicas, metrics = parallel.map_step(step, device)(
+        parallel.replicate(before, device), parallel.shard(batch, device)
+    )
     return before, parallel.first_replica(replicas), parallel.first_replica(metrics)
 
 
@@ -155,10 +153,9 @@ def test_one_step_and_back_from_the_file(arch, root, tmp_path):
     write_bundle(path, training_bundle(narrow, config, after, RunState(run_id="a").to_json()))
     reloaded, variables = load_model(path, wide, None)
     assert reloaded.task == narrow.task and read_bundle(path).header["arch"] == arch
+    predictor = jax_predictor(reloaded, reloaded.inference)
     images = np.asarray(first_batch(narrow).images)
-    predict = jax.jit(lambda v, images: reloaded.task.predict(v, images, reloaded.inference))
-    predict = predict.lower(variables, images).compile(compiler_options=HASTY)
-    ours, theirs = (predict(v, images) for v in (variables_of(after), variables))
+    ours, theirs = (bind(predictor, v)(images) for v in (variables_of(after), variables))
     assert ours[0].valid.any()
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -171,9 +168,7 @@ def test_dropping_branches_reaches_the_trunk(root):
         task = with_model(wide, narrowed(wide.task.model, 1 / 8)).task
         shard = jax.tree.map(lambda leaf: leaf[None], first_batch(wide))
         keys = jax.random.split(jax.random.key(1), (1, IMAGES))
-        inputs = (calm_variables(task.model), shard, keys)
-        terms = jax.vmap(task.losses, in_axes=(None, 0, 0), axis_name=parallel.AXIS)
-        rpn_class = jax.jit(lambda *inputs, terms=terms: terms(*inputs)[0]["rpn_class"])
-        total, count = rpn_class.lower(*inputs).compile(compiler_options=HASTY)(*inputs)
+        terms = jax.jit(jax.vmap(task.losses, in_axes=(None, 0, 0), axis_name=parallel.AXIS))
+        total, count = terms(calm_variables(task.model), shard, keys)[0]["rpn_class"]
         losses.append((total / count).item())
     assert abs(losses[0] - losses[1]) > 1e-3
