@@ -93,6 +93,22 @@ def depthwise_conv(graph, attributes, operands, results):
     return [image]
 
 
+def pointwise_conv(graph, attributes, operands, results):
+    """One Conv."""
+    x, kernel = operands
+    image = convolved(
+        graph,
+        x,
+        kernel,
+        results[0],
+        groups=1,
+        strides=(attributes["strides"],) * 2,
+        dilations=(1, 1),
+        pads=((0, 0), (0, 0)),
+    )
+    return [image]
+
+
 def max_pool(graph, attributes, operands, results):
     """Padding never wins."""
     window, strides = (attributes["window"],) * 2, (attributes["strides"],) * 2
@@ -146,6 +162,7 @@ MARKED: dict[str, MarkedRule] = {
     "gather_rows": gather_rows,
     "max_pool": max_pool,
     "nms": nms,
+    "pointwise_conv": pointwise_conv,
     "ranked_nms": ranked_nms,
     "roi_align": roi_align,
     "upsample_nearest": upsample_nearest,

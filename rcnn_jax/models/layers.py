@@ -20,6 +20,7 @@ from rcnn_jax.ops import max_pool as pooling
 from rcnn_jax.ops.conv import conv
 from rcnn_jax.ops.depthwise_conv import depthwise_conv
 from rcnn_jax.ops.marker import marked
+from rcnn_jax.ops.pointwise_conv import pointwise_conv
 from rcnn_jax.ops.transposed_conv import transposed_conv
 
 Initializer = Callable[..., jax.Array]
@@ -96,6 +97,8 @@ class Conv(nn.Module):
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if side == 1:  # nothing to pad
+            return _plus_bias(self, pointwise_conv(x, kernel, self.strides))
         pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
         return _plus_bias(self, conv(x, kernel, self.strides, pads))
 
@@ -124,9 +127,9 @@ class DepthwiseConv(nn.Module):
         """Maps [b h w c] to [b h' w' c]."""
         side, channels = self.kernel_size, x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (side, side, 1, channels))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
-        y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, pads)
-        return _plus_bias(self, y)
+        return _plus_bias(self, depthwise_conv(x, kernel, self.strides, pads))
 
 
 class TransposedConv(nn.Module):

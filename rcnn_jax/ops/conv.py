@@ -2,8 +2,7 @@
 
 XLA derives a convolution as two convolutions. On a CPU the gradient of the kernel is then one with a
 window as large as the image, up to seven times slower than the same sum as matrix products, one for
-each tap of the kernel. So is, for a 1x1 kernel, the gradient of the input. Other devices keep XLA's
-form: their libraries know better.
+each tap of the kernel. Other devices keep XLA's form: their libraries know better.
 """
 
 import functools
@@ -15,8 +14,7 @@ from jax import lax
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right)) in cells."""
 
-LEAST_CHANNELS = 128
-"""In and out, from which on the product of a tap of a k x k kernel is faster than XLA's form."""
+_OVER_ROWS = (((0,), (0,)), ((), ()))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -27,7 +25,7 @@ def conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array
       x: [b h w in].
       kernel: [k k in out], of the type of x.
       strides: s, step in both directions.
-      pads: cells of zeros around x; none for a 1x1 kernel.
+      pads: cells of zeros around x.
 
     Returns:
       [b h' w' out], h' = (h + top + bottom - k) // s + 1.
@@ -46,30 +44,12 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
-    by_xla = functools.partial(_by_convolution, strides, pads)
-    x, kernel = saved
-    side, _, *channels = kernel.shape
-    if side == 1:
-        on_cpu = functools.partial(_by_product, strides)
-    elif min(channels) >= LEAST_CHANNELS:
-        on_cpu = functools.partial(_by_taps, strides, pads)
-    else:
-        return by_xla(x, kernel, gradient)
-    return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=by_xla)
-
-
-def _by_product(strides, x, kernel, gradient):
-    """Returns the gradients of x and a 1x1 kernel as two matrix products."""
-    read = lax.slice(x, (0, 0, 0, 0), x.shape, (1, strides, strides, 1))
-    of_read = jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0])
-    of_kernel = _product(_channels_first(read), _flat(gradient))
-    zero = jnp.zeros((), of_read.dtype)
-    edges = [
-        (0, whole - strides * (part - 1) - 1, strides - 1)
-        for whole, part in zip(x.shape[1:3], read.shape[1:3], strict=True)
-    ]
-    of_x = lax.pad(of_read, zero, ((0, 0, 0), *edges, (0, 0, 0)))
-    return of_x, of_kernel.astype(kernel.dtype)[None, None]
+    return lax.platform_dependent(
+        *saved,
+        gradient,
+        cpu=functools.partial(_by_taps, strides, pads),
+        default=functools.partial(_by_convolution, strides, pads),
+    )
 
 
 def _by_taps(strides, pads, x, kernel, gradient):
@@ -77,17 +57,19 @@ def _by_taps(strides, pads, x, kernel, gradient):
     rows, columns = (strides * (side - 1) + 1 for side in gradient.shape[1:3])
     size = (x.shape[0], rows, columns, x.shape[3])
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    across = _channels_first(gradient)
     side = kernel.shape[0]
 
     def of_tap(index):
         begin = (0, index // side, index % side, 0)
         read = lax.dynamic_slice(padded, begin, size)[:, ::strides, ::strides]
-        return _product(across, _flat(read))
+        # rows are one axis: of a sum over several XLA would first turn copies of x and gradient
+        return lax.dot_general(
+            _rows(read), _rows(gradient), _OVER_ROWS, preferred_element_type=jnp.float32
+        )
 
     # a loop, so that there is one copy of x at a time and not one for every tap
     taps = lax.map(of_tap, jnp.arange(side * side))
-    of_kernel = taps.swapaxes(1, 2).reshape(kernel.shape)
+    of_kernel = taps.reshape(kernel.shape)
     of_x = _input_by_turned_kernel if strides == 1 else _input_by_xla
     return of_x(strides, pads, x, kernel, gradient), of_kernel.astype(kernel.dtype)
 
@@ -115,17 +97,8 @@ def _input_by_turned_kernel(strides, pads, x, kernel, gradient):
     return _conv(gradient, turned, 1, rest)
 
 
-def _flat(x):
+def _rows(x):
     return x.reshape(-1, x.shape[-1])
-
-
-def _channels_first(x):
-    """Returns x [.. c] as [c ..], really turned: a product that reads across rows is slower."""
-    return lax.optimization_barrier(_flat(x).T)
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
 conv.defvjp(_forward, _backward)

@@ -75,9 +75,7 @@ def _by_taps(x, kernel, gradient, *, strides, pads):
     # x is read once more by every gradient it went into: the sum over the turned taps
     apart = [
         (side - 1 - before, length + before - 1 - strides * (steps - 1), strides - 1)
-        for (before, _), length, steps in zip(
-            pads, x.shape[1:3], gradient.shape[1:3], strict=True
-        )
+        for (before, _), length, steps in zip(pads, x.shape[1:3], gradient.shape[1:3], strict=True)
     ]
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *apart, (0, 0, 0)))
     turned = lax.rev(kernel, (0, 1))
