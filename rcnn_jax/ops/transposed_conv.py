@@ -37,12 +37,15 @@ def _forward(x, kernel):
 
 def _backward(saved, gradient):
     x, kernel = saved
-    batch, height, width, _ = x.shape
+    batch, height, width, channels = x.shape
     side, _, _, features = kernel.shape
-    patches = gradient.reshape(batch, height, side, width, side, features)
-    of_x = jnp.einsum("bhiwjo,ijco->bhwc", patches, kernel)
-    of_kernel = jnp.einsum("bhwc,bhiwjo->ijco", x, patches)
-    return of_x, of_kernel
+    # one row for each cell of x: a product over one axis needs no turned copy
+    patches = gradient.reshape(batch, height, side, width, side, features).swapaxes(2, 3)
+    patches = patches.reshape(-1, side * side * features)
+    taps = kernel.swapaxes(2, 3).reshape(-1, channels)
+    of_x = (patches @ taps).reshape(x.shape)
+    of_taps = lax.dot_general(patches, x.reshape(-1, channels), (((0,), (0,)), ((), ())))
+    return of_x, of_taps.reshape(side, side, features, channels).swapaxes(2, 3)
 
 
 transposed_conv.defvjp(_forward, _backward)

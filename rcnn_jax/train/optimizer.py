@@ -75,7 +75,7 @@ def make_optimizer(
 
     steps: list[optax.GradientTransformation] = []
     if settings.clip_norm:
-        steps.append(optax.clip_by_global_norm(settings.clip_norm))
+        steps.append(_clip(settings.clip_norm))
     if settings.bias_gradient_factor != 1.0:
         steps.append(_scale_offsets(settings.bias_gradient_factor))
     if settings.l1 or settings.l2:
@@ -83,6 +83,17 @@ def make_optimizer(
     steps.append(_direction(settings))
     steps.append(optax.scale_by_learning_rate(rate))
     return optax.chain(*steps)
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+    """Optax's clip by the global norm as one factor: a program of fewer kernels and less traffic."""
+
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        factor = norm / jnp.maximum(optax.tree.norm(updates), norm)
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates)
+
+    return optax.stateless(update)
 
 
 def _leaf_of(path: str) -> str:

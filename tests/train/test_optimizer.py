@@ -95,3 +95,11 @@ def test_clipping_bounds_the_global_norm():
     after = one_step(OptimizerSettings(kind="sgd", clip_norm=1.0), gradients, rate=1.0)
     moved = jax.tree.map(lambda a, b: a - b, after, PARAMS)
     assert float(optax.tree.norm(moved)) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_clipping_leaves_shorter_gradients_as_they_are():
+    gradients = jax.tree.map(lambda leaf: 0.1 * jnp.ones_like(leaf), zeros())
+    free, clipped = (
+        one_step(OptimizerSettings(kind="sgd", clip_norm=norm), gradients) for norm in (0.0, 99.0)
+    )
+    jax.tree.map(np.testing.assert_array_equal, free, clipped)
