@@ -44,8 +44,15 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
+    return _derivative(strides, pads, *saved, gradient)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _derivative(strides, pads, x, kernel, gradient):
+    """Returns the gradients of x and kernel; jitted, so that equal layers are traced once."""
     return lax.platform_dependent(
-        *saved,
+        x,
+        kernel,
         gradient,
         cpu=functools.partial(_by_taps, strides, pads),
         default=functools.partial(_by_convolution, strides, pads),

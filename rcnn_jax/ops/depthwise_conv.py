@@ -54,25 +54,24 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
-    return _derivative(*saved, gradient, strides=strides, pads=pads)
+    return _derivative(strides, pads, *saved, gradient)
 
 
-@functools.partial(jax.jit, static_argnames=("strides", "pads"))
-def _derivative(x, kernel, gradient, *, strides, pads):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _derivative(strides, pads, x, kernel, gradient):
     """Returns the gradients of x and kernel; jitted, so that equal layers are traced once."""
-    arguments = {"strides": strides, "pads": pads}
     return lax.platform_dependent(
         x,
         kernel,
         gradient,
-        cpu=functools.partial(_by_taps, **arguments),
-        default=functools.partial(_by_jax, **arguments),
+        cpu=functools.partial(_by_taps, strides, pads),
+        default=functools.partial(_by_jax, strides, pads),
     )
 
 
-def _by_taps(x, kernel, gradient, *, strides, pads):
+def _by_taps(strides, pads, x, kernel, gradient):
     side = kernel.shape[0]
-    # x is read once more by every gradient it went into: the sum over the turned taps
+    # the gradient with holes where x was stepped over: that of x is its sum over the turned taps
     apart = [
         (side - 1 - before, length + before - 1 - strides * (steps - 1), strides - 1)
         for (before, _), length, steps in zip(pads, x.shape[1:3], gradient.shape[1:3], strict=True)
@@ -94,7 +93,7 @@ def _by_taps(x, kernel, gradient, *, strides, pads):
     return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _by_jax(x, kernel, gradient, *, strides, pads):
+def _by_jax(strides, pads, x, kernel, gradient):
     _, derive = jax.vjp(functools.partial(_sum_of_taps, strides=strides, pads=pads), x, kernel)
     return derive(gradient)
 

@@ -50,8 +50,15 @@ def _forward(x, kernel, strides):
 
 
 def _backward(strides, saved, gradient):
+    return _derivative(strides, *saved, gradient)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _derivative(strides, x, kernel, gradient):
+    """Returns the gradients of x and kernel; jitted, so that equal layers are traced once."""
     return lax.platform_dependent(
-        *saved,
+        x,
+        kernel,
         gradient,
         cpu=functools.partial(_transposed, functools.partial(_product, strides=strides)),
         default=functools.partial(_transposed, functools.partial(_convolution, strides=strides)),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from rcnn_jax.ops import depthwise_conv as module
 from rcnn_jax.ops.depthwise_conv import depthwise_conv
 
 
@@ -42,6 +43,20 @@ def test_values_and_gradients_are_those_of_the_grouped_convolution(side, strides
     )
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_form_of_other_devices_agrees():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, gradient = (
+        jax.random.normal(key, (2, *size, 6))
+        for key, size in ((keys[0], (8, 11)), (keys[1], (4, 6)))
+    )
+    kernel = jax.random.normal(keys[2], (5, 5, 1, 6))
+    pads = ((2, 2), (1, 3))
+    of_taps = module._by_taps(2, pads, x, kernel, gradient)
+    of_jax = module._by_jax(2, pads, x, kernel, gradient)
+    for one, other in zip(of_taps, of_jax, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_half_precision_is_added_up_in_single():
