@@ -77,34 +77,18 @@ def upsample_nearest(graph, attributes, operands, results):
     return [Value(name, results[0].shape, results[0].dtype, NCHW, stored)]
 
 
-def depthwise_conv(graph, attributes, operands, results):
-    """One grouped Conv."""
+def marked_conv(graph, attributes, operands, results):
+    """One Conv, in as many groups as the channels that its kernel reads fit into those of the image."""
     x, kernel = operands
     image = convolved(
         graph,
         x,
         kernel,
         results[0],
-        groups=kernel.shape[3],
+        groups=x.shape[3] // kernel.shape[2],
         strides=(attributes["strides"],) * 2,
         dilations=(1, 1),
-        pads=attributes["pads"],
-    )
-    return [image]
-
-
-def pointwise_conv(graph, attributes, operands, results):
-    """One Conv."""
-    x, kernel = operands
-    image = convolved(
-        graph,
-        x,
-        kernel,
-        results[0],
-        groups=1,
-        strides=(attributes["strides"],) * 2,
-        dilations=(1, 1),
-        pads=((0, 0), (0, 0)),
+        pads=attributes.get("pads", ((0, 0), (0, 0))),
     )
     return [image]
 
@@ -158,11 +142,11 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
 
 
 MARKED: dict[str, MarkedRule] = {
-    "depthwise_conv": depthwise_conv,
+    "depthwise_conv": marked_conv,
     "gather_rows": gather_rows,
     "max_pool": max_pool,
     "nms": nms,
-    "pointwise_conv": pointwise_conv,
+    "pointwise_conv": marked_conv,
     "ranked_nms": ranked_nms,
     "roi_align": roi_align,
     "upsample_nearest": upsample_nearest,

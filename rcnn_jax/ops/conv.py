@@ -6,10 +6,13 @@ each tap of the kernel. Other devices keep XLA's form: their libraries know bett
 """
 
 import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from rcnn_jax.ops.by_platform import by_platform
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right)) in cells."""
@@ -44,41 +47,53 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
-    return _derivative(strides, pads, *saved, gradient)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _derivative(strides, pads, x, kernel, gradient):
-    """Returns the gradients of x and kernel; jitted, so that equal layers are traced once."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        gradient,
-        cpu=functools.partial(_by_taps, strides, pads),
-        default=functools.partial(_by_convolution, strides, pads),
-    )
+    return by_platform(_by_taps, _by_convolution, (strides, pads), *saved, gradient)
 
 
 def _by_taps(strides, pads, x, kernel, gradient):
     """Returns the gradients of x, as a convolution, and of the kernel, tap by tap."""
-    rows, columns = (strides * (side - 1) + 1 for side in gradient.shape[1:3])
-    size = (x.shape[0], rows, columns, x.shape[3])
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    side = kernel.shape[0]
 
-    def of_tap(index):
-        begin = (0, index // side, index % side, 0)
-        read = lax.dynamic_slice(padded, begin, size)[:, ::strides, ::strides]
+    def of_tap(read):
         # rows are one axis: of a sum over several XLA would first turn copies of x and gradient
         return lax.dot_general(
             _rows(read), _rows(gradient), _OVER_ROWS, preferred_element_type=jnp.float32
         )
 
-    # a loop, so that there is one copy of x at a time and not one for every tap
-    taps = lax.map(of_tap, jnp.arange(side * side))
+    taps = map_taps(of_tap, x, kernel.shape[0], strides, pads, gradient.shape[1:3])
     of_kernel = taps.reshape(kernel.shape)
     of_x = _input_by_turned_kernel if strides == 1 else _input_by_xla
     return of_x(strides, pads, x, kernel, gradient), of_kernel.astype(kernel.dtype)
+
+
+def map_taps(
+    function: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    side: int,
+    strides: int,
+    pads: Pads,
+    size: Sequence[int],
+) -> jax.Array:
+    """Returns the results [side * side ..] of what every tap of a kernel reads of x.
+
+    A loop, so that there is one copy of x at a time and not one for every tap.
+
+    Args:
+      function: of the cells [b h' w' c] that a tap reads.
+      x: [b h w c].
+      side: of the kernel.
+      strides: step in both directions.
+      pads: cells of zeros around x.
+      size: (h', w') of what the convolution returns.
+    """
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    rows, columns = (strides * (length - 1) + 1 for length in size)
+    window = (x.shape[0], rows, columns, x.shape[3])
+
+    def of_tap(index):
+        begin = (0, index // side, index % side, 0)
+        return function(lax.dynamic_slice(padded, begin, window)[:, ::strides, ::strides])
+
+    return lax.map(of_tap, jnp.arange(side * side))
 
 
 def _by_convolution(strides, pads, x, kernel, gradient):

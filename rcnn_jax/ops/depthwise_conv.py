@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rcnn_jax.ops.conv import Pads
+from rcnn_jax.ops.by_platform import by_platform
+from rcnn_jax.ops.conv import Pads, map_taps
 from rcnn_jax.ops.marker import marked
 
 
@@ -54,19 +55,7 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
-    return _derivative(strides, pads, *saved, gradient)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _derivative(strides, pads, x, kernel, gradient):
-    """Returns the gradients of x and kernel; jitted, so that equal layers are traced once."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        gradient,
-        cpu=functools.partial(_by_taps, strides, pads),
-        default=functools.partial(_by_jax, strides, pads),
-    )
+    return by_platform(_by_taps, _by_jax, (strides, pads), *saved, gradient)
 
 
 def _by_taps(strides, pads, x, kernel, gradient):
@@ -80,16 +69,10 @@ def _by_taps(strides, pads, x, kernel, gradient):
     turned = lax.rev(kernel, (0, 1))
     of_x = _sum_of_taps(spread, turned, strides=1, pads=((0, 0), (0, 0)))
 
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    batch, rows, columns, channels = gradient.shape
-    size = (batch, strides * (rows - 1) + 1, strides * (columns - 1) + 1, channels)
-
-    def of_tap(index):
-        begin = (0, index // side, index % side, 0)
-        read = lax.dynamic_slice(padded, begin, size)[:, ::strides, ::strides]
+    def of_tap(read):
         return jnp.sum(read.astype(jnp.float32) * gradient.astype(jnp.float32), (0, 1, 2))
 
-    of_kernel = lax.map(of_tap, jnp.arange(side * side))
+    of_kernel = map_taps(of_tap, x, side, strides, pads, gradient.shape[1:3])
     return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 

@@ -9,6 +9,7 @@ import functools
 import jax
 from jax import lax
 
+from rcnn_jax.ops.by_platform import by_platform
 from rcnn_jax.ops.marker import marked
 
 
@@ -28,18 +29,16 @@ def pointwise_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
 
 
 def _on_platform(x, kernel, *, strides):
-    forms = {"cpu": _product, "default": _convolution}
-    bound = {name: functools.partial(form, strides=strides) for name, form in forms.items()}
-    return lax.platform_dependent(x, kernel, **bound)
+    return by_platform(_product, _convolution, (strides,), x, kernel)
 
 
-def _product(x, kernel, *, strides):
+def _product(strides, x, kernel):
     read = x[:, ::strides, ::strides]
     rows = read.reshape(-1, read.shape[-1])  # one axis: the derivative sums over it without a copy
     return (rows @ kernel[0, 0]).reshape(*read.shape[:-1], -1)
 
 
-def _convolution(x, kernel, *, strides):
+def _convolution(strides, x, kernel):
     return lax.conv_general_dilated(
         x, kernel, (strides, strides), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -50,19 +49,15 @@ def _forward(x, kernel, strides):
 
 
 def _backward(strides, saved, gradient):
-    return _derivative(strides, *saved, gradient)
+    return by_platform(_by_product, _by_convolution, (strides,), *saved, gradient)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _derivative(strides, x, kernel, gradient):
-    """Returns the gradients of x and kernel; jitted, so that equal layers are traced once."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        gradient,
-        cpu=functools.partial(_transposed, functools.partial(_product, strides=strides)),
-        default=functools.partial(_transposed, functools.partial(_convolution, strides=strides)),
-    )
+def _by_product(strides, x, kernel, gradient):
+    return _transposed(functools.partial(_product, strides), x, kernel, gradient)
+
+
+def _by_convolution(strides, x, kernel, gradient):
+    return _transposed(functools.partial(_convolution, strides), x, kernel, gradient)
 
 
 def _transposed(form, x, kernel, gradient):

@@ -15,12 +15,13 @@ CASES = [
     (2, 2, ((0, 0), (0, 0)), (5, 4)),
     (5, 3, ((2, 2), (2, 2)), (7, 8)),
 ]
+CHANNELS = [(3, 4), (128, 130)]
 
 
-def arrays(side, size):
+def arrays(side, size, channels=(3, 4)):
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, *size, 3)).astype(np.float32)
-    kernel = rng.standard_normal((side, side, 3, 4)).astype(np.float32)
+    x = rng.standard_normal((2, *size, channels[0])).astype(np.float32)
+    kernel = rng.standard_normal((side, side, *channels)).astype(np.float32)
     return x, kernel
 
 
@@ -38,9 +39,10 @@ def test_a_cell_is_the_sum_over_taps():
     np.testing.assert_allclose(y[:, 1, 0], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize(("side", "strides", "pads", "size"), CASES)
-def test_value_and_gradients_are_those_of_the_convolution(side, strides, pads, size):
-    x, kernel = arrays(side, size)
+def test_value_and_gradients_are_those_of_the_convolution(side, strides, pads, size, channels):
+    x, kernel = arrays(side, size, channels)
     wanted, back = jax.vjp(lambda x, kernel: plain(x, kernel, strides, pads), x, kernel)
     gradient = np.random.default_rng(1).standard_normal(wanted.shape).astype(np.float32)
     ours, our_back = jax.vjp(lambda x, kernel: conv(x, kernel, strides, pads), x, kernel)

@@ -26,8 +26,8 @@ def plain(x, kernel, strides):
 
 FORMS = [
     pointwise_conv,
-    lambda x, kernel, strides: module._product(x, kernel, strides=strides),
-    lambda x, kernel, strides: module._convolution(x, kernel, strides=strides),
+    lambda x, kernel, strides: module._product(strides, x, kernel),
+    lambda x, kernel, strides: module._convolution(strides, x, kernel),
 ]
 
 
