@@ -20,7 +20,7 @@ quickstart: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m rcnn_jax.cli.quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) -m "not gpu and not peers"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers"
 
 check: setup
 	$(BIN)/ruff check .
@@ -40,11 +40,14 @@ test-peers: $(PEERS_STAMP)
 	$(PEERS)/bin/python -m pytest -m peers tests
 
 # torchvision's wheel asks for a torch built for CUDA; benchmarks/torchvision_peer.py does without.
+# Both builds of ONNX Runtime are the package onnxruntime: one has to go before the other comes.
 $(PEERS_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
 	$(PEERS)/bin/python -m pip install --quiet --editable '.[dev,peers]' torch==2.13.0
 	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
+	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(PEERS)/bin/python -m pip install --quiet --no-deps onnxruntime-openvino==1.24.1
 	touch $@
 
 docs: setup

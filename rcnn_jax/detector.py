@@ -107,7 +107,8 @@ def load(path: str | Path, key: str | None = None) -> Detector:
     """Returns the model of a file.
 
     Args:
-      path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime on the CPU, `.engine`, `.trt` and
+      path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime on the CPU (through OpenVINO
+        where the installed build has it), `.engine`, `.trt` and
         `.plan` in TensorRT.
       key: what a `.tlt` or `.etlt` was sealed with.
 
@@ -118,11 +119,11 @@ def load(path: str | Path, key: str | None = None) -> Detector:
     path = Path(path)
     if path.suffix in (".onnx", ".etlt"):
         from rcnn_jax.export.onnx_file import read_header, read_onnx
-        from rcnn_jax.export.predictor import open_session, predictor
+        from rcnn_jax.export.predictor import fastest_providers, open_session, predictor
 
         model = read_onnx(path, key)
         header = read_header(model, str(path))
-        session = open_session(model.SerializeToString(), str(path))
+        session = open_session(model.SerializeToString(), str(path), fastest_providers())
         return _from_header(header, predictor(session, header))
     if path.suffix in (".engine", ".trt", ".plan"):
         from rcnn_jax.export.engine import open_engine, read_info

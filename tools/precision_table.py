@@ -5,8 +5,8 @@
 Exports the model once in fp32, calibrates once, and evaluates fp32, fp16 and int8 by the three
 methods in ONNX Runtime on validation images; nothing is kept in float and nothing is written.
 float16 is rounded as a GPU rounds it. Latency is the least of interleaved runs of one image, as a
-share of fp32: ONNX Runtime on a CPU has no float16 and few int8 kernels, so it says nothing of
-TensorRT.
+share of fp32 with the kernels of ONNX Runtime, which on a CPU has no float16 and few for int8; where its
+build brings OpenVINO, that is timed too. Neither says anything of TensorRT.
 """
 
 import argparse
@@ -30,7 +30,14 @@ from rcnn_jax.export.calibration_data import CalibrationSettings, calibration_ba
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.fp16 import to_fp16, truly_half
 from rcnn_jax.export.judge import reference_predictor
-from rcnn_jax.export.predictor import open_session, predictor, preprocess
+from rcnn_jax.export.predictor import (
+    REFERENCE,
+    Provider,
+    fastest_providers,
+    open_session,
+    predictor,
+    preprocess,
+)
 from rcnn_jax.export.quantize import insert_qdq
 from rcnn_jax.export.ranges import METHODS
 from rcnn_jax.spec.load import load_spec
@@ -71,34 +78,45 @@ def main() -> int:
         found = agreement(wanted, run(images)[0]).share
         metrics = metrics_of(experiment, run, subset, session)
         rows.append((name, metrics, found, len(graph.SerializeToString())))
-    times = _latencies(graphs, preprocess(images[:1], header), args.runs)
+    runtimes = {"Latency / fp32": REFERENCE}
+    if fastest_providers() != REFERENCE:
+        runtimes["in OpenVINO"] = fastest_providers()
+    times = _latencies(graphs, runtimes, preprocess(images[:1], header), args.runs)
+    unit = times["Latency / fp32", "fp32"]
     names = [name for name in GATED if name in rows[0][1]]
 
     print(f"{len(subset)} validation images, calibrated on {args.batches * args.batch_size}\n")
-    heads = ["Precision", *names, "Agreement", "Size (MB)", "Latency / fp32"]
+    heads = ["Precision", *names, "Agreement", "Size (MB)", *runtimes]
     print("| " + " | ".join(heads) + " |")
     print("|---" + "|---:" * (len(heads) - 1) + "|")
     for name, metrics, share, size in rows:
         cells = [f"{100 * metrics[metric]:.2f}" for metric in names]
         file = f"{size / 1e6:.1f}" if size else "-"
-        ratio = f"{times[name] / times['fp32']:.2f}" if name in times else "-"
-        print("| " + " | ".join([name, *cells, f"{share:.3f}", file, ratio]) + " |")
+        ratios = [
+            f"{times[runtime, name] / unit:.2f}" if name in graphs else "-" for runtime in runtimes
+        ]
+        print("| " + " | ".join([name, *cells, f"{share:.3f}", file, *ratios]) + " |")
     return 0
 
 
 def _latencies(
-    graphs: dict[str, onnx.ModelProto], image: np.ndarray, runs: int
-) -> dict[str, float]:
-    """Returns the least seconds of every graph; runs are interleaved, so that all share the noise."""
-    sessions: dict[str, InferenceSession] = {
-        name: open_session(graph.SerializeToString(), name) for name, graph in graphs.items()
+    graphs: dict[str, onnx.ModelProto],
+    runtimes: dict[str, tuple[Provider, ...]],
+    image: np.ndarray,
+    runs: int,
+) -> dict[tuple[str, str], float]:
+    """Returns the least seconds of (runtime, graph); interleaved, so that all share the noise."""
+    sessions: dict[tuple[str, str], InferenceSession] = {
+        (runtime, name): open_session(graph.SerializeToString(), name, providers)
+        for runtime, providers in runtimes.items()
+        for name, graph in graphs.items()
     }
-    best = dict.fromkeys(graphs, float("inf"))
+    best = dict.fromkeys(sessions, float("inf"))
     for _ in range(runs + 1):  # the first warms up
-        for name, session in sessions.items():
+        for which, session in sessions.items():
             start = time.perf_counter()
             session.run(None, {session.get_inputs()[0].name: image})
-            best[name] = min(best[name], time.perf_counter() - start)
+            best[which] = min(best[which], time.perf_counter() - start)
     return best
 
 

@@ -1,7 +1,7 @@
 """An exported graph as a predictor: `images u8[b h w c] -> (Detections, None)`, in ONNX Runtime."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +21,44 @@ from rcnn_jax.tasks.task import TestSettings
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Normalised images f32[b c h w] -> {output: array}, for the batch sizes the graph takes."""
 
+Provider = str | tuple[str, dict[str, str]]
+"""Of ONNX Runtime: what computes a graph, with its options."""
+
+REFERENCE: tuple[Provider, ...] = ("CPUExecutionProvider",)
+"""The runtime's own kernels, in every build of it: graphs are checked and calibrated with them."""
+
+_OPENVINO = "OpenVINOExecutionProvider"
 _NOT_FOUND = -1
 
 
-def open_session(model: bytes, name: str, threads: int = 0) -> onnxruntime.InferenceSession:
+def fastest_providers() -> tuple[Provider, ...]:
+    """Returns what runs a graph fastest on this CPU, best first.
+
+    OpenVINO where the installed build of ONNX Runtime brings it (the package
+    `onnxruntime-openvino`), in float32 whatever the CPU prefers; else the runtime's own kernels.
+    """
+    if _OPENVINO not in onnxruntime.get_available_providers():
+        return REFERENCE
+    return ((_OPENVINO, {"device_type": "CPU", "precision": "FP32"}), *REFERENCE)
+
+
+def open_session(
+    model: bytes, name: str, providers: Sequence[Provider] = REFERENCE
+) -> onnxruntime.InferenceSession:
     """Returns a session on the CPU.
 
     Args:
       model: the ONNX model.
       name: of the file, for messages.
-      threads: 0 lets the runtime choose.
+      providers: what may compute it, best first.
 
     Raises:
       CheckpointError: the runtime cannot load the model.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime raises a dozen unrelated classes
         raise CheckpointError(f"{name}: ONNX Runtime cannot load it: {error}") from error
 
@@ -86,7 +105,8 @@ def load_predictor(
     check_same_model(header, experiment, str(path))
     if cache is not None:
         model = with_precision(model, "int8", cache, strict=True, name=str(path))
-    return predictor(open_session(model.SerializeToString(), str(path)), header)
+    session = open_session(model.SerializeToString(), str(path), fastest_providers())
+    return predictor(session, header)
 
 
 def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predictor:

@@ -1,0 +1,41 @@
+"""Exported graphs through OpenVINO, as the build `onnxruntime-openvino` of ONNX Runtime runs them."""
+
+import jax
+import numpy as np
+import onnxruntime
+import pytest
+
+from rcnn_jax.evaluate import loop
+from rcnn_jax.export.predictor import fastest_providers, open_session, predictor
+from tests.export import tiny
+from tests.export.test_contracts import DETECTORS, assert_equal_detections, exported
+
+pytestmark = pytest.mark.peers
+
+OPENVINO = "OpenVINOExecutionProvider"
+if OPENVINO not in onnxruntime.get_available_providers():
+    pytest.skip("onnxruntime-openvino: see `make test-peers`", allow_module_level=True)
+
+
+def test_it_is_chosen_before_the_kernels_of_the_runtime():
+    *_, model, _ = exported("faster_rcnn")
+    session = open_session(model, "test", fastest_providers())
+    assert session.get_providers() == [OPENVINO, "CPUExecutionProvider"]
+
+
+def test_checks_and_calibration_keep_the_kernels_of_the_runtime():
+    *_, model, _ = exported("faster_rcnn")
+    assert open_session(model, "test").get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("case", ["usual", "nothing found", "all places taken"])
+@pytest.mark.parametrize("contract", ["tao", "plain"])
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_it_gives_the_detections_of_jax_for_any_batch(kind, contract, case):
+    experiment, variables, header, model, _ = exported(kind, case, contract)
+    find = predictor(open_session(model, "test", fastest_providers()), header)
+    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
+    for count in (1, 3):
+        pictures = tiny.images(count, seed=7)
+        wanted = jax.tree.map(np.asarray, reference(pictures)[0])
+        assert_equal_detections(wanted, find(pictures)[0])
