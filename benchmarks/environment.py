@@ -22,6 +22,8 @@ PACKAGES = (
     "grain",
     "pycocotools",
     "hotcoco",
+    "onnxruntime",
+    "onnxruntime-openvino",
     "torch",
     "torchvision",
     "tensorflow",
