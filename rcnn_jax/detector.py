@@ -108,8 +108,7 @@ def load(path: str | Path, key: str | None = None) -> Detector:
 
     Args:
       path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime on the CPU (through OpenVINO
-        where the installed build has it), `.engine`, `.trt` and
-        `.plan` in TensorRT.
+        where the installed build has it), `.engine`, `.trt` and `.plan` in TensorRT.
       key: what a `.tlt` or `.etlt` was sealed with.
 
     Raises:
