@@ -5,8 +5,8 @@
 Exports the model once in fp32, calibrates once, and evaluates fp32, fp16 and int8 by the three
 methods in ONNX Runtime on validation images; nothing is kept in float and nothing is written.
 float16 is rounded as a GPU rounds it. Latency is the least of interleaved runs of one image, as a
-share of fp32 with the kernels of ONNX Runtime, which on a CPU has no float16 and few for int8; where its
-build brings OpenVINO, that is timed too. Neither says anything of TensorRT.
+share of fp32 with the kernels of ONNX Runtime, which has none for float16 and few for int8 on a
+CPU; where its build brings OpenVINO, that is timed too. Neither says anything of TensorRT.
 """
 
 import argparse
@@ -43,6 +43,9 @@ from rcnn_jax.export.ranges import METHODS
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 
+OWN_KERNELS = "Latency / fp32"
+"""Head of the column of ONNX Runtime's own kernels; theirs is the fp32 of all columns."""
+
 
 def main() -> int:
     args = _parser().parse_args()
@@ -78,11 +81,11 @@ def main() -> int:
         found = agreement(wanted, run(images)[0]).share
         metrics = metrics_of(experiment, run, subset, session)
         rows.append((name, metrics, found, len(graph.SerializeToString())))
-    runtimes = {"Latency / fp32": REFERENCE}
+    runtimes = {OWN_KERNELS: REFERENCE}
     if fastest_providers() != REFERENCE:
         runtimes["in OpenVINO"] = fastest_providers()
     times = _latencies(graphs, runtimes, preprocess(images[:1], header), args.runs)
-    unit = times["Latency / fp32", "fp32"]
+    unit = times[OWN_KERNELS, "fp32"]
     names = [name for name in GATED if name in rows[0][1]]
 
     print(f"{len(subset)} validation images, calibrated on {args.batches * args.batch_size}\n")

@@ -94,8 +94,7 @@ def calm_variables(task):
     A hundred layers with the initial statistics would carry pixels to where boxes are infinite.
     Frozen layers keep theirs: through swish, which halves small values, the pixels would fade.
     """
-    model = task.model
-    swish = model.arch.startswith("efficientnet")
+    swish = task.model.arch.startswith("efficientnet")
 
     def calm(path, leaf):
         layer, name = path[-2].key, path[-1].key
@@ -103,7 +102,7 @@ def calm_variables(task):
             return leaf if swish and task.is_frozen(layer) else np.float32(0.7) * leaf
         return np.float32(1e-4) * leaf if name == "kernel" and "regress" in layer else leaf
 
-    variables = jax.tree.map(np.asarray, random_variables(model))  # no program per shape
+    variables = jax.tree.map(np.asarray, random_variables(task.model))  # no program per shape
     return jax.tree_util.tree_map_with_path(calm, variables)
 
 
@@ -138,8 +137,8 @@ def moved(before, after):
 )
 def test_one_step_and_back_from_the_file(arch, root, tmp_path):
     ids = find_backbone(arch).freeze_ids
-    deep = arch in TRAINED_OF_DEEP
-    frozen = ids[: len(ids) - TRAINED_OF_DEEP[arch]] if deep else (ids[0], ids[-2])
+    trained = TRAINED_OF_DEEP.get(arch)
+    frozen = (ids[0], ids[-2]) if trained is None else ids[: len(ids) - trained]
     fields = " ".join(f"freeze_blocks: {block}" for block in frozen)
     wide, config = experiment_of(root, arch, f"{fields} {OPTIONS}")
     narrow = with_model(wide, narrowed(wide.task.model, 1 / 8))

@@ -18,7 +18,7 @@ from rcnn_jax.export.contracts import (
 )
 from rcnn_jax.export.jaxpr_onnx import trace
 from rcnn_jax.export.parity import compare_detections
-from rcnn_jax.export.predictor import open_session, predictor, preprocess
+from rcnn_jax.export.predictor import REFERENCE, open_session, predictor, preprocess
 from rcnn_jax.settings import GeometrySettings
 from tests.export import tiny
 
@@ -48,13 +48,13 @@ def exported(kind, case="usual", contract="tao", batch=None):
     return experiment, variables, header, model, report
 
 
-def both(kind, count, *args):
+def both(kind, count, *args, providers=REFERENCE):
     """(detections of JAX, detections of the graph) in `count` pictures."""
     experiment, variables, header, model, _ = exported(kind, *args)
     pictures = tiny.images(count, seed=7)
     reference = loop.jax_predictor(experiment, experiment.inference)(variables)
     wanted = jax.tree.map(np.asarray, reference(pictures)[0])
-    return wanted, predictor(open_session(model, "test"), header)(pictures)[0]
+    return wanted, predictor(open_session(model, "test", providers), header)(pictures)[0]
 
 
 def assert_equal_detections(wanted, found):

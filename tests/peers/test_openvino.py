@@ -1,20 +1,17 @@
 """Exported graphs through OpenVINO, as the build `onnxruntime-openvino` of ONNX Runtime runs them."""
 
-import jax
-import numpy as np
 import onnxruntime
 import pytest
 
-from rcnn_jax.evaluate import loop
-from rcnn_jax.export.predictor import fastest_providers, open_session, predictor
-from tests.export import tiny
-from tests.export.test_contracts import DETECTORS, assert_equal_detections, exported
+from rcnn_jax.export.predictor import fastest_providers, open_session
+from tests.export.test_contracts import DETECTORS, assert_equal_detections, both, exported
 
 pytestmark = pytest.mark.peers
 
 OPENVINO = "OpenVINOExecutionProvider"
 if OPENVINO not in onnxruntime.get_available_providers():
-    pytest.skip("onnxruntime-openvino: see `make test-peers`", allow_module_level=True)
+    reason = "onnxruntime-openvino is not installed; `make test-peers` does"
+    pytest.skip(reason, allow_module_level=True)
 
 
 def test_it_is_chosen_before_the_kernels_of_the_runtime():
@@ -32,10 +29,6 @@ def test_checks_and_calibration_keep_the_kernels_of_the_runtime():
 @pytest.mark.parametrize("contract", ["tao", "plain"])
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_it_gives_the_detections_of_jax_for_any_batch(kind, contract, case):
-    experiment, variables, header, model, _ = exported(kind, case, contract)
-    find = predictor(open_session(model, "test", fastest_providers()), header)
-    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
     for count in (1, 3):
-        pictures = tiny.images(count, seed=7)
-        wanted = jax.tree.map(np.asarray, reference(pictures)[0])
-        assert_equal_detections(wanted, find(pictures)[0])
+        args = kind, count, case, contract
+        assert_equal_detections(*both(*args, providers=fastest_providers()))
