@@ -41,6 +41,7 @@ from rcnn_jax.spec import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import Variables
 from tools.lively import settled
 
 ROOT = Path(__file__).parents[1]
@@ -180,11 +181,12 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
     """Returns the detections JAX has in each image, and the largest difference of the graph."""
     task, test = experiment.task, experiment.inference
     predict = jax.jit(lambda v, x: task.predict(v, x, test)[0])
-    variables, counts = settled(
-        experiment,
-        images,
-        lambda variables: np.sum(predict(variables, images).valid, axis=1).tolist(),
-    )
+
+    def scores(variables: Variables) -> np.ndarray:
+        found = predict(variables, images)
+        return np.where(found.valid, found.scores, 0.0)
+
+    variables, counts = settled(experiment, images, scores)
     wanted = jax.tree.map(np.asarray, predict(variables, images))
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, images.shape[-1])

@@ -55,7 +55,8 @@ TRIALS = 8
 """How many places of the background are tried to empty a black canvas."""
 
 SEEDS = 3
-"""How many sets of kernels are tried: under some, the borders of a black canvas outdo any image."""
+"""How many sets of kernels are tried: under some, the borders of a black canvas outdo any image, or all
+scores are 1."""
 
 
 def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variables:
@@ -112,46 +113,53 @@ def _along_what_varies(inputs: np.ndarray, count: int, rng: np.random.Generator)
 
 
 def settled(
-    experiment: Experiment, images: np.ndarray, count: Callable[[Variables], Sequence[int]]
+    experiment: Experiment, images: np.ndarray, detect: Callable[[Variables], np.ndarray]
 ) -> tuple[Variables, Sequence[int]]:
     """Returns lively variables under which nothing is found on a black canvas, and what is found.
 
     At the borders a black canvas looks different, more so a small one, and `lively` cannot know all
     rois: the background is moved on as little as a few trials can tell, and where that empties the
-    images too, other kernels are tried.
+    images too, other kernels are tried. So they are where every score is 1.
 
     Args:
       experiment: of either detector.
       images: u8[b h w c], the last one black.
-      count: variables -> detections in every image.
+      detect: variables -> scores f32[b d] of what is found, 0 where there is nothing.
+
+    Returns:
+      The variables, and how many objects are found in every image.
     """
     for seed in range(SEEDS):
-        variables, found = _background_ahead(lively(experiment, images, seed), count)
-        if not found[-1] and any(found):
+        variables, scores = _background_ahead(lively(experiment, images, seed), detect)
+        if _is_told_apart(scores) and scores[scores > 0].min() < 1:
             break
-    return variables, found
+    return variables, np.sum(scores > 0, axis=1).tolist()
+
+
+def _is_told_apart(scores: np.ndarray) -> bool:
+    return bool(scores.any()) and not scores[-1].any()
 
 
 def _background_ahead(
-    variables: Variables, count: Callable[[Variables], Sequence[int]]
-) -> tuple[Variables, Sequence[int]]:
+    variables: Variables, detect: Callable[[Variables], np.ndarray]
+) -> tuple[Variables, np.ndarray]:
     (layer,) = set(_CLASSES) & set(variables["params"])
     leaves = variables["params"][layer]
     last = np.arange(len(leaves["bias"])) == len(leaves["bias"]) - 1
     low, high, ahead = 0.0, np.inf, 0.0
-    best: tuple[Variables, Sequence[int]] | None = None
+    best: tuple[Variables, np.ndarray] | None = None
     for _ in range(TRIALS):
         bias = (leaves["bias"] + ahead * last).astype(np.float32)
         params = {**variables["params"], layer: {**leaves, "bias": bias}}
         moved = {**variables, "params": params}
-        found = count(moved)
-        if not found[-1] and any(found):
-            best = moved, found
+        scores = detect(moved)
+        if _is_told_apart(scores):
+            best = moved, scores
             if ahead == 0:
                 break
-        low, high = (ahead, high) if found[-1] else (low, ahead)
+        low, high = (ahead, high) if scores[-1].any() else (low, ahead)
         ahead = 2 * ahead + 1 if np.isinf(high) else (low + high) / 2
-    return best or (moved, found)
+    return best or (moved, scores)
 
 
 def _random(experiment: Experiment, seed: int) -> Variables:
