@@ -221,8 +221,8 @@ def test_tail_turns_a_crop_of_its_size_into_a_vector(arch, pool_size_2x):
     assert outputs.logits.shape == (2, 5, 4) and outputs.deltas.shape == (2, 5, 3, 4)
 
 
-# With batch norm in trunk and tail, in the trunk only, and without any; tests/e2e trains them all.
-@pytest.mark.parametrize("arch", ["resnet:10", "vgg:16", "vgg16"])
+# Compiling the 101 layers takes long, and their kind is among the others.
+@pytest.mark.parametrize("arch", [arch for arch in FAMILIES if arch != "resnet101"])
 def test_tiny_network_trains_on_the_batch_and_stays_finite(arch):
     rates = {"dropout_rate": 0.5, "drop_connect_rate": 0.2}
     model = narrowed(FasterRcnn(arch, 3, 9, 3, options=BackboneOptions(**rates)), 1 / 64)
@@ -250,7 +250,8 @@ def test_tiny_network_trains_on_the_batch_and_stays_finite(arch):
         return
     trunk, tail = moved_layers(variables, updated), moved_layers(variables, tail_updated)
     assert trunk and not trunk & tail
-    assert bool(tail) == (arch == "resnet:10")
+    has_norm_in_tail = not arch.startswith("vgg")
+    assert bool(tail) == has_norm_in_tail
 
 
 def moved_layers(variables, updated):
