@@ -55,8 +55,7 @@ TRIALS = 8
 """How many places of the background are tried to empty a black canvas."""
 
 SEEDS = 3
-"""How many sets of kernels are tried: under some, the borders of a black canvas outdo any image, or all
-scores are 1."""
+"""How many sets of kernels are tried: under some a black canvas outdoes any image or all scores are 1."""
 
 
 def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variables:

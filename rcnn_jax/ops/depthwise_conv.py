@@ -40,9 +40,9 @@ def _sum_of_taps(x, kernel, *, strides, pads):
     batch, height, width, channels = padded.shape
     side = kernel.shape[0]
     rows, columns = ((length - side) // strides * strides for length in (height, width))
-    filters = kernel.astype(jnp.float32).reshape(side * side, 1, 1, channels)
+    weights = kernel.astype(jnp.float32).reshape(side * side, 1, 1, channels)
     total = jnp.zeros((), jnp.float32)
-    for tap, weight in enumerate(lax.split(filters, [1] * side**2)):
+    for tap, weight in enumerate(lax.split(weights, [1] * side**2)):
         p, q = divmod(tap, side)
         stop = (batch, p + rows + 1, q + columns + 1, channels)
         read = lax.slice(padded, (0, p, q, 0), stop, (1, strides, strides, 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.export.parity import FP32, Parity
-from tools import export_parity
+from tools import export_parity, lively
 from tools.export_parity import DETECTIONS, ROWS, Row, line
 
 BOX, SCORE, MASK = 2e-2, 5e-4, 1e-2
@@ -62,3 +62,18 @@ def test_a_graph_that_differs_is_said_in_its_row():
         "| `vgg16` | 128x192 | 3 | 16 (all places), 7, 0 | 5.0e-01 | 1.0e-05 | - "
         "| NO, 2 of 80 without a partner |"
     )
+
+
+def test_kernels_under_which_every_score_is_one_are_left(monkeypatch):
+    def kernels(experiment, images, seed):
+        bias = np.full(2, seed, np.float32)
+        return {"params": {"dense_class_td": {"bias": bias}}}
+
+    def scores(variables):
+        first, _ = variables["params"]["dense_class_td"]["bias"]
+        return np.array([[1.0, 1.0 if first == 0 else 0.5], [0.0, 0.0]])
+
+    monkeypatch.setattr(lively, "lively", kernels)
+    variables, counts = lively.settled(None, None, scores)
+    assert variables["params"]["dense_class_td"]["bias"][0] == 1
+    assert counts == [2, 0]
