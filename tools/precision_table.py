@@ -24,6 +24,7 @@ from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
 from rcnn_jax.export.accuracy import GATED, metrics_of, validation_images
 from rcnn_jax.export.agreement import agreement
+from rcnn_jax.export.bias_correction import rounding_offsets
 from rcnn_jax.export.build import build, check_images
 from rcnn_jax.export.calibration import observe, scales_of
 from rcnn_jax.export.calibration_data import CalibrationSettings, calibration_batches
@@ -70,8 +71,11 @@ def main() -> int:
     )
     histograms = observe(single, calibration_batches(experiment, header, settings, session))
     graphs = {"fp32": single, "fp16": to_fp16(single)}
+    sample = preprocess(images, header)
     for method in METHODS:
-        graphs[f"int8, {method}"] = insert_qdq(single, scales_of(histograms, method))
+        scales = scales_of(histograms, method)
+        offsets = rounding_offsets(single, scales, [sample])
+        graphs[f"int8, {method}"] = insert_qdq(single, scales, offsets=offsets)
 
     wanted = reference(images)[0]
     rows = [("JAX", metrics_of(experiment, reference, subset, session), 1.0, 0)]

@@ -19,6 +19,8 @@ from rcnn_jax.tasks.task import Variables
 
 IMAGES = 8
 """On which a model and its graphs are compared."""
+NOISE = "random images: the spec names no images that exist"
+"""What `check_images` says of images that say nothing of a detector's work."""
 
 
 def build(
@@ -64,7 +66,7 @@ def build(
 
 
 def check_images(experiment: Experiment, header: Header) -> tuple[np.ndarray, str]:
-    """Returns u8[b h w c] canvases, IMAGES at most, and what they are: validation images, or noise."""
+    """Returns u8[b h w c] canvases, IMAGES at most, and what they are: validation images, or NOISE."""
     try:
         if experiment.eval_source is not None:
             batches = evaluation_batches(
@@ -84,4 +86,4 @@ def check_images(experiment: Experiment, header: Header) -> tuple[np.ndarray, st
     coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 8, 8, shape[3]), np.uint8)
     rows = np.arange(shape[1]) * 8 // shape[1]
     columns = np.arange(shape[2]) * 8 // shape[2]
-    return coarse[:, rows][:, :, columns], "random images: the spec names no images that exist"
+    return coarse[:, rows][:, :, columns], NOISE

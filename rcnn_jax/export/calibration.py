@@ -13,7 +13,7 @@ import onnx
 
 from rcnn_jax.export.model_view import FLOAT, ModelView
 from rcnn_jax.export.placement import place
-from rcnn_jax.export.predictor import open_session
+from rcnn_jax.export.predictor import open_session, runs
 from rcnn_jax.export.ranges import Histogram, Method
 from rcnn_jax.export.scales import LEVELS
 
@@ -33,16 +33,12 @@ def observe(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, 
     names = list(place(ModelView(model)).readers)
     histograms = {name: Histogram() for name in names}
     session = open_session(showing(model, names).SerializeToString(), "the FP32 graph")
-    entry = session.get_inputs()[0]
-    size = entry.shape[0] if isinstance(entry.shape[0], int) else 1
-    for batch in batches:
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
-            filled = part[np.arange(size) % len(part)]  # a fixed batch is filled up
-            fetched = [name for name in names if name != entry.name]
-            results = dict(zip(fetched, session.run(fetched, {entry.name: filled}), strict=True))
-            for name in names:
-                histograms[name].add(np.asarray(results.get(name, filled)), name)
+    entry = session.get_inputs()[0].name
+    fetched = [name for name in names if name != entry]
+    for images, found in runs(session, fetched, batches):
+        results = dict(zip(fetched, found, strict=True))
+        for name in names:
+            histograms[name].add(results.get(name, images), name)
     return histograms
 
 

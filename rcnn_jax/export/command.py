@@ -14,7 +14,7 @@ from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.errors import ExportError, UsageError
 from rcnn_jax.export.accuracy import validation_images
-from rcnn_jax.export.build import build, check_images
+from rcnn_jax.export.build import NOISE, build, check_images
 from rcnn_jax.export.calibration_data import CalibrationSettings
 from rcnn_jax.export.check import Report, check_model
 from rcnn_jax.export.contracts import NMS_NAMES, ContractName, make_header
@@ -116,10 +116,11 @@ def export(
     content, scales = single, None
     if not report.problems and (data_type != "fp32" or subset is not None):
         graph = onnx.load_from_string(single)
-        if data_type == "int8":
-            scales = find_scales(graph, experiment, header, calibration, session)
-        judge = make_judge(experiment, reference, images, header, data_type, subset, session)
         batch_ = preprocess(images, header)
+        if data_type == "int8":
+            real = None if origin == NOISE else batch_
+            scales = find_scales(graph, experiment, header, calibration, session, real)
+        judge = make_judge(experiment, reference, images, header, data_type, subset, session)
         content = _lowered(graph, data_type, scales, judge, batch_, report, session)
     _write_report(report, files)
     session.console.print(report.table(), markup=False)
@@ -148,9 +149,12 @@ def _lowered(
         verdict = judge(graph)
     else:
         known = None if scales is None else scales.scales
+        offsets = {} if scales is None else scales.offsets
         report.calibration = "" if scales is None else scales.origin
         report.sensitivity = sensitivity(graph, known, [images])
-        found = lower_until_good(graph, data_type, known or {}, report.sensitivity, judge, session)
+        found = lower_until_good(
+            graph, data_type, known or {}, offsets, report.sensitivity, judge, session
+        )
         graph, verdict, report.kept = found.model, found.verdict, found.kept
         check_model(graph, report)
     report.agreement, report.accuracy = verdict.agreement, verdict.accuracy

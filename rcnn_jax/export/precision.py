@@ -16,7 +16,7 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export.accuracy import Accuracy
 from rcnn_jax.export.agreement import Agreement
 from rcnn_jax.export.fp16 import to_fp16
-from rcnn_jax.export.quantize import insert_qdq
+from rcnn_jax.export.quantize import Offsets, insert_qdq
 from rcnn_jax.export.sensitivity import Sensitivity
 from rcnn_jax.reporter import Reporter
 
@@ -102,11 +102,12 @@ def lower(
     model: onnx.ModelProto,
     data_type: DataType,
     scales: dict[str, float],
-    keep: frozenset[str] = frozenset(),
+    offsets: Offsets,
+    keep: frozenset[str],
 ) -> onnx.ModelProto:
-    """Returns the FP32 graph in a data type; `scales` are those of int8."""
+    """Returns the FP32 graph in a data type; `scales` and `offsets` are those of int8."""
     if data_type == "int8":
-        return insert_qdq(model, scales, keep)
+        return insert_qdq(model, scales, keep, offsets)
     return to_fp16(model, keep) if data_type == "fp16" else model
 
 
@@ -114,6 +115,7 @@ def lower_until_good(
     model: onnx.ModelProto,
     data_type: DataType,
     scales: dict[str, float],
+    offsets: Offsets,
     sensitivity: Sensitivity,
     judge: Callable[[onnx.ModelProto], Verdict],
     session: Reporter,
@@ -124,6 +126,7 @@ def lower_until_good(
       model: FP32 graph.
       data_type: `fp16` or `int8`.
       scales: of int8.
+      offsets: of the biases of int8 layers.
       sensitivity: tells which layers to keep first.
       judge: says whether a graph is good enough.
       session: is told what is kept and why.
@@ -146,7 +149,7 @@ def lower_until_good(
                 f"{lowered.verdict.problems[0]}; trying again with {len(kept)} of {len(worst)} "
                 f"layers in float, now also {', '.join(more)}"
             )
-        graph = lower(model, data_type, scales, frozenset(kept))
+        graph = lower(model, data_type, scales, offsets, frozenset(kept))
         lowered = Lowered(graph, judge(graph), kept)
         if not lowered.verdict.problems:
             break

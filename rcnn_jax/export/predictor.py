@@ -1,7 +1,7 @@
 """An exported graph as a predictor: `images u8[b h w c] -> (Detections, None)`, in ONNX Runtime."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,26 @@ def open_session(
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime raises a dozen unrelated classes
         raise CheckpointError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+
+
+def runs(
+    session: onnxruntime.InferenceSession, names: Sequence[str], batches: Iterable[np.ndarray]
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Yields what a graph was given and the outputs asked for, as many images at once as it takes.
+
+    Args:
+      session: of a graph with one input.
+      names: of outputs.
+      batches: f32[b c h w]; the rest of one is filled up with its own images where the batch is fixed,
+        and goes image by image where it is free.
+    """
+    entry = session.get_inputs()[0]
+    size = entry.shape[0] if isinstance(entry.shape[0], int) else 1
+    for batch in batches:
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            filled = part[np.arange(size) % len(part)]
+            yield filled, [np.asarray(array) for array in session.run(names, {entry.name: filled})]
 
 
 def stored_categories(path: Path, key: str | None) -> Categories | None:

@@ -18,11 +18,17 @@ from rcnn_jax.export.model_view import ModelView
 from rcnn_jax.export.placement import channel_axis, place, tied_scales
 from rcnn_jax.export.scales import LEVELS
 
+Offsets = dict[str, np.ndarray]
+"""{layer, by the tensor it makes: f32[output channels] to add to its bias}."""
+
 _ZERO = "int8/zero"
 
 
 def insert_qdq(
-    model: onnx.ModelProto, scales: dict[str, float], keep: frozenset[str] = frozenset()
+    model: onnx.ModelProto,
+    scales: dict[str, float],
+    keep: frozenset[str] = frozenset(),
+    offsets: Offsets | None = None,
 ) -> onnx.ModelProto:
     """Returns a copy of a model whose layers take int8 inputs and weights.
 
@@ -35,6 +41,8 @@ def insert_qdq(
       scales: {tensor: largest value / 127}, of at least the tensors of `placement.place`; more are
         ignored.
       keep: layers to leave in float, by the tensor they make.
+      offsets: what the biases of layers get on top, see `bias_correction`; layers that stay in float
+        and those without an entry keep theirs.
 
     Raises:
       ExportError: the graph has Q/DQ already, has nothing to quantise, or a scale is missing (the
@@ -83,6 +91,10 @@ def insert_qdq(
                 constants[f"{weight}/zero"] = np.zeros(scale.shape, np.int8)
                 nodes.append(_dequantize(f"{weight}/int8", weight, f"{weight}/zero", axis=axis))
             node.input[1] = f"{weight}/dequantized"
+            offset = (offsets or {}).get(node.output[0])
+            if offset is not None:
+                constants[_bias_name(node)] = _corrected_bias(node, offset, view)
+                node.input[:] = [*node.input[:2], _bias_name(node)]
         nodes.append(node)
     _replace(result, nodes, constants)
     return result
@@ -106,6 +118,15 @@ def quantise_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     steps = np.rint(weight / scale.reshape(shape))
     return np.clip(steps, -LEVELS, LEVELS).astype(np.int8), scale
+
+
+def _bias_name(node: onnx.NodeProto) -> str:
+    return f"{node.output[0]}/corrected_bias"
+
+
+def _corrected_bias(node: onnx.NodeProto, offset: np.ndarray, view: ModelView) -> np.ndarray:
+    bias = view.array(node.input[2]) if len(node.input) > 2 else np.float32(0)
+    return (bias + offset).astype(np.float32)
 
 
 def _pair(tensor: str) -> list[onnx.NodeProto]:

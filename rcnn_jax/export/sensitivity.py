@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from rcnn_jax.export.fp16 import half_nodes, truly_half
 from rcnn_jax.export.model_view import FLOAT, HALF, ModelView, layer_name
 from rcnn_jax.export.placement import place
-from rcnn_jax.export.predictor import open_session
+from rcnn_jax.export.predictor import open_session, runs
 from rcnn_jax.export.quantize import insert_qdq
 
 LIMIT_DB = 200.0
@@ -48,20 +48,14 @@ def sensitivity(
       scales: of int8; None measures float16.
       batches: f32[b c h w] as the graph takes them.
     """
-    copies = _half_copies(model) if scales is None else _int8_copies(model, scales)
+    copies = _half_copies(model) if scales is None else int8_copies(model, scales)
     names = [name for name, _ in copies.pairs]
     shadowed = truly_half(_shadowed(model, copies))
     session = open_session(shadowed.SerializeToString(), "the shadowed graph")
     wanted = [f"{name}{kind}" for name in names for kind in (_SIGNAL, _NOISE)]
     sums = np.zeros((len(names), 2))
-    entry = session.get_inputs()[0]
-    size = entry.shape[0] if isinstance(entry.shape[0], int) else 1
-    for batch in batches:
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
-            filled = part[np.arange(size) % len(part)]
-            found = session.run(wanted, {entry.name: filled})
-            sums += np.asarray(found, np.float64).reshape(-1, 2)
+    for _, found in runs(session, wanted, batches):
+        sums += np.asarray(found, np.float64).reshape(-1, 2)
     decibels = {name: _decibels(*row) for name, row in zip(names, sums, strict=True)}
     layers = {name: decibels.pop(name) for name in copies.layers}
     return Sensitivity(tensors=_worst_first(decibels), layers=_worst_first(layers))
@@ -81,8 +75,8 @@ def _worst_first(found: dict[str, float]) -> dict[str, float]:
 
 
 @dataclass
-class _Copies:
-    """Nodes and constants that compute rounded twins of tensors.
+class Copies:
+    """Nodes and constants that compute rounded twins of tensors of an FP32 graph.
 
     Attributes:
       nodes: to add to the FP32 graph.
@@ -97,7 +91,7 @@ class _Copies:
     layers: list[str]
 
 
-def _int8_copies(model: onnx.ModelProto, scales: dict[str, float]) -> _Copies:
+def int8_copies(model: onnx.ModelProto, scales: dict[str, float]) -> Copies:
     """Returns the layers of the quantised graph, reading float tensors of the FP32 graph."""
     placement = place(ModelView(model))
     quantised = insert_qdq(model, scales)
@@ -114,10 +108,10 @@ def _int8_copies(model: onnx.ModelProto, scales: dict[str, float]) -> _Copies:
     tensors = [name for name in placement.readers if name not in placement.layers]
     pairs = [(name, f"{name}/dequantized") for name in tensors]
     pairs += [(name, name + _ROUNDED) for name in placement.layers]
-    return _Copies(nodes, constants, pairs, list(placement.layers))
+    return Copies(nodes, constants, pairs, list(placement.layers))
 
 
-def _half_copies(model: onnx.ModelProto) -> _Copies:
+def _half_copies(model: onnx.ModelProto) -> Copies:
     """Returns the layers that float16 would compute, each between casts of its own."""
     view = ModelView(model)
     nodes, constants, pairs, layers = [], {}, [], []
@@ -139,10 +133,10 @@ def _half_copies(model: onnx.ModelProto) -> _Copies:
         nodes.append(helper.make_node("Cast", [half], [twin], to=FLOAT))
         pairs.append((name, twin))
         layers.append(name)
-    return _Copies(nodes, list(constants.values()), pairs, layers)
+    return Copies(nodes, list(constants.values()), pairs, layers)
 
 
-def _shadowed(model: onnx.ModelProto, copies: _Copies) -> onnx.ModelProto:
+def _shadowed(model: onnx.ModelProto, copies: Copies) -> onnx.ModelProto:
     """Returns the FP32 graph with the copies, and sums of squares as its outputs."""
     result = onnx.ModelProto()
     result.CopyFrom(model)

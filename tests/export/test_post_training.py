@@ -119,7 +119,7 @@ def test_every_method_finds_a_scale_for_every_tensor(case, tmp_path):
     found = {}
     for method in ("max", "percentile", "entropy"):
         chosen = settings(tmp_path, method=method, batches=1)
-        found[method] = find_scales(model, experiment, header, chosen, Listener())
+        found[method] = find_scales(model, experiment, header, chosen, Listener(), None)
         assert wanted <= set(found[method].scales) and not found[method].reused
         assert found[method].origin == f"calibrated by {method}"
     for name in wanted:
@@ -134,9 +134,26 @@ def test_an_existing_cache_is_used_and_no_image_is_read(case, tmp_path):
     scales = dict.fromkeys(place(ModelView(model)).readers, 0.25)
     chosen.cache_file.write_text(write_cache(scales))
     listener = Listener()
-    found = find_scales(model, experiment, header, chosen, listener)
+    found = find_scales(model, experiment, header, chosen, listener, None)
     assert found.reused and found.scales == read_cache(write_cache(scales))
     assert "cal.bin exists: its scales are used and nothing is calibrated" in listener.notes[0]
+
+
+def test_offsets_are_the_same_with_a_cache_and_without(case, tmp_path):
+    _, experiment, model, header = case
+    chosen = settings(tmp_path)
+    (batch,) = list(calibration_batches(experiment, header, chosen, Listener()))[:1]
+    fresh = find_scales(model, experiment, header, chosen, Listener(), batch[:2])
+    own = find_scales(model, experiment, header, chosen, Listener(), None)
+    chosen.cache_file.write_text(write_cache(fresh.scales))
+    reused = find_scales(model, experiment, header, chosen, Listener(), batch[:2])
+    assert find_scales(model, experiment, header, chosen, Listener(), None).offsets == {}
+    kinds = ("Conv", "ConvTranspose", "Gemm")
+    layers = [node.output[0] for node in model.graph.node if node.op_type in kinds]
+    assert fresh.offsets and set(fresh.offsets) <= set(layers)
+    assert set(own.offsets) == set(fresh.offsets), "measured on what it was calibrated on"
+    for name, offset in fresh.offsets.items():
+        np.testing.assert_array_equal(reused.offsets[name], offset)
 
 
 def test_a_cache_of_another_graph_is_refused(case, tmp_path):
@@ -144,4 +161,4 @@ def test_a_cache_of_another_graph_is_refused(case, tmp_path):
     chosen = settings(tmp_path)
     chosen.cache_file.write_text(write_cache({"some/other/tensor": 0.5}))
     with pytest.raises(DataError, match="cal.bin: belongs to another graph: it has no scale for"):
-        find_scales(model, experiment, header, chosen, Listener())
+        find_scales(model, experiment, header, chosen, Listener(), None)

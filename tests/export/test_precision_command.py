@@ -70,6 +70,8 @@ def test_int8_is_written_with_its_scales_the_graph_they_name_and_its_report(
     assert "QuantizeLinear" in ops(output) and "QuantizeLinear" not in ops(
         tmp_path / "model.fp32.onnx"
     )
+    names = {tensor.name for tensor in onnx.load(output).graph.initializer}
+    assert {name for name in names if name.endswith("/corrected_bias")}
     cache = read_cache((tmp_path / "cal.bin").read_text())
     largest = json.loads(scales.read_text())["tensor_scales"]
     assert largest == {name: pytest.approx(127 * scale) for name, scale in cache.items()}
