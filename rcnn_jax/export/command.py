@@ -151,7 +151,7 @@ def _lowered(
         known = None if scales is None else scales.scales
         offsets = {} if scales is None else scales.offsets
         report.calibration = "" if scales is None else scales.origin
-        report.sensitivity = sensitivity(graph, known, [images])
+        report.sensitivity = sensitivity(graph, known, [images], offsets)
         found = lower_until_good(
             graph, data_type, known or {}, offsets, report.sensitivity, judge, session
         )

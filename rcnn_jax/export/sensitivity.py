@@ -18,7 +18,7 @@ from rcnn_jax.export.fp16 import half_nodes, truly_half
 from rcnn_jax.export.model_view import FLOAT, HALF, ModelView, layer_name
 from rcnn_jax.export.placement import place
 from rcnn_jax.export.predictor import open_session, runs
-from rcnn_jax.export.quantize import insert_qdq
+from rcnn_jax.export.quantize import Offsets, insert_qdq
 
 LIMIT_DB = 200.0
 """Numbers beyond are cut: no noise at all, or a result that is not finite."""
@@ -39,7 +39,10 @@ class Sensitivity:
 
 
 def sensitivity(
-    model: onnx.ModelProto, scales: dict[str, float] | None, batches: Iterable[np.ndarray]
+    model: onnx.ModelProto,
+    scales: dict[str, float] | None,
+    batches: Iterable[np.ndarray],
+    offsets: Offsets | None = None,
 ) -> Sensitivity:
     """Returns how much every layer and tensor suffers.
 
@@ -47,8 +50,9 @@ def sensitivity(
       model: FP32 graph.
       scales: of int8; None measures float16.
       batches: f32[b c h w] as the graph takes them.
+      offsets: of the biases of int8 layers.
     """
-    copies = _half_copies(model) if scales is None else int8_copies(model, scales)
+    copies = _half_copies(model) if scales is None else int8_copies(model, scales, offsets)
     names = [name for name, _ in copies.pairs]
     shadowed = truly_half(_shadowed(model, copies))
     session = open_session(shadowed.SerializeToString(), "the shadowed graph")
@@ -91,10 +95,12 @@ class Copies:
     layers: list[str]
 
 
-def int8_copies(model: onnx.ModelProto, scales: dict[str, float]) -> Copies:
+def int8_copies(
+    model: onnx.ModelProto, scales: dict[str, float], offsets: Offsets | None = None
+) -> Copies:
     """Returns the layers of the quantised graph, reading float tensors of the FP32 graph."""
     placement = place(ModelView(model))
-    quantised = insert_qdq(model, scales)
+    quantised = insert_qdq(model, scales, offsets=offsets)
     theirs = {tensor.name for tensor in model.graph.initializer}
     constants = [t for t in quantised.graph.initializer if t.name not in theirs]
     nodes = []

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rcnn_jax.export.bias_correction import rounding_offsets
 from rcnn_jax.export.predictor import open_session
 from rcnn_jax.export.quantize import insert_qdq, quantise_weight
+from rcnn_jax.export.sensitivity import sensitivity
 
 CHANNELS, SIZE = 6, 8
 SCALES = {"x": 0.05, "hidden": 0.05}
@@ -96,6 +97,13 @@ def test_what_int8_clips_moves_no_bias():
     plain = means(insert_qdq(model, SCALES), outlier, "conv") - means(model, outlier, "conv")
     assert np.abs(plain).max() > 0.05, "clipping moved the mean"
     assert np.abs(after - before).max() < 0.01 * np.abs(plain).max() + 2e-3
+
+
+def test_a_corrected_layer_is_less_sensitive():
+    model, x = network(bias=True), even_background()
+    offsets = rounding_offsets(model, SCALES, [x])
+    plain, corrected = (sensitivity(model, SCALES, [x], given).layers for given in (None, offsets))
+    assert corrected["conv"] > plain["conv"] + 6
 
 
 def test_layers_in_float_keep_their_bias():
