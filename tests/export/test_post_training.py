@@ -147,7 +147,9 @@ def test_offsets_are_the_same_with_a_cache_and_without(case, tmp_path):
     own = find_scales(model, experiment, header, chosen, Listener(), None)
     chosen.cache_file.write_text(write_cache(fresh.scales))
     reused = find_scales(model, experiment, header, chosen, Listener(), batch[:2])
-    assert find_scales(model, experiment, header, chosen, Listener(), None).offsets == {}
+    listener = Listener()
+    assert find_scales(model, experiment, header, chosen, listener, None).offsets == {}
+    assert "there are no images to correct the biases" in listener.notes[-1]
     kinds = ("Conv", "ConvTranspose", "Gemm")
     layers = [node.output[0] for node in model.graph.node if node.op_type in kinds]
     assert fresh.offsets and set(fresh.offsets) <= set(layers)
