@@ -11,6 +11,7 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 2019, section 4.2 and appendix D (the empirical way).
 """
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnx import helper, numpy_helper
 from rcnn_jax.export.model_view import FLOAT
 from rcnn_jax.export.predictor import open_session, runs
 from rcnn_jax.export.quantize import Offsets
-from rcnn_jax.export.sensitivity import int8_copies
+from rcnn_jax.export.sensitivity import DIFFERENCE, Copies, beside, int8_copies
 
 _AVERAGED = {"Conv": [0, 2, 3], "ConvTranspose": [0, 2, 3], "Gemm": [0]}
 """Axes of a layer's result that count no channels; MatMul has no bias."""
@@ -36,45 +37,46 @@ def rounding_offsets(
       scales: of int8, by tensor.
       batches: f32[b c h w] as the graph takes them; real images, a handful is enough.
     """
-    copies = int8_copies(model, scales)
-    rounded = dict(copies.pairs)
+    copies = _without_clipping(int8_copies(model, scales))
     kinds = {node.output[0]: node.op_type for node in model.graph.node}
     layers = [name for name in copies.layers if kinds[name] in _AVERAGED]
-    measured = onnx.ModelProto()
-    measured.CopyFrom(model)
-    graph = measured.graph
-    graph.initializer.extend(copies.constants)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copies.constants}
-    for node in copies.nodes:
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            graph.initializer.append(_dequantised(node, constants))
-        else:
-            graph.node.extend(_without_clipping(node))
-    del graph.output[:]
-    for name in layers:
-        difference, mean = f"{name}/difference", f"{name}/offset"
-        graph.node.extend([
-            helper.make_node("Sub", [name, rounded[name]], [difference], name=difference),
-            helper.make_node(
-                "ReduceMean", [difference], [mean], axes=_AVERAGED[kinds[name]], keepdims=0, name=mean
-            ),
-        ])  # fmt: skip
-        graph.output.append(helper.make_tensor_value_info(mean, FLOAT, [None]))
-    session = open_session(measured.SerializeToString(), "the rounded layers")
     means = [f"{name}/offset" for name in layers]
+    measured = beside(model, copies)
+    for name, mean in zip(layers, means, strict=True):
+        axes = _AVERAGED[kinds[name]]
+        measured.graph.node.append(
+            helper.make_node("ReduceMean", [name + DIFFERENCE], [mean], axes=axes, keepdims=0)
+        )
+        measured.graph.output.append(helper.make_tensor_value_info(mean, FLOAT, [None]))
+    session = open_session(measured.SerializeToString(), "the rounded layers")
     rows = zip(*(found for _, found in runs(session, means, batches)), strict=True)
     return {name: np.mean(row, axis=0) for name, row in zip(layers, rows, strict=True)}
 
 
+def _without_clipping(copies: Copies) -> Copies:
+    """Returns the copies with rounding that has no ends, and rounded weights as floats.
+
+    ONNX Runtime would round the input of a Gemm by itself where it meets int8 weights.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copies.constants}
+    nodes, weights = [], []
+    for node in copies.nodes:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            weights.append(_dequantised(node, constants))
+        else:
+            nodes += _unbounded(node)
+    return dataclasses.replace(copies, nodes=nodes, constants=copies.constants + weights)
+
+
 def _dequantised(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.TensorProto:
-    """Returns rounded weights as floats: ONNX Runtime rounds what meets int8 ones of a Gemm."""
+    """Returns the weights that a DequantizeLinear makes."""
     steps, scale = constants[node.input[0]], constants[node.input[1]]
     axis = node.attribute[0].i
     shape = [-1 if i == axis else 1 for i in range(steps.ndim)]
     return numpy_helper.from_array(steps * scale.reshape(shape), node.output[0])
 
 
-def _without_clipping(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _unbounded(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """Returns a node of a rounded copy; Q and DQ of an activation as Round between two scales."""
     source, target = node.input[0], node.output[0]
     if node.op_type == "QuantizeLinear":

@@ -76,9 +76,11 @@ def find_scales(
                 "to calibrate anew, or name another file"
             )
         session.note(f"{cache} exists: its scales are used and nothing is calibrated")
+        offsets = {}
         if images is None:
             session.note("there are no images to correct the biases of int8 layers on: they stay")
-        offsets = {} if images is None else rounding_offsets(model, scales, [images])
+        else:
+            offsets = rounding_offsets(model, scales, [images])
         return Calibrated(scales, f"scales of {cache.name}", reused=True, offsets=offsets)
     batches = calibration_batches(experiment, header, settings, session)
     first = next(batches)

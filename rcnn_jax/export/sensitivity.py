@@ -22,6 +22,7 @@ from rcnn_jax.export.quantize import Offsets, insert_qdq
 
 LIMIT_DB = 200.0
 """Numbers beyond are cut: no noise at all, or a result that is not finite."""
+DIFFERENCE = "/difference"
 _ROUNDED, _SIGNAL, _NOISE = "/rounded", "/signal", "/noise"
 
 
@@ -142,8 +143,8 @@ def _half_copies(model: onnx.ModelProto) -> Copies:
     return Copies(nodes, list(constants.values()), pairs, layers)
 
 
-def _shadowed(model: onnx.ModelProto, copies: Copies) -> onnx.ModelProto:
-    """Returns the FP32 graph with the copies, and sums of squares as its outputs."""
+def beside(model: onnx.ModelProto, copies: Copies) -> onnx.ModelProto:
+    """Returns the FP32 graph with the copies and `<tensor>/difference` of every pair; no outputs."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
@@ -151,9 +152,16 @@ def _shadowed(model: onnx.ModelProto, copies: Copies) -> onnx.ModelProto:
     graph.initializer.extend(copies.constants)
     del graph.output[:]
     for name, twin in copies.pairs:
-        difference = f"{name}/difference"
-        graph.node.append(helper.make_node("Sub", [name, twin], [difference]))
-        for source, kind in ((name, _SIGNAL), (difference, _NOISE)):
+        graph.node.append(helper.make_node("Sub", [name, twin], [name + DIFFERENCE]))
+    return result
+
+
+def _shadowed(model: onnx.ModelProto, copies: Copies) -> onnx.ModelProto:
+    """Returns the FP32 graph with the copies, and sums of squares as its outputs."""
+    result = beside(model, copies)
+    graph = result.graph
+    for name, _ in copies.pairs:
+        for source, kind in ((name, _SIGNAL), (name + DIFFERENCE, _NOISE)):
             total = name + kind
             graph.node.append(
                 helper.make_node("ReduceSumSquare", [source], [total], keepdims=0, name=total)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from rcnn_jax.export.bias_correction import rounding_offsets
 from rcnn_jax.export.predictor import open_session
 from rcnn_jax.export.quantize import insert_qdq, quantise_weight
 from rcnn_jax.export.sensitivity import sensitivity
+from tests.export.small import model_of
 
 CHANNELS, SIZE = 6, 8
 SCALES = {"x": 0.05, "hidden": 0.05}
@@ -24,6 +25,7 @@ def network(*, bias, batch="n"):
         "k": rng.normal(0, 0.5, (CHANNELS, 4, 1, 1)),
         "kb": rng.normal(0, 1, CHANNELS),
         "h": rng.normal(0, 0.5, (2, CHANNELS, 1, 1)),
+        "k2": rng.normal(0, 0.5, (CHANNELS, CHANNELS, 1, 1)),
     }
     nodes = [
         layer("Conv", "x", "conv", ["k", "kb"] if bias else ["k"]),
@@ -31,19 +33,7 @@ def network(*, bias, batch="n"):
         layer("Conv", "hidden", "second", ["k2"]),
         layer("Conv", "second", "head", ["h"]),
     ]
-    constants["k2"] = rng.normal(0, 0.5, (CHANNELS, CHANNELS, 1, 1))
     return model_of(nodes, constants, ["conv", "second", "head"], [batch, 4, SIZE, SIZE])
-
-
-def model_of(nodes, constants, outputs, shape):
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def run(model, x, name):

@@ -12,20 +12,10 @@ from rcnn_jax.export.predictor import open_session
 from rcnn_jax.export.quantize import insert_qdq, quantise_weight
 from rcnn_jax.export.sensitivity import sensitivity
 from rcnn_jax.export.tensorrt_gate import complaints
+from tests.export.small import model_of
 from tests.export.tiny import default_graph, images
 
 F = TensorProto.FLOAT
-
-
-def model_of(nodes, weights, outputs, shape=("n", 4, 8, 8)):
-    made = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", F, list(shape))],
-        [helper.make_tensor_value_info(name, F, [None] * len(shape)) for name in outputs],
-        [numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in weights.items()],
-    )
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def conv(source, kernel, target, **attributes):
