@@ -19,7 +19,7 @@ from rcnn_jax.export.calibration_data import CalibrationSettings
 from rcnn_jax.export.check import Report, check_model
 from rcnn_jax.export.contracts import NMS_NAMES, ContractName, make_header
 from rcnn_jax.export.judge import make_judge, reference_predictor
-from rcnn_jax.export.post_training import Calibrated, find_scales
+from rcnn_jax.export.post_training import Calibrated, calibrate
 from rcnn_jax.export.precision import DataType, Verdict, lower_until_good
 from rcnn_jax.export.predictor import preprocess
 from rcnn_jax.export.scales import write_cache, write_json
@@ -119,7 +119,7 @@ def export(
         batch_ = preprocess(images, header)
         if data_type == "int8":
             real = None if origin == NOISE else batch_
-            scales = find_scales(graph, experiment, header, calibration, session, real)
+            scales = calibrate(graph, experiment, header, calibration, session, real)
         judge = make_judge(experiment, reference, images, header, data_type, subset, session)
         content = _lowered(graph, data_type, scales, judge, batch_, report, session)
     _write_report(report, files)

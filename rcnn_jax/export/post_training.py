@@ -37,7 +37,7 @@ class Calibrated:
     offsets: Offsets
 
 
-def find_scales(
+def calibrate(
     model: onnx.ModelProto,
     experiment: Experiment,
     header: Header,

@@ -10,7 +10,7 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.export.calibration_data import CalibrationSettings, calibration_batches
 from rcnn_jax.export.model_view import ModelView
 from rcnn_jax.export.placement import place
-from rcnn_jax.export.post_training import find_scales
+from rcnn_jax.export.post_training import calibrate
 from rcnn_jax.export.scales import read_cache, write_cache
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
@@ -119,7 +119,7 @@ def test_every_method_finds_a_scale_for_every_tensor(case, tmp_path):
     found = {}
     for method in ("max", "percentile", "entropy"):
         chosen = settings(tmp_path, method=method, batches=1)
-        found[method] = find_scales(model, experiment, header, chosen, Listener(), None)
+        found[method] = calibrate(model, experiment, header, chosen, Listener(), None)
         assert wanted <= set(found[method].scales) and not found[method].reused
         assert found[method].origin == f"calibrated by {method}"
     for name in wanted:
@@ -134,7 +134,7 @@ def test_an_existing_cache_is_used_and_no_image_is_read(case, tmp_path):
     scales = dict.fromkeys(place(ModelView(model)).readers, 0.25)
     chosen.cache_file.write_text(write_cache(scales))
     listener = Listener()
-    found = find_scales(model, experiment, header, chosen, listener, None)
+    found = calibrate(model, experiment, header, chosen, listener, None)
     assert found.reused and found.scales == read_cache(write_cache(scales))
     assert "cal.bin exists: its scales are used and nothing is calibrated" in listener.notes[0]
 
@@ -143,12 +143,12 @@ def test_offsets_are_the_same_with_a_cache_and_without(case, tmp_path):
     _, experiment, model, header = case
     chosen = settings(tmp_path)
     (batch,) = list(calibration_batches(experiment, header, chosen, Listener()))[:1]
-    fresh = find_scales(model, experiment, header, chosen, Listener(), batch[:2])
-    own = find_scales(model, experiment, header, chosen, Listener(), None)
+    fresh = calibrate(model, experiment, header, chosen, Listener(), batch[:2])
+    own = calibrate(model, experiment, header, chosen, Listener(), None)
     chosen.cache_file.write_text(write_cache(fresh.scales))
-    reused = find_scales(model, experiment, header, chosen, Listener(), batch[:2])
+    reused = calibrate(model, experiment, header, chosen, Listener(), batch[:2])
     listener = Listener()
-    assert find_scales(model, experiment, header, chosen, listener, None).offsets == {}
+    assert calibrate(model, experiment, header, chosen, listener, None).offsets == {}
     assert "there are no images to correct the biases" in listener.notes[-1]
     kinds = ("Conv", "ConvTranspose", "Gemm")
     layers = [node.output[0] for node in model.graph.node if node.op_type in kinds]
@@ -163,4 +163,4 @@ def test_a_cache_of_another_graph_is_refused(case, tmp_path):
     chosen = settings(tmp_path)
     chosen.cache_file.write_text(write_cache({"some/other/tensor": 0.5}))
     with pytest.raises(DataError, match="cal.bin: belongs to another graph: it has no scale for"):
-        find_scales(model, experiment, header, chosen, Listener(), None)
+        calibrate(model, experiment, header, chosen, Listener(), None)
