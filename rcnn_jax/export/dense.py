@@ -16,7 +16,7 @@ TOPK_LIMIT = 3840
 
 
 def convolution(graph, params, operands, results):
-    """A convolution of NHWC images, or its transpose where the input is dilated."""
+    """A convolution of NHWC images."""
     x, kernel = operands
     numbers = params["dimension_numbers"]
     if (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) != (NCHW, (3, 2, 0, 1), NCHW):
@@ -24,7 +24,7 @@ def convolution(graph, params, operands, results):
     if params["batch_group_count"] != 1:
         raise ExportError("a convolution with batch groups")
     if tuple(params["lhs_dilation"]) != (1, 1):
-        return [_transposed(graph, params, x, kernel, results[0])]
+        raise ExportError("a convolution of an image with holes")
     image = convolved(
         graph,
         x,
@@ -54,21 +54,12 @@ def convolved(
     return _image(graph, "Conv", [graph.full(x, NCHW), weight], result, attributes)
 
 
-def _transposed(graph: Graph, params, x: Operand, kernel: Operand, result) -> Value:
+def painted(graph: Graph, x: Operand, kernel: Operand, result) -> Value:
+    """Returns NHWC images of which every cell paints a patch of a kernel [k k in out]."""
     array = _whole_kernel(kernel)
-    if tuple(params["window_strides"]) != (1, 1) or params["feature_group_count"] != 1:
-        raise ExportError("a transposed convolution with strides or groups")
-    pads = zip(array.shape[:2], params["padding"], strict=True)
-    cut = [(k - 1 - low, k - 1 - high) for k, (low, high) in pads]
-    if tuple(params["rhs_dilation"]) != (1, 1) or any(min(pair) < 0 for pair in cut):
-        raise ExportError("a transposed convolution with a dilated kernel or wide padding")
-    attributes = {
-        "kernel_shape": list(array.shape[:2]),
-        "group": 1,
-        "strides": list(params["lhs_dilation"]),
-        "pads": _flat(cut),
-    }
-    weight = graph.constant(array[::-1, ::-1].transpose(2, 3, 0, 1), "kernel")
+    sides = list(array.shape[:2])
+    attributes = {"kernel_shape": sides, "group": 1, "strides": sides, "pads": [0, 0, 0, 0]}
+    weight = graph.constant(array.transpose(2, 3, 0, 1), "kernel")
     return _image(graph, "ConvTranspose", [graph.full(x, NCHW), weight], result, attributes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, convolved, pooled, top_k
+from rcnn_jax.export.dense import NCHW, TOPK_LIMIT, convolved, painted, pooled, top_k
 from rcnn_jax.export.elementwise import apply, cast
 from rcnn_jax.export.graph import Graph, Tensor
 from rcnn_jax.export.roi_align import roi_align
@@ -93,6 +93,11 @@ def marked_conv(graph, attributes, operands, results):
     return [image]
 
 
+def transposed_conv(graph, attributes, operands, results):
+    """One ConvTranspose, whose strides are the sides of its kernel."""
+    return [painted(graph, *operands, results[0])]
+
+
 def max_pool(graph, attributes, operands, results):
     """Padding never wins."""
     window, strides = (attributes["window"],) * 2, (attributes["strides"],) * 2
@@ -149,5 +154,6 @@ MARKED: dict[str, MarkedRule] = {
     "pointwise_conv": marked_conv,
     "ranked_nms": ranked_nms,
     "roi_align": roi_align,
+    "transposed_conv": transposed_conv,
     "upsample_nearest": upsample_nearest,
 }

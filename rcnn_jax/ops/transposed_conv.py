@@ -1,12 +1,16 @@
 """Transposed convolution whose stride is its kernel size: every cell paints a patch of its own.
 
-Patches do not overlap, so its derivative is two matrix products and a reordering. Derived from the
-convolution instead, the gradient of the kernel takes XLA 50 times as long on a CPU.
+Patches do not overlap, so it is a matrix product and a reordering, and its derivative two of them.
+Derived from the convolution instead, the gradient of the kernel takes XLA 50 times as long on a CPU.
+Forward a CPU takes the product too; other devices keep the convolution: their libraries know better.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from rcnn_jax.ops.by_platform import by_platform
+from rcnn_jax.ops.marker import marked
 
 
 @jax.custom_vjp
@@ -20,6 +24,23 @@ def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [b k*h k*w out].
     """
+    return marked("transposed_conv", _on_platform)(x, kernel)
+
+
+def _on_platform(x, kernel):
+    return by_platform(_product, _convolution, (), x, kernel)
+
+
+def _product(x, kernel):
+    batch, height, width, channels = x.shape
+    side, _, _, features = kernel.shape
+    taps = kernel.transpose(2, 0, 1, 3).reshape(channels, side * side * features)
+    patches = x.reshape(-1, channels) @ taps  # one row for each cell of x
+    patches = patches.reshape(batch, height, width, side, side, features)
+    return patches.swapaxes(2, 3).reshape(batch, side * height, side * width, features)
+
+
+def _convolution(x, kernel):
     side = kernel.shape[0]
     return lax.conv_general_dilated(
         x,

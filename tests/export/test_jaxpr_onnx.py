@@ -135,6 +135,23 @@ def test_a_kernel_that_is_computed_is_refused():
         graph_of(function, (2, 4, 4, 3))
 
 
+def test_an_image_with_holes_is_refused():
+    kernel = np.ones((2, 2, 3, 2), np.float32)
+
+    def function(x):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            ((0, 0), (0, 0)),
+            lhs_dilation=(2, 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    with pytest.raises(ExportError, match="a convolution of an image with holes"):
+        graph_of(function, (2, 4, 4, 3))
+
+
 def test_names_of_tensors_are_paths_of_layers(x):
     def function(x):
         with jax.named_scope("trunk"):
