@@ -28,7 +28,21 @@ def test_contestants_take_turns_and_change_who_begins(clock):
     log = []
     makers = {name: taking(clock, 1.0, log, name) for name in "ab"}
     compare(makers, Effort(seconds=0.0, min_rounds=3))
-    assert "".join(log) == "aabb" + "ab" + "ba" + "ab"
+    assert "".join(log) == "aabb" + "aabb" + "bbaa" + "aabb"  # the first of a turn unmeasured
+
+
+def test_the_first_call_after_the_other_side_does_not_count(clock):
+    last = []
+
+    def side(name):
+        def run():
+            clock.now += 1.0 if last[-1:] == [name] else 3.0
+            last.append(name)
+
+        return lambda: Side(run=run)
+
+    sides, _ = compare({name: side(name) for name in "ab"}, Effort(seconds=0.0, min_rounds=4))
+    assert [one.seconds for one in sides] == [(1.0,) * 4] * 2
 
 
 def test_times_are_per_call_and_one_per_round(clock):
