@@ -54,6 +54,8 @@ class Sizes:
 
 BASE = Sizes()
 TINY_BASE = Sizes(area=64 * 64, proposals=32, rois=16, objects=4)
+ROIS_BASE = dataclasses.replace(BASE, area=64 * 64, rois=256)
+"""A few rois use the memory that large feature maps leave: their growth would only begin with many."""
 TRAIN = ("area", "batch", "proposals", "rois", "classes", "objects")
 PREDICT = ("area", "batch", "proposals", "classes")
 
@@ -73,7 +75,8 @@ def _case(what: str, field: str, options: Options) -> Case:
 
 
 def _measure(name: str, what: str, field: str, options: Options) -> Benchmark:
-    base = TINY_BASE if options.size == "tiny" else BASE
+    base = ROIS_BASE if field == "rois" else BASE
+    base = TINY_BASE if options.size == "tiny" else base
     points = [
         dataclasses.replace(base, **{field: factor * getattr(base, field)}) for factor in FACTORS
     ]
