@@ -54,8 +54,12 @@ class Sizes:
 
 BASE = Sizes()
 TINY_BASE = Sizes(area=64 * 64, proposals=32, rois=16, objects=4)
-ROIS_BASE = dataclasses.replace(BASE, area=64 * 64, rois=256)
-"""A few rois use the memory that large feature maps leave: their growth would only begin with many."""
+BASES = {
+    "proposals": dataclasses.replace(BASE, proposals=1000),
+    "rois": dataclasses.replace(BASE, rois=256, area=64 * 64),
+    "classes": dataclasses.replace(BASE, classes=16),
+}
+"""Where a growth begins that feature maps would hide else: a few boxes fit into what maps have left."""
 TRAIN = ("area", "batch", "proposals", "rois", "classes", "objects")
 PREDICT = ("area", "batch", "proposals", "classes")
 
@@ -75,8 +79,7 @@ def _case(what: str, field: str, options: Options) -> Case:
 
 
 def _measure(name: str, what: str, field: str, options: Options) -> Benchmark:
-    base = ROIS_BASE if field == "rois" else BASE
-    base = TINY_BASE if options.size == "tiny" else base
+    base = TINY_BASE if options.size == "tiny" else BASES.get(field, BASE)
     points = [
         dataclasses.replace(base, **{field: factor * getattr(base, field)}) for factor in FACTORS
     ]

@@ -1,8 +1,8 @@
 """From uint8 images on the device to detections on it.
 
 The weights are random: what rcnn_jax does has fixed shapes and costs the same for any image, while
-torchvision skips what it does not find. Its classifier is therefore sharpened until it finds as
-many objects as rcnn_jax returns, and neither side pastes masks into the image.
+torchvision skips what it does not find. Its weights are therefore drawn and sharpened until it has as
+many proposals and objects as rcnn_jax, and neither side pastes masks into the image.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from benchmarks.torchvision_peer import (
     Variant,
     detector,
     import_torch,
-    make_it_find_objects,
+    make_busy,
     own_kernels,
     precision,
     to_torch,
@@ -108,15 +108,18 @@ def peer(subject: Subject, variant: Variant) -> Side:
     if subject.depth is None:
         raise PeerUnavailableError(f"torchvision has no detector over {subject.arch}")
     torch, device = import_torch(), torch_device()
-    model = detector(
-        subject.depth, subject.num_classes, subject.canvas, variant, device, masks=subject.masks
-    ).eval()
+    depth, inference = subject.depth, subject.experiment.inference
     pixels = [to_torch(image, device) for image in random_images(subject)]
+
+    def fresh() -> Any:
+        classes, canvas = subject.num_classes, subject.canvas
+        return detector(depth, classes, canvas, variant, device, masks=subject.masks).eval()
 
     def normal() -> Any:
         return [image.permute(2, 0, 1).float() / 255.0 for image in pixels]
 
-    make_it_find_objects(model, normal(), subject.experiment.inference.detections.max_detections)
+    proposals, objects = inference.proposals.post_nms, inference.detections.max_detections
+    model = make_busy(fresh, normal(), proposals, objects)
 
     def run() -> Any:
         with torch.inference_mode(), precision(device, variant.bf16):

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.measure import PeerUnavailableError, Side
 
 SUBSTITUTED = "NMS and RoIAlign of torchvision are benchmarks/peer_kernels.cpp: its own do not load"
+_DRAWS = 20
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
@@ -175,7 +176,44 @@ def detector(
     return model
 
 
-def make_it_find_objects(model: Any, images: Any, wanted: int) -> None:
+def make_busy(make: Callable[[], Any], images: Any, proposals: int, objects: int) -> Any:
+    """Returns a fresh model that has so many proposals and objects in every image.
+
+    rcnn_jax works on as many whatever it sees; torchvision skips the work on what it does not find,
+    and random weights may leave it a few hundred proposals. They are drawn until it has enough.
+
+    Args:
+      make: draws weights and returns the model in evaluation mode.
+      images: what it sees.
+      proposals: of its RPN per image, at least.
+      objects: found per image, at least.
+
+    Raises:
+      PeerUnavailableError: no draw was good.
+    """
+    torch = import_torch()
+    for seed in range(_DRAWS):
+        torch.manual_seed(seed)
+        model = make()
+        if min(_proposals_of(model, images)) >= proposals:
+            _make_it_find_objects(model, images, objects)
+            return model
+    raise PeerUnavailableError(f"no random weights of {_DRAWS} give it {proposals} proposals")
+
+
+def _proposals_of(model: Any, images: Any) -> list[int]:
+    """Returns how many proposals a model has in each image."""
+    found: list[int] = []
+    hook = model.rpn.register_forward_hook(
+        lambda _module, _inputs, outputs: found.extend(len(boxes) for boxes in outputs[0])
+    )
+    with import_torch().inference_mode():
+        model(images)
+    hook.remove()
+    return found
+
+
+def _make_it_find_objects(model: Any, images: Any, wanted: int) -> None:
     """Sharpens the classifier of a fresh model in place until it finds `wanted` objects per image.
 
     Weights without training say nothing above the threshold of 0.05, and torchvision skips the work
