@@ -43,13 +43,11 @@ def _pool(x, window, strides, pads):
 
 
 def _pool_forward(x, window, strides, pads):
-    y = _pool(x, window, strides, pads)
-    return y, (x, y)
+    return _pool(x, window, strides, pads), x
 
 
-def _pool_backward(window, strides, pads, saved, gradient):
-    x, y = saved
-    winner = _winners(x, y, window, strides, pads)
+def _pool_backward(window, strides, pads, x, gradient):
+    winner = _winners(x, gradient.shape, window, strides, pads)
     # The padded input falls apart into strides x strides phases: rows i, i + strides, ... each.
     # Place (i, j) of the windows feeds phase (i % strides, j % strides), shifted by i // strides.
     reach = -(-window // strides)
@@ -76,15 +74,20 @@ def _pool_backward(window, strides, pads, saved, gradient):
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _winners(x, y, window, strides, pads):
-    """Returns i32[b h' w' c], the number of the place that gave the value of every window."""
+def _winners(x, shape, window, strides, pads):
+    """Returns i32[b h' w' c], the number of the place that has the largest value of every window.
+
+    It is found anew: a comparison with the result fails where the compiler computes x a second time
+    and rounds differently.
+    """
     lowest = jnp.full((), -jnp.inf, x.dtype)
     padded = lax.pad(x, lowest, ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
-    batch, rows, columns, channels = y.shape
-    winner = jnp.zeros(y.shape, jnp.int32)
-    for place in reversed(range(window * window)):  # the first of equals is written last
+    batch, rows, columns, channels = shape
+    winner, best = jnp.zeros(shape, jnp.int32), jnp.full(shape, lowest)
+    for place in range(window * window):
         i, j = divmod(place, window)
         stop = (batch, i + (rows - 1) * strides + 1, j + (columns - 1) * strides + 1, channels)
         value = lax.slice(padded, (0, i, j, 0), stop, (1, strides, strides, 1))
-        winner = jnp.where(value == y, place, winner)
+        better = value > best  # the first of equals stays
+        winner, best = jnp.where(better, place, winner), jnp.where(better, value, best)
     return winner
