@@ -95,7 +95,8 @@ def marked_conv(graph, attributes, operands, results):
 
 def transposed_conv(graph, attributes, operands, results):
     """One ConvTranspose, whose strides are the sides of its kernel."""
-    return [painted(graph, *operands, results[0])]
+    x, kernel = operands
+    return [painted(graph, x, kernel, results[0])]
 
 
 def max_pool(graph, attributes, operands, results):
