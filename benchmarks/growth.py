@@ -55,11 +55,11 @@ class Sizes:
 BASE = Sizes()
 TINY_BASE = Sizes(area=64 * 64, proposals=32, rois=16, objects=4)
 BASES = {
-    "proposals": dataclasses.replace(BASE, proposals=1000),
-    "rois": dataclasses.replace(BASE, rois=256, area=64 * 64),
-    "classes": dataclasses.replace(BASE, classes=16),
+    ("train", "rois"): dataclasses.replace(BASE, rois=256, area=64 * 64),
+    ("predict", "proposals"): dataclasses.replace(BASE, proposals=1000),
+    ("predict", "classes"): dataclasses.replace(BASE, classes=16),
 }
-"""Where a growth begins that feature maps would hide else: a few boxes fit into what maps have left."""
+"""Where a growth begins whose memory feature maps would hide: a few boxes fit into what maps have left."""
 TRAIN = ("area", "batch", "proposals", "rois", "classes", "objects")
 PREDICT = ("area", "batch", "proposals", "classes")
 
@@ -79,7 +79,7 @@ def _case(what: str, field: str, options: Options) -> Case:
 
 
 def _measure(name: str, what: str, field: str, options: Options) -> Benchmark:
-    base = TINY_BASE if options.size == "tiny" else BASES.get(field, BASE)
+    base = TINY_BASE if options.size == "tiny" else BASES.get((what, field), BASE)
     points = [
         dataclasses.replace(base, **{field: factor * getattr(base, field)}) for factor in FACTORS
     ]
