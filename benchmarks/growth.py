@@ -59,7 +59,7 @@ BASES = {
     ("predict", "proposals"): dataclasses.replace(BASE, proposals=1000),
     ("predict", "classes"): dataclasses.replace(BASE, classes=16),
 }
-"""Where a growth begins whose memory feature maps would hide: a few boxes fit into what maps have left."""
+"""Where a growth begins that feature maps would hide: a few boxes fit into what maps have left."""
 TRAIN = ("area", "batch", "proposals", "rois", "classes", "objects")
 PREDICT = ("area", "batch", "proposals", "classes")
 
