@@ -90,16 +90,16 @@ def compare(
     calls = {
         name: max(1, math.ceil(effort.sample_seconds / one.estimate)) for name, one in ready.items()
     }
-    unmeasured = 1 if len(ready) > 1 else 0
-    round_seconds = sum(one.estimate * (unmeasured + calls[name]) for name, one in ready.items())
+    in_turns = len(ready) > 1
+    round_seconds = sum(one.estimate * (in_turns + calls[name]) for name, one in ready.items())
     rounds = min(effort.max_rounds, int(effort.seconds / max(round_seconds, 1e-9)))
     wall: dict[str, list[float]] = {name: [] for name in ready}
     cpu: dict[str, list[float]] = {name: [] for name in ready}
     for number in range(max(effort.min_rounds, rounds)):
         for name in list(ready) if number % 2 == 0 else reversed(list(ready)):
             side = ready[name].side
-            for _ in range(unmeasured):
-                side.wait(side.run())
+            if in_turns:
+                _sample(side, 1)
             seconds, cpu_seconds = _sample(side, calls[name])
             wall[name].append(seconds)
             cpu[name].append(cpu_seconds)
