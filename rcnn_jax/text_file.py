@@ -1,0 +1,56 @@
+"""Text files of the user: UTF-8, with or without a byte-order mark, one message when they are not."""
+
+from pathlib import Path
+
+from rcnn_jax.errors import DataError, RcnnError
+
+_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
+
+def read_text(path: Path | str, what: str, error: type[RcnnError] = DataError) -> str:
+    """Returns the text of a file, without its byte-order mark.
+
+    Editors on Windows write the mark; read as UTF-8 it would become part of the first word.
+
+    Args:
+      path: the file; its spelling begins the error message.
+      what: noun for the message, for example `label file`.
+      error: class of the error.
+
+    Raises:
+      RcnnError: of the given class; the file is absent, unreadable or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as cause:
+        raise error(f"{path}: there is no such {what}") from cause
+    except IsADirectoryError as cause:
+        raise error(f"{path}: expected a {what}, found a folder") from cause
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the name.
+        raise error(f"{path}: the {what} cannot be read: {_reason(cause)}") from cause
+    return decode(data, str(path), what, error)
+
+
+def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataError) -> str:
+    """Returns bytes of a text file as text, without a byte-order mark; see `read_text`."""
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            raise error(f"{where}: the {what} is saved as {encoding}; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        line = data.count(b"\n", 0, cause.start) + 1
+        raise error(
+            f"{where}:{line}: the {what} is not UTF-8 text (byte {cause.start} is "
+            f"0x{data[cause.start]:02x}); save it as UTF-8"
+        ) from cause
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,37 @@
+"""Text files: the mark goes, other encodings are named."""
+
+import pytest
+
+from rcnn_jax.errors import DataError, SpecError
+from rcnn_jax.text_file import read_text
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfcar\n")
+    assert read_text(path, "label file") == "car\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("car".encode("utf-16"), "the label file is saved as UTF-16; save it as UTF-8"),
+        ("car".encode("utf-32"), "the label file is saved as UTF-32; save it as UTF-8"),
+        (b"car\ncaf\xe9", "a.txt:2: the label file is not UTF-8 text (byte 7 is 0xe9)"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path, data, message):
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    with pytest.raises(DataError) as error:
+        read_text(path, "label file")
+    assert message in str(error.value)
+
+
+def test_what_is_no_file_is_one_message(tmp_path):
+    with pytest.raises(SpecError, match="there is no such spec"):
+        read_text(tmp_path / "x", "spec", SpecError)
+    with pytest.raises(DataError, match="expected a spec, found a folder"):
+        read_text(tmp_path, "spec")
+    with pytest.raises(DataError, match="the spec cannot be read"):
+        read_text("a\0b", "spec")
