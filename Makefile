@@ -7,7 +7,10 @@ JOBS ?= 2
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: setup quickstart test test-peers check format bench docs clean
+NEWEST := tests/ops tests/models tests/tasks tests/e2e/test_faster_rcnn.py \
+	tests/e2e/test_mask_rcnn.py tests/e2e/test_resume.py
+
+.PHONY: setup quickstart test test-newest test-peers check format bench docs clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -21,6 +24,10 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers"
+
+# Give a Python of 3.12 or 3.13: pip then takes the newest JAX of the supported range.
+test-newest: setup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers" $(NEWEST)
 
 check: setup
 	$(BIN)/ruff check .
