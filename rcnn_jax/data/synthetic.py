@@ -23,8 +23,8 @@ from rcnn_jax.errors import DataError
 
 CLASS_NAMES = ("disc", "star", "rod")
 
-_MOST_OBJECTS = 14
-_LEAST_VISIBLE = 0.4  # share of the whole shape; less is not drawn
+_MOST_OBJECTS = 10
+_LEAST_VISIBLE = 0.5  # share of the whole shape; less is not drawn
 _LEAST_PIXELS = 24  # a mask of fewer pixels teaches nothing
 _PARTLY_HIDDEN = 0.7  # visible share below which KITTI labels say "occluded 1"
 _SUBPIXEL_BITS = 4  # cv2 draws polygons with vertices in sixteenths of a pixel
@@ -168,7 +168,7 @@ def _scene(rng: np.random.Generator, height: int, width: int) -> Scene:
 def _background(rng: np.random.Generator, height: int, width: int, base: np.ndarray) -> np.ndarray:
     """Clouds in the base colour, streaks and specks of no class: f32[h w 3] in 0..255."""
     clouds = cv2.resize(
-        rng.normal(0, 18, (5, 6, 3)).astype(np.float32),
+        rng.normal(0, 14, (5, 6, 3)).astype(np.float32),
         (width, height),
         interpolation=cv2.INTER_CUBIC,
     )
@@ -214,7 +214,7 @@ def _capsule(half: float, bend: float) -> np.ndarray:
 def _place(rng: np.random.Generator, outline: np.ndarray, height: int, width: int) -> np.ndarray:
     """Turns, scales and moves an outline to somewhere in the image, in pixels."""
     side = min(height, width)
-    radius = side * np.exp(rng.uniform(np.log(0.06), np.log(0.19)))
+    radius = side * np.exp(rng.uniform(np.log(0.085), np.log(0.2)))
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     center = rng.uniform(0, (width, height))
@@ -253,8 +253,8 @@ def _draw(
 def _paint(rng: np.random.Generator, shape: np.ndarray, base: np.ndarray) -> np.ndarray:
     """The colours f32[h w 3] of a cell: tinted, shaded to one side, rimmed, mottled, nucleated."""
     height, width = shape.shape
-    contrast = rng.choice((-1, 1)) * rng.uniform(14, 55)
-    color = base + contrast + rng.normal(0, 22, 3)
+    contrast = rng.choice((-1, 1)) * rng.uniform(28, 70)
+    color = base + contrast + rng.normal(0, 18, 3)
     ys, xs = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
     direction = rng.uniform(0, 2 * np.pi)
     light = rng.uniform(4, 22) * (np.cos(direction) * xs + np.sin(direction) * ys)
