@@ -8,7 +8,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from rcnn_jax.cli.flags import Kind, choose_devices, flag_notes
+from rcnn_jax.cli.flags import Kind, choose_devices, existing_file, flag_notes
+from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion_report import ConversionReport
 from rcnn_jax.errors import UsageError
@@ -35,6 +36,23 @@ def run(args: Namespace, kind: Kind) -> int:
             report = _convert_coco_masks(args)
         show(report, session, verbose=args.verbose)
     return 0
+
+
+def places(args: Namespace, kind: Kind) -> Places:
+    """Returns what a conversion reads and writes."""
+    if kind == "faster_rcnn":
+        known, _ = common(args, "dataset_convert")
+        warnings = args.output.with_name(f"{args.output.name}_warning.json")
+        known.write("the folder of -o", args.output.parent, "folder")
+    else:
+        known, _ = common(Namespace(**{**vars(args), "spec": None}), "mask_rcnn")
+        known.read("-i", args.image_dir, "folder")
+        known.read("-a", existing_file(args.annotations_file, "-a"))
+        tag = args.tag or args.annotations_file.stem
+        warnings = args.output / f"{tag}_warnings.json"
+        known.write("-o", args.output, "folder")
+    known.write("the warnings", warnings)
+    return known
 
 
 def convert_detectnet(

@@ -234,7 +234,7 @@ def test_inference_without_a_place_for_results_or_a_score_stops_at_once(
     argv = ["inference", "-e", write(tmp_path, MASK), "-m", "a.tlt", "-i", "in"]
     assert mask_rcnn(argv) == 2
     assert "no place for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
-    assert mask_rcnn([*argv, "-t", "60"]) == 2
+    assert mask_rcnn([*argv, "-o", "out", "-t", "60"]) == 2
     assert "-t 60: expected a score in [0, 1]" in capsys.readouterr().err
 
 
@@ -254,9 +254,15 @@ def test_images_that_could_not_be_read_make_the_end_a_failure(tmp_path, inferenc
 
 def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):
     spec = write(tmp_path, FASTER + "verbose: true")
-    assert faster_rcnn(["train", "-e", spec, "--multi-node"]) == 0
+    assert faster_rcnn(["train", "-e", spec, "--launch_cuda_blocking"]) == 0
     out = capsys.readouterr().out
-    assert "note: --multi_node has no effect here" in out
+    assert "note: --launch_cuda_blocking has no effect here" in out
+
+
+def test_several_machines_are_refused_until_they_are_built(tmp_path, train, capsys):
+    assert faster_rcnn(["train", "-e", write(tmp_path, FASTER), "--multi-node"]) == 2
+    assert "training over several machines is not built yet" in capsys.readouterr().err
+    assert train.called is None
 
 
 def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
