@@ -12,13 +12,14 @@ is as on the command line: the same flags, functions, messages and exit codes.
 
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from rcnn_jax.cli.flags import Kind
+from rcnn_jax.cli.flags import Kind, existing_file
 from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import KINDS, TASK_ALIASES, TASKS, detector_parser, guarded, run_config
 from rcnn_jax.errors import RcnnError, UsageError
@@ -50,19 +51,24 @@ def parse(argv: Sequence[str]) -> list[str]:
     ours, others = split(argv[1:])
     if {"-h", "--help"} & set(others):
         _help(ours)
+    for word in ours:
+        name, _, value = word.partition("=")
+        if name.lstrip("-") == "config":
+            existing_file(Path(value.partition(":")[0]), "--config")
     try:
         flags.FLAGS([argv[0], *ours])
+        config = _CONFIG.value  # a file that cannot be loaded is told here
     except RcnnError:
         raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"--config: {_text(error)}") from error
-    except OSError as error:
-        raise UsageError(f"--config {error.filename or ''}: {error.strerror or error}") from error
+    except Exception as error:
+        raise UsageError(_reason(error)) from error
+    if config is not None and not isinstance(config, ConfigDict):
+        raise UsageError(f"--config: get_config() returned {config!r}, expected a ConfigDict")
     return [argv[0], *others]
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the arguments for absl, and those for the parser of the task.
+    """Returns the arguments for absl, as `--flag=value`, and those for the parser of the task.
 
     Where both know a flag (absl has `-v` and `--log_dir` of its own), it is the task's.
     """
@@ -70,16 +76,17 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     others: list[str] = []
     place = 0
     while place < len(arguments):
-        flag, equals, _ = arguments[place].partition("=")
+        word = arguments[place]
+        flag, equals, _ = word.partition("=")
         following = arguments[place + 1 : place + 2]
-        has_value = not equals and following and _is_value(following[0])
-        if _is_own(flag):
-            length = 2 if has_value else 1
-            ours += arguments[place : place + length]
+        place += 1
+        if not _is_own(flag):
+            others.append(word)
+        elif not equals and following and _is_value(following[0]):
+            ours.append(f"{flag}={following[0]}")
+            place += 1
         else:
-            length = 1
-            others.append(arguments[place])
-        place += length
+            ours.append(word)
     return ours, others
 
 
@@ -98,9 +105,6 @@ def run(others: Sequence[str] = ()) -> int:
     kind = _kind(mode, kind_of(set(_CONFIG.value)))
     parser = detector_parser(kind)
 
-    def given(*names: str) -> bool:
-        return any(word.partition("=")[0] in names for word in others)
-
     flags_: list[str] = []
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
     if mode != "dataset_convert":
@@ -114,7 +118,7 @@ def run(others: Sequence[str] = ()) -> int:
     best = workdir / "best.tlt" if workdir is not None else None
     if _MODEL.value:
         flags_ += ["-m", _MODEL.value]
-    elif best is not None and mode in JUDGING and best.exists() and not given("-m", "--model_path"):
+    elif best is not None and mode in JUDGING and best.exists():
         flags_ += ["-m", str(best)]
     if _IMAGES.value:
         flags_ += ["-i", _IMAGES.value]
@@ -160,9 +164,25 @@ def _is_value(word: str) -> bool:
     return not word.startswith("-") or re.fullmatch(r"-[\d.]+(e[-+]?\d+)?", word) is not None
 
 
-def _text(error: Exception) -> str:
-    """Returns what an error says, without the quotes that KeyError adds."""
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+def _reason(error: Exception) -> str:
+    """Returns what went wrong with the flags: in the user's config file, with its line."""
+    text = str(error)
+    if isinstance(error, flags.Error):
+        return text
+    if "no attribute 'get_config'" in text:
+        return "--config: the file has no function get_config()"
+    lines = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).suffix == ".py" and "site-packages" not in frame.filename
+    ]
+    name = re.search(r"'(\w+)\\*'", text)  # quoted once or twice
+    if isinstance(error, AttributeError | KeyError) and len(lines) == 1 and name:  # an override
+        near = re.search(r'Did you mean "(.*)" instead', text)
+        hint = f"; did you mean {near[1]}?" if near else ""
+        return f"--config: there is no field {name[1]}{hint}"
+    where = f"{lines[-1]}: " if len(lines) > 1 else ""
+    return f"--config: {where}{type(error).__name__}: {text}"
 
 
 def _help(ours: Sequence[str]) -> None:

@@ -81,12 +81,13 @@ class Places:
             self.writes.append(Place(name, Path(path), kind))
 
 
-def common(args: Namespace, kind: "SpecKind") -> tuple[Places, Any]:
+def common(args: Namespace, kind: "SpecKind", *, workdir_flag: str = "-r") -> tuple[Places, Any]:
     """Returns the places that every task has, and its config.
 
     Args:
       args: flags: log_file, workdir, and the spec or config.
       kind: of the spec.
+      workdir_flag: what the flag of the folder is called.
 
     Returns:
       The places, and the config; None where the spec cannot be read: `read_spec` will say why.
@@ -96,7 +97,7 @@ def common(args: Namespace, kind: "SpecKind") -> tuple[Places, Any]:
     """
     places = Places()
     places.write("--log_file", args.log_file, "log")
-    places.write("-r", args.workdir, "workdir")
+    places.write(workdir_flag, args.workdir, "workdir")
     config = args.config
     if config is None and args.spec is not None:
         places.read("-e" if kind != "dataset_convert" else "-d", args.spec)
@@ -125,8 +126,9 @@ def check(places: Places) -> None:
         obstacle = _obstacle(place)
         if obstacle:
             raise UsageError(f"{place}: {obstacle}")
+    flags_first = sorted(places.reads, key=lambda place: not place.name.startswith("-"))
     for out in places.writes:
-        for source in places.reads:
+        for source in flags_first:
             if _destroys(out, source):
                 raise UsageError(
                     f"{out}: is what {source} reads, and no command writes over its input: "
@@ -183,11 +185,23 @@ def _obstacle(place: Place) -> str | None:
 
 
 def _obstacle_above(folder: Path) -> str | None:
-    """Returns why a folder cannot be made, None where it can."""
+    """Returns why a folder cannot be made, None where it can.
+
+    It is tried: permissions do not tell of file systems that nothing can be made in.
+    """
+    missing = folder
     while not os.path.lexists(folder) and folder != folder.parent:
-        folder = folder.parent
+        missing, folder = folder, folder.parent
     if not folder.is_dir():
         return f"{folder} is not a folder"
+    if missing != folder:
+        try:
+            missing.mkdir()
+            missing.rmdir()
+        except FileExistsError:  # made by another process meanwhile
+            pass
+        except OSError as error:
+            return f"{missing} cannot be made: {error.strerror}"
     return _unwritable(folder)
 
 

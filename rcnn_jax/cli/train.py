@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.flags import Kind, choose_devices
+from rcnn_jax.cli.flags import Kind, choose_devices, what_lies
 from rcnn_jax.cli.outputs import Place, Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
@@ -58,7 +58,7 @@ def places(args: Namespace, kind: Kind) -> Places:
     Among the weights to start from, those whose names the run itself will use are at risk; a spec
     that lies where the run writes its own is, unless it is that one.
     """
-    known, config = common(args, kind)
+    known, config = common(args, kind, workdir_flag="-d/-r")
     if config is None:
         return known
     workdir = args.workdir or workdir_of(config, kind)
@@ -70,8 +70,8 @@ def places(args: Namespace, kind: Kind) -> Places:
     ]
     if args.spec is not None and args.config is None:
         written = workdir / "spec.txt"
-        if written.exists() and not _is_rendered(args.spec, config, kind):
-            known.write("the spec of the run,", written)
+        if what_lies(written) == "file" and not _is_rendered(args.spec, config, kind):
+            known.write("the run's own spec,", written)
     return known
 
 
