@@ -169,9 +169,9 @@ def _obstacle(place: Place) -> str | None:
     except FileNotFoundError:
         if path.is_symlink() and wanted == "folder":
             return f"is a link to {path.readlink()}, which does not exist"
-        return _obstacle_above(path.parent)
+        return _obstacle_above(path if wanted == "folder" else path.parent)
     except NotADirectoryError:
-        return _obstacle_above(path.parent)
+        return _obstacle_above(path if wanted == "folder" else path.parent)
     except (OSError, ValueError) as error:
         return f"cannot be written: {getattr(error, 'strerror', None) or error}"
     if wanted == "folder" and not stat.S_ISDIR(mode):
