@@ -34,6 +34,10 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
         help="write model files without the optimizer state; they cannot be resumed from",
     )
     _launch(parser, training=True)
+    parser.epilog = (
+        "The spec names the weights to start from; .hdf5, .h5 and .keras files need the extra "
+        "rcnn-jax[keras-weights]."
+    )
 
 
 def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:

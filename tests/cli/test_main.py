@@ -1,8 +1,11 @@
 """Commands, exit codes and messages; the heavy functions below are replaced by recorders."""
 
+import importlib
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +148,15 @@ def test_what_is_unknown_is_named_with_the_nearest(argv, said, tmp_path, capsys)
     message = capsys.readouterr().err
     assert said in message
     assert f"mask_rcnn{' ' + argv[0] if argv[0] in cli.TASKS else ''} --help shows" in message
+
+
+def test_every_program_of_the_package_is_a_function_that_is_there():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    scripts = tomllib.loads(text)["project"]["scripts"]
+    assert {"rcnn-jax", "tao", "tlt", "faster_rcnn", "mask_rcnn", "tao-converter"} <= set(scripts)
+    for target in scripts.values():
+        module, _, name = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), name)), target
 
 
 def test_a_task_without_its_network_says_where_it_belongs(capsys):
