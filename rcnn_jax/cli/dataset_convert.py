@@ -8,7 +8,14 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from rcnn_jax.cli.flags import Kind, choose_devices, existing_file, flag_notes
+from rcnn_jax.cli.flags import (
+    Kind,
+    choose_devices,
+    existing_file,
+    existing_folder,
+    flag_notes,
+    what_lies,
+)
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion_report import ConversionReport
@@ -29,6 +36,11 @@ def run(args: Namespace, kind: Kind) -> int:
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         if kind == "faster_rcnn":
             config, _ = read_spec(session, args, "dataset_convert")
+            if what_lies(args.output) == "folder":
+                session.note(
+                    f"-o {args.output} is the beginning of file names: the records lie beside the "
+                    f"folder, as {args.output}-fold-*"
+                )
             report = convert_detectnet(config, args.output, args.validation_fold)
         else:
             for note in flag_notes(args):
@@ -46,7 +58,7 @@ def places(args: Namespace, kind: Kind) -> Places:
         known.write("the folder of -o", args.output.parent, "folder")
     else:
         known, _ = common(Namespace(**{**vars(args), "spec": None}), "mask_rcnn")
-        known.read("-i", args.image_dir, "folder")
+        known.read("-i", existing_folder(args.image_dir, "-i"), "folder")
         known.read("-a", existing_file(args.annotations_file, "-a"))
         tag = args.tag or args.annotations_file.stem
         warnings = args.output / f"{tag}_warnings.json"

@@ -10,8 +10,10 @@ from rcnn_jax.cli.flags import (
     Kind,
     choose_devices,
     existing_file,
+    existing_folder,
     key_from,
     vain_flags,
+    what_lies,
     with_defaults,
 )
 from rcnn_jax.cli.outputs import Places, common
@@ -129,7 +131,9 @@ def places(args: Namespace, kind: Kind) -> Places:
         known.write("--cal_cache_file", cache)
         known.write("--cal_data_file", args.cal_data_file)
         known.write("--cal_json_file", args.cal_json_file)
-        known.read("--cal_image_dir", args.cal_image_dir, "folder")
+        if args.cal_image_dir is not None:
+            folder = existing_folder(args.cal_image_dir, "--cal_image_dir")
+            known.read("--cal_image_dir", folder, "folder")
     engine_places(known, args)
     return known
 
@@ -164,7 +168,8 @@ def output_file(args: Namespace, key: str | None) -> Path:
 def _named_output(args: Namespace, key: str | None) -> Path:
     suffix, flag = ".etlt" if key else ".onnx", args.output
     if flag is not None:
-        return flag if flag.suffix else flag.with_name(flag.name + suffix)
+        named = flag.suffix or what_lies(flag) == "folder"  # a folder is refused by its own name
+        return flag if named else flag.with_name(flag.name + suffix)
     folder = Path() if key else args.model.parent
     if args.config is not None and args.workdir is not None:
         folder = args.workdir

@@ -73,6 +73,15 @@ def existing_file(path: Path, flag: str) -> Path:
     raise UsageError(f"{flag} {path}: expected a file, found {words} there{neighbours(path)}")
 
 
+def existing_folder(path: Path, flag: str) -> Path:
+    """Returns the path of a folder, or raises UsageError naming the flag when it is none."""
+    found = what_lies(path)
+    if found == "folder":
+        return path
+    words = {"file": "a file", "other": "a device or pipe"}.get(found, "nothing")
+    raise UsageError(f"{flag} {path}: expected a folder, found {words} there")
+
+
 def what_lies(path: Path) -> Literal["file", "folder", "other", "nothing"]:
     """Returns what a path is; a path that no file system can have is nothing."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rcnn_jax.cli.backends import choose_model, named_model
-from rcnn_jax.cli.flags import Kind, choose_devices, what_lies
+from rcnn_jax.cli.flags import Kind, choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
@@ -55,7 +55,8 @@ def run(args: Namespace, kind: Kind) -> int:
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what inference reads and writes."""
     known, config = common(args, kind)
-    known.read("-c", class_map(args))
+    names = class_map(args)
+    known.read("-c", names and existing_file(names, "-c"))
     if config is None:
         return known
     path, source, _ = named_model(args.model, config, "inference_config", "trt_inference")

@@ -158,7 +158,8 @@ def _run(parser: Parser, argv: Sequence[str] | None) -> int:
 def _parser(program: str) -> Parser:
     from rcnn_jax.cli import converter, decrypt, spec
 
-    parser = Parser(program, description="Faster R-CNN and Mask R-CNN from TAO/TLT spec files.")
+    text = "Faster R-CNN and Mask R-CNN from TAO/TLT spec files."
+    parser = Parser(program, description=text, planned=PLANNED)
     _add_version(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for kind, text in KINDS.items():

@@ -118,7 +118,7 @@ class Parser(argparse.ArgumentParser):
             if flag.startswith("--"):
                 flag = self._spelling(flag)
             action = self._option_string_actions.get(flag)
-            takes_one = action is not None and action.nargs is None
+            takes_one = action is not None and action.nargs in (None, "+")
             if takes_one and equals and not value:
                 place += 1
             elif takes_one and not equals and given[place + 1 : place + 2] == [""]:

@@ -126,7 +126,9 @@ def test_gen_trt_engine_accepts_every_flag_of_tao_4_and_5(kind):
     assert (args.max_workspace_size, args.strict_type_constraints) == (4, True)
 
 
-@pytest.mark.parametrize("words", [["-k", ""], ["--key="], ["--enc-key", ""], ["-r", "", ""]])
+@pytest.mark.parametrize(
+    "words", [["-k", ""], ["--key="], ["--enc-key", ""], ["-r", "", ""], ["--gpu_index", ""]]
+)
 def test_a_flag_with_an_empty_value_is_as_good_as_absent(words):
     args = parse(arguments.add_evaluate, "faster_rcnn", "-e", "a", *words)
     assert (args.key, args.workdir) == (None, None)

@@ -180,7 +180,20 @@ def test_no_command_writes_over_its_input_or_two_outputs_into_one(here, command,
         (f"mask_rcnn train -e m.txt -d {'x' * 300}", "the name is longer than 255 bytes"),
         (f"mask_rcnn train -e m.txt -d {'x' * 300}/y", "File name too long"),
         ("mask_rcnn train -e m.txt -d /proc/x", "-d/-r /proc/x: /proc/x cannot be made"),
-        ("faster_rcnn export -e f.txt -m x.tlt -o new", "-o new.onnx"),
+        ("faster_rcnn export -e f.txt -m x.tlt -o new", "-o new: expected a file, found a folder"),
+        ("faster_rcnn export -e f.txt -m x.tlt -o dir.onnx", "-o dir.onnx: expected a file, found"),
+        (
+            "faster_rcnn export -e f.txt -m x.tlt -o y --data_type int8 --cal_image_dir x.tlt",
+            "--cal_image_dir x.tlt: expected a folder, found a file there",
+        ),
+        (
+            "mask_rcnn dataset_convert -i new/0.png -a data/train.json -o o",
+            "-i new/0.png: expected a folder, found a file there",
+        ),
+        (
+            "mask_rcnn inference -e m.txt -m x.tlt -i new -o o -c name.txt",
+            "-c name.txt: expected a file, found nothing there; in . lies names.txt",
+        ),
         ("faster_rcnn export -e f.txt -m x.tlt -o y.onnx --engine_file new", "--engine_file new:"),
         ("faster_rcnn export -e f.txt -m x.tlt -o pipe.onnx", "found a device or pipe there"),
         ("faster_rcnn dataset_convert -d c.txt -o x.tlt/a", "the folder of -o x.tlt: expected a"),
@@ -193,7 +206,7 @@ def test_no_command_writes_over_its_input_or_two_outputs_into_one(here, command,
 def test_an_output_of_the_wrong_kind_is_one_message(here, command, message, capsys):
     Path("gone_link").symlink_to("nowhere")
     Path("loop").symlink_to("loop")
-    Path("new.onnx").mkdir()
+    Path("dir.onnx").mkdir()
     os.mkfifo("pipe.onnx")
     before = sorted(here.rglob("*"))
     assert main(shlex.split(command)) == 2
