@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import Places, beside
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
@@ -114,8 +114,7 @@ def places(args: Namespace) -> Places:
     known.read("MODEL", args.model)
     known.read("-c", args.cache)
     known.write("-e", args.engine)
-    described = args.engine.with_name(f"{args.engine.name}.json")
-    known.write("the description of -e", described)
+    known.write("the description of -e", beside(args.engine, ".json"))
     known.write("--timing_cache", args.timing_cache)
     return known
 

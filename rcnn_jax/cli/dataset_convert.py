@@ -16,7 +16,7 @@ from rcnn_jax.cli.flags import (
     flag_notes,
     what_lies,
 )
-from rcnn_jax.cli.outputs import Places, common
+from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion_report import ConversionReport
 from rcnn_jax.errors import UsageError
@@ -54,7 +54,12 @@ def places(args: Namespace, kind: Kind) -> Places:
     """Returns what a conversion reads and writes."""
     if kind == "faster_rcnn":
         known, _ = common(args, "dataset_convert")
-        warnings = args.output.with_name(f"{args.output.name}_warning.json")
+        if args.output.name in ("", ".."):
+            raise UsageError(
+                f"-o {args.output}: expected a folder and the beginning of the file names, such as "
+                f"{args.output}/records"
+            )
+        warnings = beside(args.output, "_warning.json")
         known.write("the folder of -o", args.output.parent, "folder")
     else:
         known, _ = common(Namespace(**{**vars(args), "spec": None}), "mask_rcnn")

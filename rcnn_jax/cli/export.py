@@ -16,7 +16,7 @@ from rcnn_jax.cli.flags import (
     what_lies,
     with_defaults,
 )
-from rcnn_jax.cli.outputs import Places, common
+from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 
@@ -121,10 +121,9 @@ def places(args: Namespace, kind: Kind) -> Places:
         output = _named_output(args, key)
         known.write("-o" if args.output else "the default of -o,", output)
         for ending in (".json", ".txt"):
-            name = f"{output.name}.check{ending}"
-            known.write("the report of the check", output.with_name(name))
+            known.write("the report of the check", beside(output, f".check{ending}"))
         if args.data_type == "int8":
-            single = output.with_name(f"{output.stem}.fp32{output.suffix}")
+            single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)
     if args.data_type == "int8":
         cache = args.cal_cache_file or CALIBRATION_DEFAULTS["cal_cache_file"]
@@ -142,8 +141,7 @@ def engine_places(known: Places, args: Namespace) -> None:
     """Adds what is written with an engine."""
     if args.engine_file is not None:
         known.write("--engine_file", args.engine_file)
-        described = args.engine_file.with_name(f"{args.engine_file.name}.json")
-        known.write("the description of --engine_file", described)
+        known.write("the description of --engine_file", beside(args.engine_file, ".json"))
         known.write("--timing_cache", args.timing_cache)
 
 
@@ -169,7 +167,7 @@ def _named_output(args: Namespace, key: str | None) -> Path:
     suffix, flag = ".etlt" if key else ".onnx", args.output
     if flag is not None:
         named = flag.suffix or what_lies(flag) == "folder"  # a folder is refused by its own name
-        return flag if named else flag.with_name(flag.name + suffix)
+        return flag if named else beside(flag, suffix)
     folder = Path() if key else args.model.parent
     if args.config is not None and args.workdir is not None:
         folder = args.workdir

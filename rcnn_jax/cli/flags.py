@@ -119,8 +119,8 @@ def neighbours(path: Path) -> str:
 
 def _likeness(name: str, wanted: str) -> float:
     """Returns how alike two file names are; separators and suffixes do not count."""
-    stems = [Path(text).stem.replace("_", "").replace("-", "") for text in (name, wanted)]
-    return difflib.SequenceMatcher(None, *stems).ratio()
+    one, other = (Path(text).stem.replace("_", "").replace("-", "") for text in (name, wanted))
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def choose_devices(args: argparse.Namespace, task: str) -> int:

@@ -1,5 +1,6 @@
 """`inference`: draws and dumps what a model finds in images."""
 
+import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.cli.backends import choose_model, named_model
 from rcnn_jax.cli.flags import Kind, choose_devices, existing_file, what_lies
-from rcnn_jax.cli.outputs import Places, common, matching, same
+from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
 
@@ -71,7 +72,7 @@ def places(args: Namespace, kind: Kind) -> Places:
         name, labels = found.labels
         known.write(name, labels, "folder")
         if kind == "mask_rcnn":
-            known.write(f"the results of {name}", labels.with_name(f"{labels.name}.json"))
+            known.write(f"the results of {name}", beside(labels, ".json"))
     return known
 
 
@@ -138,6 +139,11 @@ def folders(args: Namespace, config: ConfigDict) -> Folders:
         pictures = ("-o", args.image_output)
     if args.label_output and not _names_classes(args.label_output):
         labels = ("-l", args.label_output)
+    if labels is not None and labels[1].name in (
+        "",
+        "..",
+    ):  # the results of all images lie beside it
+        labels = (labels[0], Path(os.path.realpath(labels[1])))
     if pictures is None and labels is None:
         raise UsageError(
             "no place for results: give "
@@ -193,8 +199,8 @@ def _spare_ground_truth(name: str, folder: Path, kind: Kind) -> None:
     """
     suffix = ".txt" if kind == "faster_rcnn" else ".json"
     inside = (path for path in sorted(folder.glob(f"*{suffix}"))[:SAMPLE] if path.is_file())
-    beside = folder.with_name(f"{folder.name}.json")
-    for path in [*inside, *([beside] if kind == "mask_rcnn" and beside.is_file() else [])]:
+    whole = beside(folder, ".json")
+    for path in [*inside, *([whole] if kind == "mask_rcnn" and whole.is_file() else [])]:
         line = path.read_bytes()[:4096].lstrip().partition(b"\n")[0]
         if line.startswith(b"{") or (suffix == ".txt" and len(line.split()) == 15):
             raise UsageError(

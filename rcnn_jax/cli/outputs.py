@@ -151,6 +151,11 @@ def same(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
+def beside(path: Path, ending: str) -> Path:
+    """Returns the file next to a path whose name is longer by an ending; `.` is a path too."""
+    return path.parent / f"{path.name}{ending}"
+
+
 def matching(pattern: Path) -> Iterator[Path]:
     """Yields what a pattern fits; nothing for a path that is none."""
     text = str(pattern)

@@ -76,7 +76,8 @@ class Parser(argparse.ArgumentParser):
                 return given
             place += self._length(given, place)
         if place >= len(given):
-            return given
+            word = next(a.metavar for a in self._actions if a.nargs == argparse.PARSER)
+            self.error(f"{word} is missing; there are {', '.join(self._commands)}")
         name = given[place]
         known = {_plain(command): command for command in self._commands}
         if _plain(name) not in known:
@@ -143,11 +144,20 @@ class Parser(argparse.ArgumentParser):
                 f"'{rest[0]}' is one word too many; a pattern such as '*.png' needs quotes, and a "
                 "path with blanks too"
             )
-        owners = [name for name, other in self.relatives.items() if other.takes(flag)]
+        owners = self._owners(flag)
         if owners:
-            self.error(f"there is no flag {flag} here; it belongs to {' and '.join(owners)}")
+            self.error(f"there is no flag {flag} here; it belongs to {', '.join(owners)}")
         near = self._nearest_flags(flag)
         self.error(f"there is no flag {flag}{_did_you_mean(near)}")
+
+    def _owners(self, flag: str) -> list[str]:
+        """Returns the sibling commands that have a flag; of two names of one command the first."""
+        found = {
+            other.description: name
+            for name, other in reversed(list(self.relatives.items()))
+            if other._spelling(flag) in other._option_string_actions
+        }
+        return list(found.values())[::-1]
 
     def _nearest_flags(self, flag: str) -> list[str]:
         """Returns the long flags that a mistyped or shortened one may stand for, nearest first."""

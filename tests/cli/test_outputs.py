@@ -216,6 +216,29 @@ def test_an_output_of_the_wrong_kind_is_one_message(here, command, message, caps
     assert sorted(here.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("mask_rcnn inference -e m.txt -m x.tlt -i new -o o -l .", "x.tlt: is not a model file"),
+        ("mask_rcnn inference -e m.txt -m x.tlt -i new -o o -l ..", "x.tlt: is not a model file"),
+        ("faster_rcnn dataset_convert -d c.txt -o .", "-o .: expected a folder and the beginning"),
+        ("faster_rcnn export -e f.txt -m x.tlt -o .", "-o .: expected a file, found a folder"),
+        (
+            "faster_rcnn export -e f.txt -m x.tlt -o y --engine_file .",
+            "--engine_file .: expected a",
+        ),
+        ("converter x.onnx -e .", "-e .: expected a file, found a folder"),
+        ("spec translate m.txt -o .", "-o .: expected a file, found a folder"),
+        ("decrypt -m x.tlt -o / -k key", "-o /: expected a file, found a folder"),
+    ],
+)
+def test_a_path_without_a_name_is_a_path(here, command, message, capsys):
+    assert main(shlex.split(command)) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "Traceback" not in said.err
+
+
 def test_the_label_folder_of_the_spec_is_spared_whoever_names_it(here, capsys):
     Path("f.txt").write_text(FASTER.replace("LABELS", "data/labels"))
     before = everything(here)
