@@ -30,7 +30,8 @@ from rcnn_jax.errors import RcnnError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-TASKS = {
+AddFlags = Callable[[argparse.ArgumentParser, Kind], None]
+TASKS: dict[str, tuple[str, AddFlags]] = {
     "dataset_convert": ("write TFRecords from KITTI or COCO labels", arguments.add_dataset_convert),
     "train": ("train a model", arguments.add_train),
     "evaluate": ("score a model on the validation images", arguments.add_evaluate),
@@ -49,6 +50,12 @@ KINDS: dict[Kind, str] = {
     "mask_rcnn": "Mask R-CNN: boxes and masks",
 }
 CONVERTER = "build a TensorRT engine from an exported model"
+COMMANDS = {
+    "spec": "check, translate and explain spec files",
+    "converter": CONVERTER,
+    "decrypt": "take the seal off a model file",
+}
+"""Commands without a detector, each in the file of its name."""
 LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))
 """Words of the original's launchers that may stand before a command, one of each in this order."""
 CONVERTERS = ("tao_converter", "tlt_converter")
@@ -156,23 +163,16 @@ def _run(parser: Parser, argv: Sequence[str] | None) -> int:
 
 
 def _parser(program: str) -> Parser:
-    from rcnn_jax.cli import converter, decrypt, spec
-
     text = "Faster R-CNN and Mask R-CNN from TAO/TLT spec files."
     parser = Parser(program, description=text, planned=PLANNED)
     _add_version(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for kind, text in KINDS.items():
-        detector = commands.add_parser(kind, help=text, description=text, planned=PLANNED)
-        _add_tasks(detector, kind)
-    for name, text, module in (
-        ("spec", "check, translate and explain spec files", spec),
-        ("converter", CONVERTER, converter),
-        ("decrypt", "take the seal off a model file", decrypt),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        module.add_arguments(command)
-        command.set_defaults(run=partial(_run_command, module))
+        fill = partial(_add_tasks, kind=kind)
+        commands.add_parser(kind, help=text, description=text, planned=PLANNED, fill=fill)
+    for name, text in COMMANDS.items():
+        fill = partial(_add_command, name=name)
+        commands.add_parser(name, help=text, description=text, fill=fill)
     return parser
 
 
@@ -186,9 +186,19 @@ def _add_tasks(parser: Parser, kind: Kind) -> None:
         module = TASK_ALIASES.get(name, name)
         text, add_flags = TASKS[module]
         shown = {"help": text} if name in TASKS else {}
-        task = tasks.add_parser(name, description=text, **shown)
-        add_flags(task, kind)
-        task.set_defaults(run=partial(_run_task, module, kind), config=None)
+        fill = partial(_add_task, add_flags=add_flags, module=module, kind=kind)
+        tasks.add_parser(name, description=text, fill=fill, **shown)
+
+
+def _add_task(parser: Parser, add_flags: AddFlags, module: str, kind: Kind) -> None:
+    add_flags(parser, kind)
+    parser.set_defaults(run=partial(_run_task, module, kind), config=None)
+
+
+def _add_command(parser: Parser, name: str) -> None:
+    module = importlib.import_module(f"rcnn_jax.cli.{name}")
+    module.add_arguments(parser)
+    parser.set_defaults(run=partial(_run_command, module))
 
 
 def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:

@@ -98,6 +98,7 @@ def common(args: Namespace, kind: "SpecKind", *, workdir_flag: str = "-r") -> tu
     places = Places()
     places.write("--log_file", args.log_file, "log")
     places.write(workdir_flag, args.workdir, "workdir")
+    places.write("the status file", args.workdir and args.workdir / "status.json", "log")
     config = args.config
     if config is None and args.spec is not None:
         places.read("-e" if kind != "dataset_convert" else "-d", args.spec)

@@ -11,7 +11,7 @@ Abbreviations are not accepted, so a new flag never changes what an old command 
 import argparse
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from rcnn_jax.errors import UsageError
@@ -25,12 +25,28 @@ class Parser(argparse.ArgumentParser):
       planned: what is said of commands that do not exist yet, by name.
     """
 
-    def __init__(self, *args: Any, planned: Mapping[str, str] | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        planned: Mapping[str, str] | None = None,
+        fill: Callable[["Parser"], None] | None = None,
+        **kwargs: Any,
+    ):
+        """Makes a parser.
+
+        Args:
+          *args: of ArgumentParser.
+          planned: see the attribute.
+          fill: adds flags and commands when somebody asks for them, so that a command costs nothing
+            where another one is run.
+          **kwargs: of ArgumentParser.
+        """
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self.relatives: Mapping[str, Parser] = {}
         self.planned = planned or {}
         self._commands: Mapping[str, Parser] = {}
+        self._fill = fill
 
     def add_subparsers(self, **kwargs: Any) -> Any:
         """Returns the action that takes commands, whose parsers learn of each other."""
@@ -46,7 +62,7 @@ class Parser(argparse.ArgumentParser):
           UsageError: a flag or command is unknown, or a value does not fit.
         """
         given = list(sys.argv[1:] if args is None else args)
-        if self._commands:
+        if self.filled()._commands:
             for command in self._commands.values():
                 command.relatives = self._commands
             return super().parse_known_args(self._command_first(given), namespace)
@@ -59,8 +75,16 @@ class Parser(argparse.ArgumentParser):
         """Raises UsageError instead of leaving the process."""
         raise UsageError(f"{self.prog}: {message}\n{self.prog} --help shows what it accepts")
 
+    def filled(self) -> "Parser":
+        """Returns this parser, with its flags and commands."""
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            fill(self)
+        return self
+
     def takes(self, flag: str) -> argparse.Action | None:
         """Returns the action of a flag, however it is spelled, here or in a command below."""
+        self.filled()
         found = self._option_string_actions.get(self._spelling(flag))
         if found is None and not flag.startswith("--"):  # -kKEY
             found = self._option_string_actions.get(flag[:2])
@@ -155,7 +179,7 @@ class Parser(argparse.ArgumentParser):
         found = {
             other.description: name
             for name, other in reversed(list(self.relatives.items()))
-            if other._spelling(flag) in other._option_string_actions
+            if other.filled()._spelling(flag) in other._option_string_actions
         }
         return list(found.values())[::-1]
 
@@ -164,7 +188,7 @@ class Parser(argparse.ArgumentParser):
         known = {
             option.lstrip("-"): option
             for parser in (self, *self._commands.values())
-            for option, action in parser._option_string_actions.items()
+            for option, action in parser.filled()._option_string_actions.items()
             if option.startswith("--") and action.help is not argparse.SUPPRESS
         }
         word = flag.lstrip("-").replace("-", "_")
@@ -180,7 +204,7 @@ class Parser(argparse.ArgumentParser):
         owners = [
             f"{self.prog} {command} {plain}"
             for command, parser in self._commands.items()
-            if parser._is_command(name)
+            if parser.filled()._is_command(name)
         ]
         if owners:
             self.error(f"'{name}' is a task of a network: {' or '.join(owners)}")

@@ -129,6 +129,10 @@ def everything(folder):
             "-o o.onnx: cannot be a file, -r o.onnx needs a folder there",
         ),
         (
+            "faster_rcnn evaluate -e f.txt -m x.tlt --log_file run/status.json -r run",
+            "--log_file run/status.json and the status file run/status.json are one file",
+        ),
+        (
             "faster_rcnn export -e f.txt -m x.tlt --log_file o -r o/x",
             "--log_file o: cannot be a file, -r o/x needs a folder there",
         ),
