@@ -1,24 +1,35 @@
-"""Runs a config file: the door for people who write configs in Python.
+"""Runs a config file: the command line for people who write configs in Python.
 
     python -m rcnn_jax.main --config=configs/quickstart.py --workdir=out
     python -m rcnn_jax.main --config=configs/spec.py:my_spec.txt --workdir=out --mode=evaluate
     ... --config.training_config.num_epochs=3        changes one field; the whole is checked again
+    ... --gpus 4 --use_amp -k KEY                    every flag of the task
+    ... --mode=export --data_type=int8 --help        what the flags of a task mean
 
-Kept short so that everything it calls can be imported and tested. The key of sealed files comes
-from the environment variable RCNN_JAX_KEY or the config's enc_key.
+--config takes the place of the spec file and --workdir that of every folder that is not named; all else
+is as on the command line: the same flags, functions, messages and exit codes.
 """
 
+import re
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
+from rcnn_jax.cli.flags import Kind, existing_file
 from rcnn_jax.cli.huge_pages import take_huge_pages
-from rcnn_jax.cli.main import guarded, run_config
-from rcnn_jax.errors import UsageError
+from rcnn_jax.cli.main import KINDS, TASK_ALIASES, TASKS, detector_parser, guarded, run_config
+from rcnn_jax.errors import RcnnError, UsageError
+from rcnn_jax.spec.kinds import kind_of
 
-MODES = ("train", "evaluate", "inference", "export", "dataset_convert")
+MODES = (*TASKS, *TASK_ALIASES)
+OWN = ("config", "workdir", "mode", "model", "images")
+JUDGING = ("evaluate", "inference", "inference_trt", "export")
+"""Modes that take the best model of the workdir where none is named."""
+PLACEHOLDER = "(the config)"
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config().")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is written.")
@@ -27,26 +38,160 @@ _MODEL = flags.DEFINE_string("model", None, "Model file; best.tlt of the workdir
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, where the config names none.")
 
 
-def run() -> int:
-    """Runs the mode that the flags ask for; returns the exit code."""
-    if _CONFIG.value is None or _WORKDIR.value is None:
-        raise UsageError("both --config=FILE and --workdir=DIR are needed")
-    workdir = Path(_WORKDIR.value)
-    if _MODE.value == "dataset_convert":
-        return run_config(_MODE.value, _CONFIG.value, ["-d", "config", "-o", str(workdir / "data")])
-    given = ["-e", "config", "-r", str(workdir)]
-    best = workdir / "best.tlt"
-    model = _MODEL.value or (str(best) if best.exists() else None)
-    if _MODE.value != "train" and model:
-        given += ["-m", model]
-    if _MODE.value == "inference" and _IMAGES.value:
-        given += ["-i", _IMAGES.value]
-    return run_config(_MODE.value, _CONFIG.value, given)
+def parse(argv: Sequence[str]) -> list[str]:
+    """Gives absl its flags and returns the others, behind the program's name.
+
+    Args:
+      argv: the program's name and its arguments. Overrides (`--config.a.b=3`) are read from sys.argv:
+        so ml_collections wants it.
+
+    Raises:
+      UsageError: a flag of absl, an override or the config file is at fault.
+    """
+    ours, others = split(argv[1:])
+    if {"-h", "--help"} & set(others):
+        _help(ours)
+    for word in ours:
+        name, _, value = word.partition("=")
+        if name.lstrip("-") == "config":
+            existing_file(Path(value.partition(":")[0]), "--config")
+    try:
+        flags.FLAGS([argv[0], *ours])
+        config = _CONFIG.value  # a file that cannot be loaded is told here
+    except RcnnError:
+        raise
+    except Exception as error:
+        raise UsageError(_reason(error)) from error
+    if config is not None and not isinstance(config, ConfigDict):
+        raise UsageError(f"--config: get_config() returned {config!r}, expected a ConfigDict")
+    return [argv[0], *others]
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the arguments for absl, as `--flag=value`, and those for the parser of the task.
+
+    Where both know a flag (absl has `-v` and `--log_dir` of its own), it is the task's.
+    """
+    ours: list[str] = []
+    others: list[str] = []
+    place = 0
+    while place < len(arguments):
+        word = arguments[place]
+        flag, equals, _ = word.partition("=")
+        following = arguments[place + 1 : place + 2]
+        place += 1
+        if not _is_own(flag):
+            others.append(word)
+        elif not equals and following and _is_value(following[0]):
+            ours.append(f"{flag}={following[0]}")
+            place += 1
+        else:
+            ours.append(word)
+    return ours, others
+
+
+def run(others: Sequence[str] = ()) -> int:
+    """Runs the mode that the flags ask for; returns the exit code.
+
+    Args:
+      others: flags of the task.
+
+    Raises:
+      RcnnError: the flags, the config, the data or the run are at fault.
+    """
+    mode = _MODE.value
+    if _CONFIG.value is None:
+        raise UsageError("--config=FILE is needed: a Python file with get_config()")
+    kind = _kind(mode, kind_of(set(_CONFIG.value)))
+    parser = detector_parser(kind)
+
+    flags_: list[str] = []
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
+    if mode != "dataset_convert":
+        flags_ += ["-e", PLACEHOLDER]
+    elif kind == "faster_rcnn":
+        flags_ += ["-d", PLACEHOLDER]
+    if workdir is not None and mode == "dataset_convert":
+        flags_ += ["-o", str(workdir / "data")]
+    elif workdir is not None:
+        flags_ += ["-r", str(workdir)]
+    best = workdir / "best.tlt" if workdir is not None else None
+    if _MODEL.value:
+        flags_ += ["-m", _MODEL.value]
+    elif best is not None and mode in JUDGING and best.exists():
+        flags_ += ["-m", str(best)]
+    if _IMAGES.value:
+        flags_ += ["-i", _IMAGES.value]
+    args = parser.parse_args([mode, *flags_, *others])  # a flag of the user comes last, and wins
+    if getattr(args, "spec", None) not in (None, Path(PLACEHOLDER)):
+        raise UsageError(
+            f"{args.spec}: --config takes the place of the spec file; give one of them"
+        )
+    return run_config(args, _CONFIG.value)
 
 
 def main() -> None:
     """Parses the flags with absl and leaves with the exit code of the run."""
-    sys.exit(guarded(lambda: app.run(lambda _: run())))
+    sys.exit(guarded(lambda: app.run(lambda argv: run(argv[1:]), flags_parser=parse)))
+
+
+def _kind(mode: str, kind: str | None) -> Kind:
+    """Returns whose task a mode is, for a config of a kind.
+
+    Raises:
+      UsageError: the config is not one for this mode.
+    """
+    wanted = ("dataset_convert", "mask_rcnn") if mode == "dataset_convert" else tuple(KINDS)
+    if kind not in wanted:
+        raise UsageError(
+            f"--config describes {kind or 'nothing known'}, {mode} needs {' or '.join(wanted)}"
+        )
+    return "mask_rcnn" if kind == "mask_rcnn" else "faster_rcnn"
+
+
+def _is_own(flag: str) -> bool:
+    """Says whether a word is a flag of this program or of absl, and of no task."""
+    name = flag.lstrip("-")
+    if not flag.startswith("-") or not name:
+        return False
+    if name in OWN or name.startswith(("config.", "noconfig.")):
+        return True
+    taken = any(detector_parser(kind).takes(flag) for kind in KINDS)
+    return flag.startswith("--") and name.removeprefix("no") in flags.FLAGS and not taken
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("-") or re.fullmatch(r"-[\d.]+(e[-+]?\d+)?", word) is not None
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong with the flags: in the user's config file, with its line."""
+    text = str(error)
+    if isinstance(error, flags.Error):
+        return text
+    if "no attribute 'get_config'" in text:
+        return "--config: the file has no function get_config()"
+    lines = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).suffix == ".py" and "site-packages" not in frame.filename
+    ]
+    name = re.search(r"'(\w+)\\*'", text)  # quoted once or twice
+    if isinstance(error, AttributeError | KeyError) and len(lines) == 1 and name:  # an override
+        near = re.search(r'Did you mean "(.*)" instead', text)
+        hint = f"; did you mean {near[1]}?" if near else ""
+        return f"--config: there is no field {name[1]}{hint}"
+    where = f"{lines[-1]}: " if len(lines) > 1 else ""
+    return f"--config: {where}{type(error).__name__}: {text}"
+
+
+def _help(ours: Sequence[str]) -> None:
+    """Prints what this program and the task accept, and leaves."""
+    words = [word.partition("=")[2] for word in ours if word.startswith("--mode=")]
+    mode = words[-1] if words and words[-1] in MODES else "train"
+    sys.stdout.write(f"{__doc__}\nFlags of this program:\n{flags.FLAGS.main_module_help()}\n\n")
+    sys.stdout.write("Flags of the task, for a config of Faster R-CNN (-e is not given here):\n\n")
+    detector_parser("faster_rcnn").parse_args([mode, "--help"])
 
 
 if __name__ == "__main__":

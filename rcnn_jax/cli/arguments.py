@@ -1,28 +1,13 @@
 """The flags of every command: the union of what the generations of TAO and TLT accepted.
 
 One function per command; a long name that changed between generations is one flag with several
-spellings. Abbreviations are not accepted, so a new flag never changes what an old command line
-means. This file imports nothing heavy.
+spellings. This file imports nothing heavy.
 """
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, Kind
-from rcnn_jax.errors import UsageError
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose mistakes are UsageErrors and whose flags are exact."""
-
-    def __init__(self, *args, **kwargs):
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        """Raises UsageError instead of leaving the process."""
-        raise UsageError(f"{self.prog}: {message}\n{self.prog} --help shows what it accepts")
 
 
 def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
@@ -48,7 +33,11 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
         action="store_true",
         help="write model files without the optimizer state; they cannot be resumed from",
     )
-    _launch(parser, amp_help="compute in bfloat16, keep weights in float32")
+    _launch(parser, training=True)
+    parser.epilog = (
+        "The spec names the weights to start from; .hdf5, .h5 and .keras files need the extra "
+        "rcnn-jax[keras-weights]."
+    )
 
 
 def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
@@ -77,9 +66,9 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         "--in_image_path",
         dest="image_dir",
         type=Path,
-        metavar="DIR",
+        metavar="IMAGES",
         required=not spec_names,
-        help="png, jpg and jpeg images"
+        help="folder of png, jpg and jpeg images, one image, or a quoted pattern"
         + (" (default: inference_config.images_dir)" if spec_names else ""),
     )
     if spec_names:
@@ -118,7 +107,8 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         dest="output",
         type=Path,
         metavar="FILE",
-        help="file to write: .onnx, or .etlt for a sealed one (default: the model's name .onnx)",
+        help="file to write: .onnx, or .etlt for a sealed one (default: with a key ./MODEL.etlt, "
+        "without one MODEL.onnx beside the model)",
     )
     parser.add_argument(
         "--contract",
@@ -156,18 +146,47 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="FILE",
         help="library of the DeepStream parsers (default: the one of DeepStream itself)",
     )
-    parser.add_argument("--engine_file", type=Path, metavar="FILE", help="also build an engine")
-    parser.add_argument(
-        "--timing_cache",
-        type=Path,
-        metavar="FILE",
-        help="kernel times an engine build reads, keeps",
-    )
     parser.add_argument("--target_opset", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--onnx_route", help=argparse.SUPPRESS)
-    parser.add_argument("-v", "--verbose", action="store_true", help=argparse.SUPPRESS)
+    _verbose(parser)
     _calibration(parser)
-    _engine(parser)
+    _engine(parser, most=16, workspace="bytes of GPU memory that kernels may use (1073741824)")
+    _launch(parser)
+
+
+def add_gen_trt_engine(parser: argparse.ArgumentParser, kind: Kind) -> None:
+    """Adds the flags of `gen_trt_engine` of TAO 4 and 5, the same for both detectors."""
+    del kind
+    parser.add_argument(
+        "-m",
+        "--model_path",
+        "--model",
+        dest="model",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help=".onnx or .etlt that export wrote",
+    )
+    _spec(parser, required=False, more_help="; the model must fit it")
+    _key(parser)
+    _results(parser)
+    parser.add_argument(
+        "--data_type",
+        choices=("fp32", "fp16", "int8"),
+        help="precision (default: that of the model; an fp32 model can be made fp16 or int8)",
+    )
+    _verbose(parser)
+    _calibration(
+        parser,
+        images="calibrate on images of this folder, where no cache exists",
+        json="largest values as JSON, as export writes them: read instead of calibrating",
+    )
+    _engine(
+        parser,
+        most=1,
+        workspace="GB of GPU memory that kernels may use (2)",
+        engine="engine to write (default: MODEL.engine in the results folder)",
+    )
     _launch(parser)
 
 
@@ -202,7 +221,7 @@ def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
         )
     else:
         parser.add_argument(
-            "-i", "--image_dir", type=Path, metavar="DIR", required=True, help="images"
+            "-i", "--image_dir", type=Path, metavar="DIR", required=True, help="folder of images"
         )
         parser.add_argument(
             "-a",
@@ -226,7 +245,12 @@ def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
         )
         parser.add_argument("-s", "--num_shards", type=int, default=256, help="default: 256")
         parser.add_argument(
-            "--include_masks", action="store_true", default=True, help=argparse.SUPPRESS
+            "--include_masks",
+            "--include_mask",
+            dest="include_masks",
+            action="store_true",
+            default=True,
+            help="accepted: the records always hold the masks",
         )
     parser.add_argument("-v", "--verbose", action="store_true", help="also list the files written")
     parser.set_defaults(key=None)  # records are never sealed
@@ -234,7 +258,9 @@ def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _launch(parser)
 
 
-def _spec(parser: argparse.ArgumentParser, *more: str) -> None:
+def _spec(
+    parser: argparse.ArgumentParser, *more: str, required: bool = True, more_help: str = ""
+) -> None:
     parser.add_argument(
         "-e",
         "--experiment_spec_file",
@@ -243,8 +269,8 @@ def _spec(parser: argparse.ArgumentParser, *more: str) -> None:
         dest="spec",
         type=Path,
         metavar="FILE",
-        required=True,
-        help="experiment spec file",
+        required=required,
+        help=f"experiment spec file{more_help}",
     )
 
 
@@ -300,7 +326,8 @@ def _add_mask_outputs(parser: argparse.ArgumentParser) -> None:
         dest="label_output",
         type=Path,
         metavar="DIR",
-        help="detections as COCO JSON, one file per image (default: labels in the results folder)",
+        help="folder of detections as COCO JSON, one file per image (default: labels in the results "
+        "folder); an existing text file is taken for the class names of -c",
     )
     parser.add_argument(
         "-c",
@@ -317,14 +344,29 @@ def _add_mask_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--include_mask", action="store_true", help="draw masks too")
 
 
-def _launch(parser: argparse.ArgumentParser, *, amp_help: str = argparse.SUPPRESS) -> None:
-    """Adds the flags every task has; those without effect are accepted but not shown."""
-    parser.add_argument("--use_amp", action="store_true", help=amp_help)
+def _launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
+    """Adds the flags every task has; what only training knows is not shown elsewhere."""
+
+    def shown(text: str) -> str:
+        return text if training else argparse.SUPPRESS
+
+    parser.add_argument(
+        "--use_amp",
+        action="store_true",
+        help=shown("compute in bfloat16, keep weights in float32"),
+    )
     parser.add_argument("--gpus", type=int, metavar="N", help="number of GPUs (default: 1)")
     parser.add_argument(
         "--gpu_index", type=int, nargs="+", metavar="I", help="which GPUs (default: the first)"
     )
-    parser.add_argument("--num_processes", "-np", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--num_processes",
+        "-np",
+        type=int,
+        default=-1,
+        metavar="N",
+        help=shown("accepted without effect: one process drives all GPUs"),
+    )
     parser.add_argument(
         "--log_file", type=Path, metavar="FILE", help="also append all output to this file"
     )
@@ -335,60 +377,86 @@ def _launch(parser: argparse.ArgumentParser, *, amp_help: str = argparse.SUPPRES
     parser.add_argument("--launch_cuda_blocking", action="store_true", help=argparse.SUPPRESS)
 
 
-def _calibration(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of int8 calibration, with the defaults of the seeds."""
+def _calibration(
+    parser: argparse.ArgumentParser,
+    *,
+    images: str = "calibrate on images of this folder (default: on the training images)",
+    json: str = "also write the largest values as JSON",
+) -> None:
+    """Adds the flags of int8; `cli.flags.CALIBRATION_DEFAULTS` has what is taken without them."""
     group = parser.add_argument_group("calibration of int8")
     group.add_argument(
         "--cal_image_dir",
         type=Path,
         metavar="DIR",
-        help="calibrate on images of this folder (default: on the training images)",
+        help=images,
     )
     group.add_argument(
         "--cal_data_file",
         type=Path,
         metavar="FILE",
-        help="preprocessed batches: read if the file exists, else written; HDF5, or .npz",
+        help="preprocessed batches: read if the file exists, else written; .npz, or HDF5 with the "
+        "extra rcnn-jax[calibration]",
     )
     group.add_argument(
         "--cal_cache_file",
         type=Path,
         metavar="FILE",
-        default=Path("./cal.bin"),
         help="scales in TensorRT's format: used if the file exists, else written (./cal.bin)",
     )
-    group.add_argument(
-        "--cal_json_file", type=Path, metavar="FILE", help="also write the largest values as JSON"
-    )
+    group.add_argument("--cal_json_file", type=Path, metavar="FILE", help=json)
     group.add_argument(
         "--cal_method",
         choices=("max", "percentile", "entropy"),
-        default="percentile",
         help="how the range of a tensor is chosen (percentile)",
     )
+    group.add_argument("--batches", type=int, metavar="N", help="batches to calibrate on (10)")
+    group.add_argument("--batch_size", type=int, metavar="N", help="images of each of them (8)")
     group.add_argument(
-        "--batches", type=int, metavar="N", default=10, help="batches to calibrate on (10)"
+        "--force_ptq",
+        action="store_true",
+        help="accepted without effect: int8 is always calibrated after training",
     )
-    group.add_argument(
-        "--batch_size", type=int, metavar="N", default=8, help="images of each of them (8)"
-    )
-    parser.add_argument("--force_ptq", action="store_true", help=argparse.SUPPRESS)
 
 
-def _engine(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of the engine that `export` may build, with the defaults of the seeds."""
-    for name, default in (
-        ("max_batch_size", 16),
-        ("min_batch_size", 1),
-        ("opt_batch_size", 1),
-        ("max_workspace_size", 1 << 30),
+def _engine(
+    parser: argparse.ArgumentParser,
+    *,
+    most: int,
+    workspace: str,
+    engine: str = "also build an engine",
+) -> None:
+    """Adds the flags of an engine; `cli.flags.ENGINE_DEFAULTS` has what is taken without them."""
+    group = parser.add_argument_group("engine of TensorRT", "needs the extra rcnn-jax[tensorrt]")
+    group.add_argument("--engine_file", type=Path, metavar="FILE", help=engine)
+    for name, text in (
+        ("min_batch_size", "smallest batch, where the model leaves it free (1)"),
+        ("opt_batch_size", "batch the engine is best at (1)"),
+        ("max_batch_size", f"largest batch ({most})"),
+        ("max_workspace_size", workspace),
     ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=argparse.SUPPRESS)
-    parser.add_argument(
+        group.add_argument(f"--{name}", type=int, metavar="N", help=text)
+    group.add_argument(
         "-s",
         "--strict_type_constraints",
         action="store_true",
-        help=argparse.SUPPRESS,
+        help="around int8 layers compute in fp32, not in fp16",
+    )
+    group.add_argument(
+        "--timing_cache",
+        type=Path,
+        metavar="FILE",
+        help="measured kernel times: read when it exists, written after the build",
+    )
+
+
+def _verbose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        dest="unused_verbose",
+        action="store_true",
+        help="accepted without effect: everything is said already",
     )
 
 

@@ -33,6 +33,19 @@ def choose_model(
     Raises:
       UsageError: no model is named, or there is no such file.
     """
+    path, source, cache = named_model(flag, config, section, engine_section)
+    if path is None:
+        raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
+    return existing_file(path, source), backend_of(path, cache)
+
+
+def named_model(
+    flag: Path | None, config: "ConfigDict", section: str, engine_section: str
+) -> tuple[Path | None, str, Path | None]:
+    """Returns the model that is named, the flag or field that names it, and a calibration cache.
+
+    Args: as of `choose_model`.
+    """
     path, source, cache = flag, "-m", None
     if path is None and section in config:
         fields: Any = config[section]
@@ -44,9 +57,7 @@ def choose_model(
             name, source = exported.model, f"{section}.{engine_section}.etlt_model.model"
             cache = exported.calibration_cache or engine.calibration_cache
         path = Path(name) if name else None
-    if path is None:
-        raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
-    return existing_file(path, source), backend_of(path, Path(cache) if cache else None)
+    return path, source, Path(cache) if cache else None
 
 
 def backend_of(model: Path, cache: Path | None = None) -> "Backend":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
+from rcnn_jax.cli.outputs import Places, beside
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
@@ -105,6 +106,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measured kernel times: read when it exists, written after the build",
     )
+
+
+def places(args: Namespace) -> Places:
+    """Returns what is read and written."""
+    known = Places()
+    known.read("MODEL", args.model)
+    known.read("-c", args.cache)
+    known.write("-e", args.engine)
+    known.write("the description of -e", beside(args.engine, ".json"))
+    known.write("--timing_cache", args.timing_cache)
+    return known
 
 
 def run(args: Namespace) -> int:

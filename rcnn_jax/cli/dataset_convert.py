@@ -8,7 +8,15 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from rcnn_jax.cli.flags import Kind, choose_devices, flag_notes
+from rcnn_jax.cli.flags import (
+    Kind,
+    choose_devices,
+    existing_file,
+    existing_folder,
+    flag_notes,
+    what_lies,
+)
+from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion_report import ConversionReport
 from rcnn_jax.errors import UsageError
@@ -28,6 +36,11 @@ def run(args: Namespace, kind: Kind) -> int:
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         if kind == "faster_rcnn":
             config, _ = read_spec(session, args, "dataset_convert")
+            if what_lies(args.output) == "folder":
+                session.note(
+                    f"-o {args.output} is the beginning of file names: the records lie beside the "
+                    f"folder, as {args.output}-fold-*"
+                )
             report = convert_detectnet(config, args.output, args.validation_fold)
         else:
             for note in flag_notes(args):
@@ -35,6 +48,28 @@ def run(args: Namespace, kind: Kind) -> int:
             report = _convert_coco_masks(args)
         show(report, session, verbose=args.verbose)
     return 0
+
+
+def places(args: Namespace, kind: Kind) -> Places:
+    """Returns what a conversion reads and writes."""
+    if kind == "faster_rcnn":
+        known, _ = common(args, "dataset_convert")
+        if args.output.name in ("", ".."):
+            raise UsageError(
+                f"-o {args.output}: expected a folder and the beginning of the file names, such as "
+                f"{args.output}/records"
+            )
+        warnings = beside(args.output, "_warning.json")
+        known.write("the folder of -o", args.output.parent, "folder")
+    else:
+        known, _ = common(Namespace(**{**vars(args), "spec": None}), "mask_rcnn")
+        known.read("-i", existing_folder(args.image_dir, "-i"), "folder")
+        known.read("-a", existing_file(args.annotations_file, "-a"))
+        tag = args.tag or args.annotations_file.stem
+        warnings = args.output / f"{tag}_warnings.json"
+        known.write("-o", args.output, "folder")
+    known.write("the warnings", warnings)
+    return known
 
 
 def convert_detectnet(

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
+from rcnn_jax.cli.outputs import Places
 from rcnn_jax.errors import UsageError
 
 
@@ -17,6 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output_file", type=Path, metavar="FILE", required=True, help="plain file to write"
     )
+
+
+def places(args: Namespace) -> Places:
+    """Returns what is read and written."""
+    known = Places()
+    known.read("-m", args.model)
+    known.write("-o", args.output_file)
+    return known
 
 
 def run(args: Namespace) -> int:

@@ -1,9 +1,11 @@
 """`evaluate`: scores a model on the validation images of the spec."""
 
 from argparse import Namespace
+from pathlib import Path
 
-from rcnn_jax.cli.backends import choose_model
+from rcnn_jax.cli.backends import choose_model, named_model
 from rcnn_jax.cli.flags import Kind, choose_devices
+from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 
 
@@ -32,3 +34,17 @@ def run(args: Namespace, kind: Kind) -> int:
             )
         session.status("RUNNING", "Evaluation metrics generated.", kpi=metrics)
     return 0
+
+
+def places(args: Namespace, kind: Kind) -> Places:
+    """Returns what evaluation reads and writes."""
+    known, config = common(args, kind)
+    if config is None:
+        return known
+    path, source, _ = named_model(args.model, config, "evaluation_config", "trt_evaluation")
+    known.read(source, path)
+    folder = (args.workdir or Path(path or "").parent) / "eval"
+    known.write("the reports in", folder, "workdir")
+    for name in {Path(path or "").name, Path(path or "").stem} - {""}:
+        known.write("the report", folder / f"{name}.json")
+    return known

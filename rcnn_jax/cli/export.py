@@ -2,9 +2,21 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rcnn_jax.cli.flags import Kind, choose_devices, existing_file
+from rcnn_jax.cli.flags import (
+    CALIBRATION_DEFAULTS,
+    ENGINE_DEFAULTS,
+    Kind,
+    choose_devices,
+    existing_file,
+    existing_folder,
+    key_from,
+    vain_flags,
+    what_lies,
+    with_defaults,
+)
+from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 
@@ -22,6 +34,8 @@ def run(args: Namespace, kind: Kind) -> int:
       RcnnError: the flags, the spec or the model are at fault, or the check failed.
     """
     choose_devices(args, "export")
+    notes = _vain(args)
+    args = with_defaults(args, {**CALIBRATION_DEFAULTS, **ENGINE_DEFAULTS})
     _refuse(args)
     names = output_names(args.output_names, kind, args.contract)
     title = f"{kind} export"
@@ -31,10 +45,8 @@ def run(args: Namespace, kind: Kind) -> int:
             session.note(
                 f"--target_opset {args.target_opset} has no effect: RoiAlign needs {OPSET}"
             )
-        if args.data_type != "int8":
-            for flag in ("cal_image_dir", "cal_data_file", "cal_json_file"):
-                if getattr(args, flag):
-                    session.note(f"--{flag} has no effect with --data_type {args.data_type}")
+        for note in notes:
+            session.note(note)
         from rcnn_jax.checkpoints.state import stored_categories
         from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
@@ -43,7 +55,9 @@ def run(args: Namespace, kind: Kind) -> int:
         from rcnn_jax.tasks.build import build_experiment
 
         model = existing_file(args.model, "-m")
-        output = output_file(args.output, model)
+        output = output_file(args, key)
+        if key and output.suffix == ".onnx":
+            session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
         fixed = args.static_batch_size if args.static_batch_size > 0 else None
         experiment = build_experiment(config, kind, categories=stored_categories(model, key))
         deployment = _deployment(args)
@@ -95,20 +109,69 @@ def _deployment(args: Namespace) -> "Deployment":
     )
 
 
-def output_file(flag: Path | None, model: Path) -> Path:
-    """Returns the file to write: -o, or the model's name with `.onnx`.
+def places(args: Namespace, kind: Kind) -> Places:
+    """Returns what an export reads and writes; files that it reuses are written where they lack."""
+    from rcnn_jax.spec.build import REDACTED
+
+    known, config = common(args, kind)
+    known.read("-m", args.model)
+    if config is not None:
+        spec_key: Any = config.get("enc_key")
+        key = key_from(args, spec_key if spec_key != REDACTED else None)
+        output = _named_output(args, key)
+        known.write("-o" if args.output else "the default of -o,", output)
+        for ending in (".json", ".txt"):
+            known.write("the report of the check", beside(output, f".check{ending}"))
+        if args.data_type == "int8":
+            single = output.parent / f"{output.stem}.fp32{output.suffix}"
+            known.write("the fp32 graph of int8", single)
+    if args.data_type == "int8":
+        cache = args.cal_cache_file or CALIBRATION_DEFAULTS["cal_cache_file"]
+        known.write("--cal_cache_file", cache)
+        known.write("--cal_data_file", args.cal_data_file)
+        known.write("--cal_json_file", args.cal_json_file)
+        if args.cal_image_dir is not None:
+            folder = existing_folder(args.cal_image_dir, "--cal_image_dir")
+            known.read("--cal_image_dir", folder, "folder")
+    engine_places(known, args)
+    return known
+
+
+def engine_places(known: Places, args: Namespace) -> None:
+    """Adds what is written with an engine."""
+    if args.engine_file is not None:
+        known.write("--engine_file", args.engine_file)
+        known.write("the description of --engine_file", beside(args.engine_file, ".json"))
+        known.write("--timing_cache", args.timing_cache)
+
+
+def output_file(args: Namespace, key: str | None) -> Path:
+    """Returns the file to write: -o, or the model's name: `./<name>.etlt` where there is a key.
+
+    Without a key it is `<name>.onnx` beside the model. Deviation: TLT's manual knows the first
+    only, because it had no models without a key; TAO 5 the second only. With a config instead of a
+    spec file both go to the workdir, as everything does there.
 
     Raises:
       UsageError: it exists already, or has another suffix than .onnx and .etlt.
     """
-    path = flag or model.with_suffix(".onnx")
-    if path.suffix == "":
-        path = path.with_name(path.name + ".onnx")
+    path = _named_output(args, key)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"-o {path}: expected a name ending in {' or '.join(SUFFIXES)}")
     if path.exists():
         raise UsageError(f"-o {path}: exists already; remove it or choose another name")
     return path
+
+
+def _named_output(args: Namespace, key: str | None) -> Path:
+    suffix, flag = ".etlt" if key else ".onnx", args.output
+    if flag is not None:
+        named = flag.suffix or what_lies(flag) == "folder"  # a folder is refused by its own name
+        return flag if named else beside(flag, suffix)
+    folder = Path() if key else args.model.parent
+    if args.config is not None and args.workdir is not None:
+        folder = args.workdir
+    return folder / f"{args.model.stem}{suffix}"
 
 
 def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str] | None:
@@ -128,6 +191,16 @@ def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str]
     if len(set(names)) != 2 or len(names) != 2 or not all(names):
         raise UsageError(f"--output_names {flag}: expected two names, such as nms_out,nms_out_1")
     return names[0], names[1]
+
+
+def _vain(args: Namespace) -> list[str]:
+    """Returns a line for every flag that waits for another one."""
+    notes = []
+    if args.data_type != "int8":
+        notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
+    if args.engine_file is None:
+        notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+    return notes
 
 
 def _refuse(args: Namespace) -> None:

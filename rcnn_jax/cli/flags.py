@@ -1,9 +1,12 @@
 """What the flags of a command line mean once they are parsed."""
 
 import argparse
+import difflib
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rcnn_jax.errors import UsageError
 
@@ -11,14 +14,41 @@ Kind = Literal["faster_rcnn", "mask_rcnn"]
 KEY_VARIABLE = "RCNN_JAX_KEY"
 WITHOUT_EFFECT = {
     "mpirun_arg": "processes are started by the launcher of the cluster, not by mpirun",
-    "multi_node": "processes are started by the launcher of the cluster, not by mpirun",
     "launch_cuda_blocking": "kernels are launched by XLA",
     "unused_image_dir": "the spec names the images",
     "unused_label_dir": "the spec names the labels",
     "unused_batch_size": "the spec names the batch size",
+    "unused_verbose": "everything is said already",
     "onnx_route": "there is one exporter",
+    "force_ptq": "int8 is always calibrated after training",
 }
 """Flags that are accepted because the original did, {destination: reason they do nothing here}."""
+
+CALIBRATION_DEFAULTS: dict[str, Any] = {
+    "cal_image_dir": None,
+    "cal_data_file": None,
+    "cal_json_file": None,
+    "cal_cache_file": Path("cal.bin"),
+    "cal_method": "percentile",
+    "batches": 10,
+    "batch_size": 8,
+}
+"""What int8 takes where a flag is not given, as in the seeds; the parser leaves None, so that a flag
+that was given in vain can be told from one that was not given."""
+ENGINE_DEFAULTS: dict[str, Any] = {
+    "timing_cache": None,
+    "min_batch_size": 1,
+    "opt_batch_size": 1,
+    "max_batch_size": 16,
+    "max_workspace_size": 1 << 30,
+    "strict_type_constraints": False,
+}
+"""The same of the engine that `export` builds."""
+
+MODEL_SUFFIXES = frozenset((".tlt", ".hdf5", ".h5", ".onnx", ".etlt", ".engine", ".trt", ".plan"))
+SHOWN_NEIGHBOURS = 5
+LIKENESS = 0.6
+"""From here on a file may be what was meant; of models all that lie there are shown."""
 
 
 def key_from(args: argparse.Namespace, spec_key: str | None = None) -> str | None:
@@ -27,11 +57,70 @@ def key_from(args: argparse.Namespace, spec_key: str | None = None) -> str | Non
 
 
 def existing_file(path: Path, flag: str) -> Path:
-    """Returns the path, or raises UsageError naming the flag when it is no file."""
-    if path.is_file():
+    """Returns the path of a file.
+
+    Args:
+      path: the file.
+      flag: the flag or field that names it.
+
+    Raises:
+      UsageError: it is no file; the message lists what lies there, nearest name first.
+    """
+    found = what_lies(path)
+    if found == "file":
         return path
-    found = "a folder" if path.is_dir() else "nothing"
-    raise UsageError(f"{flag} {path}: expected a file, found {found} there")
+    words = {"folder": "a folder", "other": "a device or pipe"}.get(found, "nothing")
+    raise UsageError(f"{flag} {path}: expected a file, found {words} there{neighbours(path)}")
+
+
+def existing_folder(path: Path, flag: str) -> Path:
+    """Returns the path of a folder, or raises UsageError naming the flag when it is none."""
+    found = what_lies(path)
+    if found == "folder":
+        return path
+    words = {"file": "a file", "other": "a device or pipe"}.get(found, "nothing")
+    raise UsageError(f"{flag} {path}: expected a folder, found {words} there")
+
+
+def what_lies(path: Path) -> Literal["file", "folder", "other", "nothing"]:
+    """Returns what a path is; a path that no file system can have is nothing."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # too long, in a loop of links, with a NUL, not to be entered
+        return "nothing"
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def neighbours(path: Path) -> str:
+    """Returns what a user who named this path may have meant, as the end of a message.
+
+    A model stands for models of every format: `X.epoch_12.hdf5` of TAO 5 is `X.epoch12.tlt` here.
+    """
+    folder = path if what_lies(path) == "folder" else path.parent
+    if what_lies(folder) != "folder":
+        there = (parent for parent in folder.parents if what_lies(parent) == "folder")
+        return f"; there is no folder {folder}, only {next(there, Path())}"
+    model = path.suffix in MODEL_SUFFIXES
+    try:
+        names = [e.name for e in folder.iterdir() if not e.name.startswith(".") and e.is_file()]
+    except OSError:
+        return ""
+    if model:
+        alike = [name for name in names if Path(name).suffix in MODEL_SUFFIXES]
+    else:
+        alike = [name for name in names if _likeness(name, path.name) >= LIKENESS]
+    if not alike:
+        return ""
+    alike.sort(key=lambda name: (-_likeness(name, path.name), name))
+    more = len(alike) - SHOWN_NEIGHBOURS
+    listed = ", ".join(alike[:SHOWN_NEIGHBOURS]) + (f" and {more} more" if more > 0 else "")
+    return f"; in {folder} {'lies' if len(alike) == 1 else 'lie'} {listed}"
+
+
+def _likeness(name: str, wanted: str) -> float:
+    """Returns how alike two file names are; separators and suffixes do not count."""
+    one, other = (Path(text).stem.replace("_", "").replace("-", "") for text in (name, wanted))
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def choose_devices(args: argparse.Namespace, task: str) -> int:
@@ -40,8 +129,14 @@ def choose_devices(args: argparse.Namespace, task: str) -> int:
     Must run before jax starts its backends: CUDA reads CUDA_VISIBLE_DEVICES once.
 
     Raises:
-      UsageError: no GPU, more than one GPU for a task that uses one, flags that disagree.
+      UsageError: no GPU, more than one GPU for a task that uses one, flags that disagree, several
+        machines.
     """
+    if args.multi_node:
+        raise UsageError(
+            "--multi-node: training over several machines is not built yet; on one machine --gpus N "
+            "uses N GPUs, without a launcher"
+        )
     index = sorted(set(args.gpu_index or ()))
     gpus = len(index) or 1 if args.gpus is None else args.gpus
     if gpus < 1:
@@ -75,3 +170,24 @@ def flag_notes(args: argparse.Namespace) -> list[str]:
             "GPUs of a machine, each with its share of the batch"
         )
     return notes
+
+
+def vain_flags(args: argparse.Namespace, flags: Iterable[str], without: str) -> list[str]:
+    """Returns one line for every given flag of a group that the command does not use.
+
+    Args:
+      args: flags, None or False where they were not given.
+      flags: destinations of the group.
+      without: what is missing, for example `--data_type int8`.
+    """
+    given = [name for name in flags if getattr(args, name) not in (None, False)]
+    return [f"--{name} has no effect without {without}" for name in given]
+
+
+def with_defaults(args: argparse.Namespace, defaults: dict[str, Any]) -> argparse.Namespace:
+    """Returns the flags with a value for each of the group; those of the user stay."""
+    chosen = {
+        name: default if getattr(args, name) is None else getattr(args, name)
+        for name, default in defaults.items()
+    }
+    return argparse.Namespace(**{**vars(args), **chosen})

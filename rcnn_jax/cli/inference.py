@@ -1,18 +1,38 @@
-"""`inference`: draws and dumps what a model finds in a folder of images."""
+"""`inference`: draws and dumps what a model finds in images."""
 
+import os
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model
-from rcnn_jax.cli.flags import Kind, choose_devices
+from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.flags import Kind, choose_devices, existing_file, what_lies
+from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
 
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"
+SAMPLE = 20
+"""Label files that are looked at to tell detections from ground truth."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where images come from and results go, each with the flag or field that says so.
+
+    Attributes:
+      images: a folder, an image, or a pattern.
+      pictures: folder of annotated images, or None.
+      labels: folder of label files, or None.
+    """
+
+    images: tuple[str, Path]
+    pictures: tuple[str, Path] | None
+    labels: tuple[str, Path] | None
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -27,8 +47,33 @@ def run(args: Namespace, kind: Kind) -> int:
     title = f"{kind} inference"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind)
+        if _names_classes(args.label_output):
+            session.note(f"-l {args.label_output} is a text file: its lines are the class names")
         start(config, kind, args, key=key, session=session)
     return 0
+
+
+def places(args: Namespace, kind: Kind) -> Places:
+    """Returns what inference reads and writes."""
+    known, config = common(args, kind)
+    names = class_map(args)
+    known.read("-c", names and existing_file(names, "-c"))
+    if config is None:
+        return known
+    path, source, _ = named_model(args.model, config, "inference_config", "trt_inference")
+    known.read(source, path)
+    found = folders(args, config)
+    name, images = found.images
+    for folder in _image_folders(images):
+        known.read(name, folder, "folder")
+    if found.pictures is not None:
+        known.write(*found.pictures, "folder")
+    if found.labels is not None:
+        name, labels = found.labels
+        known.write(name, labels, "folder")
+        if kind == "mask_rcnn":
+            known.write(f"the results of {name}", beside(labels, ".json"))
+    return known
 
 
 def start(
@@ -47,33 +92,20 @@ def start(
     Raises:
       DataError: some images could not be read; the others were worked on.
     """
+    found = folders(args, config)
+    if found.labels is not None:
+        _spare_ground_truth(*found.labels, kind)
+    model, backend = choose_model(args.model, config, "inference_config", "trt_inference")
     from rcnn_jax.inference.command import inference
 
-    named: Any = config.get("inference_config") or {}
-    images = args.image_dir or _path(named.get("images_dir"))
-    if images is None:
-        raise UsageError("no images: give -i DIR or inference_config.images_dir in the spec")
-    image_output, label_output = args.image_output, args.label_output
-    if args.workdir:  # a flag wins over the spec
-        image_output = image_output or args.workdir / IMAGES_FOLDER
-        label_output = label_output or args.workdir / LABELS_FOLDER
-    image_output = image_output or _path(named.get("detection_image_output_dir"))
-    label_output = label_output or _path(named.get("labels_dump_dir"))
-    if image_output is None and label_output is None:
-        raise UsageError(
-            "no place for results: give "
-            + ("-r DIR" if named else "-o DIR, -l DIR or -r DIR")
-            + (" or inference_config.detection_image_output_dir in the spec" if named else "")
-        )
-    model, backend = choose_model(args.model, config, "inference_config", "trt_inference")
     with memory_advice(kind):
         failed = inference(
             config,
             kind,
             model=model,
-            images=images,
-            image_output=image_output,
-            label_output=label_output,
+            images=found.images[1],
+            image_output=found.pictures and found.pictures[1],
+            label_output=found.labels and found.labels[1],
             threshold=args.threshold,
             key=key,
             session=session,
@@ -84,10 +116,99 @@ def start(
         raise DataError(f"{failed} images could not be read (named above); the others are done")
 
 
+def folders(args: Namespace, config: ConfigDict) -> Folders:
+    """Returns where images come from and results go; a flag wins over the spec.
+
+    Raises:
+      UsageError: neither names images, or a place for results.
+    """
+    named: Any = config.get("inference_config") or {}
+    fields = ("images_dir", "detection_image_output_dir", "labels_dump_dir")
+    images, pictures, labels = (
+        (f"inference_config.{field}", Path(named[field])) if named.get(field) else None
+        for field in fields
+    )
+    if args.image_dir:
+        images = ("-i", args.image_dir)
+    if images is None:
+        raise UsageError("no images: give -i DIR or inference_config.images_dir in the spec")
+    if args.workdir:
+        pictures = (f"{IMAGES_FOLDER} of -r,", args.workdir / IMAGES_FOLDER)
+        labels = (f"{LABELS_FOLDER} of -r,", args.workdir / LABELS_FOLDER)
+    if args.image_output:
+        pictures = ("-o", args.image_output)
+    if args.label_output and not _names_classes(args.label_output):
+        labels = ("-l", args.label_output)
+    if labels is not None and labels[1].name in (
+        "",
+        "..",
+    ):  # the results of all images lie beside it
+        labels = (labels[0], Path(os.path.realpath(labels[1])))
+    if pictures is None and labels is None:
+        raise UsageError(
+            "no place for results: give "
+            + ("-r DIR" if named else "-o DIR, -l DIR or -r DIR")
+            + (" or inference_config.detection_image_output_dir in the spec" if named else "")
+        )
+    return Folders(images, pictures, labels)
+
+
+def _image_folders(images: Path) -> set[Path]:
+    """Returns the folders of a folder of images, of one image, or of those a pattern finds."""
+    if what_lies(images) == "folder":
+        return {images}
+    return {path.parent for path in matching(images)} or {images.parent}
+
+
+def class_map(args: Namespace) -> Path | None:
+    """Returns the file of class names: that of -c, or of -l where it names a text file.
+
+    The usage line of the original's manual calls -l the label file and its notebooks give the list
+    of classes there; its argument list calls it the folder of predicted labels.
+
+    Raises:
+      UsageError: both flags name a file of class names, and not the same one.
+    """
+    if not _names_classes(args.label_output):
+        return args.class_map
+    if args.class_map is not None and not same(args.class_map, args.label_output):
+        raise UsageError(
+            f"-l {args.label_output} and -c {args.class_map} both name a file of class names: give "
+            "-l a folder for the label files, or leave it out"
+        )
+    return args.label_output
+
+
+def _names_classes(path: Path | None) -> bool:
+    """Says whether -l names an existing text file; a file of JSON is results, not names."""
+    if path is None or what_lies(path) != "file":
+        return False
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return b"\0" not in head and not head.lstrip().startswith((b"[", b"{"))
+
+
+def _spare_ground_truth(name: str, folder: Path, kind: Kind) -> None:
+    """Stops before label files would replace annotations that the spec does not name.
+
+    Detections have a score: KITTI lines a 16th column, COCO results are a list. Annotations in
+    KITTI's form have 15 columns, those of one image in other tools' JSON are an object.
+
+    Raises:
+      UsageError: the folder, or the file of all results, holds annotations.
+    """
+    suffix = ".txt" if kind == "faster_rcnn" else ".json"
+    inside = (path for path in sorted(folder.glob(f"*{suffix}"))[:SAMPLE] if path.is_file())
+    whole = beside(folder, ".json")
+    for path in [*inside, *([whole] if kind == "mask_rcnn" and whole.is_file() else [])]:
+        line = path.read_bytes()[:4096].lstrip().partition(b"\n")[0]
+        if line.startswith(b"{") or (suffix == ".txt" and len(line.split()) == 15):
+            raise UsageError(
+                f"{name} {folder}: {path} holds annotations without scores, and label files of the "
+                "same name would replace it: name another folder"
+            )
+
+
 def _of_masks(args: Namespace) -> dict[str, Any]:
     """Returns the choices that only a model with masks has."""
-    return {"class_map": args.class_map, "include_mask": args.include_mask}
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
+    return {"class_map": class_map(args), "include_mask": args.include_mask}

@@ -1,8 +1,8 @@
 """The command line: which command, and how its end becomes an exit code.
 
-    rcnn-jax {faster_rcnn|mask_rcnn} {dataset_convert|train|evaluate|inference|export} FLAGS
-    rcnn-jax spec ...     rcnn-jax decrypt ...     rcnn-jax --version
-    rcnn-jax converter ...
+    rcnn-jax {faster_rcnn|mask_rcnn} TASK FLAGS
+    rcnn-jax {spec|converter|decrypt} ...     rcnn-jax --version
+    tlt X  tao X  tao model X  tao deploy X   stand for rcnn-jax X, as programs and after rcnn-jax
     faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
 Exit codes: 0 success; 2 the input is at fault, told in one message; 1 the program or the machine
@@ -17,49 +17,74 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rcnn_jax import __version__
 from rcnn_jax.cli import arguments
 from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.cli.flags import Kind
-from rcnn_jax.errors import RcnnError, UsageError
+from rcnn_jax.cli.outputs import check
+from rcnn_jax.cli.parser import Parser
+from rcnn_jax.errors import RcnnError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-TASKS = {
+AddFlags = Callable[[argparse.ArgumentParser, Kind], None]
+TASKS: dict[str, tuple[str, AddFlags]] = {
     "dataset_convert": ("write TFRecords from KITTI or COCO labels", arguments.add_dataset_convert),
     "train": ("train a model", arguments.add_train),
     "evaluate": ("score a model on the validation images", arguments.add_evaluate),
     "inference": ("draw and dump what a model finds in images", arguments.add_inference),
     "export": ("write a checked ONNX file of a model", arguments.add_export),
+    "gen_trt_engine": (
+        "build a TensorRT engine from an exported model",
+        arguments.add_gen_trt_engine,
+    ),
 }
+TASK_ALIASES = {"inference_trt": "inference"}
+"""Names of tasks that are another one here, because the model's suffix decides what runs it."""
+PLANNED = {"prune": "prune is not built yet"}
 KINDS: dict[Kind, str] = {
     "faster_rcnn": "Faster R-CNN: boxes",
     "mask_rcnn": "Mask R-CNN: boxes and masks",
 }
 CONVERTER = "build a TensorRT engine from an exported model"
+COMMANDS = {
+    "spec": "check, translate and explain spec files",
+    "converter": CONVERTER,
+    "decrypt": "take the seal off a model file",
+}
+"""Commands without a detector, each in the file of its name."""
+LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))
+"""Words of the original's launchers that may stand before a command, one of each in this order."""
+CONVERTERS = ("tao_converter", "tlt_converter")
 INTERRUPTED = 130
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "rcnn-jax") -> int:
     """Runs `rcnn-jax`; returns the exit code.
 
     Args:
       argv: arguments without the program's name; those of the process by default.
+      program: its name in messages.
     """
-    return guarded(lambda: _run(_parser(), argv))
+
+    def run() -> int:
+        given = without_launcher(sys.argv[1:] if argv is None else argv)
+        return _run(_parser(program), given)
+
+    return guarded(run)
 
 
 def faster_rcnn(argv: Sequence[str] | None = None) -> int:
     """Runs `faster_rcnn`; returns the exit code."""
-    return guarded(lambda: _run(_detector_parser("faster_rcnn"), argv))
+    return guarded(lambda: _run(detector_parser("faster_rcnn"), argv))
 
 
 def mask_rcnn(argv: Sequence[str] | None = None) -> int:
     """Runs `mask_rcnn`; returns the exit code."""
-    return guarded(lambda: _run(_detector_parser("mask_rcnn"), argv))
+    return guarded(lambda: _run(detector_parser("mask_rcnn"), argv))
 
 
 def converter(argv: Sequence[str] | None = None) -> int:
@@ -67,35 +92,24 @@ def converter(argv: Sequence[str] | None = None) -> int:
     from rcnn_jax.cli import converter as command
 
     def run() -> int:
-        parser = arguments.Parser(Path(sys.argv[0]).name, description=CONVERTER)
+        parser = Parser(Path(sys.argv[0]).name, description=CONVERTER)
         _add_version(parser)
         command.add_arguments(parser)
-        return command.run(parser.parse_args(argv))
+        return _run_command(command, parser.parse_args(argv))
 
     return guarded(run)
 
 
-def run_config(task: str, config: "ConfigDict", flags: Sequence[str]) -> int:
+def run_config(args: argparse.Namespace, config: "ConfigDict") -> int:
     """Runs a task on a config instead of a spec file; returns the exit code.
 
     Args:
-      task: one of TASKS.
-      config: config of the task; its fields tell which detector it describes.
-      flags: flags of the task; the value of the spec flag is not read.
+      args: parsed flags of a task; the spec that they name is not read.
+      config: config of the task.
 
     Raises:
-      RcnnError: the config, the data or the run are at fault.
+      RcnnError: the flags, the config, the data or the run are at fault.
     """
-    from rcnn_jax.spec.kinds import kind_of
-
-    kind = kind_of(set(config))
-    wanted = ("dataset_convert",) if task == "dataset_convert" else tuple(KINDS)
-    if kind not in wanted:
-        raise UsageError(
-            f"--config describes {kind or 'nothing known'}, {task} needs {' or '.join(wanted)}"
-        )
-    parser = _detector_parser("mask_rcnn" if kind == "mask_rcnn" else "faster_rcnn")
-    args = parser.parse_args([task, *flags])
     args.config = config
     return args.run(args)
 
@@ -119,39 +133,46 @@ def guarded(command: Callable[[], int]) -> int:
         return 1
 
 
-def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    given = list(sys.argv[1:] if argv is None else argv)
-    if given and given[0].startswith("-") and given[0] not in ("-h", "--help", "--version"):
-        raise UsageError(f"{parser.prog}: {given[0]} comes before the command; flags follow it")
-    args = parser.parse_args(given)
-    return args.run(args)
+def without_launcher(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments without the words of the original's launchers.
+
+    Example:
+      >>> without_launcher(["tao", "model", "mask_rcnn", "train"])
+      ['mask_rcnn', 'train']
+    """
+    given = list(argv)
+    for words in LAUNCHERS:
+        if given and given[0] in words:
+            del given[0]
+    if given and given[0].replace("-", "_") in CONVERTERS:
+        given[0] = "converter"
+    return given
 
 
-def _parser() -> argparse.ArgumentParser:
-    from rcnn_jax.cli import converter, decrypt, spec
-
-    parser = arguments.Parser(
-        "rcnn-jax", description="Faster R-CNN and Mask R-CNN from TAO/TLT spec files."
-    )
+def detector_parser(kind: Kind) -> Parser:
+    """Returns the parser of the tasks of one detector."""
+    parser = Parser(kind, description=KINDS[kind], planned=PLANNED)
     _add_version(parser)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for kind, text in KINDS.items():
-        _add_tasks(commands.add_parser(kind, help=text, description=text), kind)
-    for name, text, module in (
-        ("spec", "check, translate and explain spec files", spec),
-        ("converter", CONVERTER, converter),
-        ("decrypt", "take the seal off a model file", decrypt),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    _add_tasks(parser, kind)
     return parser
 
 
-def _detector_parser(kind: Kind) -> argparse.ArgumentParser:
-    parser = arguments.Parser(kind, description=KINDS[kind])
+def _run(parser: Parser, argv: Sequence[str] | None) -> int:
+    args = parser.parse_args(argv)
+    return args.run(args)
+
+
+def _parser(program: str) -> Parser:
+    text = "Faster R-CNN and Mask R-CNN from TAO/TLT spec files."
+    parser = Parser(program, description=text, planned=PLANNED)
     _add_version(parser)
-    _add_tasks(parser, kind)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for kind, text in KINDS.items():
+        fill = partial(_add_tasks, kind=kind)
+        commands.add_parser(kind, help=text, description=text, planned=PLANNED, fill=fill)
+    for name, text in COMMANDS.items():
+        fill = partial(_add_command, name=name)
+        commands.add_parser(name, help=text, description=text, fill=fill)
     return parser
 
 
@@ -159,17 +180,37 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"rcnn-jax {__version__}")
 
 
-def _add_tasks(parser: argparse.ArgumentParser, kind: Kind) -> None:
+def _add_tasks(parser: Parser, kind: Kind) -> None:
     tasks = parser.add_subparsers(metavar="TASK", required=True)
-    for name, (text, add_flags) in TASKS.items():
-        task = tasks.add_parser(name, help=text, description=text)
-        add_flags(task, kind)
-        task.set_defaults(run=partial(_run_task, name, kind), config=None)
+    for name in (*TASKS, *TASK_ALIASES):
+        module = TASK_ALIASES.get(name, name)
+        text, add_flags = TASKS[module]
+        shown = {"help": text} if name in TASKS else {}
+        fill = partial(_add_task, add_flags=add_flags, module=module, kind=kind)
+        tasks.add_parser(name, description=text, fill=fill, **shown)
+
+
+def _add_task(parser: Parser, add_flags: AddFlags, module: str, kind: Kind) -> None:
+    add_flags(parser, kind)
+    parser.set_defaults(run=partial(_run_task, module, kind), config=None)
+
+
+def _add_command(parser: Parser, name: str) -> None:
+    module = importlib.import_module(f"rcnn_jax.cli.{name}")
+    module.add_arguments(parser)
+    parser.set_defaults(run=partial(_run_command, module))
 
 
 def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
+    command = importlib.import_module(f"rcnn_jax.cli.{name}")
+    check(command.places(args, kind))
     keep_compilations()
-    return importlib.import_module(f"rcnn_jax.cli.{name}").run(args, kind)
+    return command.run(args, kind)
+
+
+def _run_command(command: Any, args: argparse.Namespace) -> int:
+    check(command.places(args))
+    return command.run(args)
 
 
 def _complain(message: str) -> None:

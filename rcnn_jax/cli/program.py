@@ -1,6 +1,7 @@
 """The commands as programs of their own: what a shell starts, and nothing else calls."""
 
 import sys
+from pathlib import Path
 
 from rcnn_jax.cli import main
 from rcnn_jax.cli.huge_pages import take_huge_pages
@@ -10,6 +11,12 @@ def rcnn_jax() -> None:
     """`rcnn-jax`."""
     take_huge_pages()
     sys.exit(main.main())
+
+
+def tao() -> None:
+    """`tao` and `tlt`, the original's launchers."""
+    take_huge_pages()
+    sys.exit(main.main(program=Path(sys.argv[0]).name))
 
 
 def faster_rcnn() -> None:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
+from rcnn_jax.cli.outputs import Places
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.kinds import TABLES
@@ -57,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE", required=True, help="file to write"
     )
     explain.add_argument("field", metavar="FIELD", help="name, or the end of a dotted path")
+
+
+def places(args: Namespace) -> Places:
+    """Returns what is read and written."""
+    known = Places()
+    known.read("SPEC", getattr(args, "spec", None))
+    known.write("-o", getattr(args, "output", None))
+    return known
 
 
 def run(args: Namespace) -> int:

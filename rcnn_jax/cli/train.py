@@ -1,14 +1,24 @@
 """`train`: from a spec file to model files in a working folder."""
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.flags import Kind, choose_devices
+from rcnn_jax.cli.flags import Kind, choose_devices, what_lies
+from rcnn_jax.cli.outputs import Place, Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+
+START_FIELDS = (
+    "training_config.pretrained_weights",
+    "training_config.retrain_pruned_model",
+    "checkpoint",
+    "pruned_model_path",
+)
+"""Fields of weights that a run starts from and does not belong to."""
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -40,6 +50,48 @@ def run(args: Namespace, kind: Kind) -> int:
         if args.slim:
             slim_models(workdir, key)
     return 0
+
+
+def places(args: Namespace, kind: Kind) -> Places:
+    """Returns what training reads and writes.
+
+    Among the weights to start from, those whose names the run itself will use are at risk; a spec
+    that lies where the run writes its own is, unless it is that one.
+    """
+    known, config = common(args, kind, workdir_flag="-d/-r")
+    if config is None:
+        return known
+    workdir = args.workdir or workdir_of(config, kind)
+    known.write("training_config.output_model", None if args.workdir else workdir, "workdir")
+    known.writes += [
+        Place("a model of this run,", source.path)
+        for source in known.reads
+        if source.name in START_FIELDS and _is_of_run(source.path, workdir, config, kind)
+    ]
+    if args.spec is not None and args.config is None:
+        written = workdir / "spec.txt"
+        if what_lies(written) == "file" and not _is_rendered(args.spec, config, kind):
+            known.write("the run's own spec,", written)
+    return known
+
+
+def _is_of_run(path: Path, workdir: Path, config: ConfigDict, kind: Kind) -> bool:
+    """Says whether a run in this folder would write a model of this name."""
+    from rcnn_jax.checkpoints.names import BEST, parse
+
+    if os.path.realpath(path.parent) != os.path.realpath(workdir):
+        return False
+    fields: Any = config
+    stem = "model" if kind == "mask_rcnn" else Path(fields.training_config.output_model or "").stem
+    progress = parse(path)
+    return path.name == BEST or (progress is not None and progress.stem == stem)
+
+
+def _is_rendered(spec: Path, config: ConfigDict, kind: Kind) -> bool:
+    """Says whether a spec is the text that a run wrote of it."""
+    from rcnn_jax.spec.render import redact, render
+
+    return spec.read_bytes() == render(redact(config), kind).encode()
 
 
 def slim_models(workdir: Path, key: str | None) -> None:

@@ -75,6 +75,29 @@ def write_json(scales: dict[str, float]) -> str:
     return json.dumps({"tensor_scales": largest}, indent=2) + "\n"
 
 
+def read_json(text: str, origin: str) -> dict[str, float]:
+    """Returns {tensor: scale} of the JSON that `write_json` and the original write.
+
+    Args:
+      text: content of the file.
+      origin: of the text, for messages.
+
+    Raises:
+      DataError: it is no such JSON, or a value is not a positive number.
+    """
+    try:
+        largest = json.loads(text)["tensor_scales"].items()
+        scales = {name: float(value) / LEVELS for name, value in largest}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f'{origin}: expected JSON such as {{"tensor_scales": {{"tensor": 6.0}}}}'
+        ) from error
+    for name, scale in scales.items():
+        if not math.isfinite(scale) or scale <= 0:
+            raise DataError(f"{origin}: the value of '{name}' is no positive number")
+    return scales
+
+
 def _version_number(version: str) -> int:
     """Returns TensorRT's number of a version: 8.5.1 is 8501, 10.8 is 100800."""
     major, minor, patch = ([int(part) for part in version.split(".")] + [0, 0])[:3]

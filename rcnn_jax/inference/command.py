@@ -12,6 +12,7 @@ from rcnn_jax.inference.predict import find_images, run_inference
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.text_file import read_text
 
 
 def inference(
@@ -88,9 +89,8 @@ def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:
     Raises:
       UsageError: the file is missing, or names more or fewer classes than the model has.
     """
-    if not path.is_file():
-        raise UsageError(f"-c {path}: the file of class names does not exist")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    text = read_text(path, "file of class names", UsageError)
+    lines = [line.strip() for line in text.rstrip().splitlines()]
     known = experiment.task.class_names
     if len(lines) == len(known):
         return tuple(lines)
@@ -100,6 +100,6 @@ def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:
         return tuple(given.get(place, name) for place, name in enumerate(known))
     hint = " (a first line for the background does not belong there)" * (lines[:1] == ["BG"])
     raise UsageError(
-        f"-c {path}: names {len(lines)} classes, the model has {len(used) or len(known)}: "
+        f"{path}: names {len(lines)} classes, the model has {len(used) or len(known)}: "
         f"{', '.join(known)}{hint}"
     )

@@ -4,6 +4,7 @@ The model arrives as a function, so bundles and exported graphs share this file.
 threads while the device computes; images of one canvas share a batch.
 """
 
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,10 +47,28 @@ class Loaded:
 def find_images(folder: Path) -> list[Path]:
     """Returns the png, jpg and jpeg files of a folder, sorted by name.
 
+    Args:
+      folder: a folder; or one image, or a pattern such as `frames/*.png`, for its files.
+
     Raises:
-      DataError: the folder is missing or holds no such file.
+      DataError: the folder is missing, or there is no such file.
     """
-    if not folder.is_dir():
+    try:
+        is_file, is_folder = folder.is_file(), folder.is_dir()
+    except (OSError, ValueError) as error:  # too long, or with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{folder}: the image directory cannot be read: {reason}") from error
+    if is_file:
+        if folder.suffix.lower() in EXTENSIONS:
+            return [folder]
+        raise DataError(f"{folder}: is no image; expected {', '.join(EXTENSIONS)}, or a folder")
+    if not is_folder and glob.has_magic(str(folder)):
+        names = sorted(glob.iglob(str(folder)))  # noqa: PTH207 Path.glob takes no absolute pattern
+        found = [path for path in map(Path, names) if path.suffix.lower() in EXTENSIONS]
+        if found:
+            return found
+        raise DataError(f"{folder}: no file ending in {', '.join(EXTENSIONS)} fits this pattern")
+    if not is_folder:
         raise DataError(f"{folder}: the image directory does not exist; check images_dir or -i")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
     if not found:

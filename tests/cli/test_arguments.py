@@ -7,12 +7,22 @@ from pathlib import Path
 import pytest
 
 from rcnn_jax.cli import arguments
-from rcnn_jax.cli.flags import choose_devices, existing_file, flag_notes, key_from
+from rcnn_jax.cli.flags import (
+    CALIBRATION_DEFAULTS,
+    ENGINE_DEFAULTS,
+    choose_devices,
+    existing_file,
+    flag_notes,
+    key_from,
+    vain_flags,
+    with_defaults,
+)
+from rcnn_jax.cli.parser import Parser
 from rcnn_jax.errors import UsageError
 
 
 def parse(add_flags, kind, *argv):
-    parser = arguments.Parser("test")
+    parser = Parser("test")
     add_flags(parser, kind)
     return parser.parse_args(list(argv))
 
@@ -81,9 +91,55 @@ def test_mask_rcnn_dataset_convert_writes_256_shards_by_default():
 
 def test_export_has_the_defaults_of_the_seeds_and_calibrates_by_percentile():
     args = parse(arguments.add_export, "faster_rcnn", "-e", "s", "-m", "m")
-    assert (args.data_type, args.eval_images, args.cal_method) == ("fp32", 0, "percentile")
-    assert (args.cal_cache_file, args.batches, args.batch_size) == (Path("cal.bin"), 10, 8)
-    assert (args.cal_data_file, args.cal_image_dir, args.cal_json_file) == (None, None, None)
+    assert (args.data_type, args.eval_images) == ("fp32", 0)
+    args = with_defaults(args, {**CALIBRATION_DEFAULTS, **ENGINE_DEFAULTS})
+    assert (args.cal_method, args.batches, args.batch_size) == ("percentile", 10, 8)
+    paths = (args.cal_cache_file, args.cal_data_file, args.cal_image_dir, args.cal_json_file)
+    assert paths == (Path("cal.bin"), None, None, None)
+    assert (args.min_batch_size, args.opt_batch_size, args.max_batch_size) == (1, 1, 16)
+    assert args.max_workspace_size == 1 << 30
+
+
+def test_flags_of_a_group_that_is_not_used_are_named():
+    flags = "--max_batch_size 4 -s --cal_json_file j"
+    args = parse(arguments.add_export, "mask_rcnn", "-e", "s", "-m", "m", *flags.split())
+    assert vain_flags(args, ENGINE_DEFAULTS, "--engine_file") == [
+        "--max_batch_size has no effect without --engine_file",
+        "--strict_type_constraints has no effect without --engine_file",
+    ]
+    assert vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8") == [
+        "--cal_json_file has no effect without --data_type int8"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
+def test_gen_trt_engine_accepts_every_flag_of_tao_4_and_5(kind):
+    flags = (
+        "-m a.onnx -e s -k key --data_type int8 --cal_image_dir i --cal_data_file d "
+        "--cal_cache_file c --cal_json_file j --engine_file x.engine --min_batch_size 1 "
+        "--opt_batch_size 2 --max_batch_size 4 --batch_size 8 --batches 10 --max_workspace_size 4 "
+        "-s -v -r out --force_ptq --gpu_index 0 --log_file log"
+    )
+    args = parse(arguments.add_gen_trt_engine, kind, *flags.split())
+    assert (args.model, args.spec, args.key) == (Path("a.onnx"), Path("s"), "key")
+    assert (args.engine_file, args.workdir) == (Path("x.engine"), Path("out"))
+    assert (args.max_workspace_size, args.strict_type_constraints) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["-k", ""], ["--key="], ["--enc-key", ""], ["-r", "", ""], ["--gpu_index", ""]]
+)
+def test_a_flag_with_an_empty_value_is_as_good_as_absent(words):
+    args = parse(arguments.add_evaluate, "faster_rcnn", "-e", "a", *words)
+    assert (args.key, args.workdir) == (None, None)
+    with pytest.raises(UsageError, match="required: -e"):
+        parse(arguments.add_evaluate, "faster_rcnn", "-e", "")
+
+
+@pytest.mark.parametrize("flag", ["--include_mask", "--include_masks", "--include-masks"])
+def test_records_hold_masks_however_that_is_asked_for(flag):
+    argv = ("-i", "in", "-a", "x.json", "-o", "p", flag)
+    assert parse(arguments.add_dataset_convert, "mask_rcnn", *argv).include_masks
 
 
 @pytest.mark.parametrize("images", ["--eval-images", "--eval_images"])
@@ -100,7 +156,7 @@ def test_export_accepts_every_spelling_of_calibration(images):
 
 
 def test_abbreviated_flags_are_unknown():
-    with pytest.raises(UsageError, match="unrecognized arguments: --fre"):
+    with pytest.raises(UsageError, match="there is no flag --fre; did you mean --fresh"):
         parse(arguments.add_train, "faster_rcnn", "-e", "a", "--fre")
 
 
@@ -144,6 +200,11 @@ def test_without_gpu_index_the_visible_gpus_are_left_alone(monkeypatch):
         ),
         (["--gpus", "2"], "evaluate", "evaluate runs on one GPU, found --gpus 2; only train uses"),
         (["--use_amp"], "inference", "--use_amp is a choice of train, inference has none"),
+        (
+            ["--multi-node"],
+            "train",
+            "--multi-node: training over several machines is not built yet",
+        ),
     ],
 )
 def test_devices_that_cannot_be_had_are_named(argv, task, message):
@@ -179,3 +240,24 @@ def test_a_file_that_is_not_there_is_named_with_its_flag(tmp_path):
         existing_file(tmp_path / "gone.tlt", "-m")
     with pytest.raises(UsageError, match="expected a file, found a folder there"):
         existing_file(tmp_path, "-m")
+
+
+def test_a_model_that_is_not_there_lists_those_that_are_nearest_first(tmp_path):
+    for name in ("best.tlt", "x.epoch9.tlt", "x.epoch12.tlt", "x.epoch12.onnx", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "eval").mkdir()
+    with pytest.raises(UsageError) as error:
+        existing_file(tmp_path / "x.epoch_12.hdf5", "-m")
+    assert str(error.value).endswith(
+        f"; in {tmp_path} lie x.epoch12.onnx, x.epoch12.tlt, x.epoch9.tlt, best.tlt"
+    )
+    with pytest.raises(UsageError, match=r"lies notes.txt$"):
+        existing_file(tmp_path / "note.txt", "-e")
+    with pytest.raises(UsageError, match=f"there is no folder .*/gone/run, only {tmp_path}$"):
+        existing_file(tmp_path / "gone" / "run" / "a.tlt", "-m")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_one_message(tmp_path, name):
+    with pytest.raises(UsageError, match="expected a file, found nothing there"):
+        existing_file(tmp_path / name, "-m")

@@ -218,11 +218,13 @@ def test_mask_rcnn_inference_reads_the_flags(tmp_path, inference):
     model = tmp_path / "a.tlt"
     model.touch()
     argv = ["inference", "-e", write(tmp_path, MASK), "-m", str(model), "-i", "in"]
-    assert mask_rcnn([*argv, "-o", "drawn", "-t", "0.3", "--include_mask", "-c", "n.txt"]) == 0
+    names = str(tmp_path / "n.txt")
+    Path(names).write_text("car\n")
+    assert mask_rcnn([*argv, "-o", "drawn", "-t", "0.3", "--include_mask", "-c", names]) == 0
     called = inference.called
     assert (str(called["image_output"]), called["label_output"]) == ("drawn", None)
     assert (called["threshold"], called["include_mask"]) == (0.3, True)
-    assert str(called["class_map"]) == "n.txt"
+    assert str(called["class_map"]) == names
     assert mask_rcnn([*argv, "-r", str(tmp_path / "out")]) == 0
     assert inference.called["image_output"] == tmp_path / "out" / "images_annotated"
     assert inference.called["label_output"] == tmp_path / "out" / "labels"
@@ -234,8 +236,60 @@ def test_inference_without_a_place_for_results_or_a_score_stops_at_once(
     argv = ["inference", "-e", write(tmp_path, MASK), "-m", "a.tlt", "-i", "in"]
     assert mask_rcnn(argv) == 2
     assert "no place for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
-    assert mask_rcnn([*argv, "-t", "60"]) == 2
+    assert mask_rcnn([*argv, "-o", "out", "-t", "60"]) == 2
     assert "-t 60: expected a score in [0, 1]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["-l", "--out_label_path"])
+def test_a_text_file_after_l_is_the_list_of_classes_and_that_is_said_once(
+    tmp_path, inference, flag, capsys
+):
+    names, model = tmp_path / "coco_labels.txt", tmp_path / "a.tlt"
+    names.write_text("car\n")
+    model.touch()
+    argv = ["inference", "-e", write(tmp_path, MASK), "-m", str(model), "-i", "in", "-o", "drawn"]
+    assert mask_rcnn([*argv, flag, str(names)]) == 0
+    assert inference.called["class_map"] == names
+    assert inference.called["label_output"] is None
+    assert capsys.readouterr().out.count("coco_labels.txt is a text file: its lines are the") == 1
+    assert mask_rcnn([*argv, flag, str(names), "-c", str(names)]) == 0
+    other = tmp_path / "other.txt"
+    other.write_text("car\n")
+    assert mask_rcnn([*argv, flag, str(names), "-c", str(other)]) == 2
+    assert "both name a file of class names" in capsys.readouterr().err
+    assert mask_rcnn([*argv[:-2], flag, str(names)]) == 2
+    assert "no place for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
+    for content in (b"[]", b' {"a": 1}', b"\x89PNG\0"):
+        other.write_bytes(content)
+        assert mask_rcnn([*argv, flag, str(other)]) == 2
+        assert f"-l {other}: expected a folder, found a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "spec_key", "expected"),
+    [
+        ("", "", "models/a.onnx"),
+        ("-k key", "", "a.etlt"),
+        ("", "of the spec", "a.etlt"),
+        ("", "<redacted>", "models/a.onnx"),
+        ("-k key -o out/b", "", "out/b.etlt"),
+        ("-o out/b", "", "out/b.onnx"),
+        ("-k key -o out/b.onnx", "", "out/b.onnx"),
+    ],
+)
+def test_an_export_is_named_after_its_model_and_its_key(
+    tmp_path, monkeypatch, flags, spec_key, expected
+):
+    from rcnn_jax.cli import export
+    from rcnn_jax.cli.main import detector_parser
+
+    monkeypatch.chdir(tmp_path)
+    spec = write(tmp_path, FASTER.replace("of the spec", spec_key))
+    argv = ["export", "-e", spec, "-m", "models/a.tlt", *flags.split()]
+    args = detector_parser("faster_rcnn").parse_args(argv)
+    names = [place.path.as_posix() for place in export.places(args, "faster_rcnn").writes]
+    assert names[0] == expected
+    assert f"{expected}.check.json" in names
 
 
 def test_images_that_could_not_be_read_make_the_end_a_failure(tmp_path, inference, capsys):
@@ -254,9 +308,15 @@ def test_images_that_could_not_be_read_make_the_end_a_failure(tmp_path, inferenc
 
 def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):
     spec = write(tmp_path, FASTER + "verbose: true")
-    assert faster_rcnn(["train", "-e", spec, "--multi-node"]) == 0
+    assert faster_rcnn(["train", "-e", spec, "--launch_cuda_blocking"]) == 0
     out = capsys.readouterr().out
-    assert "note: --multi_node has no effect here" in out
+    assert "note: --launch_cuda_blocking has no effect here" in out
+
+
+def test_several_machines_are_refused_until_they_are_built(tmp_path, train, capsys):
+    assert faster_rcnn(["train", "-e", write(tmp_path, FASTER), "--multi-node"]) == 2
+    assert "training over several machines is not built yet" in capsys.readouterr().err
+    assert train.called is None
 
 
 def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):

@@ -51,6 +51,17 @@ def test_faster_rcnn_counts_objects_per_class_and_fold(tmp_path, kitti, capsys):
     assert lines[-1]["status"] == "SUCCESS"
 
 
+def test_a_prefix_that_is_a_folder_is_explained(tmp_path, kitti, capsys):
+    spec = tmp_path / "convert.txt"
+    spec.write_text(SPEC.replace("ROOT", str(kitti)))
+    (tmp_path / "set").mkdir()
+    assert faster_rcnn(["dataset_convert", "-d", str(spec), "-o", str(tmp_path / "set")]) == 0
+    assert f"the records lie beside the folder, as {tmp_path}/set-fold-*" in (
+        capsys.readouterr().out
+    )
+    assert len(list(tmp_path.glob("set-fold-*"))) == 2
+
+
 def test_a_relative_root_lies_below_data_base_path(tmp_path, kitti, monkeypatch):
     monkeypatch.setenv("DATA_BASE_PATH", str(tmp_path))
     spec = tmp_path / "convert.txt"

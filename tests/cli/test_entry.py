@@ -1,12 +1,12 @@
 """The absl entry: a config instead of a spec file, the same commands behind it."""
 
+import subprocess
 import sys
 import types
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from rcnn_jax import main as entry
@@ -68,8 +68,7 @@ def start(*argv):
         flagsaver.flagsaver(),
         mock.patch.object(sys, "argv", command),
     ):  # overrides come from there
-        flags.FLAGS(command)
-        return entry.run()
+        return entry.run(entry.parse(command)[1:])
 
 
 def test_training_starts_from_a_config_with_overrides(tmp_path, config, calls):
@@ -109,6 +108,104 @@ def test_a_config_of_another_kind_is_refused(tmp_path, config, calls):
         start(f"--config={config}", f"--workdir={tmp_path}", "--mode=dataset_convert")
 
 
-def test_without_config_and_workdir_the_flags_are_named(capsys):
+def test_without_a_config_the_flag_is_named(capsys):
     assert guarded(start) == 2
-    assert "both --config=FILE and --workdir=DIR are needed" in capsys.readouterr().err
+    assert "--config=FILE is needed" in capsys.readouterr().err
+
+
+def test_every_flag_of_the_task_reaches_its_function(tmp_path, config, calls):
+    argv = [f"--config={config}", "--config.training_config.num_epochs", "3"]
+    more = ["--gpus", "2", "--fresh", "--use-amp", "-k", "mine", "-r", str(tmp_path / "other")]
+    assert start(*argv, f"--workdir={tmp_path / 'out'}", *more) == 0
+    ((_, given, (workdir,), named),) = calls
+    assert (workdir, named["key"], named["devices"]) == (tmp_path / "other", "mine", 2)
+    assert (named["fresh"], named["use_amp"]) == (True, True)
+    assert given.training_config.num_epochs == 3
+
+
+def test_a_flag_of_the_user_wins_over_what_the_workdir_offers(tmp_path, config, calls):
+    (tmp_path / "best.tlt").touch()
+    model = tmp_path / "other.tlt"
+    model.touch()
+    argv = [f"--config={config}", f"--workdir={tmp_path}", "--mode=evaluate"]
+    assert start(*argv, "--model_path", str(model)) == 0
+    assert calls[0][3]["model"] == model
+
+
+def test_words_are_given_to_absl_or_to_the_task():
+    words = "--config=a.py --config.b -1 --noconfig.c -v --mode export -k --config_path x"
+    ours, others = entry.split([*words.split(), "--alsologtostderr"])
+    assert ours == [
+        "--config=a.py",
+        "--config.b=-1",
+        "--noconfig.c",
+        "--mode=export",
+        "--alsologtostderr",
+    ]
+    assert others == ["-v", "-k", "--config_path", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config():\n    return 1 / 0\n", "mine.py:2: ZeroDivisionError: division by"),
+        ("def get_config(:\n", "SyntaxError"),
+        ("X = 1\n", "the file has no function get_config()"),
+        ("def get_config():\n    return 3\n", "get_config() returned 3, expected a ConfigDict"),
+    ],
+)
+def test_a_config_file_at_fault_is_one_message(tmp_path, text, message, calls, capsys):
+    sys.modules.pop("config_config", None)  # where ml_collections puts every config file
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    assert guarded(lambda: start(f"--config={path}", f"--workdir={tmp_path}")) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags_", "message"),
+    [
+        (["--config=gone.py"], "--config gone.py: expected a file, found nothing"),
+        (["--config", "gone.py"], "--config gone.py: expected a file, found nothing"),
+        (["--mode=foo"], "flag --mode=foo: value should be one of"),
+        (
+            ["--config.training_config.num_epochz=3"],
+            "no field num_epochz; did you mean num_epochs?",
+        ),
+        (["--config.training_config.num_epochs=a"], "num_epochs=a: invalid literal for int()"),
+        (["--fresch"], "there is no flag --fresch; did you mean --fresh?"),
+        (["-e", "spec.txt"], "spec.txt: --config takes the place of the spec file"),
+        (["--gpus", "0"], "--gpus 0: expected 1 or more"),
+    ],
+)
+def test_flags_at_fault_are_one_message(flags_, message, tmp_path, config, calls, capsys):
+    argv = [f"--config={config}", f"--workdir={tmp_path / 'out'}", *flags_]
+    assert guarded(lambda: start(*argv)) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "code", "said"),
+    [
+        ("train", ["--multi-node"], 2, "training over several machines is not built yet"),
+        ("export", ["-m", "gone.tlt", "-v"], 2, "-m gone.tlt: expected a file, found nothing"),
+        ("export", ["--help"], 0, "--cal_image_dir DIR"),
+        ("export", ["--data_type", "int4"], 2, "invalid choice: 'int4'"),
+    ],
+)
+def test_the_program_ends_as_the_command_line_does(mode, more, code, said, config, tmp_path):
+    argv = [f"--config={config}", f"--workdir={tmp_path / 'out'}", f"--mode={mode}", *more]
+    done = subprocess.run(
+        [sys.executable, "-m", "rcnn_jax.main", *argv],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stdout + done.stderr

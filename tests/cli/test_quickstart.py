@@ -13,7 +13,7 @@ from rcnn_jax.spec import load_spec
 
 ROOT = Path(__file__).parents[2]
 PARSED = [
-    (title, program._parser().parse_args(shlex.split(command)))
+    (title, program._parser("rcnn-jax").parse_args(shlex.split(command)))
     for title, command in quickstart.COMMANDS
 ]
 

@@ -1,0 +1,278 @@
+"""The one rule about paths: a command writes where it can, and over nothing that it reads.
+
+Every command declares what it reads and writes (`places` in its file); `check` compares them before
+any work begins. What a spec names counts as much as what a flag names: a label dump onto the ground
+truth is as bad as pictures onto the pictures.
+"""
+
+import glob
+import os
+import stat
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rcnn_jax.cli.flags import existing_file, what_lies
+from rcnn_jax.errors import RcnnError, UsageError
+
+if TYPE_CHECKING:
+    from rcnn_jax.spec.kinds import SpecKind
+
+DATA_VARIABLE = "DATA_BASE_PATH"
+"""Relative data paths lie below this folder, as in the original."""
+ROOTS = {
+    "kitti_directory_path": ("kitti_image_dir_name", "kitti_label_dir_name"),
+    "root_directory_path": (
+        "image_dir_name",
+        "label_dir_name",
+        "img_dir_names",
+        "annotation_files",
+    ),
+}
+"""Fields whose folder is not read itself, and the fields that name what is read in it."""
+LONGEST_NAME = 255
+TEMPORARY = 24
+"""Bytes that the temporary name of a file is longer than its own."""
+
+Kind = Literal["file", "folder", "workdir", "log"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path that a command reads or writes.
+
+    Attributes:
+      name: the flag or field that names it.
+      path: the path. What is read may be a pattern.
+      kind: `folder` is filled with files named after others, so it must be no folder of input;
+        a `workdir` gets files of names of its own; a `log` may be a device too.
+    """
+
+    name: str
+    path: Path
+    kind: Kind = "file"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.path}"
+
+
+@dataclass
+class Places:
+    """What a command reads and writes.
+
+    Attributes:
+      reads: its input.
+      writes: its output.
+    """
+
+    reads: list[Place] = field(default_factory=list)
+    writes: list[Place] = field(default_factory=list)
+
+    def read(self, name: str, path: Path | str | None, kind: Kind = "file") -> None:
+        """Adds an input, where there is one."""
+        if path:
+            self.reads.append(Place(name, Path(path), kind))
+
+    def write(self, name: str, path: Path | str | None, kind: Kind = "file") -> None:
+        """Adds an output, where there is one."""
+        if path:
+            self.writes.append(Place(name, Path(path), kind))
+
+
+def common(args: Namespace, kind: "SpecKind", *, workdir_flag: str = "-r") -> tuple[Places, Any]:
+    """Returns the places that every task has, and its config.
+
+    Args:
+      args: flags: log_file, workdir, and the spec or config.
+      kind: of the spec.
+      workdir_flag: what the flag of the folder is called.
+
+    Returns:
+      The places, and the config; None where the spec cannot be read: `read_spec` will say why.
+
+    Raises:
+      UsageError: there is no such spec file.
+    """
+    places = Places()
+    places.write("--log_file", args.log_file, "log")
+    places.write(workdir_flag, args.workdir, "workdir")
+    places.write("the status file", args.workdir and args.workdir / "status.json", "log")
+    config = args.config
+    if config is None and args.spec is not None:
+        places.read("-e" if kind != "dataset_convert" else "-d", args.spec)
+        existing_file(args.spec, places.reads[0].name)
+        config = _quiet_config(args.spec, kind)
+    if config is not None:
+        places.reads += spec_inputs(config, kind)
+    return places, config
+
+
+def spec_inputs(config: Any, kind: "SpecKind") -> list[Place]:
+    """Returns the data and weights that a spec names, other than the model of a command."""
+    from rcnn_jax.spec.kinds import TABLES
+
+    return list(_inputs(config, TABLES[kind]))
+
+
+def check(places: Places) -> None:
+    """Stops a command whose output cannot be written, or would destroy what it reads.
+
+    Raises:
+      UsageError: a path is of the wrong kind or cannot be written; an output is an input, or two
+        outputs are one file.
+    """
+    for place in places.writes:
+        obstacle = _obstacle(place)
+        if obstacle:
+            raise UsageError(f"{place}: {obstacle}")
+    flags_first = sorted(places.reads, key=lambda place: not place.name.startswith("-"))
+    for out in places.writes:
+        for source in flags_first:
+            if _destroys(out, source):
+                raise UsageError(
+                    f"{out}: is what {source} reads, and no command writes over its input: "
+                    "name another file or folder"
+                )
+    for number, out in enumerate(places.writes):
+        for other in places.writes[:number]:
+            if "folder" not in _noun(out) + _noun(other) and same(out.path, other.path):
+                raise UsageError(f"{other} and {out} are one file: give two names")
+            for upper, lower in ((out, other), (other, out)):
+                if _noun(upper) == "file" and _holds(upper.path, lower.path, _noun(lower)):
+                    raise UsageError(f"{upper}: cannot be a file, {lower} needs a folder there")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Says whether two paths are one place: by links, by relative spelling, by case."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Returns the file next to a path whose name is longer by an ending; `.` is a path too."""
+    return path.parent / f"{path.name}{ending}"
+
+
+def matching(pattern: Path) -> Iterator[Path]:
+    """Yields what a pattern fits; nothing for a path that is none."""
+    text = str(pattern)
+    if glob.has_magic(text) and what_lies(pattern) == "nothing":
+        yield from map(Path, glob.iglob(text))  # noqa: PTH207 Path.glob takes no absolute pattern
+
+
+def _obstacle(place: Place) -> str | None:
+    """Returns why a path cannot be written, None where it can."""
+    path, wanted = place.path, _noun(place)
+    longest = LONGEST_NAME - (TEMPORARY if place.kind == "file" else 0)
+    try:
+        if len(os.fsencode(path.name)) > longest:
+            return f"the name is longer than {longest} bytes"
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink() and wanted == "folder":
+            return f"is a link to {path.readlink()}, which does not exist"
+        return _obstacle_above(path if wanted == "folder" else path.parent)
+    except NotADirectoryError:
+        return _obstacle_above(path if wanted == "folder" else path.parent)
+    except (OSError, ValueError) as error:
+        return f"cannot be written: {getattr(error, 'strerror', None) or error}"
+    if wanted == "folder" and not stat.S_ISDIR(mode):
+        return "expected a folder, found a file there"
+    if wanted == "file" and stat.S_ISDIR(mode):
+        return "expected a file, found a folder there"
+    if place.kind == "file" and not stat.S_ISREG(mode):
+        return "expected a file, found a device or pipe there"
+    # Files are replaced by renaming, which needs the folder; a log is appended to.
+    return _unwritable(path.parent if place.kind == "file" else path)
+
+
+def _obstacle_above(folder: Path) -> str | None:
+    """Returns why a folder cannot be made, None where it can.
+
+    It is tried: permissions do not tell of file systems that nothing can be made in.
+    """
+    missing = folder
+    while not os.path.lexists(folder) and folder != folder.parent:
+        missing, folder = folder, folder.parent
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    if missing != folder:
+        try:
+            missing.mkdir()
+            missing.rmdir()
+        except FileExistsError:  # made by another process meanwhile
+            pass
+        except OSError as error:
+            return f"{missing} cannot be made: {error.strerror}"
+    return _unwritable(folder)
+
+
+def _unwritable(path: Path) -> str | None:
+    mode = os.W_OK | (os.X_OK if path.is_dir() else 0)
+    return None if os.access(path, mode) else f"{path} is not writable"
+
+
+def _destroys(out: Place, source: Place) -> bool:
+    """Says whether writing an output can change an input."""
+    if out.kind == "workdir":
+        return False
+    if out.kind == "folder":
+        return source.kind == "folder" and same(out.path, source.path)
+    if source.kind == "folder":  # a file of this name is one of those that are read
+        return os.path.lexists(out.path) and same(out.path.parent, source.path)
+    if same(out.path, source.path):
+        return True
+    return what_lies(out.path) == "file" and any(same(out.path, p) for p in matching(source.path))
+
+
+def _holds(upper: Path, lower: Path, noun: str) -> bool:
+    """Says whether a file at the upper path would stand where the lower one needs a folder."""
+    above, below = Path(os.path.realpath(upper)), Path(os.path.realpath(lower))
+    return above in below.parents or (noun == "folder" and above == below)
+
+
+def _noun(place: Place) -> str:
+    return "folder" if place.kind in ("folder", "workdir") else "file"
+
+
+def _quiet_config(spec: Path, kind: "SpecKind") -> Any:
+    from rcnn_jax.spec.load import load_spec
+
+    try:
+        return load_spec(spec, kind).config
+    except RcnnError:
+        return None
+
+
+def _inputs(config: Any, table: Any, prefix: str = "") -> Iterator[Place]:
+    """Yields every input that a config names."""
+    for row in table.fields:
+        name, value = f"{prefix}{row.name}", config[row.name]
+        if row.kind == "message" and row.repeated:
+            for index, block in enumerate(value):
+                yield from _inputs(block, row.table, f"{name}[{index}].")
+        elif row.kind == "message":
+            if not row.optional or value.enabled:
+                yield from _inputs(value, row.table, f"{name}.")
+        elif row.name in ROOTS and value:
+            for part in ROOTS[row.name]:
+                for below in _texts(config.get(part)):
+                    kind = "file" if part == "annotation_files" else "folder"
+                    yield Place(f"{prefix}{part}", _data_path(value) / below, kind)
+        elif row.reads and value:
+            kind = "folder" if row.reads == "folder" else "file"
+            yield Place(name, _data_path(value), kind)
+
+
+def _texts(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _data_path(value: str) -> Path:
+    """Returns a path of the spec; DATA_BASE_PATH counts where nothing lies at the path itself."""
+    below = Path(os.environ.get(DATA_VARIABLE, "")) / value
+    return below if below.exists() or not Path(value).exists() else Path(value)

@@ -1,0 +1,225 @@
+"""argparse as the commands need it: exact flags, forgiving spelling, messages that name the cause.
+
+    --dataset-spec  dataset-convert     dashes and underscores are one
+    -k ""                               a flag without a value is as good as absent
+    faster_rcnn --gpus 2 train ...      flags may come before the task
+    --modle_path                        "there is no flag --modle_path; did you mean --model_path?"
+
+Abbreviations are not accepted, so a new flag never changes what an old command line means.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from rcnn_jax.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose mistakes are UsageErrors.
+
+    Attributes:
+      relatives: the parsers of the sibling commands by name; asked when a flag is unknown.
+      planned: what is said of commands that do not exist yet, by name.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        planned: Mapping[str, str] | None = None,
+        fill: Callable[["Parser"], None] | None = None,
+        **kwargs: Any,
+    ):
+        """Makes a parser.
+
+        Args:
+          *args: of ArgumentParser.
+          planned: see the attribute.
+          fill: adds flags and commands when somebody asks for them, so that a command costs nothing
+            where another one is run.
+          **kwargs: of ArgumentParser.
+        """
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        self.relatives: Mapping[str, Parser] = {}
+        self.planned = planned or {}
+        self._commands: Mapping[str, Parser] = {}
+        self._fill = fill
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        """Returns the action that takes commands, whose parsers learn of each other."""
+        action = super().add_subparsers(**kwargs)
+        assert action.choices is not None
+        self._commands = action.choices  # grows with every add_parser
+        return action
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Returns the namespace and what is left; a parser without commands leaves nothing.
+
+        Raises:
+          UsageError: a flag or command is unknown, or a value does not fit.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        if self.filled()._commands:
+            for command in self._commands.values():
+                command.relatives = self._commands
+            return super().parse_known_args(self._command_first(given), namespace)
+        namespace, rest = super().parse_known_args(self._cleaned(given), namespace)
+        if rest:
+            self._refuse(rest)
+        return namespace, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError instead of leaving the process."""
+        raise UsageError(f"{self.prog}: {message}\n{self.prog} --help shows what it accepts")
+
+    def filled(self) -> "Parser":
+        """Returns this parser, with its flags and commands."""
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            fill(self)
+        return self
+
+    def takes(self, flag: str) -> argparse.Action | None:
+        """Returns the action of a flag, however it is spelled, here or in a command below."""
+        self.filled()
+        found = self._option_string_actions.get(self._spelling(flag))
+        if found is None and not flag.startswith("--"):  # -kKEY
+            found = self._option_string_actions.get(flag[:2])
+            found = None if found is None or found.nargs == 0 else found
+        below = (command.takes(flag) for command in self._commands.values())
+        return found or next((action for action in below if action), None)
+
+    def _command_first(self, given: list[str]) -> list[str]:
+        """Returns the arguments with the command in front of the flags that came before it."""
+        place = 0
+        while place < len(given) and (given[place].startswith("-") or not given[place]):
+            if given[place] in self._option_string_actions:  # --help, --version
+                return given
+            place += self._length(given, place)
+        if place >= len(given):
+            word = next(a.metavar for a in self._actions if a.nargs == argparse.PARSER)
+            self.error(f"{word} is missing; there are {', '.join(self._commands)}")
+        name = given[place]
+        known = {_plain(command): command for command in self._commands}
+        if _plain(name) not in known:
+            self._refuse_command(name)
+        return [known[_plain(name)], *given[:place], *given[place + 1 :]]
+
+    def _length(self, given: list[str], place: int) -> int:
+        """Returns how many arguments the flag at a place is, with its values."""
+        if not given[place]:
+            return 1
+        flag, equals, _ = given[place].partition("=")
+        action = self.takes(flag)
+        if action is None:
+            self._refuse([given[place]])
+        if equals or action.nargs == 0 or self._spelling_of(action, flag) is None:
+            return 1
+        if action.nargs is None:
+            return 2
+        values = given[place + 1 :]
+        ends = (i for i, v in enumerate(values) if v.startswith("-") or self._is_command(v))
+        return 1 + next(ends, len(values))
+
+    def _spelling_of(self, action: argparse.Action, flag: str) -> str | None:
+        """Returns the spelling of the action that a flag is, None where a value hangs on it."""
+        return next((o for o in action.option_strings if _plain(o) == _plain(flag)), None)
+
+    def _is_command(self, word: str) -> bool:
+        return _plain(word) in {_plain(command) for command in self._commands}
+
+    def _cleaned(self, given: list[str]) -> list[str]:
+        """Returns the arguments in our spelling, without flags whose value is empty.
+
+        The original dropped them, and scripts rely on it: `-k "$KEY"` where KEY is not set.
+        """
+        cleaned: list[str] = []
+        place = 0
+        while place < len(given):
+            flag, equals, value = given[place].partition("=")
+            if flag.startswith("--"):
+                flag = self._spelling(flag)
+            action = self._option_string_actions.get(flag)
+            takes_one = action is not None and action.nargs in (None, "+")
+            if takes_one and equals and not value:
+                place += 1
+            elif takes_one and not equals and given[place + 1 : place + 2] == [""]:
+                place += 2
+            else:
+                cleaned += [f"{flag}{equals}{value}"] if given[place] else []
+                place += 1
+        return cleaned
+
+    def _spelling(self, flag: str) -> str:
+        """Returns a long flag as it is declared: with dashes or underscores."""
+        if flag in self._option_string_actions or not flag.startswith("--"):
+            return flag
+        same = (o for o in self._option_string_actions if _plain(o) == _plain(flag))
+        return next(same, flag)
+
+    def _refuse(self, rest: list[str]) -> NoReturn:
+        """Raises the error of arguments that nothing takes."""
+        flag = next((word.partition("=")[0] for word in rest if word.startswith("-")), None)
+        if flag is None:
+            self.error(
+                f"'{rest[0]}' is one word too many; a pattern such as '*.png' needs quotes, and a "
+                "path with blanks too"
+            )
+        owners = self._owners(flag)
+        if owners:
+            self.error(f"there is no flag {flag} here; it belongs to {', '.join(owners)}")
+        near = self._nearest_flags(flag)
+        self.error(f"there is no flag {flag}{_did_you_mean(near)}")
+
+    def _owners(self, flag: str) -> list[str]:
+        """Returns the sibling commands that have a flag; of two names of one command the first."""
+        found = {
+            other.description: name
+            for name, other in reversed(list(self.relatives.items()))
+            if other.filled()._spelling(flag) in other._option_string_actions
+        }
+        return list(found.values())[::-1]
+
+    def _nearest_flags(self, flag: str) -> list[str]:
+        """Returns the long flags that a mistyped or shortened one may stand for, nearest first."""
+        known = {
+            option.lstrip("-"): option
+            for parser in (self, *self._commands.values())
+            for option, action in parser.filled()._option_string_actions.items()
+            if option.startswith("--") and action.help is not argparse.SUPPRESS
+        }
+        word = flag.lstrip("-").replace("-", "_")
+        begun = [name for name in known if len(word) > 2 and name.startswith(word)]
+        near = begun or difflib.get_close_matches(word, known, 2, 0.6)
+        return [known[name] for name in near[:3]]
+
+    def _refuse_command(self, name: str) -> NoReturn:
+        """Raises the error of a command that does not exist, with the nearest that does."""
+        plain = _plain(name)
+        if plain in self.planned:
+            self.error(self.planned[plain])
+        owners = [
+            f"{self.prog} {command} {plain}"
+            for command, parser in self._commands.items()
+            if parser.filled()._is_command(name)
+        ]
+        if owners:
+            self.error(f"'{name}' is a task of a network: {' or '.join(owners)}")
+        known = [*self._commands, *self.planned]
+        near = difflib.get_close_matches(plain, known, 1, 0.6)
+        hint = _did_you_mean(near)
+        if near and near[0] in self.planned:
+            hint += f" {self.planned[near[0]]}"
+        self.error(f"unknown command '{name}'{hint}; there are {', '.join(self._commands)}")
+
+
+def _plain(word: str) -> str:
+    """Returns a flag or command without the difference of dashes and underscores."""
+    return word.replace("-", "_")
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(near)}?" if near else ""
