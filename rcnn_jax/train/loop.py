@@ -24,9 +24,9 @@ from rcnn_jax.train.interrupt import sigterm_noted
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run import Run, open_run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin
+from rcnn_jax.train.start import begin, keep_sealed
 from rcnn_jax.train.step import init_state, make_step
-from rcnn_jax.train.stop import close_stop, has_stopped_early, save, validation_at
+from rcnn_jax.train.stop import close_stop, has_stopped_early, newest_model, save, validation_at
 from rcnn_jax.train.validation import Drawer
 from rcnn_jax.train.watch import LossWatch
 from rcnn_jax.train.workdir import write_config
@@ -87,6 +87,7 @@ def _start(run: Run) -> tuple[TrainState, RunState]:
     stored = run.store.latest_run_state()
     if stored is not None:  # before any array is read: a list of settings says more than shapes
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
+        keep_sealed(run.store, newest_model(run), run.session)
     variables = experiment.task.init(jax.random.key(experiment.seed))
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed

@@ -29,7 +29,7 @@ class Run:
       config: the validated config.
       experiment: the same in the words of the field.
       workdir: folder of all outputs.
-      key: key that seals bundles, or None.
+      key: seals bundles and checkpoints; None leaves them open.
       devices: local devices of the run.
       source: training images.
       validate: scores weights on the validation images; None without such images.
@@ -117,7 +117,9 @@ def open_run(
         source=source,
         validate=validate,
         timetable=Timetable.of(experiment.run, steps_per_epoch),
-        store=CheckpointStore(workdir / "checkpoints", keep=experiment.run.keep_checkpoints),
+        store=CheckpointStore(
+            workdir / "checkpoints", keep=experiment.run.keep_checkpoints, key=key
+        ),
         session=session,
         draw=draw,
         use_amp=use_amp,

@@ -97,6 +97,12 @@ def _bundle_path(run: Run, step: int) -> Path:
     return names.epoch_bundle(run.workdir / stem, run.timetable.epoch(step))
 
 
+def newest_model(run: Run) -> Path | None:
+    """Returns the last model file that the run wrote, or None."""
+    progress = names.parse(_bundle_path(run, run.timetable.total_steps))
+    return names.newest_bundle(run.workdir, progress.stem) if progress else None
+
+
 def _write_bundle(run: Run, state: TrainState, memory: RunState, path: Path) -> None:
     bundle = training_bundle(run.experiment, run.config, state, memory.to_json())
     write_bundle(path, bundle, run.key)
