@@ -93,10 +93,11 @@ def test_train_works_in_the_folder_of_the_output_model(tmp_path, train):
 def test_train_prefers_the_folder_and_the_key_of_the_command_line(tmp_path, train):
     out = tmp_path / "mine"
     argv = ["train", "-e", write(tmp_path, FASTER), "-r", str(out), "-k", "mine"]
-    assert faster_rcnn([*argv, "--gpus", "2", "--fresh", "--use_amp"]) == 0
+    flags = ["--gpus", "2", "--fresh", "--use_amp", "--accept-data-changes"]
+    assert faster_rcnn([*argv, *flags]) == 0
     assert (train.called["args"], train.called["key"]) == ((out,), "mine")
     assert (train.called["devices"], train.called["fresh"]) == (2, True)
-    assert train.called["use_amp"]
+    assert train.called["use_amp"] and train.called["accept_data_changes"]
     assert not (tmp_path / "from_spec").exists()
 
 
