@@ -146,7 +146,7 @@ def forget_data(metadata: Path) -> None:
 
 
 def test_a_run_from_before_data_was_written_down_goes_on_and_says_so_once(runs, started, capsys):
-    spec, (workdir, data) = runs / "spec.txt", started
+    spec, workdir = runs / "spec.txt", started[0]
     forget_data(workdir / "checkpoints" / "3" / "manifest" / "metadata")
     (workdir / "data.json").unlink()
     assert train(spec, workdir) == 0
