@@ -4,10 +4,12 @@ Saving is synchronous and atomic. Orbax writes under a temporary name and rename
 replaced or deleted is renamed first. So at any moment every folder called by a bare number is
 whole, and a killed run leaves only names that the next `CheckpointStore` knows how to tidy up:
 
-    <step>.orbax-checkpoint-tmp*   half written: deleted
+    <step>.orbax-checkpoint-tmp*   half written: deleted; `<step>.unfinished` likewise
     <step>.deleted                 half deleted: deleted
     <step>.replaced                an older save of the same step: put back if the newer one is
                                    missing, else deleted
+
+A run with a key has sealed steps instead (`sealed_step.py`), written and replaced by the same rules.
 
 The manifest beside the arrays holds the SHA-256 of every leaf and of the run state; a step that
 fails its check is passed over with a warning.
@@ -19,21 +21,26 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from rcnn_jax.checkpoints.atomic import require_space
+from rcnn_jax.checkpoints import sealed_step
+from rcnn_jax.checkpoints.atomic import require_space, sync_folder
+from rcnn_jax.checkpoints.container import HINT, KeyMistakeError
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.errors import CheckpointError
 
+Opened = TypeVar("Opened")
 _LOG = logging.getLogger(__name__)
-_LEFTOVER = re.compile(r"^(?P<step>\d+)\.(?P<why>deleted|replaced|orbax-checkpoint-tmp.*)$")
+_LEFTOVER = re.compile(
+    r"^(?P<step>\d+)\.(?P<why>deleted|replaced|unfinished|orbax-checkpoint-tmp.*)$"
+)
 
 
 class CheckpointStore:
@@ -44,19 +51,22 @@ class CheckpointStore:
     Attributes:
       directory: the folder of the steps.
       keep: how many of the newest steps stay; the best stays in addition.
+      key: seals every step that is saved; None saves plain ones.
     """
 
-    def __init__(self, directory: Path | str, keep: int = 2):
+    def __init__(self, directory: Path | str, keep: int = 2, key: str | None = None):
         """Makes the folder and tidies up what a killed run left.
 
         Args:
           directory: made when missing.
           keep: at least 1.
+          key: see `CheckpointStore`; sealed steps are opened with it, plain ones without.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1, found {keep}")
         self.directory = Path(directory).resolve()
         self.keep = keep
+        self.key = key or None
         if jax.process_index() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._tidy()
@@ -97,6 +107,18 @@ class CheckpointStore:
         if jax.process_index() == 0 and final.exists():
             final.rename(replaced)
         _wait_for_all(f"room for step {step}")
+        if self.key is None:
+            self._save_plain(final, manifest, arrays)
+        elif jax.process_index() == 0:
+            _save_sealed(final, manifest, arrays, self.key)
+        if jax.process_index() == 0:
+            _delete(replaced)
+            self._delete_surplus()
+        _wait_for_all(f"step {step} saved")
+
+    def _save_plain(
+        self, final: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> None:
         # Orbax stores no empty arrays; the manifest knows their shape and dtype.
         stored = {name: array for name, array in arrays.items() if array.size}
         with _quiet():
@@ -106,10 +128,6 @@ class CheckpointStore:
                     state=ocp.args.PyTreeSave(stored), manifest=ocp.args.JsonSave(manifest)
                 ),
             )
-        if jax.process_index() == 0:
-            _delete(replaced)
-            self._delete_surplus()
-        _wait_for_all(f"step {step} saved")
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns (state, run state) of the newest step that is whole, or None in an empty store.
@@ -121,7 +139,8 @@ class CheckpointStore:
             `jax.ShapeDtypeStruct`s.
 
         Raises:
-          CheckpointError: no stored step is whole, or the newest whole step is of another model.
+          CheckpointError: no stored step is whole, the newest whole step is of another model, or it
+            is sealed and the key of the store does not open it.
         """
         damaged = []
         for step in reversed(self.all_steps()):
@@ -161,13 +180,41 @@ class CheckpointStore:
         """Returns the run state of the newest step with a readable one, or None.
 
         Reads no arrays and needs no template: settings can be compared before a model is built.
+
+        Raises:
+          KeyMistakeError: the step is sealed, and there is no key or another one.
         """
         for step in reversed(self.all_steps()):
             with contextlib.suppress(_DamagedError):
                 return self._read_manifest(step)["run_state"]
         return None
 
+    def seal_plain_steps(self) -> list[int]:
+        """Seals the steps that were stored plain, as every release before the seal did.
+
+        Returns:
+          Those steps; a step that is damaged stays as it is. Without a key none.
+        """
+        plain = [step for step in self.all_steps() if not sealed_step.is_sealed(self._folder(step))]
+        sealed = []
+        for step in plain if self.key is not None else ():
+            with contextlib.suppress(_DamagedError):
+                arrays, _ = self._read(step)
+                manifest = self._read_manifest(step)
+                _wait_for_all(f"step {step} read")
+                if jax.process_index() == 0:
+                    self._folder(step).rename(self._folder(step).with_name(f"{step}.replaced"))
+                    _save_sealed(self._folder(step), manifest, arrays, self.key)
+                    _delete(self._folder(step).with_name(f"{step}.replaced"))
+                sealed.append(step)
+        return sealed
+
+    def _folder(self, step: int) -> Path:
+        return self.directory / str(step)
+
     def _read_manifest(self, step: int) -> dict[str, Any]:
+        if sealed_step.is_sealed(self._folder(step)):
+            return _opened(sealed_step.read_manifest, self._folder(step), self.key)
         # Read directly: Orbax's reader waits for all processes, and deleting is up to one.
         path = self.directory / str(step) / "manifest" / "metadata"
         try:
@@ -181,7 +228,17 @@ class CheckpointStore:
 
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns the checked arrays and run state of one step."""
-        manifest = self._read_manifest(step)
+        if sealed_step.is_sealed(self._folder(step)):
+            manifest, arrays = _opened(sealed_step.read, self._folder(step), self.key)
+        else:
+            manifest = self._read_manifest(step)
+            arrays = self._read_plain(step, manifest)
+        for name, leaf in manifest["leaves"].items():
+            if _describe(arrays[name]) != leaf:
+                raise _DamagedError(f"its leaf {name} fails its SHA-256 check")
+        return arrays, manifest["run_state"]
+
+    def _read_plain(self, step: int, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
             leaves = {name: leaf for name, leaf in manifest["leaves"].items() if _size(leaf)}
             how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in leaves}
@@ -190,15 +247,12 @@ class CheckpointStore:
                     self.directory / str(step),
                     args=ocp.args.Composite(state=ocp.args.PyTreeRestore(how, restore_args=how)),
                 ).state
+            return {
+                name: arrays[name] if _size(leaf) else np.empty(leaf["shape"], leaf["dtype"])
+                for name, leaf in manifest["leaves"].items()
+            }
         except Exception as error:  # A damaged folder makes Orbax fail in any way it likes.
             raise _DamagedError(f"its arrays cannot be read ({_first_line(error)})") from error
-        result = {}
-        for name, leaf in manifest["leaves"].items():
-            array = arrays[name] if _size(leaf) else np.empty(leaf["shape"], leaf["dtype"])
-            if _describe(array) != leaf:
-                raise _DamagedError(f"its leaf {name} fails its SHA-256 check")
-            result[name] = array
-        return result, manifest["run_state"]
 
     def _delete_surplus(self) -> None:
         """Keeps the newest `keep` steps and the best one."""
@@ -235,6 +289,33 @@ def _delete(path: Path) -> None:
     if path.exists():
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _save_sealed(
+    final: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray], key: str
+) -> None:
+    unfinished = final.with_name(f"{final.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        sealed_step.write(unfinished, manifest, arrays, key)
+        unfinished.rename(final)
+        sync_folder(final.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _opened(read: Callable[[Path, str | None], Opened], folder: Path, key: str | None) -> Opened:
+    """Returns what `read` finds in a sealed step; a mistaken key is no damage."""
+    try:
+        return read(folder, key)
+    except KeyMistakeError as error:
+        raise KeyMistakeError(
+            f"{folder.parent}: the run there is sealed, and "
+            f"{'another key was given' if key else 'no key was given'}; give the key it was started "
+            f"with {HINT}, or choose another folder for the results"
+        ) from error
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"it cannot be opened ({_first_line(error)})") from error
 
 
 class _DamagedError(Exception):

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import fingerprint
+from rcnn_jax.checkpoints.data_file import write_data
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.data.pipeline import training_batches, training_canvases
 from rcnn_jax.models.variables import parameter_order
@@ -24,9 +25,9 @@ from rcnn_jax.train.interrupt import sigterm_noted
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run import Run, open_run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin
+from rcnn_jax.train.start import begin, check_data, keep_sealed
 from rcnn_jax.train.step import init_state, make_step
-from rcnn_jax.train.stop import close_stop, has_stopped_early, save, validation_at
+from rcnn_jax.train.stop import close_stop, has_stopped_early, newest_model, save, validation_at
 from rcnn_jax.train.validation import Drawer
 from rcnn_jax.train.watch import LossWatch
 from rcnn_jax.train.workdir import write_config
@@ -42,6 +43,7 @@ def train(
     key: str | None,
     session: Reporter,
     fresh: bool = False,
+    accept_data_changes: bool = False,
     use_amp: bool = False,
     devices: int | None = None,
     draw: Drawer | None = None,
@@ -49,7 +51,7 @@ def train(
     """Trains until the end of the run, an early stop, or SIGTERM.
 
     A workdir that holds checkpoints is resumed; its config must agree in everything that touches
-    weights or the order of data.
+    weights or the order of data, and the training images and their objects must be the same.
 
     Args:
       config: validated config of the detector.
@@ -58,6 +60,7 @@ def train(
       key: seals the bundles; None leaves them open.
       session: console and status file.
       fresh: throw away the checkpoints of the workdir and start anew.
+      accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16.
       devices: number of local devices; None for all.
       draw: draws detections on validation images for TensorBoard, where the config asks for them.
@@ -69,7 +72,7 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     if fresh:
         run.store.clear()
-    state, memory = _start(run)
+    state, memory = _start(run, accept_data_changes)
     if memory.finished:
         session.note(
             f"the run in {workdir} is finished ({memory.step} steps): nothing to do. "
@@ -77,16 +80,19 @@ def train(
         )
         return
     write_config(config, kind, workdir)
+    write_data(workdir, run.data)
     _say_parameters(run)
     _run(run, state, memory)
 
 
-def _start(run: Run) -> tuple[TrainState, RunState]:
+def _start(run: Run, accept_data_changes: bool) -> tuple[TrainState, RunState]:
     """Returns where to go on: the workdir's checkpoint, a bundle the config names, or step 0."""
     experiment = run.experiment
     stored = run.store.latest_run_state()
     if stored is not None:  # before any array is read: a list of settings says more than shapes
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
+        check_data(stored, run.data, run.workdir, accept_data_changes, run.session)
+        keep_sealed(run.store, newest_model(run), run.session)
     variables = experiment.task.init(jax.random.key(experiment.seed))
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed

@@ -5,8 +5,11 @@ Precedence: checkpoints of the workdir > resume_from_model > pruned model > pret
 
 import uuid
 from pathlib import Path
+from typing import Any
 
+from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import read_bundle, read_header
+from rcnn_jax.checkpoints.data_file import changes
 from rcnn_jax.checkpoints.pretrained import (
     apply_weights,
     check_coverage,
@@ -15,6 +18,8 @@ from rcnn_jax.checkpoints.pretrained import (
     status_table,
 )
 from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
+from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.data.digest import DataDigest
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.reporter import Reporter
@@ -54,6 +59,73 @@ def begin(
         path = _existing(start.pretrained, "pretrained_weights")
         return _with_weights(experiment, template, path, key, session), fresh
     return template, fresh
+
+
+def check_data(
+    stored: dict[str, Any], data: DataDigest, workdir: Path, accept: bool, session: Reporter
+) -> None:
+    """Stops a run that would go on with other images or labels than it began with.
+
+    Args:
+      stored: what the newest checkpoint remembers.
+      data: of today.
+      workdir: of the run.
+      accept: go on all the same, and say so.
+      session: where that is said.
+
+    Raises:
+      CheckpointError: the data differs and nobody has accepted that; the message lists how.
+    """
+    step = stored["run"]["step"]
+    if "data" not in stored:
+        session.note("this run began before its data was written down; from here on it is")
+        return
+    lines = changes(stored["data"], data, workdir)
+    if not lines:
+        return
+    listed = "\n  ".join(lines)
+    if not accept:
+        raise CheckpointError(
+            f"{workdir}: the run there was trained on other data up to step {step}:\n  {listed}\n"
+            "Put the old data back to go on with it, choose another folder for the results, or give "
+            "--accept-data-changes to go on with the data as it is now"
+        )
+    session.warn(f"from step {step} on this run goes on with other data:\n  {listed}")
+
+
+def keep_sealed(store: CheckpointStore, newest: Path | None, session: Reporter) -> None:
+    """Sees to it that a run which goes on has a key as it had before, or is sealed from here on.
+
+    Sealed checkpoints without a key are refused by the store. Here are those of earlier releases,
+    which were plain even where the models were sealed.
+
+    Args:
+      store: of the run, with the key given now.
+      newest: the last model file that the run wrote, or None.
+      session: told what was sealed.
+
+    Raises:
+      CheckpointError: the models of the run are sealed and no key is given.
+    """
+    if store.key is None:
+        if newest is not None and container.is_sealed(_beginning(newest)):
+            raise container.KeyMistakeError(
+                f"{newest}: is sealed, so this run has a key, and none was given: its next files "
+                f"would be plain. Give the key {container.HINT}, or choose another folder for the "
+                "results"
+            )
+        return
+    steps = store.seal_plain_steps()
+    if steps:
+        session.note(
+            f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are sealed "
+            "now. Model files that were written without the key stay as they are"
+        )
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(container.MAGIC))
 
 
 def _with_weights(

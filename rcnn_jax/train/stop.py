@@ -29,7 +29,12 @@ def has_stopped_early(run: Run, memory: RunState) -> bool:
 
 def save(run: Run, state: TrainState, memory: RunState) -> None:
     """Writes the checkpoint of `memory.step`, in place of an earlier one of this step."""
-    saved = {"run": memory.to_json(), "fingerprint": run.fingerprint, "versions": versions()}
+    saved = {
+        "run": memory.to_json(),
+        "fingerprint": run.fingerprint,
+        "data": run.data.summary(),
+        "versions": versions(),
+    }
     run.store.save(memory.step, state, saved, is_best=memory.best_step == memory.step)
 
 
@@ -95,6 +100,12 @@ def _bundle_path(run: Run, step: int) -> Path:
         return names.step_bundle(run.workdir, step)
     stem = Path(run.config.training_config.output_model or "model.tlt").name
     return names.epoch_bundle(run.workdir / stem, run.timetable.epoch(step))
+
+
+def newest_model(run: Run) -> Path | None:
+    """Returns the last model file that the run wrote, or None."""
+    progress = names.parse(_bundle_path(run, run.timetable.total_steps))
+    return names.newest_bundle(run.workdir, progress.stem) if progress else None
 
 
 def _write_bundle(run: Run, state: TrainState, memory: RunState, path: Path) -> None:
