@@ -14,8 +14,9 @@ from rcnn_jax import __version__
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.data.categories import Categories
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.errors import CheckpointError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
@@ -119,6 +120,30 @@ def restore_training(
     except CheckpointError as error:
         raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error
     return state, bundle.header["run_state"]
+
+
+def stored_config(path: Path, key: str | None) -> ConfigDict:
+    """Returns the config a model was trained with, from the spec inside its file.
+
+    Together with `stored_categories` this is all that a model depends on: anchors, means, channel
+    order, canvas, classes and convention are fields of the spec, every field is written with its
+    value, and of the data only the categories enter. `build_experiment` of both is the model as it
+    was trained. Keys read as absent, paths are those of the machine that trained.
+
+    Args:
+      path: a bundle.
+      key: what it was sealed with, or None.
+
+    Raises:
+      CheckpointError: see `read_bundle`; or the spec in the file cannot be read by this release.
+    """
+    kind, header = read_header(path, key)
+    try:
+        return parse_spec(header["spec"], "its spec", kind).config
+    except SpecError as error:
+        raise CheckpointError(
+            f"{path}: the spec that it stores cannot be read by rcnn-jax {__version__}: {error}"
+        ) from error
 
 
 def stored_categories(path: Path, key: str | None) -> Categories | None:
