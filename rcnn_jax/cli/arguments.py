@@ -56,6 +56,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _spec(parser)
     _key(parser)
     _model(parser, kind, fallback="evaluation_config.model")
+    _header(parser)
     _results(parser)
     _unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
     if kind == "faster_rcnn":
@@ -69,6 +70,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _spec(parser, "--config_path")
     _key(parser)
     _model(parser, kind, fallback="inference_config.model")
+    _header(parser)
     _results(parser)
     spec_names = kind == "faster_rcnn"
     parser.add_argument(
@@ -270,6 +272,15 @@ def _model(parser: argparse.ArgumentParser, kind: Kind, *, fallback: str) -> Non
         metavar="FILE",
         required=not spec_names,
         help="model file" + (f" (default: {fallback})" if spec_names else ""),
+    )
+
+
+def _header(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--header",
+        type=Path,
+        metavar="FILE",
+        help="exported model (or JSON) whose header the .onnx of -m has lost in another tool",
     )
 
 

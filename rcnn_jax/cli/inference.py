@@ -65,7 +65,9 @@ def start(
             + ("-r DIR" if named else "-o DIR, -l DIR or -r DIR")
             + (" or inference_config.detection_image_output_dir in the spec" if named else "")
         )
-    model, backend = choose_model(args.model, config, "inference_config", "trt_inference")
+    model, backend = choose_model(
+        args.model, config, "inference_config", "trt_inference", args.header
+    )
     with memory_advice(kind):
         failed = inference(
             config,

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.checkpoints.state import load_model, stored_categories
+from rcnn_jax.checkpoints.state import load_model
 from rcnn_jax.errors import ExportError, UsageError
+from rcnn_jax.evaluate.backend import BUNDLE, experiment_of
 from rcnn_jax.export.accuracy import validation_images
 from rcnn_jax.export.build import NOISE, build, check_images
 from rcnn_jax.export.calibration_data import CalibrationSettings
@@ -25,7 +26,6 @@ from rcnn_jax.export.predictor import preprocess
 from rcnn_jax.export.scales import write_cache, write_json
 from rcnn_jax.export.sensitivity import sensitivity
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Kind
 
 STAGED_IMAGES = 2
@@ -99,7 +99,9 @@ def export(
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
     calibration = calibration or CalibrationSettings(cache_file=output.with_suffix(".cal"))
-    experiment = build_experiment(config, kind, categories=stored_categories(model, key))
+    experiment = experiment_of(
+        BUNDLE, model, config, kind, key=key, session=session, own_classes=True
+    )
     header = make_header(experiment, contract, batch, nms_names)
     files = Files(output=output, key=key)
     if output.suffix == ".etlt" and not key:
