@@ -152,6 +152,13 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="N",
         help="also compare average precisions on N validation images",
     )
+    parser.add_argument(
+        "--accept-loss",
+        "--accept_loss",
+        dest="accept_loss",
+        action="store_true",
+        help="write fp16 or int8 although the check finds that too much is lost",
+    )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
         "--ds_parser_lib",

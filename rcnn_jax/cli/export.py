@@ -31,6 +31,8 @@ def run(args: Namespace, kind: Kind) -> int:
             session.note(
                 f"--target_opset {args.target_opset} has no effect: RoiAlign needs {OPSET}"
             )
+        if args.accept_loss and args.data_type == "fp32":
+            session.note("--accept-loss has no effect with --data_type fp32: nothing is lowered")
         if args.data_type != "int8":
             for flag in ("cal_image_dir", "cal_data_file", "cal_json_file"):
                 if getattr(args, flag):
@@ -71,8 +73,10 @@ def run(args: Namespace, kind: Kind) -> int:
                 ),
                 eval_images=args.eval_images,
                 nms_names=names,
+                accept_loss=args.accept_loss,
             )
-        deploy(deployment, output, key, experiment.visualize_threshold, session)
+        cache = args.cal_cache_file if args.data_type == "int8" else None
+        deploy(deployment, output, key, experiment.visualize_threshold, session, cache)
     return 0
 
 

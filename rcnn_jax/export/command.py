@@ -74,6 +74,7 @@ def export(
     calibration: CalibrationSettings | None = None,
     eval_images: int = 0,
     nms_names: tuple[str, str] = NMS_NAMES,
+    accept_loss: bool = False,
 ) -> Report:
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
@@ -93,6 +94,8 @@ def export(
       calibration: how int8 finds its scales.
       eval_images: validation images on which average precisions are compared; 0 for none.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
+      accept_loss: write an fp16 or int8 graph although it finds too little of what the model finds;
+        a graph that is wrong in fp32 is never written.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
@@ -124,14 +127,21 @@ def export(
             scales = calibrate(graph, experiment, header, calibration, session, real)
         judge = make_judge(experiment, reference, images, header, data_type, subset, session)
         content = _lowered(graph, data_type, scales, judge, batch_, report, session)
+    if accept_loss and report.agreement is not None and data_type != "fp32":
+        report.accept(report.lowering_problems)
     _write_report(report, files)
     session.console.print(report.table(), markup=False)
+    for text in report.accepted:
+        session.warn(f"{text}; written all the same, because --accept-loss says so")
     if report.problems:
         reused = scales is not None and scales.reused
         advice = f"\nthe scales are those of {calibration.cache_file}: remove it to calibrate anew"
+        insist = "\n--accept-loss writes it all the same"
         raise ExportError(
             f"{output} was not written, because the check failed: {report.problems[0]}"
-            f"{advice if reused else ''}\nthe report is {files.report}"
+            f"{advice if reused else ''}"
+            f"{insist if report.problems == report.lowering_problems else ''}"
+            f"\nthe report is {files.report}"
         )
     _write(files, content, single, scales, calibration, session)
     return report
@@ -161,6 +171,7 @@ def _lowered(
         check_model(graph, report)
     report.agreement, report.accuracy = verdict.agreement, verdict.accuracy
     report.problems += verdict.problems
+    report.lowering_problems = [] if data_type == "fp32" else list(verdict.problems)
     return graph.SerializeToString()
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import onnx
 from onnx import TensorProto
 
+from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.fp16 import to_fp16
@@ -68,13 +69,14 @@ def read_calibration(cache: Path) -> bytes:
 
     Raises:
       UsageError: there is none.
+      CheckpointError: it cannot be read.
     """
     if not cache.is_file():
         raise UsageError(
             f"-c {cache}: there is no such calibration cache, and int8 needs one: "
             "export --data_type int8 --cal_cache_file FILE writes it, with the fp32 model it is for"
         )
-    return cache.read_bytes()
+    return read_file(cache, "calibration cache")
 
 
 def describe(model: onnx.ModelProto, header: Header, name: str) -> str:

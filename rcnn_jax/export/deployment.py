@@ -42,7 +42,12 @@ def check(wanted: Deployment, header: Header) -> None:
 
 
 def deploy(
-    wanted: Deployment, model: Path, key: str | None, threshold: float, session: Reporter
+    wanted: Deployment,
+    model: Path,
+    key: str | None,
+    threshold: float,
+    session: Reporter,
+    cache: Path | None = None,
 ) -> None:
     """Writes what is wanted; the ONNX file is complete already.
 
@@ -52,6 +57,7 @@ def deploy(
       key: what it was sealed with.
       threshold: least score that DeepStream shows.
       session: console.
+      cache: calibration cache of an int8 model.
 
     Raises:
       RcnnError: the bundle cannot be written, or the engine cannot be built here.
@@ -69,6 +75,7 @@ def deploy(
             threshold=threshold,
             engine=wanted.engine,
             library=wanted.library,
+            cache=cache,
         )
         for note in notes(header):
             session.warn(note)
