@@ -119,12 +119,12 @@ def load(path: str | Path, key: str | None = None, *, header: str | Path | None 
     path = Path(path)
     if path.suffix in (".onnx", ".etlt"):
         from rcnn_jax.export.onnx_file import read_header, read_onnx
-        from rcnn_jax.export.predictor import fastest_providers, open_session, predictor
+        from rcnn_jax.export.predictor import fastest_providers, file_predictor, open_session
 
         model = read_onnx(path, key)
         known = read_header(model, str(path), None if header is None else Path(header), key)
         session = open_session(model.SerializeToString(), str(path), fastest_providers())
-        return _from_header(known, predictor(session, known, str(path)))
+        return _from_header(known, file_predictor(session, known, str(path)))
     if path.suffix in (".engine", ".trt", ".plan"):
         from rcnn_jax.export.engine import open_engine, read_info
 

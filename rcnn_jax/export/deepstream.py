@@ -21,15 +21,11 @@ unless `crop-objects-to-roi-boundary` is set.
 Source: reference/deployment sections 1 to 3, portable_graph section 4; DeepStream's "Gst-nvinfer".
 """
 
-import configparser
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.errors import ExportError, SpecError, UsageError
+from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.export.contracts import DETECTIONS, MASKS, Header
 from rcnn_jax.export.conversion import Precision
 
@@ -123,63 +119,6 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
                 f"--gen_ds_config: the class name {name!r} cannot stand in {LABELS}, where ';' and "
                 "line ends separate labels"
             )
-
-
-def write_bundle(bundle: Bundle) -> list[Path]:
-    """Writes the files beside the model, over those of an earlier export; returns their paths.
-
-    Raises:
-      ExportError: what nvinfer would read is not what the model takes.
-    """
-    files = {
-        INFER_CONFIG: infer_config(bundle),
-        LABELS: "\n".join(labels(bundle.header)) + "\n",
-        APP_CONFIG: app_config(bundle),
-        README: readme(bundle),
-    }
-    if bundle.header.kind == "mask_rcnn":
-        files[CLASS_MAP] = "\n".join(bundle.header.class_names) + "\n"
-    verify(files, bundle.header)
-    for name, text in files.items():
-        write_file(bundle.model.with_name(name), [text.encode()])
-    return [bundle.model.with_name(name) for name in files]
-
-
-def verify(files: dict[str, str], header: Header) -> None:
-    """Reads the config and the labels back as nvinfer does and holds them against the header.
-
-    Args:
-      files: {name: text} of the bundle.
-      header: of the graph.
-
-    Raises:
-      ExportError: they say something else.
-    """
-    config = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",))
-    config.read_string(files[INFER_CONFIG])
-    keys = config["property"]
-    pixels = np.arange(256, dtype=np.float32)[:, None]
-    factor = np.float32(keys["net-scale-factor"])
-    offsets = np.asarray(keys["offsets"].split(";"), np.float32)
-    wanted = (pixels - np.asarray(header.mean, np.float32)) / np.asarray(header.std, np.float32)
-    lines = files[LABELS].splitlines()
-    size = ";".join(str(dim) for dim in (len(header.mean), *header.canvas))
-    for what, right in (
-        ("offsets", offsets.size == len(header.mean)),
-        (
-            "net-scale-factor and offsets",
-            np.allclose(factor * (pixels - offsets), wanted, rtol=1e-5, atol=1e-5 * wanted.max()),
-        ),
-        (
-            "model-color-format",
-            keys["model-color-format"] == str(COLOR_FORMATS[header.channel_order]),
-        ),
-        ("infer-dims", keys["infer-dims"] == size),
-        ("num-detected-classes", keys["num-detected-classes"] == str(len(lines))),
-        (LABELS, lines == labels(header)),
-    ):
-        if not right:
-            raise ExportError(f"the DeepStream bundle was not written: {what} are not the model's")
 
 
 def notes(header: Header) -> list[str]:
@@ -334,101 +273,3 @@ def app_config(bundle: Bundle) -> str:
             lines.append(f"{key}={value}")
         lines.append("")
     return "\n".join(lines)
-
-
-def readme(bundle: Bundle) -> str:
-    """Returns the text of the README: what to do on the machine that will run the model."""
-    name, precision = bundle.model.name, bundle.precision
-    steps = [
-        "Copy this folder to the machine that will run the model. An engine belongs to one GPU and "
-        "one TensorRT version: build it there."
-    ]
-    if bundle.model.suffix != ".onnx":
-        steps.append(
-            f"`{name}` is sealed and nvinfer cannot open the seal. Write the plain graph:\n\n"
-            f"       rcnn-jax decrypt -m {name} -o {bundle.onnx}\n\n"
-            "   The key comes from `-k` or the environment variable RCNN_JAX_KEY."
-        )
-    build = (
-        f"       trtexec --onnx={bundle.onnx} --saveEngine={bundle.engine_name} --stronglyTyped"
-        + (
-            ""
-            if bundle.header.batch
-            else "".join(
-                f" \\\n         --{which}Shapes={_input(bundle)}:{bundle.batch}x{_dims(bundle)}"
-                for which in ("min", "opt", "max")
-            )
-        )
-    )
-    if bundle.engine is not None:
-        steps.append(f"The engine is `{bundle.engine_name}`. To build it again:\n\n{build}")
-    elif precision == "fp32":
-        steps.append(
-            "Nothing to build: at its first start nvinfer builds the engine from "
-            f"`{bundle.onnx}` and keeps it as `{bundle.engine_name}`. To build it before:\n\n{build}"
-        )
-    else:
-        steps.append(
-            f"Nothing to build with DeepStream 9.1 and later: the graph is {precision}, its types "
-            "say where, and nvinfer builds the engine at its first start with `strongly-typed=1`. "
-            f"Older ones do not know that key; build the engine before:\n\n{build}"
-        )
-    steps[-1] += (
-        "\n\n   (TensorRT 11 is always strongly typed and has no `--stronglyTyped`.) "
-        f"`rcnn-jax converter -m {bundle.batch} -e {bundle.engine_name} {bundle.onnx}` builds it "
-        "too, and describes it for `rcnn-jax evaluate`."
-    )
-    if bundle.cache is not None and bundle.engine is None:
-        steps[-1] += _calibrated(bundle)
-    steps.append(
-        f"Run it; `out.mp4` is the annotated video:\n\n       deepstream-app -c {APP_CONFIG}"
-    )
-    numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
-    warnings = "".join(f"- {note[0].upper()}{note[1:]}.\n" for note in notes(bundle.header))
-    return f"""# {name} in DeepStream
-
-{numbered}
-
-- `{APP_CONFIG}`: set `uri`, and `width` and `height` of `[streammux]` to the size of the source.
-- `{INFER_CONFIG}`: `pre-cluster-threshold` is the least score that is shown, one for all classes.
-{_class_map(bundle)}- The parser is in DeepStream's own library. If yours lacks it (`nm -D LIBRARY | grep
-  NvDsInferParseCustom`), build `post_processor` of NVIDIA-AI-IOT/deepstream_tao_apps and set
-  `custom-lib-path`.
-- No TensorRT plugin has to be built: the graph has standard operators only, and RoiAlign is one of
-  TensorRT's own.
-- nvinfer scales frames bilinearly. Where a frame is more than twice as large as the network input
-  ({_dims(bundle)}), training and `rcnn-jax inference` average first; scores may differ a little.
-{warnings}"""
-
-
-def _class_map(bundle: Bundle) -> str:
-    """Returns the line about NVIDIA's own tool, whose classes a Mask R-CNN's labels would shift."""
-    if bundle.header.kind == "faster_rcnn":
-        return ""
-    return (
-        f"- `{CLASS_MAP}` is for `tao-deploy mask_rcnn`: it counts classes from 1 and wants no line "
-        f"for the background, so `{LABELS}` would shift every class by one there.\n"
-    )
-
-
-def _calibrated(bundle: Bundle) -> str:
-    """Returns how nvinfer builds int8 from the fp32 graph and the calibration cache."""
-    cache = os.path.relpath(bundle.cache or "", bundle.model.parent)
-    return (
-        f"\n\n   Or let an older DeepStream with TensorRT 10 build it from `{bundle.single}` and the "
-        f"calibration cache: take `strongly-typed` out of `{INFER_CONFIG}` and set\n\n"
-        f"       onnx-file={bundle.single}\n"
-        f"       model-engine-file={bundle.single}_b{bundle.batch}_gpu0_int8.engine\n"
-        "       network-mode=1\n"
-        f"       int8-calib-file={cache}\n\n"
-        "   A cache cannot say which layers the export left in float, nor carry the corrected "
-        "biases, so such an engine finds a little less."
-    )
-
-
-def _input(bundle: Bundle) -> str:
-    return "Input" if bundle.header.kind == "mask_rcnn" else "input_image"
-
-
-def _dims(bundle: Bundle) -> str:
-    return "x".join(str(dim) for dim in (len(bundle.header.mean), *bundle.header.canvas))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from rcnn_jax.checkpoints.atomic import read_file, write_file
@@ -23,7 +24,7 @@ from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export import tensorrt
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.cuda import Device
-from rcnn_jax.export.predictor import predictor_of
+from rcnn_jax.export.predictor import check_outputs, predictor_of
 from rcnn_jax.export.stored_fields import engine_values, parse_json
 from rcnn_jax.export.tensorrt import BuildSettings
 from rcnn_jax.reporter import Reporter
@@ -211,7 +212,13 @@ def open_engine(path: Path) -> Predictor:
     device = Device()
     plan, info = read_engine(path, trt.__version__, device.name)
     engine = tensorrt.Engine(trt, plan, str(path), device)
-    return predictor_of(engine.run, info.header, engine.least, engine.most)
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = engine.run(batch)
+        check_outputs(outputs, len(batch), info.header, str(path))
+        return outputs
+
+    return predictor_of(run, info.header, engine.least, engine.most)
 
 
 ENGINE = Backend(stored_origin, load_predictor)

@@ -56,7 +56,7 @@ def open_session(
       CheckpointError: the runtime cannot load the model.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime raises a dozen unrelated classes
@@ -120,36 +120,44 @@ def load_predictor(
     if cache is not None:
         model = with_precision(model, "int8", cache, strict=True, name=str(path))
     session = open_session(model.SerializeToString(), str(path), fastest_providers())
-    return predictor(session, header, str(path))
+    return file_predictor(session, header, str(path))
 
 
-def predictor(
-    session: onnxruntime.InferenceSession, header: Header, name: str = "the exported graph"
-) -> Predictor:
-    """Returns the function of a session: uint8 canvases to detections in pixels of the canvas.
+def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predictor:
+    """Returns the function of a session: uint8 canvases to detections in pixels of the canvas."""
+    return predictor_of(_runner(session), header, least=header.batch or 1, most=header.batch)
+
+
+def file_predictor(session: onnxruntime.InferenceSession, header: Header, name: str) -> Predictor:
+    """Returns the function of a file's session, which is not trusted to be an exporter's.
 
     Args:
-      session: of a graph.
+      session: of the graph.
       header: of the graph.
-      name: of its file, for messages.
+      name: of the file, begins the message when a batch fails.
     """
+    run = _runner(session)
+
+    def checked(batch: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            outputs = run(batch)
+        except Exception as error:  # the runtime raises a dozen unrelated classes
+            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {error}") from error
+        check_outputs(outputs, len(batch), header, name)
+        return outputs
+
+    return predictor_of(checked, header, least=header.batch or 1, most=header.batch)
+
+
+def _runner(session: onnxruntime.InferenceSession) -> Run:
     input_name = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        try:
-            results = session.run(names, {input_name: batch})
-        except Exception as error:  # the runtime raises a dozen unrelated classes
-            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {error}") from error
+        results = session.run(names, {input_name: batch})
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
-    checked = functools.partial(check_outputs, header=header, name=name)
-    return predictor_of(
-        lambda batch: checked(run(batch), len(batch)),
-        header,
-        least=header.batch or 1,
-        most=header.batch,
-    )
+    return run
 
 
 def predictor_of(run: Run, header: Header, least: int, most: int | None) -> Predictor:
@@ -190,10 +198,8 @@ def read_outputs(outputs: dict[str, np.ndarray], header: Header) -> Detections:
     return _read_generate_detections(outputs)
 
 
-def check_outputs(
-    outputs: dict[str, np.ndarray], batch: int, *, header: Header, name: str
-) -> dict[str, np.ndarray]:
-    """Returns the outputs of a graph when they are such as its header promises.
+def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, name: str) -> None:
+    """Stops when the outputs of a graph are not such as its header promises.
 
     Shapes and classes index arrays further on, and a file may hold any graph.
 
@@ -201,6 +207,12 @@ def check_outputs(
       CheckpointError: they are not.
     """
     arrays = list(outputs.values())
+    by_place = header.contract == "tao" and header.kind == "faster_rcnn"
+    if not outputs.keys() >= set(header.output_names()) or (by_place and len(arrays) != 2):
+        raise CheckpointError(
+            f"{name}: its outputs are {', '.join(outputs)}, which are not those of a {header.kind} "
+            f"of the contract '{header.contract}'; export the model again"
+        )
     if header.contract == "plain":
         ranks = {"boxes": (3, "f"), "scores": (2, "f"), "classes": (2, "i"), "valid": (2, "b")}
         shapes = [(outputs[part], *form) for part, form in ranks.items()]
@@ -208,7 +220,7 @@ def check_outputs(
         sound = outputs["boxes"].shape[1:] == (*count, 4)
         sound &= all(outputs[part].shape[1:] == count for part in ("classes", "valid"))
         masks = outputs.get("masks")
-    elif header.kind == "faster_rcnn":
+    elif by_place:
         shapes = [(arrays[0], 4, "f"), (arrays[1], 4, "i")]
         sound = arrays[0].shape[1::2] == (1, 7) and arrays[1].shape[1:] == (1, 1, 1)
         masks = None
@@ -231,17 +243,20 @@ def check_outputs(
             f"{name}: its outputs are not those of a {header.kind} of the contract "
             f"'{header.contract}': {found}; export the model again"
         )
+    count = len(header.class_names)
+    known = f"{name}: gives classes that are none of the {count} of its header"
+    if header.contract == "tao":
+        labels = arrays[0][..., 1] if by_place else outputs[DETECTIONS][..., 4]
+        if not ((labels >= _NOT_FOUND) & (labels <= count)).all():  # NaN is neither
+            raise CheckpointError(known)
     detections = read_outputs(outputs, header)
     valid = np.asarray(detections.valid)
     classes = np.asarray(detections.classes)[valid]
+    if ((classes < 0) | (classes >= count)).any():
+        raise CheckpointError(known)
     numbers = (np.asarray(detections.boxes)[valid], np.asarray(detections.scores)[valid])
     if not all(np.isfinite(part).all() for part in numbers):
         raise CheckpointError(f"{name}: gives boxes or scores that are not finite numbers")
-    if ((classes < 0) | (classes >= len(header.class_names))).any():
-        raise CheckpointError(
-            f"{name}: gives classes that are none of the {len(header.class_names)} of its header"
-        )
-    return outputs
 
 
 def _read_nms(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detections:

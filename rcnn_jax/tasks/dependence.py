@@ -113,19 +113,12 @@ def is_below(path: str, patterns: dict[str, str]) -> bool:
 
 
 def _in_effect(found: Dependence) -> Dependence:
-    """Leaves out what the network does not read: the means of channels that it does not have."""
-    image = "model_config.input_image_config"
-    order = f"{image}.image_channel_order"
-    grey = found[f"{image}.image_type"] == "GRAY_SCALE"
-    means = found[f"{image}.image_channel_mean"]
-    channels = "l" if grey else found[order]
-    activation = "model_config.activation.activation_type"
-    return {
-        **found,
-        order: channels,
-        f"{image}.image_channel_mean": {name: means.get(name) for name in channels},
-        activation: found[activation] or "swish",
-    }
+    """Returns the values that a network is built from, where they are not those of the fields."""
+    image, activation = "model_config.input_image_config", "model_config.activation.activation_type"
+    if found[f"{image}.image_type"] == "GRAY_SCALE":
+        found[f"{image}.image_channel_order"] = "l"
+    found[activation] = found[activation] or "swish"
+    return found
 
 
 def _at(config: Any, path: str) -> Any:

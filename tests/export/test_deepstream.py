@@ -23,9 +23,9 @@ from rcnn_jax.export.deepstream import (
     infer_config,
     labels,
     notes,
-    readme,
-    verify,
 )
+from rcnn_jax.export.deepstream_bundle import verify
+from rcnn_jax.export.deepstream_readme import readme
 from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.export.fp16 import to_fp16
 from rcnn_jax.export.model_view import ModelView
