@@ -37,24 +37,24 @@ def run(args: Namespace, kind: Kind) -> int:
             for flag in ("cal_image_dir", "cal_data_file", "cal_json_file"):
                 if getattr(args, flag):
                     session.note(f"--{flag} has no effect with --data_type {args.data_type}")
-        from rcnn_jax.checkpoints.state import stored_categories
+        from rcnn_jax.evaluate.backend import BUNDLE, experiment_of
         from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
         from rcnn_jax.export.contracts import NMS_NAMES, make_header
         from rcnn_jax.export.deployment import check, deploy
-        from rcnn_jax.tasks.build import build_experiment
 
         model = existing_file(args.model, "-m")
         output = output_file(args.output, model)
         fixed = args.static_batch_size if args.static_batch_size > 0 else None
-        experiment = build_experiment(config, kind, categories=stored_categories(model, key))
+        experiment = experiment_of(
+            BUNDLE, model, config, kind, key=key, session=session, own_classes=True
+        )
         deployment = _deployment(args)
         names = names or NMS_NAMES
         check(deployment, make_header(experiment, args.contract, fixed, names))
         with memory_advice(kind):
             export(
-                config,
-                kind,
+                experiment,
                 model=model,
                 key=key,
                 output=output,

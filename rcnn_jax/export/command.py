@@ -1,4 +1,4 @@
-"""Export as one function of a config: a checked ONNX file, or none."""
+"""Export as one function of an experiment: a checked ONNX file, or none."""
 
 import json
 from collections.abc import Callable
@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import load_model
 from rcnn_jax.errors import ExportError, UsageError
-from rcnn_jax.evaluate.backend import BUNDLE, experiment_of
 from rcnn_jax.export.accuracy import validation_images
 from rcnn_jax.export.build import NOISE, build, check_images
 from rcnn_jax.export.calibration_data import CalibrationSettings
@@ -26,7 +24,7 @@ from rcnn_jax.export.predictor import preprocess
 from rcnn_jax.export.scales import write_cache, write_json
 from rcnn_jax.export.sensitivity import sensitivity
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.experiment import Kind
+from rcnn_jax.tasks.experiment import Experiment
 
 STAGED_IMAGES = 2
 """Of the images of the check, those on which FP32 is compared stage by stage."""
@@ -61,8 +59,7 @@ class Files:
 
 
 def export(
-    config: ConfigDict,
-    kind: Kind,
+    experiment: Experiment,
     *,
     model: Path,
     key: str | None,
@@ -79,10 +76,9 @@ def export(
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
     Args:
-      config: validated config of the detector; Faster R-CNN takes counts and thresholds from
+      experiment: from `experiment_of`; Faster R-CNN takes counts and thresholds from
         inference_config.
-      kind: which detector.
-      model: a bundle.
+      model: a bundle of the same model.
       key: what it was sealed with; an `.etlt` is sealed with it too.
       output: `.onnx`, or `.etlt` for a sealed file. The report goes to `<output>.check.json` and
         `<output>.check.txt`; int8 also writes its scales and the FP32 graph whose tensors they
@@ -102,9 +98,6 @@ def export(
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
     calibration = calibration or CalibrationSettings(cache_file=output.with_suffix(".cal"))
-    experiment = experiment_of(
-        BUNDLE, model, config, kind, key=key, session=session, own_classes=True
-    )
     header = make_header(experiment, contract, batch, nms_names)
     files = Files(output=output, key=key)
     if output.suffix == ".etlt" and not key:

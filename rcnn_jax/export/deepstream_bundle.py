@@ -1,6 +1,7 @@
 """Writes the files of a DeepStream bundle, after reading back what nvinfer would make of them."""
 
 import configparser
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,25 +57,26 @@ def verify(files: dict[str, str], header: Header) -> None:
     config = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",))
     config.read_string(files[INFER_CONFIG])
     keys = config["property"]
-    pixels = np.arange(256, dtype=np.float32)[:, None]
-    factor = np.float32(keys["net-scale-factor"])
-    offsets = np.asarray(keys["offsets"].split(";"), np.float32)
-    wanted = (pixels - np.asarray(header.mean, np.float32)) / np.asarray(header.std, np.float32)
     lines = files[LABELS].splitlines()
     size = ";".join(str(dim) for dim in (len(header.mean), *header.canvas))
+    order = str(COLOR_FORMATS[header.channel_order])
     for what, right in (
-        ("offsets", offsets.size == len(header.mean)),
-        (
-            "net-scale-factor and offsets",
-            np.allclose(factor * (pixels - offsets), wanted, rtol=1e-5, atol=1e-5 * wanted.max()),
-        ),
-        (
-            "model-color-format",
-            keys["model-color-format"] == str(COLOR_FORMATS[header.channel_order]),
-        ),
+        ("net-scale-factor and offsets", _scaled_alike(keys, header)),
+        ("model-color-format", keys["model-color-format"] == order),
         ("infer-dims", keys["infer-dims"] == size),
         ("num-detected-classes", keys["num-detected-classes"] == str(len(lines))),
         (LABELS, lines == labels(header)),
     ):
         if not right:
             raise ExportError(f"the DeepStream bundle was not written: {what} are not the model's")
+
+
+def _scaled_alike(keys: Mapping[str, str], header: Header) -> bool:
+    """Says whether nvinfer makes of every pixel value what the training made of it."""
+    offsets = np.asarray(keys["offsets"].split(";"), np.float32)
+    if offsets.size != len(header.mean):
+        return False
+    pixels = np.arange(256, dtype=np.float32)[:, None]
+    wanted = (pixels - np.asarray(header.mean, np.float32)) / np.asarray(header.std, np.float32)
+    given = np.float32(keys["net-scale-factor"]) * (pixels - offsets)
+    return np.allclose(given, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())

@@ -330,7 +330,7 @@ def test_objects_that_end_below_the_frame_are_cut_and_not_dropped(masks, tmp_pat
     ("old", "new", "what"),
     [
         ("offsets=103.939", "offsets=3.939", "net-scale-factor and offsets"),
-        ("offsets=103.939;", "offsets=", "offsets"),
+        ("offsets=103.939;", "offsets=", "net-scale-factor and offsets"),
         ("net-scale-factor=", "net-scale-factor=2", "net-scale-factor and offsets"),
         ("model-color-format=1", "model-color-format=0", "model-color-format"),
         ("infer-dims=3;128;192", "infer-dims=3;192;128", "infer-dims"),

@@ -215,7 +215,7 @@ def test_a_header_that_is_none_or_not_of_the_graph_is_one_message(
     (tmp_path / "a.json").write_text("{}")
     argv = ["-e", str(boxes_files.spec), "-r", str(tmp_path / "out"), "-m"]
     for model, source, message in (
-        (stripped, tmp_path / "a.json", "holds no header (the field category_ids is missing)"),
+        (stripped, tmp_path / "a.json", "holds no header (the field batch is missing)"),
         (stripped, tmp_path / "none.json", "no such file with a header"),
         (stripped, stripped, "has no header; give the file `export` wrote"),
         (stripped, masks_files.graph, "its header is of another graph"),
