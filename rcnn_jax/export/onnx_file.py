@@ -8,6 +8,7 @@ header of the file it was made from is handed over (`--header`).
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.export.contracts import HEADER_KEY, Header
 from rcnn_jax.export.stored_fields import parse_json
 
+_LAST_WHOLE_TYPE = onnx.TensorProto.FLOAT8E5M2FNUZ
+"""Later number types of ONNX have less than a byte."""
 _FIRST_FIELD = b"\x08"
 """Every writer begins with field 1 of the ModelProto, the version of the format."""
 
@@ -49,7 +52,7 @@ def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
       name: of the file, begins every message.
 
     Raises:
-      CheckpointError: they hold none, or one that names files of its own.
+      CheckpointError: they hold none, a damaged one, or one that names files of its own.
     """
     model = onnx.ModelProto()
     try:
@@ -75,7 +78,42 @@ def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
                 f"('{places[0] if places else ''}'), which is not opened: an exported model is one "
                 "file; export it again, or let onnx.save write it without external data"
             )
+        if not _is_whole(tensor):
+            raise CheckpointError(
+                f"{name}: the tensor '{tensor.name}' is damaged: it holds {len(tensor.raw_data)} bytes "
+                f"for the shape {list(tensor.dims)}; copy the file again"
+            )
     return model
+
+
+def check_graph(model: onnx.ModelProto, name: str) -> None:
+    """Stops when a model is no valid ONNX, before its nodes are changed one by one.
+
+    Raises:
+      CheckpointError: it is not.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{name}: is no valid ONNX model: {reason}; export it again"
+        ) from error
+
+
+def _is_whole(tensor: onnx.TensorProto) -> bool:
+    """Says whether a tensor has the bytes of its shape, where they lie in one piece."""
+    if any(dim < 0 for dim in tensor.dims):
+        return False
+    if not tensor.raw_data:
+        return True
+    try:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, ValueError):
+        return False
+    count = math.prod(tensor.dims)
+    # types of less than a byte, which NumPy pads, lie packed
+    return len(tensor.raw_data) == count * kind.itemsize or tensor.data_type > _LAST_WHOLE_TYPE
 
 
 def read_header(

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from rcnn_jax.cli.main import converter
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.export.engine import EngineInfo, info_path, read_info
 from tests.export import mutants
@@ -49,3 +50,11 @@ def test_no_forged_description_of_an_engine_ends_in_a_traceback(boxes_files, tmp
             assert "is damaged or of another version of rcnn-jax" in str(error)
             refused += 1
     assert refused > 200
+
+
+def test_no_forged_file_ends_in_a_traceback_of_the_converter(boxes_files, tmp_path, capsys):
+    path, engine = tmp_path / "forged.onnx", tmp_path / "model.engine"
+    for data in mutants.files(onnx.load(boxes_files.graph), seed=3, count=30):
+        path.write_bytes(data)
+        assert converter([str(path), "-e", str(engine), "-t", "fp16"]) in (0, 2)
+        assert "Traceback" not in capsys.readouterr().err
