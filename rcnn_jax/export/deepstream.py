@@ -191,7 +191,7 @@ def infer_config(bundle: Bundle) -> str:
         "maintain-aspect-ratio": "as the model was trained; padding is at the bottom and right",
         "scaling-filter": "bilinear",
         "network-mode": f"0 for every precision: the types of the graph say {bundle.precision}",
-        "strongly-typed": "keeps them; DeepStream before 9.1 does not know the key, see the README",
+        "strongly-typed": "keeps them; DeepStream before 9.1 may not know the key, see the README",
         "num-detected-classes": "with the background",
         "cluster-mode": "none: the graph ends with its own suppression",
         "crop-objects-to-roi-boundary": "0 would drop objects that end below the frame",
