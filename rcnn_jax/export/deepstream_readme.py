@@ -41,7 +41,8 @@ def readme(bundle: Bundle) -> str:
         steps.append(
             f"Nothing to build with DeepStream 9.1 and later: the graph is {precision}, its types "
             "say where, and nvinfer builds the engine at its first start with `strongly-typed=1`. "
-            f"Where an older one prints that it does not know that key, build the engine before:\n\n{build}"
+            "Where an older one prints that it does not know that key, build the engine before:"
+            f"\n\n{build}"
         )
     steps[-1] += (
         "\n\n   (TensorRT 11 is always strongly typed and has no `--stronglyTyped`.) "
