@@ -103,13 +103,14 @@ class Detector:
         return image[..., ::-1] if self.channel_order == "bgr" else image
 
 
-def load(path: str | Path, key: str | None = None) -> Detector:
+def load(path: str | Path, key: str | None = None, *, header: str | Path | None = None) -> Detector:
     """Returns the model of a file.
 
     Args:
       path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime on the CPU (through OpenVINO
         where the installed build has it), `.engine`, `.trt` and `.plan` in TensorRT.
       key: what a `.tlt` or `.etlt` was sealed with.
+      header: exported model, or JSON, whose header an `.onnx` has that another tool rewrote.
 
     Raises:
       CheckpointError: the file is missing, damaged, sealed with another key or of another program.
@@ -118,12 +119,12 @@ def load(path: str | Path, key: str | None = None) -> Detector:
     path = Path(path)
     if path.suffix in (".onnx", ".etlt"):
         from rcnn_jax.export.onnx_file import read_header, read_onnx
-        from rcnn_jax.export.predictor import fastest_providers, open_session, predictor
+        from rcnn_jax.export.predictor import fastest_providers, file_predictor, open_session
 
         model = read_onnx(path, key)
-        header = read_header(model, str(path))
+        known = read_header(model, str(path), None if header is None else Path(header), key)
         session = open_session(model.SerializeToString(), str(path), fastest_providers())
-        return _from_header(header, predictor(session, header))
+        return _from_header(known, file_predictor(session, known, str(path)))
     if path.suffix in (".engine", ".trt", ".plan"):
         from rcnn_jax.export.engine import open_engine, read_info
 

@@ -13,12 +13,14 @@ from ml_collections import ConfigDict
 from rcnn_jax import __version__
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.checkpoints.origin import Origin, check_classes
 from rcnn_jax.data.categories import Categories
-from rcnn_jax.errors import CheckpointError, SpecError
+from rcnn_jax.errors import CheckpointError, RcnnError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.structures import TrainState
+from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
@@ -152,10 +154,32 @@ def stored_categories(path: Path, key: str | None) -> Categories | None:
     Raises:
       CheckpointError: see `read_bundle`.
     """
-    _, header = read_header(path, key)
-    if "category_ids" not in header:
-        return None
-    return Categories(tuple(header["category_ids"]), tuple(header["class_names"]))
+    return stored_origin(path, key).categories
+
+
+def stored_origin(path: Path, key: str | None) -> Origin:
+    """Returns what a model file says of its model.
+
+    A spec in the file that this release cannot read leaves all but the classes unsaid.
+
+    Raises:
+      CheckpointError: see `read_bundle`.
+    """
+    kind, header = read_header(path, key)
+    names, ids = _classes(header)
+    origin = Origin(kind=kind, class_names=names, category_ids=ids)
+    try:
+        config = parse_spec(header.get("spec", ""), "its spec", kind).config
+        trained = build_experiment(config, kind, categories=origin.categories)
+    except RcnnError:
+        return origin
+    return dataclasses.replace(origin, depends=trained.depends, geometry=trained.geometry)
+
+
+def _classes(header: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """Returns the names and the category ids of a bundle's classes."""
+    ids = header.get("category_ids")
+    return tuple(header["class_names"]), None if ids is None else tuple(ids)
 
 
 def with_stored_channels(experiment: Experiment, header: dict[str, Any]) -> Experiment:
@@ -178,22 +202,8 @@ def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Exp
       CheckpointError: see `read_bundle`; or the file is of another model or has other classes.
     """
     bundle = read_bundle(path, key)
-    if bundle.kind != experiment.kind:
-        raise CheckpointError(
-            f"{path}: holds a {bundle.kind} model, the spec is of {experiment.kind}"
-        )
-    stored = tuple(bundle.header["class_names"])
-    if stored != experiment.task.class_names:
-        raise CheckpointError(
-            f"{path}: was trained for the classes {', '.join(stored)}; the spec maps to "
-            f"{', '.join(experiment.task.class_names)}. Use the spec it was trained with"
-        )
-    ids = bundle.header.get("category_ids")
-    if experiment.category_ids is not None and tuple(ids or ()) != experiment.category_ids:
-        raise CheckpointError(
-            f"{path}: was trained for the category ids {ids}; the annotations of the spec have "
-            f"{list(experiment.category_ids)}. Use the annotations it was trained with"
-        )
+    names, ids = _classes(bundle.header)
+    check_classes(bundle.kind, names, ids, experiment, str(path))
     experiment = with_stored_channels(experiment, bundle.header)
     template = jax.eval_shape(experiment.task.init, jax.random.key(0))
     group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"

@@ -50,6 +50,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _spec(parser)
     _key(parser)
     _model(parser, kind, fallback="evaluation_config.model")
+    _header(parser)
     _results(parser)
     _unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
     if kind == "faster_rcnn":
@@ -63,6 +64,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _spec(parser, "--config_path")
     _key(parser)
     _model(parser, kind, fallback="inference_config.model")
+    _header(parser)
     _results(parser)
     spec_names = kind == "faster_rcnn"
     parser.add_argument(
@@ -144,6 +146,13 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         default=0,
         metavar="N",
         help="also compare average precisions on N validation images",
+    )
+    parser.add_argument(
+        "--accept-loss",
+        "--accept_loss",
+        dest="accept_loss",
+        action="store_true",
+        help="write fp16 or int8 although the check finds that too much is lost",
     )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
@@ -301,6 +310,15 @@ def _model(parser: argparse.ArgumentParser, kind: Kind, *, fallback: str) -> Non
         metavar="FILE",
         required=not spec_names,
         help="model file" + (f" (default: {fallback})" if spec_names else ""),
+    )
+
+
+def _header(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--header",
+        type=Path,
+        metavar="FILE",
+        help="exported model (or JSON) whose header the .onnx of -m has lost in another tool",
     )
 
 

@@ -19,7 +19,11 @@ ENGINE_SUFFIXES = (".engine", ".trt", ".plan")
 
 
 def choose_model(
-    flag: Path | None, config: "ConfigDict", section: str, engine_section: str
+    flag: Path | None,
+    config: "ConfigDict",
+    section: str,
+    engine_section: str,
+    header: Path | None = None,
 ) -> tuple[Path, "Backend"]:
     """Returns the model to run and its backend: -m, else the spec's TensorRT model, else its model.
 
@@ -29,14 +33,15 @@ def choose_model(
       section: `evaluation_config` or `inference_config`.
       engine_section: its message that names an engine, or an exported model and perhaps the
         calibration cache that makes it int8.
+      header: value of --header: file whose header an exported graph has.
 
     Raises:
-      UsageError: no model is named, or there is no such file.
+      UsageError: no model is named, there is no such file, or a header is given for no graph.
     """
     path, source, cache = named_model(flag, config, section, engine_section)
     if path is None:
         raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
-    return existing_file(path, source), backend_of(path, cache)
+    return existing_file(path, source), backend_of(path, cache, header)
 
 
 def named_model(
@@ -60,21 +65,30 @@ def named_model(
     return path, source, Path(cache) if cache else None
 
 
-def backend_of(model: Path, cache: Path | None = None) -> "Backend":
+def backend_of(model: Path, cache: Path | None = None, header: Path | None = None) -> "Backend":
     """Returns what runs a model file.
 
     Args:
       model: the file.
       cache: calibration cache with which an fp32 graph is run as int8.
+      header: file whose header an exported graph has, where another tool dropped its own.
+
+    Raises:
+      UsageError: a header is given for a file that keeps its own.
     """
+    if header is not None and model.suffix not in GRAPH_SUFFIXES:
+        raise UsageError(
+            f"--header {header}: is for {' and '.join(GRAPH_SUFFIXES)} files that another tool "
+            f"rewrote; {model.name} says itself what it is"
+        )
     if model.suffix in ENGINE_SUFFIXES:
         from rcnn_jax.export.engine import ENGINE
 
         return ENGINE
     if model.suffix in GRAPH_SUFFIXES:
-        from rcnn_jax.export.predictor import GRAPH, quantised
+        from rcnn_jax.export.predictor import GRAPH, graph_backend
 
-        return GRAPH if cache is None else quantised(cache)
+        return GRAPH if cache is None and header is None else graph_backend(cache, header)
     from rcnn_jax.evaluate.backend import BUNDLE
 
     return BUNDLE

@@ -101,6 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-u", dest="dla_core", type=int, metavar="CORE", help="DLA core (Jetson), GPU for the rest"
     )
     parser.add_argument(
+        "--header",
+        type=Path,
+        metavar="FILE",
+        help="exported model (or JSON) whose header MODEL has lost in another tool",
+    )
+    parser.add_argument(
         "--timing_cache",
         type=Path,
         metavar="FILE",
@@ -134,7 +140,7 @@ def run(args: Namespace) -> int:
         if args.calibration_batch is not None:
             session.note("-b has no effect here: the cache of -c holds the calibration")
         model = read_onnx(path, key_from(args))
-        header = read_header(model, str(path))
+        header = read_header(model, str(path), args.header, key_from(args))
         session.console.print(describe(model, header, str(path)), markup=False)
         ((name, shape),) = values_of(model.graph.input).items()
         outputs = tuple(values_of(model.graph.output))

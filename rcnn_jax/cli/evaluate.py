@@ -19,7 +19,9 @@ def run(args: Namespace, kind: Kind) -> int:
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind)
-        model, backend = choose_model(args.model, config, "evaluation_config", "trt_evaluation")
+        model, backend = choose_model(
+            args.model, config, "evaluation_config", "trt_evaluation", args.header
+        )
         from rcnn_jax.evaluate.command import evaluate
 
         with memory_advice(kind):

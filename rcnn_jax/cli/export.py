@@ -47,26 +47,26 @@ def run(args: Namespace, kind: Kind) -> int:
             )
         for note in notes:
             session.note(note)
-        from rcnn_jax.checkpoints.state import stored_categories
+        from rcnn_jax.evaluate.backend import BUNDLE, experiment_of
         from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
         from rcnn_jax.export.contracts import NMS_NAMES, make_header
         from rcnn_jax.export.deployment import check, deploy
-        from rcnn_jax.tasks.build import build_experiment
 
         model = existing_file(args.model, "-m")
         output = output_file(args, key)
         if key and output.suffix == ".onnx":
             session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
         fixed = args.static_batch_size if args.static_batch_size > 0 else None
-        experiment = build_experiment(config, kind, categories=stored_categories(model, key))
+        experiment = experiment_of(
+            BUNDLE, model, config, kind, key=key, session=session, own_classes=True
+        )
         deployment = _deployment(args)
         names = names or NMS_NAMES
         check(deployment, make_header(experiment, args.contract, fixed, names))
         with memory_advice(kind):
             export(
-                config,
-                kind,
+                experiment,
                 model=model,
                 key=key,
                 output=output,
@@ -85,8 +85,10 @@ def run(args: Namespace, kind: Kind) -> int:
                 ),
                 eval_images=args.eval_images,
                 nms_names=names,
+                accept_loss=args.accept_loss,
             )
-        deploy(deployment, output, key, experiment.visualize_threshold, session)
+        cache = args.cal_cache_file if args.data_type == "int8" else None
+        deploy(deployment, output, key, experiment.visualize_threshold, session, cache)
     return 0
 
 
@@ -200,6 +202,8 @@ def _vain(args: Namespace) -> list[str]:
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
     if args.engine_file is None:
         notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+    if args.accept_loss and args.data_type == "fp32":
+        notes.append("--accept-loss has no effect with --data_type fp32: nothing is lowered")
     return notes
 
 

@@ -95,7 +95,9 @@ def start(
     found = folders(args, config)
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    model, backend = choose_model(args.model, config, "inference_config", "trt_inference")
+    model, backend = choose_model(
+        args.model, config, "inference_config", "trt_inference", args.header
+    )
     from rcnn_jax.inference.command import inference
 
     with memory_advice(kind):

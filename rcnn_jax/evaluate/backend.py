@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcnn_jax.checkpoints.state import load_model, stored_categories
-from rcnn_jax.data.categories import Categories
+from ml_collections import ConfigDict
+
+from rcnn_jax.checkpoints.origin import Origin, check_kind, check_same_model
+from rcnn_jax.checkpoints.state import load_model, stored_origin
 from rcnn_jax.evaluate import loop
 from rcnn_jax.evaluate.loop import Predictor
-from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.experiment import Experiment, Kind
 from rcnn_jax.tasks.task import TestSettings
 
 
@@ -20,14 +24,50 @@ class Backend:
     """How model files of one form are run.
 
     Attributes:
-      categories: (file, key) -> the classes the file was trained for, None where its spec names
-        them.
+      origin: (file, key) -> what the file says of its model.
       predictor: (file, experiment, test settings, key) -> images to detections. A graph keeps the
         settings it was exported with.
     """
 
-    categories: Callable[[Path, str | None], Categories | None]
+    origin: Callable[[Path, str | None], Origin]
     predictor: Callable[[Path, Experiment, TestSettings, str | None], Predictor]
+
+
+def experiment_of(
+    backend: Backend,
+    model: Path,
+    config: ConfigDict,
+    kind: Kind,
+    *,
+    key: str | None,
+    session: Reporter,
+    own_classes: bool,
+) -> Experiment:
+    """Returns the experiment of a spec that is about to be run with a model file.
+
+    Every command that runs a model begins here, so none runs one with a spec of another.
+
+    Args:
+      backend: of the file.
+      model: the file.
+      config: validated config.
+      kind: which detector the config is of.
+      key: what the file was sealed with, or None.
+      session: is told what differs and may.
+      own_classes: a Mask R-CNN has the classes of the file; else those of the annotations that the
+        spec names, which must be the same.
+
+    Raises:
+      CheckpointError: the file cannot be used, or is of another model than the spec.
+      RcnnError: the spec or its data cannot be used.
+    """
+    origin = backend.origin(model, key)
+    check_kind(origin.kind, kind, str(model))
+    categories = origin.categories if own_classes else None
+    experiment = build_experiment(config, kind, categories=categories)
+    for note in check_same_model(origin, experiment, str(model)):
+        session.warn(note)
+    return experiment
 
 
 def _bundle_predictor(
@@ -37,4 +77,4 @@ def _bundle_predictor(
     return loop.bind(loop.jax_predictor(experiment, test), variables)
 
 
-BUNDLE = Backend(stored_categories, _bundle_predictor)
+BUNDLE = Backend(stored_origin, _bundle_predictor)

@@ -6,9 +6,8 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
-from rcnn_jax.evaluate.backend import BUNDLE, Backend
+from rcnn_jax.evaluate.backend import BUNDLE, Backend, experiment_of
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Kind
 
 VALIDATION_FIELDS = {
@@ -46,7 +45,9 @@ def evaluate(
     Raises:
       RcnnError: the model or the data cannot be used.
     """
-    experiment = build_experiment(config, kind)
+    experiment = experiment_of(
+        backend, model, config, kind, key=key, session=session, own_classes=False
+    )
     if experiment.eval_source is None:
         raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
     predictor = backend.predictor(model, experiment, experiment.evaluation, key)

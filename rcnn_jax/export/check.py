@@ -47,6 +47,8 @@ class Report:
       sensitivity: signal to noise of lowered layers and tensors, the worst first.
       kept: layers that stayed in float because the graph was not good enough without.
       problems: one sentence each; the check has passed when there are none.
+      accepted: problems that the user let pass.
+      lowering_problems: those of `problems` that a lower precision alone has caused.
     """
 
     images: str
@@ -60,13 +62,20 @@ class Report:
     sensitivity: Sensitivity | None = None
     kept: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    lowering_problems: list[str] = field(default_factory=list)
+
+    def accept(self, problems: list[str]) -> None:
+        """Lets problems pass; the report keeps them."""
+        self.accepted += [text for text in self.problems if text in problems]
+        self.problems = [text for text in self.problems if text not in problems]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
         return {
-            "passed": not self.problems,
+            "passed": not self.problems and not self.accepted,
             "tensorrt_table": tensorrt_gate.TENSORRT_VERSION,
-            **dataclasses.asdict(self),
+            **{k: v for k, v in dataclasses.asdict(self).items() if k != "lowering_problems"},
             "accuracy": self.accuracy.to_json() if self.accuracy is not None else None,
         }
 
@@ -84,6 +93,7 @@ class Report:
                 f"  {'without a partner':<42} {found.unmatched:>10d}",
             ]
         lines += [*self._precision_lines(), *self._accuracy_lines()]
+        lines += [f"ACCEPTED: {text}" for text in self.accepted]
         return "\n".join([*lines, *(f"PROBLEM: {text}" for text in self.problems)])
 
     def _precision_lines(self) -> list[str]:

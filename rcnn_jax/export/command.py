@@ -1,4 +1,4 @@
-"""Export as one function of a config: a checked ONNX file, or none."""
+"""Export as one function of an experiment: a checked ONNX file, or none."""
 
 import json
 from collections.abc import Callable
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.checkpoints.state import load_model, stored_categories
+from rcnn_jax.checkpoints.state import load_model
 from rcnn_jax.errors import ExportError, UsageError
 from rcnn_jax.export.accuracy import validation_images
 from rcnn_jax.export.build import NOISE, build, check_images
@@ -25,8 +24,7 @@ from rcnn_jax.export.predictor import preprocess
 from rcnn_jax.export.scales import write_cache, write_json
 from rcnn_jax.export.sensitivity import sensitivity
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.experiment import Kind
+from rcnn_jax.tasks.experiment import Experiment
 
 STAGED_IMAGES = 2
 """Of the images of the check, those on which FP32 is compared stage by stage."""
@@ -61,8 +59,7 @@ class Files:
 
 
 def export(
-    config: ConfigDict,
-    kind: Kind,
+    experiment: Experiment,
     *,
     model: Path,
     key: str | None,
@@ -74,14 +71,14 @@ def export(
     calibration: CalibrationSettings | None = None,
     eval_images: int = 0,
     nms_names: tuple[str, str] = NMS_NAMES,
+    accept_loss: bool = False,
 ) -> Report:
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
     Args:
-      config: validated config of the detector; Faster R-CNN takes counts and thresholds from
+      experiment: from `experiment_of`; Faster R-CNN takes counts and thresholds from
         inference_config.
-      kind: which detector.
-      model: a bundle.
+      model: a bundle of the same model.
       key: what it was sealed with; an `.etlt` is sealed with it too.
       output: `.onnx`, or `.etlt` for a sealed file. The report goes to `<output>.check.json` and
         `<output>.check.txt`; int8 also writes its scales and the FP32 graph whose tensors they
@@ -93,13 +90,14 @@ def export(
       calibration: how int8 finds its scales.
       eval_images: validation images on which average precisions are compared; 0 for none.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
+      accept_loss: write an fp16 or int8 graph although it finds too little of what the model finds;
+        a graph that is wrong in fp32 is never written.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
     calibration = calibration or CalibrationSettings(cache_file=output.with_suffix(".cal"))
-    experiment = build_experiment(config, kind, categories=stored_categories(model, key))
     header = make_header(experiment, contract, batch, nms_names)
     files = Files(output=output, key=key)
     if output.suffix == ".etlt" and not key:
@@ -122,14 +120,21 @@ def export(
             scales = calibrate(graph, experiment, header, calibration, session, real)
         judge = make_judge(experiment, reference, images, header, data_type, subset, session)
         content = _lowered(graph, data_type, scales, judge, batch_, report, session)
+    if accept_loss and report.agreement is not None and data_type != "fp32":
+        report.accept(report.lowering_problems)
     _write_report(report, files)
     session.console.print(report.table(), markup=False)
+    for text in report.accepted:
+        session.warn(f"{text}; written all the same, because --accept-loss says so")
     if report.problems:
         reused = scales is not None and scales.reused
         advice = f"\nthe scales are those of {calibration.cache_file}: remove it to calibrate anew"
+        insist = "\n--accept-loss writes it all the same"
         raise ExportError(
             f"{output} was not written, because the check failed: {report.problems[0]}"
-            f"{advice if reused else ''}\nthe report is {files.report}"
+            f"{advice if reused else ''}"
+            f"{insist if report.problems == report.lowering_problems else ''}"
+            f"\nthe report is {files.report}"
         )
     _write(files, content, single, scales, calibration, session)
     return report
@@ -159,6 +164,7 @@ def _lowered(
         check_model(graph, report)
     report.agreement, report.accuracy = verdict.agreement, verdict.accuracy
     report.problems += verdict.problems
+    report.lowering_problems = [] if data_type == "fp32" else list(verdict.problems)
     return graph.SerializeToString()
 
 

@@ -21,7 +21,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax import __version__
+from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import SpecError
+from rcnn_jax.export.stored_fields import header_values, parse_json
 from rcnn_jax.ops.boxes import corners
 from rcnn_jax.settings import GeometrySettings, PixelSettings
 from rcnn_jax.structures import Detections
@@ -57,6 +59,7 @@ class Header:
       std: divides them.
       batch: fixed batch size; None where it is free.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
+      depends: fields of the spec that the weights depend on; None in files of earlier versions.
       version: of the program that wrote the file.
     """
 
@@ -70,6 +73,7 @@ class Header:
     std: tuple[float, ...]
     batch: int | None
     nms_names: tuple[str, str] = NMS_NAMES
+    depends: dict[str, Any] | None = None
     version: str = __version__
 
     @property
@@ -82,21 +86,17 @@ class Header:
         """The preprocessing as settings."""
         return PixelSettings(channel_order=self.channel_order, mean=self.mean, std=self.std)
 
-    def is_sound(self) -> bool:
-        """Says whether the values can be those of a model; a file may say anything."""
-        numbers = (*self.mean, *self.std)
-        return (
-            self.kind in INPUT_NAMES
-            and self.contract in ("tao", "plain")
-            and self.channel_order in ("rgb", "bgr", "l")
-            and len(self.mean) == len(self.std) == len(self.channel_order)
-            and all(isinstance(value, int | float) for value in numbers)
-            and 0 not in self.std
-            and self.geometry.mode in ("pad_crop", "stretch", "keep_aspect")
-            and all(isinstance(side, int) and side > 0 for side in self.canvas)
-            and (self.batch is None or self.batch > 0)
-            and all(isinstance(name, str) for name in (*self.class_names, *self.nms_names))
-            and len(set(self.nms_names)) == 2
+    @property
+    def origin(self) -> Origin:
+        """What is compared with a spec."""
+        return Origin(
+            kind=self.kind,
+            class_names=self.class_names,
+            category_ids=self.category_ids,
+            depends=self.depends,
+            pixels=self.pixels,
+            geometry=self.geometry,
+            fixed_canvas=True,
         )
 
     def output_names(self) -> tuple[str, ...]:
@@ -116,14 +116,7 @@ class Header:
         Raises:
           ValueError: somebody else wrote the fields, or changed them.
         """
-        try:
-            geometry = GeometrySettings(**_tuples(fields["geometry"]))
-            header = cls(**{**_tuples(fields), "geometry": geometry})
-            if not header.is_sound():
-                raise ValueError("values that no exporter writes")
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"fields that do not fit: {error}") from error
-        return header
+        return cls(**header_values(fields))
 
     def to_metadata(self) -> dict[str, str]:
         """Returns the header as ONNX metadata."""
@@ -138,12 +131,7 @@ class Header:
         """
         if HEADER_KEY not in metadata:
             return None
-        return cls.from_json(json.loads(metadata[HEADER_KEY]))
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields with lists, which JSON makes of tuples, as tuples again."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls.from_json(parse_json(metadata[HEADER_KEY]))
 
 
 def make_header(
@@ -174,6 +162,7 @@ def make_header(
         std=task.pixels.std,
         batch=batch,
         nms_names=nms_names,
+        depends=dict(experiment.depends),
     )
 
 

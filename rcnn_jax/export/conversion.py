@@ -11,9 +11,11 @@ from typing import Literal
 import onnx
 from onnx import TensorProto
 
+from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.fp16 import to_fp16
+from rcnn_jax.export.onnx_file import check_graph
 from rcnn_jax.export.quantize import insert_qdq
 from rcnn_jax.export.scales import read_cache
 
@@ -46,7 +48,7 @@ def with_precision(
 
     Raises:
       UsageError: the graph has another precision already, or there is no cache.
-      RcnnError: the cache is damaged or belongs to another graph.
+      RcnnError: the graph or the cache is damaged, or the cache belongs to another graph.
     """
     found = precision_of(model)
     if wanted not in (None, found) and found != "fp32":
@@ -54,6 +56,8 @@ def with_precision(
             f"-t {wanted}: {name} is {found} already, and that cannot be taken back: leave -t out, "
             "or give the fp32 file"
         )
+    if "int8" in (wanted, found) or wanted == "fp16":
+        check_graph(model, name)
     if wanted == "int8" and found == "fp32":
         assert cache is not None
         scales = read_cache(read_calibration(cache).decode("utf-8", "replace"), str(cache))
@@ -68,13 +72,14 @@ def read_calibration(cache: Path) -> bytes:
 
     Raises:
       UsageError: there is none.
+      CheckpointError: it cannot be read.
     """
     if not cache.is_file():
         raise UsageError(
             f"-c {cache}: there is no such calibration cache, and int8 needs one: "
             "export --data_type int8 --cal_cache_file FILE writes it, with the fp32 model it is for"
         )
-    return cache.read_bytes()
+    return read_file(cache, "calibration cache")
 
 
 def describe(model: onnx.ModelProto, header: Header, name: str) -> str:
@@ -83,7 +88,7 @@ def describe(model: onnx.ModelProto, header: Header, name: str) -> str:
     outputs = "".join(
         f"\n  output   {n} {_text(shape)}" for n, shape in values_of(model.graph.output).items()
     )
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), "none")
     return (
         f"{name}: {header.kind}, {precision_of(model)}, opset {opset}, rcnn-jax {header.version}"
         f"\n  classes  {', '.join(header.class_names)}"

@@ -1,21 +1,30 @@
-"""The DeepStream bundle of an exported model: four files that run as they are.
+"""The DeepStream bundle of an exported model: files that run as they are.
 
     nvinfer_config.txt           preprocessing, model, parser            gst-nvinfer
     labels.txt                   one line per class, background included
     deepstream_app_config.txt    video file in, annotated video file out  deepstream-app -c
     deepstream_README.md         the three commands, and what to change
+    class_map.txt                of a Mask R-CNN: its classes for NVIDIA's tao-deploy
 
-Everything is derived from the header of the graph. nvinfer computes `net-scale-factor * (pixel -
-offset)` with ONE factor, pads at the bottom and right with 0, and cannot crop. Both parser functions
-are in DeepStream's own library. The key of a sealed model is in none of the files: nvinfer cannot
-open the seal. Source: reference/deployment sections 1 to 3; DeepStream's "Gst-nvinfer".
+Everything is derived from the header of the graph, and read back before it counts. nvinfer computes
+`net-scale-factor * (pixel - offset)` with ONE factor, pads at the bottom and right with 0, and cannot
+crop. Both parser functions are in DeepStream's own library. The key of a sealed model is in none of
+the files: nvinfer cannot open the seal.
+
+The types of the graph say its precision. nvinfer builds such a graph itself with `strongly-typed=1`,
+and with `network-mode=0`: 1 and 2 would set flags of a weakly typed network beside it, and 1 without
+a calibration cache silently becomes 2. An nvinfer that does not know the key is given an engine, or
+for int8 the fp32 graph with its cache. Objects that end below the frame, by a rounding error or by
+the parser of masks, which keeps the height of a box whose top it moves, are dropped by gst-nvinfer
+unless `crop-objects-to-roi-boundary` is set.
+
+Source: reference/deployment sections 1 to 3, portable_graph section 4; DeepStream's "Gst-nvinfer".
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.export.contracts import DETECTIONS, MASKS, Header
 from rcnn_jax.export.conversion import Precision
@@ -25,8 +34,7 @@ PARSER_LIBRARY = "/opt/nvidia/deepstream/deepstream/lib/libnvds_infercustomparse
 BACKGROUND = {"faster_rcnn": "background", "mask_rcnn": "BG"}
 """What the line of the background is called; the last of Faster R-CNN, the first of Mask R-CNN."""
 COLOR_FORMATS = {"rgb": 0, "bgr": 1, "l": 2}
-NETWORK_MODES: dict[Precision, int] = {"fp32": 0, "int8": 1, "fp16": 2}
-INFER_CONFIG, LABELS = "nvinfer_config.txt", "labels.txt"
+INFER_CONFIG, LABELS, CLASS_MAP = "nvinfer_config.txt", "labels.txt", "class_map.txt"
 APP_CONFIG, README = "deepstream_app_config.txt", "deepstream_README.md"
 SAMPLE = "file:///opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_h264.mp4"
 
@@ -42,6 +50,8 @@ class Bundle:
       threshold: least score of a detection that is shown.
       engine: engine built already, or None for the one that nvinfer names itself.
       library: with the parser function.
+      cache: calibration cache of an int8 model, for the fp32 graph beside it; None where there is
+        none.
     """
 
     model: Path
@@ -50,6 +60,7 @@ class Bundle:
     threshold: float
     engine: Path | None = None
     library: str = PARSER_LIBRARY
+    cache: Path | None = None
 
     @property
     def onnx(self) -> str:
@@ -66,7 +77,13 @@ class Bundle:
         """The engine, seen from the bundle; by default as nvinfer calls what it builds itself."""
         if self.engine is not None:
             return os.path.relpath(self.engine, self.model.parent)
-        return f"{self.onnx}_b{self.batch}_gpu0_{self.precision}.engine"
+        # nvinfer puts its network-mode into the name, which is 0 whatever the types of the graph
+        return f"{self.onnx}_b{self.batch}_gpu0_fp32.engine"
+
+    @property
+    def single(self) -> str:
+        """Name of the fp32 graph that the cache of an int8 model is for."""
+        return f"{self.model.stem}.fp32.onnx"
 
 
 def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None:
@@ -102,19 +119,6 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
                 f"--gen_ds_config: the class name {name!r} cannot stand in {LABELS}, where ';' and "
                 "line ends separate labels"
             )
-
-
-def write_bundle(bundle: Bundle) -> list[Path]:
-    """Writes the files beside the model, over those of an earlier export; returns their paths."""
-    files = {
-        INFER_CONFIG: infer_config(bundle),
-        LABELS: "\n".join(labels(bundle.header)) + "\n",
-        APP_CONFIG: app_config(bundle),
-        README: readme(bundle),
-    }
-    for name, text in files.items():
-        write_file(bundle.model.with_name(name), [text.encode()])
-    return [bundle.model.with_name(name) for name in files]
 
 
 def notes(header: Header) -> list[str]:
@@ -160,10 +164,12 @@ def infer_config(bundle: Bundle) -> str:
         "onnx-file": bundle.onnx,
         "model-engine-file": bundle.engine_name,
         "labelfile-path": LABELS,
-        "network-mode": NETWORK_MODES[bundle.precision],
+        "network-mode": 0,
+        "strongly-typed": 1,
         "network-type": 3 if masks else 0,
         "num-detected-classes": len(labels(header)),
         "cluster-mode": 4,
+        "crop-objects-to-roi-boundary": 1,
         "output-tensor-meta": 0,
         "custom-lib-path": bundle.library,
     }
@@ -184,9 +190,11 @@ def infer_config(bundle: Bundle) -> str:
         "model-color-format": "0 RGB, 1 BGR, 2 grey",
         "maintain-aspect-ratio": "as the model was trained; padding is at the bottom and right",
         "scaling-filter": "bilinear",
-        "network-mode": "0 fp32, 1 int8, 2 fp16; the types stand in the graph",
+        "network-mode": f"0 for every precision: the types of the graph say {bundle.precision}",
+        "strongly-typed": "keeps them; DeepStream before 9.1 may not know the key, see the README",
         "num-detected-classes": "with the background",
         "cluster-mode": "none: the graph ends with its own suppression",
+        "crop-objects-to-roi-boundary": "0 would drop objects that end below the frame",
         "segmentation-threshold": "masks are logits: 0 is a probability of 0.5",
     }
     lines = [f"# {header.kind}, written by rcnn-jax {header.version}", "[property]"]
@@ -265,71 +273,3 @@ def app_config(bundle: Bundle) -> str:
             lines.append(f"{key}={value}")
         lines.append("")
     return "\n".join(lines)
-
-
-def readme(bundle: Bundle) -> str:
-    """Returns the text of the README: what to do on the machine that will run the model."""
-    name, precision = bundle.model.name, bundle.precision
-    steps = [
-        "Copy this folder to the machine that will run the model. An engine belongs to one GPU and "
-        "one TensorRT version: build it there."
-    ]
-    if bundle.model.suffix != ".onnx":
-        steps.append(
-            f"`{name}` is sealed and nvinfer cannot open the seal. Write the plain graph:\n\n"
-            f"       rcnn-jax decrypt -m {name} -o {bundle.onnx}\n\n"
-            "   The key comes from `-k` or the environment variable RCNN_JAX_KEY."
-        )
-    build = (
-        f"       trtexec --onnx={bundle.onnx} --saveEngine={bundle.engine_name} --stronglyTyped"
-        + (
-            ""
-            if bundle.header.batch
-            else "".join(
-                f" \\\n         --{which}Shapes={_input(bundle)}:{bundle.batch}x{_dims(bundle)}"
-                for which in ("min", "opt", "max")
-            )
-        )
-    )
-    if precision == "fp32":
-        steps.append(
-            "Nothing to build: at its first start nvinfer builds the engine from "
-            f"`{bundle.onnx}` and keeps it as `{bundle.engine_name}`. To build it before:\n\n{build}"
-        )
-    else:
-        steps.append(
-            f"The graph is {precision}, and its types say where. Build the engine with strong "
-            f"types, which nvinfer itself does not do:\n\n{build}"
-        )
-    steps[-1] += (
-        "\n\n   (TensorRT 11 is always strongly typed and has no `--stronglyTyped`.) "
-        f"`rcnn-jax converter -m {bundle.batch} -e {bundle.engine_name} {bundle.onnx}` builds it "
-        "too, and describes it for `rcnn-jax evaluate`."
-    )
-    steps.append(
-        f"Run it; `out.mp4` is the annotated video:\n\n       deepstream-app -c {APP_CONFIG}"
-    )
-    numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
-    warnings = "".join(f"- {note[0].upper()}{note[1:]}.\n" for note in notes(bundle.header))
-    return f"""# {name} in DeepStream
-
-{numbered}
-
-- `{APP_CONFIG}`: set `uri`, and `width` and `height` of `[streammux]` to the size of the source.
-- `{INFER_CONFIG}`: `pre-cluster-threshold` is the least score that is shown, one for all classes.
-- The parser is in DeepStream's own library. If yours lacks it (`nm -D LIBRARY | grep
-  NvDsInferParseCustom`), build `post_processor` of NVIDIA-AI-IOT/deepstream_tao_apps and set
-  `custom-lib-path`.
-- No TensorRT plugin has to be built: the graph has standard operators only, and RoiAlign is one of
-  TensorRT's own.
-- nvinfer scales frames bilinearly. Where a frame is more than twice as large as the network input
-  ({_dims(bundle)}), training and `rcnn-jax inference` average first; scores may differ a little.
-{warnings}"""
-
-
-def _input(bundle: Bundle) -> str:
-    return "Input" if bundle.header.kind == "mask_rcnn" else "input_image"
-
-
-def _dims(bundle: Bundle) -> str:
-    return "x".join(str(dim) for dim in (len(bundle.header.mean), *bundle.header.canvas))

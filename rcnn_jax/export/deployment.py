@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.conversion import precision_of, values_of, with_precision
-from rcnn_jax.export.deepstream import PARSER_LIBRARY, Bundle, check_header, notes, write_bundle
+from rcnn_jax.export.deepstream import PARSER_LIBRARY, Bundle, check_header, notes
+from rcnn_jax.export.deepstream_bundle import write_bundle
 from rcnn_jax.export.engine import write_engine
 from rcnn_jax.export.onnx_file import read_header, read_onnx
 from rcnn_jax.export.tensorrt import BuildSettings
@@ -42,7 +43,12 @@ def check(wanted: Deployment, header: Header) -> None:
 
 
 def deploy(
-    wanted: Deployment, model: Path, key: str | None, threshold: float, session: Reporter
+    wanted: Deployment,
+    model: Path,
+    key: str | None,
+    threshold: float,
+    session: Reporter,
+    cache: Path | None = None,
 ) -> None:
     """Writes what is wanted; the ONNX file is complete already.
 
@@ -52,6 +58,7 @@ def deploy(
       key: what it was sealed with.
       threshold: least score that DeepStream shows.
       session: console.
+      cache: calibration cache of an int8 model.
 
     Raises:
       RcnnError: the bundle cannot be written, or the engine cannot be built here.
@@ -69,6 +76,7 @@ def deploy(
             threshold=threshold,
             engine=wanted.engine,
             library=wanted.library,
+            cache=cache,
         )
         for note in notes(header):
             session.warn(note)

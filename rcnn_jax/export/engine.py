@@ -13,17 +13,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from rcnn_jax.checkpoints.atomic import read_file, write_file
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.evaluate.backend import Backend
 from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export import tensorrt
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.cuda import Device
-from rcnn_jax.export.predictor import categories_of, check_same_model, predictor_of
+from rcnn_jax.export.predictor import check_outputs, predictor_of
+from rcnn_jax.export.stored_fields import engine_values, parse_json
 from rcnn_jax.export.tensorrt import BuildSettings
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.experiment import Experiment
@@ -63,12 +65,8 @@ class EngineInfo:
         Raises:
           ValueError: the fields are not such a description.
         """
-        try:
-            header = Header.from_json(fields["header"])
-            batches = tuple(fields["batches"])
-            return cls(**{**fields, "header": header, "batches": batches})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"fields that do not fit: {error}") from error
+        values = engine_values(fields)
+        return cls(**{**values, "header": Header.from_json(values["header"])})
 
 
 def info_path(engine: Path) -> Path:
@@ -137,7 +135,7 @@ def read_info(path: Path) -> EngineInfo:
             "rcnn-jax converter"
         )
     try:
-        return EngineInfo.from_json(json.loads(read_file(described, "engine description")))
+        return EngineInfo.from_json(parse_json(read_file(described, "engine description")))
     except ValueError as error:
         raise CheckpointError(
             f"{described}: is damaged or of another version of rcnn-jax ({error}); build the "
@@ -173,14 +171,14 @@ def read_engine(path: Path, version: str, gpu: str) -> tuple[bytes, EngineInfo]:
     return plan, info
 
 
-def stored_categories(path: Path, key: str | None) -> Categories | None:
-    """Returns the classes of an engine of Mask R-CNN, None where the spec names them.
+def stored_origin(path: Path, key: str | None) -> Origin:
+    """Returns what the description of an engine says of its model.
 
     Raises:
       CheckpointError: the description cannot be used.
     """
     del key
-    return categories_of(read_info(path).header)
+    return read_info(path).header.origin
 
 
 def load_predictor(
@@ -190,16 +188,15 @@ def load_predictor(
 
     Args:
       path: the engine.
-      experiment: the model the spec describes; the engine must be of the same.
+      experiment: without effect: the description says all that is needed.
       test: without effect: counts and thresholds are those of the graph it was built from.
       key: without effect: engines are not sealed.
 
     Raises:
-      CheckpointError: the engine is of another model or does not run here.
+      CheckpointError: the engine does not run here.
       MissingDependencyError: no TensorRT, or no GPU.
     """
-    del test, key
-    check_same_model(read_info(path).header, experiment, str(path))
+    del experiment, test, key
     return open_engine(path)
 
 
@@ -215,8 +212,14 @@ def open_engine(path: Path) -> Predictor:
     device = Device()
     plan, info = read_engine(path, trt.__version__, device.name)
     engine = tensorrt.Engine(trt, plan, str(path), device)
-    return predictor_of(engine.run, info.header, engine.least, engine.most)
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = engine.run(batch)
+        check_outputs(outputs, len(batch), info.header, str(path))
+        return outputs
+
+    return predictor_of(run, info.header, engine.least, engine.most)
 
 
-ENGINE = Backend(stored_categories, load_predictor)
+ENGINE = Backend(stored_origin, load_predictor)
 """Runs engines on the GPU they were built for."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.evaluate.backend import Backend
 from rcnn_jax.evaluate.loop import Predictor
@@ -56,7 +56,7 @@ def open_session(
       CheckpointError: the runtime cannot load the model.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and said once
     try:
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime raises a dozen unrelated classes
@@ -83,20 +83,13 @@ def runs(
             yield filled, [np.asarray(array) for array in session.run(names, {entry.name: filled})]
 
 
-def stored_categories(path: Path, key: str | None) -> Categories | None:
-    """Returns the classes of an exported Mask R-CNN, None where the spec names them.
+def stored_origin(path: Path, key: str | None, source: Path | None = None) -> Origin:
+    """Returns what an exported graph says of its model; `source` has its header, see `read_header`.
 
     Raises:
       CheckpointError: the file cannot be used.
     """
-    return categories_of(read_header(read_onnx(path, key), str(path)))
-
-
-def categories_of(header: Header) -> Categories | None:
-    """Returns the classes of a Mask R-CNN's header, None for a Faster R-CNN."""
-    if header.category_ids is None:
-        return None
-    return Categories(header.category_ids, header.class_names)
+    return read_header(read_onnx(path, key), str(path), source, key).origin
 
 
 def load_predictor(
@@ -105,32 +98,58 @@ def load_predictor(
     test: TestSettings,
     key: str | None,
     cache: Path | None = None,
+    source: Path | None = None,
 ) -> Predictor:
     """Returns the predictor of a file.
 
     Args:
       path: `.onnx` or `.etlt`.
-      experiment: the model the spec describes; the file must be of the same.
+      experiment: without effect: the header says all that is needed.
       test: without effect: counts and thresholds are those the graph was exported with.
       key: what an `.etlt` was sealed with.
       cache: calibration cache of an fp32 graph that is to run as int8.
+      source: file whose header the graph has, see `read_header`.
 
     Raises:
-      CheckpointError: the file cannot be used or is of another model.
+      CheckpointError: the file cannot be used.
       RcnnError: the cache cannot be used or belongs to another graph.
     """
-    del test
+    del experiment, test
     model = read_onnx(path, key)
-    header = read_header(model, str(path))
-    check_same_model(header, experiment, str(path))
+    header = read_header(model, str(path), source, key)
     if cache is not None:
         model = with_precision(model, "int8", cache, strict=True, name=str(path))
     session = open_session(model.SerializeToString(), str(path), fastest_providers())
-    return predictor(session, header)
+    return file_predictor(session, header, str(path))
 
 
 def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predictor:
     """Returns the function of a session: uint8 canvases to detections in pixels of the canvas."""
+    return predictor_of(_runner(session), header, least=header.batch or 1, most=header.batch)
+
+
+def file_predictor(session: onnxruntime.InferenceSession, header: Header, name: str) -> Predictor:
+    """Returns the function of a file's session, which is not trusted to be an exporter's.
+
+    Args:
+      session: of the graph.
+      header: of the graph.
+      name: of the file, begins the message when a batch fails.
+    """
+    run = _runner(session)
+
+    def checked(batch: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            outputs = run(batch)
+        except Exception as error:  # the runtime raises a dozen unrelated classes
+            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {error}") from error
+        check_outputs(outputs, len(batch), header, name)
+        return outputs
+
+    return predictor_of(checked, header, least=header.batch or 1, most=header.batch)
+
+
+def _runner(session: onnxruntime.InferenceSession) -> Run:
     input_name = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]
 
@@ -138,7 +157,7 @@ def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predicto
         results = session.run(names, {input_name: batch})
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
-    return predictor_of(run, header, least=header.batch or 1, most=header.batch)
+    return run
 
 
 def predictor_of(run: Run, header: Header, least: int, most: int | None) -> Predictor:
@@ -179,6 +198,67 @@ def read_outputs(outputs: dict[str, np.ndarray], header: Header) -> Detections:
     return _read_generate_detections(outputs)
 
 
+def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, name: str) -> None:
+    """Stops when the outputs of a graph are not such as its header promises.
+
+    Shapes and classes index arrays further on, and a file may hold any graph.
+
+    Raises:
+      CheckpointError: they are not.
+    """
+    arrays = list(outputs.values())
+    by_place = header.contract == "tao" and header.kind == "faster_rcnn"
+    if not outputs.keys() >= set(header.output_names()) or (by_place and len(arrays) != 2):
+        raise CheckpointError(
+            f"{name}: its outputs are {', '.join(outputs)}, which are not those of a {header.kind} "
+            f"of the contract '{header.contract}'; export the model again"
+        )
+    if header.contract == "plain":
+        ranks = {"boxes": (3, "f"), "scores": (2, "f"), "classes": (2, "i"), "valid": (2, "b")}
+        shapes = [(outputs[part], *form) for part, form in ranks.items()]
+        count = outputs["scores"].shape[1:2]
+        sound = outputs["boxes"].shape[1:] == (*count, 4)
+        sound &= all(outputs[part].shape[1:] == count for part in ("classes", "valid"))
+        masks = outputs.get("masks")
+    elif by_place:
+        shapes = [(arrays[0], 4, "f"), (arrays[1], 4, "i")]
+        sound = arrays[0].shape[1::2] == (1, 7) and arrays[1].shape[1:] == (1, 1, 1)
+        masks = None
+    else:
+        shapes = [(outputs[DETECTIONS], 3, "f")]
+        count, sound = outputs[DETECTIONS].shape[1:2], outputs[DETECTIONS].shape[2:] == (6,)
+        masks = outputs.get(MASKS)
+    if masks is not None:
+        rank = 4 if header.contract == "plain" else 5
+        shapes.append((masks, rank, "f"))
+        sound &= masks.shape[1:2] == count
+        sound &= rank == 4 or masks.shape[2:3] == (len(header.class_names) + 1,)
+    sound &= all(
+        array.ndim == rank and array.dtype.kind == kind and len(array) == batch
+        for array, rank, kind in shapes
+    )
+    if not sound:
+        found = ", ".join(f"{part} {a.dtype}{list(a.shape)}" for part, a in outputs.items())
+        raise CheckpointError(
+            f"{name}: its outputs are not those of a {header.kind} of the contract "
+            f"'{header.contract}': {found}; export the model again"
+        )
+    count = len(header.class_names)
+    known = f"{name}: gives classes that are none of the {count} of its header"
+    if header.contract == "tao":
+        labels = arrays[0][..., 1] if by_place else outputs[DETECTIONS][..., 4]
+        if not ((labels >= _NOT_FOUND) & (labels <= count)).all():  # NaN is neither
+            raise CheckpointError(known)
+    detections = read_outputs(outputs, header)
+    valid = np.asarray(detections.valid)
+    classes = np.asarray(detections.classes)[valid]
+    if ((classes < 0) | (classes >= count)).any():
+        raise CheckpointError(known)
+    numbers = (np.asarray(detections.boxes)[valid], np.asarray(detections.scores)[valid])
+    if not all(np.isfinite(part).all() for part in numbers):
+        raise CheckpointError(f"{name}: gives boxes or scores that are not finite numbers")
+
+
 def _read_nms(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detections:
     # by position, as the parser does: the names may have been changed
     rows, total = list(outputs.values())
@@ -217,35 +297,18 @@ def _in_batches(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def check_same_model(header: Header, experiment: Experiment, name: str) -> None:
-    """Stops when an exported model is not what the spec describes.
-
-    Raises:
-      CheckpointError: detector, classes, input size or preprocessing differ.
-    """
-    geometry, task = experiment.geometry, experiment.task
-    for what, stored, wanted in (
-        ("detector", header.kind, experiment.kind),
-        ("classes", ", ".join(header.class_names), ", ".join(task.class_names)),
-        ("input size (height, width)", header.canvas, (geometry.height, geometry.width)),
-        ("way of fitting images to the input", header.geometry, geometry),
-        ("preprocessing", header.pixels, task.pixels),
-    ):
-        if stored != wanted:
-            raise CheckpointError(
-                f"{name}: was exported with another {what}: {stored}; the spec says {wanted}. Use "
-                "the spec it was exported with"
-            )
-
-
-GRAPH = Backend(stored_categories, load_predictor)
+GRAPH = Backend(stored_origin, load_predictor)
 """Runs exported graphs on the CPU."""
 
 
-def quantised(cache: Path) -> Backend:
-    """Returns the backend that runs an exported fp32 graph as int8.
+def graph_backend(cache: Path | None = None, source: Path | None = None) -> Backend:
+    """Returns the backend of exported graphs.
 
     Args:
-      cache: calibration cache of the graph.
+      cache: calibration cache with which an fp32 graph runs as int8.
+      source: file whose header the graph has, where another tool dropped its own.
     """
-    return Backend(stored_categories, functools.partial(load_predictor, cache=cache))
+    return Backend(
+        functools.partial(stored_origin, source=source),
+        functools.partial(load_predictor, cache=cache, source=source),
+    )

@@ -17,6 +17,8 @@ from rcnn_jax.export.tensorrt_gate import TENSORRT_VERSION
 
 LEVELS = 127
 """Steps of int8 on either side of zero; -128 is only where values saturate."""
+_DIGITS = 9
+"""More hexadecimal digits than a float32 has are a mistake, however many they are."""
 _HEADER = re.compile(r"TRT-\d+-\w+|1")  # one writer of the original put just "1"
 
 
@@ -41,9 +43,9 @@ def read_cache(text: str, origin: str = "the calibration cache") -> dict[str, fl
     """
     lines = text.splitlines()
     if not lines or not _HEADER.fullmatch(lines[0].strip()):
-        first = lines[0][:60] if lines else "nothing"
+        first = repr(lines[0][:60]) if lines else "nothing"
         raise DataError(
-            f"{origin}: is no calibration cache of TensorRT: line 1 is '{first}', expected "
+            f"{origin}: is no calibration cache of TensorRT: line 1 is {first}, expected "
             "TRT-<version>-EntropyCalibration2"
         )
     scales = {}
@@ -52,15 +54,16 @@ def read_cache(text: str, origin: str = "the calibration cache") -> dict[str, fl
             continue
         name, _, digits = line.rpartition(":")  # names hold colons of their own
         try:
-            bits = int(digits.strip(), 16)
+            bits = int(digits.strip()[:_DIGITS], 16)
             (scale,) = struct.unpack(">f", struct.pack(">I", bits))
         except (ValueError, struct.error) as error:
             raise DataError(
-                f"{origin}: line {number}: expected 'tensor: hexadecimal float', found '{line}'"
+                f"{origin}: line {number}: expected 'tensor: hexadecimal float', found "
+                f"{line[:60]!r}"
             ) from error
         if not name or not math.isfinite(scale) or scale <= 0:
             raise DataError(
-                f"{origin}: line {number}: the scale of '{name}' is {scale}, expected a positive "
+                f"{origin}: line {number}: the scale of {name[:60]!r} is {scale}, expected a positive "
                 "number: calibrate again"
             )
         scales[name] = scale

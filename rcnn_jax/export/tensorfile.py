@@ -10,7 +10,8 @@ Source: deployment.md section 7.2.
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from rcnn_jax import optional
 from rcnn_jax.errors import DataError
 
 KEY = "_tensorfile_array_key_"
+LARGEST_BATCH = 1 << 12
+"""Images: no calibration has more at once, and a forged file may claim any number."""
+Check = Callable[[int, tuple[int, ...], Any], None]
+"""(number, shape, dtype) of a batch; raises when it is none for the model."""
+_DAMAGES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def write_tensorfile(path: Path, batches: Iterable[np.ndarray]) -> int:
@@ -55,16 +65,31 @@ def read_tensorfile(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndar
     """
     read = _read_npz if path.suffix == ".npz" else _read_hdf5
     empty = True
-    for number, batch in enumerate(read(path)):
+    for batch in read(path, lambda *found: _check_batch(path, shape, *found)):
         empty = False
-        if batch.ndim != 4 or batch.shape[1:] != shape or batch.dtype.kind != "f":
-            raise DataError(
-                f"{path}: batch {number} is {batch.dtype}{list(batch.shape)}, the model takes "
-                f"float[batch, {', '.join(map(str, shape))}]: remove the file to make it anew"
-            )
         yield batch.astype(np.float32)
     if empty:
         raise DataError(f"{path}: holds no batch: remove the file to make it anew")
+
+
+def _check_batch(
+    path: Path, wanted: tuple[int, int, int], number: int, shape: tuple[int, ...], dtype: Any
+) -> None:
+    """Checks what a batch claims to be before memory is made for it.
+
+    Raises:
+      DataError: it is no batch for the model.
+    """
+    if (
+        len(shape) != 4
+        or shape[1:] != wanted
+        or not 0 < shape[0] <= LARGEST_BATCH
+        or np.dtype(dtype).kind != "f"
+    ):
+        raise DataError(
+            f"{path}: batch {number} is {dtype}{list(shape)}, the model takes "
+            f"float[batch, {', '.join(map(str, wanted))}]: remove the file to make it anew"
+        )
 
 
 def _h5py() -> Any:
@@ -82,12 +107,14 @@ def _write_hdf5(path: Path, batches: Iterable[np.ndarray]) -> int:
     return count
 
 
-def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
+def _read_hdf5(path: Path, check: Check) -> Iterator[np.ndarray]:
     try:
         with _h5py().File(path, "r") as file:
             for number in range(int(file.attrs["count"])):
-                yield np.asarray(file[f"{KEY}_{number}"][KEY])
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+                data = file[f"{KEY}_{number}"][KEY]
+                check(number, data.shape, data.dtype)
+                yield np.asarray(data)
+    except _DAMAGES as error:
         raise DataError(f"{path}: is no tensorfile, or is damaged: {error}") from error
 
 
@@ -100,10 +127,17 @@ def _write_npz(path: Path, batches: Iterable[np.ndarray]) -> int:
     return count
 
 
-def _read_npz(path: Path) -> Iterator[np.ndarray]:
+def _read_npz(path: Path, check: Check) -> Iterator[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            for number in range(len(archive.files)):
-                yield archive[f"batch_{number}"]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        with zipfile.ZipFile(path) as archive:
+            for number in range(len(archive.namelist())):
+                name = f"batch_{number}.npy"
+                with archive.open(name) as member:
+                    version = np.lib.format.read_magic(member)
+                    read = _NPY_HEADERS[version]
+                    shape, _, dtype = read(member)
+                check(number, shape, dtype)
+                with archive.open(name) as member:
+                    yield np.lib.format.read_array(member, allow_pickle=False)
+    except (*_DAMAGES, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DataError(f"{path}: is no archive of batches, or is damaged: {error}") from error

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.errors import CheckpointError, ExportError, MissingDependencyError, UsageError
 from rcnn_jax.export.cuda import Device
 from rcnn_jax.optional import require
@@ -266,7 +266,7 @@ def _cached_scales(trt: ModuleType, content: bytes) -> Any:
 def _read_timing_cache(config: Any, path: Path | None, warn: Callable[[str], None]) -> None:
     if path is None:
         return
-    content = path.read_bytes() if path.is_file() else b""
+    content = read_file(path, "timing cache") if path.exists() else b""
     cache = config.create_timing_cache(content)
     if cache is not None and config.set_timing_cache(cache, False):
         return

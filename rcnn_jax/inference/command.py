@@ -6,11 +6,10 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.data.categories import ABSENT
 from rcnn_jax.errors import UsageError
-from rcnn_jax.evaluate.backend import BUNDLE, Backend
+from rcnn_jax.evaluate.backend import BUNDLE, Backend, experiment_of
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import find_images, run_inference
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment, Kind
 from rcnn_jax.text_file import read_text
 
@@ -53,7 +52,9 @@ def inference(
     Raises:
       RcnnError: the model, the class names or the folder cannot be used.
     """
-    experiment = build_experiment(config, kind, categories=backend.categories(model, key))
+    experiment = experiment_of(
+        backend, model, config, kind, key=key, session=session, own_classes=True
+    )
     predictor = backend.predictor(model, experiment, experiment.inference, key)
     names = experiment.task.class_names
     if class_map is not None:

@@ -1,8 +1,11 @@
 """From a config to an experiment: the one place that maps a kind to its reader."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from rcnn_jax.data.categories import Categories
+from rcnn_jax.tasks.dependence import dependence
 from rcnn_jax.tasks.experiment import Experiment, Kind
 from rcnn_jax.tasks.faster_rcnn_config import faster_rcnn_experiment
 from rcnn_jax.tasks.mask_rcnn_config import mask_rcnn_experiment
@@ -24,5 +27,7 @@ def build_experiment(
         names. The spec of a Faster R-CNN names its classes itself.
     """
     if kind == "mask_rcnn":
-        return mask_rcnn_experiment(config, bf16=bf16, axis_name=AXIS, categories=categories)
-    return faster_rcnn_experiment(config, bf16=bf16, axis_name=AXIS)
+        experiment = mask_rcnn_experiment(config, bf16=bf16, axis_name=AXIS, categories=categories)
+    else:
+        experiment = faster_rcnn_experiment(config, bf16=bf16, axis_name=AXIS)
+    return dataclasses.replace(experiment, depends=dependence(config, kind))

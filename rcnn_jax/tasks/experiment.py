@@ -1,7 +1,7 @@
 """One experiment as a value: the task and every setting around it, read from a config once."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rcnn_jax.data.sources import Source
@@ -71,6 +71,7 @@ class Experiment:
       eval_source: opens the validation images; None when the spec names none.
       category_ids: category id of every class in result files, 0 for none; None where results name
         classes by their names.
+      depends: fields of the config that trained weights depend on, see `tasks.dependence`.
     """
 
     kind: Kind
@@ -98,3 +99,4 @@ class Experiment:
     eval_source: Callable[[], Source] | None
     category_ids: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
+    depends: Mapping[str, Any] = field(default_factory=dict)

@@ -184,7 +184,7 @@ def test_the_engine_or_exported_model_of_the_spec_comes_before_its_bundle(
         assert called.called["model"] == tmp_path / model
         backend = called.called["backend"]
         if "cal.bin" in named:
-            assert backend.predictor.keywords == {"cache": tmp_path / "cal.bin"}
+            assert backend.predictor.keywords["cache"] == tmp_path / "cal.bin"
         else:
             assert backend is (ENGINE if model == "b.trt" else GRAPH)
 

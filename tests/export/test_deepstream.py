@@ -8,22 +8,36 @@ import shutil
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from pycocotools import mask as coco_mask
 
 from rcnn_jax.cli.main import main
 from rcnn_jax.cli.session import Session
-from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.errors import ExportError, SpecError, UsageError
 from rcnn_jax.evaluate.masks import paste_masks
 from rcnn_jax.export.contracts import DETECTIONS, make_header
-from rcnn_jax.export.deepstream import Bundle, check_header, infer_config, labels, notes, readme
+from rcnn_jax.export.deepstream import (
+    Bundle,
+    check_header,
+    infer_config,
+    labels,
+    notes,
+)
+from rcnn_jax.export.deepstream_bundle import verify
+from rcnn_jax.export.deepstream_readme import readme
 from rcnn_jax.export.deployment import Deployment, deploy
+from rcnn_jax.export.fp16 import to_fp16
+from rcnn_jax.export.model_view import ModelView
+from rcnn_jax.export.placement import place
+from rcnn_jax.export.quantize import insert_qdq
+from rcnn_jax.export.scales import write_cache
 from rcnn_jax.settings import GeometrySettings
 from tests.export import tiny
-from tests.reference.nvinfer import Nvinfer
+from tests.reference.nvinfer import Nvinfer, Refused
 
 KEY = "the-key-nobody-may-find"
-BUNDLE = {"nvinfer_config.txt", "labels.txt", "deepstream_app_config.txt", "deepstream_README.md"}
+FILES = {"nvinfer_config.txt", "labels.txt", "deepstream_app_config.txt", "deepstream_README.md"}
 SIZES = ((75, 120), (120, 80), (96, 96), (60, 64))  # none twice as large as the network input
 
 
@@ -153,7 +167,7 @@ def test_mask_rcnn_in_deepstream_finds_what_inference_finds(masks, masks_files, 
 @pytest.mark.parametrize("fixture", ["boxes", "masks"])
 def test_the_bundle_is_whole_and_its_files_name_each_other(fixture, request):
     out, _ = request.getfixturevalue(fixture)
-    assert {path.name for path in out.iterdir()} >= BUNDLE
+    assert {path.name for path in out.iterdir()} >= FILES
     app = configparser.ConfigParser(delimiters=("=",))
     app.read(out / "deepstream_app_config.txt")
     assert {"application", "source0", "streammux", "primary-gie", "osd", "sink0"} <= set(app)
@@ -166,6 +180,7 @@ def test_the_bundle_is_whole_and_its_files_name_each_other(fixture, request):
     assert len(lines) == int(keys["num-detected-classes"]) and all(lines)
     assert keys["onnx-file"] == "model.onnx"
     assert keys["model-engine-file"] == "model.onnx_b1_gpu0_fp32.engine"
+    assert keys["crop-objects-to-roi-boundary"] == "1"
     assert keys["maintain-aspect-ratio"] == ("1" if fixture == "masks" else "0")
     text = (out / "deepstream_README.md").read_text()
     assert "deepstream-app -c deepstream_app_config.txt" in text
@@ -184,7 +199,7 @@ def test_the_parser_library_is_the_one_that_was_named(boxes, masks):
 def test_the_key_is_in_no_file_of_the_export(boxes):
     out, _ = boxes
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= BUNDLE | {"model.etlt", "log.txt", "status.json"}
+    assert {path.name for path in files} >= FILES | {"model.etlt", "log.txt", "status.json"}
     for path in files:
         assert KEY.encode() not in path.read_bytes(), path
 
@@ -216,13 +231,13 @@ def test_preprocessing_follows_from_the_header(tmp_path):
     assert (keys["model-color-format"], keys["infer-dims"]) == ("2", "1;128;192")
 
 
-@pytest.mark.parametrize(("precision", "mode"), [("fp32", "0"), ("int8", "1"), ("fp16", "2")])
-def test_precision_and_engine_are_named(tmp_path, precision, mode):
+@pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
+def test_precision_and_engine_are_named(tmp_path, precision):
     keys = keys_of(infer_config(bundle(tmp_path, precision=precision, header=header(batch=4))))
-    assert (keys["network-mode"], keys["batch-size"]) == (mode, "4")
-    assert keys["model-engine-file"] == f"a.onnx_b4_gpu0_{precision}.engine"
+    assert (keys["network-mode"], keys["strongly-typed"], keys["batch-size"]) == ("0", "1", "4")
+    assert keys["model-engine-file"] == "a.onnx_b4_gpu0_fp32.engine", "as nvinfer itself calls it"
     text = readme(bundle(tmp_path, precision=precision, header=header(batch=4)))
-    assert ("nvinfer itself does not do" in text) is (precision != "fp32")
+    assert ("Nothing to build with DeepStream 9.1 and later" in text) is (precision != "fp32")
     assert "optShapes" not in text, "a fixed batch has no profile"
     built = bundle(tmp_path, engine=tmp_path / "engines" / "b.engine")
     assert keys_of(infer_config(built))["model-engine-file"] == "engines/b.engine"
@@ -247,6 +262,99 @@ def test_what_nvinfer_does_otherwise_is_noted():
     assert "results agree for frames of 192x128 pixels alone" in note
     scaled = GeometrySettings(mode="pad_crop", prescale=(128, 192), **canvas)
     assert notes(header(geometry=scaled)) == notes(header()) == []
+
+
+LOWERED = {"fp16": lambda graph: to_fp16(graph), "int8": lambda graph: quantised(graph)}
+
+
+def quantised(graph):
+    return insert_qdq(graph, dict.fromkeys(place(ModelView(graph)).readers, 0.05))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_nvinfer_builds_the_precision_of_the_graph_itself(boxes_files, tmp_path, precision):
+    graph = onnx.load(boxes_files.graph)
+    lowered = LOWERED[precision](graph) if precision in LOWERED else graph
+    onnx.save(lowered, tmp_path / "model.onnx")
+    session = Session("export", status_folder=None)
+    deploy(Deployment(bundle=True), tmp_path / "model.onnx", None, 0.3, session)
+    element = Nvinfer(tmp_path)
+    assert element.precision == precision
+    assert element.engine == element.keys["model-engine-file"], "found again at the next start"
+    if precision == "fp32":
+        assert Nvinfer(tmp_path, knows_strong_types=False).precision == "fp32"
+        return
+    with pytest.raises(Refused, match="weakly typed fp32"):
+        Nvinfer(tmp_path, knows_strong_types=False)
+
+
+def test_an_older_nvinfer_builds_int8_from_the_cache_as_the_readme_says(boxes_files, tmp_path):
+    graph = onnx.load(boxes_files.graph)
+    onnx.save(quantised(graph), tmp_path / "model.onnx")
+    onnx.save(graph, tmp_path / "model.fp32.onnx")
+    cache = tmp_path / "scales" / "cal.bin"
+    cache.parent.mkdir()
+    cache.write_text(write_cache(dict.fromkeys(place(ModelView(graph)).readers, 0.05)))
+    session = Session("export", status_folder=None)
+    deploy(Deployment(bundle=True), tmp_path / "model.onnx", None, 0.3, session, cache)
+    text = (tmp_path / "deepstream_README.md").read_text()
+    said = re.findall(r"^ {7}([a-z0-9-]+)=(\S+)$", text, re.MULTILINE)
+    config = tmp_path / "nvinfer_config.txt"
+    lines = config.read_text().replace("strongly-typed=1\n", "").splitlines()
+    lines = [line for line in lines if line.split("=")[0] not in dict(said)]
+    place_of = lines.index("[property]") + 1
+    lines[place_of:place_of] = [f"{key}={value}" for key, value in said]
+    config.write_text("\n".join(lines))
+    element = Nvinfer(tmp_path, knows_strong_types=False)
+    assert (element.precision, element.keys["onnx-file"]) == ("int8", "model.fp32.onnx")
+    assert element.engine == element.keys["model-engine-file"]
+    cache.unlink()
+    assert Nvinfer(tmp_path, knows_strong_types=False).precision == "fp16"
+
+
+def test_objects_that_end_below_the_frame_are_cut_and_not_dropped(masks, tmp_path):
+    folder = shutil.copytree(masks[0], tmp_path / "target")
+    element = Nvinfer(folder)
+    size, ratios = (60, 64), (0.5, 0.5)
+    assert element.attach((4, 25, 10, 6), ratios, size).tolist() == [50, 8, 60, 28]
+    assert element.attach((30, 1, 10, 6), ratios, size).tolist() == [2, 60, 14, 64]
+    config = folder / "nvinfer_config.txt"
+    key = "crop-objects-to-roi-boundary="
+    config.write_text(config.read_text().replace(f"{key}1", f"{key}0"))
+    element = Nvinfer(folder)
+    assert element.attach((4, 25, 10, 6), ratios, size) is None
+    assert element.attach((4, 24, 10, 6), ratios, size).tolist() == [48, 8, 60, 28]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("offsets=103.939", "offsets=3.939", "net-scale-factor and offsets"),
+        ("offsets=103.939;", "offsets=", "net-scale-factor and offsets"),
+        ("net-scale-factor=", "net-scale-factor=2", "net-scale-factor and offsets"),
+        ("model-color-format=1", "model-color-format=0", "model-color-format"),
+        ("infer-dims=3;128;192", "infer-dims=3;192;128", "infer-dims"),
+        ("num-detected-classes=4", "num-detected-classes=3", "num-detected-classes"),
+    ],
+)
+def test_a_bundle_that_says_something_else_than_its_graph_is_not_written(tmp_path, old, new, what):
+    made = bundle(tmp_path)
+    files = {
+        "nvinfer_config.txt": infer_config(made),
+        "labels.txt": "disc\nrod\nstar\nbackground\n",
+    }
+    verify(files, made.header)
+    assert old in files["nvinfer_config.txt"]
+    files["nvinfer_config.txt"] = files["nvinfer_config.txt"].replace(old, new)
+    with pytest.raises(ExportError, match=f"{what} are not the model's"):
+        verify(files, made.header)
+
+
+def test_a_mask_rcnn_has_a_class_map_for_the_other_tool(masks, boxes):
+    lines = (masks[0] / "class_map.txt").read_text().splitlines()
+    assert ["BG", *lines] == (masks[0] / "labels.txt").read_text().splitlines()
+    assert "wants no line for the background" in (masks[0] / "deepstream_README.md").read_text()
+    assert not (boxes[0] / "class_map.txt").exists()
 
 
 def test_labels_follow_the_ids_of_the_parsers():

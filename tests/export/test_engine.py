@@ -400,7 +400,7 @@ class TestMismatches:
         run, engine = evaluate
         path = engine.with_name("model.engine.json")
         path.write_text(path.read_text().replace("103.939", "104.0"))
-        assert "was exported with another preprocessing" in run()
+        assert "is of another model than the spec" in run()
 
     def test_no_engine(self, evaluate):
         run, engine = evaluate

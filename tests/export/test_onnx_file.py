@@ -108,7 +108,7 @@ def test_a_header_of_another_graph_is_said(boxes_files, tmp_path):
     fields = json.loads(model.metadata_props[0].value)
     path = tmp_path / "model.onnx"
     for changed in (
-        {"kind": "mask_rcnn"},
+        {"kind": "mask_rcnn", "category_ids": [1, 2, 3]},
         {"contract": "plain"},
         {"geometry": {**fields["geometry"], "height": 128}},
         {"channel_order": "l", "mean": [1.0], "std": [1.0]},

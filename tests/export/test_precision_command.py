@@ -109,6 +109,7 @@ def test_layers_are_kept_in_float_round_by_round_and_a_failed_gate_leaves_no_mod
     assert export(trained, tmp_path / "model.onnx", "--data_type", "int8") == 1
     told = capsys.readouterr()
     assert "was not written, because the check failed: int8: detections agree to" in told.err
+    assert "--accept-loss writes it all the same" in told.err
     rounds = [line for line in told.out.splitlines() if "trying again with" in line]
     assert len(rounds) == len(precision.KEPT_SHARES) - 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -121,6 +122,23 @@ def test_layers_are_kept_in_float_round_by_round_and_a_failed_gate_leaves_no_mod
     assert len(report["kept"]) == (len(worst) + 1) // 2
     text = (tmp_path / "model.onnx.check.txt").read_text()
     assert f"kept in float: {len(report['kept'])} of {len(worst)}" in text and "PROBLEM" in text
+
+
+def test_a_loss_that_is_accepted_is_written_with_a_warning_and_kept_in_the_report(
+    trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(precision.GATES, "int8", precision.Gate(agreement=0.9999, loss=0.02))
+    monkeypatch.setattr(precision, "KEPT_SHARES", (0.0,))
+    output = tmp_path / "model.onnx"
+    assert export(trained, output, "--data_type", "int8", "--accept-loss") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "warning: int8: detections agree to" in told
+    assert "written all the same, because --accept-loss says so" in told
+    assert "QuantizeLinear" in ops(output) and (tmp_path / "cal.bin").exists()
+    report = json.loads((tmp_path / "model.onnx.check.json").read_text())
+    assert not report["passed"] and report["problems"] == []
+    assert report["accepted"][0].startswith("int8: detections agree to")
+    assert "ACCEPTED: int8" in (tmp_path / "model.onnx.check.txt").read_text()
 
 
 def test_fp16_is_typed_in_the_graph_and_an_etlt_is_sealed(trained, tmp_path, capsys):

@@ -33,7 +33,7 @@ def test_caches_of_other_writers_are_read(header):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1 is 'nothing'"),
+        ("", "line 1 is nothing"),
         ("conv: 3f800000\n", "line 1 is 'conv: 3f800000', expected TRT-"),
         ("TRT-8501-EntropyCalibration2\n", "holds no scale"),
         ("TRT-8501-EntropyCalibration2\nconv 3f800000\n", "line 2: expected 'tensor: hex"),

@@ -157,4 +157,5 @@ def _experiment(kind, task, canvas, test, category_ids):
         geometry=GeometrySettings(mode="stretch", height=canvas[0], width=canvas[1]),
         inference=test or test_settings(),
         category_ids=category_ids,
+        depends={},
     )

@@ -1,8 +1,9 @@
 """gst-nvinfer on a CPU, slow and obvious: what DeepStream does with a bundle, from its files alone.
 
-Read from the public documentation of gst-nvinfer and the public parsers (reference/deployment
-sections 1 and 2): scaling, padding, `y = net-scale-factor * (x - offset)`, the two parser functions
-row by row, the class filter, and the way back to the frame.
+Read from the public documentation of gst-nvinfer, its public source and that of the parsers
+(reference/deployment sections 1 and 2, portable_graph section 4): the precision it builds, scaling,
+padding, `y = net-scale-factor * (x - offset)`, the two parser functions row by row, the class filter,
+and the way back to the frame, on which objects are dropped or cut. Numbers are float32, as there.
 """
 
 import configparser
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 
 
@@ -24,10 +26,22 @@ class Found:
     mask: np.ndarray | None
 
 
-class Nvinfer:
-    """Runs the bundle of a folder."""
+class Refused(Exception):
+    """TensorRT does not build what nvinfer asks of it."""
 
-    def __init__(self, folder: Path):
+
+MODES = {"0": "fp32", "1": "int8", "2": "fp16"}
+
+
+class Nvinfer:
+    """Runs the bundle of a folder.
+
+    Attributes:
+      precision: in which the engine computes.
+      engine: name under which nvinfer keeps it.
+    """
+
+    def __init__(self, folder: Path, *, knows_strong_types: bool = True):
         config = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",))
         config.read(folder / "nvinfer_config.txt")
         self.keys = dict(config["property"])
@@ -41,6 +55,31 @@ class Nvinfer:
             str(folder / self.keys["onnx-file"]), providers=["CPUExecutionProvider"]
         )
         assert self.keys["cluster-mode"] == "4"
+        strong = knows_strong_types and self.keys.get("strongly-typed") == "1"
+        self.precision = self.build(folder, strong)
+        mode = MODES[self.keys["network-mode"]]
+        if mode == "int8" and self.precision == "fp16":
+            mode = "fp16"
+        name, batch = self.keys["onnx-file"], self.keys["batch-size"]
+        self.engine = f"{name}_b{batch}_gpu{self.keys['gpu-id']}_{mode}.engine"
+
+    def build(self, folder: Path, strong: bool) -> str:
+        """Returns the precision of the engine that nvinfer has TensorRT 10 build."""
+        graph = onnx.load(folder / self.keys["onnx-file"]).graph
+        typed = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+        quantised = any(node.op_type == "QuantizeLinear" for node in graph.node)
+        mode = MODES[self.keys["network-mode"]]
+        if strong:
+            if mode != "fp32":
+                raise Refused("precision flags beside a strongly typed network")
+            return "int8" if quantised else "fp16" if typed else "fp32"
+        if mode == "int8":
+            cache = self.keys.get("int8-calib-file")
+            if cache is None or not (folder / cache).is_file():
+                mode = "fp16"  # "INT8 calibration file not specified. Trying FP16 mode."
+        if quantised and mode != "int8" or typed and mode == "fp32":
+            raise Refused(f"a graph of lower precision in a weakly typed {mode} network")
+        return mode
 
     def detect(self, frame: np.ndarray) -> list[Found]:
         """Returns what nvinfer attaches to an RGB frame u8[h w 3]."""
@@ -64,12 +103,33 @@ class Nvinfer:
         for number, score, left, top, width, height, mask in objects:
             if number >= self.classes or score < self.threshold:
                 continue
-            y1, x1 = top / ratios[0], left / ratios[1]
-            y2, x2 = y1 + height / ratios[0], x1 + width / ratios[1]
-            box = np.clip((y1, x1, y2, x2), 0, np.tile(frame.shape[:2], 2))  # padding is no frame
-            keep = mask if self.keys.get("output-instance-mask") == "1" else None
-            found.append(Found(self.labels[number], score, box, keep))
+            box = self.attach((left, top, width, height), ratios, frame.shape[:2])
+            if box is not None:
+                keep = mask if self.keys.get("output-instance-mask") == "1" else None
+                found.append(Found(self.labels[number], score, box, keep))
         return found
+
+    def attach(self, parsed, ratios, size) -> np.ndarray | None:
+        """Returns the box (y1, x1, y2, x2) on the frame, None for an object that is dropped.
+
+        Args:
+          parsed: left, top, width, height on the network input.
+          ratios: (y, x) the frame was scaled by.
+          size: (height, width) of the frame.
+        """
+        frame_height, frame_width = np.float32(size[0]), np.float32(size[1])
+        ratio_y, ratio_x = np.float32(ratios[0]), np.float32(ratios[1])
+        left, top, width, height = (np.float32(value) for value in parsed)
+        left, top, width, height = left / ratio_x, top / ratio_y, width / ratio_x, height / ratio_y
+        left, top = max(left, np.float32(0)), max(top, np.float32(0))
+        if self.keys.get("crop-objects-to-roi-boundary", "0") == "1":
+            if left + width >= frame_width:
+                width = frame_width - left
+            if top + height > frame_height:
+                height = frame_height - top
+        elif top + height > frame_height:
+            return None
+        return np.asarray([top, left, top + height, left + width], np.float64)
 
     def preprocess(self, frame: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
         """Returns f32[c h w] and the ratios (y, x) the frame was scaled by."""
@@ -106,8 +166,7 @@ class Nvinfer:
             left, top = clip(x1 * self.width, self.width), clip(y1 * self.height, self.height)
             width = clip((x2 - x1) * self.width, self.width)
             height = clip((y2 - y1) * self.height, self.height)
-            if width > 0 and height > 0:
-                yield int(label), score, left, top, width, height, None
+            yield int(label), score, left, top, width, height, None
 
     def parse_mask_rcnn(self, layers):
         rows, masks = layers["generate_detections"], layers["mask_fcn_logits/BiasAdd"]

@@ -1,0 +1,58 @@
+"""Which fields of a spec trained weights depend on."""
+
+import pytest
+
+from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.load import load_spec, parse_spec
+from rcnn_jax.spec.render import render
+from rcnn_jax.spec.schema import walk
+from rcnn_jax.tasks.dependence import (
+    FREE,
+    NETWORK,
+    WEIGHTS_DEPEND_ON,
+    dependence,
+    depends,
+    is_below,
+)
+
+KINDS = sorted(WEIGHTS_DEPEND_ON)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_of_the_network_is_in_one_of_the_two_tables(kind):
+    rows = [path for path, field in walk(TABLES[kind]) if field.kind != "message"]
+    inside = [path for path in rows if path.startswith(f"{NETWORK[kind]}.")]
+    effective = {path for path, field in walk(TABLES[kind]) if not field.no_effect}
+    undecided = [
+        path
+        for path in inside
+        if path in effective and not depends(path, kind) and not is_below(path, FREE[kind])
+    ]
+    assert undecided == [], "decide whether trained weights depend on these, with a reason"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("table", [WEIGHTS_DEPEND_ON, FREE])
+def test_every_row_names_a_field_and_gives_a_reason(kind, table):
+    paths = [path for path, _ in walk(TABLES[kind])]
+    for pattern, reason in table[kind].items():
+        assert any(is_below(path, {pattern: reason}) for path in paths), pattern
+        assert reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spec_that_was_stored_and_read_again_depends_on_the_same(kind):
+    config = load_spec(f"configs/{kind}/tiny.txt", kind).config
+    again = parse_spec(render(config, kind), "stored", kind).config
+    assert dependence(again, kind) == dependence(config, kind)
+
+
+def test_a_grey_network_has_one_channel_whatever_the_order_says():
+    config = load_spec("configs/faster_rcnn/tiny.txt", "faster_rcnn").config
+    image = config.model_config.input_image_config
+    order = "model_config.input_image_config.image_channel_order"
+    found = set()
+    for image.image_channel_order in ("bgr", "l"):
+        image.image_type = "GRAY_SCALE"
+        found.add(dependence(config, "faster_rcnn")[order])
+    assert found == {"l"}
