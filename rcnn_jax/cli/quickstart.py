@@ -8,7 +8,6 @@ Run from the root of a clone: the specs in configs/ name paths below out/quickst
 
 import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import guarded, main
 from rcnn_jax.data.synthetic import write_coco, write_kitti
 from rcnn_jax.errors import UsageError
+from rcnn_jax.interrupt import leave
 
 OUTPUT = Path("out/quickstart")
 MASKS = OUTPUT / "masks"
@@ -146,4 +146,4 @@ def write_data(console: Console) -> None:
 
 if __name__ == "__main__":
     take_huge_pages()
-    sys.exit(guarded(quickstart))
+    leave(guarded(quickstart))
