@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from rcnn_jax.errors import RcnnError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-ANEW = "the same command begins anew"
+ANEW = "the same command starts again"
 
 
 class Stopped(KeyboardInterrupt):

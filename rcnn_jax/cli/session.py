@@ -82,7 +82,7 @@ class Session:
           alone: locks the folder of status.json before anything is written there, until the last line
             is: what is refused leaves no line among those of the command that holds the lock.
         """
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Screen(highlight=False, soft_wrap=True)
         self._title = title
         self._status_path = status_folder / STATUS_FILE if status_folder else None
         self._log_file = log_file
@@ -144,9 +144,10 @@ class Session:
                 self.status("STARTED", f"Starting {self._title}.")
             except OSError as error:
                 self._status_path = None
+                why = _why_no_folder(folder, error)
                 raise UsageError(
-                    f"{folder}: results cannot be written there: {error.strerror or error}; name "
-                    "another folder, or make this one writable"
+                    f"{folder}: results cannot be written there: {why}; name another folder, or make "
+                    "this one writable"
                 ) from error
 
     def status(
@@ -275,6 +276,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+class Screen(Console):
+    """A console whose reader may go away: that is an exception, Rich would leave with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the BrokenPipeError is being handled."""
+        raise  # noqa: PLE0704
+
+
 class _Tee:
     """A text stream that writes to a screen and, without control codes, to a log."""
 
@@ -295,6 +304,12 @@ class _Tee:
 
     def isatty(self) -> bool:
         return False
+
+
+def _why_no_folder(folder: Path, error: OSError) -> str:
+    if isinstance(error, FileExistsError):  # what mkdir says of all of these
+        return "a link that leads nowhere" if folder.is_symlink() else "it is a file"
+    return error.strerror or str(error)
 
 
 def _open_log(path: Path) -> TextIO:

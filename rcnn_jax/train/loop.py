@@ -119,7 +119,7 @@ def _train(run: Run, fresh: bool) -> None:
 def _how_to_go_on(run: Run, fresh: bool) -> str:
     steps = run.store.all_steps()
     if not steps:
-        return "no step was saved yet, the same command begins anew"
+        return "no step was saved yet, the same command starts again"
     without = " without --fresh" if fresh else ""
     return (
         f"step {steps[-1]} of {run.timetable.total_steps} is saved, the same command{without} goes on "
