@@ -30,7 +30,9 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, m
     monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(CheckpointError) as error:
         atomic.write_file(path, [b"new"])
-    assert str(error.value) == f"{path}: cannot be written: No space left on device"
+    assert str(error.value) == (
+        f"{path}: cannot be written: No space left on device; 3 bytes are needed"
+    )
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file.bin"]
 
