@@ -33,7 +33,7 @@ ROUND = 3
 
 def main() -> int:
     """Runs the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Ends real commands at random moments.")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "TERM", "INT", "HUP"), default="KILL")

@@ -82,7 +82,7 @@ class Session:
           alone: locks the folder of status.json before anything is written there, until the last line
             is: what is refused leaves no line among those of the command that holds the lock.
         """
-        self.console = Screen(highlight=False, soft_wrap=True)
+        self.console: Console = Screen(highlight=False, soft_wrap=True)
         self._title = title
         self._status_path = status_folder / STATUS_FILE if status_folder else None
         self._log_file = log_file

@@ -29,14 +29,15 @@ class Events:
           first_step: what earlier files hold of this step and later ones is taken back.
         """
         from tensorboardX.event_file_writer import EventsWriter  # late: half a second
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto import event_pb2
 
+        protocol: Any = event_pb2  # its classes are made when it is imported
         folder.mkdir(parents=True, exist_ok=True)
-        self._event = Event
+        self._event = protocol.Event
         self._file = EventsWriter(str(folder / "events"))
         self._flushed = time.monotonic()
-        begins = SessionLog(status=SessionLog.START)
-        self._write(Event(step=first_step, session_log=begins))
+        begins = protocol.SessionLog(status=protocol.SessionLog.START)
+        self._write(self._event(step=first_step, session_log=begins))
         self.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
