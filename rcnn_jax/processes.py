@@ -93,6 +93,12 @@ def sweep(folder: Path) -> list[Path]:
     return swept
 
 
+@functools.lru_cache(maxsize=64)
+def sweep_once(folder: Path) -> None:
+    """Sweeps a folder before this process writes its first file there."""
+    sweep(folder)
+
+
 def _start_of(pid: int) -> int | None:
     """Returns the start time of a process in ticks since the boot, None where it cannot be read."""
     try:

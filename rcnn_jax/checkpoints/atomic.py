@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rcnn_jax.errors import CheckpointError
-from rcnn_jax.processes import unfinished_name
+from rcnn_jax.processes import sweep_once, unfinished_name
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says of a disk, or of a user's share of it, that is full."""
@@ -52,6 +52,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     temporary = unfinished_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_once(path.parent)
         require_space(path.parent, sum(len(piece) for piece in pieces), str(path))
         try:
             with temporary.open("wb") as file:

@@ -4,8 +4,10 @@ No moment is a time: a `Watch` counts the changes of a folder, so that a slow ma
 quick one is. Used by the tests and by `python -m tools.kill_campaign`.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -65,12 +67,11 @@ class Watch:
     def _look(self) -> dict[str, tuple[int, int]]:
         found = {}
         for folder in self._folders:
-            for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-                try:
-                    status = path.lstat()
-                except OSError:  # gone while we looked
-                    continue
-                found[str(path)] = (status.st_mtime_ns, status.st_size)
+            for where, _, names in os.walk(folder):  # passes over what goes while we look
+                for path in (where, *(f"{where}/{name}" for name in names)):
+                    with contextlib.suppress(OSError):
+                        status = os.lstat(path)
+                        found[path] = (status.st_mtime_ns, status.st_size)
         return found
 
 
