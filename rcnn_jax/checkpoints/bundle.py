@@ -10,11 +10,12 @@ bundle also has what is needed to go on.
 
 import hashlib
 import json
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,7 @@ import safetensors.numpy
 
 from rcnn_jax.checkpoints import container, foreign
 from rcnn_jax.checkpoints.atomic import read_file, write_file
+from rcnn_jax.checkpoints.header import check_header
 from rcnn_jax.errors import CheckpointError
 
 Kind = Literal["faster_rcnn", "mask_rcnn"]
@@ -35,6 +37,8 @@ TRAINING_HEADER = ("step", "run_id", "run_state")
 """Header entries that only a run which goes on needs."""
 
 _PREFIX = struct.Struct("<8sIIQ")
+_LONGEST_HEADER = 16 << 20
+_SHA256 = re.compile("[0-9a-f]{64}")
 _DTYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
@@ -169,13 +173,44 @@ def _decode_header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
             f"{name}: is a bundle of version {version}, this release reads version {VERSION}; "
             "use a newer release"
         )
+    if size > _LONGEST_HEADER:
+        raise _damaged(name, f"its header claims to have {size:,} bytes")
     stop = _PREFIX.size + size
     if len(data) < stop:
         raise _truncated(name, len(data), stop)
     text = data[_PREFIX.size : stop]
     if zlib.crc32(text) != crc:
         raise _damaged(name, "its header fails its CRC check")
-    return json.loads(text), stop
+    return _document(text, name), stop
+
+
+def _document(text: bytes, name: str) -> dict[str, Any]:
+    """Returns the JSON before the arrays, its fields checked."""
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{name}: is not as this program writes bundles: its header is no JSON ({error})"
+        ) from error
+    sound = (
+        isinstance(document, dict)
+        and document.get("kind") in get_args(Kind)
+        and type(document.get("bytes")) is int
+        and document["bytes"] >= 0
+        and isinstance(document.get("sha256"), str)
+        and _SHA256.fullmatch(document["sha256"])
+    )
+    if not sound:
+        raise CheckpointError(
+            f"{name}: is not as this program writes bundles: it lacks a kind of detector, a number "
+            "of bytes or a SHA-256"
+        )
+    check_header(document.get("header"), name)
+    return document
+
+
+def _refuse_constant(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
 
 
 def decode_arrays(payload: bytes, name: str) -> dict[str, np.ndarray]:

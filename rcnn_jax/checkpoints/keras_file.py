@@ -5,18 +5,22 @@
     Keras 3, .keras                a zip archive with the second as model.weights.h5
 
 A wrapper (TimeDistributed) holds the weights of the layer inside; Keras 2 then keeps the inner name
-in `model_config` alone. Sources: Faster R-CNN facts section 4.1; files of Keras 3.15.
+in `model_config` alone. Nothing outside the file is read (`hdf5_file.py`).
+
+Sources: Faster R-CNN facts section 4.1; files of Keras 3.15.
 """
 
 import io
 import json
-import zipfile
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rcnn_jax.checkpoints.archive import Archive
+from rcnn_jax.checkpoints.hdf5_file import DAMAGE, check_sizes, refuse_references
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.optional import require
 
@@ -24,6 +28,7 @@ Layers = dict[str, dict[str, np.ndarray]]
 
 _ARCHIVED = "model.weights.h5"
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_NUMBER = re.compile("[0-9]{1,6}")
 _NOT_LAYERS = ("optimizer", "optimizer_weights")
 
 
@@ -42,27 +47,32 @@ def read_keras(path: Path) -> Layers:
     h5py = require("h5py", extra="keras-weights", purpose=f"Reading {path}")
     try:
         with h5py.File(_unpacked(path) if path.suffix == ".keras" else path, "r") as file:
-            arrays = dict(_arrays(file, h5py.Dataset))
+            refuse_references(h5py, file, str(path))
+            arrays = _arrays(file, h5py.Dataset, path)
             if "vars" in file or "layers" in file:
                 return _numbered(path, arrays, lambda group: file[group].attrs.get("name"))
             return _named(arrays, _inner_names(file.attrs.get("model_config", "{}")))
-    except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise CheckpointError(f"{path}: is not a readable Keras file: {error}") from error
 
 
 def _unpacked(path: Path) -> io.BytesIO:
-    with zipfile.ZipFile(path) as archive:
+    with Archive(path, "Keras archive") as archive:
         return io.BytesIO(archive.read(_ARCHIVED))
 
 
-def _arrays(file: Any, dataset: type) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (path, numbers) of what is stored, the optimizer's left out."""
-    found: list[tuple[str, Any]] = []
-    file.visititems(lambda name, node: found.append((name, node)))
-    for name, node in found:
-        own = isinstance(node, dataset) and name.partition("/")[0] not in _NOT_LAYERS
-        if own and node.dtype.kind == "f":
-            yield name.removeprefix("model_weights/"), np.asarray(node)
+def _arrays(file: Any, dataset: type, path: Path) -> dict[str, np.ndarray]:
+    """Returns {path in the file: numbers} of what is stored, the optimizer's left out."""
+    found: dict[str, Any] = {}
+    file.visititems(lambda name, node: found.setdefault(name, node) and None)
+    kept = {
+        name: node
+        for name, node in found.items()
+        if isinstance(node, dataset) and name.partition("/")[0] not in _NOT_LAYERS
+        if node.shape is not None and node.dtype.kind == "f"
+    }
+    check_sizes(kept, path.stat().st_size, str(path))
+    return {name.removeprefix("model_weights/"): np.asarray(node) for name, node in kept.items()}
 
 
 def _named(arrays: dict[str, np.ndarray], inner: dict[str, str]) -> Layers:
@@ -85,7 +95,7 @@ def _numbered(path: Path, arrays: dict[str, np.ndarray], name_of: Callable[[str]
     groups: dict[str, list[str]] = {}
     for name in arrays:
         folder, _, last = name.rpartition("/")
-        if folder.endswith("/vars") and last.isdigit():
+        if folder.endswith("/vars") and _NUMBER.fullmatch(last):
             groups.setdefault(folder.removesuffix("/vars"), []).append(name)
     layers: Layers = {}
     for folder, names in groups.items():
@@ -99,7 +109,9 @@ def _numbered(path: Path, arrays: dict[str, np.ndarray], name_of: Callable[[str]
         layers[name] = _leaves(variables)
         while folder.endswith("/layer"):
             folder = folder.removesuffix("/layer")
-            layers[name_of(f"{folder}/vars")] = layers[name]
+            outer = name_of(f"{folder}/vars")
+            if isinstance(outer, str):
+                layers[outer] = layers[name]
     return layers
 
 
@@ -126,7 +138,7 @@ def _inner_names(config: Any) -> dict[str, str]:
             for item in node.values():
                 visit(item)
             return None
-        name = own.get("name")
+        name = own.get("name") if isinstance(own.get("name"), str) else None
         wrapped = visit(own["layer"]) if isinstance(own.get("layer"), dict) else None
         visit([value for key, value in own.items() if key != "layer"])
         if name and wrapped:
@@ -135,6 +147,6 @@ def _inner_names(config: Any) -> dict[str, str]:
 
     try:
         visit(json.loads(config))
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return {}
     return names

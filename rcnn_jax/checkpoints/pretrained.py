@@ -5,7 +5,6 @@ mapped by `torch_names` and `schemes`; what does not fit keeps its random start.
 """
 
 import re
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.checkpoints.bundle import decode_arrays, read_bundle
 from rcnn_jax.checkpoints.keras_file import read_keras
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.checkpoints.npz_file import read_npz
 from rcnn_jax.checkpoints.schemes import DEPTHWISE, Weights, by_layer, from_keras
 from rcnn_jax.checkpoints.torch_file import read_torch
 from rcnn_jax.checkpoints.torch_names import from_flat
@@ -110,19 +110,10 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
 
 def _flat_arrays(path: Path, suffix: str) -> dict[str, np.ndarray]:
     if suffix == ".npz":
-        return _read_npz(path)
+        return read_npz(path)
     if suffix == ".safetensors":
         return decode_arrays(read_file(path, "weights file"), str(path))
     return read_torch(path)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: is not a readable .npz of plain arrays: {error}") from error
-    return {name: array for name, array in arrays.items() if array.dtype.kind in "fiub"}
 
 
 def skip_matching(weights: Weights, pattern: str) -> Weights:

@@ -115,7 +115,7 @@ def restore_training(
             opt_state=unflatten(bundle.arrays, template.opt_state, "opt_state"),
             ema=None if template.ema is None else unflatten(bundle.arrays, template.ema, "ema"),
             epoch_sums=unflatten(bundle.arrays, template.epoch_sums, "epoch_sums"),
-            key=bundle.arrays["key"],
+            key=unflatten(bundle.arrays, template.key, "key"),
         )
     except CheckpointError as error:
         raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error

@@ -44,6 +44,11 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
         help="start anew in a folder that holds a run, instead of resuming it",
     )
     parser.add_argument(
+        "--accept-data-changes",
+        action="store_true",
+        help="resume although training images or labels have changed since",
+    )
+    parser.add_argument(
         "--slim",
         action="store_true",
         help="write model files without the optimizer state; they cannot be resumed from",

@@ -35,6 +35,7 @@ def run(args: Namespace, kind: Kind) -> int:
                 workdir,
                 key=key,
                 fresh=args.fresh,
+                accept_data_changes=args.accept_data_changes,
                 use_amp=args.use_amp,
                 devices=devices,
                 session=session,

@@ -15,6 +15,7 @@ from rcnn_jax.data import images
 from rcnn_jax.data.annotations import Annotation
 from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, CocoImage
 from rcnn_jax.data.coco_masks import segmentation_mask
+from rcnn_jax.data.digest import ImageDigest, digest_image, segmentation_bytes
 from rcnn_jax.data.mask_crops import Mask, Polygons, Raster
 from rcnn_jax.data.mask_rcnn_records import MaskRcnnRecord, decode_mask, decode_record
 from rcnn_jax.data.records import RecordFile
@@ -121,6 +122,12 @@ class MaskRcnnRecords:
             masks=masks,
         )
 
+    def digest(self, index: int) -> ImageDigest:
+        """The length of the record and its checksum, which covers image, boxes and masks."""
+        file, number = self._find(index)
+        length, checksum = file.checksum(number)
+        return ImageDigest(length, f"{checksum:08x}")
+
     def _record(self, index: int) -> MaskRcnnRecord:
         file, number = self._find(index)
         return decode_record(file[number], self.name(index))
@@ -221,6 +228,16 @@ class CocoFolder:
             crowd=np.array([item.crowd for item in objects], bool),
             masks=tuple(self._mask(item, index) for item in objects),
         )
+
+    def digest(self, index: int) -> ImageDigest:
+        """The length of the image file and a digest of its annotations."""
+        objects = self._objects[index]
+        names = [self.class_names[c] for c in self._classes[index]]
+        parts = (
+            repr((item.bbox, item.crowd)).encode() + segmentation_bytes(item.segmentation)
+            for item in objects
+        )
+        return digest_image(self._path(index), self.size(index), names, parts)
 
     def _path(self, index: int) -> Path:
         return self._image_dir / self._dataset.images[index].file_name

@@ -92,10 +92,7 @@ class RecordFile:
         offset, length = int(self._offsets[index]), int(self._lengths[index])
         frame = os.pread(self._descriptor, length + _CRC.size, offset)
         if len(frame) != length + _CRC.size:
-            raise DataError(
-                f"{self.path}: the file became shorter while it was in use: record {index} at byte "
-                f"{offset} is gone. Convert the dataset again."
-            )
+            raise self._became_shorter(index, offset)
         data = frame[:length]
         if not self._checked[index]:
             if _CRC.unpack_from(frame, length)[0] != _masked_crc(data):
@@ -108,6 +105,21 @@ class RecordFile:
 
     def __iter__(self) -> Iterator[bytes]:
         return (self[index] for index in range(len(self)))
+
+    def checksum(self, index: int) -> tuple[int, int]:
+        """(length, CRC) of record `index` as the file states them; the data is not read.
+
+        Raises:
+          IndexError: there is no such record.
+          DataError: the file became shorter since it was opened.
+        """
+        if not 0 <= index < len(self._offsets):
+            raise IndexError(f"{self.path}: record {index} of {len(self._offsets)}")
+        offset, length = int(self._offsets[index]), int(self._lengths[index])
+        stored = os.pread(self._descriptor, _CRC.size, offset + length)
+        if len(stored) != _CRC.size:
+            raise self._became_shorter(index, offset)
+        return length, _CRC.unpack(stored)[0]
 
     def verify(self) -> None:
         """Reads every record not read before, so that all CRCs have been checked.
@@ -149,6 +161,12 @@ class RecordFile:
             lengths.append(length)
             position = end
         return np.array(offsets, np.int64), np.array(lengths, np.int64)
+
+    def _became_shorter(self, index: int, offset: int) -> DataError:
+        return DataError(
+            f"{self.path}: the file became shorter while it was in use: record {index} at byte "
+            f"{offset} is gone. Convert the dataset again."
+        )
 
     def _cut_off(self, position: int, size: int) -> DataError:
         return DataError(

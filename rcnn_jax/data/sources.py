@@ -13,6 +13,7 @@ import numpy as np
 
 from rcnn_jax.data import images
 from rcnn_jax.data.annotations import Annotation, ClassMap, LabelledBox, Omissions, annotate
+from rcnn_jax.data.digest import ImageDigest, box_bytes, digest_image
 from rcnn_jax.data.image_size import read_image_size
 from rcnn_jax.data.kitti import read_labels
 from rcnn_jax.data.records import RecordFile, decode_example
@@ -48,6 +49,10 @@ class Source(Protocol):
 
     def annotation(self, index: int) -> Annotation:
         """The objects of the image."""
+        ...
+
+    def digest(self, index: int) -> ImageDigest:
+        """What differs when the image or its objects do; reads no image."""
         ...
 
 
@@ -180,6 +185,10 @@ class DetectNetRecords:
         """The objects of the image."""
         return self._annotations[index]
 
+    def digest(self, index: int) -> ImageDigest:
+        """The length of the image file and a digest of what the record says."""
+        return _digest(self, self._path(index), index)
+
     def _path(self, index: int) -> Path:
         return self._image_dir / (self._frames[index] + self._suffix)
 
@@ -248,6 +257,10 @@ class KittiFolder:
         """The objects of the image."""
         return self._annotations[index]
 
+    def digest(self, index: int) -> ImageDigest:
+        """The length of the image file and a digest of its labels."""
+        return _digest(self, self._paths[index], index)
+
 
 class Concatenation:
     """Several sources as one, the records of the first first.
@@ -293,10 +306,21 @@ class Concatenation:
         source, inner = self._find(index)
         return source.annotation(inner)
 
+    def digest(self, index: int) -> ImageDigest:
+        """As the source that holds the image gives it."""
+        source, inner = self._find(index)
+        return source.digest(inner)
+
     def _find(self, index: int) -> tuple[Source, int]:
         """The source and the index within it."""
         place = int(np.searchsorted(self._ends, index, side="right"))
         return self._sources[place], index - int(self._ends[place]) + len(self._sources[place])
+
+
+def _digest(source: Source, path: Path, index: int) -> ImageDigest:
+    annotation = source.annotation(index)
+    names = [source.class_names[c] for c in annotation.classes]
+    return digest_image(path, source.size(index), names, [box_bytes(annotation)])
 
 
 def _parse_detectnet(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data.annotations import Annotation
+from rcnn_jax.data.digest import ImageDigest
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import results
@@ -86,6 +87,10 @@ class Subset:
     def annotation(self, index: int) -> Annotation:
         """The objects of the image."""
         return self._source.annotation(self._records[index])
+
+    def digest(self, index: int) -> ImageDigest:
+        """What differs when the image or its objects do."""
+        return self._source.digest(self._records[index])
 
     def source_id(self, index: int) -> int:
         """The image id that evaluation reports; of sources with masks."""

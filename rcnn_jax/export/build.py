@@ -1,5 +1,7 @@
 """From a model in JAX to its checked FP32 graph."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
@@ -58,11 +60,25 @@ def build(
         return model.SerializeToString(), report
     if header.batch is not None:
         images = images[np.arange(header.batch) % len(images)]
-    stages = jax.jit(lambda batch: function(batch))
-    check_stages(showing, stages, images, header, FP32, report)
+    run = compiled_stages(experiment, header)
+    check_stages(showing, lambda batch: run(variables, batch), images, header, FP32, report)
     reference = reference or reference_predictor(experiment, variables)
     check_detections(model, reference, images, header, FP32, report)
     return model.SerializeToString(), report
+
+
+def compiled_stages(experiment: Experiment, header: Header) -> Callable[..., dict[str, jax.Array]]:
+    """Returns a function from variables and images to the outputs of the graph and its stages.
+
+    The variables are arguments. Closed over, they would be constants of the compiled program, and
+    the cache of compiled programs would hold the weights of a sealed model in plain.
+    """
+
+    def run(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        outputs = outputs_of(experiment, variables, header.contract, header.nms_names)
+        return with_stages(outputs)(images)
+
+    return jax.jit(run)
 
 
 def check_images(experiment: Experiment, header: Header) -> tuple[np.ndarray, str]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.atomic import FULL
+from rcnn_jax.checkpoints.data_file import write_data
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.data.pipeline import training_batches, training_canvases
 from rcnn_jax.errors import CheckpointError, TrainingError
@@ -28,7 +29,7 @@ from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run import Run, open_run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin, keep_sealed, say_passed_over
+from rcnn_jax.train.start import begin, check_data, keep_sealed, say_passed_over
 from rcnn_jax.train.step import init_state, make_step
 from rcnn_jax.train.stop import (
     close_stop,
@@ -53,6 +54,7 @@ def train(
     key: str | None,
     session: Reporter,
     fresh: bool = False,
+    accept_data_changes: bool = False,
     use_amp: bool = False,
     devices: int | None = None,
     draw: Drawer | None = None,
@@ -61,7 +63,8 @@ def train(
     """Trains until the end of the run or an early stop.
 
     A workdir that holds checkpoints of the run is resumed; its config must agree in everything that
-    touches weights or the order of data. A signal ends the run after the step at hand, which is saved.
+    touches weights or the order of data, and the training images and their objects must be the same. A
+    signal ends the run after the step at hand, which is saved.
 
     Args:
       config: validated config of the detector.
@@ -70,6 +73,7 @@ def train(
       key: seals the bundles; None leaves them open.
       session: console and status file.
       fresh: throw away what the run has left in the workdir and start anew.
+      accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16.
       devices: number of local devices; None for all.
       draw: draws detections on validation images for TensorBoard, where the config asks for them.
@@ -84,7 +88,7 @@ def train(
     """
     run = open_run(config, kind, workdir, key, session, use_amp, devices, draw, lock)
     try:
-        _train(run, fresh)
+        _train(run, fresh, accept_data_changes)
     except (Stopped, BrokenPipeError) as error:
         stop = error if isinstance(error, Stopped) else Stopped(signal.SIGPIPE)
         stop.advice = _how_to_go_on(run, fresh)
@@ -92,7 +96,7 @@ def train(
     return run.files.all_models()
 
 
-def _train(run: Run, fresh: bool) -> None:
+def _train(run: Run, fresh: bool, accept_data_changes: bool) -> None:
     files, session = run.files, run.session
     run.workdir.mkdir(parents=True, exist_ok=True)
     for path in files.sweep():
@@ -102,7 +106,7 @@ def _train(run: Run, fresh: bool) -> None:
             f"{files.root} holds another run: the models of this one, {files.name}, are written there "
             f"too, everything else to {files.folder}"
         )
-    state, memory = _start(run, fresh)
+    state, memory = _start(run, fresh, accept_data_changes)
     if memory.finished:
         session.note(
             f"the run {files.name} in {files.root} is finished ({memory.step} steps): nothing to do. "
@@ -111,6 +115,7 @@ def _train(run: Run, fresh: bool) -> None:
         leave_best(run, state, memory)
         return
     write_config(run.config, run.experiment.kind, run.workdir)
+    write_data(run.workdir, run.data)
     _say_parameters(run)
     with _full_disk_told(run, state):
         _run(run, state, memory)
@@ -147,12 +152,13 @@ def _full_disk_told(run: Run, state: TrainState) -> Iterator[None]:
         ) from error
 
 
-def _start(run: Run, fresh: bool) -> tuple[TrainState, RunState]:
+def _start(run: Run, fresh: bool, accept_data_changes: bool) -> tuple[TrainState, RunState]:
     """Returns where to go on: the workdir's checkpoint, a bundle the config names, or step 0."""
     experiment = run.experiment
     stored = None if fresh else run.store.latest_run_state()
     if stored is not None:  # before any array is read: a list of settings says more than shapes
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
+        check_data(stored, run.data, run.workdir, accept_data_changes, run.session)
         keep_sealed(run.store, newest_model(run), run.session)
     variables = experiment.task.init(jax.random.key(experiment.seed))
     template = init_state(

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.batching import check_object_counts
+from rcnn_jax.data.digest import DataDigest, digest_source
 from rcnn_jax.data.pipeline import batches_per_epoch
 from rcnn_jax.data.sources import Source
 from rcnn_jax.reporter import Reporter
@@ -34,6 +35,7 @@ class Run:
       key: seals bundles and checkpoints; None leaves them open.
       devices: local devices of the run.
       source: training images.
+      data: what they are, for the next resume.
       validate: scores weights on the validation images; None without such images.
       timetable: when what is due.
       store: resumable checkpoints.
@@ -49,6 +51,7 @@ class Run:
     key: str | None
     devices: list[parallel.Device]
     source: Source
+    data: DataDigest
     validate: Validation | None
     timetable: Timetable
     store: CheckpointStore
@@ -127,6 +130,7 @@ def open_run(
         key=key,
         devices=chosen,
         source=source,
+        data=digest_source(source, experiment.category_ids),
         validate=validate,
         timetable=Timetable.of(experiment.run, steps_per_epoch),
         store=CheckpointStore(

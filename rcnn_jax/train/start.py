@@ -5,9 +5,11 @@ Precedence: checkpoints of the workdir > resume_from_model > pruned model > pret
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import read_bundle, read_header
+from rcnn_jax.checkpoints.data_file import changes
 from rcnn_jax.checkpoints.pretrained import (
     apply_weights,
     check_coverage,
@@ -17,6 +19,7 @@ from rcnn_jax.checkpoints.pretrained import (
 )
 from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
 from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.data.digest import DataDigest
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.reporter import Reporter
@@ -86,6 +89,38 @@ def say_passed_over(
             f"step {memory.step} already and goes on from there. To go on from step {step} instead, "
             "add --fresh"
         )
+
+
+def check_data(
+    stored: dict[str, Any], data: DataDigest, workdir: Path, accept: bool, session: Reporter
+) -> None:
+    """Stops a run that would go on with other images or labels than it began with.
+
+    Args:
+      stored: what the newest checkpoint remembers.
+      data: of today.
+      workdir: of the run.
+      accept: go on all the same, and say so.
+      session: where that is said.
+
+    Raises:
+      CheckpointError: the data differs and nobody has accepted that; the message lists how.
+    """
+    step = stored["run"]["step"]
+    if "data" not in stored:
+        session.note("this run began before its data was written down; from here on it is")
+        return
+    lines = changes(stored["data"], data, workdir)
+    if not lines:
+        return
+    listed = "\n  ".join(lines)
+    if not accept:
+        raise CheckpointError(
+            f"{workdir}: the run there was trained on other data up to step {step}:\n  {listed}\n"
+            "Put the old data back to go on with it, choose another folder for the results, or give "
+            "--accept-data-changes to go on with the data as it is now"
+        )
+    session.warn(f"from step {step} on this run goes on with other data:\n  {listed}")
 
 
 def keep_sealed(store: CheckpointStore, newest: Path | None, session: Reporter) -> None:

@@ -31,7 +31,12 @@ def save(run: Run, state: TrainState, memory: RunState) -> None:
     """Writes the checkpoint of `memory.step`, in place of an earlier one of this step."""
     if run.lock is not None:
         run.lock.check()
-    saved = {"run": memory.to_json(), "fingerprint": run.fingerprint, "versions": versions()}
+    saved = {
+        "run": memory.to_json(),
+        "fingerprint": run.fingerprint,
+        "data": run.data.summary(),
+        "versions": versions(),
+    }
     run.store.save(memory.step, state, saved, is_best=memory.best_step == memory.step)
 
 

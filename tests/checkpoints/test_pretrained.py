@@ -15,6 +15,7 @@ from rcnn_jax.checkpoints.pretrained import (
     status_table,
 )
 from rcnn_jax.errors import CheckpointError
+from tests.checkpoints.headers import MODEL_HEADER
 
 PARAMS = {
     "conv1": {"kernel": jnp.zeros((3, 3, 3, 4))},
@@ -202,7 +203,7 @@ def test_a_bundle_gives_its_params_and_statistics(tmp_path):
         "batch_stats/conv1/moving_mean": np.ones(3),
         "opt_state/0/conv1/kernel": np.ones(4),
     }
-    write_bundle(tmp_path / "m.tlt", Bundle("mask_rcnn", {}, arrays), "key")
+    write_bundle(tmp_path / "m.tlt", Bundle("mask_rcnn", MODEL_HEADER, arrays), "key")
     weights = load_weights(tmp_path / "m.tlt", "key")
     assert {leaf: a.shape for leaf, a in weights["conv1"].items()} == {
         "kernel": (2,),
@@ -234,7 +235,7 @@ def test_unreadable_files_are_named(tmp_path):
     )
     with zipfile.ZipFile(missing, "w") as archive:
         archive.writestr("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, ")
-    assert "is not a readable .npz of plain arrays: " in message(load_weights, missing)
+    assert "'a.npy' is no array as NumPy writes them: " in message(load_weights, missing)
     tensors = tmp_path / "w.safetensors"
     tensors.write_bytes(b"hello")
     assert message(load_weights, tensors).startswith(f"{tensors}: is not readable as safetensors: ")
@@ -242,7 +243,7 @@ def test_unreadable_files_are_named(tmp_path):
 
 def test_objects_in_an_npz_are_never_unpickled(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.asarray([{}], object))
-    assert "Object arrays cannot be loaded" in message(load_weights, tmp_path / "w.npz")
+    assert "'a.npy' holds pickled objects" in message(load_weights, tmp_path / "w.npz")
 
 
 @pytest.mark.parametrize(

@@ -133,14 +133,12 @@ def test_an_opcode_torch_does_not_write_is_refused(path):
 
 def test_a_tensor_outside_its_storage_is_damage(path):
     write(path, state_dict(a=tensor("FloatStorage", "0", 0, (4,), (1,))), {"0": np.zeros(3, "<f4")})
-    assert message(path) == (
-        "w.pth: is damaged or not a torch file: a tensor lies outside its storage"
-    )
+    assert message(path) == "w.pth: the tensor 'a' lies outside its storage: the file is damaged"
 
 
 def test_a_missing_storage_is_damage(path):
     write(path, state_dict(a=tensor("FloatStorage", "7", 0, (1,), (1,))), {})
-    assert message(path).startswith("w.pth: is damaged or not a torch file: ")
+    assert message(path) == "w.pth: is no torch file: it holds no model/data/7"
 
 
 def test_other_files_are_refused_with_advice(path):
@@ -155,4 +153,56 @@ def test_other_files_are_refused_with_advice(path):
     write(path, b"K\x05", {})
     assert message(path) == (
         "w.pth: holds no named tensors; save the state_dict of the model, not the model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "cause"),
+    [
+        (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (1, 1))), "2 strides"),
+        (state_dict(a=tensor("FloatStorage", "0", 0, (-2,), (1,))), "not told in whole numbers"),
+        (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (-1,))), "not told in whole numbers"),
+        (state_dict(a=tensor("FloatStorage", "0", 0, (1,) * 40, (1,) * 40)), "has 40 sides"),
+        (state_dict(a=tensor("ComplexStorage", "0", 0, (1,), (1,))), "kind 'ComplexStorage'"),
+        (state_dict(a=tensor("FloatStorage", "0", 0, (99999,) * 3, (0, 0, 0))), "far more than"),
+        (b"h\x07", "remembers what it never stored"),
+        (b"0" * 3, "opcode POP"),
+        (b"K\x01K\x02a", "no list"),
+        (b"}" + MARK + text("a") + b"u", "a key without a value"),
+        (MARK * 9 + b"t", "no named tensors"),
+        (b"e", "is damaged"),
+        (b"K\x01Q", "no storage"),
+        (MARK + text("storage") + text("x") + text("0") + b"tQ", "no kind or no key"),
+        (b"K\x01K\x02\x93", "no text"),
+        (REBUILD + MARK + b"tR", "lacks its shape"),
+        (REBUILD + MARK + b"K\x01" * 4 + b"tR", "no storage"),
+        (ORDERED[:-2] + MARK + b"](K\x01e" + b"tR", "not made of pairs"),
+    ],
+)
+def test_a_program_that_no_model_needs_is_refused_by_what_is_wrong(path, program, cause):
+    write(path, program, {"0": np.zeros(3, "<f4")})
+    assert cause in message(path)
+
+
+def test_a_program_cannot_run_for_hours(path):
+    again = b"ccollections\nOrderedDict\nh\x00\x85R" * 20_000
+    pairs = b"]q\x00" + MARK + b"K\x01K\x02\x86" * 20_000 + b"e"
+    write(path, pairs + again, {})
+    assert "takes over 1,000,000 steps" in message(path)
+    write(path, b"K\x01" * 1_100_000, {})
+    assert "takes over 1,000,000 steps" in message(path)
+
+
+def test_keys_that_are_deep_are_left_out_unhashed(path):
+    deep = b")" + b"\x85" * 200_000
+    write(path, b"}" + MARK + deep + b"K\x01u", {})
+    assert "holds no named tensors" in message(path)
+
+
+def test_two_members_of_one_name_are_refused(path):
+    with pytest.warns(UserWarning), zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", PROTO + b"}" + STOP)
+        archive.writestr("model/data.pkl", PROTO + b"}" + STOP)
+    assert message(path) == (
+        "w.pth: holds two members called 'model/data.pkl', as no torch file does"
     )

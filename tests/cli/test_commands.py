@@ -15,6 +15,7 @@ from rcnn_jax.cli.train import slim_models
 from rcnn_jax.evaluate.backend import BUNDLE
 from rcnn_jax.export.engine import ENGINE
 from rcnn_jax.export.predictor import GRAPH
+from tests.checkpoints.headers import MODEL_HEADER
 
 FASTER = """
 enc_key: "of the spec"
@@ -93,10 +94,11 @@ def test_train_works_in_the_folder_of_the_output_model(tmp_path, train):
 def test_train_prefers_the_folder_and_the_key_of_the_command_line(tmp_path, train):
     out = tmp_path / "mine"
     argv = ["train", "-e", write(tmp_path, FASTER), "-r", str(out), "-k", "mine"]
-    assert faster_rcnn([*argv, "--gpus", "2", "--fresh", "--use_amp"]) == 0
+    flags = ["--gpus", "2", "--fresh", "--use_amp", "--accept-data-changes"]
+    assert faster_rcnn([*argv, *flags]) == 0
     assert (train.called["args"], train.called["key"]) == ((out,), "mine")
     assert (train.called["devices"], train.called["fresh"]) == (2, True)
-    assert train.called["use_amp"]
+    assert train.called["use_amp"] and train.called["accept_data_changes"]
     assert not (tmp_path / "from_spec").exists()
 
 
@@ -262,7 +264,7 @@ def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):
 def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
     path = tmp_path / "a.tlt"
     arrays = {name: np.ones(3, np.float32) for name in ("params/conv1/kernel", "opt_state/0")}
-    write_bundle(path, Bundle(kind="faster_rcnn", header={}, arrays=arrays), "key")
+    write_bundle(path, Bundle("faster_rcnn", MODEL_HEADER, arrays), "key")
     slim_models(tmp_path, "key")
     once = path.read_bytes()
     assert list(read_bundle(path, "key").arrays) == ["params/conv1/kernel"]

@@ -18,6 +18,7 @@ from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import begin
 from rcnn_jax.train.step import init_state
+from tests.checkpoints.headers import MODEL_HEADER
 from tests.e2e import tiny, tiny_mask
 from tests.models.tiny import random_variables
 
@@ -106,7 +107,7 @@ def test_a_keras_model_fills_backbone_and_tail_and_leaves_the_heads_to_chance(tm
 def test_a_sealed_bundle_gives_all_layers_and_needs_its_key(tmp_path):
     file = tmp_path / "model.tlt"
     experiment = faster(tmp_path, file)
-    write_bundle(file, Bundle("faster_rcnn", {}, other_weights(experiment)), "secret")
+    write_bundle(file, Bundle("faster_rcnn", MODEL_HEADER, other_weights(experiment)), "secret")
     *_, printed = start(experiment, key="secret")
     assert {status for _, status in statuses(printed).values()} == {"Yes", "None"}
     with pytest.raises(CheckpointError, match="the key is wrong"):

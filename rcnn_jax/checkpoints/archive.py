@@ -1,0 +1,122 @@
+"""Zip archives that anybody may have written: `.npz`, `.pth`, `.keras`.
+
+Members are read into memory and never unpacked into a folder, so their names lead nowhere. What an
+archive claims about itself is checked before anything is unpacked: a megabyte of zip can hold a
+gigabyte of zeros.
+"""
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from types import TracebackType
+
+from rcnn_jax.errors import CheckpointError
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x1
+_FREE, _RATIO = 64 << 20, 16
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    KeyError,
+)
+"""What zipfile raises at archives that are cut, changed or made up."""
+
+
+def largest_content(file_bytes: int) -> int:
+    """Returns how many bytes a file of weights may unpack to.
+
+    Trained weights hardly shrink when they are compressed, those that pruning has set to zero a
+    few times. What grows further was made to fill the memory.
+    """
+    return _FREE + _RATIO * file_bytes
+
+
+class Archive:
+    """A zip archive that is open for reading; a context manager.
+
+    Attributes:
+      names: of its members; none comes twice.
+    """
+
+    def __init__(self, path: Path, what: str):
+        """Opens and checks an archive.
+
+        Args:
+          path: the file; begins every message.
+          what: it should be, for example `.npz of arrays`.
+
+        Raises:
+          CheckpointError: not a zip archive; damaged; encrypted; compressed in a way that the
+            programs in question do not use; two members of one name; or it unpacks to far more than
+            its size.
+        """
+        self._path, self._what = path, what
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+        try:
+            self.names = self._checked()
+        except CheckpointError:
+            self._archive.close()
+            raise
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._archive.close()
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a member.
+
+        Raises:
+          CheckpointError: there is none of this name, or it is damaged.
+        """
+        if name not in self.names:
+            raise CheckpointError(f"{self._path}: is no {self._what}: it holds no {name}")
+        try:
+            return self._archive.read(name)
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def _checked(self) -> frozenset[str]:
+        members = self._archive.infolist()
+        names: set[str] = set()
+        for member in members:
+            if member.filename in names:
+                raise CheckpointError(
+                    f"{self._path}: holds two members called {member.filename!r}, as no "
+                    f"{self._what} does"
+                )
+            names.add(member.filename)
+            if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
+                raise CheckpointError(
+                    f"{self._path}: its member {member.filename!r} is encrypted or compressed in "
+                    f"an unusual way, as no {self._what} is"
+                )
+        size = self._path.stat().st_size
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > largest_content(size):
+            raise CheckpointError(
+                f"{self._path}: unpacks from {size:,} to {unpacked:,} bytes, which weights never "
+                "do; it is not read"
+            )
+        return frozenset(names)
+
+    def _damaged(self, error: BaseException) -> CheckpointError:
+        return CheckpointError(f"{self._path}: is not a readable {self._what}: {error}")

@@ -1,0 +1,49 @@
+"""`data.json`: the images a run was trained on, by name, so that a change of them can be told.
+
+A checkpoint holds only the digest of the whole list (`data/digest.py`): the list of a large data set
+is as long as a small model. The file is written before the first step and is of no use without a
+checkpoint whose digest it fits.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.data.digest import VERSION, DataDigest, differences
+
+NAME = "data.json"
+
+
+def write_data(workdir: Path, data: DataDigest) -> None:
+    """Writes the images of a run.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    text = json.dumps(data.to_json(), separators=(",", ":"))
+    write_file(workdir / NAME, [text.encode(), b"\n"])
+
+
+def changes(stored: Mapping[str, Any], data: DataDigest, workdir: Path) -> list[str]:
+    """Returns what differs between the data of a checkpoint and that of today, a line each.
+
+    Args:
+      stored: `DataDigest.summary` of the data that the checkpoint was trained on. Of another version
+        it cannot be compared, and counts as the same.
+      data: of today.
+      workdir: of the run, with the file that knows the images of then.
+    """
+    if stored.get("version") != VERSION or stored == data.summary():
+        return []
+    try:
+        then = DataDigest.from_json(json.loads((workdir / NAME).read_bytes()))
+    except (OSError, ValueError):
+        then = None
+    if then is None or then.summary() != stored:
+        return [
+            f"{stored.get('images')} images then, {len(data.images)} now; which of them differ is "
+            f"not known, since {workdir / NAME} is missing or of other data"
+        ]
+    return differences(then, data)

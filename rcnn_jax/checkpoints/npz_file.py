@@ -1,0 +1,74 @@
+"""Reading NumPy archives: {name: array}, nothing unpickled, nothing larger than the file allows.
+
+`numpy.load` makes an array of whatever size its header states before it reads a byte of it. Here
+the header is compared with the bytes that are there.
+"""
+
+import io
+import math
+import tokenize
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from rcnn_jax.checkpoints.archive import Archive
+from rcnn_jax.errors import CheckpointError
+
+_NUMBERS = "fiub"
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_MAX_DIMENSIONS = 32
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of numbers in an archive; those of other kinds are left out.
+
+    Args:
+      path: a file that `numpy.savez` or `numpy.savez_compressed` wrote.
+
+    Raises:
+      CheckpointError: not such a file, damaged, or it holds pickled objects.
+    """
+    arrays = {}
+    with Archive(path, ".npz of plain arrays") as archive:
+        for member in sorted(archive.names):
+            if member.endswith(".npy"):
+                array = _array(archive.read(member), f"{path}: {member!r}")
+                if array.dtype.kind in _NUMBERS:
+                    arrays[member.removesuffix(".npy")] = array
+    return arrays
+
+
+def _array(data: bytes, where: str) -> np.ndarray:
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        if version not in _READERS:
+            raise ValueError(f"its format is of version {version}")
+        shape, turned, dtype = _READERS[version](stream)
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        tokenize.TokenError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+        EOFError,
+    ) as error:
+        raise CheckpointError(f"{where} is no array as NumPy writes them: {error}") from error
+    if dtype.hasobject:
+        raise CheckpointError(
+            f"{where} holds pickled objects. They are programs and are not run; save plain arrays"
+        )
+    start = stream.tell()
+    sound = len(shape) <= _MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+    if not sound or math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise CheckpointError(
+            f"{where} is damaged: it states {str(dtype)[:40]}{str(list(shape))[:80]} and has "
+            f"{len(data) - start:,} bytes"
+        )
+    if dtype.itemsize == 0:
+        return np.empty(0, dtype)
+    array = np.frombuffer(data, dtype, offset=start).copy()
+    return array.reshape(shape[::-1]).T if turned else array.reshape(shape)
