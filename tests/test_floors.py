@@ -21,6 +21,8 @@ FLOORS = {
             "optional",
             "reporter",
             "text_file",
+            "interrupt",
+            "processes",
             "__init__",
         ),
         0,

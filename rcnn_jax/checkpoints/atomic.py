@@ -3,13 +3,17 @@
 A run may be killed at any moment and a disk may be full; a reader never meets half a file.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.processes import sweep_once, unfinished_name
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk, or of a user's share of it, that is full."""
 SPARE_BYTES = 1 << 20
 """Room asked for beyond the content itself: directory entries, metadata."""
 
@@ -45,9 +49,10 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
       CheckpointError: the file cannot be written, or the disk has too little room.
     """
     pieces = list(pieces)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = unfinished_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_once(path.parent)
         require_space(path.parent, sum(len(piece) for piece in pieces), str(path))
         try:
             with temporary.open("wb") as file:
@@ -59,7 +64,10 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+        needed = f"; {sum(map(len, pieces)):,} bytes are needed" * (error.errno in FULL)
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror or error}{needed}"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

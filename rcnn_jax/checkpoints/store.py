@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from rcnn_jax.checkpoints import sealed_step
-from rcnn_jax.checkpoints.atomic import require_space, sync_folder
+from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
 from rcnn_jax.checkpoints.container import HINT, KeyMistakeError
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.errors import CheckpointError
@@ -107,10 +108,20 @@ class CheckpointStore:
         if jax.process_index() == 0 and final.exists():
             final.rename(replaced)
         _wait_for_all(f"room for step {step}")
-        if self.key is None:
-            self._save_plain(final, manifest, arrays)
-        elif jax.process_index() == 0:
-            _save_sealed(final, manifest, arrays, self.key)
+        try:
+            if self.key is None:
+                self._save_plain(final, manifest, arrays)
+            elif jax.process_index() == 0:
+                _save_sealed(final, manifest, arrays, self.key)
+        except Exception as error:
+            if jax.process_index() == 0:
+                self._tidy()  # puts the older save of this step back
+            if not _says_full(error):
+                raise
+            raise CheckpointError(
+                f"checkpoint of step {step}: the disk of {self.directory} is full: {needed:,} bytes "
+                "are needed; free some space. What was saved before is whole"
+            ) from error
         if jax.process_index() == 0:
             _delete(replaced)
             self._delete_surplus()
@@ -343,6 +354,12 @@ def _json_digest(value: Any) -> str:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+def _says_full(error: Exception) -> bool:
+    """Tells a full disk from other errors; Orbax hands on text only."""
+    text = str(error)
+    return getattr(error, "errno", None) in FULL or any(os.strerror(code) in text for code in FULL)
 
 
 def _wait_for_all(what: str) -> None:

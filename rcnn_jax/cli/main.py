@@ -6,10 +6,13 @@
     faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
 Exit codes: 0 success; 2 the input is at fault, told in one message; 1 the program or the machine
-is; 130 interrupted. Commands import what they need when they run, so that help needs no JAX.
+is; 128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 a closed
+pipe, in silence. Commands import what they need when they run, so that help needs no JAX.
 """
 
 import argparse
+import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -26,6 +29,7 @@ from rcnn_jax.cli.flags import Kind
 from rcnn_jax.cli.outputs import check
 from rcnn_jax.cli.parser import Parser
 from rcnn_jax.errors import RcnnError
+from rcnn_jax.interrupt import Stopped, interrupts, stopped_by, too_late
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -60,6 +64,22 @@ LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))
 """Words of the original's launchers that may stand before a command, one of each in this order."""
 CONVERTERS = ("tao_converter", "tlt_converter")
 INTERRUPTED = 130
+CLOSED_PIPE = 141
+MACHINE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+}
+"""Why a machine refuses a file, whatever the program does."""
 
 
 def main(argv: Sequence[str] | None = None, program: str = "rcnn-jax") -> int:
@@ -115,22 +135,58 @@ def run_config(args: argparse.Namespace, config: "ConfigDict") -> int:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Runs a command and turns whatever ends it into an exit code and at most one message."""
+    """Runs a command and turns whatever ends it into an exit code and at most one message.
+
+    Signals become the exception `interrupt.Stopped` wherever the command is; `Session` has written the
+    last line of status.json when it arrives here.
+    """
+    with interrupts():
+        try:
+            return _end(command)
+        finally:
+            too_late()
+            _let_go_of_closed_pipes()
+
+
+def _end(command: Callable[[], int]) -> int:
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()  # here a closed pipe is no error yet, at the end of Python it is one
+        return code
     except RcnnError as error:
         _complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has seen enough: rcnn-jax ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:
-        traceback.print_exc()
-        _complain(f"this is a bug in rcnn-jax {__version__}: please report the lines above")
-        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        stop = stopped_by(error)
+        if stop is None:
+            return _fault(error)
+        code = stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
+        if code != CLOSED_PIPE:
+            _complain(str(stop) or "interrupted")
+        return code
+
+
+def _fault(error: BaseException) -> int:
+    """Tells of what nobody foresaw: a machine that refuses a file is no bug of ours."""
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror} ({errno.errorcode[error.errno]})")
+        return RcnnError.exit_code
+    traceback.print_exception(error)
+    _complain(f"this is a bug in rcnn-jax {__version__}: please report the lines above")
+    return 1
+
+
+def _let_go_of_closed_pipes() -> None:
+    """Points streams whose reader is gone elsewhere: Python complains at its end otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):  # closed or absent from the beginning
+            continue
+        except OSError:
+            with contextlib.suppress(OSError):  # a stream that is no file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def without_launcher(argv: Sequence[str]) -> list[str]:
@@ -214,6 +270,8 @@ def _run_command(command: Any, args: argparse.Namespace) -> int:
 
 
 def _complain(message: str) -> None:
-    """Prints to stderr, the first word red on a terminal."""
-    word = "\x1b[31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
-    sys.stderr.write(f"{word} {message}\n")
+    """Prints to stderr, the first word red on a terminal; a terminal that is gone hears nothing."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        word = "\x1b[31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
+        sys.stderr.write(f"{word} {message}\n")
+        sys.stderr.flush()

@@ -5,32 +5,33 @@ from pathlib import Path
 
 from rcnn_jax.cli import main
 from rcnn_jax.cli.huge_pages import take_huge_pages
+from rcnn_jax.interrupt import leave
 
 
 def rcnn_jax() -> None:
     """`rcnn-jax`."""
     take_huge_pages()
-    sys.exit(main.main())
+    leave(main.main())
 
 
 def tao() -> None:
     """`tao` and `tlt`, the original's launchers."""
     take_huge_pages()
-    sys.exit(main.main(program=Path(sys.argv[0]).name))
+    leave(main.main(program=Path(sys.argv[0]).name))
 
 
 def faster_rcnn() -> None:
     """`faster_rcnn`, the original's name."""
     take_huge_pages()
-    sys.exit(main.faster_rcnn())
+    leave(main.faster_rcnn())
 
 
 def mask_rcnn() -> None:
     """`mask_rcnn`, the original's name."""
     take_huge_pages()
-    sys.exit(main.mask_rcnn())
+    leave(main.mask_rcnn())
 
 
 def converter() -> None:
     """`tao-converter` and `tlt-converter`, the original's names."""
-    sys.exit(main.converter())
+    leave(main.converter())

@@ -8,7 +8,6 @@ Run from the root of a clone: the specs in configs/ name paths below out/quickst
 
 import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from rich.console import Console
 
 from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import guarded, main
+from rcnn_jax.cli.session import Screen
 from rcnn_jax.data.synthetic import write_coco, write_kitti
 from rcnn_jax.errors import UsageError
+from rcnn_jax.interrupt import leave
 
 OUTPUT = Path("out/quickstart")
 MASKS = OUTPUT / "masks"
@@ -104,7 +105,7 @@ def quickstart() -> int:
     """Makes data and runs all commands on it; returns the exit code of what failed, or 0."""
     if not Path(FASTER).is_file():
         raise UsageError(f"{FASTER} is not here: run the quickstart from the root of a clone")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Screen(highlight=False, soft_wrap=True)
     started = time.monotonic()
     if OUTPUT.exists():
         shutil.rmtree(OUTPUT)
@@ -146,4 +147,4 @@ def write_data(console: Console) -> None:
 
 if __name__ == "__main__":
     take_huge_pages()
-    sys.exit(guarded(quickstart))
+    leave(guarded(quickstart))

@@ -4,7 +4,8 @@ status.json holds one JSON object per line, as the original wrote it for program
 
     {"date": "3/7/2026", "time": "9:5:0", "status": "STARTED", "verbosity": "INFO", "message": ""}
 
-STARTED comes first, RUNNING once per epoch, SUCCESS or FAILURE last, whatever ends the command.
+STARTED comes first, RUNNING once per epoch, SUCCESS or FAILURE last, whatever ends the command. A
+command that a signal ended is a FAILURE that says `was interrupted` and how to go on.
 """
 
 import json
@@ -14,7 +15,7 @@ import time
 import traceback
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ from rich.console import Console
 
 from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
+from rcnn_jax.interrupt import stopped_by, too_late
+from rcnn_jax.train.lock import WorkdirLock, held
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
 
@@ -59,21 +62,33 @@ class Session:
 
     Attributes:
       console: where the command talks to the user.
+      lock: of the folder of status.json, where the command must be alone in it.
     """
 
-    def __init__(self, title: str, *, status_folder: Path | None, log_file: Path | None = None):
+    def __init__(
+        self,
+        title: str,
+        *,
+        status_folder: Path | None,
+        log_file: Path | None = None,
+        alone: bool = False,
+    ):
         """Names the command.
 
         Args:
           title: for example `faster_rcnn train`; the messages of STARTED and SUCCESS use it.
           status_folder: folder of status.json; None until `keep_status_in` names one, if ever.
           log_file: file that everything printed is appended to.
+          alone: locks the folder of status.json before anything is written there, until the last line
+            is: what is refused leaves no line among those of the command that holds the lock.
         """
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console: Console = Screen(highlight=False, soft_wrap=True)
         self._title = title
         self._status_path = status_folder / STATUS_FILE if status_folder else None
         self._log_file = log_file
         self._log: TextIO | None = None
+        self._alone = alone
+        self.lock: WorkdirLock | None = None
         self._exits = ExitStack()
 
     def __enter__(self) -> "Session":
@@ -82,7 +97,12 @@ class Session:
             self._exits.enter_context(redirect_stdout(_Tee(sys.stdout, log)))
             self._exits.enter_context(redirect_stderr(_Tee(sys.stderr, log)))
         if self._status_path:
-            self.status("STARTED", f"Starting {self._title}.")
+            path, self._status_path = self._status_path, None
+            try:
+                self.keep_status_in(path.parent)
+            except BaseException as error:
+                self.__exit__(type(error), error, error.__traceback__)
+                raise
         return self
 
     def __exit__(
@@ -91,23 +111,44 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        too_late()  # a signal from here on finds the command ended
         with self._exits:
-            if kind is None:
+            if error is None:
                 self.status("SUCCESS", f"{self._title} finished successfully.")
-            elif issubclass(kind, KeyboardInterrupt):
-                self.status("FAILURE", f"{self._title} was interrupted.", verbosity="ERROR")
+                return
+            stop = stopped_by(error)
+            if stop is not None:
+                text = f"{self._title} was {stop if str(stop) else 'interrupted'}."
             else:
-                self.status("FAILURE", str(error) or kind.__name__, verbosity="ERROR")
+                text = str(error) or type(error).__name__
+            with suppress(OSError):  # a full disk says so once, by what ended the command
+                self.status("FAILURE", text, verbosity="ERROR")
                 if self._log is not None:  # the screen hears of it from main
-                    known = issubclass(kind, RcnnError)
-                    text = f"{error}\n" if known else "".join(traceback.format_exception(error))
-                    self._log.write(text)
+                    known = isinstance(error, RcnnError) or stop is not None
+                    self._log.write(
+                        f"{text}\n" if known else "".join(traceback.format_exception(error))
+                    )
 
     def keep_status_in(self, folder: Path) -> None:
-        """Names the folder of status.json, where the command line did not, and writes STARTED."""
+        """Names the folder of status.json, where the command line did not, and writes STARTED.
+
+        Raises:
+          UsageError: the folder cannot be written, or another process is at work in it.
+        """
         if self._status_path is None:
-            self._status_path = folder / STATUS_FILE
-            self.status("STARTED", f"Starting {self._title}.")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if self._alone:
+                    self.lock = self._exits.enter_context(held(folder, self._title, self.note))
+                self._status_path = folder / STATUS_FILE
+                self.status("STARTED", f"Starting {self._title}.")
+            except OSError as error:
+                self._status_path = None
+                why = _why_no_folder(folder, error)
+                raise UsageError(
+                    f"{folder}: results cannot be written there: {why}; name another folder, or make "
+                    "this one writable"
+                ) from error
 
     def status(
         self,
@@ -235,6 +276,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+class Screen(Console):
+    """A console whose reader may go away: that is an exception, Rich would leave with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the BrokenPipeError is being handled."""
+        raise  # noqa: PLE0704
+
+
 class _Tee:
     """A text stream that writes to a screen and, without control codes, to a log."""
 
@@ -245,8 +294,8 @@ class _Tee:
         self.log = log
 
     def write(self, text: str) -> int:
+        self.log.write(_CONTROL.sub("", text))  # first: the screen may be a closed pipe
         self.screen.write(text)
-        self.log.write(_CONTROL.sub("", text))
         return len(text)
 
     def flush(self) -> None:
@@ -255,6 +304,12 @@ class _Tee:
 
     def isatty(self) -> bool:
         return False
+
+
+def _why_no_folder(folder: Path, error: OSError) -> str:
+    if isinstance(error, FileExistsError):  # what mkdir says of all of these
+        return "a link that leads nowhere" if folder.is_symlink() else "it is a file"
+    return error.strerror or str(error)
 
 
 def _open_log(path: Path) -> TextIO:

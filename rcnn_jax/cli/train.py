@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def run(args: Namespace, kind: Kind) -> int:
       RcnnError: the flags, the spec, the data or the run are at fault.
     """
     devices = choose_devices(args, "train")
-    with Session(f"{kind} train", status_folder=args.workdir, log_file=args.log_file) as session:
+    with Session(
+        f"{kind} train", status_folder=args.workdir, log_file=args.log_file, alone=True
+    ) as session:
         config, key = read_spec(session, args, kind)
         workdir = args.workdir or workdir_of(config, kind)
         session.keep_status_in(workdir)
@@ -36,7 +39,7 @@ def run(args: Namespace, kind: Kind) -> int:
         from rcnn_jax.train.loop import train
 
         with memory_advice(kind):
-            train(
+            models = train(
                 config,
                 kind,
                 workdir,
@@ -47,9 +50,10 @@ def run(args: Namespace, kind: Kind) -> int:
                 devices=devices,
                 session=session,
                 draw=draw_detections,
+                lock=session.lock,
             )
         if args.slim:
-            slim_models(workdir, key)
+            slim_models(models, key)
     return 0
 
 
@@ -95,14 +99,14 @@ def _is_rendered(spec: Path, config: ConfigDict, kind: Kind) -> bool:
     return spec.read_bytes() == render(redact(config), kind).encode()
 
 
-def slim_models(workdir: Path, key: str | None) -> None:
+def slim_models(models: Iterable[Path], key: str | None) -> None:
     """Takes the optimizer state out of the model files of a run; its checkpoints keep theirs.
 
     A file that holds none already is left as it is.
     """
     from rcnn_jax.checkpoints.bundle import read_bundle, slim, write_bundle
 
-    for path in sorted(workdir.glob("*.tlt")):
+    for path in models:
         bundle = read_bundle(path, key)
         slimmed = slim(bundle)
         if slimmed.arrays.keys() != bundle.arrays.keys():

@@ -33,14 +33,16 @@ def compiled_ahead(
     """
     state, batch = jax.tree.map(_shape_of, (state, batch))
     own = batch.images.shape[2:4]
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile") as pool:
-        for canvas in canvases:
-            if canvas != own:
-                pool.submit(lambda other: mapped.lower(state, other).compile(), _on(batch, canvas))
-        try:
-            yield
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+    for canvas in canvases:
+        if canvas != own:
+            pool.submit(lambda other: mapped.lower(state, other).compile(), _on(batch, canvas))
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # a run that ends waits for no compilation
+        raise
+    pool.shutdown(cancel_futures=True)
 
 
 def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:

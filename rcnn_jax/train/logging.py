@@ -4,6 +4,7 @@ metrics.jsonl holds nothing that depends on the clock, so a run that was killed 
 with the very same file as one that was not. Times go to TensorBoard, status.json and the console.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -18,11 +19,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rcnn_jax.processes import unfinished_name
+from rcnn_jax.train.events import Events
+from rcnn_jax.train.run_folder import METRICS_FILE, TENSORBOARD_FOLDER
 from rcnn_jax.train.tables import Words, duration, epoch_line, step_line
-
-METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
-
 
 StatusWriter = Callable[..., None]
 
@@ -55,6 +55,7 @@ class MetricLogger:
         stop_is_due: bool = False,
         images_per_step: int = 1,
         every_steps: int = 10,
+        tensorboard: bool = True,
         console: Console,
         status: StatusWriter,
         clock: Callable[[], float] = time.monotonic,
@@ -70,6 +71,7 @@ class MetricLogger:
           stop_is_due: the stop after start_step is still to be done.
           images_per_step: global batch, for the throughput.
           every_steps: steps between logged steps; multiples of it are logged.
+          tensorboard: write TensorBoard files too.
           console: where lines and the bar go.
           status: writes the line per epoch to status.json, as `Reporter.status` does.
           clock: seconds; a test passes its own.
@@ -79,7 +81,8 @@ class MetricLogger:
         cut_after(self._path, start_step, stop_is_due)
         self._file = self._path.open("a", encoding="utf-8")
         self._folder = workdir / TENSORBOARD_FOLDER
-        self._events: Any = None
+        self._tensorboard = tensorboard
+        self._events: Events | None = None
         self._words = words
         self._steps_per_epoch = steps_per_epoch
         self._epochs = -(-total_steps // steps_per_epoch)
@@ -114,11 +117,14 @@ class MetricLogger:
             if kind is None:
                 self.flush()
         finally:
-            self._file.close()
-            if self._events is not None:
-                self._events.close()
-            if self._bar is not None:
-                self._bar.stop()
+            with contextlib.ExitStack() as last:
+                if kind is not None:  # what ended the run is told, not that its disk is still full
+                    last.enter_context(contextlib.suppress(OSError))
+                last.callback(self._file.close)
+                if self._events is not None:
+                    last.callback(self._events.close)
+                if self._bar is not None:
+                    last.callback(self._bar.stop)
 
     def step(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Takes the numbers of a step; they are written when `step` is a multiple of every_steps.
@@ -142,9 +148,9 @@ class MetricLogger:
         if self._pending is None:
             return
         step, metrics = self._pending
-        self._pending = None
         values = _floats(metrics)
         self._write("train", step, values)
+        self._pending = None  # not before: a line that a full disk refused keeps its step unsaved
         self._scalars("train", step, values)
         now = self._clock()
         steps = max(step - self._start_step, 1)
@@ -219,13 +225,15 @@ class MetricLogger:
 
     def images(self, step: int, tag: str, images: Iterable[np.ndarray]) -> None:
         """Writes u8[h w c] RGB or grey images to TensorBoard under the tag."""
-        for i, image in enumerate(images):
-            self._tensorboard().add_image(f"{tag}/{i}", image, step, dataformats="HWC")
+        if (events := self._opened_events()) is not None:
+            for i, image in enumerate(images):
+                events.image(step, f"{tag}/{i}", image)
 
     def histograms(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes the distribution of every array to TensorBoard."""
-        for name, array in values.items():
-            self._tensorboard().add_histogram(name, np.asarray(array, np.float32).ravel(), step)
+        if (events := self._opened_events()) is not None:
+            for name, array in values.items():
+                events.histogram(step, name, np.asarray(array, np.float32).ravel())
 
     def _epoch_of(self, step: int) -> int:
         return (max(step, 1) - 1) // self._steps_per_epoch + 1
@@ -255,19 +263,17 @@ class MetricLogger:
         self._file.flush()
 
     def _scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        events = self._tensorboard()
-        for name, value in self._named(values).items():
-            if math.isfinite(value):
-                tag = re.sub(r"[^-/\w.]", "_", f"{kind}/{name}")  # all that TensorBoard allows
-                events.add_scalar(tag, value, step)
+        if (events := self._opened_events()) is not None:
+            named = {
+                re.sub(r"[^-/\w.]", "_", f"{kind}/{name}"): value  # all that TensorBoard allows
+                for name, value in self._named(values).items()
+                if math.isfinite(value)
+            }
+            events.scalars(step, named)
 
-    def _tensorboard(self) -> Any:
-        if self._events is None:
-            from tensorboardX import SummaryWriter  # late: its import takes half a second
-
-            self._events = SummaryWriter(
-                str(self._folder), purge_step=self._start_step + 1, flush_secs=30
-            )
+    def _opened_events(self) -> Events | None:
+        if self._events is None and self._tensorboard:
+            self._events = Events(self._folder, self._start_step + 1)
         return self._events
 
 
@@ -288,9 +294,12 @@ def cut_after(path: Path, step: int, stop_is_due: bool = False) -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if _until(line, step, stop_is_due)
     ]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    partial.replace(path)
+    partial = unfinished_name(path)
+    try:
+        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _until(line: str, step: int, stop_is_due: bool) -> bool:

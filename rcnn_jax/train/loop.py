@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import fingerprint
+from rcnn_jax.checkpoints.atomic import FULL
 from rcnn_jax.checkpoints.data_file import write_data
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.data.pipeline import training_batches, training_canvases
+from rcnn_jax.errors import CheckpointError, TrainingError
+from rcnn_jax.interrupt import Stopped, interrupts
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
@@ -21,13 +25,20 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.experiment import Kind
 from rcnn_jax.train import parallel, tables
 from rcnn_jax.train.ahead import compiled_ahead
-from rcnn_jax.train.interrupt import sigterm_noted
+from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.logging import MetricLogger
 from rcnn_jax.train.run import Run, open_run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin, check_data, keep_sealed
+from rcnn_jax.train.start import begin, check_data, keep_sealed, say_passed_over
 from rcnn_jax.train.step import init_state, make_step
-from rcnn_jax.train.stop import close_stop, has_stopped_early, newest_model, save, validation_at
+from rcnn_jax.train.stop import (
+    close_stop,
+    has_stopped_early,
+    leave_best,
+    newest_model,
+    save,
+    validation_at,
+)
 from rcnn_jax.train.validation import Drawer
 from rcnn_jax.train.watch import LossWatch
 from rcnn_jax.train.workdir import write_config
@@ -47,48 +58,104 @@ def train(
     use_amp: bool = False,
     devices: int | None = None,
     draw: Drawer | None = None,
-) -> None:
-    """Trains until the end of the run, an early stop, or SIGTERM.
+    lock: WorkdirLock | None = None,
+) -> list[Path]:
+    """Trains until the end of the run or an early stop.
 
-    A workdir that holds checkpoints is resumed; its config must agree in everything that touches
-    weights or the order of data, and the training images and their objects must be the same.
+    A workdir that holds checkpoints of the run is resumed; its config must agree in everything that
+    touches weights or the order of data, and the training images and their objects must be the same. A
+    signal ends the run after the step at hand, which is saved.
 
     Args:
       config: validated config of the detector.
       kind: which detector.
-      workdir: folder of all outputs.
+      workdir: folder of all outputs; a further run in a folder has one of its own in it.
       key: seals the bundles; None leaves them open.
       session: console and status file.
-      fresh: throw away the checkpoints of the workdir and start anew.
+      fresh: throw away what the run has left in the workdir and start anew.
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16.
       devices: number of local devices; None for all.
       draw: draws detections on validation images for TensorBoard, where the config asks for them.
+      lock: of the workdir; the run ends when somebody else takes it over.
+
+    Returns:
+      The model files of the run.
 
     Raises:
       RcnnError: anything the user can mend, see the tree in `errors`.
+      Stopped: a signal or a closed pipe ended the run; it says from which step it goes on.
     """
-    run = open_run(config, kind, workdir, key, session, use_amp, devices, draw)
-    workdir.mkdir(parents=True, exist_ok=True)
-    if fresh:
-        run.store.clear()
-    state, memory = _start(run, accept_data_changes)
+    run = open_run(config, kind, workdir, key, session, use_amp, devices, draw, lock)
+    try:
+        _train(run, fresh, accept_data_changes)
+    except (Stopped, BrokenPipeError) as error:
+        stop = error if isinstance(error, Stopped) else Stopped(signal.SIGPIPE)
+        stop.advice = _how_to_go_on(run, fresh)
+        raise stop from error.__cause__
+    return run.files.all_models()
+
+
+def _train(run: Run, fresh: bool, accept_data_changes: bool) -> None:
+    files, session = run.files, run.session
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    for path in files.sweep():
+        session.note(f"{path}: left half written by a process that is gone; deleted")
+    if files.folder != files.root:
+        session.note(
+            f"{files.root} holds another run: the models of this one, {files.name}, are written there "
+            f"too, everything else to {files.folder}"
+        )
+    state, memory = _start(run, fresh, accept_data_changes)
     if memory.finished:
         session.note(
-            f"the run in {workdir} is finished ({memory.step} steps): nothing to do. "
-            "Raise the number of epochs to go on, or add --fresh to start anew"
+            f"the run {files.name} in {files.root} is finished ({memory.step} steps): nothing to do. "
+            "Raise the number of epochs to go on, or add --fresh to start this run anew"
         )
+        leave_best(run, state, memory)
         return
-    write_config(config, kind, workdir)
-    write_data(workdir, run.data)
+    write_config(run.config, run.experiment.kind, run.workdir)
+    write_data(run.workdir, run.data)
     _say_parameters(run)
-    _run(run, state, memory)
+    with _full_disk_told(run, state):
+        _run(run, state, memory)
 
 
-def _start(run: Run, accept_data_changes: bool) -> tuple[TrainState, RunState]:
+def _how_to_go_on(run: Run, fresh: bool) -> str:
+    steps = run.store.all_steps()
+    if not steps:
+        return "no step was saved yet, the same command starts again"
+    without = " without --fresh" if fresh else ""
+    return (
+        f"step {steps[-1]} of {run.timetable.total_steps} is saved, the same command{without} goes on "
+        "from there"
+    )
+
+
+@contextlib.contextmanager
+def _full_disk_told(run: Run, state: TrainState) -> Iterator[None]:
+    """Turns a disk that is full into one message with the space that the run needs.
+
+    Raises:
+      CheckpointError: the disk is full.
+    """
+    needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise CheckpointError(
+            f"{error.filename or run.workdir}: {error.strerror}. A checkpoint of this run takes "
+            f"{needed:,} bytes, {run.store.keep + 1} of them are kept, and each model file about as "
+            f"much. Free some space; {_how_to_go_on(run, fresh=False)}"
+        ) from error
+
+
+def _start(run: Run, fresh: bool, accept_data_changes: bool) -> tuple[TrainState, RunState]:
     """Returns where to go on: the workdir's checkpoint, a bundle the config names, or step 0."""
     experiment = run.experiment
-    stored = run.store.latest_run_state()
+    stored = None if fresh else run.store.latest_run_state()
     if stored is not None:  # before any array is read: a list of settings says more than shapes
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
         check_data(stored, run.data, run.workdir, accept_data_changes, run.session)
@@ -97,11 +164,17 @@ def _start(run: Run, accept_data_changes: bool) -> tuple[TrainState, RunState]:
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed
     )
-    restored = run.store.restore(template)
+    restored = None if fresh else run.store.restore(template)
     if restored is None:
-        return begin(experiment, template, key=run.key, session=run.session)
+        state, memory = begin(experiment, template, key=run.key, session=run.session)
+        if fresh:  # not before the weights to start from are read: they may lie among these files
+            _clear(run, memory)
+        if memory.step >= run.timetable.total_steps:
+            memory = dataclasses.replace(memory, finished=True)
+        return state, memory
     state, saved = restored
     memory = RunState.from_json(saved["run"])
+    say_passed_over(experiment, memory, key=run.key, session=run.session)
     if memory.step < run.timetable.total_steps and not has_stopped_early(run, memory):
         memory = dataclasses.replace(memory, finished=False)
     if not memory.finished:
@@ -112,6 +185,22 @@ def _start(run: Run, accept_data_changes: bool) -> tuple[TrainState, RunState]:
                 "its weights will not be bit for bit those of a run without a break"
             )
     return state, memory
+
+
+def _clear(run: Run, memory: RunState) -> None:
+    """Deletes what the run has left, but for what comes before the step it goes back to."""
+    start = run.experiment.start
+    named = (start.resume_from, start.pruned, start.pretrained)
+    stored = None
+    with contextlib.suppress(CheckpointError):  # sealed with another key, for example
+        stored = run.store.latest_run_state()
+    run.store.clear()
+    run.files.clear(
+        memory.step,
+        memory.step // run.timetable.steps_per_epoch,
+        {Path(name) for name in named if name},
+        same_run=stored is not None and stored["run"]["run_id"] == memory.run_id,
+    )
 
 
 def _say_parameters(run: Run) -> None:
@@ -146,7 +235,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
     watch = LossWatch(run.source.name)
     with (
         contextlib.ExitStack() as stack,
-        sigterm_noted() as signals,
+        interrupts() as signals,
         MetricLogger(
             run.workdir,
             words=WORDS[experiment.kind],
@@ -156,12 +245,13 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
             stop_is_due=memory.due,
             images_per_step=run.global_batch,
             every_steps=experiment.run.log_steps,
+            tensorboard=experiment.run.tensorboard,
             console=run.session.console,
             status=run.session.status,
         ) as logger,
     ):
         if memory.due:
-            memory = close_stop(run, state, memory, logger)
+            memory = close_stop(run, state, memory, logger, signals)
         if memory.finished:
             return
         batches = _batches(run, memory.step)
@@ -172,31 +262,58 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
         batches = itertools.chain([first], batches)
         del first  # an image batch is not kept on the device longer than the others
         while not memory.finished:
-            stop = timetable.next_stop(memory.step)
-            for step in range(memory.step + 1, stop + 1):
-                host, on_device = next(batches)
-                replicas, metrics = mapped(replicas, on_device)
-                metrics = parallel.on_first_device(metrics)
-                watch.add(step, host.image_id, metrics)
-                logger.step(step, metrics)
-                if step % experiment.run.log_steps == 0:
-                    watch.read_older()
-                if signals.terminated:
-                    break
-            watch.read()
-            logger.flush()
-            memory = dataclasses.replace(memory, step=step, due=step == stop)
+            done, stop = memory.step, timetable.next_stop(memory.step)
+            try:
+                while done < stop and signals.noted is None:
+                    host, on_device = next(batches)
+                    replicas, metrics = mapped(replicas, on_device)
+                    done += 1
+                    signals.postponed = True  # from here on there is something to save
+                    metrics = parallel.on_first_device(metrics)
+                    watch.add(done, host.image_id, metrics)
+                    logger.step(done, metrics)
+                    if done % experiment.run.log_steps == 0:
+                        watch.read_older()
+                watch.read()
+                logger.flush()
+            except Exception as error:
+                if done > memory.step and not isinstance(error, TrainingError):
+                    memory = dataclasses.replace(memory, step=done, due=done == stop)
+                    _rescue(run, replicas, memory, watch, logger)
+                raise
+            memory = dataclasses.replace(memory, step=done, due=done == stop)
             state = parallel.first_replica(replicas)  # fetched once for all that is due
-            leaves = signals.terminated  # read once: a signal between two looks must lose nothing
-            if leaves or validation_at(run, step) is not None:
+            saved = not memory.due or validation_at(run, state, memory) is not None
+            if saved:
                 save(run, state, memory)
-            if not leaves:
-                memory = close_stop(run, state, memory, logger)
-            if signals.terminated and not memory.finished:
-                run.session.warn(
-                    f"SIGTERM: saved after step {memory.step}; the same command goes on from there"
-                )
-                return
+            if not memory.due:
+                signals.look()
+            try:
+                memory = close_stop(run, state, memory, logger, signals)
+            except Exception:
+                if not saved:
+                    with contextlib.suppress(Exception):
+                        save(run, state, memory)
+                raise
+            signals.postponed = False
+            if not memory.finished:
+                signals.look()
+
+
+def _rescue(
+    run: Run, replicas: TrainState, memory: RunState, watch: LossWatch, logger: MetricLogger
+) -> None:
+    """Saves the steps that were taken before an error, where the error leaves something to save.
+
+    A failed step may have given up its state, a full disk takes no checkpoint: what ended the run is
+    what the user hears of, in any case.
+    """
+    with contextlib.suppress(Exception):
+        watch.read()  # a state that is not finite is not saved
+        with contextlib.suppress(BrokenPipeError):
+            logger.flush()
+        save(run, parallel.first_replica(replicas), memory)
+        run.session.warn(f"stopped by an error; step {memory.step} is saved")
 
 
 def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:

@@ -16,6 +16,8 @@ from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel
+from rcnn_jax.train.lock import WorkdirLock
+from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import widths_to_train
 from rcnn_jax.train.timetable import Timetable
@@ -29,7 +31,7 @@ class Run:
     Attributes:
       config: the validated config.
       experiment: the same in the words of the field.
-      workdir: folder of all outputs.
+      files: where the run lies.
       key: seals bundles and checkpoints; None leaves them open.
       devices: local devices of the run.
       source: training images.
@@ -40,11 +42,12 @@ class Run:
       session: console and status file.
       draw: draws detections for TensorBoard; None leaves such pictures out.
       use_amp: compute in bfloat16 on top of what the config says.
+      lock: of the folder; None where nobody else can be at work there.
     """
 
     config: Config
     experiment: Experiment
-    workdir: Path
+    files: RunFolder
     key: str | None
     devices: list[parallel.Device]
     source: Source
@@ -55,6 +58,12 @@ class Run:
     session: Reporter
     draw: Drawer | None
     use_amp: bool
+    lock: WorkdirLock | None = None
+
+    @property
+    def workdir(self) -> Path:
+        """The folder of all that the run writes but its models."""
+        return self.files.folder
 
     @property
     def global_batch(self) -> int:
@@ -84,18 +93,20 @@ def open_run(
     use_amp: bool,
     devices: int | None,
     draw: Drawer | None,
+    lock: WorkdirLock | None = None,
 ) -> Run:
     """Builds the experiment of the config and opens its data; nothing is written but the store's folder.
 
     Args:
       config: validated config of the detector.
       kind: which detector.
-      workdir: folder of all outputs.
+      workdir: the folder that the user names for results.
       key: see `Run`.
       session: see `Run`.
       use_amp: see `Run`.
       devices: number of local devices; None for all.
       draw: see `Run`.
+      lock: see `Run`.
 
     Raises:
       RcnnError: anything the user can mend, see the tree in `errors`.
@@ -108,13 +119,14 @@ def open_run(
     check_object_counts(source, experiment.train_gt)
     for note in (*experiment.notes, *source.notes):
         session.note(note)
-    validate = _validation(experiment, workdir, session)
+    files = run_folder(workdir, kind, config)
+    validate = _validation(experiment, files.folder, session)
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
         config=config,
         experiment=experiment,
-        workdir=workdir,
+        files=files,
         key=key,
         devices=chosen,
         source=source,
@@ -122,11 +134,12 @@ def open_run(
         validate=validate,
         timetable=Timetable.of(experiment.run, steps_per_epoch),
         store=CheckpointStore(
-            workdir / "checkpoints", keep=experiment.run.keep_checkpoints, key=key
+            files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=key
         ),
         session=session,
         draw=draw,
         use_amp=use_amp,
+        lock=lock,
     )
 
 

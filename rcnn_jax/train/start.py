@@ -48,7 +48,9 @@ def begin(
         path = _existing(start.resume_from, "resume_from_model")
         state, saved = restore_training(read_bundle(path, key), template, str(path))
         session.note(f"going on from {path}, step {int(state.step)}")
-        return state, RunState.from_json({**saved, "finished": False})
+        # the best model so far lies in another folder, or is about to be deleted from this one
+        begins = {"finished": False, "best_metric": None, "best_step": None}
+        return state, RunState.from_json({**saved, **begins})
     fresh = RunState(run_id=uuid.uuid4().hex)
     if start.pruned:
         path = _existing(start.pruned, "the pruned model of the spec")
@@ -59,6 +61,34 @@ def begin(
         path = _existing(start.pretrained, "pretrained_weights")
         return _with_weights(experiment, template, path, key, session), fresh
     return template, fresh
+
+
+def say_passed_over(
+    experiment: Experiment, memory: RunState, *, key: str | None, session: Reporter
+) -> None:
+    """Says that a run goes on from its own checkpoint where the spec names a model to go on from.
+
+    A job that is started again with the same command must not begin at that model each time.
+
+    Args:
+      experiment: names the model.
+      memory: of the checkpoint.
+      key: opens sealed bundles.
+      session: where it is said.
+    """
+    if not experiment.start.resume_from:
+        return
+    try:
+        _, header = read_header(Path(experiment.start.resume_from), key)
+        step = header["step"]
+    except (CheckpointError, KeyError):
+        return  # it was good when the run began
+    if step != memory.step or header.get("run_id") != memory.run_id:
+        session.note(
+            f"resume_from_model names {experiment.start.resume_from} (step {step}); this run is at "
+            f"step {memory.step} already and goes on from there. To go on from step {step} instead, "
+            "add --fresh"
+        )
 
 
 def check_data(

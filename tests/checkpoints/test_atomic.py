@@ -30,9 +30,18 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, m
     monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(CheckpointError) as error:
         atomic.write_file(path, [b"new"])
-    assert str(error.value) == f"{path}: cannot be written: No space left on device"
+    assert str(error.value) == (
+        f"{path}: cannot be written: No space left on device; 3 bytes are needed"
+    )
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file.bin"]
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_file(tmp_path):
+    half = tmp_path / ".model.onnx.99999999.tmp"
+    half.write_bytes(b"half")
+    atomic.write_file(tmp_path / "model.onnx", [b"whole"])
+    assert names(tmp_path) == ["model.onnx"]
 
 
 def test_too_little_disk_space_is_found_before_writing(tmp_path, monkeypatch):

@@ -236,6 +236,7 @@ step = 0 if found is None else found[1]["step"]
 print("begins", flush=True)
 while True:
     step += 1
+    print(step, flush=True)
     store.save(step, {"a": np.full((64, 64), float(step)), "b": np.full(5, float(step))},
                {"step": step}, is_best=step % 3 == 0)
     store.save(step, {"a": np.full((64, 64), float(step)), "b": np.full(5, float(step))},
@@ -253,7 +254,9 @@ def test_a_run_killed_at_any_moment_restores_a_whole_state(tmp_path):
             command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
         ) as run:
             assert run.stdout.readline() == b"begins\n"
-            time.sleep(rng.uniform(0.01, 0.3))
+            for _ in range(rng.randrange(4)):  # steps that are over, however long they take
+                run.stdout.readline()
+            time.sleep(rng.uniform(0.0, 0.05))  # somewhere in the next one
             os.kill(run.pid, signal.SIGKILL)
         store = CheckpointStore(tmp_path)
         assert all(name.isdigit() for name in names(tmp_path))
@@ -267,3 +270,18 @@ def test_a_run_killed_at_any_moment_restores_a_whole_state(tmp_path):
         assert (arrays["a"] == step).all() and (arrays["b"] == step).all()
         reached = step
     assert reached > 2
+
+
+def test_a_disk_that_fills_up_while_a_step_is_written_leaves_the_one_before(store, monkeypatch):
+    store.save(1, state(1), {"n": 1})
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")
+
+    monkeypatch.setattr(store._orbax, "save", full)
+    with pytest.raises(CheckpointError) as error:
+        store.save(1, state(2), {"n": 2})
+    assert "step 1: the disk of" in str(error.value)
+    assert "bytes are needed; free some space" in str(error.value)
+    assert names(store.directory) == ["1"]
+    assert store.restore(state())[1] == {"n": 1}

@@ -1,7 +1,19 @@
+import os
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
+import pytest
+
 from rcnn_jax.cli import compilations
-from rcnn_jax.cli.compilations import keep_compilations
+from rcnn_jax.cli.compilations import forget, keep_compilations
+
+
+@pytest.fixture(autouse=True)
+def _warnings_as_before():
+    with warnings.catch_warnings():
+        yield
 
 
 def test_compiled_programs_go_to_the_cache_folder_of_the_user(monkeypatch, tmp_path):
@@ -42,3 +54,93 @@ def test_machines_of_other_features_or_cores_do_not_share_programs(monkeypatch, 
         keep_compilations(found)
         names.add(found["JAX_COMPILATION_CACHE_DIR"])
     assert len(names) == 4
+
+
+def test_a_user_without_a_home_has_a_private_folder_among_the_temporary_ones(monkeypatch, tmp_path):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(compilations.tempfile, "gettempdir", lambda: str(tmp_path))
+    found = {}
+    keep_compilations(found)
+    private = tmp_path / f"rcnn_jax-{os.getuid()}"
+    assert Path(found["JAX_COMPILATION_CACHE_DIR"]).parent == private
+    assert private.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("trap", ["open", "link"])
+def test_a_folder_that_others_could_have_filled_is_not_used(monkeypatch, tmp_path, trap):
+    monkeypatch.setattr(compilations, "_roots", lambda variables: [])
+    monkeypatch.setattr(compilations.tempfile, "gettempdir", lambda: str(tmp_path))
+    private = tmp_path / f"rcnn_jax-{os.getuid()}"
+    if trap == "open":
+        private.mkdir()
+        private.chmod(0o777)
+    else:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        private.symlink_to(tmp_path / "elsewhere")
+    found = {}
+    keep_compilations(found)
+    assert found == {}
+
+
+def test_a_home_that_cannot_be_written_is_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(compilations.tempfile, "gettempdir", lambda: str(tmp_path))
+    found = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    keep_compilations(found)
+    assert f"rcnn_jax-{os.getuid()}" in found["JAX_COMPILATION_CACHE_DIR"]
+
+
+def test_a_relative_cache_folder_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = {"XDG_CACHE_HOME": "cache"}
+    keep_compilations(found)
+    assert Path(found["JAX_COMPILATION_CACHE_DIR"]).is_relative_to(tmp_path / ".cache")
+
+
+def test_all_entries_of_a_program_are_forgotten_and_no_others(tmp_path):
+    for name in ("jit_step-0a1b-cache", "jit_step-0a1b-atime", "jit_step_two-0a1b-cache", "x-y"):
+        (tmp_path / name).write_bytes(b"x")
+    assert {p.name for p in forget(tmp_path, "jit_step")} == {
+        "jit_step-0a1b-cache",
+        "jit_step-0a1b-atime",
+    }
+    assert {p.name for p in tmp_path.iterdir()} == {"jit_step_two-0a1b-cache", "x-y"}
+
+
+PROGRAM = """
+from rcnn_jax.cli.compilations import keep_compilations
+keep_compilations()
+import jax
+def twice(x):
+    return x + x
+assert jax.jit(twice)(2.0) == 4.0
+"""
+
+
+def test_a_torn_entry_is_replaced_without_a_word(tmp_path):
+    variables = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stderr
+
+    run()
+    (entry,) = tmp_path.glob("jit_twice-*-cache")
+    whole = entry.stat().st_size
+    entry.write_bytes(entry.read_bytes()[:100])
+    assert run() == ""
+    assert entry.stat().st_size > whole // 2
+    assert run() == ""

@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -14,15 +13,13 @@ from rcnn_jax.cli import train as train_command
 from rcnn_jax.errors import DataError, ExportError
 
 
-def test_help_needs_neither_jax_nor_half_a_second():
+def test_help_needs_neither_jax_nor_opencv():
     code = (
         "import sys; from rcnn_jax.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print(sorted(m for m in ('jax', 'flax', 'cv2') if m in sys.modules))"
     )
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.monotonic() - began < 5.0  # on a quiet machine 0.2; here only against seconds
     assert done.stdout.splitlines()[-1] == "[]"
     for word in ("faster_rcnn", "mask_rcnn", "spec", "decrypt"):
         assert word in done.stdout
@@ -190,6 +187,25 @@ def test_known_ends_are_one_line_and_a_code(error, code, message, train, monkeyp
     monkeypatch.setattr(train_command, "run", fail)
     assert cli.main(["faster_rcnn", *train[0]]) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "out/a.png"), "out/a.png: No space left on device"),
+        (PermissionError(13, "Permission denied", "/root"), "/root: Permission denied"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_machine_that_refuses_a_file_is_no_bug(error, message, train, monkeypatch, capsys):
+    def fail(args, kind):
+        raise error
+
+    monkeypatch.setattr(train_command, "run", fail)
+    assert cli.main(["faster_rcnn", *train[0]]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {message} (E")
+    assert len(text.splitlines()) == 1
 
 
 def test_our_own_fault_ends_with_a_traceback_and_code_1(train, monkeypatch, capsys):

@@ -43,6 +43,30 @@ def test_whatever_ends_a_command_is_a_failure_with_its_message(tmp_path, error, 
     assert (last["status"], last["verbosity"], last["message"]) == ("FAILURE", "ERROR", message)
 
 
+@pytest.mark.parametrize("place", ["file", "link", "below a file"])
+def test_a_folder_that_takes_no_results_is_one_message(tmp_path, place):
+    folder = tmp_path / "out"
+    if place == "link":
+        folder.symlink_to(folder)
+    else:
+        folder.write_text("")
+        folder = folder / "deeper" if place == "below a file" else folder
+    with pytest.raises(UsageError, match=r"results cannot be written there: .*; name another"):
+        Session("train", status_folder=folder, alone=True).__enter__()
+
+
+def test_a_session_that_must_be_alone_leaves_no_line_beside_another(tmp_path):
+    with Session("train", status_folder=tmp_path, alone=True) as first:
+        assert first.lock is not None
+        with pytest.raises(UsageError, match="is at work in this folder"):
+            Session("train", status_folder=tmp_path, alone=True).__enter__()
+        late = Session("train", status_folder=None, alone=True)
+        with pytest.raises(UsageError, match="is at work in this folder"), late:
+            late.keep_status_in(tmp_path)
+    assert [line["status"] for line in lines(tmp_path)] == ["STARTED", "SUCCESS"]
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
 def test_epoch_lines_hold_numbers_as_text(tmp_path):
     with Session("train", status_folder=tmp_path) as session:
         session.status(

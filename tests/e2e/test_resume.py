@@ -1,136 +1,147 @@
-"""Real processes, really killed: what they leave is what an undisturbed run leaves, bit for bit."""
+"""Real processes, really ended: what they leave is what an undisturbed run leaves, bit for bit."""
 
-import json
 import random
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.tiny import write_tiny
+from tests.e2e.kills import (
+    different,
+    disturbed,
+    end_when,
+    faster_commands,
+    finish,
+    logged,
+    results,
+    start,
+    statuses,
+    stored,
+    undisturbed,
+)
 
 KILLS = 3
 EPOCHS = 6
-COMMAND = "import sys; from rcnn_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
-
-
-def start(spec: Path, workdir: Path, kind: str = "faster_rcnn") -> subprocess.Popen:
-    flags = [kind, "train", "-e", str(spec), "-d", str(workdir), "--gpus", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
-
-
-def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
-    """Returns when the run has logged the step, or is over."""
-    metrics = workdir / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and f'"step": {step},' in metrics.read_text():
-            return
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def commands(tmp_path_factory):
+    """Every command by name, what `train` leaves, and how often its folder changes on the way."""
     root = tmp_path_factory.mktemp("resume")
-    spec = write_tiny(root, epochs=EPOCHS, training="ema_decay: 0.9")
-    finish(start(spec, root / "whole"))
-    return root, spec
-
-
-def outcome(workdir: Path) -> dict[str, bytes]:
-    """The files that must not depend on interruptions."""
-    bundle = (workdir / f"tiny.epoch{EPOCHS}.tlt").read_bytes()
-    return {"metrics": (workdir / "metrics.jsonl").read_bytes(), "weights": without_run(bundle)}
-
-
-def without_run(bundle: bytes) -> bytes:
-    """The arrays of an unsealed bundle; the header names the run, which differs."""
-    header = int.from_bytes(bundle[16:24], "little")
-    return bundle[24 + header :]
-
-
-def killed(spec: Path, workdir: Path, step: int, delay: float) -> str:
-    """What a run prints until it is killed; a run on a quick machine may be over before the shot."""
-    process = start(spec, workdir)
-    wait_for_step(workdir, step, process)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    return process.communicate(timeout=300)[0]
+    found = {command.name.split()[1]: command for command in faster_commands(root, EPOCHS)}
+    return root, found, *undisturbed(found["train"], root / "train")
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(undisturbed):
-    root, spec = undisturbed
-    workdir = root / "killed"
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(commands):
+    root, found, expected, changes = commands
     moments = random.Random(11)
-    epochs = sorted(moments.sample(range(1, EPOCHS - 1), KILLS))
-    printed = [killed(spec, workdir, 3 * epoch, moments.uniform(0.0, 0.2)) for epoch in epochs]
-    printed.append(finish(start(spec, workdir)))
-    assert any("resuming" in output for output in printed)
-    assert outcome(workdir) == outcome(root / "whole")
-
-
-def stored(workdir: Path, step: int) -> dict | None:
-    """What the run remembers in the checkpoint of a step; None as long as there is none."""
-    manifest = workdir / "checkpoints" / str(step) / "manifest" / "metadata"
-    try:
-        return json.loads(manifest.read_text())["run_state"]["run"]
-    except FileNotFoundError:
-        return None
+    drawn = [moments.randint(0, changes) for _ in range(KILLS)]
+    assert disturbed(found["train"], root / "killed", drawn, signal.SIGKILL) == []
+    assert different(results(root / "killed"), expected) == []
 
 
 @pytest.mark.slow
-def test_a_kill_during_validation_costs_no_step(undisturbed):
-    root, spec = undisturbed
+def test_a_kill_during_validation_costs_no_step(commands):
+    root, found, expected, _ = commands
     workdir = root / "killed_in_validation"
-    process = start(spec, workdir)
-    while stored(workdir, 6) is None and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=300)
+    flags = found["train"].flags(workdir)
+    end_when(start(*flags), lambda: stored(workdir, 6) is not None, signal.SIGKILL)
     assert stored(workdir, 6)["due"]
     assert not (workdir / "eval" / "step-6.json").exists()
-    assert "after step 6" in finish(start(spec, workdir))
+    assert "after step 6" in finish(start(*flags))
     assert (workdir / "eval" / "step-6.json").exists()
-    assert outcome(workdir) == outcome(root / "whole")
+    assert different(results(workdir), expected) == []
 
 
 @pytest.mark.slow
-def test_sigterm_saves_where_it_is_and_the_run_goes_on_from_there(undisturbed):
-    root, spec = undisturbed
-    workdir = root / "terminated"
-    process = start(spec, workdir)
-    wait_for_step(workdir, 3, process)
-    process.send_signal(signal.SIGTERM)
-    assert "SIGTERM: saved after step" in finish(process)
-    statuses = [json.loads(line) for line in (workdir / "status.json").read_text().splitlines()]
-    assert statuses[-1]["status"] in ("SUCCESS", "FAILURE")
-    finish(start(spec, workdir))
-    assert outcome(workdir) == outcome(root / "whole")
+def test_sigterm_during_validation_ends_at_once_and_costs_no_step(commands):
+    root, found, expected, _ = commands
+    workdir = root / "terminated_in_validation"
+    flags = found["train"].flags(workdir)
+    process = start(*flags)
+    output = end_when(process, lambda: stored(workdir, 6) is not None, signal.SIGTERM)
+    assert process.returncode == 143, output
+    assert "step 6 of 18 is saved, the same command goes on from there" in output
+    assert "after step 6" in finish(start(*flags))
+    assert different(results(workdir), expected) == []
 
 
 @pytest.mark.slow
-def test_resume_from_model_needs_the_bundle_alone(undisturbed):
-    root, spec = undisturbed
-    source = root / "whole" / "tiny.epoch2.tlt"
-    resumed = spec.with_name("resume_from.txt")
-    text = spec.read_text()
-    line = f'resume_from_model: "{source}"\n  num_epochs: '
-    resumed.write_text(text.replace("num_epochs: ", line))
-    finish(start(resumed, root / "elsewhere"))
-    weights = (root / "elsewhere" / f"tiny.epoch{EPOCHS}.tlt").read_bytes()
-    assert without_run(weights) == outcome(root / "whole")["weights"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_where_it_is_and_the_run_goes_on_from_there(commands, number, code):
+    root, found, expected, _ = commands
+    workdir = root / f"signal{code}"
+    flags = found["train"].flags(workdir)
+    process = start(*flags)
+    output = end_when(process, logged(workdir, 3), number)
+    assert process.returncode == code, output
+    last = statuses(workdir)[-1]
+    assert last["status"] == "FAILURE"
+    assert f"train was interrupted by {number.name}: step" in last["message"]
+    assert "is saved, the same command goes on from there" in last["message"]
+    assert not (workdir / "train.lock").exists()
+    finish(start(*flags))
+    assert different(results(workdir), expected) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["train", "evaluate", "export", "inference", "dataset_convert"])
+def test_sigterm_before_a_command_has_done_anything_gives_its_code(commands, task):
+    root, found, *_ = commands
+    out = root / f"early_{task}"
+    process = start(*found[task].flags(out))
+    output = end_when(process, lambda: (out / "status.json").exists(), signal.SIGTERM)
+    assert process.returncode == 143, output
+    assert "Traceback" not in output
+    last = statuses(out)[-1]["message"]
+    assert last == f"faster_rcnn {task} was interrupted by SIGTERM: the same command starts again."
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_folder_is_refused_and_leaves_the_first_alone(commands):
+    root, found, expected, _ = commands
+    workdir = root / "two"
+    flags = found["train"].flags(workdir)
+    first = start(*flags)
+    while not (workdir / "train.lock").exists() and first.poll() is None:
+        pass
+    before = len(statuses(workdir)) if (workdir / "status.json").exists() else 0
+    first.send_signal(signal.SIGSTOP)
+    output = finish(start(*flags), code=2)
+    assert f"{workdir}: faster_rcnn train (process {first.pid} on " in output
+    assert len(statuses(workdir) if before else []) == before
+    first.send_signal(signal.SIGCONT)
+    finish(first)
+    assert different(results(workdir), expected) == []
+
+
+@pytest.mark.slow
+def test_the_reader_of_a_pipe_that_goes_away_ends_the_run_in_silence(commands):
+    root, found, expected, _ = commands
+    workdir = root / "piped"
+    flags = found["train"].flags(workdir)
+    process = start(*flags)
+    while not logged(workdir, 3)() and process.poll() is None:
+        pass
+    process.stdout.close()
+    assert process.wait(timeout=600) == 141
+    assert "interrupted by SIGPIPE: step" in statuses(workdir)[-1]["message"]
+    finish(start(*flags))
+    assert different(results(workdir), expected) == []
+
+
+@pytest.mark.slow
+def test_resume_from_model_needs_the_bundle_alone(commands):
+    root, found, expected, _ = commands
+    source = root / "train" / "tiny.epoch2.tlt"
+    text = (root / "spec.txt").read_text()
+    resumed = root / "resume_from.txt"
+    resumed.write_text(
+        text.replace("num_epochs: ", f'resume_from_model: "{source}"\n  num_epochs: ')
+    )
+    flags = ["faster_rcnn", "train", "-e", resumed, "-d", root / "elsewhere", "--gpus", 1]
+    output = finish(start(*flags))
+    name = f"tiny.epoch{EPOCHS}.tlt"
+    assert results(root / "elsewhere")[name] == expected[name]
     assert list((root / "elsewhere" / "checkpoints").iterdir())
+    assert f"{root / 'elsewhere' / 'best.tlt'}: step " in output

@@ -208,3 +208,31 @@ def test_an_error_closes_the_files_and_keeps_what_was_written(tmp_path):
         take(logger, range(1, 4))
         raise ZeroDivisionError
     assert [line["step"] for line in read(tmp_path)] == [2]
+
+
+def test_a_run_that_wants_no_tensorboard_gets_none(tmp_path):
+    logger = MetricLogger(
+        tmp_path,
+        words=MASK_RCNN,
+        steps_per_epoch=4,
+        total_steps=8,
+        every_steps=1,
+        tensorboard=False,
+        console=Console(file=io.StringIO()),
+        status=Statuses(),
+    )
+    with logger:
+        take(logger, range(1, 5))
+        logger.images(4, "pictures", [np.zeros((2, 2, 3), np.uint8)])
+        logger.histograms(4, {"conv": np.ones(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_line_that_the_disk_refused_is_still_to_be_written(tmp_path):
+    logger, _ = make(tmp_path, every=1)
+    logger._file.close()
+    logger._file = open("/dev/full", "w")  # noqa: PTH123, SIM115
+    with pytest.raises(OSError, match="No space left"), logger:
+        logger.step(1, metrics_of(1))
+        logger.step(2, metrics_of(2))
+    assert logger._pending is not None and logger._pending[0] == 1

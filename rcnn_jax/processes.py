@@ -1,0 +1,108 @@
+"""Which process wrote a file, and whether it still runs; names of files that are being written."""
+
+import functools
+import hashlib
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
+_UNFINISHED = re.compile(
+    r"^\..+\.(?P<pid>\d+)(?:-(?P<machine>[0-9a-f]{12})-(?P<started>\d+))?\.(?:tmp|partial)$"
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of some machine.
+
+    Attributes:
+      host: name of the machine, for people.
+      machine: of one boot of a kernel and one space of process ids, so that two containers of one
+        machine, which may both have a process 1, are told apart; "" where nobody knows.
+      pid: process id.
+      started: when it started, in ticks since the boot: ids are used again; 0 where nobody knows.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    started: int
+
+
+@functools.lru_cache
+def _machine() -> str:
+    try:
+        text = f"{_BOOT.read_text()} {_NAMESPACE.readlink()}"
+    except OSError:  # no Linux
+        text = socket.gethostname()
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def this_process() -> Process:
+    """Returns the process that asks."""
+    pid = os.getpid()
+    return Process(socket.gethostname(), _machine(), pid, _start_of(pid) or 0)
+
+
+def is_here(process: Process) -> bool:
+    """Says whether its process id means something to this process."""
+    return process.machine == _machine()
+
+
+def is_alive(process: Process) -> bool:
+    """Says whether a process of this machine still runs, and is no later one of the same id."""
+    try:
+        os.kill(process.pid, 0)
+    except (ProcessLookupError, OverflowError, ValueError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    started = _start_of(process.pid)
+    return not process.started or started is None or started == process.started
+
+
+def unfinished_name(path: Path) -> Path:
+    """Returns the hidden name beside `path` under which this process writes it."""
+    own = this_process()
+    return path.with_name(f".{path.name}.{own.pid}-{own.machine}-{own.started}.tmp")
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Deletes what processes that are gone left half written in a folder; returns the files.
+
+    A process of another machine may still be at work: its files stay. Names without a machine are
+    those of earlier releases and are taken for ones of this machine.
+
+    Args:
+      folder: searched without its sub-folders; it may be missing.
+    """
+    swept = []
+    for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
+        match = _UNFINISHED.match(path.name)
+        if match is None or path.is_dir():
+            continue
+        machine = match["machine"] or _machine()
+        owner = Process("", machine, int(match["pid"]), int(match["started"] or 0))
+        if is_here(owner) and not is_alive(owner):
+            path.unlink(missing_ok=True)
+            swept.append(path)
+    return swept
+
+
+@functools.lru_cache(maxsize=64)
+def sweep_once(folder: Path) -> None:
+    """Sweeps a folder before this process writes its first file there."""
+    sweep(folder)
+
+
+def _start_of(pid: int) -> int | None:
+    """Returns the start time of a process in ticks since the boot, None where it cannot be read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])  # the name before may hold blanks and brackets

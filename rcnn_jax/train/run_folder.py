@@ -1,0 +1,179 @@
+"""Where the files of a run lie. A folder may hold several runs; a run is known by its model's name.
+
+The original's specs keep a first model and the one retrained from it in one folder, as
+`resnet18.tlt` and `resnet18_retrain.tlt`. Models of all runs lie side by side, their names differ.
+Everything else of the first run of a folder lies there too; that of further ones in `runs/<name>/`:
+
+    DIR/resnet18.epoch80.tlt          DIR/resnet18_retrain.epoch120.tlt
+    DIR/best.tlt                      DIR/runs/resnet18_retrain/best.tlt
+    DIR/checkpoints/                  DIR/runs/resnet18_retrain/checkpoints/
+    DIR/metrics.jsonl ...             DIR/runs/resnet18_retrain/metrics.jsonl ...
+
+`config.json` says whose the files beside it are.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.checkpoints import names
+from rcnn_jax.errors import UsageError
+from rcnn_jax.processes import sweep
+from rcnn_jax.tasks.experiment import Config, Kind
+
+MASK_MODEL = "model"
+"""The name of every Mask R-CNN run: the original's models are called model.step-N.tlt."""
+RUNS = "runs"
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+EVAL_FOLDER = "eval"
+CHECKPOINTS = "checkpoints"
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Attributes:
+      root: the folder that the user named; models are written here.
+      folder: everything else is written here.
+      kind: which detector.
+      name: of the models, without number and suffix.
+    """
+
+    root: Path
+    folder: Path
+    kind: Kind
+    name: str
+
+    @property
+    def best(self) -> Path:
+        """The best model of the run."""
+        return self.folder / names.BEST
+
+    def model(self, step: int, epoch: int) -> Path:
+        """Returns the model file of so many steps, which are so many epochs."""
+        if self.kind == "mask_rcnn":
+            return names.step_bundle(self.root, step)
+        return names.epoch_bundle(self.root / self.name, epoch)
+
+    def models(self) -> Iterator[tuple[Path, names.Progress]]:
+        """Yields the model files of the run but `best`, with what their names say."""
+        unit = "step" if self.kind == "mask_rcnn" else "epoch"
+        for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            progress = names.parse(path)
+            if (
+                progress
+                and (progress.stem, progress.unit) == (self.name, unit)
+                and path == self.model(progress.count, progress.count)
+            ):
+                yield path, progress
+
+    def all_models(self) -> list[Path]:
+        """Returns all model files of the run."""
+        return [*(path for path, _ in self.models()), *[self.best][: self.best.is_file()]]
+
+    def sweep(self) -> list[Path]:
+        """Deletes what killed processes left half written; returns the files."""
+        folders = dict.fromkeys((self.root, self.folder, self.folder / EVAL_FOLDER))
+        (self.folder / f"{METRICS_FILE}.partial").unlink(missing_ok=True)  # of earlier releases
+        return [path for folder in folders for path in sweep(folder)]
+
+    def clear(self, step: int, epoch: int, keep: Set[Path], *, same_run: bool) -> None:
+        """Deletes the run from a step on; other runs of the folder keep their files.
+
+        Checkpoints are not touched: `CheckpointStore.clear`.
+
+        Args:
+          step: steps that the run which begins anew has taken, 0 mostly.
+          epoch: epochs of those steps.
+          keep: files that the spec names as input; never deleted.
+          same_run: what begins goes back to a step of the run that is here; its lines up to there stay.
+        """
+        kept = {path.resolve() for path in keep}
+        reached = step if self.kind == "mask_rcnn" else epoch
+        gone = [path for path, progress in self.models() if progress.count > reached]
+        gone += [self.best] if self.best.exists() else []
+        gone = [path for path in gone if path.resolve() not in kept]
+        for path in gone:
+            path.unlink()
+        reports = self.folder / EVAL_FOLDER
+        if reports.is_dir():
+            stems = {path.stem for path in gone}
+            for path in reports.iterdir():
+                stem = path.stem.removesuffix("_PR_curve")
+                number = stem.removeprefix("step-")
+                later = number != stem and number.isdigit() and int(number) > step
+                if later or stem in stems:
+                    path.unlink()
+        if not same_run or not step:
+            (self.folder / METRICS_FILE).unlink(missing_ok=True)
+            events = self.folder / TENSORBOARD_FOLDER
+            if events.is_symlink():  # the folder may lie elsewhere, the link is the user's
+                for path in events.glob("events.out.tfevents.*"):
+                    path.unlink()
+            else:
+                shutil.rmtree(events, ignore_errors=True)
+
+
+def run_folder(root: Path, kind: Kind, config: Config) -> RunFolder:
+    """Returns where the run that a config describes lies, or will lie.
+
+    Args:
+      root: the folder of results.
+      kind: which detector.
+      config: whose `training_config.output_model` names a Faster R-CNN run.
+
+    Raises:
+      UsageError: the name of the models is none.
+    """
+    name = model_name(kind, config)
+    owner = _owner(root)
+    folder = root if owner in (None, (kind, name)) else root / RUNS / name
+    return RunFolder(root, folder, kind, name)
+
+
+def model_name(kind: Kind, config: Config) -> str:
+    """Returns the name of the models of a run.
+
+    Example:
+      >>> from ml_collections import ConfigDict
+      >>> fields = ConfigDict({"training_config": {"output_model": "out/resnet18.tlt"}})
+      >>> model_name("faster_rcnn", fields)
+      'resnet18'
+
+    Raises:
+      UsageError: output_model ends in no file name.
+    """
+    if kind == "mask_rcnn":
+        return MASK_MODEL
+    fields: Any = config
+    given = fields["training_config"].get("output_model") or f"{MASK_MODEL}.tlt"
+    name = Path(given).name.removesuffix(".tlt")
+    if name in ("", ".", ".."):
+        raise UsageError(
+            f"training_config.output_model: '{given}' names no file; write FOLDER/NAME.tlt"
+        )
+    return name
+
+
+def _owner(root: Path) -> tuple[str, str] | None:
+    """Returns kind and name of the run whose files lie in the folder itself; None where none does."""
+    if not any((root / name).exists() for name in (METRICS_FILE, names.BEST)) and not _has_steps(
+        root / CHECKPOINTS
+    ):
+        return None
+    try:
+        document = json.loads((root / CONFIG_FILE).read_text(encoding="utf-8"))
+        kind, config = document["kind"], document["config"]
+        return kind, model_name(kind, config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
+        return None
+
+
+def _has_steps(checkpoints: Path) -> bool:
+    return checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
