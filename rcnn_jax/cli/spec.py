@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
@@ -51,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--kind", choices=list(TABLES), help="what the spec describes (default: told from it)"
         )
     check.add_argument(
+        "--task",
+        choices=demands.TASKS,
+        help="what the spec must serve (default: say what it serves)",
+    )
+    check.add_argument(
         "--strict-paths", action="store_true", help="paths that do not exist are errors"
     )
     translate.add_argument(
@@ -81,6 +87,12 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
 
 def _check(args: Namespace) -> int:
     spec = load_spec(args.spec, args.kind)
+    unserved = {
+        task: [f"{spec.at(path)} {sentence}" for path, sentence in findings]
+        for task, findings in demands.unserved(spec.config, spec.kind).items()
+    }
+    if args.task in unserved:
+        raise SpecError("\n".join(unserved[args.task]))
     missing = missing_paths(spec)
     if missing and args.strict_paths:
         raise SpecError("\n".join(missing))
@@ -88,7 +100,13 @@ def _check(args: Namespace) -> int:
         _write(f"warning: {warning}")
     for note in spec.notes:
         _write(f"note: {note}")
-    _write(f"{args.spec}: a valid {spec.kind} spec")
+    served = [task for task in demands.TASKS if task not in unserved]
+    use = f", for {', '.join(served)}" if spec.kind != "dataset_convert" else ""
+    _write(f"{args.spec}: a valid {spec.kind} spec{use}")
+    for task, sentences in unserved.items():
+        _write(f"not for {task}:")
+        for sentence in sentences:
+            _write(f"  {sentence}")
     return 0
 
 

@@ -19,7 +19,7 @@ def run(args: Namespace, kind: Kind) -> int:
     """
     devices = choose_devices(args, "train")
     with Session(f"{kind} train", status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind)
+        config, key = read_spec(session, args, kind, "train")
         workdir = args.workdir or workdir_of(config, kind)
         session.keep_status_in(workdir)
         from rcnn_jax.inference.draw import draw_detections

@@ -35,6 +35,7 @@ DATA_SOURCE = Message(
             "Weight of the source when sampling.",
             allowed=NON_NEGATIVE,
             no_effect=LOADER_OFF,
+            silent=True,
         ),
         string(
             "kitti_directory_path",

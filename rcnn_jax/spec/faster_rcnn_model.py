@@ -149,6 +149,7 @@ ACTIVATION = Message(
             {},
             "Parameters of the function.",
             no_effect="neither function has parameters",
+            silent=True,
         ),
     ),
 )
@@ -167,7 +168,7 @@ MODEL_CONFIG = Message(
         boolean(
             "freeze_bn",
             6,
-            True,
+            False,
             "Batch norm keeps its moving statistics; gamma and beta are still trained.",
         ),
         string(
@@ -176,6 +177,7 @@ MODEL_CONFIG = Message(
             None,
             "Activation of the objectness.",
             no_effect="objectness is always a sigmoid",
+            silent=True,
         ),
         Field(
             name="freeze_blocks",
@@ -187,18 +189,26 @@ MODEL_CONFIG = Message(
         ),
         boolean("use_bias", 10, False, "Convolutions of the backbone have a bias."),
         block("roi_pooling_config", 11, ROI_POOLING_CONFIG, "Crops of features."),
-        boolean("rfcn_mode", 12, False, "R-FCN head.", no_effect="the original never reads it"),
+        boolean(
+            "rfcn_mode",
+            12,
+            False,
+            "R-FCN head.",
+            no_effect="the original never reads it",
+            silent=True,
+        ),
         boolean(
             "tf_proposal_layer",
             13,
             False,
             "Kind of proposal layer.",
             no_effect="there is one proposal function",
+            silent=True,
         ),
         boolean(
             "all_projections",
             14,
-            True,
+            False,
             "ResNet, MobileNet v2: every shortcut is a 1 x 1 convolution.",
         ),
         boolean("use_pooling", 15, False, "ResNet, VGG: pooling layers instead of strides."),
