@@ -202,6 +202,16 @@ def test_tensorboard_receives_scalars_images_and_histograms(tmp_path):
         assert name in content
 
 
+def test_without_tensorboard_no_folder_is_made(tmp_path):
+    logger, _ = make(tmp_path, tensorboard=False)
+    with logger:
+        take(logger, range(1, 3))
+        logger.images(0, "augmented_images", np.zeros((2, 4, 6, 3), np.uint8))
+        logger.histograms(2, {"conv1/kernel": np.ones((3, 3))})
+        logger.evaluation(2, {"mAP": 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
 def test_an_error_closes_the_files_and_keeps_what_was_written(tmp_path):
     logger, _ = make(tmp_path)
     with pytest.raises(ZeroDivisionError), logger:
