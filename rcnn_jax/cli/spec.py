@@ -20,6 +20,7 @@ from rcnn_jax.spec.schema import Message, Node
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths are looked for below this folder too, as in the original."""
 
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the sub-commands of `spec` and their flags."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)

@@ -29,7 +29,7 @@ from google.protobuf import text_format
 from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.spec.build import REDACTED, build
+from rcnn_jax.spec.build import build
 from rcnn_jax.spec.checks import Finding, check_presence, check_ranges, check_types
 from rcnn_jax.spec.demands import Task, means_to_train, whole_findings
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of

@@ -102,7 +102,7 @@ def test_keys_are_left_out_in_comments_too() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        r'r\"; import os',
+        r"r\"; import os",
         r"'''\"\"\"",
         r"a\\b",
         r"line\nbreak",

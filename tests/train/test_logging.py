@@ -29,7 +29,17 @@ class Statuses(list):
         self.append({"status": status, "message": message, **fields})
 
 
-def make(folder, *, words=MASK_RCNN, start=0, clock=None, terminal=False, statuses=None, every=2):
+def make(
+    folder,
+    *,
+    words=MASK_RCNN,
+    start=0,
+    clock=None,
+    terminal=False,
+    statuses=None,
+    every=2,
+    tensorboard=True,
+):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=200, soft_wrap=True)
     logger = MetricLogger(
@@ -40,6 +50,7 @@ def make(folder, *, words=MASK_RCNN, start=0, clock=None, terminal=False, status
         start_step=start,
         images_per_step=2,
         every_steps=every,
+        tensorboard=tensorboard,
         console=console,
         status=statuses if statuses is not None else Statuses(),
         clock=clock or Clock(),
