@@ -165,7 +165,7 @@ def _from_header(header: Header, predictor: Predictor) -> Detector:
 
 def _from_bundle(path: Path, key: str | None) -> Detector:
     kind, stored = read_bundle_header(path, key)
-    config = parse_spec(stored["spec"], f"{path} (its spec)", kind).config
+    config = parse_spec(stored["spec"], f"{path} (its spec)", kind, "inference").config
     categories = None
     if "category_ids" in stored:
         categories = Categories(tuple(stored["category_ids"]), tuple(stored["class_names"]))

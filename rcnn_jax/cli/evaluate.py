@@ -18,7 +18,7 @@ def run(args: Namespace, kind: Kind) -> int:
     choose_devices(args, "evaluate")
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind)
+        config, key = read_spec(session, args, kind, "evaluate")
         model, backend = choose_model(
             args.model, config, "evaluation_config", "trt_evaluation", args.header
         )

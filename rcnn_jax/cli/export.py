@@ -40,7 +40,7 @@ def run(args: Namespace, kind: Kind) -> int:
     names = output_names(args.output_names, kind, args.contract)
     title = f"{kind} export"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind)
+        config, key = read_spec(session, args, kind, "export")
         if args.target_opset not in (None, OPSET):
             session.note(
                 f"--target_opset {args.target_opset} has no effect: RoiAlign needs {OPSET}"

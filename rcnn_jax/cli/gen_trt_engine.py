@@ -71,7 +71,7 @@ def run(args: Namespace, kind: Kind) -> int:
         if args.spec is None and args.config is None:
             notes = [*flag_notes(args), *notes]
         else:
-            config, key = read_spec(session, args, kind)
+            config, key = read_spec(session, args, kind, "export")
         for note in notes:
             session.note(note)
         model = read_onnx(path, key)

@@ -46,7 +46,7 @@ def run(args: Namespace, kind: Kind) -> int:
         raise UsageError(f"-t {args.threshold:g}: expected a score in [0, 1]")
     title = f"{kind} inference"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind)
+        config, key = read_spec(session, args, kind, "inference")
         if _names_classes(args.label_output):
             session.note(f"-l {args.label_output} is a text file: its lines are the class names")
         start(config, kind, args, key=key, session=session)

@@ -31,6 +31,7 @@ from rcnn_jax.interrupt import stopped_by, too_late
 from rcnn_jax.train.lock import WorkdirLock, held
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
+Task = Literal["train", "evaluate", "inference", "export"]
 
 Item = TypeVar("Item")
 Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
@@ -216,7 +217,9 @@ class Session:
                 self.console.print(f"{label}: {count} of {total}", markup=False)
 
 
-def read_spec(session: Session, args: Namespace, kind: SpecKind) -> tuple[ConfigDict, str | None]:
+def read_spec(
+    session: Session, args: Namespace, kind: SpecKind, task: Task | None = None
+) -> tuple[ConfigDict, str | None]:
     """Returns the checked config without its secrets, and the key.
 
     The key leaves the config here, so nothing that is written later can hold it.
@@ -225,6 +228,7 @@ def read_spec(session: Session, args: Namespace, kind: SpecKind) -> tuple[Config
       session: prints the notes of the spec: fields without effect.
       args: flags, of which `spec` (a path) or `config` (a ConfigDict) and `key` are read.
       kind: what the spec must describe.
+      task: what is done with it: nothing is asked of the spec that the task does not use.
 
     Raises:
       SpecError: the spec is wrong, or there is no such file.
@@ -236,9 +240,9 @@ def read_spec(session: Session, args: Namespace, kind: SpecKind) -> tuple[Config
     notes = flag_notes(args)
     if args.config is not None:
         config = args.config
-        validate(config, kind)
+        validate(config, kind, task)
     else:
-        loaded = load_spec(args.spec, kind)
+        loaded = load_spec(args.spec, kind, task)
         config = loaded.config
         notes += loaded.notes
     for note in notes:

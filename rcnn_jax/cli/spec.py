@@ -10,31 +10,16 @@ from pathlib import Path
 
 from rcnn_jax.cli.outputs import Places
 from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
+from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.spec.schema import Message, Node
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths are looked for below this folder too, as in the original."""
-
-DOCUMENT = '''"""A spec with every field written out; this file is a config of its own.
-
-    python -m rcnn_jax.main --config=THIS_FILE --workdir=out
-
-{origin}
-"""
-
-from rcnn_jax.spec import parse_spec
-
-SPEC = {text}
-
-
-def get_config():
-    """Returns the config of the spec."""
-    return parse_spec(SPEC, __file__, "{kind}").config
-'''
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--kind", choices=list(TABLES), help="what the spec describes (default: told from it)"
         )
+    check.add_argument(
+        "--task",
+        choices=demands.TASKS,
+        help="what the spec must serve (default: say what it serves)",
+    )
     check.add_argument(
         "--strict-paths", action="store_true", help="paths that do not exist are errors"
     )
@@ -81,15 +71,22 @@ def run(args: Namespace) -> int:
 
 def missing_paths(spec: LoadedSpec) -> list[str]:
     """Returns a sentence for every input the spec names that does not exist."""
-    return [
-        f"{spec.at(path)}: {kind} '{value}' does not exist"
+    missing = [
+        (spec.positions.get(path, (0, 0)), f"{spec.at(path)}: {kind} '{value}' does not exist")
         for path, kind, value in _inputs(spec.config, TABLES[spec.kind])
         if not _exists(value, kind)
     ]
+    return [sentence for _, sentence in sorted(missing)]
 
 
 def _check(args: Namespace) -> int:
     spec = load_spec(args.spec, args.kind)
+    unserved = {
+        task: [f"{spec.at(path)} {sentence}" for path, sentence in findings]
+        for task, findings in demands.unserved(spec.config, spec.kind).items()
+    }
+    if args.task in unserved:
+        raise SpecError("\n".join(unserved[args.task]))
     missing = missing_paths(spec)
     if missing and args.strict_paths:
         raise SpecError("\n".join(missing))
@@ -97,7 +94,13 @@ def _check(args: Namespace) -> int:
         _write(f"warning: {warning}")
     for note in spec.notes:
         _write(f"note: {note}")
-    _write(f"{args.spec}: a valid {spec.kind} spec")
+    served = [task for task in demands.TASKS if task not in unserved]
+    use = f", for {', '.join(served)}" if spec.kind != "dataset_convert" else ""
+    _write(f"{args.spec}: a valid {spec.kind} spec{use}")
+    for task, sentences in unserved.items():
+        _write(f"not for {task}:")
+        for sentence in sentences:
+            _write(f"  {sentence}")
     return 0
 
 
@@ -111,8 +114,7 @@ def _translate(args: Namespace) -> int:
     if output.suffix == ".json":
         text = shown.to_json(indent=2, sort_keys=True) + "\n"
     elif output.suffix == ".py":
-        origin = f"Translated from {args.spec.name}."
-        text = DOCUMENT.format(origin=origin, text=_quoted(text), kind=spec.kind)
+        text = python_file(spec, str(output))
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f"{output.name}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -153,13 +155,6 @@ def _exists(value: str, kind: str) -> bool:
         patterns = [(Path(path.anchor), str(path.relative_to(path.anchor))) for path in candidates]
         return any(any(root.glob(pattern)) for root, pattern in patterns)
     return any(path.is_dir() if kind == "folder" else path.is_file() for path in candidates)
-
-
-def _quoted(text: str) -> str:
-    """Returns Python source of a raw triple-quoted string, which specs read well in."""
-    if '"""' in text or text.endswith("\\"):
-        return repr(text)
-    return f'r"""\n{text}"""'
 
 
 def _write(line: str) -> None:

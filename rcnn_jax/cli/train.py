@@ -32,7 +32,7 @@ def run(args: Namespace, kind: Kind) -> int:
     with Session(
         f"{kind} train", status_folder=args.workdir, log_file=args.log_file, alone=True
     ) as session:
-        config, key = read_spec(session, args, kind)
+        config, key = read_spec(session, args, kind, "train")
         workdir = args.workdir or workdir_of(config, kind)
         session.keep_status_in(workdir)
         from rcnn_jax.inference.draw import draw_detections

@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from rcnn_jax.spec.literals import read_literal
-from rcnn_jax.spec.schema import Field, Message
+from rcnn_jax.spec.schema import Field, Message, Node
 
 REDACTED = "<redacted>"
 """What stands in files where a key was; read back as absent."""
@@ -27,6 +27,31 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     for field in table.fields:
         config[field.name] = _value(values.get(field.name), field)
     return config.lock()
+
+
+def copy_config(config: Node, table: Message) -> ConfigDict:
+    """Returns an equal config that shares nothing with the given one.
+
+    `copy.deepcopy` fails on maps whose keys have a dot, such as the class `st. bernard`.
+    """
+    copied = build({}, table)
+    _fill(copied, config, table)
+    return copied
+
+
+def _fill(target: Node, source: Node, table: Message) -> None:
+    for field in table.fields:
+        value = source[field.name]
+        if field.kind == "message" and field.repeated:
+            target[field.name] = [copy_config(block, field.table) for block in value]
+        elif field.kind == "message":
+            _fill(target[field.name], value, field.table)
+            if field.optional:
+                target[field.name].enabled = value.enabled
+        elif field.kind == "map":
+            target[field.name] = _map(value).lock()
+        elif value is not None:
+            target[field.name] = value
 
 
 def _value(said: Any, field: Field) -> Any:
@@ -55,7 +80,7 @@ def _message(said: Any, field: Field) -> Any:
     return config
 
 
-def _map(entries: dict[str, Any]) -> ConfigDict:
+def _map(entries: Any) -> ConfigDict:
     config = ConfigDict(allow_dotted_keys=True)
     for key, value in entries.items():
         config[key] = value

@@ -137,6 +137,7 @@ DATASET_EXPORT_CONFIG = Message(
             None,
             "Root of the images.",
             no_effect="records name images relative to the training spec's image_directory_path",
+            silent=True,
         ),
         mapping(
             "target_class_mapping",
@@ -145,6 +146,7 @@ DATASET_EXPORT_CONFIG = Message(
             {},
             "Label -> class.",
             no_effect="records keep the labels; the training spec maps them",
+            silent=True,
         ),
     ),
 )

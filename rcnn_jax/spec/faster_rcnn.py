@@ -1,7 +1,8 @@
 """The field table of Faster R-CNN: message `Experiment`, prediction and evaluation.
 
-Defaults are the documented ones, or the value of the documented sample where a run cannot do
-without; optional mechanisms default to off. Source: reference faster_rcnn_spec section 1.
+Defaults of numbers and texts are the documented ones, or the value of the documented sample where a
+run cannot do without. An absent boolean of the original is false, as the original read it.
+Source: reference faster_rcnn_spec section 1, and specs of TLT 3.0.
 """
 
 from rcnn_jax.spec.dataset_config import AUGMENTATION_CONFIG, DATASET_CONFIG
@@ -43,6 +44,21 @@ TRT_BACKEND = Message(
             oneof="trt_model",
         ),
         string("calibration_cache", 3, None, "As in etlt_model; an engine holds its scales."),
+        string(
+            "trt_data_type",
+            4,
+            None,
+            "Precision: fp32, fp16 or int8.",
+            no_effect="the precision is in the engine or graph; an fp32 etlt_model runs as int8 with "
+            "its calibration_cache",
+        ),
+        count(
+            "max_workspace_size_MB",
+            5,
+            None,
+            "Memory for building an engine.",
+            no_effect="no engine is built here: --max_workspace_size of export and converter",
+        ),
     ),
 )
 
@@ -136,6 +152,14 @@ EVALUATION_CONFIG = Message(
             oneof="iou_threshold_config",
         ),
         boolean("visualize_pr_curve", 20, False, "Draws the precision-recall curve."),
+        string(
+            "labels_dump_dir",
+            21,
+            None,
+            "Folder for KITTI label files.",
+            no_effect="inference writes label files (inference_config.labels_dump_dir), evaluate "
+            "writes metrics",
+        ),
     ),
 )
 
@@ -144,7 +168,14 @@ EXPERIMENT = Message(
     "A Faster R-CNN experiment.",
     (
         count("random_seed", 1, 42, "Seed of all randomness."),
-        boolean("verbose", 2, True, "More log lines."),
+        boolean(
+            "verbose",
+            2,
+            False,
+            "More log lines.",
+            no_effect="every line is always logged",
+            silent=True,
+        ),
         block("model_config", 3, MODEL_CONFIG, "The network."),
         block("training_config", 4, TRAINING_CONFIG, "Training."),
         block("dataset_config", 5, DATASET_CONFIG, "Images and labels."),

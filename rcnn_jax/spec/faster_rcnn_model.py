@@ -100,7 +100,9 @@ INPUT_IMAGE_CONFIG = Message(
             "Most objects of one image; an image with more stops the run.",
             allowed=AT_LEAST_ONE,
         ),
-        boolean("allow_small", 1000, False, "Sides below 128 pixels are accepted."),
+        boolean(
+            "allow_small", 1000, False, "Sides below 128 pixels are accepted.", only_checked=True
+        ),
     ),
 )
 
@@ -149,6 +151,7 @@ ACTIVATION = Message(
             {},
             "Parameters of the function.",
             no_effect="neither function has parameters",
+            silent=True,
         ),
     ),
 )
@@ -163,11 +166,18 @@ MODEL_CONFIG = Message(
         count(
             "roi_mini_batch", 4, 256, "Rois per image that train the head.", allowed=AT_LEAST_ONE
         ),
-        count("rpn_stride", 5, 16, "Stride of the feature map.", allowed=Choice((16,))),
+        count(
+            "rpn_stride",
+            5,
+            16,
+            "Stride of the feature map.",
+            allowed=Choice((16,)),
+            only_checked=True,
+        ),
         boolean(
             "freeze_bn",
             6,
-            True,
+            False,
             "Batch norm keeps its moving statistics; gamma and beta are still trained.",
         ),
         string(
@@ -176,6 +186,7 @@ MODEL_CONFIG = Message(
             None,
             "Activation of the objectness.",
             no_effect="objectness is always a sigmoid",
+            silent=True,
         ),
         Field(
             name="freeze_blocks",
@@ -187,18 +198,26 @@ MODEL_CONFIG = Message(
         ),
         boolean("use_bias", 10, False, "Convolutions of the backbone have a bias."),
         block("roi_pooling_config", 11, ROI_POOLING_CONFIG, "Crops of features."),
-        boolean("rfcn_mode", 12, False, "R-FCN head.", no_effect="the original never reads it"),
+        boolean(
+            "rfcn_mode",
+            12,
+            False,
+            "R-FCN head.",
+            no_effect="the original never reads it",
+            silent=True,
+        ),
         boolean(
             "tf_proposal_layer",
             13,
             False,
             "Kind of proposal layer.",
             no_effect="there is one proposal function",
+            silent=True,
         ),
         boolean(
             "all_projections",
             14,
-            True,
+            False,
             "ResNet, MobileNet v2: every shortcut is a 1 x 1 convolution.",
         ),
         boolean("use_pooling", 15, False, "ResNet, VGG: pooling layers instead of strides."),

@@ -25,7 +25,10 @@ from rcnn_jax.spec.schema import (
 )
 from rcnn_jax.spec.trackers import VISUALIZER
 
-SCHEDULE_RATE = "the learning_rate schedule sets the rate of every step"
+SCHEDULED = {
+    "no_effect": "the learning_rate schedule sets the rate of every step",
+    "silent": True,
+}
 
 REGULARIZER = Message(
     "RegularizerConfig",
@@ -40,7 +43,7 @@ ADAM = Message(
     "AdamOptimizerConfig",
     "Adam.",
     (
-        real("lr", 1, 1e-5, "Learning rate.", allowed=NON_NEGATIVE, no_effect=SCHEDULE_RATE),
+        real("lr", 1, 1e-5, "Learning rate.", allowed=NON_NEGATIVE, **SCHEDULED),
         real("beta_1", 2, 0.9, "Momentum of the mean.", allowed=SHARE),
         real("beta_2", 3, 0.999, "Momentum of the square.", allowed=SHARE),
         real(
@@ -60,7 +63,7 @@ SGD = Message(
     "SgdOptimizerConfig",
     "Stochastic gradient descent.",
     (
-        real("lr", 1, 0.02, "Learning rate.", allowed=NON_NEGATIVE, no_effect=SCHEDULE_RATE),
+        real("lr", 1, 0.02, "Learning rate.", allowed=NON_NEGATIVE, **SCHEDULED),
         real("momentum", 2, 0.9, "Momentum.", allowed=SHARE),
         real("decay", 3, 0.0, "The rate is divided by 1 + decay * step.", allowed=NON_NEGATIVE),
         boolean("nesterov", 4, False, "Nesterov momentum."),
@@ -70,7 +73,7 @@ SGD = Message(
 RMSPROP = Message(
     "RmspropOptimizerConfig",
     "RMSprop with rho 0.9 and epsilon 1e-7.",
-    (real("lr", 1, 1e-5, "Learning rate.", allowed=NON_NEGATIVE, no_effect=SCHEDULE_RATE),),
+    (real("lr", 1, 1e-5, "Learning rate.", allowed=NON_NEGATIVE, **SCHEDULED),),
 )
 
 OPTIMIZER = Message(
@@ -136,7 +139,14 @@ EARLY_STOPPING = Message(
     "EarlyStopping",
     "Ends the run when the loss no longer falls.",
     (
-        string("monitor", 1, "loss", "The watched value.", allowed=Choice(("loss",))),
+        string(
+            "monitor",
+            1,
+            "loss",
+            "The watched value.",
+            allowed=Choice(("loss",)),
+            only_checked=True,
+        ),
         real("min_delta", 2, 0.0, "Smallest fall that counts.", allowed=NON_NEGATIVE),
         count("patience", 3, None, "Epochs without a fall.", allowed=AT_LEAST_ONE, required=True),
     ),
@@ -193,9 +203,16 @@ TRAINING_CONFIG = Message(
         block("learning_rate", 45, LEARNING_RATE, "Schedule."),
         count("batch_size_per_gpu", 46, 8, "Images per device and step.", allowed=AT_LEAST_ONE),
         string("resume_from_model", 47, None, "Training bundle to continue from.", reads="file"),
-        boolean("enable_augmentation", 48, True, "Random changes of training images."),
+        boolean("enable_augmentation", 48, False, "Random changes of training images."),
         count("checkpoint_interval", 49, 1, "Epochs between checkpoints.", allowed=AT_LEAST_ONE),
-        boolean("enable_qat", 50, False, "Quantisation-aware training."),
+        boolean(
+            "enable_qat",
+            50,
+            False,
+            "Quantisation-aware training.",
+            unbuilt="quantisation-aware training is not built yet; `export --data_type int8` "
+            "quantises a model that was trained without it",
+        ),
         reals(
             "model_parallelism",
             51,

@@ -29,12 +29,13 @@ from google.protobuf import text_format
 from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.spec.build import REDACTED, build
+from rcnn_jax.spec.build import build
 from rcnn_jax.spec.checks import Finding, check_presence, check_ranges, check_types
+from rcnn_jax.spec.demands import Task, means_to_train, whole_findings
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.literals import read_literal
+from rcnn_jax.spec.notes import notes
 from rcnn_jax.spec.parse import parse_values
-from rcnn_jax.spec.rules import cross_field_findings
 from rcnn_jax.spec.scan import Position, Scan, accepted_text, scan, top_level_names
 from rcnn_jax.spec.schema import Message
 
@@ -64,12 +65,15 @@ class LoadedSpec:
         return f"{_placed(self.name, _nearest(self.positions, path))} {path}"
 
 
-def load_spec(path: Path | str, kind: SpecKind | None = None) -> LoadedSpec:
+def load_spec(
+    path: Path | str, kind: SpecKind | None = None, task: Task | None = None
+) -> LoadedSpec:
     """Reads, checks and completes a spec file.
 
     Args:
       path: the file; its spelling begins the error messages.
       kind: what the spec describes; told from its top-level fields when None.
+      task: what it is read for, which decides what must be given; see `demands.whole_findings`.
 
     Raises:
       SpecError: the file cannot be read, or holds errors, all of which are in the message.
@@ -82,10 +86,12 @@ def load_spec(path: Path | str, kind: SpecKind | None = None) -> LoadedSpec:
         raise SpecError(f"{path}: the spec is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise SpecError(f"{path}: the spec cannot be read: {error.strerror}") from error
-    return parse_spec(text, str(path), kind)
+    return parse_spec(text, str(path), kind, task)
 
 
-def parse_spec(text: str, name: str = "spec", kind: SpecKind | None = None) -> LoadedSpec:
+def parse_spec(
+    text: str, name: str = "spec", kind: SpecKind | None = None, task: Task | None = None
+) -> LoadedSpec:
     """Checks and completes the text of a spec; see `load_spec`."""
     kind = kind or detect_kind(text, name)
     table = TABLES[kind]
@@ -99,17 +105,24 @@ def parse_spec(text: str, name: str = "spec", kind: SpecKind | None = None) -> L
     findings += check_ranges(config, table)
     if not problems:
         findings += check_presence(config, table)
-        findings += cross_field_findings(config, kind)
+        findings += whole_findings(config, kind, task)
     problems += [
         (_nearest(form.positions, path), f"{path} {sentence}") for path, sentence in findings
     ]
     if problems:
         raise _spec_error(name, problems)
-    return LoadedSpec(config, text, kind, list(_notes(values, table)), name, form.positions)
+    trains = task == "train" or (task is None and means_to_train(config, kind))
+    said = notes(values, table, form.positions, trains=trains)
+    return LoadedSpec(config, text, kind, said, name, form.positions)
 
 
-def validate(config: ConfigDict, kind: SpecKind) -> None:
+def validate(config: ConfigDict, kind: SpecKind, task: Task | None = None) -> None:
     """Checks a whole config again, after fields were overridden.
+
+    Args:
+      config: from `load_spec` or a config file.
+      kind: what it describes.
+      task: see `load_spec`.
 
     Raises:
       SpecError: with every finding, a line each, citing `config.path.to.field`.
@@ -119,7 +132,7 @@ def validate(config: ConfigDict, kind: SpecKind) -> None:
     if not findings:
         findings += check_ranges(config, table)
         findings += check_presence(config, table)
-        findings += cross_field_findings(config, kind)
+        findings += whole_findings(config, kind, task)
     if findings:
         raise SpecError("\n".join(f"config.{path} {sentence}" for path, sentence in findings))
 
@@ -180,23 +193,6 @@ def _take_bad_literals(
             except ValueError as error:
                 yield f"{prefix}{row.name}", f"= {said!r} {error}"
                 del values[row.name]
-
-
-def _notes(values: dict[str, Any], table: Message, prefix: str = "") -> Iterator[str]:
-    """Yields a sentence for every field that is given and has no effect."""
-    for row in table.fields:
-        said = values.get(row.name)
-        if said is None:
-            continue
-        path = f"{prefix}{row.name}"
-        blocks = said if row.repeated and row.kind == "message" else [said]
-        if row.no_effect:
-            yield f"{path} has no effect: {row.no_effect}"
-        elif row.secret and said == REDACTED:
-            yield f"{path} is redacted in this file: give it with -k or RCNN_JAX_KEY"
-        elif row.kind == "message":
-            for block in blocks:
-                yield from _notes(block, row.table, f"{path}.")
 
 
 def _spec_error(name: str, problems: list[tuple[Position, str]]) -> SpecError:

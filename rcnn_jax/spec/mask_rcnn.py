@@ -1,7 +1,7 @@
 """The field table of Mask R-CNN: message `Experiment`.
 
 Lists and tuples are Python literals inside strings, as in the original. Absent fields take the
-typical value of the document, where the original would read 0.
+typical value of the document, where the original would read 0; of the booleans three (see `notes`).
 
 Source: reference mask_rcnn_spec section 1.
 """
@@ -15,6 +15,7 @@ from rcnn_jax.spec.schema import (
     SHARE,
     UNIT,
     Choice,
+    Field,
     Interval,
     LiteralShape,
     Message,
@@ -27,6 +28,12 @@ from rcnn_jax.spec.schema import (
     string,
 )
 from rcnn_jax.spec.trackers import CLEARML, CLEARML_OFF, WANDB, WANDB_OFF
+
+
+def _switch_of_old(name: str, number: int, default: bool, doc: str, reason: str) -> Field:
+    """A switch of the first releases, which later ones no longer read."""
+    return boolean(name, number, default, doc, no_effect=reason, silent=True)
+
 
 DATA_CONFIG = Message(
     "DataConfig",
@@ -49,6 +56,13 @@ DATA_CONFIG = Message(
             required=True,
         ),
         boolean("skip_crowd_during_training", 4, True, "Crowd objects take no part in training."),
+        boolean(
+            "use_category",
+            5,
+            True,
+            "Objects keep their categories.",
+            no_effect="objects always keep their categories",
+        ),
         string("training_file_pattern", 6, None, "Pattern of training TFRecords.", reads="glob"),
         string(
             "validation_file_pattern", 7, None, "Pattern of validation TFRecords.", reads="glob"
@@ -96,7 +110,9 @@ DATA_CONFIG = Message(
             "hue_rotation_max", 1010, 0.0, "Largest hue rotation in degrees.", allowed=NON_NEGATIVE
         ),
         real("vflip_probability", 1011, 0.0, "Probability of an upside-down flip.", allowed=UNIT),
-        boolean("allow_small", 1012, False, "Sides below 128 pixels are accepted."),
+        boolean(
+            "allow_small", 1012, False, "Sides below 128 pixels are accepted.", only_checked=True
+        ),
         string("tfds_train_split", 1013, "train", "Split of tfds_name to train on."),
         string("tfds_val_split", 1014, "validation", "Split of tfds_name to validate on."),
         real(
@@ -246,6 +262,13 @@ EXPERIMENT = Message(
             None,
             "Regular expression; layers it finds are not loaded from the pretrained file.",
         ),
+        _switch_of_old(
+            "include_groundtruth_in_features",
+            4,
+            False,
+            "Ground truth in the inputs of the evaluation.",
+            "evaluation reads it from val_json_file",
+        ),
         count("train_batch_size", 5, 4, "Images per device and step.", allowed=AT_LEAST_ONE),
         count(
             "save_checkpoints_steps",
@@ -253,6 +276,7 @@ EXPERIMENT = Message(
             None,
             "Steps between checkpoints.",
             no_effect="num_steps_per_eval sets the period, as in the original",
+            silent=True,
         ),
         count(
             "num_steps_per_eval",
@@ -262,6 +286,9 @@ EXPERIMENT = Message(
             allowed=AT_LEAST_ONE,
         ),
         real("momentum", 8, 0.9, "Momentum of SGD.", allowed=SHARE),
+        _switch_of_old(
+            "use_batched_nms", 9, True, "One NMS for all images.", "there is one NMS function"
+        ),
         real("l2_weight_decay", 10, 1e-4, "Weight of the L2 penalty.", allowed=NON_NEGATIVE),
         real("warmup_learning_rate", 11, 1e-4, "Rate of the first step.", allowed=NON_NEGATIVE),
         real("init_learning_rate", 12, 0.02, "Rate after the warm-up.", allowed=POSITIVE),
@@ -274,6 +301,21 @@ EXPERIMENT = Message(
         ),
         count("total_steps", 14, None, "Length of the run in steps.", allowed=NON_NEGATIVE),
         boolean("visualize_images_summary", 15, False, "Evaluation images in TensorBoard."),
+        boolean(
+            "finetune_bn",
+            16,
+            False,
+            "Batch norm is trained.",
+            no_effect="maskrcnn_config.freeze_bn decides",
+        ),
+        _switch_of_old(
+            "use_custom_box_proposals_op",
+            17,
+            False,
+            "Kind of proposal operation.",
+            "there is one proposal function",
+        ),
+        _switch_of_old("use_xla", 18, False, "Compilation by XLA.", "everything is compiled"),
         string("checkpoint", 19, None, "Pretrained model.", reads="file"),
         count("eval_batch_size", 20, 8, "Images per evaluation step.", allowed=AT_LEAST_ONE),
         count("warmup_steps", 21, 0, "Steps of the linear rise."),
@@ -300,6 +342,7 @@ EXPERIMENT = Message(
             None,
             "Steps between evaluation reports.",
             no_effect="a progress bar shows the evaluation",
+            silent=True,
         ),
         boolean("use_amp", 26, False, "Convolutions compute in bfloat16."),
         string("pruned_model_path", 27, None, "Pruned model to retrain.", reads="file"),

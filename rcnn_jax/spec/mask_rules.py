@@ -10,10 +10,18 @@ SMALLEST_SIDE = 128
 
 
 def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
-    """Rules of a Mask R-CNN experiment."""
-    yield from _schedule_rules(config)
+    """Rules of a Mask R-CNN experiment, whatever is done with it."""
     yield from _data_rules(config.data_config, config.maskrcnn_config.max_level)
-    yield from _network_rules(config.maskrcnn_config)
+    size = config.maskrcnn_config.mrcnn_resolution
+    if size % 4:
+        yield "maskrcnn_config.mrcnn_resolution", f"= {size} is not a multiple of 4"
+
+
+def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
+    """Rules of training a Mask R-CNN."""
+    yield from _schedule_rules(config)
+    yield from _training_data_rules(config.data_config)
+    yield from _overlap_rules(config.maskrcnn_config)
     if config.skip_checkpoint_variables:
         try:
             re.compile(config.skip_checkpoint_variables)
@@ -52,11 +60,6 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
                 f"= {tuple(data.image_size)}: {side} is below {SMALLEST_SIDE} pixels "
                 "(allow_small: true accepts less)",
             )
-    training = [
-        name for name in ("training_file_pattern", "coco_train_json", "tfds_name") if data[name]
-    ]
-    if len(training) > 1:
-        yield f"data_config.{training[1]}", f"and {training[0]} exclude each other"
     others = ("validation_file_pattern", "coco_val_image_dir", "val_json_file")
     for name in others if data.tfds_name else ():
         if data[name]:
@@ -66,12 +69,20 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
             )
     if data.tfds_data_dir and not data.tfds_name:
         yield "data_config.tfds_data_dir", "needs tfds_name"
-    if bool(data.coco_train_json) != bool(data.coco_train_image_dir):
-        yield "data_config.coco_train_json", "and coco_train_image_dir go together"
     if data.coco_val_image_dir and not data.val_json_file:
         yield "data_config.coco_val_image_dir", "needs val_json_file"
     if data.coco_val_image_dir and data.validation_file_pattern:
         yield "data_config.coco_val_image_dir", "and validation_file_pattern exclude each other"
+
+
+def _training_data_rules(data: Node) -> Iterator[Finding]:
+    training = [
+        name for name in ("training_file_pattern", "coco_train_json", "tfds_name") if data[name]
+    ]
+    if len(training) > 1:
+        yield f"data_config.{training[1]}", f"and {training[0]} exclude each other"
+    if bool(data.coco_train_json) != bool(data.coco_train_image_dir):
+        yield "data_config.coco_train_json", "and coco_train_image_dir go together"
     if data.scale_jitter_min > data.scale_jitter_max:
         yield (
             "data_config.scale_jitter_min",
@@ -79,7 +90,7 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
         )
 
 
-def _network_rules(network: Node) -> Iterator[Finding]:
+def _overlap_rules(network: Node) -> Iterator[Finding]:
     path = "maskrcnn_config"
     for low, high in (
         ("rpn_negative_overlap", "rpn_positive_overlap"),
@@ -88,5 +99,3 @@ def _network_rules(network: Node) -> Iterator[Finding]:
     ):
         if network[low] > network[high]:
             yield f"{path}.{low}", f"= {network[low]} is above {high} = {network[high]}"
-    if network.mrcnn_resolution % 4:
-        yield f"{path}.mrcnn_resolution", f"= {network.mrcnn_resolution} is not a multiple of 4"

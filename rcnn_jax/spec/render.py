@@ -4,14 +4,13 @@
 only where it is enabled.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf import text_encoding
 from ml_collections import ConfigDict
 
-from rcnn_jax.spec.build import REDACTED
+from rcnn_jax.spec.build import REDACTED, copy_config
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.literals import write_literal
 from rcnn_jax.spec.scan import scan
@@ -27,7 +26,7 @@ def render(config: ConfigDict, kind: SpecKind) -> str:
 def redact(config: ConfigDict) -> ConfigDict:
     """Returns a copy whose keys read `<redacted>`; unset keys stay unset."""
     kind = config_kind(config)
-    hidden = copy.deepcopy(config)
+    hidden = copy_config(config, TABLES[kind])
     _redact(hidden, TABLES[kind])
     return hidden
 

@@ -1,7 +1,7 @@
 """Rules that bind several fields of a Faster R-CNN or conversion spec, or need more than a range.
 
 Each rule yields findings (path, rest of the sentence) and raises nothing; `mask_rules` holds those
-of Mask R-CNN.
+of Mask R-CNN, `demands` says which task asks for which.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ SMALLEST_ALLOWED_SIDE = 32
 
 
 def cross_field_findings(config: Node, kind: SpecKind) -> Iterator[Finding]:
-    """Yields every broken rule of a whole config."""
+    """Yields every broken rule of what all tasks read; `demands.task_findings` adds those of one."""
     rules = {
         "faster_rcnn": faster_rcnn_rules,
         "mask_rcnn": mask_rcnn_rules,
@@ -27,26 +27,42 @@ def cross_field_findings(config: Node, kind: SpecKind) -> Iterator[Finding]:
 
 
 def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
-    """Rules of a Faster R-CNN experiment."""
+    """Rules of a Faster R-CNN experiment, whatever is done with it."""
     yield from _input_rules(config.model_config.input_image_config)
     yield from _geometry_rules(config)
     yield from _freeze_rules(config.model_config)
-    yield from _training_rules(config.training_config)
-    yield from _schedule_rules(config.training_config.learning_rate)
-    yield from _dataset_rules(config.dataset_config)
-    for section in ("training_config", "inference_config", "evaluation_config"):
-        post, pre = config[section].rpn_nms_max_boxes, config[section].rpn_pre_nms_top_N
-        if post >= pre:
-            yield (
-                f"{section}.rpn_nms_max_boxes",
-                f"= {post} is not below rpn_pre_nms_top_N = {pre}",
-            )
+    yield from _class_rules(config.dataset_config)
+    if set(config.training_config.classifier_regr_std) != {"x", "y", "w", "h"}:
+        keys = ", ".join(config.training_config.classifier_regr_std)
+        yield (
+            "training_config.classifier_regr_std",
+            f"has the keys {keys}; it needs exactly x, y, w, h",
+        )
+    for section in ("inference_config", "evaluation_config"):
+        yield from _proposal_rules(config, section)
     span = config.evaluation_config.gt_matching_iou_threshold_range
     if span.enabled and span.start >= span.end:
         yield (
             "evaluation_config.gt_matching_iou_threshold_range.start",
             f"= {span.start} is not below end = {span.end}",
         )
+
+
+def faster_rcnn_training_rules(config: Node) -> Iterator[Finding]:
+    """Rules of training a Faster R-CNN."""
+    yield from _training_rules(config.training_config)
+    yield from _schedule_rules(config.training_config.learning_rate)
+    yield from _proposal_rules(config, "training_config")
+    for index, source in enumerate(config.dataset_config.data_sources):
+        yield from _source_rules(source, f"dataset_config.data_sources[{index}]")
+    yield from validation_source_rules(config.dataset_config)
+
+
+def validation_source_rules(dataset: Node) -> Iterator[Finding]:
+    """Rules of the data source that validates, where there is one."""
+    if dataset.validation_data_source.enabled:
+        source = dataset.validation_data_source
+        yield from _source_rules(source, "dataset_config.validation_data_source")
 
 
 def one_of(config: Node, names: Iterable[str], path: str) -> Iterator[Finding]:
@@ -136,9 +152,6 @@ def _training_rules(training: Node) -> Iterator[Finding]:
     ):
         if training[low] >= training[high]:
             yield f"{path}.{low}", f"= {training[low]} is not below {high} = {training[high]}"
-    if set(training.classifier_regr_std) != {"x", "y", "w", "h"}:
-        keys = ", ".join(training.classifier_regr_std)
-        yield f"{path}.classifier_regr_std", f"has the keys {keys}; it needs exactly x, y, w, h"
     yield from one_of(training.optimizer, ("sgd", "adam", "rmsprop"), f"{path}.optimizer")
     regularizer = training.regularizer
     if regularizer.type != "NO_REG" and regularizer.weight == 0:
@@ -173,7 +186,13 @@ def _schedule_rules(rate: Node) -> Iterator[Finding]:
         )
 
 
-def _dataset_rules(dataset: Node) -> Iterator[Finding]:
+def _proposal_rules(config: Node, section: str) -> Iterator[Finding]:
+    post, pre = config[section].rpn_nms_max_boxes, config[section].rpn_pre_nms_top_N
+    if post >= pre:
+        yield f"{section}.rpn_nms_max_boxes", f"= {post} is not below rpn_pre_nms_top_N = {pre}"
+
+
+def _class_rules(dataset: Node) -> Iterator[Finding]:
     path = "dataset_config"
     seen: dict[str, str] = {}
     for key, value in dataset.target_class_mapping.items():
@@ -184,15 +203,14 @@ def _dataset_rules(dataset: Node) -> Iterator[Finding]:
                 f"{path}.target_class_mapping.{key}",
                 f"= {value!r}, but the same label in other case gives {seen[key.lower()]!r}",
             )
-    sources = [(f"{path}.data_sources[{i}]", s) for i, s in enumerate(dataset.data_sources)]
-    if dataset.validation_data_source.enabled:
-        sources.append((f"{path}.validation_data_source", dataset.validation_data_source))
-    for place, source in sources:
-        direct, records = source.kitti_directory_path, source.tfrecords_path
-        if bool(direct) == bool(records):
-            yield place, "needs either tfrecords_path or kitti_directory_path"
-        elif records and not source.image_directory_path:
-            yield place, "needs image_directory_path, where the records' frames lie"
+
+
+def _source_rules(source: Node, path: str) -> Iterator[Finding]:
+    direct, records = source.kitti_directory_path, source.tfrecords_path
+    if bool(direct) == bool(records):
+        yield path, "needs either tfrecords_path or kitti_directory_path"
+    elif records and not source.image_directory_path:
+        yield path, "needs image_directory_path, where the records' frames lie"
 
 
 def dataset_convert_rules(config: Node) -> Iterator[Finding]:

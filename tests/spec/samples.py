@@ -1,5 +1,7 @@
 """Short specs that pass every check, as text to change."""
 
+import re
+
 FASTER = """\
 model_config {
   input_image_config {
@@ -46,3 +48,6 @@ kitti_config {
 """
 
 SAMPLES = {"faster_rcnn": FASTER, "mask_rcnn": MASK, "dataset_convert": CONVERT}
+
+EVERY_BLOCK = re.compile(r"\[\d+\]")
+"""The index of a repeated entry in a path."""

@@ -1,0 +1,125 @@
+"""What one task asks of a spec and the others do not.
+
+NVIDIA's specs for deployment have no schedule, no optimizer and no training data: they evaluate, run
+and export all the same. Rules of what every task reads are in `rules` and `mask_rules`.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from rcnn_jax.spec import mask_rules, rules
+from rcnn_jax.spec.checks import Finding
+from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.schema import Message, Node
+
+Task = Literal["train", "evaluate", "inference", "export"]
+
+TASKS: tuple[Task, ...] = ("train", "evaluate", "inference", "export")
+
+
+def whole_findings(config: Node, kind: SpecKind, task: Task | None) -> Iterator[Finding]:
+    """Yields every broken rule of a whole config.
+
+    Args:
+      config: the config, its fields checked one by one.
+      kind: what it describes.
+      task: what it is read for; None for whatever it means to serve: what only training asks of it is
+        asked if it has a schedule, an optimizer or training data.
+    """
+    yield from rules.cross_field_findings(config, kind)
+    if task is not None:
+        yield from task_findings(config, kind, task)
+        yield from refusals(config, kind, task)
+    elif means_to_train(config, kind):
+        yield from task_findings(config, kind, "train")
+
+
+def unserved(config: Node, kind: SpecKind) -> dict[Task, list[Finding]]:
+    """Returns {task: reasons} of the tasks that a sound config cannot be used for."""
+    if kind == "dataset_convert":
+        return {}
+    reasons = {
+        task: [
+            *task_findings(config, kind, task),
+            *missing_data(config, kind, task),
+            *refusals(config, kind, task),
+        ]
+        for task in TASKS
+    }
+    return {task: found for task, found in reasons.items() if found}
+
+
+def task_findings(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
+    """Yields what the config lacks, or has wrong, for this task alone."""
+    if kind == "faster_rcnn":
+        if task == "train":
+            yield from rules.faster_rcnn_training_rules(config)
+        elif task == "evaluate":
+            yield from rules.validation_source_rules(config.dataset_config)
+    elif kind == "mask_rcnn" and task == "train":
+        yield from mask_rules.mask_rcnn_training_rules(config)
+
+
+def refusals(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
+    """Yields the fields that ask for what cannot be done yet; only training asks for such things."""
+    if task == "train":
+        yield from _unbuilt(config, TABLES[kind])
+
+
+def missing_data(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
+    """Yields which images the config does not name; commands find that when they open them."""
+    if kind == "faster_rcnn":
+        data = config.dataset_config
+        if task == "train" and not data.data_sources:
+            yield "dataset_config.data_sources", "must be given"
+        if task == "evaluate" and not (
+            data.validation_data_source.enabled or data.validation_fold is not None
+        ):
+            yield "dataset_config.validation_fold", "or validation_data_source must be given"
+    elif kind == "mask_rcnn":
+        data = config.data_config
+        if task == "train" and not _any(
+            data, "training_file_pattern", "coco_train_json", "tfds_name"
+        ):
+            yield (
+                "data_config.training_file_pattern",
+                "or coco_train_json or tfds_name must be given",
+            )
+        if task == "evaluate" and not _any(
+            data, "validation_file_pattern", "coco_val_image_dir", "tfds_name"
+        ):
+            yield (
+                "data_config.validation_file_pattern",
+                "or coco_val_image_dir or tfds_name must be given",
+            )
+        if task == "evaluate" and not _any(data, "val_json_file", "tfds_name"):
+            yield "data_config.val_json_file", "must be given"
+
+
+def means_to_train(config: Node, kind: SpecKind) -> bool:
+    """Says whether the config has a schedule, an optimizer or training data at all."""
+    if kind == "faster_rcnn":
+        training = config.training_config
+        choices = [
+            *(training.optimizer[name] for name in ("sgd", "adam", "rmsprop")),
+            *(training.learning_rate[name] for name in ("soft_start", "step", "cosine")),
+        ]
+        return any(each.enabled for each in choices) or bool(config.dataset_config.data_sources)
+    if kind == "mask_rcnn":
+        return _any(config, "total_steps", "num_epochs") or _any(
+            config.data_config, "training_file_pattern", "coco_train_json", "tfds_name"
+        )
+    return False
+
+
+def _any(config: Node, *names: str) -> bool:
+    return any(config[name] for name in names)
+
+
+def _unbuilt(config: Node, table: Message, prefix: str = "") -> Iterator[Finding]:
+    for field in table.fields:
+        path, value = f"{prefix}{field.name}", config[field.name]
+        if field.unbuilt and value != field.default:
+            yield path, f"= {str(value).lower()}: {field.unbuilt}"
+        elif field.kind == "message" and not field.repeated:
+            yield from _unbuilt(value, field.table, f"{path}.")
