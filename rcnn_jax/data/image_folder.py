@@ -7,7 +7,6 @@ opening a pipe waits for ever.
 """
 
 import glob
-import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +67,7 @@ def list_images(
         error here: `ImageList.found` says what there is.
     """
     try:
-        entries = [Path(folder) / name for name in sorted(os.listdir(folder))]
+        entries = sorted(Path(folder).iterdir(), key=lambda path: path.name)
     except FileNotFoundError as cause:
         raise error(f"{folder}: the {what} does not exist") from cause
     except NotADirectoryError as cause:
@@ -91,19 +90,18 @@ def find_images(source: Path | str, *, what: str = "image folder") -> ImageList:
     Raises:
       DataError: nothing is there, or nothing of it is an image.
     """
-    text = str(source)
-    if glob.has_magic(text) and not os.path.lexists(text):
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        if not matches:
-            raise DataError(f"{text}: nothing matches this pattern ({what})")
-        listing = _sort_out(matches, IMAGE_SUFFIXES)
-    elif not os.path.isdir(text) and os.path.lexists(text):
-        kind = kind_of_no_file(Path(text))
+    path, text = Path(source), str(source)
+    if _exists(path) and not _is_folder(path):
+        kind = kind_of_no_file(path)
         if kind:
             raise DataError(f"{text}: expected an image or a folder of images, found a {kind}")
-        return ImageList((Path(text),), {}, {})
-    else:
-        listing = list_images(Path(text), what=what)
+        return ImageList((path,), {}, {})
+    if glob.has_magic(text) and not _exists(path):
+        listing = _sort_out(_matches(path), IMAGE_SUFFIXES)
+        if not (listing.paths or listing.unusable):
+            raise DataError(f"{text}: no image matches this pattern ({what})")
+        return listing
+    listing = list_images(path, what=what)
     if not (listing.paths or listing.unusable):
         raise DataError(
             f"{text}: no image found; expected names ending in {', '.join(IMAGE_SUFFIXES)} (hidden "
@@ -130,6 +128,29 @@ def kind_of_no_file(path: Path) -> str:
         stat.S_IFBLK: "device",
     }
     return kinds.get(stat.S_IFMT(mode), "special file")
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is an entry of this name, be it a link that leads nowhere."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _matches(pattern: Path) -> list[Path]:
+    try:
+        return sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{pattern}: is no pattern of file names: {error}") from error
 
 
 def _sort_out(entries: Iterable[Path], suffixes: Sequence[str]) -> ImageList:

@@ -76,7 +76,7 @@ def test_a_pattern_names_images_and_what_exists_comes_before_the_pattern(tmp_pat
     assert names(find_images(f"{tmp_path}/a*").paths) == ["a1.png", "a2.png"]
     fill(tmp_path / "set[1]", "c.png")
     assert names(find_images(tmp_path / "set[1]").paths) == ["c.png"]
-    with pytest.raises(DataError, match="nothing matches this pattern"):
+    with pytest.raises(DataError, match="no image matches this pattern"):
         find_images(f"{tmp_path}/z*.png")
 
 
