@@ -74,8 +74,7 @@ def open_image(path: Path, name: str) -> BinaryIO:
         reason = getattr(error, "strerror", None) or error
         hint = "; check the folder and the ending of the images in the spec"
         raise DataError(
-            f"{name}: cannot read the image: {reason}"
-            + hint * isinstance(error, FileNotFoundError)
+            f"{name}: cannot read the image: {reason}" + hint * isinstance(error, FileNotFoundError)
         ) from error
     stream = os.fdopen(handle, "rb")
     state = os.fstat(handle)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.data.pipeline import training_batches, training_canvases
+from rcnn_jax.errors import DataError
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
@@ -168,7 +169,12 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
         while not memory.finished:
             stop = timetable.next_stop(memory.step)
             for step in range(memory.step + 1, stop + 1):
-                host, on_device = next(batches)
+                try:
+                    host, on_device = next(batches)
+                except DataError as error:
+                    watch.read()
+                    logger.flush()
+                    raise _saved_before(error, run, replicas, memory, step - 1) from error
                 replicas, metrics = mapped(replicas, on_device)
                 metrics = parallel.on_first_device(metrics)
                 watch.add(step, host.image_id, metrics)
@@ -191,6 +197,20 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
                     f"SIGTERM: saved after step {memory.step}; the same command goes on from there"
                 )
                 return
+
+
+def _saved_before(
+    error: DataError, run: Run, replicas: TrainState, memory: RunState, step: int
+) -> DataError:
+    """Stores the steps up to `step`, so that a damaged image costs none; returns what to raise."""
+    if step > memory.step:  # the steps up to a stop were stored there
+        memory = dataclasses.replace(memory, step=step, due=False)
+        save(run, parallel.first_replica(replicas), memory)
+    if not step:
+        return error
+    return DataError(
+        f"{error}\nsaved after step {step}: mend the images; the same command goes on from there"
+    )
 
 
 def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
