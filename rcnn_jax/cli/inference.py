@@ -45,7 +45,7 @@ def start(
       session: console and status file.
 
     Raises:
-      DataError: some images could not be read; the others were worked on.
+      DataError: some images could not be used; the others were worked on.
     """
     from rcnn_jax.inference.command import inference
 
@@ -81,7 +81,7 @@ def start(
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )
     if failed:
-        raise DataError(f"{failed} images could not be read (named above); the others are done")
+        raise DataError(f"{failed} images could not be used (named above); the others are done")
 
 
 def _of_masks(args: Namespace) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from rcnn_jax.cli import arguments
 from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.cli.flags import Kind
 from rcnn_jax.errors import RcnnError, UsageError
+from rcnn_jax.printable import printable
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -175,4 +176,4 @@ def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
 def _complain(message: str) -> None:
     """Prints to stderr, the first word red on a terminal."""
     word = "\x1b[31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
-    sys.stderr.write(f"{word} {message}\n")
+    sys.stderr.write(f"{word} {printable(message)}\n")

@@ -26,6 +26,8 @@ from rich.console import Console
 
 from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
+from rcnn_jax.printable import printable
+from rcnn_jax.reporter import SafeConsole, log_to
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
 
@@ -69,7 +71,7 @@ class Session:
           status_folder: folder of status.json; None until `keep_status_in` names one, if ever.
           log_file: file that everything printed is appended to.
         """
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console: Console = SafeConsole()
         self._title = title
         self._status_path = status_folder / STATUS_FILE if status_folder else None
         self._log_file = log_file
@@ -81,6 +83,7 @@ class Session:
             self._log = log = self._exits.enter_context(_open_log(self._log_file))
             self._exits.enter_context(redirect_stdout(_Tee(sys.stdout, log)))
             self._exits.enter_context(redirect_stderr(_Tee(sys.stderr, log)))
+        self._exits.enter_context(log_to(self))
         if self._status_path:
             self.status("STARTED", f"Starting {self._title}.")
         return self
@@ -101,7 +104,7 @@ class Session:
                 if self._log is not None:  # the screen hears of it from main
                     known = issubclass(kind, RcnnError)
                     text = f"{error}\n" if known else "".join(traceback.format_exception(error))
-                    self._log.write(text)
+                    self._log.write(printable(text))
 
     def keep_status_in(self, folder: Path) -> None:
         """Names the folder of status.json, where the command line did not, and writes STARTED."""
