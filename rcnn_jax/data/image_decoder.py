@@ -76,19 +76,18 @@ def open_image(path: Path, name: str) -> BinaryIO:
         raise DataError(
             f"{name}: cannot read the image: {reason}" + hint * isinstance(error, FileNotFoundError)
         ) from error
-    stream = os.fdopen(handle, "rb")
     state = os.fstat(handle)
     problem = ""
     if not stat.S_ISREG(state.st_mode):
-        problem = "is no file" if not stat.S_ISDIR(state.st_mode) else "is a folder"
+        problem = "is a folder" if stat.S_ISDIR(state.st_mode) else "is no ordinary file"
     elif not state.st_size:
         problem = "is empty (0 bytes)"
     elif state.st_size > max(_MOST_BYTES_PER_PIXEL * pixel_limit(), 1 << 26):
         problem = f"is too large for an image: {state.st_size:,} bytes"
     if problem:
-        stream.close()
+        os.close(handle)
         raise DataError(f"{name}: {problem}; an image is expected")
-    return stream
+    return os.fdopen(handle, "rb")
 
 
 def read_bytes(path: Path, name: str) -> bytes:
