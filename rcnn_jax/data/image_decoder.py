@@ -140,12 +140,15 @@ def decode(data: bytes, channel_order: str, name: str) -> np.ndarray:
             f"{name}: pixels of {header.bits}-bit {'real' if header.floating else 'whole'} numbers "
             "have no fixed range; save the image with 8 or 16 bits"
         )
+    if ends_early(data, header):  # before: decoders take memory for what a length promises
+        raise DataError(
+            f"{name}: the file ends early ({header.format}, {len(data)} bytes); {_ADVICE}"
+        )
     pixels = unpack(data, cv2.IMREAD_GRAYSCALE if channel_order == "l" else cv2.IMREAD_COLOR)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        reason = "the file ends early" if ends_early(data, header) else "the file is damaged"
         raise DataError(
-            f"{name}: {len(data)} bytes that do not decode as an image ({header.format}): {reason}; "
-            f"{_ADVICE}"
+            f"{name}: {len(data)} bytes that do not decode as an image: the file is damaged "
+            f"({header.format}); {_ADVICE}"
         )
     _say_what_is_lost(header, data, pixels, name)
     if channel_order == "rgb":
@@ -168,7 +171,13 @@ def _say_what_is_lost(header: ImageHeader, data: bytes, pixels: np.ndarray, name
             f"{name}: EXIF orientation {header.orientation} is ignored, here and elsewhere: pixels "
             "are taken as stored, which is what labels and sizes refer to",
         )
-    if header.alpha:
+    if header.alpha and header.format == "tiff" and header.bits == 8 and header.channels == 4:
+        # libtiff multiplies by the opacity before OpenCV sees the colours
+        _say_once(
+            "alpha of TIFF",
+            f"{name}: opacity darkens the colours, here and elsewhere; save TIFF images without it",
+        )
+    elif header.alpha:
         _say_once("alpha", f"{name}: opacity is ignored, here and elsewhere")
     if header.frames:
         _say_once(

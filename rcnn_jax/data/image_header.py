@@ -119,13 +119,24 @@ def ends_early(data: bytes, header: ImageHeader) -> bool:
     """Returns whether an encoded image has lost its end, as far as its format can tell."""
     match header.format:
         case "jpeg":  # a thumbnail inside has an end of its own, before the scan begins
-            return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+            scan = data.rfind(b"\xff\xda")
+            return scan < 0 or data.find(b"\xff\xd9", scan) < 0
         case "png":
-            return b"IEND" not in data[-64 * 1024 :] and b"IEND" not in data
+            return not _png_chunks_are_whole(data)
         case "webp":
             return len(data) < 8 + struct.unpack_from("<I", data, 4)[0]
         case _:
             return False
+
+
+def _png_chunks_are_whole(data: bytes) -> bool:
+    place = 8
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if kind == b"IEND":
+            return place <= len(data)
+    return False
 
 
 def what_else(start: bytes) -> str:
