@@ -1,17 +1,17 @@
 """The library in three lines: a model file of any form, pictures in, detections out.
 
     model = rcnn_jax.load("model.tlt", key="...")            .tlt .onnx .etlt .engine
-    (found,) = model(["picture.jpg"])                        or u8[h w 3] arrays, RGB
-    picture = rcnn_jax.draw(image, found, model.class_names)
+    (found,) = model(["picture.jpg"])                        or arrays, bytes, PIL images
+    picture = rcnn_jax.draw("picture.jpg", found, model.class_names)
 
 The file alone suffices: bundles carry their spec, graphs and engines a header.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 
@@ -19,7 +19,8 @@ from rcnn_jax.checkpoints.bundle import read_header as read_bundle_header
 from rcnn_jax.checkpoints.state import load_model
 from rcnn_jax.data import images as image_files
 from rcnn_jax.data.categories import Categories
-from rcnn_jax.errors import DataError
+from rcnn_jax.data.pictures import Picture, as_pictures, read_picture
+from rcnn_jax.errors import CheckpointError, DataError
 from rcnn_jax.evaluate import loop
 from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.export.contracts import Header
@@ -29,9 +30,6 @@ from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Kind
-
-Picture = np.ndarray | str | Path
-"""u8[h w 3] in RGB, or an image file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +52,15 @@ class Detector:
     channel_order: str
     predictor: Predictor
 
-    def __call__(self, images: Sequence[Picture] | np.ndarray) -> list[Detections]:
+    def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
         """Returns what is found in every picture, best first.
 
         Pictures of one input size are one batch, so a set that does not fit into memory is given
         in parts.
 
         Args:
-          images: pictures of any size.
+          images: pictures of any size: image files, the bytes of some, PIL images, or arrays
+            u8[h w 3] in RGB. One picture need not be put into a list.
 
         Returns:
           One `Detections` per picture, all valid: boxes f32[d 4] (y1, x1, y2, x2) in pixels of the
@@ -69,10 +68,17 @@ class Detector:
           start at the threshold that the spec set for inference.
 
         Raises:
-          DataError: a picture is not u8[h w 3], or its file cannot be read.
+          DataError: some are no pictures or cannot be read; the message names all of them.
         """
-        pictures = [self._read(image) for image in images]
-        fits = [image_files.fit(picture.shape[:2], self.geometry) for picture in pictures]
+        pictures, fits, problems = [], [], []
+        for number, image in enumerate(as_pictures(images)):
+            try:
+                pictures.append(read_picture(image, self.channel_order))
+                fits.append(image_files.fit(pictures[-1].shape[:2], self.geometry))
+            except DataError as error:
+                problems.append(f"picture {number}: {error}")
+        if problems:
+            raise DataError("\n".join(problems))
         rows: dict[int, Detections] = {}
         for canvas in dict.fromkeys(placed.canvas for placed in fits):
             chosen = [i for i, placed in enumerate(fits) if placed.canvas == canvas]
@@ -89,19 +95,6 @@ class Detector:
                 rows[i] = one.replace(boxes=boxes)
         return [rows[i] for i in range(len(pictures))]
 
-    def _read(self, image: Picture) -> np.ndarray:
-        """Returns u8[h w c] in the channel order of the network."""
-        if isinstance(image, str | Path):
-            return image_files.read_image(Path(image), self.channel_order)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise DataError(
-                f"a picture is {image.dtype}{list(image.shape)}, expected uint8[h w 3] in RGB; "
-                "one picture is given as model([picture])"
-            )
-        if self.channel_order == "l":
-            return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-        return image[..., ::-1] if self.channel_order == "bgr" else image
-
 
 def load(path: str | Path, key: str | None = None, *, header: str | Path | None = None) -> Detector:
     """Returns the model of a file.
@@ -116,6 +109,8 @@ def load(path: str | Path, key: str | None = None, *, header: str | Path | None 
       CheckpointError: the file is missing, damaged, sealed with another key or of another program.
       MissingDependencyError: an engine needs TensorRT and a GPU.
     """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise CheckpointError(f"load: expected the path of a model file, found {path!r}")
     path = Path(path)
     if path.suffix in (".onnx", ".etlt"):
         from rcnn_jax.export.onnx_file import read_header, read_onnx
@@ -133,23 +128,27 @@ def load(path: str | Path, key: str | None = None, *, header: str | Path | None 
 
 
 def draw(
-    image: np.ndarray,
+    image: Picture,
     detections: Detections,
     class_names: Sequence[str] = (),
     *,
     masks: bool = True,
 ) -> np.ndarray:
-    """Returns a copy of a picture u8[h w 3], RGB, with detections drawn on it.
+    """Returns a copy of a picture, u8[h w 3] in RGB, with detections drawn on it.
 
     Args:
-      image: u8[h w 3], RGB.
+      image: of any kind that a `Detector` takes.
       detections: of this picture, from a `Detector`.
-      class_names: of the detector; without them captions show the number of the class.
+      class_names: of the detector; a class without a name is captioned with its number.
       masks: draw masks, where there are any.
+
+    Raises:
+      DataError: `image` is no picture or cannot be read.
     """
     last = int(np.max(detections.classes, initial=-1))
-    names = class_names or [str(number) for number in range(last + 1)]
-    return draw_detections(image, detections, names, captions=True, masks=masks)
+    names = [*class_names, *map(str, range(len(class_names), last + 1))]
+    picture = read_picture(image, "rgb")
+    return draw_detections(picture, detections, names, captions=True, masks=masks)
 
 
 def _from_header(header: Header, predictor: Predictor) -> Detector:

@@ -1,11 +1,32 @@
 """How long-running functions talk to whoever started them, without knowing who that is."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
+from rich.text import Text
+
+from rcnn_jax.printable import printable
 
 Item = TypeVar("Item")
+
+
+class SafeConsole(Console):
+    """A console that prints text as it is, but escapes what could steer a terminal.
+
+    No markup and no emoji codes: `[red]` and `:car:` may be parts of names.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(
+            **{"highlight": False, "soft_wrap": True} | options, markup=False, emoji=False
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string that is printed comes through here, those in tables too."""
+        return super().render_str(printable(text), **options)
 
 
 class Reporter(Protocol):
@@ -38,3 +59,30 @@ class Reporter(Protocol):
     def track(self, items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
         """Passes the items on and shows how many of the total have gone by."""
         ...
+
+
+@contextmanager
+def log_to(reporter: Reporter) -> Iterator[None]:
+    """Shows what the package says through `logging` as warnings of a reporter.
+
+    Functions without a reporter, such as the decoder of images, say what happened by logging, as
+    users of a library expect.
+    """
+    logger = logging.getLogger("rcnn_jax")
+    handler = _Warnings(reporter)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+class _Warnings(logging.Handler):
+    def __init__(self, reporter: Reporter):
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.warn(record.getMessage())

@@ -65,8 +65,10 @@ def test_files_arrays_and_batches_are_read_alike(boxes_files, pictures, tmp_path
     model = rcnn_jax.load(boxes_files.graph)
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), pictures[0][..., ::-1])
-    together = model([path, str(path), pictures[0]])
-    for one in together:
+    data = path.read_bytes()
+    together = model([path, str(path), pictures[0], data])
+    alone = [model(one)[0] for one in (path, str(path), pictures[0], data)]
+    for one in together + alone:
         np.testing.assert_allclose(one.boxes, together[0].boxes, atol=1e-3)
     stack = np.stack([pictures[2]] * 2)
     assert len(model(stack)) == 2 and model([]) == []
@@ -77,6 +79,8 @@ def test_drawing_changes_a_copy(files, pictures):
     (found,) = model(pictures[:1])
     before = pictures[0].copy()
     named = rcnn_jax.draw(pictures[0], found, model.class_names)
+    encoded = cv2.imencode(".png", pictures[0][..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(named, rcnn_jax.draw(encoded, found, model.class_names))
     numbered = rcnn_jax.draw(pictures[0], found)
     assert named.shape == before.shape and (named != before).any() and (named != numbered).any()
     np.testing.assert_array_equal(pictures[0], before)
@@ -88,15 +92,19 @@ def test_drawing_changes_a_copy(files, pictures):
 
 def test_what_is_no_picture_or_no_model_is_one_message(boxes_files, pictures, tmp_path):
     model = rcnn_jax.load(boxes_files.graph)
-    with pytest.raises(DataError, match=r"uint8\[120, 3\], expected uint8\[h w 3\] in RGB; one"):
-        model(pictures[0])
-    with pytest.raises(DataError, match="float32"):
-        model([pictures[0].astype(np.float32)])
-    with pytest.raises(DataError, match="nobody.png"):
-        model([tmp_path / "nobody.png"])
+    with pytest.raises(DataError, match="float32") as caught:
+        model([pictures[0].astype(np.float32), pictures[0], None, tmp_path / "nobody.png"])
+    first, second, third = str(caught.value).splitlines()
+    assert first.startswith("picture 0: ") and second.startswith("picture 2: found None")
+    assert third.startswith("picture 3: ") and "nobody.png" in third
+    with pytest.raises(DataError, match="found None instead of pictures"):
+        model(None)
     for name in ("a.tlt", "a.onnx", "a.etlt"):
         with pytest.raises(CheckpointError, match=f"{name}: no such"):
             rcnn_jax.load(tmp_path / name)
+    for nothing in (None, "", 3):
+        with pytest.raises(CheckpointError, match="expected the path of a model file"):
+            rcnn_jax.load(nothing)
     with pytest.raises(AttributeError, match="no attribute 'teach'"):
         _ = rcnn_jax.teach
 

@@ -19,6 +19,7 @@ FLOORS = {
             "structures",
             "settings",
             "optional",
+            "printable",
             "reporter",
             "text_file",
             "interrupt",

@@ -196,9 +196,9 @@ def _check_calibration(args: Namespace) -> None:
             f"{INT8}: there is no calibration cache {args.cal_cache_file}: give the one that export "
             "wrote with --cal_cache_file, or images with --cal_image_dir"
         )
-    from rcnn_jax.inference.predict import find_images
+    from rcnn_jax.data.image_folder import find_images
 
-    find_images(args.cal_image_dir)
+    find_images(args.cal_image_dir, what="--cal_image_dir")
 
 
 def _calibrate(
@@ -236,10 +236,10 @@ def _calibrate(
 def _image_batches(header: "Header", args: Namespace) -> Iterator[np.ndarray]:
     """Yields f32[b c h w] of a random sample of a folder, preprocessed as the model was trained."""
     from rcnn_jax.data import images as image_files
+    from rcnn_jax.data.image_folder import find_images
     from rcnn_jax.export.predictor import preprocess
-    from rcnn_jax.inference.predict import find_images
 
-    paths = find_images(args.cal_image_dir)
+    paths = find_images(args.cal_image_dir, what="--cal_image_dir").paths
     order = np.random.default_rng(0).permutation(len(paths))[: args.batches * args.batch_size]
     for start in range(0, len(order), args.batch_size):
         canvases = []

@@ -90,7 +90,7 @@ def start(
       session: console and status file.
 
     Raises:
-      DataError: some images could not be read; the others were worked on.
+      DataError: some images could not be used; the others were worked on.
     """
     found = folders(args, config)
     if found.labels is not None:
@@ -115,7 +115,7 @@ def start(
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )
     if failed:
-        raise DataError(f"{failed} images could not be read (named above); the others are done")
+        raise DataError(f"{failed} images could not be used (named above); the others are done")
 
 
 def folders(args: Namespace, config: ConfigDict) -> Folders:

@@ -30,6 +30,7 @@ from rcnn_jax.cli.outputs import check
 from rcnn_jax.cli.parser import Parser
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.interrupt import Stopped, interrupts, stopped_by, too_late
+from rcnn_jax.printable import printable
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -273,5 +274,5 @@ def _complain(message: str) -> None:
     """Prints to stderr, the first word red on a terminal; a terminal that is gone hears nothing."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         word = "\x1b[31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
-        sys.stderr.write(f"{word} {message}\n")
+        sys.stderr.write(f"{word} {printable(message)}\n")
         sys.stderr.flush()

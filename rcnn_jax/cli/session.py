@@ -28,6 +28,8 @@ from rich.console import Console
 from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 from rcnn_jax.interrupt import stopped_by, too_late
+from rcnn_jax.printable import printable
+from rcnn_jax.reporter import SafeConsole, log_to
 from rcnn_jax.train.lock import WorkdirLock, held
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
@@ -83,7 +85,7 @@ class Session:
           alone: locks the folder of status.json before anything is written there, until the last line
             is: what is refused leaves no line among those of the command that holds the lock.
         """
-        self.console: Console = Screen(highlight=False, soft_wrap=True)
+        self.console: Console = Screen()
         self._title = title
         self._status_path = status_folder / STATUS_FILE if status_folder else None
         self._log_file = log_file
@@ -97,6 +99,7 @@ class Session:
             self._log = log = self._exits.enter_context(_open_log(self._log_file))
             self._exits.enter_context(redirect_stdout(_Tee(sys.stdout, log)))
             self._exits.enter_context(redirect_stderr(_Tee(sys.stderr, log)))
+        self._exits.enter_context(log_to(self))
         if self._status_path:
             path, self._status_path = self._status_path, None
             try:
@@ -126,9 +129,8 @@ class Session:
                 self.status("FAILURE", text, verbosity="ERROR")
                 if self._log is not None:  # the screen hears of it from main
                     known = isinstance(error, RcnnError) or stop is not None
-                    self._log.write(
-                        f"{text}\n" if known else "".join(traceback.format_exception(error))
-                    )
+                    shown = f"{text}\n" if known else "".join(traceback.format_exception(error))
+                    self._log.write(printable(shown))
 
     def keep_status_in(self, folder: Path) -> None:
         """Names the folder of status.json, where the command line did not, and writes STARTED.
@@ -280,7 +282,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class Screen(Console):
+class Screen(SafeConsole):
     """A console whose reader may go away: that is an exception, Rich would leave with code 1."""
 
     def on_broken_pipe(self) -> None:

@@ -80,9 +80,10 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
     scale = np.ones((local, 2), np.float32)
     source_size = image_size.copy()
     gt = None if settings.gt is None else _empty_ground_truth(local, settings.gt)
-    for place in np.flatnonzero(valid).tolist():
+    places = np.flatnonzero(valid).tolist()
+    decoded = _decode_all(source, [int(records[place]) for place in places], settings.channel_order)
+    for place, image in zip(places, decoded, strict=True):
         record, epoch = int(records[place]), int(epochs[place])
-        image = source.image(record, settings.channel_order)
         placed = _fit(image, planned.canvas, source, record, settings.geometry)
         scale[place], source_size[place] = placed.scale, image.shape[:2]
         placed, min_side = _draw(image, placed, pixels[place], record, epoch, settings)
@@ -100,6 +101,20 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
         example_index=np.arange(part.start, part.stop, dtype=np.int32),
         gt=gt,
     )
+
+
+def _decode_all(source: Source, records: list[int], channel_order: str) -> list[np.ndarray]:
+    """Returns the images of a batch; what is wrong with any of them is told together."""
+    decoded, problems = [], []
+    for record in records:
+        try:
+            decoded.append(source.image(record, channel_order))
+        except DataError as error:
+            problems.append(str(error))
+    problems = list(dict.fromkeys(problems))  # a small set comes twice in one batch
+    if problems:
+        raise DataError("\n".join(problems))
+    return decoded
 
 
 def local_batch(global_batch: int, process_count: int) -> int:

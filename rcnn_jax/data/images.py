@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rcnn_jax.data.image_decoder import decode, read_bytes
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings import GeometrySettings
 
@@ -54,32 +55,11 @@ def read_image(source: Path | bytes, channel_order: str, name: str = "") -> np.n
       name: what messages call the image; by default the path.
 
     Raises:
-      DataError: the file is missing, empty, damaged or not an image.
+      DataError: the file is missing, empty, damaged or not an image, or has too many pixels.
     """
     name = name or (str(source) if isinstance(source, Path) else "image in memory")
-    try:
-        data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise DataError(
-            f"{name}: the image cannot be read ({error.strerror}): check the image directory and "
-            "the image extension in the spec"
-        ) from error
-    flag = cv2.IMREAD_GRAYSCALE if channel_order == "l" else cv2.IMREAD_COLOR
-    pixels = None
-    if data:
-        buffer = np.frombuffer(data, np.uint8)
-        try:
-            pixels = cv2.imdecode(buffer, flag | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:  # an image of absurd size raises instead of giving None
-            pixels = None
-    if pixels is None:
-        raise DataError(
-            f"{name}: {len(data)} bytes that do not decode as an image: the file is damaged or of "
-            "an unknown format; replace it or remove it together with its labels"
-        )
-    if channel_order == "rgb":
-        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    data = read_bytes(source, name) if isinstance(source, Path) else source
+    return decode(data, channel_order, name)
 
 
 def check_size(image: np.ndarray, stated: tuple[int, int], name: str) -> None:

@@ -7,12 +7,14 @@ on any number of processes.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import cv2
 
 from rcnn_jax.data import plan
 from rcnn_jax.data.batching import BatchSettings, check_object_counts, local_batch, make_batch
 from rcnn_jax.data.sources import Source
+from rcnn_jax.errors import RcnnError
 from rcnn_jax.settings import (
     AugmentSettings,
     GeometrySettings,
@@ -28,14 +30,14 @@ ENDLESS = 2**62
 class _BatchSource:
     """Random access to batches, as Grain asks for it."""
 
-    def __init__(self, make: Callable[[int], Batch], length: int):
+    def __init__(self, make: Callable[[int], Batch | RcnnError], length: int):
         self._make = make
         self._length = length
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch | RcnnError:
         return self._make(index)
 
 
@@ -166,5 +168,28 @@ def _prefetched(
 
     cv2.setNumThreads(0)  # one image per thread: OpenCV's own threads would only compete
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
-    dataset = grain.MapDataset.source(_BatchSource(make, length))
-    return iter(dataset.to_iter_dataset(options))
+    dataset = grain.MapDataset.source(_BatchSource(_errors_as_values(make), length))
+    return _raised(iter(dataset.to_iter_dataset(options)))
+
+
+def _errors_as_values(make: Callable[[int], Batch]) -> Callable[[int], Batch | RcnnError]:
+    """Returns `make` with the user's errors returned: Grain would write its own text into them."""
+
+    def made(index: int) -> Batch | RcnnError:
+        try:
+            return make(index)
+        except RcnnError as error:
+            return error
+
+    return made
+
+
+def _raised(batches: Any) -> Iterator[Batch]:
+    """Yields batches and raises the first error among them, in the place of its batch."""
+    try:
+        for batch in batches:
+            if isinstance(batch, RcnnError):
+                raise batch
+            yield batch
+    finally:
+        batches.close()

@@ -197,7 +197,8 @@ def write_whole(path: Path, content: bytes) -> None:
       content: the bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # a part of the name only: the final name may be as long as the file system allows
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

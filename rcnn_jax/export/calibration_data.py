@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.data import images as image_files
+from rcnn_jax.data.image_folder import list_images
 from rcnn_jax.data.pipeline import training_batches
 from rcnn_jax.errors import DataError
 from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.predictor import preprocess
 from rcnn_jax.export.ranges import Method
 from rcnn_jax.export.tensorfile import read_tensorfile, write_tensorfile
-from rcnn_jax.inference.predict import EXTENSIONS
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.tasks.experiment import Experiment
@@ -110,13 +110,12 @@ def _folder_batches(
     experiment: Experiment, folder: Path, settings: CalibrationSettings
 ) -> Iterable[np.ndarray]:
     """Returns batches u8[b h w c] of a random sample of the images of a folder."""
-    if not folder.is_dir():
-        raise DataError(f"--cal_image_dir {folder}: there is no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    found = list_images(folder, what="folder of --cal_image_dir")
+    paths = found.paths
     needed = settings.batches * settings.batch_size
     if len(paths) < needed:
         raise DataError(
-            f"--cal_image_dir {folder}: holds {len(paths)} images ({', '.join(EXTENSIONS)}), but "
+            f"--cal_image_dir {folder}: holds {len(paths)} images ({found.found()} besides), but "
             f"--batches {settings.batches} of --batch_size {settings.batch_size} need {needed}: "
             "add images or lower --batches"
         )

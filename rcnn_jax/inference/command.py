@@ -5,10 +5,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rcnn_jax.data.categories import ABSENT
+from rcnn_jax.data.image_folder import find_images
 from rcnn_jax.errors import UsageError
 from rcnn_jax.evaluate.backend import BUNDLE, Backend, experiment_of
+from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
-from rcnn_jax.inference.predict import find_images, run_inference
+from rcnn_jax.inference.predict import run_inference
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.experiment import Experiment, Kind
 from rcnn_jax.text_file import read_text
@@ -29,13 +31,13 @@ def inference(
     include_mask: bool = False,
     backend: Backend = BUNDLE,
 ) -> int:
-    """Runs a model over a folder of images.
+    """Runs a model over images.
 
     Args:
       config: validated config of the detector the model is of.
       kind: which detector.
       model: a file of the backend.
-      images: folder of png, jpg, jpeg files of any size.
+      images: a folder of images of any size, one image, or a pattern such as `in/*.png`.
       image_output: folder of annotated images, or None.
       label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a
         Mask R-CNN.
@@ -47,11 +49,13 @@ def inference(
       backend: runs the model file.
 
     Returns:
-      The number of files that could not be read; each was named in a warning.
+      The number of files that could not be used; each was named in a warning.
 
     Raises:
       RcnnError: the model, the class names or the folder cannot be used.
     """
+    found = find_images(images, what="image folder (images_dir, -i)")
+    outputs = output_names(found.paths)
     experiment = experiment_of(
         backend, model, config, kind, key=key, session=session, own_classes=True
     )
@@ -59,23 +63,22 @@ def inference(
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
-    paths = find_images(images)
     writers: list[Writer] = []
     ids = experiment.category_ids
     if label_output is not None:
         writers.append(
-            KittiLabels(label_output, names)
+            KittiLabels(label_output, outputs, names)
             if ids is None
-            else CocoLabels(label_output, paths, ids)
+            else CocoLabels(label_output, outputs, ids)
         )
     if image_output is not None:
         writers.append(
-            Pictures(image_output, names, captions=experiment.captions, masks=include_mask)
+            Pictures(image_output, outputs, names, captions=experiment.captions, masks=include_mask)
         )
     return run_inference(
         experiment,
         predictor,
-        paths,
+        found,
         writers,
         threshold=experiment.visualize_threshold if threshold is None else threshold,
         session=session,

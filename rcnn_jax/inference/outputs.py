@@ -4,7 +4,7 @@ A writer takes one image after the other and is closed at the end; files of one 
 soon as its detections are known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from rcnn_jax.inference.labels import (
     write_kitti_detections,
     write_mask_labels,
 )
+from rcnn_jax.inference.names import picture_name
 from rcnn_jax.structures import Detections
 
 
@@ -44,15 +45,23 @@ class Pictures:
 
     Args:
       folder: where they go.
+      outputs: name of every image's outputs, of `output_names`.
       class_names: written at the boxes.
       captions: write class and score at every box.
       masks: draw masks, where the model has them.
     """
 
     def __init__(
-        self, folder: Path, class_names: Sequence[str], *, captions: bool, masks: bool = False
+        self,
+        folder: Path,
+        outputs: Mapping[Path, str],
+        class_names: Sequence[str],
+        *,
+        captions: bool,
+        masks: bool = False,
     ):
         self._folder = folder
+        self._outputs = outputs
         self._names = class_names
         self._captions = captions
         self._masks = masks
@@ -64,8 +73,9 @@ class Pictures:
         picture = draw_detections(
             image, found, self._names, captions=self._captions, masks=self._masks
         )
-        encoded = cv2.imencode(path.suffix.lower(), picture[..., ::-1])[1]
-        write_whole(self._folder / path.name, encoded.tobytes())
+        target = self._folder / picture_name(path, self._outputs[path])
+        encoded = cv2.imencode(target.suffix.lower(), picture[..., ::-1])[1]
+        write_whole(target, encoded.tobytes())
 
     def close(self) -> list[tuple[str, Path]]:
         """Names the folder."""
@@ -77,17 +87,19 @@ class KittiLabels:
 
     Args:
       folder: where they go.
+      outputs: name of every image's outputs, of `output_names`.
       class_names: first column of the lines.
     """
 
-    def __init__(self, folder: Path, class_names: Sequence[str]):
+    def __init__(self, folder: Path, outputs: Mapping[Path, str], class_names: Sequence[str]):
         self._folder = folder
+        self._outputs = outputs
         self._names = class_names
 
     def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
         """Writes the lines of one image."""
         del size
-        target = self._folder / f"{path.stem}.txt"
+        target = self._folder / f"{self._outputs[path]}.txt"
         write_kitti_detections(target, found.boxes, found.scores, found.classes, self._names)
 
     def close(self) -> list[tuple[str, Path]]:
@@ -100,20 +112,21 @@ class CocoLabels:
 
     Args:
       folder: where the files of images go; results go to `<folder>.json`.
-      paths: all images, in the order of their ids.
+      outputs: name of every image's outputs, of `output_names`, in the order of the image ids.
       category_ids: the id of every class.
     """
 
-    def __init__(self, folder: Path, paths: Sequence[Path], category_ids: Sequence[int]):
+    def __init__(self, folder: Path, outputs: Mapping[Path, str], category_ids: Sequence[int]):
         self._folder = folder
-        self._ids = image_ids(paths)
+        self._outputs = outputs
+        self._ids = image_ids(list(outputs))
         self._category_ids = category_ids
         self._results: list[dict[str, Any]] = []
 
     def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
         """Writes the annotations of one image."""
         results = image_results(self._ids[path], found, self._category_ids, size)
-        write_mask_labels(self._folder / f"{path.stem}.json", results, size)
+        write_mask_labels(self._folder / f"{self._outputs[path]}.json", results, size)
         self._results += results
 
     def close(self) -> list[tuple[str, Path]]:

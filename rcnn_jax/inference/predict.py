@@ -4,7 +4,8 @@ The model arrives as a function, so bundles and exported graphs share this file.
 threads while the device computes; images of one canvas share a batch.
 """
 
-import glob
+import errno
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ import jax
 import numpy as np
 
 from rcnn_jax.data import images as image_files
+from rcnn_jax.data.image_folder import ImageList
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.inference.outputs import Writer
+from rcnn_jax.printable import printable_name
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import GeometrySettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
+_OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+"""Errors of writing that come from the name of the image; others stop the command."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class Loaded:
       canvas: u8[h w c], or None.
       scale: f32[2], canvas pixels per source pixel.
       source_size: (height, width) of the file.
-      error: what is wrong with the file.
+      error: what is wrong with the file, in one message that names it.
     """
 
     path: Path
@@ -42,40 +46,6 @@ class Loaded:
     scale: np.ndarray | None = None
     source_size: tuple[int, int] = (0, 0)
     error: str = ""
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Returns the png, jpg and jpeg files of a folder, sorted by name.
-
-    Args:
-      folder: a folder; or one image, or a pattern such as `frames/*.png`, for its files.
-
-    Raises:
-      DataError: the folder is missing, or there is no such file.
-    """
-    try:
-        is_file, is_folder = folder.is_file(), folder.is_dir()
-    except (OSError, ValueError) as error:  # too long, or with a NUL
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{folder}: the image directory cannot be read: {reason}") from error
-    if is_file:
-        if folder.suffix.lower() in EXTENSIONS:
-            return [folder]
-        raise DataError(f"{folder}: is no image; expected {', '.join(EXTENSIONS)}, or a folder")
-    if not is_folder and glob.has_magic(str(folder)):
-        names = sorted(glob.iglob(str(folder)))  # noqa: PTH207 Path.glob takes no absolute pattern
-        found = [path for path in map(Path, names) if path.suffix.lower() in EXTENSIONS]
-        if found:
-            return found
-        raise DataError(f"{folder}: no file ending in {', '.join(EXTENSIONS)} fits this pattern")
-    if not is_folder:
-        raise DataError(f"{folder}: the image directory does not exist; check images_dir or -i")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-    if not found:
-        raise DataError(
-            f"{folder}: no image found; expected files ending in {', '.join(EXTENSIONS)}"
-        )
-    return found
 
 
 def detect_files(
@@ -103,7 +73,7 @@ def detect_files(
 def run_inference(
     experiment: Experiment,
     predictor: Predictor,
-    paths: list[Path],
+    images: ImageList,
     writers: Sequence[Writer],
     *,
     threshold: float,
@@ -114,44 +84,86 @@ def run_inference(
     Args:
       experiment: geometry, channel order, batch size.
       predictor: images to detections on the canvas.
-      paths: images to read.
+      images: files to read, and entries that are none, which are named and skipped.
       writers: what is made of the detections.
       threshold: detections with a lower score are neither drawn nor dumped.
       session: progress and warnings.
 
     Returns:
-      The number of files that could not be read; each was named in a warning.
+      The number of files that could not be used; each was named in a warning.
+
+    Raises:
+      DataError: outputs cannot be written.
     """
-    failed = objects = 0
+    started = time.monotonic()
+    for path, kind in images.unusable.items():
+        session.warn(f"{printable_name(str(path))}: expected an image, found a {kind} (skipped)")
+    failed, objects = len(images.unusable), 0
+    paths = list(images.paths)
     found_in = detect_files(paths, experiment, predictor)
     for item, found in session.track(found_in, len(paths), "inference"):
-        if found is None:
-            session.warn(f"{item.error} (skipped)")
+        problem, kept = item.error, None
+        if found is not None:
+            keep = found.scores >= threshold
+            kept = jax.tree.map(lambda leaf, keep=keep: leaf[keep], found)
+            problem = _write(item, kept, writers)
+        if problem or kept is None:
+            session.warn(f"{problem} (skipped)")
             failed += 1
-            continue
-        keep = found.scores >= threshold
-        kept = jax.tree.map(lambda leaf, keep=keep: leaf[keep], found)
-        objects += int(keep.sum())
-        for writer in writers:
-            writer.write(item.path, item.source_size, kept)
+        else:
+            objects += len(kept.scores)
+    done = len(paths) + len(images.unusable) - failed
     session.console.print(
-        f"{len(paths) - failed} images, {objects} objects with a score of at least {threshold:g}"
-        + (f", {failed} files could not be read" if failed else ""),
+        f"{done} images, {objects} objects with a score of at least {threshold:g}, "
+        f"{failed} skipped, {time.monotonic() - started:.1f} s",
         markup=False,
     )
     for writer in writers:
-        for what, where in writer.close():
+        for what, where in _closed(writer):
             session.console.print(f"{what}: {where}", markup=False)
     return failed
 
 
-def _load(path: Path, geometry: GeometrySettings, order: str) -> Loaded:
+def _write(item: Loaded, found: Detections, writers: Sequence[Writer]) -> str:
+    """Writes the outputs of one image; returns what is wrong with this image, or nothing.
+
+    Raises:
+      DataError: something is wrong with more than this image, such as a full disk.
+    """
     try:
-        pixels = image_files.read_image(path, order)
+        for writer in writers:
+            writer.write(item.path, item.source_size, found)
+    except DataError as error:  # the file has changed since it was read
+        return str(error)
+    except OSError as error:
+        if error.errno in _OF_ONE_IMAGE:
+            return (
+                f"{printable_name(str(item.path))}: its outputs cannot be written: {error.strerror}"
+            )
+        raise _unwritable(error) from error
+    return ""
+
+
+def _closed(writer: Writer) -> list[tuple[str, Path]]:
+    try:
+        return writer.close()
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> DataError:
+    return DataError(f"{error.filename or 'outputs'}: cannot be written: {error.strerror}")
+
+
+def _load(path: Path, geometry: GeometrySettings, order: str) -> Loaded:
+    name = printable_name(str(path))
+    try:
+        pixels = image_files.read_image(path, order, name)
+        size = (pixels.shape[0], pixels.shape[1])
+        placed = image_files.fit(size, geometry)
     except DataError as error:
-        return Loaded(path, error=str(error))
-    size = (pixels.shape[0], pixels.shape[1])
-    placed = image_files.fit(size, geometry)
+        text = str(error)
+        return Loaded(path, error=text if text.startswith(name) else f"{name}: {text}")
     canvas = image_files.apply_image(pixels, placed)
     return Loaded(path, canvas, np.asarray(placed.scale, np.float32), size)
 

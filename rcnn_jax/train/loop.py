@@ -313,7 +313,10 @@ def _rescue(
         with contextlib.suppress(BrokenPipeError):
             logger.flush()
         save(run, parallel.first_replica(replicas), memory)
-        run.session.warn(f"stopped by an error; step {memory.step} is saved")
+        run.session.warn(
+            f"stopped by an error after step {memory.step}, which is saved: once its cause is mended, "
+            "the same command goes on from there"
+        )
 
 
 def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:

@@ -300,7 +300,7 @@ def test_images_that_could_not_be_read_make_the_end_a_failure(tmp_path, inferenc
     model.touch()
     argv = ["inference", "-e", write(tmp_path, MASK), "-m", str(model), "-i", "in"]
     assert mask_rcnn([*argv, "-r", str(tmp_path)]) == 2
-    message = "3 images could not be read (named above); the others are done"
+    message = "3 images could not be used (named above); the others are done"
     assert capsys.readouterr().err == f"error: {message}\n"
     assert (statuses(tmp_path)[-1]["status"], statuses(tmp_path)[-1]["message"]) == (
         "FAILURE",

@@ -41,7 +41,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", b"\xff\xd8\xff", b"\xff\xd8\x00", b"\x89PNG\r\n\x1a\n"]
+    "data", [b"text", b"\xff\xd8\xff", b"\xff\xd8\x00", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0\0"]
 )
 def test_damaged_images_are_refused(data):
     with pytest.raises(DataError, match="x.jpg: is not an image, or is damaged"):

@@ -146,7 +146,7 @@ def test_a_damaged_image_in_the_middle_costs_no_step(first, tmp_path, capsys):
     assert train(spec) == 2
     captured = capsys.readouterr()
     assert image.name in captured.err and "Traceback" not in captured.err
-    assert "stopped by an error; step 2 is saved" in captured.out
+    assert "stopped by an error after step 2, which is saved" in captured.out
     image.write_bytes(whole)
     assert train(spec) == 0
     assert "after step 2" in capsys.readouterr().out

@@ -37,7 +37,7 @@ def test_images_of_other_names_are_numbered_from_one(names):
 
 
 def test_coco_labels_carry_category_ids_and_are_joined_beside_the_folder(image, tmp_path):
-    writer = CocoLabels(tmp_path / "labels", [image], (11, 42))
+    writer = CocoLabels(tmp_path / "labels", {image: "7"}, (11, 42))
     writer.write(image, SIZE, FOUND)
     assert writer.close() == [
         ("label files", tmp_path / "labels"),
@@ -55,7 +55,7 @@ def test_masks_are_drawn_only_when_asked_for(image, tmp_path):
     pictures = []
     for masks in (False, True):
         folder = tmp_path / str(masks)
-        writer = Pictures(folder, ("a", "b"), captions=False, masks=masks)
+        writer = Pictures(folder, {image: "7"}, ("a", "b"), captions=False, masks=masks)
         writer.write(image, SIZE, FOUND)
         assert writer.close() == [("annotated images", folder)]
         pictures.append(cv2.imread(str(folder / "7.png")))
@@ -66,7 +66,7 @@ def test_masks_are_drawn_only_when_asked_for(image, tmp_path):
 
 
 def test_kitti_labels_are_lines_of_sixteen_columns(image, tmp_path):
-    writer = KittiLabels(tmp_path / "kitti", ("car", "big van"))
+    writer = KittiLabels(tmp_path / "kitti", {image: "7"}, ("car", "big van"))
     writer.write(image, SIZE, FOUND)
     line = (tmp_path / "kitti" / "7.txt").read_text().split()
     assert line[0] == "big_van" and len(line) == 16

@@ -1,0 +1,43 @@
+"""Names of others are shown, not obeyed."""
+
+import io
+import os
+
+import pytest
+from rich.table import Table
+
+from rcnn_jax.printable import printable, printable_name
+from rcnn_jax.reporter import SafeConsole
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain Ünïcode 日本 🚗 name.png", "plain Ünïcode 日本 🚗 name.png"),
+        ("\x1b[2J\x07", "\\x1b[2J\\x07"),
+        ("a\rb\x7f\x9b31m", "a\\x0db\\x7f\\x9b31m"),
+        ("txt.\u202egnp", "txt.\\u202egnp"),
+        (os.fsdecode(b"caf\xe9.png"), "caf\\xe9.png"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+    ],
+)
+def test_control_characters_are_shown_as_codes(text, shown):
+    assert printable(text) == shown
+    shown.encode("utf-8")
+
+
+def test_a_name_is_one_line():
+    assert printable_name("a\nerror: b\t.png") == "a\\nerror: b\\t.png"
+
+
+def test_a_console_prints_names_as_they_are_but_for_control_characters():
+    stream = io.StringIO()
+    console = SafeConsole(file=stream, width=200)
+    console.print("[red]x[/red] :car: [/] \x1b[31m")
+    table = Table()
+    table.add_column("class")
+    table.add_row("[/] \x1b]0;title\x07")
+    console.print(table)
+    text = stream.getvalue()
+    assert text.startswith("[red]x[/red] :car: [/] \\x1b[31m")
+    assert "[/] \\x1b]0;title\\x07" in text and "\x1b" not in text
