@@ -133,7 +133,7 @@ class GroundTruthSettings:
 
     Attributes:
       max_objects: m, the padded number.
-      on_overflow: `error` stops the run naming the image; `truncate` keeps the first m, counts and warns.
+      on_overflow: `error` stops the run naming the image; `truncate` keeps the first m.
       mask_size: s of the box-cropped masks; 0 for none.
       skip_crowd: crowd objects are left out of training altogether.
     """

@@ -92,5 +92,8 @@ def _decoded_size(data: bytes) -> tuple[int, int] | None:
     if not data:
         return None
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # OpenCV raises on sizes that it does not decode
+        return None
     return None if image is None else image.shape[:2]

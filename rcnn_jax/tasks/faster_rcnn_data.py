@@ -14,6 +14,7 @@ from rcnn_jax.data.sources import (
 )
 from rcnn_jax.errors import DataError
 from rcnn_jax.tasks.experiment import Config
+from rcnn_jax.text_file import read_text
 
 
 def class_map(config: Config) -> ClassMap:
@@ -88,7 +89,4 @@ def _absolute(path: str) -> str:
 def _stems(split_file: str | None) -> list[str] | None:
     if not split_file:
         return None
-    path = Path(split_file)
-    if not path.is_file():
-        raise DataError(f"{path}: the file that kitti_split_file names does not exist")
-    return path.read_text(encoding="utf-8").split()
+    return read_text(split_file, "file of names (kitti_split_file)").split()

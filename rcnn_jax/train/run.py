@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.batching import check_object_counts
+from rcnn_jax.data.census import require_objects, take_census
+from rcnn_jax.data.count_table import counts_table, say
 from rcnn_jax.data.pipeline import batches_per_epoch
 from rcnn_jax.data.sources import Source
 from rcnn_jax.reporter import Reporter
@@ -103,9 +105,20 @@ def open_run(
     # All data is opened and checked before anything is written.
     source = experiment.train_source()
     check_object_counts(source, experiment.train_gt)
-    for note in (*experiment.notes, *source.notes):
+    for note in experiment.notes:
         session.note(note)
-    validate = _validation(experiment, workdir, session)
+    census = take_census(
+        source, "training", experiment.geometry, experiment.augment, experiment.train_gt
+    )
+    require_objects(census)
+    validation = experiment.eval_source() if experiment.eval_source else None
+    columns = [census.column]
+    if validation is not None:
+        columns.append(take_census(validation, "validation", experiment.geometry).column)
+    session.console.print(counts_table(columns))
+    for column in columns:
+        say(column.findings, session)
+    validate = Validation(experiment, validation, workdir, session) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
@@ -122,12 +135,3 @@ def open_run(
         draw=draw,
         use_amp=use_amp,
     )
-
-
-def _validation(experiment: Experiment, workdir: Path, session: Reporter) -> Validation | None:
-    if experiment.eval_source is None:
-        return None
-    source = experiment.eval_source()
-    for note in source.notes:
-        session.note(note)
-    return Validation(experiment, source, workdir, session)

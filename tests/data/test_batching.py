@@ -16,7 +16,7 @@ class Memory:
     """A source of images in memory whose only object is painted white."""
 
     class_names = ("thing",)
-    notes = ()
+    findings = ()
 
     def __init__(self, sizes, boxes, classes=None, crowd=None, masks=None):
         self.sizes, self.boxes = sizes, [np.float32(b).reshape(-1, 4) for b in boxes]

@@ -31,10 +31,10 @@ CONTENT = {
 }
 
 
-def load(tmp_path, **changes):
+def load(tmp_path, masks=False, **changes):
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({**copy.deepcopy(CONTENT), **changes}))
-    return CocoDataset.load(path)
+    return CocoDataset.load(path, masks=masks)
 
 
 def annotation(**changes):
@@ -104,15 +104,15 @@ def test_problems_are_listed_together_up_to_ten(tmp_path):
 def test_files_that_are_not_coco_are_refused(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(DataError, match="x.json: cannot read the annotations: No such file"):
-        CocoDataset.load(path)
+        CocoDataset.load(path, masks=False)
     path.write_text('{"images": [}')
     with pytest.raises(DataError, match="x.json:1:13: is not JSON: Expecting value"):
-        CocoDataset.load(path)
+        CocoDataset.load(path, masks=False)
     path.write_text('{"images": []}')
     with pytest.raises(
         DataError, match="x.json: has no list 'annotations'; a COCO annotation file"
     ):
-        CocoDataset.load(path)
+        CocoDataset.load(path, masks=False)
 
 
 def test_category_zero_is_refused_for_mask_rcnn(tmp_path):
@@ -200,7 +200,7 @@ def test_damaged_segmentations_are_refused_before_decoding(segmentation, text):
 
 def test_real_annotations_decode_to_their_stated_area(shared):
     path = shared / "data" / "nuclei_coco" / "instances_val.json"
-    dataset = CocoDataset.load(path)
+    dataset = CocoDataset.load(path, masks=False)
     assert len(dataset.images) == 90 and sum(map(len, dataset.annotations.values())) == 2495
     for image in dataset.images[:5]:
         for item in dataset.annotations[image.id]:
