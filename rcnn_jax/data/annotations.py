@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcnn_jax.data.findings import UNMAPPED, UNUSED_KEY, USELESS_BOX, Finding, Tally
+from rcnn_jax.data.findings import (
+    MISSPELT_KEY,
+    UNMAPPED,
+    UNUSED_KEYS,
+    USELESS_BOX,
+    Finding,
+    Tally,
+)
 from rcnn_jax.data.mask_crops import Mask
 from rcnn_jax.errors import DataError
 from rcnn_jax.text_file import shown
@@ -64,20 +71,26 @@ class ClassMap:
         """Returns the class id, or None for a name that is not mapped."""
         return self._ids.get(joined(name))
 
-    def unused_keys(self, found: Iterable[str]) -> dict[str, str]:
-        """Returns the keys that are the name of no object -> the nearest name that is no key, or ''.
+    def unused_keys(self, found: Iterable[str]) -> tuple[Finding, ...]:
+        """Returns what to say of keys that are the name of no object.
 
         Args:
           found: all class names of the data.
         """
         names = {joined(name): name for name in found}
         free = [name for name in names if name not in self._ids]
-        nearest = {
-            key: difflib.get_close_matches(key, free, n=1, cutoff=0.7)
-            for key in self._ids
-            if key not in names
-        }
-        return {self._keys[key]: names[match[0]] if match else "" for key, match in nearest.items()}
+        tally, silent = Tally(), []
+        for key in self._ids:
+            if key in names:
+                continue
+            match = difflib.get_close_matches(key, free, n=1, cutoff=0.7)
+            if match:
+                tally.add(MISSPELT_KEY, f"'{self._keys[key]}'; did you mean '{names[match[0]]}'?")
+            else:
+                silent.append(f"'{self._keys[key]}'")
+        if silent:
+            tally.add(UNUSED_KEYS, ", ".join(silent))
+        return tally.findings
 
 
 def joined(name: str) -> str:
@@ -91,13 +104,6 @@ class LabelTally(Tally):
     def __init__(self):
         super().__init__()
         self.names: set[str] = set()
-
-    def close(self, class_map: ClassMap) -> tuple[Finding, ...]:
-        """Returns all findings, with the keys of the mapping that match nothing."""
-        for key, nearest in class_map.unused_keys(self.names).items():
-            hint = f"; did you mean '{nearest}'?" if nearest else ""
-            self.add(UNUSED_KEY, f"no object is called '{key}'{hint}")
-        return self.findings
 
 
 LabelledBox = tuple[str, tuple[float, float, float, float], bool]

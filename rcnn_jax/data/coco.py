@@ -142,16 +142,12 @@ class CocoDataset:
         dataset = cls.load(path, masks=masks)
         used = {item.category_id for items in dataset.annotations.values() for item in items}
         low = {item_id: name for item_id, name in dataset.categories.items() if item_id < 1}
-        wrong = [f"{item_id} ('{shown(low[item_id])}')" for item_id in low if item_id in used]
+        categories = {i: name for i, name in dataset.categories.items() if i not in low}
+        wrong = [f"{i} ('{shown(low[i])}')" for i in low if i in used or not categories]
         if wrong:
             raise DataError(
                 f"{dataset.path}: category id {', '.join(wrong)}: ids of categories begin with 1 for "
                 "Mask R-CNN, 0 is the background. Add 1 to all category ids of the file."
-            )
-        categories = {i: name for i, name in dataset.categories.items() if i not in low}
-        if low and not categories:
-            raise DataError(
-                f"{path}: has no category but {', '.join(map(str, low))}, which is the background."
             )
         tally = Tally()
         tally.extend(dataset.findings)

@@ -38,7 +38,9 @@ def checked_segmentation(segmentation: Any, height: int, width: int) -> tuple[An
         caller adds which annotation it is.
     """
     if segmentation is None or segmentation == []:
-        raise ValueError(f"has no segmentation; expected {_FORMS}")
+        raise ValueError(
+            f"has no segmentation; expected {_FORMS}. Boxes alone train with include_mask: False"
+        )
     if isinstance(segmentation, list):
         if not isinstance(segmentation[0], list) and _are_numbers(segmentation):
             raise ValueError(

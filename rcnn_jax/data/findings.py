@@ -35,8 +35,12 @@ UNMAPPED = Kind(
     sentence="{count} objects of class '{where}' are left out: target_class_mapping does not name it",
     by_name=True,
 )
-UNUSED_KEY = Kind(
-    sentence="target_class_mapping: {where}",
+UNUSED_KEYS = Kind(
+    sentence="target_class_mapping: no object is called {where}",
+    by_name=True,
+)
+MISSPELT_KEY = Kind(
+    sentence="target_class_mapping: no object is called {where}",
     severity="warning",
     by_name=True,
 )

@@ -167,7 +167,8 @@ class DetectNetRecords:
         self._paths = find_files(Path(image_dir), frames, "." + image_extension.lstrip("."), tally)
         where = f"{', '.join(map(str, shards[:3]))}{', ...' if len(shards) > 3 else ''}"
         require_files(dict.fromkeys(self._paths), where)
-        self.findings = tally.close(class_map)
+        self.label_names = frozenset(tally.names)
+        self.findings = tally.findings
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -238,7 +239,8 @@ class KittiFolder:
             self._annotations.append(
                 annotate(objects, class_map, size, str(labels), tally, difficult_is_crowd)
             )
-        self.findings = tally.close(class_map)
+        self.label_names = frozenset(tally.names)
+        self.findings = tally.findings
 
     def __len__(self) -> int:
         return len(self._paths)
