@@ -105,14 +105,16 @@ class CocoDataset:
         images = _checked(content["images"], "image", _image, problems)
         categories = _checked(content["categories"], "category", _category, problems)
         names = {item_id: name for item_id, name in sorted(categories.items())}
+        whole = not problems  # objects of an image that could not be read are no problem of theirs
         annotations = _checked(content["annotations"], "annotation", _annotation, problems)
         of_image: dict[int, list[CocoAnnotation]] = {item_id: [] for item_id in images}
         for item in annotations.values():
             image = images.get(item.image_id)
             if image is None:
-                problems.append(f"annotation {item.id}: there is no image {item.image_id}")
+                if whole:
+                    problems.append(f"annotation {item.id}: there is no image {item.image_id}")
                 continue
-            if item.category_id not in names:
+            if item.category_id not in names and whole:
                 problems.append(f"annotation {item.id}: there is no category {item.category_id}")
             try:
                 kept = _with_mask(item, image, path, tally) if masks else _without_mask(item)
