@@ -90,7 +90,8 @@ def open_validation(data: Config, categories: Categories, *, masks: bool) -> Mas
     elif data.coco_val_image_dir:
         source = _folder(data.val_json_file, data.coco_val_image_dir, categories, masks)
     else:
-        _check_names(_load(data.val_json_file, masks), categories)
+        dataset = _load(data.val_json_file, masks)
+        _check_names(dataset, categories)
         # detections are held against the annotation file: masks of the records are not read
         source = _records(
             data.validation_file_pattern,
@@ -99,6 +100,7 @@ def open_validation(data: Config, categories: Categories, *, masks: bool) -> Mas
             data.val_json_file,
             masks=False,
         )
+        source.findings = dataset.findings
     if data.eval_samples < len(source):
         return FirstImages(source, data.eval_samples)
     return source

@@ -14,6 +14,7 @@ from rcnn_jax.data.count_table import counts_table, say
 from rcnn_jax.data.pipeline import batches_per_epoch
 from rcnn_jax.data.sources import Source
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.tasks.anchor_advice import anchor_advice
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel
@@ -118,6 +119,8 @@ def open_run(
     session.console.print(counts_table(columns))
     for column in columns:
         say(column.findings, session)
+    advice = anchor_advice(config, kind, experiment.task.settings, census.sides)
+    (session.warn if advice.act else session.note)(advice.text)
     validate = Validation(experiment, validation, workdir, session) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
