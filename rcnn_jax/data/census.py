@@ -96,7 +96,7 @@ def require_objects(census: Census) -> None:
     hints = [item.sentence for item in census.column.findings if not item.row and item.sentence]
     raise DataError(
         f"the training data has no object to learn from in {census.column.images} images: "
-        f"{'; '.join([*reasons, *hints])}"
+        + "\n  ".join(["; ".join(reasons), *hints])
     )
 
 

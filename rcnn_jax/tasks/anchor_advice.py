@@ -1,15 +1,16 @@
 """What to say of the anchors of a spec beside the objects of its training data."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rcnn_jax.data import anchor_fit
-from rcnn_jax.ops.anchors import cell_sizes_from_scales
+from rcnn_jax.ops.anchors import cell_sizes_from_scales, cells_inside
 from rcnn_jax.tasks.experiment import Config, Kind
+from rcnn_jax.tasks.two_stage import TwoStageSettings
 
 _HARMLESS = 0.1  # share of objects that even good anchors may miss
+_SELDOM = 0.1  # share of the cells
 _WORTHWHILE = 0.05  # share of objects that other anchors must reach in addition
 
 
@@ -21,13 +22,15 @@ class Advice:
     act: bool
 
 
-def anchor_advice(config: Config, kind: Kind, settings: Any, sides: np.ndarray) -> Advice:
+def anchor_advice(
+    config: Config, kind: Kind, settings: TwoStageSettings, sides: np.ndarray
+) -> Advice:
     """Returns how many objects the anchors reach, and in the spec's words which would reach more.
 
     Args:
       config: of the detector.
       kind: which detector.
-      settings: the task's `TwoStageSettings`.
+      settings: of the task.
       sides: f32[n 2], (height, width) of the training objects on the canvas; at least one.
     """
     sides = anchor_fit.thinned(sides)
@@ -46,6 +49,45 @@ def anchor_advice(config: Config, kind: Kind, settings: Any, sides: np.ndarray) 
     if missed - better < _WORTHWHILE:
         return Advice(f"{text}; other anchors of this number would hardly reach more", act=False)
     return Advice(f"{text}; with {words} it would be {better:.0%}", act=True)
+
+
+def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advice | None:
+    """Returns what to say of anchors that lie inside the canvas in few cells or nowhere.
+
+    Args:
+      settings: of the task.
+      canvas: (height, width) of the network input.
+    """
+    rule = settings.rpn_targets.outside
+    if rule == "train":
+        return None
+    nowhere, seldom = [], []
+    for level, sizes in settings.cell_sizes:
+        rows, columns = (-(-side // 2**level) for side in canvas)
+        counts = cells_inside((rows, columns), 2**level, sizes, settings.anchor_convention, canvas)
+        for (height, width), count in zip(sizes, counts.tolist(), strict=True):
+            if not count:
+                nowhere.append(f"{height:.0f} x {width:.0f}")
+            elif count < _SELDOM * rows * columns:
+                seldom.append(f"{height:.0f} x {width:.0f} ({count} of {rows * columns} cells)")
+    if not nowhere and not seldom:
+        return None
+    parts = []
+    if nowhere:
+        fate = {
+            "auto": "are trained although they leave the image",
+            "ignore": "are never positive and propose nothing (outside_anchors: 'auto' trains them)",
+        }[rule]
+        parts.append(
+            f"anchors of {', '.join(nowhere)} pixels (height x width) lie inside the canvas of "
+            f"{canvas[0]} x {canvas[1]} nowhere: they {fate}"
+        )
+    if seldom:
+        parts.append(
+            f"anchors that lie inside in few cells are trained in those alone: {', '.join(seldom)}; "
+            "outside_anchors: 'train' trains them everywhere"
+        )
+    return Advice("; ".join(parts), act=bool(nowhere) and rule == "ignore")
 
 
 def _of_scales(config: Config, sides: np.ndarray, cells: dict) -> tuple[str, float]:

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.batching import check_object_counts
-from rcnn_jax.data.census import require_objects, take_census
+from rcnn_jax.data.census import Census, require_objects, take_census
 from rcnn_jax.data.count_table import counts_table, say
-from rcnn_jax.data.pipeline import batches_per_epoch
+from rcnn_jax.data.pipeline import batches_per_epoch, training_canvases
 from rcnn_jax.data.sources import Source
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.anchor_advice import anchor_advice
+from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel
@@ -119,8 +119,7 @@ def open_run(
     session.console.print(counts_table(columns))
     for column in columns:
         say(column.findings, session)
-    advice = anchor_advice(config, kind, experiment.task.settings, census.sides)
-    (session.warn if advice.act else session.note)(advice.text)
+    _advise(experiment, config, source, census, session)
     validate = Validation(experiment, validation, workdir, session) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
@@ -138,3 +137,17 @@ def open_run(
         draw=draw,
         use_amp=use_amp,
     )
+
+
+def _advise(
+    experiment: Experiment, config: Config, source: Source, census: Census, session: Reporter
+) -> None:
+    """Says how the anchors fit the objects and the largest canvas."""
+    settings = experiment.task.settings
+    canvas = training_canvases(source, experiment.geometry)[-1]
+    for advice in (
+        anchor_advice(config, experiment.kind, settings, census.sides),
+        outside_advice(settings, canvas),
+    ):
+        if advice is not None:
+            (session.warn if advice.act else session.note)(advice.text)

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves, cell_sizes_from_scales
-from rcnn_jax.tasks.anchor_advice import anchor_advice
+from rcnn_jax.settings import AnchorConvention, RpnTargetSettings
+from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 
 PLATES = np.tile(np.float32([[26 / 3.6**0.5, 26 * 3.6**0.5]]), (50, 1))
 
@@ -50,4 +51,29 @@ def test_objects_that_no_anchors_of_a_stride_can_reach_are_said_without_advice()
     said = of_scales(np.float32([[4, 4]] * 9), [32.0], [1.0])
     assert not said.act and said.text.endswith(
         "other anchors of this number would hardly reach more"
+    )
+
+
+def settings_of(outside):
+    return SimpleNamespace(
+        cell_sizes=((4, cell_sizes_from_scales((64, 256), (1.0, 0.5))),),
+        anchor_convention=AnchorConvention(),
+        rpn_targets=RpnTargetSettings(outside=outside, anchors_per_cell=4),
+    )
+
+
+def test_sizes_that_lie_inside_nowhere_or_seldom_are_named():
+    assert outside_advice(settings_of("train"), (320, 320)) is None
+    assert outside_advice(settings_of("ignore"), (1024, 1024)) is None
+    ignored = outside_advice(settings_of("ignore"), (320, 320))
+    assert ignored.act and ignored.text == (
+        "anchors of 362 x 181 pixels (height x width) lie inside the canvas of 320 x 320 nowhere: they "
+        "are never positive and propose nothing (outside_anchors: 'auto' trains them); anchors that lie "
+        "inside in few cells are trained in those alone: 256 x 256 (16 of 400 cells); outside_anchors: "
+        "'train' trains them everywhere"
+    )
+    trained = outside_advice(settings_of("auto"), (320, 320))
+    assert (
+        not trained.act
+        and "nowhere: they are trained although they leave the image" in trained.text
     )
