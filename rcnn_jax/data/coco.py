@@ -275,8 +275,8 @@ def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
     area = entry.get("area")
     if area is None:
         area = width * height
-    if not _is_finite(area):
-        raise ValueError(f"'area' is {shown_value(area)}; expected a finite number")
+    if not _is_finite(area) or abs(area) > _FARTHEST**2:
+        raise ValueError(f"'area' is {shown_value(area)}; expected a finite number of pixels")
     crowd = entry.get("iscrowd", 0)
     if not isinstance(crowd, int | float) or crowd not in (0, 1):
         raise ValueError(f"'iscrowd' is {shown_value(crowd)}; expected 0 or 1")

@@ -76,6 +76,7 @@ def problem(tmp_path, masks=False, **changes):
             "'bbox' is [1, 2, 3, nan]; expected four finite",
         ),
         (annotation(area="big"), "annotation 11: 'area' is 'big'; expected a finite number"),
+        (annotation(area=1e300), "'area' is 1e+300; expected a finite number of pixels"),
         (annotation(iscrowd=2), "annotation 11: 'iscrowd' is 2; expected 0 or 1"),
         (
             {"annotations": [{"id": "x"}]},
