@@ -9,7 +9,7 @@ file; masks are described by `segmentation` and made by `coco_masks`.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -253,10 +253,10 @@ def _what(error: KeyError | ValueError) -> str:
 def _image(entry: dict, item_id: int) -> CocoImage:
     name = _text(entry, "file_name")
     height, width = entry["height"], entry["width"]
-    sides = [_as_whole(height), _as_whole(width)]
-    if None in sides or min(sides) < 1 or sides[0] * sides[1] > MOST_PIXELS:
+    rows, columns = _as_whole(height) or 0, _as_whole(width) or 0
+    if min(rows, columns) < 1 or rows * columns > MOST_PIXELS:
         raise ValueError(f"its size is {shown_value(width)} x {shown_value(height)} pixels")
-    return CocoImage(item_id, name, *sides)
+    return CocoImage(item_id, name, rows, columns)
 
 
 def _category(entry: dict, _: int) -> str:
@@ -321,7 +321,7 @@ def has_area(item: CocoAnnotation, image: CocoImage) -> bool:
     return right > max(x, 0) and bottom > max(y, 0)
 
 
-def _repeated_files(images: Sequence[CocoImage]) -> list[str]:
+def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
     """Names the files that several images claim: their objects would contradict each other."""
     first: dict[str, int] = {}
     return [

@@ -19,15 +19,13 @@ class PartitionReport:
       name: `fold 1 of 2`, or what the converter calls its only partition.
       files: the record files, in order.
       images: samples written, copies included.
-      objects: class name -> number of objects, crowd regions included, sorted by name.
-      findings: what was left out of these samples, and crowd regions.
+      objects: class name -> number of objects, sorted by name.
     """
 
     name: str
     files: tuple[Path, ...]
     images: int
     objects: Mapping[str, int]
-    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class ConversionReport:
       partitions: those that were written; empty ones are not.
       label_names: class as written by the annotator -> class in the records.
       skipped: number of objects that were left out.
-      findings: what was noticed beside that.
+      findings: what was left out, crowd regions, and what else was noticed.
       warnings_file: the JSON file that lists what was left out, or None.
     """
 
@@ -69,18 +67,10 @@ class ConversionReport:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table of counts: one for each partition, and all where there are more."""
-        parts = tuple(
-            Column(name=p.name, images=p.images, objects=p.objects, findings=p.findings)
-            for p in self.partitions
-        )
-        found = [item for part in parts for item in part.findings]
-        total = Column(
-            name="all" if len(parts) > 1 else parts[0].name,
-            images=self.images,
-            objects=self.objects,
-            findings=(*found, *self.findings),
-        )
-        return (*parts, total) if len(parts) > 1 else (total,)
+        parts = [Column(name=p.name, images=p.images, objects=p.objects) for p in self.partitions]
+        name = parts[0].name if len(parts) == 1 else "all"
+        total = Column(name=name, images=self.images, objects=self.objects, findings=self.findings)
+        return (total,) if len(parts) == 1 else (*parts, total)
 
 
 def refuse_older(folder: Path, prefix: str, rest: re.Pattern, written: Container[str]) -> None:
