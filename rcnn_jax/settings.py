@@ -133,7 +133,7 @@ class GroundTruthSettings:
 
     Attributes:
       max_objects: m, the padded number.
-      on_overflow: `error` stops the run naming the image; `truncate` keeps the first m, counts and warns.
+      on_overflow: `error` stops the run naming the image; `truncate` keeps the first m.
       mask_size: s of the box-cropped masks; 0 for none.
       skip_crowd: crowd objects are left out of training altogether.
     """
@@ -161,6 +161,10 @@ class LoaderSettings:
     prefetch: int = 4
 
 
+OutsideAnchors = Literal["train", "ignore", "auto"]
+"""What becomes of anchors that leave the image, see `RpnTargetSettings`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RpnTargetSettings:
     """Which anchors learn what.
@@ -171,7 +175,10 @@ class RpnTargetSettings:
       force_match: which anchors become positive below the threshold: `unmatched_best`, the best anchor
         of each ground truth that got none (TAO Faster R-CNN); `best`, the best anchor of each ground
         truth (TAO Mask R-CNN); `ties`, every anchor that ties the best (torchvision).
-      inside_only: anchors that leave the image take no part (TAO Faster R-CNN).
+      outside: what becomes of anchors that leave the image. `train`: they are anchors like others
+        (TAO Mask R-CNN). `ignore`: they take no part (TAO Faster R-CNN). `auto`: they take no part,
+        except those of a size that lies inside the image nowhere, which nothing else would train.
+      anchors_per_cell: how many sizes there are; `auto` needs it.
       batch_per_image: anchors sampled for the objectness loss.
       positive_fraction: largest share of positives in the sample.
       box_loss_on_sample: box loss on sampled positives only, else on all positives.
@@ -180,7 +187,8 @@ class RpnTargetSettings:
     positive_overlap: float = 0.7
     negative_overlap: float = 0.3
     force_match: Literal["unmatched_best", "best", "ties"] = "best"
-    inside_only: bool = False
+    outside: OutsideAnchors = "train"
+    anchors_per_cell: int = 1
     batch_per_image: int = 256
     positive_fraction: float = 0.5
     box_loss_on_sample: bool = True

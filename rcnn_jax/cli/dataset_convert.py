@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich.table import Table
 
 from rcnn_jax.cli.flags import (
     Kind,
@@ -19,6 +18,7 @@ from rcnn_jax.cli.flags import (
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion_report import ConversionReport
+from rcnn_jax.data.count_table import counts_table, say
 from rcnn_jax.errors import UsageError
 
 DATA_VARIABLE = "DATA_BASE_PATH"
@@ -116,7 +116,7 @@ def convert_detectnet(
 
 def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
     """Prints the number of objects per class and partition, and where the files are."""
-    session.console.print(counts_table(report))
+    session.console.print(counts_table(report.columns))
     if verbose:
         for path in report.files:
             session.console.print(str(path), markup=False)
@@ -124,8 +124,7 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
         f"{report.images} images in {len(report.files)} files, {report.skipped} objects left out",
         markup=False,
     )
-    for warning in report.warnings:
-        session.warn(warning)
+    say(report.findings, session)
     if report.warnings_file:
         session.note(f"what was left out is listed in {report.warnings_file}")
     session.status(
@@ -133,24 +132,6 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
         "Conversion finished.",
         categorical={"num_objects": [{"label": k, "num": v} for k, v in report.objects.items()]},
     )
-
-
-def counts_table(report: ConversionReport) -> Table:
-    """Returns a table with a row per class and a column per partition, sums at the bottom."""
-    table = Table(show_footer=True)
-    table.add_column("class", "objects\nimages")
-    parts = report.partitions
-    for part in parts:
-        table.add_column(
-            part.name, f"{sum(part.objects.values()):,}\n{part.images:,}", justify="right"
-        )
-    if len(parts) > 1:
-        total = f"{sum(report.objects.values()):,}\n{report.images:,}"
-        table.add_column("all", total, justify="right")
-    for name, count in report.objects.items():
-        cells = [f"{part.objects.get(name, 0):,}" for part in parts]
-        table.add_row(name, *cells, *([f"{count:,}"] if len(parts) > 1 else []))
-    return table
 
 
 def _modifier(config: ConfigDict):

@@ -1,6 +1,5 @@
 """One planned batch as arrays: decode, place, augment, pad the ground truth."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from rcnn_jax.structures import Batch, GroundTruth
 
 MIN_BOX_SIDE = 1.0
 """Canvas pixels; without augmentation settings, boxes with a shorter side are dropped (TAO)."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +86,7 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
         placed, min_side = _draw(image, placed, pixels[place], record, epoch, settings)
         image_size[place] = placed.image_size
         if gt is not None and settings.gt is not None:
-            first_time = epoch == 0  # every image is in epoch 0 once
-            _fill(gt, place, source, record, placed, min_side, settings.gt, warn=first_time)
+            _fill(gt, place, source, record, placed, min_side, settings.gt)
     return Batch(
         images=pixels,
         image_size=image_size,
@@ -168,23 +164,12 @@ def _fill(
     placed: images.Fit,
     min_side: float,
     settings: GroundTruthSettings,
-    *,
-    warn: bool,
 ) -> None:
     """Writes the objects of one image into its row of the padded ground truth."""
     annotation = source.annotation(record)
     _check_count(source, record, annotation, settings)
-    kept, boxes = _visible_objects(annotation, placed, min_side, settings)
-    m = settings.max_objects
-    if len(kept) > m:
-        if warn:
-            logger.warning(
-                "%s: %d objects, the first %d are kept: raise max_num_instances to keep all",
-                source.name(record),
-                len(kept),
-                m,
-            )
-        kept, boxes = kept[:m], boxes[:m]
+    kept, boxes = visible_objects(annotation, placed, min_side, settings)
+    kept, boxes = kept[: settings.max_objects], boxes[: settings.max_objects]  # see data.census
     n = len(kept)
     gt.boxes[place, :n] = boxes
     gt.classes[place, :n] = annotation.classes[kept]
@@ -240,10 +225,17 @@ def _crop_masks(
     return crops
 
 
-def _visible_objects(
+def visible_objects(
     annotation: Annotation, placed: images.Fit, min_side: float, settings: GroundTruthSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of the objects to keep and their clipped canvas boxes, f32[n 4]."""
+    """Returns the indices of the objects to keep and their clipped canvas boxes, f32[n 4].
+
+    Args:
+      annotation: the objects of an image.
+      placed: how the image lies on its canvas.
+      min_side: shortest side of a box in canvas pixels.
+      settings: whether crowds are kept; the number of objects is not limited here.
+    """
     shown = images.clip_boxes(annotation.boxes, placed.window)
     boxes = images.apply_boxes(shown, placed.matrix)
     boxes = images.clip_boxes(boxes, (0, 0, *placed.image_size))

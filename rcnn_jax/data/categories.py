@@ -71,4 +71,9 @@ def choose_categories(found: Mapping[int, str], num_classes: int, where: str) ->
 def numbered_categories(num_classes: int) -> Categories:
     """Returns the classes where no annotation file tells: class c stands for category id c + 1."""
     ids = tuple(range(1, num_classes))
-    return Categories(ids, tuple(f"category {item_id}" for item_id in ids))
+    return Categories(ids, tuple(numbered_name(item_id) for item_id in ids))
+
+
+def numbered_name(item_id: int) -> str:
+    """Returns the name of a category that nothing names."""
+    return f"category {item_id}"

@@ -11,47 +11,79 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from rcnn_jax.text_file import shown_value
+
 Rle = Any
 """A compressed run-length mask of pycocotools: dict(size=[h, w], counts=bytes)."""
 
 _FORMS = "polygons [[x1, y1, x2, y2, x3, y3, ...], ...] or an RLE {'size', 'counts'}"
 
 
-def segmentation_rle(segmentation: Any, height: int, width: int) -> Rle:
-    """Returns the compressed RLE `{size, counts}` of a segmentation of an image of this size.
+def checked_segmentation(segmentation: Any, height: int, width: int) -> tuple[Any, int]:
+    """Returns a segmentation that can be decoded, and how many parts of it were left out.
+
+    Polygon parts of fewer than three points have no area: annotation tools leave them behind when an
+    outline is edited.
 
     Args:
       segmentation: polygons in pixels, an RLE with a list of counts, or a compressed RLE.
       height: of the image.
       width: of the image.
 
+    Returns:
+      The segmentation without those parts; [] where none is left.
+
     Raises:
       ValueError: the segmentation is missing, has an unknown form or does not fit the image; the
         caller adds which annotation it is.
     """
     if segmentation is None or segmentation == []:
-        raise ValueError(f"has no segmentation; expected {_FORMS}")
+        raise ValueError(
+            f"has no segmentation; expected {_FORMS}. Boxes alone train with include_mask: False"
+        )
     if isinstance(segmentation, list):
-        for polygon in segmentation:
-            _check_polygon(polygon, height, width)
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        if not isinstance(segmentation[0], list) and _are_numbers(segmentation):
+            raise ValueError(
+                "its segmentation is one flat list of numbers; polygons are lists inside a list: "
+                "[[x1, y1, x2, y2, x3, y3, ...]]"
+            )
+        kept = [part for part in segmentation if _has_points(part, height, width)]
+        return kept, len(segmentation) - len(kept)
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         raise ValueError(f"its segmentation has an unknown form; expected {_FORMS}")
     size, counts = segmentation["size"], segmentation["counts"]
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise ValueError(
-            f"its RLE is made for size {size!r}, the image has [height, width] = {[height, width]}"
+            f"its RLE is made for size {shown_value(size)}, the image has [height, width] = "
+            f"{[height, width]}"
         )
-    if isinstance(counts, list):
-        _check_runs(counts, height, width)
-        plain: Any = {"size": [height, width], "counts": counts}
-        return coco_mask.frPyObjects(plain, height, width)
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
-    if not isinstance(counts, bytes):
+    if not isinstance(counts, list | bytes):
         raise ValueError(f"its segmentation has an unknown form; expected {_FORMS}")
-    _check_runs(_runs(counts), height, width)
-    return {"size": [height, width], "counts": counts}
+    _check_runs(counts if isinstance(counts, list) else _runs(counts), height, width)
+    return {"size": [height, width], "counts": counts}, 0
+
+
+def segmentation_rle(segmentation: Any, height: int, width: int) -> Rle:
+    """Returns the compressed RLE `{size, counts}` of a segmentation of an image of this size.
+
+    Args:
+      segmentation: see `checked_segmentation`.
+      height: of the image.
+      width: of the image.
+
+    Raises:
+      ValueError: as `checked_segmentation`, or no part has three points.
+    """
+    checked, _ = checked_segmentation(segmentation, height, width)
+    if not checked:
+        raise ValueError("its polygons have no part of at least three points")
+    if isinstance(checked, list):
+        return coco_mask.merge(coco_mask.frPyObjects(checked, height, width))
+    if isinstance(checked["counts"], list):
+        return coco_mask.frPyObjects(checked, height, width)
+    return checked
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
@@ -63,7 +95,7 @@ def rle_mask(rle: Rle) -> np.ndarray:
     """Returns the mask u8[h w] in {0, 1} of a compressed RLE whose runs fit its size."""
     height, width = rle["size"]
     runs = _runs(rle["counts"])
-    values = np.arange(len(runs), dtype=np.uint8) & 1  # runs alternate, outside first
+    values = (np.arange(len(runs)) & 1).astype(np.uint8)  # runs alternate, outside first
     return np.repeat(values, runs).reshape(width, height).T  # columns first
 
 
@@ -86,47 +118,72 @@ def mask_polygons(mask: np.ndarray) -> list[list[float]] | None:
     return [((outline.reshape(-1) + 0.5) / 2).tolist() for outline in outlines]
 
 
-def _check_polygon(polygon: Any, height: int, width: int) -> None:
-    numbers = isinstance(polygon, list) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in polygon
-    )
-    if not numbers or len(polygon) < 6 or len(polygon) % 2:
-        shown = f"{str(polygon)[:60]}"
+def _has_points(polygon: Any, height: int, width: int) -> bool:
+    """Says whether a polygon has three points at least.
+
+    Raises:
+      ValueError: it is no list of coordinates near the image.
+    """
+    if not isinstance(polygon, list) or not _are_numbers(polygon):
         raise ValueError(
-            f"its polygon {shown} is not a list of at least three points x1, y1, x2, y2, x3, y3"
+            f"its polygon {shown_value(polygon)} is not a list of at least three points x1, y1, x2, "
+            "y2, x3, y3"
+        )
+    if len(polygon) < 6:
+        return False
+    if len(polygon) % 2:
+        raise ValueError(
+            f"its polygon {shown_value(polygon)} has {len(polygon)} numbers; points x, y have an even "
+            "number"
         )
     # One image size around the image is allowed: outlines may leave it. Beyond that lie units
     # other than pixels, and rasterising would take memory in proportion to the length.
     xs, ys = polygon[0::2], polygon[1::2]
     if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
         raise ValueError(f"its polygon lies far outside the image of {width} x {height} pixels")
+    return True
 
 
-def _check_runs(runs: list[int], height: int, width: int) -> None:
-    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+def _are_numbers(values: list) -> bool:
+    if not set(map(type, values)) <= {int, float}:  # a bool is an int to isinstance
+        return False
+    try:
+        return all(map(math.isfinite, values))
+    except OverflowError:  # a whole number of 400 digits
+        return False
+
+
+def _check_runs(runs: list[int] | np.ndarray, height: int, width: int) -> None:
+    if isinstance(runs, list):
+        fits = set(map(type, runs)) <= {int} and sum(runs) == height * width
+        fits = fits and min(runs) >= 0
+    else:
+        fits = runs.size > 0 and runs.min() >= 0 and runs.max() <= height * width
+        fits = fits and int(runs.sum()) == height * width
+    if not fits:
         raise ValueError(
             f"its RLE is damaged: its runs do not add up to the {height * width} pixels of the "
             "image"
         )
 
 
-def _runs(counts: bytes) -> list[int]:
-    """The run lengths of a compressed RLE; damaged text gives [], which fits no image.
+def _runs(counts: bytes) -> np.ndarray:
+    """The run lengths i64[n] of a compressed RLE; damaged text gives [], which fits no image.
 
     Five bits a byte, low ones first; from the fourth on, runs are differences to the last but one.
     """
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts:
-        code = byte - 48
-        if not 0 <= code < 64:
-            return []
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:  # more bytes follow
-            continue
-        if code & 16:  # negative
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    return runs if shift == 0 else []
+    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    damaged = np.zeros(0, np.int64)
+    if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return damaged
+    ends = np.flatnonzero(~codes & 32)  # the last byte of every number
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 6:  # more than 35 bits: larger than any image
+        return damaged
+    shift = 5 * (np.arange(codes.size) - np.repeat(starts, ends - starts + 1))
+    values = np.add.reduceat((codes & 31) << shift, starts)
+    values -= np.where(codes[ends] & 16, np.int64(1) << (shift[ends] + 5), 0)
+    runs = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    return runs

@@ -1,9 +1,14 @@
 """What a conversion did, for the command line to print and for `status.json`."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from rcnn_jax.data.count_table import Column
+from rcnn_jax.data.findings import Finding
+from rcnn_jax.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +36,14 @@ class ConversionReport:
       partitions: those that were written; empty ones are not.
       label_names: class as written by the annotator -> class in the records.
       skipped: number of objects that were left out.
-      warnings: sentences for the user.
+      findings: what was left out, crowd regions, and what else was noticed.
       warnings_file: the JSON file that lists what was left out, or None.
     """
 
     partitions: tuple[PartitionReport, ...]
     label_names: Mapping[str, str]
     skipped: int
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     warnings_file: Path | None
 
     @property
@@ -58,3 +63,40 @@ class ConversionReport:
         for partition in self.partitions:
             total.update(partition.objects)
         return dict(sorted(total.items()))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the table of counts: one for each partition, and all where there are more."""
+        parts = [Column(name=p.name, images=p.images, objects=p.objects) for p in self.partitions]
+        name = parts[0].name if len(parts) == 1 else "all"
+        total = Column(name=name, images=self.images, objects=self.objects, findings=self.findings)
+        return (total,) if len(parts) == 1 else (*parts, total)
+
+
+def refuse_older(folder: Path, prefix: str, rest: re.Pattern, written: Container[str]) -> None:
+    """Refuses to write beside records that training would read together with the new ones.
+
+    They are not deleted: nobody but the user knows whether they are still needed.
+
+    Args:
+      folder: of the records; may not exist yet.
+      prefix: what the names of all record files begin with.
+      rest: what follows it.
+      written: names of the files of this conversion.
+
+    Raises:
+      DataError: there are other record files of this prefix.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    older = [
+        name
+        for name in names
+        if name.startswith(prefix) and rest.fullmatch(name, len(prefix)) and name not in written
+    ]
+    if older:
+        listed = ", ".join(older[:5]) + (", ..." if len(older) > 5 else "")
+        raise DataError(
+            f"{folder}: holds {len(older)} record files of an earlier conversion with the same "
+            f"prefix, which '{prefix}*' would read with the new ones: {listed}. Delete them, or "
+            "choose another name or folder"
+        )

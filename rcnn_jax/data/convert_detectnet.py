@@ -6,22 +6,26 @@ Source: reference of datasets, section 2.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rcnn_jax.data.coco import CocoAnnotation, CocoDataset
+from rcnn_jax.data.annotations import joined
+from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, shared_names
 from rcnn_jax.data.conversion_report import ConversionReport
 from rcnn_jax.data.detectnet_records import DetectNetFrame
-from rcnn_jax.data.detectnet_writer import Findings, write_frames
+from rcnn_jax.data.detectnet_writer import Notes, write_frames
+from rcnn_jax.data.findings import CROWD, NO_VALIDATION, SAME_NAME
+from rcnn_jax.data.frame_images import find_files, list_images, note_labels_alone
+from rcnn_jax.data.image_files import require_files, require_whole
 from rcnn_jax.data.image_size import read_image_size
 from rcnn_jax.data.kitti import KittiObject, read_labels
 from rcnn_jax.data.kitti_calibration import read_calibration
 from rcnn_jax.data.partition import random_partitions, sequence_partitions
 from rcnn_jax.data.sample_modifier import SampleModifier
 from rcnn_jax.errors import DataError, SpecError
+from rcnn_jax.text_file import read_text
 
 NO_CHANGE = SampleModifier()
 _LIDAR_CHANNELS = 4  # x, y, z, reflectance: fixed in the original's records
@@ -109,12 +113,18 @@ def convert_kitti(
       SpecError: the settings contradict each other.
       UsageError: there is no such validation fold.
     """
-    findings = Findings()
+    notes = Notes()
     if settings.partition_mode == "random":
-        parts = _random_kitti_partitions(settings, findings)
+        parts = _random_kitti_partitions(settings, notes)
     else:
-        parts = _sequence_kitti_partitions(settings)
-    frames = [_kitti_frames(settings, stems, findings) for stems in parts]
+        parts = _sequence_kitti_partitions(settings, notes)
+    require_files([path for part in parts for path in part], str(settings.root))
+    note_labels_alone(
+        settings.root / settings.label_dir_name,
+        {path.stem for part in parts for path in part},
+        notes.tally,
+    )
+    frames = [_kitti_frames(settings, part, notes) for part in parts]
     return write_frames(
         Path(output),
         frames,
@@ -122,7 +132,7 @@ def convert_kitti(
         num_shards=(settings.num_shards,) * len(parts),
         modifier=modifier,
         validation_fold=validation_fold,
-        findings=findings,
+        notes=notes,
     )
 
 
@@ -165,11 +175,17 @@ def convert_coco(
             f"coco_config.num_shards has {len(num_shards)} values; expected 1, or one for each of "
             f"the {count} partitions."
         )
-    datasets = [CocoDataset.load(settings.root / name) for name in settings.annotation_files]
+    datasets = [
+        CocoDataset.load(settings.root / name, masks=False) for name in settings.annotation_files
+    ]
     _require_equal_categories(datasets)
-    findings = Findings()
-    pairs = zip(datasets, settings.img_dir_names, strict=True)
-    frames = [_coco_frames(dataset, settings.root, name, findings) for dataset, name in pairs]
+    notes = Notes()
+    _note_merged_categories(datasets, notes)
+    pairs = list(zip(datasets, settings.img_dir_names, strict=True))
+    for dataset, name in pairs:
+        folder = settings.root / name
+        require_files([folder / image.file_name for image in dataset.images], str(dataset.path))
+    frames = [_coco_frames(dataset, settings.root, name, notes) for dataset, name in pairs]
     return write_frames(
         Path(output),
         frames,
@@ -177,11 +193,11 @@ def convert_coco(
         num_shards=num_shards,
         modifier=modifier,
         validation_fold=validation_fold,
-        findings=findings,
+        notes=notes,
     )
 
 
-def _random_kitti_partitions(settings: KittiConversion, findings: Findings) -> list[list[str]]:
+def _random_kitti_partitions(settings: KittiConversion, notes: Notes) -> list[list[Path]]:
     if settings.num_partitions != 2:
         raise SpecError(
             f"kitti_config.num_partitions = {settings.num_partitions}: partition_mode 'random' "
@@ -192,31 +208,18 @@ def _random_kitti_partitions(settings: KittiConversion, findings: Findings) -> l
             f"kitti_config.val_split = {settings.val_split:g} is not in [0, 100), a percentage."
         )
     folder = settings.root / settings.image_dir_name
-    extension = _extension(settings)
-    try:
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot list the images: {error.strerror}") from error
-    stems = [name.removesuffix(extension) for name in names if name.endswith(extension)]
-    if not stems:
-        found = Counter(Path(name).suffix for name in names)
-        listed = ", ".join(
-            f"{count} {suffix or 'without'}" for suffix, count in found.most_common(5)
-        )
-        raise DataError(
-            f"{folder}: holds no image with image_extension '{extension}'; found: "
-            f"{listed or 'nothing'}."
-        )
-    parts = random_partitions(stems, settings.val_split, settings.seed)
+    images = list_images(folder, _extension(settings), notes.tally)
+    parts = random_partitions(list(images.values()), settings.val_split, settings.seed)
     if not parts[0]:
-        findings.warnings.append(
-            f"The validation partition is empty (val_split: {settings.val_split:g} of {len(stems)} "
-            "images): fold 0 has no file, all data is in fold 1."
+        notes.tally.add(
+            NO_VALIDATION,
+            f"The validation partition is empty (val_split: {settings.val_split:g} of {len(images)} "
+            "images): fold 0 has no file, all data is in fold 1.",
         )
     return parts
 
 
-def _sequence_kitti_partitions(settings: KittiConversion) -> list[list[str]]:
+def _sequence_kitti_partitions(settings: KittiConversion, notes: Notes) -> list[list[Path]]:
     if not settings.kitti_sequence_to_frames_file:
         raise SpecError(
             "kitti_config.kitti_sequence_to_frames_file is missing: partition_mode 'sequence' "
@@ -224,40 +227,41 @@ def _sequence_kitti_partitions(settings: KittiConversion) -> list[list[str]]:
         )
     path = settings.root / settings.kitti_sequence_to_frames_file
     try:
-        sequences = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the sequences: {error.strerror}") from error
-    except ValueError as error:
+        sequences = json.loads(read_text(path, "file of sequences"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON: {error}") from error
     well_formed = isinstance(sequences, dict) and all(
-        isinstance(stems, list) and all(isinstance(stem, str) for stem in stems)
+        isinstance(stems, list)
+        and all(isinstance(stem, str) and not stem.startswith("/") for stem in stems)
         for stems in sequences.values()
     )
     if not well_formed:
         raise DataError(f"{path}: expected {{sequence: [image names without extension]}}.")
     if not any(sequences.values()):
         raise DataError(f"{path}: names no image.")
-    return sequence_partitions(sequences, settings.num_partitions)
+    folder = settings.root / settings.image_dir_name
+    return [
+        find_files(folder, stems, _extension(settings), notes.tally)
+        for stems in sequence_partitions(sequences, settings.num_partitions)
+    ]
 
 
 def _kitti_frames(
-    settings: KittiConversion, stems: Iterable[str], findings: Findings
+    settings: KittiConversion, images: Iterable[Path], notes: Notes
 ) -> Iterator[DetectNetFrame]:
-    images, labels = (
-        settings.root / settings.image_dir_name,
-        settings.root / settings.label_dir_name,
-    )
-    extension = _extension(settings)
-    for stem in stems:
-        size = read_image_size(images / f"{stem}{extension}")
+    folder = settings.root / settings.image_dir_name
+    labels = settings.root / settings.label_dir_name
+    for path in images:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        size = _whole_image_size(path)
         label_file = labels / f"{stem}.txt"
         objects = []
         for index, item in enumerate(read_labels(label_file)):
             if not _is_usable(item, size):
-                findings.skipped[f"{label_file}_{index}"] = _whole_box(item)
+                notes.skip(f"{label_file}_{index}", _whole_box(item))
                 continue
             name = item.class_name.lower()
-            findings.label_names[item.class_name] = name
+            notes.label_names[item.class_name] = name
             objects.append(replace(item, class_name=name))
         yield DetectNetFrame(
             frame_id=f"{settings.image_dir_name}/{stem}",
@@ -282,17 +286,11 @@ def _lidar_features(settings: KittiConversion, stem: str) -> dict:
 
 
 def _coco_frames(
-    dataset: CocoDataset, root: Path, folder: str, findings: Findings
+    dataset: CocoDataset, root: Path, folder: str, notes: Notes
 ) -> Iterator[DetectNetFrame]:
-    suffixes = sorted({Path(image.file_name).suffix for image in dataset.images})
-    if len(suffixes) > 1:
-        findings.warnings.append(
-            f"{dataset.path}: images have different extensions ({', '.join(suffixes)}), but "
-            "records do not name it and training reads one (image_extension): convert the others."
-        )
     for image in dataset.images:
         path = root / folder / image.file_name
-        size = read_image_size(path)
+        size = _whole_image_size(path)
         if size != (image.height, image.width):
             raise DataError(
                 f"{path}: is {size[1]} x {size[0]} pixels; {dataset.path} says {image.width} x "
@@ -301,11 +299,13 @@ def _coco_frames(
         objects = []
         for annotation in dataset.annotations[image.id]:
             name = dataset.categories[annotation.category_id]
-            item = _coco_object(annotation, _joined(name))
+            item = _coco_object(annotation, joined(name))
             if not _is_usable(item, size):
-                findings.skipped[f"{dataset.path}_{annotation.id}"] = _whole_box(item)
+                notes.skip(f"{dataset.path}_{annotation.id}", _whole_box(item))
                 continue
-            findings.label_names[name] = item.class_name
+            if annotation.crowd:
+                notes.tally.add(CROWD, item.class_name)
+            notes.label_names[name] = item.class_name
             objects.append(item)
         yield DetectNetFrame(
             frame_id=f"{folder}/{Path(image.file_name).with_suffix('').as_posix()}",
@@ -316,9 +316,9 @@ def _coco_frames(
 
 
 def _require_equal_categories(datasets: Sequence[CocoDataset]) -> None:
-    first = {_joined(name) for name in datasets[0].categories.values()}
+    first = {joined(name) for name in datasets[0].categories.values()}
     for dataset in datasets[1:]:
-        difference = first ^ {_joined(name) for name in dataset.categories.values()}
+        difference = first ^ {joined(name) for name in dataset.categories.values()}
         if difference:
             raise DataError(
                 f"{dataset.path}: its categories differ from those of {datasets[0].path}: "
@@ -332,9 +332,23 @@ def _coco_object(annotation: CocoAnnotation, name: str) -> KittiObject:
     return KittiObject(class_name=name, x1=x, y1=y, x2=x + width, y2=y + height, occluded=occluded)
 
 
-def _joined(name: str) -> str:
-    """A COCO category as it stands in records: lower case, without blanks."""
-    return "".join(name.lower().split())
+def _note_merged_categories(datasets: Sequence[CocoDataset], notes: Notes) -> None:
+    """Says which categories the records cannot tell apart, because they know names only."""
+    for dataset in datasets:
+        names = {item_id: joined(name) for item_id, name in dataset.categories.items()}
+        for name, ids in shared_names(names).items():
+            notes.tally.add(
+                SAME_NAME,
+                f"{dataset.path}: the categories {', '.join(map(str, ids))} are all called '{name}' "
+                "in records and become one class",
+            )
+
+
+def _whole_image_size(path: Path) -> tuple[int, int]:
+    """Returns (height, width) of an image file that is not cut off."""
+    size = read_image_size(path)
+    require_whole(path)
+    return size
 
 
 def _extension(settings: KittiConversion) -> str:

@@ -5,6 +5,7 @@ num_shards. Source: reference of datasets, section 3.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +15,26 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, CocoImage
+from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, CocoImage, unique_names
 from rcnn_jax.data.coco_masks import rle_mask, segmentation_rle
-from rcnn_jax.data.conversion_report import ConversionReport, PartitionReport
+from rcnn_jax.data.conversion_report import ConversionReport, PartitionReport, refuse_older
+from rcnn_jax.data.findings import (
+    CROWD,
+    MASK_OUTSIDE_BOX,
+    NO_OUTLINE,
+    OUTSIDE_BOX,
+    Finding,
+    Tally,
+)
+from rcnn_jax.data.image_files import require_files, require_whole
 from rcnn_jax.data.image_size import encoded_image_size
 from rcnn_jax.data.mask_rcnn_records import MaskRcnnRecord, encode_mask, encode_record
 from rcnn_jax.data.records import write_records
 from rcnn_jax.data.staging import StagedFiles, make_folder, require_free_space
 from rcnn_jax.errors import DataError, SpecError
+
+_SHARD_NAME = re.compile(r"-\d{5,}-of-\d{5,}\.tfrecord")
+"""What follows the tag in the names of record files."""
 
 _THREADS = 8  # masks are compressed outside Python's lock
 _CHUNK = 64  # images in work at a time: bounds the memory whatever the number of shards
@@ -50,9 +63,10 @@ class MaskRcnnConversion:
 
 
 @dataclass
-class _Findings:
+class _Notes:
     counts: Counter = field(default_factory=Counter)
     skipped: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class _Objects:
     masks: list[bytes]
     box_warnings: list[int]
     mask_warnings: list[int]
+    findings: list[Finding]
 
 
 def convert_mask_rcnn(settings: MaskRcnnConversion) -> ConversionReport:
@@ -83,32 +98,35 @@ def convert_mask_rcnn(settings: MaskRcnnConversion) -> ConversionReport:
     """
     if settings.num_shards < 1:
         raise SpecError(f"num_shards = {settings.num_shards}; expected at least 1.")
-    dataset = CocoDataset.load(settings.annotations_file)
-    dataset.require_positive_categories()
+    dataset = CocoDataset.load_instances(settings.annotations_file, masks=settings.include_masks)
     output, tag = Path(settings.output_dir), settings.tag or Path(settings.annotations_file).stem
-    image_bytes = sum(_file_size(settings.image_dir / image.file_name) for image in dataset.images)
+    paths = [settings.image_dir / image.file_name for image in dataset.images]
+    require_files(paths, str(dataset.path))
+    records = [
+        output / f"{tag}-{shard:05d}-of-{settings.num_shards:05d}.tfrecord"
+        for shard in range(settings.num_shards)
+    ]
+    refuse_older(output, tag, _SHARD_NAME, {path.name for path in records})
     make_folder(output)
-    require_free_space(output, image_bytes)
+    require_free_space(output, sum(path.stat().st_size for path in paths))
 
-    findings = _Findings()
+    notes = _Notes()
+    notes.tally.extend(dataset.findings)
 
     def build(image: CocoImage) -> tuple[bytes, _Objects]:
         return _build(image, dataset, settings)
 
-    files = []
     warnings_file = output / f"{tag}_warnings.json"
     with StagedFiles() as staged, ThreadPoolExecutor(_THREADS) as pool:
-        for shard in range(settings.num_shards):
+        for shard, path in enumerate(records):
             images = dataset.images[shard :: settings.num_shards]
-            path = output / f"{tag}-{shard:05d}-of-{settings.num_shards:05d}.tfrecord"
-            write_records(staged.path(path), _records(images, build, pool, dataset, findings))
-            files.append(path)
-        if findings.skipped:
-            text = json.dumps(findings.skipped, indent=2)
+            write_records(staged.path(path), _records(images, build, pool, dataset, notes))
+        if notes.skipped:
+            text = json.dumps(notes.skipped, indent=2)
             staged.path(warnings_file).write_text(text, encoding="utf-8")
-    if not findings.skipped:
+    if not notes.skipped:
         warnings_file.unlink(missing_ok=True)  # of an earlier conversion of the same name
-    return _report(tag, files, dataset, findings, warnings_file)
+    return _report(tag, records, dataset, notes, warnings_file)
 
 
 def _records(
@@ -116,16 +134,16 @@ def _records(
     build: Callable[[CocoImage], tuple[bytes, _Objects]],
     pool: ThreadPoolExecutor,
     dataset: CocoDataset,
-    findings: _Findings,
+    notes: _Notes,
 ) -> Iterator[bytes]:
     """Yields the records of the images in order and notes what was found."""
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         for image, (record, objects) in zip(chunk, pool.map(build, chunk), strict=True):
-            names = (dataset.categories[item.category_id] for item in objects.annotations)
-            findings.counts.update(names)
+            notes.tally.extend(objects.findings)
+            notes.counts.update(item.category_id for item in objects.annotations if not item.crowd)
             if objects.box_warnings or objects.mask_warnings:
-                findings.skipped[image.id] = {
+                notes.skipped[image.id] = {
                     "box": objects.box_warnings,
                     "mask": objects.mask_warnings,
                 }
@@ -136,32 +154,23 @@ def _report(
     tag: str,
     files: list[Path],
     dataset: CocoDataset,
-    findings: _Findings,
+    notes: _Notes,
     warnings_file: Path,
 ) -> ConversionReport:
-    objects = dict(sorted(findings.counts.items()))
-    listed = sum(len(entry["box"]) + len(entry["mask"]) for entry in findings.skipped.values())
-    total = sum(len(items) for items in dataset.annotations.values())
-    skipped = total - sum(objects.values())
-    warnings = []
-    if listed:
-        warnings.append(
-            f"{skipped} objects were left out (box without extent or outside the image, empty "
-            f"mask) and {listed - skipped} have a mask outside their box; they are listed in "
-            f"{warnings_file}."
-        )
-    if not total:
-        warnings.append(f"{dataset.path}: no image has an object.")
+    names = unique_names(dataset.categories)
+    objects = {names[item_id]: count for item_id, count in notes.counts.items()}
+    part = PartitionReport(
+        name=tag,
+        files=tuple(files),
+        images=len(dataset.images),
+        objects=dict(sorted(objects.items())),
+    )
     return ConversionReport(
-        partitions=(
-            PartitionReport(
-                name=tag, files=tuple(files), images=len(dataset.images), objects=objects
-            ),
-        ),
-        label_names={name: str(number) for number, name in dataset.categories.items()},
-        skipped=skipped,
-        warnings=tuple(warnings),
-        warnings_file=warnings_file if findings.skipped else None,
+        partitions=(part,),
+        label_names={name: str(item_id) for item_id, name in names.items()},
+        skipped=sum(map(notes.tally.count, (OUTSIDE_BOX, NO_OUTLINE))),
+        findings=notes.tally.findings,
+        warnings_file=warnings_file if notes.skipped else None,
     )
 
 
@@ -174,6 +183,7 @@ def _build(
     except OSError as error:
         raise DataError(f"{path}: cannot read the image: {error.strerror}") from error
     height, width = encoded_image_size(encoded, str(path))
+    require_whole(path)
     if (height, width) != (image.height, image.width):
         raise DataError(
             f"{path}: is {width} x {height} pixels; {dataset.path} says {image.width} x "
@@ -197,24 +207,26 @@ def _build(
 
 
 def _objects(image: CocoImage, dataset: CocoDataset, include_masks: bool) -> _Objects:
-    result = _Objects([], [], [], [], [])
+    result = _Objects([], [], [], [], [], [])
     for item in dataset.annotations[image.id]:
         where = f"{dataset.path}: annotation {item.id} of image {image.id} ({image.file_name})"
         corners = _corners(item, image, where)
         if corners is None:
             result.box_warnings.append(item.id)
+            result.findings.append(Finding(OUTSIDE_BOX, where))
             continue
         if include_masks:
-            try:
-                rle = segmentation_rle(item.segmentation, image.height, image.width)
-            except ValueError as error:
-                raise DataError(f"{where}: {error}.") from error
+            rle = segmentation_rle(item.segmentation, image.height, image.width)
             if not coco_mask.area(rle):
                 result.mask_warnings.append(item.id)
+                result.findings.append(Finding(NO_OUTLINE, where))
                 continue
             if _leaves_box(coco_mask.toBbox(rle), item.bbox):
                 result.mask_warnings.append(item.id)
+                result.findings.append(Finding(MASK_OUTSIDE_BOX, where))
             result.masks.append(encode_mask(rle_mask(rle)))
+        if item.crowd:
+            result.findings.append(Finding(CROWD, dataset.categories[item.category_id]))
         result.annotations.append(item)
         result.boxes.append(corners)
     return result
@@ -245,10 +257,3 @@ def _leaves_box(mask_box: np.ndarray, bbox: tuple[float, float, float, float]) -
     """Whether a tight mask box reaches more than a pixel out of the annotated box; both xywh."""
     (mx, my, mw, mh), (x, y, w, h) = mask_box, bbox
     return bool(max(x - mx, y - my, mx + mw - x - w, my + mh - y - h) > _SLACK)
-
-
-def _file_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the image: {error.strerror}") from error

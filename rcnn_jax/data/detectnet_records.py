@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rcnn_jax.data.annotations import LabelledBox
 from rcnn_jax.data.kitti import KittiObject
-from rcnn_jax.data.records import FeatureValues, encode_example
+from rcnn_jax.data.records import (
+    FeatureValues,
+    decode_example,
+    encode_example,
+    feature,
+    require_size,
+    text_of,
+)
+from rcnn_jax.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +69,57 @@ def encode_frame(frame: DetectNetFrame) -> bytes:
             **frame.extra,
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFrame:
+    """What training reads of a record: frame id, (height, width) in pixels, and the objects."""
+
+    frame_id: str
+    size: tuple[int, int]
+    objects: list[LabelledBox]
+
+
+def decode_frame(data: bytes, where: str) -> LabelledFrame:
+    """Returns the frame of a serialized example.
+
+    Args:
+      data: the serialized example.
+      where: file and record, for the message.
+
+    Raises:
+      DataError: a feature is missing, has another type or holds no text, or lists of objects differ in
+        length.
+    """
+    features = decode_example(data, where)
+    frame = feature(features, "frame/id", bytes, where)
+    height = feature(features, "frame/height", int, where)
+    width = feature(features, "frame/width", int, where)
+    if not (frame and height and width):
+        raise DataError(
+            f"{where}: frame/id, frame/height or frame/width is missing; found "
+            f"{', '.join(sorted(features)) or 'nothing'}: this is not a record that "
+            "dataset_convert wrote for detection"
+        )
+    frame_id = text_of(frame[0], "frame/id", where)
+    size = require_size(height[0], width[0], f"{where} ({frame_id})")
+    names = [
+        text_of(name, "target/object_class", where)
+        for name in feature(features, "target/object_class", bytes, where)
+    ]
+    columns = [
+        feature(features, f"target/coordinates_{side}", float, where)
+        for side in ("y1", "x1", "y2", "x2")
+    ]
+    occluded = feature(features, "target/occlusion", int, where) or [0] * len(names)
+    if any(len(column) != len(names) for column in (*columns, occluded)):
+        raise DataError(
+            f"{where} ({frame_id}): {len(names)} class names, but "
+            f"{', '.join(str(len(column)) for column in columns)} coordinates (y1, x1, y2, x2) and "
+            f"{len(occluded)} occlusion values: run dataset_convert again"
+        )
+    boxes = zip(*columns, strict=True)
+    objects = [
+        (name, box, value >= 1) for name, box, value in zip(names, boxes, occluded, strict=True)
+    ]
+    return LabelledFrame(frame_id, size, objects)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from rcnn_jax.data.annotations import Annotation
+from rcnn_jax.data.findings import FIRST_IMAGES, Finding
 from rcnn_jax.data.mask_sources import MaskSource
 
 
@@ -16,9 +17,12 @@ class FirstImages:
 
     def __init__(self, source: MaskSource, count: int):
         self.class_names = source.class_names
-        self.notes = (
-            *source.notes,
-            f"the first {count} of {len(source)} validation images are evaluated (eval_samples)",
+        self.findings = (
+            *source.findings,
+            Finding(
+                FIRST_IMAGES,
+                f"the first {count} of {len(source)} validation images are evaluated (eval_samples)",
+            ),
         )
         self._source = source
         self._count = count

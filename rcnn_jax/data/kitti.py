@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rcnn_jax.errors import DataError
+from rcnn_jax.text_file import read_text, shown
 
 _COLUMNS = 15
+_LARGEST = float(2**31)
+"""Beyond it lie neither pixels nor metres, and 32-bit numbers of the records lose their digits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,15 +62,12 @@ def read_labels(path: Path) -> list[KittiObject]:
       DataError: the file is missing or is not text, a line has not 15 columns, or a value is not a
         finite number; the message names file and line.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
+    if not Path(path).exists():
         raise DataError(
-            f"{path}: cannot read the labels: {error.strerror}. Every image needs a label file; an "
-            "empty one says that there is no object."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not a text file in UTF-8.") from error
+            f"{path}: there is no such label file. Every image needs one; an empty one says that "
+            "there is no object."
+        )
+    text = read_text(path, "label file")
     lines = enumerate(text.splitlines(), start=1)
     return [_parse(line.split(), f"{path}:{number}") for number, line in lines if line.strip()]
 
@@ -83,16 +83,8 @@ def write_labels(path: Path, objects: Iterable[KittiObject]) -> None:
 
 
 def _parse(columns: list[str], where: str) -> KittiObject:
-    if len(columns) == _COLUMNS + 1:
-        raise DataError(
-            f"{where}: 16 columns; ground truth has 15. This looks like a file of predictions, "
-            "whose last column is the score: remove that column to use it as ground truth."
-        )
     if len(columns) != _COLUMNS:
-        raise DataError(
-            f"{where}: {len(columns)} columns; a KITTI label has 15: class truncated occluded "
-            "alpha x1 y1 x2 y2 height width length x y z rotation_y."
-        )
+        raise DataError(f"{where}: {_wrong_count(columns)}")
     values = []
     for number, column in enumerate(columns[1:], start=2):
         try:
@@ -100,10 +92,18 @@ def _parse(columns: list[str], where: str) -> KittiObject:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{where}: column {number} is '{column}'; expected a finite number.")
+            raise DataError(
+                f"{where}: column {number} is '{shown(column[:40])}'; expected a finite number."
+            )
+        if abs(value) > _LARGEST:
+            raise DataError(
+                f"{where}: column {number} is {value:g}, which is too large for pixels or metres."
+            )
         values.append(value)
     if values[1] != int(values[1]):
-        raise DataError(f"{where}: column 3 (occluded) is '{columns[2]}'; expected 0, 1, 2 or 3.")
+        raise DataError(
+            f"{where}: column 3 (occluded) is '{shown(columns[2][:40])}'; expected 0, 1, 2 or 3."
+        )
     return KittiObject(
         class_name=columns[0],
         truncated=values[0],
@@ -117,6 +117,36 @@ def _parse(columns: list[str], where: str) -> KittiObject:
         location=(values[10], values[11], values[12]),
         rotation_y=values[13],
     )
+
+
+def _wrong_count(columns: list[str]) -> str:
+    """Says what a line with another number of columns probably is."""
+    words = 1
+    while words < len(columns) and not _is_number(columns[words]):
+        words += 1
+    if words > 1 and len(columns) - words in (_COLUMNS - 1, _COLUMNS):
+        name = " ".join(columns[:words])
+        return (
+            f"the class name '{shown(name)}' has a blank in it, and blanks separate the columns: "
+            f"write '{shown(name.replace(' ', '_'))}' or '{shown(name.replace(' ', ''))}'."
+        )
+    if len(columns) == _COLUMNS + 1:
+        return (
+            "16 columns; ground truth has 15. This looks like a file of predictions, whose last "
+            "column is the score: remove that column to use it as ground truth."
+        )
+    return (
+        f"{len(columns)} columns; a KITTI label has 15: class truncated occluded alpha x1 y1 x2 y2 "
+        "height width length x y z rotation_y."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(item: KittiObject) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.errors import DataError
+from rcnn_jax.text_file import read_text, shown
 
 _SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
+_LARGEST = 1e9  # products of three matrices must fit 32-bit numbers
 
 
 def read_calibration(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -23,10 +25,7 @@ def read_calibration(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       DataError: the file is missing, or a matrix is missing or has another number of values.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the calibration: {error.strerror}") from error
+    lines = read_text(path, "calibration file").splitlines()
     texts = {name.strip(): values for name, _, values in (line.partition(":") for line in lines)}
     matrices = {name: _matrix(texts.get(name, ""), name, path) for name in _SHAPES}
     rectify, to_camera = np.eye(4), np.eye(4)
@@ -41,7 +40,11 @@ def _matrix(text: str, name: str, path: Path) -> np.ndarray:
     try:
         values = [float(value) for value in text.split()]
     except ValueError as error:
-        raise DataError(f"{path}: {name} holds something that is not a number: {error}") from error
+        raise DataError(
+            f"{path}: {name} holds something that is not a number: {shown(str(error)[:80])}"
+        ) from error
     if len(values) != rows * columns:
         raise DataError(f"{path}: {name} has {len(values)} values; expected {rows * columns}.")
+    if not np.isfinite(values).all() or np.abs(values).max() > _LARGEST:
+        raise DataError(f"{path}: {name} holds a value that is not finite or is too large.")
     return np.array(values).reshape(rows, columns)

@@ -11,8 +11,15 @@ import cv2
 import numpy as np
 
 from rcnn_jax.data.image_size import encoded_image_size, image_format
-from rcnn_jax.data.records import decode_example, encode_example
+from rcnn_jax.data.records import (
+    decode_example,
+    encode_example,
+    feature,
+    require_size,
+    text_of,
+)
 from rcnn_jax.errors import DataError
+from rcnn_jax.text_file import shown
 
 _SIDES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
 _TYPES = {
@@ -28,6 +35,14 @@ _TYPES = {
     "image/object/mask": bytes,
     **dict.fromkeys(_SIDES, float),
 }
+_OBJECT_KEYS = (
+    "image/object/area",
+    "image/object/is_crowd",
+    "image/object/mask",
+    "image/object/class/text",
+)
+_FARTHEST = 100.0  # sizes of the image; boxes in pixels lie beyond it
+_ID_DIGITS = 19  # of the largest 64-bit integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +77,9 @@ class MaskRcnnRecord:
 
     @property
     def image_id(self) -> int:
-        """The source id as a number; without one, the first 63 bits of a hash of the image file.
-
-        Raises:
-          DataError: there is a source id which is not a number.
-        """
-        if self.source_id.isdecimal():
-            return int(self.source_id)
+        """The source id as a number; without one, the first 63 bits of a hash of the image file."""
         if self.source_id:
-            raise DataError(
-                f"{self.filename or 'a record'}: its image/source_id is '{self.source_id}'; "
-                "expected a whole number, the image id of the annotation file."
-            )
+            return int(self.source_id)
         return int.from_bytes(hashlib.sha256(self.encoded).digest()[:8], "big") >> 1
 
 
@@ -116,11 +122,12 @@ def decode_record(data: bytes, where: str = "record") -> MaskRcnnRecord:
       where: file and record, for the message.
 
     Raises:
-      DataError: the image is missing, a feature has another type, or lists of objects differ in
-        length.
+      DataError: the image is missing, a feature has another type or an impossible value, or lists of
+        objects differ in length.
     """
     features = decode_example(data, where)
-    _check_types(features, where)
+    for key, expected in _TYPES.items():
+        feature(features, key, expected, where)
     if not features.get("image/encoded"):
         raise DataError(
             f"{where}: has no 'image/encoded'; these are not Mask R-CNN records. Make them from a "
@@ -130,36 +137,44 @@ def decode_record(data: bytes, where: str = "record") -> MaskRcnnRecord:
     height, width = features.get("image/height"), features.get("image/width")
     if not height or not width:
         height, width = ([side] for side in encoded_image_size(encoded, where))
+    height, width = require_size(height[0], width[0], where)
     labels = np.array(features.get("image/object/class/label", []), np.int64)
     sides = [features.get(key, []) for key in _SIDES]
     lengths = {
         "image/object/class/label": len(labels),
         "image/object/bbox/*": max(len(side) for side in sides),
-        **{
-            key: len(features[key])
-            for key in ("image/object/area", "image/object/is_crowd", "image/object/mask")
-            if features.get(key)
-        },
+        **{key: len(features[key]) for key in _OBJECT_KEYS if features.get(key)},
     }
     if len({*lengths.values(), *(len(side) for side in sides)}) > 1:
         found = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise DataError(f"{where}: the lists of objects differ in length: {found}.")
     boxes = np.array(sides, np.float32).T.reshape(-1, 4)
+    if not np.isfinite(boxes).all():
+        raise DataError(f"{where}: a box is not finite: run dataset_convert again")
+    if boxes.size and np.abs(boxes).max() > _FARTHEST:
+        raise DataError(
+            f"{where}: a box reaches {np.abs(boxes).max():g} times the size of the image; "
+            "image/object/bbox is divided by height and width: run dataset_convert again"
+        )
+    area = np.array(
+        features.get("image/object/area") or _box_areas(boxes, height, width), np.float32
+    )
+    if not np.isfinite(area).all():
+        raise DataError(f"{where}: an area is not finite: run dataset_convert again")
     masks = features.get("image/object/mask", [])
     return MaskRcnnRecord(
         encoded=encoded,
-        source_id=_text(features.get("image/source_id")),
-        filename=_text(features.get("image/filename")),
-        height=int(height[0]),
-        width=int(width[0]),
+        source_id=_source_id(features.get("image/source_id"), where),
+        filename=_file_name(features.get("image/filename")),
+        height=height,
+        width=width,
         boxes=boxes,
         labels=labels,
         class_names=tuple(
-            name.decode("utf-8", "replace") for name in features.get("image/object/class/text", [])
+            text_of(name, "image/object/class/text", where)
+            for name in features.get("image/object/class/text", [])
         ),
-        area=np.array(
-            features.get("image/object/area") or _box_areas(boxes, height[0], width[0]), np.float32
-        ),
+        area=area,
         crowd=np.array(features.get("image/object/is_crowd") or [0] * len(labels), bool),
         masks=tuple(masks) if masks or not len(labels) else None,
     )
@@ -183,26 +198,49 @@ def decode_mask(
     Raises:
       DataError: it is not an image, or of another size.
     """
-    mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE) if encoded else None
+    check_mask_header(encoded, where, size)
+    try:
+        mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:  # OpenCV raises on sizes that it does not decode
+        mask = None
     if mask is None:
         raise DataError(f"{where}: a mask is not a PNG image, or is damaged.")
-    if size is not None and mask.shape != size:
-        raise DataError(
-            f"{where}: a mask is {mask.shape[0]}x{mask.shape[1]} pixels (height x width), its "
-            f"image {size[0]}x{size[1]}: convert the dataset again"
-        )
     return (mask > 0).astype(np.uint8)
 
 
-def _check_types(features: dict[str, list], where: str) -> None:
-    for key, expected in _TYPES.items():
-        values = features.get(key)
-        if values and not isinstance(values[0], expected):
-            found = type(values[0]).__name__
-            raise DataError(f"{where}: '{key}' holds {found}, expected {expected.__name__}.")
+def check_mask_header(encoded: bytes, where: str, size: tuple[int, int] | None) -> None:
+    """Checks the header of a mask without decoding it.
+
+    Raises:
+      DataError: it is not an image, or of another size.
+    """
+    try:
+        found = encoded_image_size(encoded, where)
+    except DataError as error:
+        raise DataError(f"{where}: a mask is not a PNG image, or is damaged.") from error
+    if size is not None and found != size:
+        raise DataError(
+            f"{where}: a mask is {found[0]}x{found[1]} pixels (height x width), its image "
+            f"{size[0]}x{size[1]}: convert the dataset again"
+        )
 
 
-def _text(values: list | None) -> str:
+def _source_id(values: list | None, where: str) -> str:
+    """The image id as text, '' where the record has none.
+
+    Raises:
+      DataError: it is not the number of an image.
+    """
+    text = text_of(values[0], "image/source_id", where) if values else ""
+    if text and not (text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS):
+        raise DataError(
+            f"{where}: its image/source_id is '{shown(text[:40])}'; expected a whole number, the "
+            "image id of the annotation file."
+        )
+    return text
+
+
+def _file_name(values: list | None) -> str:
     return values[0].decode("utf-8", "replace") if values else ""
 
 

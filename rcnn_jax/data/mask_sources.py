@@ -6,6 +6,7 @@ ids are compacted is decided by the spec.
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,14 +14,23 @@ import numpy as np
 
 from rcnn_jax.data import images
 from rcnn_jax.data.annotations import Annotation
-from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, CocoImage
+from rcnn_jax.data.coco import CocoAnnotation, CocoDataset, has_area
 from rcnn_jax.data.coco_masks import segmentation_mask
 from rcnn_jax.data.digest import ImageDigest, digest_image, segmentation_bytes
+from rcnn_jax.data.findings import USELESS_BOX, Finding, Tally
+from rcnn_jax.data.image_files import require_files
+from rcnn_jax.data.image_size import encoded_image_size
 from rcnn_jax.data.mask_crops import Mask, Polygons, Raster
-from rcnn_jax.data.mask_rcnn_records import MaskRcnnRecord, decode_mask, decode_record
+from rcnn_jax.data.mask_rcnn_records import (
+    MaskRcnnRecord,
+    check_mask_header,
+    decode_mask,
+    decode_record,
+)
 from rcnn_jax.data.records import RecordFile
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import DataError
+from rcnn_jax.text_file import shown
 
 
 class MaskSource(Source, Protocol):
@@ -35,40 +45,88 @@ class MaskSource(Source, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is remembered of a record: all but the pixels of the image and of the masks."""
+
+    source_id: int
+    file_name: str
+    size: tuple[int, int]
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+    has_masks: bool
+
+
 class MaskRcnnRecords:
     """TFRecords that embed images, boxes and PNG masks (TAO Mask R-CNN layout).
 
-    Records are read when asked for: they hold the images. Boxes without area, which the converter
-    leaves out, are dropped when batches are made.
+    Every record is read once when the source is opened, so that what is wrong with it is said before
+    the first step; images and masks are read again when asked for. Boxes without area, which the
+    converter leaves out, are dropped when batches are made.
 
     Args:
       shards: TFRecord files, see `sources.select_shards`.
       class_ids: category id -> class in [0, n).
       class_names: of the classes.
+      masks: whether masks will be asked for.
 
     Raises:
-      DataError: a file is missing or damaged, or there is no record.
+      DataError: a file is missing or damaged, a record contradicts itself, an image comes twice, a
+        category id is not in `class_ids`, two names share an id, masks are missing, or there is no
+        record.
 
     Source: reference datasets section 3.1.
     """
 
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __init__(
-        self, shards: Sequence[Path], class_ids: Mapping[int, int], class_names: tuple[str, ...]
+        self,
+        shards: Sequence[Path],
+        class_ids: Mapping[int, int],
+        class_names: tuple[str, ...],
+        *,
+        masks: bool = True,
     ):
         self.class_names = class_names
-        self._class_ids = dict(class_ids)
+        self.category_names: dict[int, str] = {}
         self._files = [RecordFile(shard) for shard in shards]
         self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
-        if not len(self):
+        if not (len(self._ends) and self._ends[-1]):
             raise DataError(
                 f"{', '.join(map(str, shards)) or 'data source'}: the TFRecords hold no image: run "
                 "dataset_convert again"
             )
+        places: dict[int, str] = {}
+        self._entries = []
+        for index in range(int(self._ends[-1])):
+            where = self.name(index)
+            record = self._record(index)
+            _check_pixels(record, where, masks=masks)
+            classes = classes_of(record.labels.tolist(), class_ids, where)
+            self._note_names(record, where)
+            if (first := places.setdefault(record.image_id, where)) != where:
+                raise DataError(
+                    f"{where}: image {record.image_id} ('{shown(record.filename)}') comes twice, "
+                    f"first in {first}: the folder holds the records of two conversions; delete one "
+                    "of them"
+                )
+            scale = np.array([record.height, record.width] * 2, np.float32)
+            self._entries.append(
+                _Entry(
+                    source_id=record.image_id,
+                    file_name=record.filename,
+                    size=(record.height, record.width),
+                    boxes=record.boxes * scale,
+                    classes=classes,
+                    crowd=record.crowd,
+                    has_masks=record.masks is not None,
+                )
+            )
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._entries)
 
     def name(self, index: int) -> str:
         """Shard and number of the record."""
@@ -77,16 +135,15 @@ class MaskRcnnRecords:
 
     def source_id(self, index: int) -> int:
         """The image id that evaluation reports."""
-        return self._record(index).image_id
+        return self._entries[index].source_id
 
     def file_name(self, index: int) -> str:
         """The name of the image file; may be empty."""
-        return self._record(index).filename
+        return self._entries[index].file_name
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) as the record states it."""
-        record = self._record(index)
-        return record.height, record.width
+        return self._entries[index].size
 
     def image(self, index: int, channel_order: str) -> np.ndarray:
         """u8[h w c].
@@ -100,27 +157,26 @@ class MaskRcnnRecords:
         return image
 
     def annotation(self, index: int) -> Annotation:
-        """The objects of the image.
-
-        Raises:
-          DataError: a box is not finite, or a category id is not in `class_ids`.
-        """
-        record, name = self._record(index), self.name(index)
-        scale = np.array([record.height, record.width] * 2, np.float32)
+        """The objects of the image; the record is read when the first mask is asked for."""
+        entry = self._entries[index]
         masks = None
-        if record.masks is not None:
-            size = (record.height, record.width)
+        if entry.has_masks:
+            stored = _StoredMasks(self, index)
             masks = tuple(
-                Raster(functools.partial(decode_mask, data, name, size)) for data in record.masks
+                Raster(functools.partial(stored.decode, i)) for i in range(len(entry.classes))
             )
-        if not np.isfinite(record.boxes).all():
-            raise DataError(f"{name}: a box is not finite: run dataset_convert again")
-        return Annotation(
-            boxes=record.boxes * scale,
-            classes=classes_of(record.labels.tolist(), self._class_ids, name),
-            crowd=record.crowd,
-            masks=masks,
-        )
+        return Annotation(boxes=entry.boxes, classes=entry.classes, crowd=entry.crowd, masks=masks)
+
+    def _note_names(self, record: MaskRcnnRecord, where: str) -> None:
+        """Remembers what the records call their categories."""
+        for item_id, name in zip(record.labels.tolist(), record.class_names, strict=False):
+            known = self.category_names.setdefault(item_id, name)
+            if name != known:
+                raise DataError(
+                    f"{where}: category {item_id} is called '{shown(name)}' here, but "
+                    f"'{shown(known)}' in other records: the folder holds the records of two data "
+                    "sets"
+                )
 
     def digest(self, index: int) -> ImageDigest:
         """The length of the record and its checksum, which covers image, boxes and masks."""
@@ -137,19 +193,60 @@ class MaskRcnnRecords:
         return self._files[place], index - int(self._ends[place]) + len(self._files[place])
 
 
+class _StoredMasks:
+    """The masks of one record, read together when the first is asked for."""
+
+    def __init__(self, source: MaskRcnnRecords, index: int):
+        self._source = source
+        self._index = index
+
+    def decode(self, place: int) -> np.ndarray:
+        """Returns u8[h w], the mask of one object."""
+        name, size = self._source.name(self._index), self._source.size(self._index)
+        return decode_mask(self._encoded[place], name, size)
+
+    @functools.cached_property
+    def _encoded(self) -> tuple[bytes, ...]:
+        return self._source._record(self._index).masks or ()
+
+
+def _check_pixels(record: MaskRcnnRecord, where: str, *, masks: bool) -> None:
+    """Compares the headers of the image and of its masks with the stated size.
+
+    Raises:
+      DataError: they differ, or masks are asked for and missing.
+    """
+    size = (record.height, record.width)
+    found = encoded_image_size(record.encoded, where)
+    if found != size:
+        raise DataError(
+            f"{where}: the image is {found[0]}x{found[1]} pixels (height x width), its record states "
+            f"{size[0]}x{size[1]}: convert the dataset again"
+        )
+    if not masks:
+        return
+    if record.masks is None:
+        raise DataError(
+            f"{where}: its {len(record.labels)} objects have no masks: convert the dataset with "
+            "masks, or train without them (include_mask: False)"
+        )
+    for mask in record.masks:
+        check_mask_header(mask, where, size)
+
+
 class CocoFolder:
     """A COCO annotation file and its folder of images, read directly.
 
     Extension: the original needs TFRecords.
 
     Args:
-      dataset: the annotation file.
+      dataset: the annotation file, loaded with masks where masks will be asked for.
       image_dir: holds `file_name` of every image.
       class_ids: category id -> class in [0, n).
       class_names: of the classes.
 
     Raises:
-      DataError: a category id is not in `class_ids`.
+      DataError: a category id is not in `class_ids`, or an image file is missing or empty.
     """
 
     def __init__(
@@ -164,31 +261,24 @@ class CocoFolder:
         self._image_dir = Path(image_dir)
         self._objects: list[tuple[CocoAnnotation, ...]] = []
         self._classes = []
-        dropped = 0
+        tally = Tally()
+        tally.extend(dataset.findings)
         for image in dataset.images:
             found = dataset.annotations[image.id]
-            kept = tuple(item for item in found if _has_area(item, image))
-            dropped += len(found) - len(kept)
+            kept = tuple(item for item in found if has_area(item, image))
+            tally.add(USELESS_BOX, f"{dataset.path}: image {image.id}", len(found) - len(kept))
             self._objects.append(kept)
             ids = [item.category_id for item in kept]
             self._classes.append(classes_of(ids, class_ids, str(dataset.path)))
-        self.notes: tuple[str, ...] = ()
-        if dropped:
-            self.notes = (
-                f"{dataset.path}: {dropped} boxes without area or outside their image are left out",
-            )
+        require_files([self._path(i) for i in range(len(self))], str(dataset.path))
+        self.findings = tally.findings
 
     def __len__(self) -> int:
         return len(self._objects)
 
-    @property
-    def object_counts(self) -> list[int]:
-        """Objects of every image."""
-        return [len(objects) for objects in self._objects]
-
     def name(self, index: int) -> str:
         """The path of the image."""
-        return str(self._path(index))
+        return shown(self._path(index))
 
     def source_id(self, index: int) -> int:
         """The image id of the annotation file, which evaluation reports."""
@@ -215,11 +305,7 @@ class CocoFolder:
         return image
 
     def annotation(self, index: int) -> Annotation:
-        """The objects of the image.
-
-        Raises:
-          DataError: a segmentation is not made of polygons or run lengths.
-        """
+        """The objects of the image."""
         objects = self._objects[index]
         corners = [(y, x, y + h, x + w) for x, y, w, h in (item.bbox for item in objects)]
         return Annotation(
@@ -243,13 +329,14 @@ class CocoFolder:
         return self._image_dir / self._dataset.images[index].file_name
 
     def _mask(self, item: CocoAnnotation, index: int) -> Mask | None:
-        """The mask of an object; None without a segmentation."""
-        where = f"{self._dataset.path}: annotation {item.id}"
-        if not item.segmentation:
+        """The mask of an object, checked when the file was loaded; None without a segmentation."""
+        if item.segmentation is None:
             return None
         if isinstance(item.segmentation, list):
-            return _polygons(item.segmentation, where)
-        return Raster(functools.partial(_decode, item.segmentation, *self.size(index), where))
+            return Polygons(
+                tuple(np.asarray(ring, np.float64).reshape(-1, 2) for ring in item.segmentation)
+            )
+        return Raster(functools.partial(segmentation_mask, item.segmentation, *self.size(index)))
 
 
 def classes_of(category_ids: Sequence[int], class_ids: Mapping[int, int], where: str) -> np.ndarray:
@@ -266,33 +353,3 @@ def classes_of(category_ids: Sequence[int], class_ids: Mapping[int, int], where:
             f"from {known}: correct num_classes or the annotations"
         )
     return np.array([class_ids[i] for i in category_ids], np.int32)
-
-
-def _has_area(item: CocoAnnotation, image: CocoImage) -> bool:
-    x, y, w, h = item.bbox
-    right, bottom = min(x + w, image.width), min(y + h, image.height)
-    return right > max(x, 0) and bottom > max(y, 0)
-
-
-def _polygons(segmentation: list, where: str) -> Polygons:
-    """Checks polygons of the form [x1, y1, x2, y2, ...]."""
-    rings = []
-    for polygon in segmentation:
-        try:
-            ring = np.asarray(polygon, np.float64).reshape(-1, 2)
-        except (TypeError, ValueError):
-            ring = np.zeros((0, 2))
-        if len(ring) < 3 or not np.isfinite(ring).all():
-            raise DataError(
-                f"{where}: a polygon is not a list of at least three points x1, y1, x2, y2, x3, y3"
-            )
-        rings.append(ring)
-    return Polygons(tuple(rings))
-
-
-def _decode(segmentation: dict, height: int, width: int, where: str) -> np.ndarray:
-    """Decodes run lengths to u8[h w]."""
-    try:
-        return segmentation_mask(segmentation, height, width)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}") from error

@@ -22,6 +22,9 @@ from rcnn_jax.errors import DataError
 
 FeatureValues = Sequence[bytes] | Sequence[int] | Sequence[float] | np.ndarray
 
+MOST_PIXELS = 1 << 30
+"""What OpenCV decodes at most; masks of a larger image would fill the memory."""
+
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -239,6 +242,55 @@ def decode_example(data: bytes, where: str = "record") -> dict[str, list]:
         kind = feature.WhichOneof("kind")
         features[name] = list(getattr(feature, kind).value) if kind else []
     return features
+
+
+def feature(features: Mapping[str, list], key: str, expected: type, where: str) -> list:
+    """Returns the values of a feature, [] when it is absent.
+
+    Args:
+      features: of `decode_example`.
+      key: its name.
+      expected: bytes, int or float.
+      where: file and record, for the message.
+
+    Raises:
+      DataError: the values have another type.
+    """
+    values = features.get(key) or []
+    if values and not isinstance(values[0], expected):
+        found = type(values[0]).__name__
+        raise DataError(f"{where}: '{key}' holds {found}, expected {expected.__name__}.")
+    return values
+
+
+def text_of(value: bytes, key: str, where: str) -> str:
+    """Returns a bytes value as text.
+
+    Raises:
+      DataError: it is not UTF-8, or holds a NUL, which no file name may.
+    """
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: '{key}' is {value[:60]!r}, which is not UTF-8 text: convert the dataset again"
+        ) from error
+    if "\0" in text:
+        raise DataError(f"{where}: '{key}' is {value[:60]!r}: it holds a NUL character")
+    return text
+
+
+def require_size(height: int, width: int, where: str) -> tuple[int, int]:
+    """Returns (height, width) of an image.
+
+    Raises:
+      DataError: one is not positive, or they are larger than any image that can be decoded.
+    """
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise DataError(
+            f"{where}: its size is {width} x {height} pixels: convert the dataset again"
+        )
+    return int(height), int(width)
 
 
 def _masked_crc(data: bytes) -> int:

@@ -1,25 +1,28 @@
 """Images with their annotation by number, from whatever holds them on disk.
 
 Labels are read when a source is opened, so that damaged records, unknown classes and useless boxes
-are reported before a run starts; images are read when asked for. What was left out stands in
-`notes`, one sentence each, for the caller to log once.
+are reported before a run starts, as are image files that are missing or empty; pixels are read when
+asked for. What was left out stands in `findings`, for the caller to show once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from rcnn_jax.data import images
-from rcnn_jax.data.annotations import Annotation, ClassMap, LabelledBox, Omissions, annotate
+from rcnn_jax.data.annotations import Annotation, ClassMap, LabelTally, annotate
+from rcnn_jax.data.detectnet_records import decode_frame
 from rcnn_jax.data.digest import ImageDigest, box_bytes, digest_image
+from rcnn_jax.data.findings import REPEATED, Finding, merged
+from rcnn_jax.data.frame_images import find_files, find_images, note_labels_alone
+from rcnn_jax.data.image_files import require_files
 from rcnn_jax.data.image_size import read_image_size
 from rcnn_jax.data.kitti import read_labels
-from rcnn_jax.data.records import RecordFile, decode_example
+from rcnn_jax.data.records import RecordFile
 from rcnn_jax.errors import DataError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+from rcnn_jax.text_file import shown
 
 
 class Source(Protocol):
@@ -27,11 +30,11 @@ class Source(Protocol):
 
     Attributes:
       class_names: of the classes 0..n-1, background excluded.
-      notes: what was left out on opening, one sentence each.
+      findings: what was left out on opening.
     """
 
     class_names: tuple[str, ...]
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     def __len__(self) -> int: ...
 
@@ -109,14 +112,15 @@ class DetectNetRecords:
     Args:
       shards: TFRecord files, see `select_shards`.
       image_dir: the image of frame `a/b` is `image_dir/a/b.<extension>`.
-      image_extension: `jpg`, `jpeg` or `png`.
+      image_extension: `jpg`, `jpeg` or `png`. Where no such file is there, one of another spelling
+        or format is taken (`b.JPG`).
       class_map: which classes there are.
       difficult_is_crowd: occluded objects become crowd, so that evaluation neither expects nor
         punishes them. Leave it off in training: the original trains on them.
 
     Raises:
       DataError: a file is damaged, a record lacks a feature or has a coordinate that is not finite,
-        or there is no record.
+        an image comes twice, is missing or is empty, or there is no record.
 
     Source: reference datasets section 2.6.
     """
@@ -131,40 +135,52 @@ class DetectNetRecords:
         difficult_is_crowd: bool = False,
     ):
         self.class_names = class_map.names
-        self._image_dir = Path(image_dir)
-        self._suffix = "." + image_extension.lstrip(".")
-        self._frames, self._sizes, self._annotations = [], [], []
-        omissions = Omissions()
+        self._sizes, self._annotations = [], []
+        frames: list[str] = []
+        places: dict[str, str] = {}
+        tally = LabelTally()
         for shard in shards:
             with RecordFile(shard) as file:
                 for number, data in enumerate(file):
                     where = f"{shard}: record {number}"
-                    frame, size, objects = _parse_detectnet(decode_example(data, where), where)
-                    self._frames.append(frame)
-                    self._sizes.append(size)
+                    frame = decode_frame(data, where)
+                    name = frame.frame_id
+                    # sample_modifier_config writes copies, side by side
+                    if name in places and name != frames[-1]:
+                        raise DataError(
+                            f"{where}: image '{shown(name)}' comes twice, first in {places[name]}: "
+                            "the folder holds the records of two conversions; delete one of them"
+                        )
+                    places.setdefault(name, where)
+                    frames.append(name)
+                    self._sizes.append(frame.size)
                     self._annotations.append(
                         annotate(
-                            objects,
+                            frame.objects,
                             class_map,
-                            size,
-                            f"{where} ({frame})",
-                            omissions,
+                            frame.size,
+                            f"{where} ({shown(name)})",
+                            tally,
                             difficult_is_crowd,
                         )
                     )
-        if not self._frames:
+        if not frames:
             raise DataError(
                 f"{', '.join(map(str, shards)) or 'data source'}: the TFRecords hold no image: run "
                 "dataset_convert again"
             )
-        self.notes = omissions.notes()
+        self._paths = find_files(Path(image_dir), frames, "." + image_extension.lstrip("."), tally)
+        where = f"{', '.join(map(str, shards[:3]))}{', ...' if len(shards) > 3 else ''}"
+        require_files(dict.fromkeys(self._paths), where)
+        self.label_names = frozenset(tally.names)
+        self.findings = tally.findings
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._paths)
 
     def name(self, index: int) -> str:
         """The path of the image."""
-        return str(self._path(index))
+        return shown(self._paths[index])
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) as the record states it."""
@@ -176,7 +192,7 @@ class DetectNetRecords:
         Raises:
           DataError: the image is missing, damaged, or not of the size its record states.
         """
-        path = self._path(index)
+        path = self._paths[index]
         image = images.read_image(path, channel_order)
         images.check_size(image, self._sizes[index], str(path))
         return image
@@ -187,10 +203,7 @@ class DetectNetRecords:
 
     def digest(self, index: int) -> ImageDigest:
         """The length of the image file and a digest of what the record says."""
-        return _digest(self, self._path(index), index)
-
-    def _path(self, index: int) -> Path:
-        return self._image_dir / (self._frames[index] + self._suffix)
+        return _digest(self, self._paths[index], index)
 
 
 class KittiFolder:
@@ -199,7 +212,7 @@ class KittiFolder:
     Extension: the original needs TFRecords.
 
     Args:
-      image_dir: images; sub-folders are not entered.
+      image_dir: images; sub-folders are not entered and hidden files are no images.
       label_dir: `<stem>.txt` for every image, empty for an image without objects.
       class_map: which classes there are.
       stems: the images to use, in this order; by default all, sorted.
@@ -219,10 +232,13 @@ class KittiFolder:
         difficult_is_crowd: bool = False,
     ):
         self.class_names = class_map.names
-        self._paths = _find_images(Path(image_dir), stems)
+        tally = LabelTally()
+        self._paths = find_images(Path(image_dir), stems, tally)
+        require_files(self._paths, str(image_dir))
+        if stems is None:
+            note_labels_alone(Path(label_dir), {path.stem for path in self._paths}, tally)
         self._sizes = [read_image_size(path) for path in self._paths]
         self._annotations = []
-        omissions = Omissions()
         for path, size in zip(self._paths, self._sizes, strict=True):
             labels = Path(label_dir) / f"{path.stem}.txt"
             objects = [
@@ -230,9 +246,10 @@ class KittiFolder:
                 for o in read_labels(labels)
             ]
             self._annotations.append(
-                annotate(objects, class_map, size, str(labels), omissions, difficult_is_crowd)
+                annotate(objects, class_map, size, str(labels), tally, difficult_is_crowd)
             )
-        self.notes = omissions.notes()
+        self.label_names = frozenset(tally.names)
+        self.findings = tally.findings
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -281,7 +298,9 @@ class Concatenation:
         self._sources = tuple(sources)
         self._ends = np.cumsum([len(source) for source in sources])
         self.class_names = sources[0].class_names
-        self.notes = tuple(note for source in sources for note in source.notes)
+        self.findings = merged(
+            [*(item for source in sources for item in source.findings), *_repeated(sources)]
+        )
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -323,56 +342,12 @@ def _digest(source: Source, path: Path, index: int) -> ImageDigest:
     return digest_image(path, source.size(index), names, [box_bytes(annotation)])
 
 
-def _parse_detectnet(
-    features: Mapping[str, list], where: str
-) -> tuple[str, tuple[int, int], list[LabelledBox]]:
-    """Returns (frame id, (height, width), objects) of a DetectNet_v2 example."""
-    try:
-        frame = features["frame/id"][0].decode()
-        size = (int(features["frame/height"][0]), int(features["frame/width"][0]))
-    except (KeyError, IndexError, AttributeError) as error:
-        raise DataError(
-            f"{where}: frame/id, frame/height or frame/width is missing; found "
-            f"{', '.join(sorted(features)) or 'nothing'}: this is not a record that "
-            "dataset_convert wrote for detection"
-        ) from error
-    names = [name.decode() for name in features.get("target/object_class", [])]
-    columns = [features.get(f"target/coordinates_{side}", []) for side in ("y1", "x1", "y2", "x2")]
-    occluded = features.get("target/occlusion") or [0] * len(names)
-    if any(len(column) != len(names) for column in (*columns, occluded)):
-        raise DataError(
-            f"{where} ({frame}): {len(names)} class names, but "
-            f"{', '.join(str(len(column)) for column in columns)} coordinates (y1, x1, y2, x2) and "
-            f"{len(occluded)} occlusion values: run dataset_convert again"
-        )
-    boxes = zip(*columns, strict=True)
-    return (
-        frame,
-        size,
-        [(name, box, value >= 1) for name, box, value in zip(names, boxes, occluded, strict=True)],
-    )
-
-
-def _find_images(folder: Path, stems: Sequence[str] | None) -> list[Path]:
-    """Returns the images of a folder by sorted stem, or those of the given stems."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: the image folder does not exist")
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and found.setdefault(path.stem, path) != path:
-            raise DataError(
-                f"{path}: {found[path.stem].name} has the same stem: remove one of them"
-            )
-    if not found:
-        raise DataError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in this folder")
-    if stems is None:
-        return list(found.values())
-    missing = [stem for stem in stems if stem not in found]
-    if missing:
-        raise DataError(
-            f"{folder}: {len(missing)} of {len(stems)} listed images are not there, the first is "
-            f"{missing[0]}"
-        )
-    if not stems:
-        raise DataError(f"{folder}: the list of images to use is empty")
-    return [found[stem] for stem in stems]
+def _repeated(sources: Sequence[Source]) -> list[Finding]:
+    """Images that several sources name, which may be meant: it makes them more frequent."""
+    names = [{source.name(i) for i in range(len(source))} for source in sources]
+    seen: set[str] = set()
+    again: set[str] = set()
+    for found in names:
+        again |= found & seen
+        seen |= found
+    return [Finding(REPEATED, min(again), len(again))] if again else []

@@ -22,6 +22,7 @@ import numpy as np
 
 from rcnn_jax.data import images
 from rcnn_jax.data.annotations import Annotation
+from rcnn_jax.data.findings import Finding
 from rcnn_jax.data.image_size import encoded_image_size
 from rcnn_jax.data.mask_crops import Raster
 from rcnn_jax.data.mask_rcnn_records import decode_mask
@@ -74,7 +75,7 @@ class TfdsSource:
       MissingDependencyError: the library is absent.
     """
 
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __init__(
         self,

@@ -9,7 +9,6 @@ Source: mask_rcnn_spec section 6; pycocotools `COCOeval`.
 import contextlib
 import importlib.util
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pycocotools.coco
 import pycocotools.cocoeval
 from pycocotools import mask as coco_mask
 
+from rcnn_jax.data.coco import CocoDataset, unique_names
 from rcnn_jax.errors import DataError
 from rcnn_jax.optional import require
 
@@ -38,7 +38,8 @@ class CocoReport:
     Attributes:
       metrics: AP, AP50, AP75, APs, APm, APl, ARmax1, ARmax10, ARmax<K>, ARs, ARm, ARl in [0, 1],
         for masks the same with the prefix `mask_`; -1 where no such object exists.
-      class_ap: {"AP" | "mask_AP": {class name: AP}}, -1 for classes without objects.
+      class_ap: {"AP" | "mask_AP": {class name: AP}}, -1 for classes without objects; names that
+        several categories share have their id behind them.
       max_detections: K, detections per image that are looked at.
       images: number of images looked at.
       engine: the package that did the matching.
@@ -86,12 +87,14 @@ def evaluate_coco(
       MissingDependencyError: hotcoco is asked for and absent.
     """
     name = str(gt) if isinstance(gt, Path) else "ground truth"
-    content = _complete(read_annotations(gt) if isinstance(gt, Path) else gt, name, iou_types)
+    if isinstance(gt, Path):
+        gt = CocoDataset.load(gt, masks="segm" in iou_types).content()
+    content = _complete(gt, name, iou_types)
     chosen = sorted(set(image_ids)) if image_ids is not None else None
     _check_results(content, results, chosen, iou_types)
     last = max(100, detections_per_image)
     backend = _backend(engine)
-    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    names = unique_names({c["id"]: str(c["name"]) for c in content["categories"]})
     metrics: dict[str, float] = {}
     class_ap: dict[str, dict[str, float]] = {}
     for iou_type in iou_types:
@@ -114,20 +117,6 @@ def evaluate_coco(
 def fastest_engine() -> Engine:
     """Returns hotcoco where it is installed, else pycocotools; the numbers are the same."""
     return "hotcoco" if importlib.util.find_spec("hotcoco") else "pycocotools"
-
-
-def read_annotations(path: Path) -> Mapping[str, Any]:
-    """Returns the content of a COCO annotation file.
-
-    Raises:
-      DataError: it is missing or no JSON file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: the annotation file does not exist") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not a JSON file: {error}") from error
 
 
 def _complete(content: Mapping[str, Any], name: str, iou_types: Sequence[IouType]) -> dict:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rcnn_jax.data.count_table import say
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.evaluate.backend import BUNDLE, Backend, experiment_of
@@ -52,8 +53,10 @@ def evaluate(
         raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
     predictor = backend.predictor(model, experiment, experiment.evaluation, key)
     source = experiment.eval_source()
-    for note in (*experiment.notes, *source.notes):
+    for note in experiment.notes:
         session.note(note)
+    say(source.findings, session)
+    loop.check_images(experiment, source)
     result = loop.evaluate_detector(experiment, predictor, source, session.track)
     session.console.print(results.text(result), markup=False)
     folder = (workdir or model.parent) / "eval"

@@ -114,8 +114,7 @@ def check_images(experiment: Experiment, source: Source) -> None:
     """
     if isinstance(experiment.metrics, CocoMetrics):
         truth = _truth(experiment.metrics, experiment.category_ids, cast(MaskSource, source))
-        for record in range(len(source)):
-            truth.image_id(cast(MaskSource, source), record)
+        truth.require_all_known(cast(MaskSource, source))
 
 
 def _voc_result(
@@ -173,7 +172,7 @@ def _truth(
 ) -> AnnotatedImages:
     """The annotation file, or where none is named what the source knows about its images."""
     if metrics.annotations:
-        return AnnotatedImages.read(Path(metrics.annotations))
+        return AnnotatedImages.read(Path(metrics.annotations), masks=metrics.masks)
     assert category_ids is not None
     content = coco_content(source, category_ids, masks=metrics.masks)
     return AnnotatedImages(content, source.name(0))

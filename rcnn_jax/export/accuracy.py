@@ -7,6 +7,7 @@ import numpy as np
 
 from rcnn_jax.data.annotations import Annotation
 from rcnn_jax.data.digest import ImageDigest
+from rcnn_jax.data.findings import Finding
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import results
@@ -67,7 +68,7 @@ class Subset:
         self._source = source
         self._records = records.tolist()
         self.class_names = source.class_names
-        self.notes: tuple[str, ...] = ()
+        self.findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self._records)

@@ -52,6 +52,27 @@ def cell_sizes_from_octaves(
     return tuple((side * y, side * x) for side, (x, y) in itertools.product(sides, aspect_ratios))
 
 
+def cells_inside(
+    feature_hw: tuple[int, int],
+    stride: int,
+    cell_sizes: CellSizes,
+    convention: AnchorConvention,
+    image_size: tuple[float, float],
+) -> np.ndarray:
+    """Returns i64[k], in how many cells of a level the anchor of every size lies inside the image.
+
+    Args:
+      feature_hw: see `level_anchors`.
+      stride: see `level_anchors`.
+      cell_sizes: see `level_anchors`.
+      convention: see `level_anchors`.
+      image_size: (height, width) in pixels.
+    """
+    anchors = level_anchors(feature_hw, stride, cell_sizes, convention)
+    inside = (anchors[:, :2] >= 0).all(axis=1) & (anchors[:, 2:] <= image_size).all(axis=1)
+    return inside.reshape(-1, len(cell_sizes)).sum(axis=0)
+
+
 def level_anchors(
     feature_hw: tuple[int, int], stride: int, cell_sizes: CellSizes, convention: AnchorConvention
 ) -> np.ndarray:

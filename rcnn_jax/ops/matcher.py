@@ -2,7 +2,7 @@
 
     overlap >= positive_overlap, or forced by a ground truth      1
     overlap <  negative_overlap                                   0
-    between, outside the image (inside_only), or mostly crowd    -1
+    between, outside the image (`outside`), or mostly crowd      -1
 
 270,000 anchors times 200 ground truths would be 216 MB per image, so ground truths are visited a
 few at a time, all anchors at once, and only up to the last one that is not padding.
@@ -56,7 +56,7 @@ def match_anchors(
       gt_boxes: f32[m 4].
       gt_valid: bool[m]; padding is never matched.
       settings: thresholds and rules.
-      image_size: (height, width) for `inside_only`.
+      image_size: (height, width) that decides what is outside.
       gt_crowd: bool[m] or None. Crowd is never matched; an anchor whose best overlap is with a
         crowd box is -1 unless a ground truth forces it.
 
@@ -65,7 +65,7 @@ def match_anchors(
     """
     anchors, gt_boxes = jnp.asarray(anchors), jnp.asarray(gt_boxes)
     count = anchors.shape[0]
-    inside = _inside(anchors, image_size) if settings.inside_only else jnp.ones(count, bool)
+    inside = _taking_part(anchors, image_size, settings)
     real = jnp.asarray(gt_valid)
     if gt_crowd is not None:
         real &= ~jnp.asarray(gt_crowd)
@@ -156,6 +156,17 @@ def _best_overlaps(anchors, inside, gt_boxes, real) -> _Best:
         ),
     )
     return best._replace(gt_overlap=best.gt_overlap[:truths], gt_anchor=best.gt_anchor[:truths])
+
+
+def _taking_part(anchors: jax.Array, image_size: Array, settings: RpnTargetSettings) -> jax.Array:
+    """Returns bool[a], which anchors may be positive or negative."""
+    if settings.outside == "train":
+        return jnp.ones(anchors.shape[0], bool)
+    inside = _inside(anchors, image_size)
+    if settings.outside == "ignore":
+        return inside
+    by_size = inside.reshape(-1, settings.anchors_per_cell)
+    return (by_size | ~jnp.any(by_size, axis=0, keepdims=True)).reshape(-1)
 
 
 def _inside(boxes: jax.Array, image_size: Array) -> jax.Array:

@@ -242,6 +242,14 @@ TRAINING_CONFIG = Message(
             allowed=UNIT,
         ),
         real("clip_norm", 1006, 0.0, "Global gradient norm; 0 for no limit.", allowed=NON_NEGATIVE),
+        string(
+            "outside_anchors",
+            1020,
+            "auto",
+            "Anchors that leave the image: ignore trains none of them and lets sizes that lie inside "
+            "nowhere propose nothing; auto trains those sizes; train trains all.",
+            allowed=Choice(("auto", "ignore", "train")),
+        ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=AT_LEAST_ONE),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=AT_LEAST_ONE),
     ),

@@ -81,8 +81,7 @@ class FasterRcnnTask:
         terms = two_stage.rpn_losses(rpn, targets, self.settings)
 
         proposals = two_stage.propose(
-            rpn,
-            anchors,
+            *two_stage.proposing(rpn, anchors, batch.images.shape[1:3], self.settings),
             jnp.asarray(batch.image_size),
             self.settings.train_proposals,
             self.settings.rpn_coder,
@@ -102,9 +101,9 @@ class FasterRcnnTask:
         size = two_stage.canvas_size(images)
         features = model.extract(two_stage.normalize(images, self.pixels), train=False)
         rpn = model.rpn(features)
+        anchors = two_stage.level_anchors(rpn, self.settings)
         proposals = two_stage.propose(
-            rpn,
-            two_stage.level_anchors(rpn, self.settings),
+            *two_stage.proposing(rpn, anchors, images.shape[1:3], self.settings),
             jnp.broadcast_to(size, (images.shape[0], 2)),
             test.proposals,
             self.settings.rpn_coder,

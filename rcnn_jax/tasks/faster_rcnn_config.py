@@ -137,7 +137,8 @@ def _task(config: Config, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
                 positive_overlap=training.rpn_max_overlap,
                 negative_overlap=training.rpn_min_overlap,
                 force_match="unmatched_best",
-                inside_only=True,
+                outside=training.outside_anchors,
+                anchors_per_cell=len(cells),
                 batch_per_image=training.rpn_mini_batch,
             ),
             train_proposals=ProposalSettings(

@@ -1,7 +1,7 @@
 """Opens the images and labels that a Faster R-CNN spec names."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rcnn_jax.data.annotations import ClassMap
@@ -14,6 +14,7 @@ from rcnn_jax.data.sources import (
 )
 from rcnn_jax.errors import DataError
 from rcnn_jax.tasks.experiment import Config
+from rcnn_jax.text_file import read_text
 
 
 def class_map(config: Config) -> ClassMap:
@@ -30,12 +31,14 @@ def train_source(config: Config) -> Callable[[], Source]:
             raise DataError(
                 "the spec names no training data: add data_sources { } to dataset_config"
             )
-        return _join(
-            [
-                _open(source, config, fold=dataset.validation_fold, training=True)
-                for source in dataset.data_sources
-            ]
-        )
+        parts = [
+            _open(source, config, fold=dataset.validation_fold, training=True)
+            for source in dataset.data_sources
+        ]
+        joined = _join(parts)
+        names = frozenset[str]().union(*(part.label_names for part in parts))
+        joined.findings = (*joined.findings, *class_map(config).unused_keys(names))
+        return joined
 
     return open_source
 
@@ -55,11 +58,13 @@ def eval_source(config: Config) -> Callable[[], Source] | None:
     )
 
 
-def _join(sources: list[Source]) -> Source:
+def _join(sources: Sequence[Source]) -> Source:
     return sources[0] if len(sources) == 1 else Concatenation(sources)
 
 
-def _open(source: Config, config: Config, *, fold: int | None, training: bool) -> Source:
+def _open(
+    source: Config, config: Config, *, fold: int | None, training: bool
+) -> DetectNetRecords | KittiFolder:
     """Opens one data source; occluded objects are difficult where a model is judged, not trained."""
     classes = class_map(config)
     if source.kitti_directory_path:
@@ -88,7 +93,4 @@ def _absolute(path: str) -> str:
 def _stems(split_file: str | None) -> list[str] | None:
     if not split_file:
         return None
-    path = Path(split_file)
-    if not path.is_file():
-        raise DataError(f"{path}: the file that kitti_split_file names does not exist")
-    return path.read_text(encoding="utf-8").split()
+    return read_text(split_file, "file of names (kitti_split_file)").split()

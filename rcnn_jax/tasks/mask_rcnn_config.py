@@ -54,7 +54,7 @@ def mask_rcnn_experiment(
       SpecError: num_classes does not fit the annotation file.
     """
     data, network = config.data_config, config.maskrcnn_config
-    categories = categories or mask_rcnn_data.find_categories(data)
+    categories = categories or mask_rcnn_data.find_categories(data, masks=network.include_mask)
     test = _test(network)
     return Experiment(
         kind="mask_rcnn",

@@ -1,8 +1,16 @@
 """Opens the images and annotations that a Mask R-CNN spec names."""
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
-from rcnn_jax.data.categories import Categories, choose_categories, numbered_categories
+from rcnn_jax.data.annotations import joined
+from rcnn_jax.data.categories import (
+    Categories,
+    choose_categories,
+    numbered_categories,
+    numbered_name,
+)
 from rcnn_jax.data.coco import CocoDataset
 from rcnn_jax.data.first_images import FirstImages
 from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords, MaskSource
@@ -10,12 +18,17 @@ from rcnn_jax.data.sources import select_shards
 from rcnn_jax.data.tfds import TfdsSource, read_categories
 from rcnn_jax.errors import DataError
 from rcnn_jax.tasks.experiment import Config
+from rcnn_jax.text_file import shown
 
 
-def find_categories(data: Config) -> Categories:
+def find_categories(data: Config, *, masks: bool) -> Categories:
     """Returns the classes that the annotations name, or numbered ones where nothing tells.
 
     The validation file comes first: it is the smaller one, and results carry its ids.
+
+    Args:
+      data: the spec's data_config.
+      masks: whether the network has a mask head.
 
     Raises:
       DataError: the file is missing or damaged, or has a category 0.
@@ -27,8 +40,7 @@ def find_categories(data: Config) -> Categories:
     name = data.val_json_file or data.coco_train_json
     if not name:
         return numbered_categories(data.num_classes)
-    dataset = _load(name)
-    return choose_categories(dataset.categories, data.num_classes, name)
+    return choose_categories(_load(name, masks).categories, data.num_classes, name)
 
 
 def open_training(data: Config, categories: Categories, *, masks: bool) -> MaskSource:
@@ -45,11 +57,12 @@ def open_training(data: Config, categories: Categories, *, masks: bool) -> MaskS
     if data.tfds_name:
         return _tfds(data, data.tfds_train_split, categories, masks)
     if data.coco_train_json:
-        source = _folder(data.coco_train_json, data.coco_train_image_dir, categories)
-        source.notes += _surplus(source, data.max_num_instances)
-        return source
+        return _folder(data.coco_train_json, data.coco_train_image_dir, categories, masks)
     if data.training_file_pattern:
-        return _records(data.training_file_pattern, "training_file_pattern", categories)
+        named_by = data.val_json_file or "the other records"
+        return _records(
+            data.training_file_pattern, "training_file_pattern", categories, named_by, masks
+        )
     raise DataError(
         "the spec names no training data: set data_config.training_file_pattern (TFRecords), "
         "data_config.coco_train_json and coco_train_image_dir, or data_config.tfds_name"
@@ -75,27 +88,26 @@ def open_validation(data: Config, categories: Categories, *, masks: bool) -> Mas
     if data.tfds_name:
         source = _tfds(data, data.tfds_val_split, categories, masks)
     elif data.coco_val_image_dir:
-        source = _folder(data.val_json_file, data.coco_val_image_dir, categories)
+        source = _folder(data.val_json_file, data.coco_val_image_dir, categories, masks)
     else:
-        source = _records(data.validation_file_pattern, "validation_file_pattern", categories)
+        dataset = _load(data.val_json_file, masks)
+        _check_names(dataset, categories)
+        # detections are held against the annotation file: masks of the records are not read
+        source = _records(
+            data.validation_file_pattern,
+            "validation_file_pattern",
+            categories,
+            data.val_json_file,
+            masks=False,
+        )
+        source.findings = dataset.findings
     if data.eval_samples < len(source):
         return FirstImages(source, data.eval_samples)
     return source
 
 
-def _surplus(source: CocoFolder, limit: int) -> tuple[str, ...]:
-    """Says how many objects are dropped because their images have too many."""
-    surplus = [count - limit for count in source.object_counts if count > limit]
-    if not surplus:
-        return ()
-    return (
-        f"{len(surplus)} images have more than max_num_instances = {limit} objects: {sum(surplus)} "
-        f"objects are dropped; {limit + max(surplus)} would keep all",
-    )
-
-
-def _folder(json_file: str, image_dir: str, categories: Categories) -> CocoFolder:
-    dataset = _load(json_file)
+def _folder(json_file: str, image_dir: str, categories: Categories, masks: bool) -> CocoFolder:
+    dataset = _load(json_file, masks)
     _check_names(dataset, categories)
     folder = Path(image_dir)
     if not folder.is_dir():
@@ -103,10 +115,14 @@ def _folder(json_file: str, image_dir: str, categories: Categories) -> CocoFolde
     return CocoFolder(dataset, folder, categories.class_ids, categories.names)
 
 
-def _records(pattern: str, field: str, categories: Categories) -> MaskRcnnRecords:
-    return MaskRcnnRecords(
-        select_shards([pattern], field=field), categories.class_ids, categories.names
+def _records(
+    pattern: str, field: str, categories: Categories, named_by: str, masks: bool
+) -> MaskRcnnRecords:
+    source = MaskRcnnRecords(
+        select_shards([pattern], field=field), categories.class_ids, categories.names, masks=masks
     )
+    _require_same_names(source.category_names, categories, pattern, named_by)
+    return source
 
 
 def _tfds(data: Config, split: str, categories: Categories, masks: bool) -> TfdsSource:
@@ -120,19 +136,44 @@ def _tfds(data: Config, split: str, categories: Categories, masks: bool) -> Tfds
     )
 
 
-def _load(json_file: str) -> CocoDataset:
-    dataset = CocoDataset.load(Path(json_file))
-    dataset.require_positive_categories()
-    return dataset
+def _load(json_file: str, masks: bool) -> CocoDataset:
+    """Reads an annotation file once for all who ask for it, and again when it was changed."""
+    path = Path(json_file)
+    try:
+        stamp = (path.stat().st_mtime_ns, path.stat().st_size)
+    except (OSError, ValueError):
+        stamp = None  # loading says why
+    return _load_once(path, masks, stamp)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_once(path: Path, masks: bool, _: tuple[int, int] | None) -> CocoDataset:
+    return CocoDataset.load_instances(path, masks=masks)
 
 
 def _check_names(dataset: CocoDataset, categories: Categories) -> None:
-    """Refuses files in which one id means two things."""
+    _require_same_names(
+        dataset.categories,
+        categories,
+        str(dataset.path),
+        "the annotations the classes are made from",
+    )
+
+
+def _require_same_names(
+    names: Mapping[int, str], categories: Categories, where: str, named_by: str
+) -> None:
+    """Refuses data in which one id means two things: names would move under trained weights.
+
+    Raises:
+      DataError: an id has another name, in another spelling than case and blanks.
+    """
     for item_id, place in categories.class_ids.items():
-        name = dataset.categories.get(item_id)
-        if name is not None and name != categories.names[place]:
+        name, expected = names.get(item_id), categories.names[place]
+        if not name or expected in (numbered_name(item_id), name):
+            continue
+        if joined(name) != joined(expected):
             raise DataError(
-                f"{dataset.path}: category {item_id} is called '{name}' here, but "
-                f"'{categories.names[place]}' in the annotations the classes are made from: use "
-                "files of one data set"
+                f"{where}: category {item_id} is called '{shown(name)}' here, but "
+                f"'{shown(expected)}' in {named_by}: use files of one data set, or convert again"
             )

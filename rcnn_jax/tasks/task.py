@@ -5,7 +5,7 @@ and commands know this protocol and nothing else of a detector.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
@@ -13,6 +13,9 @@ from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.settings import DetectionSettings, PixelSettings, ProposalSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
+
+if TYPE_CHECKING:  # two_stage needs the types of this file
+    from rcnn_jax.tasks.two_stage import TwoStageSettings
 
 Variables = dict[str, Any]
 """Linen variables: params, batch_stats."""
@@ -50,6 +53,7 @@ class Task(Protocol):
       class_names: names of the classes, background excluded.
       pixels: how uint8 images become network values.
       loss_weights: weight of every loss term, by its name in the logs.
+      settings: numbers of the two-stage algorithm, anchors among them.
     """
 
     @property
@@ -60,6 +64,8 @@ class Task(Protocol):
     def pixels(self) -> PixelSettings: ...  # noqa: D102
     @property
     def loss_weights(self) -> dict[str, float]: ...  # noqa: D102
+    @property
+    def settings(self) -> "TwoStageSettings": ...  # noqa: D102
 
     def init(self, key: jax.Array) -> Variables:
         """Returns fresh variables; they do not depend on the image size."""

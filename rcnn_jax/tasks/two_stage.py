@@ -14,6 +14,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rcnn_jax.ops import anchors as anchor_ops
 from rcnn_jax.ops import losses as loss_ops
@@ -114,6 +115,46 @@ def level_anchors(rpn: RpnOutputs, settings: TwoStageSettings) -> Levels:
         )
         for level, scores in sorted(rpn.objectness.items())
     }
+
+
+def proposing(
+    rpn: RpnOutputs, anchors: Levels, canvas: tuple[int, int], settings: TwoStageSettings
+) -> tuple[RpnOutputs, Levels]:
+    """Returns the outputs and anchors that may propose.
+
+    Where anchors outside the image are ignored, a size that lies inside nowhere is never trained: its
+    scores are those of the first weights, so it is left out, as a constant of the graph.
+
+    Args:
+      rpn: objectness {l: [b h w k]}, deltas {l: [b h w k 4]}.
+      anchors: {l: f32[h*w*k 4]}.
+      canvas: (height, width).
+      settings: anchors and the rule.
+    """
+    if settings.rpn_targets.outside != "ignore":
+        return rpn, anchors
+    sizes = dict(settings.cell_sizes)
+    objectness, deltas, kept_anchors = {}, {}, {}
+    for level, scores in rpn.objectness.items():
+        feature_hw = (scores.shape[1], scores.shape[2])
+        counts = anchor_ops.cells_inside(
+            feature_hw, 2**level, sizes[level], settings.anchor_convention, canvas
+        )
+        kept = [i for i, count in enumerate(counts.tolist()) if count]
+        kept = kept or list(range(len(counts)))  # nothing to choose from
+        objectness[level] = _columns(scores, kept)
+        deltas[level] = _columns(rpn.deltas[level], kept)
+        by_size = np.asarray(anchors[level]).reshape(-1, len(counts), 4)
+        kept_anchors[level] = by_size[:, kept].reshape(-1, 4)
+    return rpn.replace(objectness=objectness, deltas=deltas), kept_anchors
+
+
+def _columns(values: Array, kept: list[int]) -> Array:
+    """Some sizes of [b h w k ...]; slices, because an exporter has no gather for this."""
+    if len(kept) == values.shape[3]:
+        return values
+    parts = [jax.lax.slice_in_dim(values, i, i + 1, axis=3) for i in kept]
+    return jnp.concatenate(parts, axis=3)
 
 
 def canvas_size(images: Array) -> jax.Array:

@@ -9,10 +9,13 @@ from ml_collections import ConfigDict
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.batching import check_object_counts
+from rcnn_jax.data.census import Census, require_objects, take_census
+from rcnn_jax.data.count_table import counts_table, say
 from rcnn_jax.data.digest import DataDigest, digest_source
-from rcnn_jax.data.pipeline import batches_per_epoch
+from rcnn_jax.data.pipeline import batches_per_epoch, training_canvases
 from rcnn_jax.data.sources import Source
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Config, Experiment, Kind
 from rcnn_jax.train import parallel
@@ -117,10 +120,22 @@ def open_run(
     # All data is opened and checked before anything is written.
     source = experiment.train_source()
     check_object_counts(source, experiment.train_gt)
-    for note in (*experiment.notes, *source.notes):
+    for note in experiment.notes:
         session.note(note)
+    census = take_census(
+        source, "training", experiment.geometry, experiment.augment, experiment.train_gt
+    )
+    require_objects(census)
+    validation = experiment.eval_source() if experiment.eval_source else None
+    columns = [census.column]
+    if validation is not None:
+        columns.append(take_census(validation, "validation", experiment.geometry).column)
+    session.console.print(counts_table(columns))
+    for column in columns:
+        say(column.findings, session)
+    _advise(experiment, config, source, census, session)
     files = run_folder(workdir, kind, config)
-    validate = _validation(experiment, files.folder, session)
+    validate = Validation(experiment, validation, files.folder, session) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
@@ -143,10 +158,15 @@ def open_run(
     )
 
 
-def _validation(experiment: Experiment, workdir: Path, session: Reporter) -> Validation | None:
-    if experiment.eval_source is None:
-        return None
-    source = experiment.eval_source()
-    for note in source.notes:
-        session.note(note)
-    return Validation(experiment, source, workdir, session)
+def _advise(
+    experiment: Experiment, config: Config, source: Source, census: Census, session: Reporter
+) -> None:
+    """Says how the anchors fit the objects and the largest canvas."""
+    settings = experiment.task.settings
+    canvas = training_canvases(source, experiment.geometry)[-1]
+    for advice in (
+        anchor_advice(config, experiment.kind, settings, census.sides),
+        outside_advice(settings, canvas),
+    ):
+        if advice is not None:
+            (session.warn if advice.act else session.note)(advice.text)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from rcnn_jax.data.coco import CocoDataset
+from rcnn_jax.data.coco import CocoDataset, unique_names
 from rcnn_jax.data.coco_masks import mask_polygons, mask_rle, segmentation_mask
 from rcnn_jax.errors import DataError
 
@@ -31,10 +31,10 @@ CONTENT = {
 }
 
 
-def load(tmp_path, **changes):
+def load(tmp_path, masks=False, **changes):
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({**copy.deepcopy(CONTENT), **changes}))
-    return CocoDataset.load(path)
+    return CocoDataset.load(path, masks=masks)
 
 
 def annotation(**changes):
@@ -51,9 +51,9 @@ def test_images_keep_their_order_and_categories_are_sorted(tmp_path):
     assert second.crowd and second.area == 5.0 and second.segmentation is None
 
 
-def problem(tmp_path, **changes):
+def problem(tmp_path, masks=False, **changes):
     with pytest.raises(DataError) as caught:
-        load(tmp_path, **changes)
+        load(tmp_path, masks=masks, **changes)
     return str(caught.value).removeprefix(f"{tmp_path}/instances.json: ")
 
 
@@ -76,8 +76,12 @@ def problem(tmp_path, **changes):
             "'bbox' is [1, 2, 3, nan]; expected four finite",
         ),
         (annotation(area="big"), "annotation 11: 'area' is 'big'; expected a finite number"),
+        (annotation(area=1e300), "'area' is 1e+300; expected a finite number of pixels"),
         (annotation(iscrowd=2), "annotation 11: 'iscrowd' is 2; expected 0 or 1"),
-        ({"annotations": [{"id": "x"}]}, "annotation number 0: has no whole number as 'id'"),
+        (
+            {"annotations": [{"id": "x"}]},
+            "annotation number 0: 'id' is 'x'; expected a whole number",
+        ),
         ({"annotations": [{"id": 4}]}, "annotation 4: has no 'bbox'"),
         ({"images": []}, "'images' is empty"),
         ({"images": [{"id": 1, "file_name": "", "height": 1, "width": 1}]}, "'file_name' is ''"),
@@ -86,6 +90,28 @@ def problem(tmp_path, **changes):
             "image 1: its size is 1 x 0 pixels",
         ),
         ({"categories": [{"id": 1}]}, "category 1: has no 'name'"),
+        (
+            annotation(category_id="1"),
+            "annotation 11: 'category_id' is '1', text where a whole number belongs: write it with",
+        ),
+        (
+            annotation(category_id=[1]),
+            "annotation 11: 'category_id' is [1]; expected a whole number",
+        ),
+        (annotation(image_id={"a": 1}), "annotation 11: 'image_id' is {'a': 1}; expected a whole"),
+        (annotation(category_id=True), "annotation 11: 'category_id' is True; expected a whole"),
+        (annotation(id=10**400), "ids are 0 or more and fit 64 bits"),
+        (annotation(bbox=[10**400, 1, 2, 3]), "annotation 11: 'bbox' is [1"),
+        (annotation(bbox=[1e9, 0, 1, 1]), "which is no place in an image"),
+        (annotation(iscrowd=[1]), "annotation 11: 'iscrowd' is [1]; expected 0 or 1"),
+        ({"annotations": [[1]]}, "annotation number 0: is [1], not an object {...}"),
+        ({"images": [{**CONTENT["images"][0], "file_name": "a\0b"}]}, "it holds a NUL character"),
+        ({"images": [{**CONTENT["images"][0], "file_name": "a\udce9"}]}, "it is not UTF-8"),
+        ({"images": [{**CONTENT["images"][0], "width": 1 << 40}]}, "image 7: its size is 10995"),
+        (
+            {"images": [CONTENT["images"][0], {**CONTENT["images"][1], "file_name": "b.png"}]},
+            "image 3: its file b.png is that of image 7 too",
+        ),
         ({"categories": [{"id": 1, "name": " "}]}, "category 1: 'name' is ' '"),
     ],
 )
@@ -103,25 +129,106 @@ def test_problems_are_listed_together_up_to_ten(tmp_path):
 
 def test_files_that_are_not_coco_are_refused(tmp_path):
     path = tmp_path / "x.json"
-    with pytest.raises(DataError, match="x.json: cannot read the annotations: No such file"):
-        CocoDataset.load(path)
+    with pytest.raises(DataError, match="x.json: there is no such annotation file"):
+        CocoDataset.load(path, masks=False)
     path.write_text('{"images": [}')
     with pytest.raises(DataError, match="x.json:1:13: is not JSON: Expecting value"):
-        CocoDataset.load(path)
+        CocoDataset.load(path, masks=False)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="x.json: is nested too deeply"):
+        CocoDataset.load(path, masks=False)
+    path.write_text('{"images": ' + "1" * 5000 + "}")
+    with pytest.raises(DataError, match="x.json: holds a number that is too long"):
+        CocoDataset.load(path, masks=False)
     path.write_text('{"images": []}')
     with pytest.raises(
         DataError, match="x.json: has no list 'annotations'; a COCO annotation file"
     ):
-        CocoDataset.load(path)
+        CocoDataset.load(path, masks=False)
 
 
-def test_category_zero_is_refused_for_mask_rcnn(tmp_path):
-    dataset = load(tmp_path, categories=[{"id": 0, "name": "dog"}], annotations=[])
+def load_instances(tmp_path, masks=False, **changes):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({**copy.deepcopy(CONTENT), **changes}))
+    return CocoDataset.load_instances(path, masks=masks)
+
+
+def test_a_category_zero_with_objects_is_refused_for_mask_rcnn(tmp_path):
+    zero = [{"id": 0, "name": "dog"}, *CONTENT["categories"]]
     with pytest.raises(
         DataError, match=r"category id 0 \('dog'\): ids .* Add 1 to all category ids"
     ):
-        dataset.require_positive_categories()
-    load(tmp_path).require_positive_categories()
+        load_instances(tmp_path, categories=zero, **annotation(category_id=0))
+    with pytest.raises(DataError, match=r"category id 0 \('dog'\): ids"):
+        load_instances(tmp_path, categories=zero[:1], annotations=[])
+
+
+def test_a_category_zero_without_objects_is_left_out_and_said(tmp_path):
+    zero = [{"id": 0, "name": "cells-x1"}, *CONTENT["categories"]]
+    dataset = load_instances(tmp_path, categories=zero)
+    assert list(dataset.categories) == [1, 2]
+    (said,) = (item.sentence for item in dataset.findings)
+    assert said.endswith(
+        "category 0 ('cells-x1'): has no object and is left out: id 0 is the background of Mask R-CNN"
+    )
+    assert load_instances(tmp_path).findings == ()
+
+
+def test_two_categories_of_one_name_are_said_and_told_apart(tmp_path):
+    twins = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}]
+    dataset = load_instances(tmp_path, categories=twins)
+    (said,) = (item.sentence for item in dataset.findings)
+    assert "the categories 1, 2 are all called 'cat'; they stay different classes" in said
+    assert unique_names(dataset.categories) == {1: "cat (id 1)", 2: "cat (id 2)", 5: "dog"}
+
+
+def test_a_part_of_two_points_is_left_out_and_the_object_kept(tmp_path):
+    dataset = load(tmp_path, masks=True, **annotation(segmentation=[[1, 1, 2, 2], SQUARE]))
+    assert dataset.annotations[7][0].segmentation == [SQUARE]
+    (found,) = dataset.findings
+    assert found.row == "part of fewer than 3 points" and found.count == 1
+
+
+def test_an_object_without_any_outline_is_left_out_and_counted(tmp_path):
+    dataset = load(tmp_path, masks=True, **annotation(segmentation=[[1, 1, 2, 2]]))
+    assert dataset.annotations[7] == ()
+    (found,) = dataset.findings
+    assert found.row == "mask without a pixel" and found.where.endswith("annotation 11")
+    kept = load(tmp_path, masks=False, **annotation(segmentation=[[1, 1, 2, 2]]))
+    assert len(kept.annotations[7]) == 1 and kept.findings == ()
+
+
+def test_all_segmentations_that_cannot_be_used_are_listed_together(tmp_path):
+    bad = [
+        {**CONTENT["annotations"][0], "id": i, "segmentation": segmentation}
+        for i, segmentation in enumerate([None, [1, 2, 3, 4, 5, 6], [[1, 1, 1e9, 1, 1, 2]]])
+    ]
+    lines = problem(tmp_path, masks=True, annotations=bad).splitlines()
+    assert lines[0] == "3 problems in the annotations:"
+    assert lines[1].startswith("  annotation 0 of image 7 (b.png): has no segmentation")
+    assert "is one flat list of numbers" in lines[2] and "far outside the image" in lines[3]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(CONTENT).encode())
+    assert len(CocoDataset.load(path, masks=False).images) == 2
+    path.write_bytes(json.dumps(CONTENT).encode("utf-16"))
+    with pytest.raises(DataError, match="is saved as UTF-16; save it as UTF-8"):
+        CocoDataset.load(path, masks=False)
+
+
+def test_the_content_is_that_of_the_file(tmp_path):
+    content = load(tmp_path, masks=False).content()
+    assert [image["id"] for image in content["images"]] == [7, 3]
+    assert content["annotations"][1] == {
+        "id": 12,
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [0.0, 0.0, 2.5, 2.0],
+        "area": 5.0,
+        "iscrowd": 1,
+    }
 
 
 def square_mask():
@@ -187,8 +294,15 @@ GOOD = mask_rle(square_mask())
         ({"size": [6, 8], "counts": GOOD["counts"] + "1"}, "its RLE is damaged"),
         ({"size": [6, 8], "counts": "zz\xff"}, "its RLE is damaged"),
         ({"size": [6, 8], "counts": ""}, "its RLE is damaged"),
-        ([[1, 2, 3, 4]], r"its polygon \[1, 2, 3, 4\] is not a list of at least three points"),
-        ([[1, 2, 3, 4, 5, 6, 7]], "is not a list of at least three points"),
+        ([[1, 2, 3, 4]], "its polygons have no part of at least three points"),
+        (
+            [[1, 2, 3, 4, 5, 6, 7]],
+            r"\[1, 2, 3, 4, 5, 6, ...\] has 7 numbers; points x, y have an even",
+        ),
+        ([[1, 2, 3, 4, 5, "6"]], "is not a list of at least three points"),
+        ([[1, 2, 3, 4, 5, True]], "is not a list of at least three points"),
+        ([[1, 2, 3, 4, 5, 10**400]], "is not a list of at least three points"),
+        ([1, 2, 3, 1, 3, 3], "is one flat list of numbers; polygons are lists inside a list"),
         ([[1, 2, 3, 4, 5, float("nan")]], "is not a list of at least three points"),
         ([[1, 2, 3, 4, 5, 1e9]], "lies far outside the image of 8 x 6 pixels"),
     ],
@@ -200,7 +314,7 @@ def test_damaged_segmentations_are_refused_before_decoding(segmentation, text):
 
 def test_real_annotations_decode_to_their_stated_area(shared):
     path = shared / "data" / "nuclei_coco" / "instances_val.json"
-    dataset = CocoDataset.load(path)
+    dataset = CocoDataset.load(path, masks=True)
     assert len(dataset.images) == 90 and sum(map(len, dataset.annotations.values())) == 2495
     for image in dataset.images[:5]:
         for item in dataset.annotations[image.id]:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -53,6 +54,10 @@ def ids(paths):
     return [example["frame/id"][0].decode() for path in paths for example in read(path)]
 
 
+def sentences(report):
+    return [item.sentence for item in report.findings]
+
+
 def outputs(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
@@ -96,7 +101,7 @@ def test_random_partitions_hold_every_image_once_with_counts_per_class(tmp_path)
         names = [n for path in part.files for e in read(path) for n in e["target/object_class"]]
         assert part.objects == {k: names.count(k.encode()) for k in part.objects}
     assert report.objects == {"car": 20, "person": 25} and report.images == 10
-    assert report.warnings == () and report.warnings_file is None
+    assert report.findings == () and report.warnings_file is None
 
 
 def test_the_seed_decides_the_division_and_the_bytes(tmp_path):
@@ -111,10 +116,10 @@ def test_the_seed_decides_the_division_and_the_bytes(tmp_path):
 def test_without_validation_images_training_stays_fold_one(tmp_path):
     report = convert_kitti(make_kitti(tmp_path / "data"), tmp_path / "out" / "k")
     assert outputs(tmp_path / "out") == ["k-fold-001-of-002"]
-    assert report.warnings == (
+    assert sentences(report) == [
         "The validation partition is empty (val_split: 0 of 4 images): fold 0 has no file, all "
-        "data is in fold 1.",
-    )
+        "data is in fold 1."
+    ]
 
 
 def test_images_without_objects_are_kept(tmp_path):
@@ -139,10 +144,10 @@ def test_useless_boxes_are_left_out_and_listed(tmp_path):
     (example,) = read(report.files[0])
     assert example["target/coordinates_x1"] == [-3.0]  # partly outside: kept as it is
     assert report.skipped == 4 and report.warnings_file == tmp_path / "k_warning.json"
-    assert report.warnings[-1] == (
-        "4 objects have a box without extent or outside the image and were left out; they are "
-        f"listed in {tmp_path}/k_warning.json."
+    assert sentences(report)[-1] == (
+        f"4 boxes without area or outside their image are left out, the first in {labels}_0"
     )
+    assert report.columns[-1].findings[-1].row == "box without area or outside"
     labels.write_text("")
     convert_kitti(settings, tmp_path / "k")
     assert not (tmp_path / "k_warning.json").exists()
@@ -213,15 +218,90 @@ def test_an_error_in_the_last_label_leaves_nothing_half_written(tmp_path):
     assert outputs(tmp_path / "out") == []
 
 
-def test_older_shards_of_the_same_prefix_are_reported(tmp_path):
+def test_older_shards_of_the_same_prefix_are_refused(tmp_path):
     settings = make_kitti(tmp_path / "data")
-    convert_kitti(change(settings, num_shards=2), tmp_path / "k")
-    report = convert_kitti(settings, tmp_path / "k")
-    assert report.warnings[-1] == (
-        "2 record files of an earlier conversion with the same prefix are still there and would be "
-        "read with the new ones by 'k*'; delete them: k-fold-001-of-002-shard-00000-of-00002, "
-        "k-fold-001-of-002-shard-00001-of-00002"
+    out = tmp_path / "out"
+    convert_kitti(change(settings, num_shards=2), out / "k")
+    before = outputs(out)
+    with pytest.raises(DataError) as caught:
+        convert_kitti(settings, out / "k")
+    assert str(caught.value) == (
+        f"{out}: holds 2 record files of an earlier conversion with the same prefix, which 'k*' "
+        "would read with the new ones: k-fold-001-of-002-shard-00000-of-00002, "
+        "k-fold-001-of-002-shard-00001-of-00002. Delete them, or choose another name or folder"
     )
+    assert outputs(out) == before
+    convert_kitti(change(settings, num_shards=2), out / "k")  # the same files are replaced
+    convert_kitti(settings, out / "kk")
+
+
+def test_a_validation_fold_of_an_earlier_conversion_is_refused(tmp_path):
+    settings = make_kitti(tmp_path / "data")
+    convert_kitti(change(settings, val_split=50.0), tmp_path / "k")
+    with pytest.raises(DataError, match="holds 1 record files .*: k-fold-000-of-002. Delete"):
+        convert_kitti(settings, tmp_path / "k")
+
+
+def test_every_spelling_of_an_extension_is_taken_and_other_formats_are_counted(tmp_path):
+    settings = make_kitti(tmp_path / "data", 4)
+    images = tmp_path / "data" / "image_2"
+    blank = np.zeros((20, 30), np.uint8)
+    for old, new in (("000", "000.jpg"), ("001", "001.JPG"), ("002", "002.jpeg")):
+        (images / f"{old}.png").unlink()
+        images.joinpath(new).write_bytes(cv2.imencode(".jpg", blank)[1].tobytes())
+    (images / "._000.jpg").write_bytes(b"x")
+    (images / ".DS_Store").write_bytes(b"x")
+    report = convert_kitti(change(settings, image_extension="jpg"), tmp_path / "k")
+    assert sorted(ids(report.files)) == ["image_2/000", "image_2/001", "image_2/002"]
+    found = {item.row: item.count for item in report.findings if item.row}
+    assert found == {
+        "hidden file": 1,
+        "image of another format": 1,
+        "label file without image": 1,
+    }
+    said = sentences(report)
+    assert any("1 images of another format than image_extension are left out" in s for s in said)
+    assert any("2 images are read under another extension" in s and "001.JPG" in s for s in said)
+
+
+def test_two_spellings_of_one_stem_are_refused(tmp_path):
+    settings = make_kitti(tmp_path / "data", 1)
+    (tmp_path / "data" / "image_2" / "000.PNG").write_bytes(b"x")
+    with pytest.raises(DataError, match="000.png: 000.PNG has the same stem"):
+        convert_kitti(settings, tmp_path / "k")
+
+
+def test_an_image_name_in_latin_1_is_named(tmp_path):
+    settings = make_kitti(tmp_path / "data", 1)
+    folder = os.fsencode(tmp_path / "data" / "image_2")
+    (tmp_path / "data/image_2/000.png").rename(os.fsdecode(folder + b"/caf\xe9.png"))
+    with pytest.raises(DataError, match=r"caf\\udce9.png: the name of the file is not UTF-8"):
+        convert_kitti(settings, tmp_path / "k")
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_an_image_that_is_cut_in_half_is_refused(tmp_path, extension):
+    settings = change(make_kitti(tmp_path / "data", 1), image_extension=extension)
+    path = tmp_path / "data" / "image_2" / f"000{extension}"
+    noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, (20, 30, 3), np.uint8)
+    whole = cv2.imencode(extension, noise)[1].tobytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(DataError, match="the image is cut off before its end: copy the file again"):
+        convert_kitti(settings, tmp_path / "out" / "k")
+    assert outputs(tmp_path / "out") == []
+    path.write_bytes(whole + b"what phones append")
+    convert_kitti(settings, tmp_path / "out" / "k")
+
+
+def test_an_image_listed_twice_is_refused(tmp_path):
+    settings = make_kitti(tmp_path / "data")
+    (tmp_path / "data" / "map.json").write_text('{"a": ["000", "001", "000"]}')
+    settings = change(settings, partition_mode="sequence", kitti_sequence_to_frames_file="map.json")
+    with pytest.raises(DataError, match="image 'image_2/000' comes twice: records name images"):
+        convert_kitti(settings, tmp_path / "k")
+    (tmp_path / "data" / "map.json").write_text('{"a": ["000", "001"], "b": ["000"]}')
+    report = convert_kitti(settings, tmp_path / "k")
+    assert "1 images are in more than one fold, the first is image_2/000" in sentences(report)[-1]
 
 
 @pytest.mark.parametrize(
@@ -236,16 +316,16 @@ def test_older_shards_of_the_same_prefix_are_reported(tmp_path):
             "no image with image_extension '.jpg'; found: 4 .png",
         ),
         ({"image_dir_name": "x"}, DataError, "data/x: cannot list the images: No such file"),
-        ({"label_dir_name": "x"}, DataError, "x/00..txt: cannot read the labels: No such file"),
+        ({"label_dir_name": "x"}, DataError, "x/00..txt: there is no such label file"),
         (
             {"calibrations_dir": "x"},
             DataError,
-            "x/00..txt: cannot read the calibration: No such file",
+            "x/00..txt: there is no such calibration file",
         ),
         (
             {"partition_mode": "sequence", "kitti_sequence_to_frames_file": "x"},
             DataError,
-            "data/x: cannot read the sequences: No such file",
+            "data/x: there is no such file of sequences",
         ),
     ],
 )
@@ -263,7 +343,7 @@ def test_contradictory_settings_and_missing_folders_are_named(tmp_path, changes,
         ('{"a": [1]}', "expected {sequence: "),
         ('{"a": []}', "names no image"),
         ("{", "is not JSON: "),
-        ('{"a": ["009"]}', "009.png: cannot read the image: No such file"),
+        ('{"a": ["009"]}', "1 image cannot be used:\\n .*009.png: No such file"),
     ],
 )
 def test_damaged_sequence_files_are_refused(tmp_path, text, message):
@@ -323,6 +403,7 @@ def test_coco_becomes_one_fold_per_annotation_file(tmp_path):
     ]
     assert all(example[name] == [0.0, 0.0] for name in FLOATS if "coordinates" not in name)
     assert report.label_names == {"Traffic Light": "trafficlight", "dog": "dog"}
+    assert ("crowd: dog", 2) in [(item.row, item.count) for item in report.findings]
     listed = json.loads((tmp_path / "out" / "coco_warning.json").read_text())
     assert listed[f"{tmp_path}/data/val.json_2"] == [1, 2, 1, 7]
 
@@ -372,26 +453,34 @@ def test_coco_sizes_must_be_those_of_the_files(tmp_path):
 def test_a_missing_coco_image_is_named(tmp_path):
     settings = make_coco(tmp_path / "data")
     (tmp_path / "data" / "val" / "sub" / "a.jpg").unlink()
-    with pytest.raises(DataError, match="val/sub/a.jpg: cannot read the image: No such file"):
+    with pytest.raises(
+        DataError, match="val.json: 1 image cannot be used:\n .*val/sub/a.jpg: No such file"
+    ):
         convert_coco(settings, tmp_path / "out" / "k")
     assert outputs(tmp_path / "out") == []
 
 
-def test_mixed_image_extensions_are_reported(tmp_path):
-    settings = make_coco(tmp_path / "data")
-    images = [
-        {"id": i, "file_name": f"{i}.{e}", "height": 9, "width": 9}
-        for i, e in ((1, "jpg"), (2, "png"))
-    ]
-    for image in images:
-        cv2.imwrite(str(tmp_path / "data" / "val" / image["file_name"]), np.zeros((9, 9), np.uint8))
-    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "dog"}]}
-    (tmp_path / "data" / "val.json").write_text(json.dumps(content))
-    settings = change(
-        settings, img_dir_names=("val",), annotation_files=("val.json",), num_partitions=1
+def test_categories_that_become_one_class_are_said(tmp_path):
+    categories = [{"id": 0, "name": "Traffic Light"}, {"id": 5, "name": "trafficlight"}]
+    report = convert_coco(make_coco(tmp_path / "data", categories=categories), tmp_path / "k")
+    assert any(
+        "the categories 0, 5 are all called 'trafficlight' in records and become one class" in said
+        for said in sentences(report)
     )
-    report = convert_coco(settings, tmp_path / "k")
-    assert "images have different extensions (.jpg, .png)" in report.warnings[0]
+
+
+def test_images_that_differ_in_the_extension_only_are_refused(tmp_path):
+    images = [
+        {"id": i, "file_name": f"a.{end}", "height": 20, "width": 30}
+        for i, end in ((4, "jpg"), (5, "png"))
+    ]
+    settings = make_coco(tmp_path / "data", images=images)
+    for image in images:
+        for split in ("train", "val"):
+            path = tmp_path / "data" / split / image["file_name"]
+            cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
+    with pytest.raises(DataError, match="image 'train/a' comes twice"):
+        convert_coco(settings, tmp_path / "k")
 
 
 def test_a_real_dataset_is_converted(shared, tmp_path):

@@ -93,7 +93,7 @@ def test_a_record_has_the_keys_and_values_of_the_original(tmp_path):
         "image/object/is_crowd": [0],
     }
     assert report.objects == {"dog": 1} and report.label_names == {"dog": "3", "cat": "90"}
-    assert report.warnings == () and report.warnings_file is None
+    assert report.findings == () and report.warnings_file is None
 
 
 def test_polygons_run_lengths_and_crowds_become_the_same_mask(tmp_path):
@@ -115,7 +115,7 @@ def test_image_i_goes_to_shard_i_modulo_their_number(tmp_path):
     ]
     shards = [[decode_record(data).image_id for data in RecordFile(path)] for path in report.files]
     assert shards == [[1, 3, 5], [2, 4]]
-    assert report.warnings == (f"{tmp_path}/instances.json: no image has an object.",)
+    assert report.objects == {}
 
 
 def test_more_shards_than_images_give_empty_files(tmp_path):
@@ -141,9 +141,14 @@ def test_objects_that_cannot_be_used_are_left_out_and_listed(tmp_path):
     assert len(record.boxes) == 2
     np.testing.assert_allclose(record.boxes[1], [5 / 20, 30.5 / 40, 1, 1])  # clipped by less than 1
     assert report.skipped == 5 and report.objects == {"dog": 2}
-    assert report.warnings == (
-        "5 objects were left out (box without extent or outside the image, empty mask) and 1 have "
-        f"a mask outside their box; they are listed in {tmp_path}/out/instances_warnings.json.",
+    assert [(item.row, item.count) for item in report.findings] == [
+        ("box beyond the image", 4),
+        ("mask without a pixel", 1),
+        ("mask outside its box (kept)", 1),
+    ]
+    assert report.findings[0].sentence == (
+        "4 boxes without extent or more than a pixel beyond their image are left out, the first is "
+        f"{tmp_path}/instances.json: annotation 1 of image 1 (1.png)"
     )
 
 
@@ -193,6 +198,35 @@ def test_category_zero_is_refused(tmp_path):
         convert_mask_rcnn(settings)
 
 
+def test_crowds_are_counted_beside_the_objects(tmp_path):
+    report = convert_mask_rcnn(make(tmp_path, [annotation(1), annotation(2, iscrowd=1)]))
+    assert report.objects == {"dog": 1}
+    assert [(item.row, item.count) for item in report.findings] == [("crowd: dog", 1)]
+
+
+def test_shards_of_an_earlier_conversion_are_refused(tmp_path):
+    settings = change(make(tmp_path, [annotation(1)], count=4), num_shards=4)
+    convert_mask_rcnn(settings)
+    before = outputs(tmp_path)
+    with pytest.raises(DataError, match=r"holds 4 record files .* which 'instances\*' would read"):
+        convert_mask_rcnn(change(settings, num_shards=2))
+    assert outputs(tmp_path) == before
+    convert_mask_rcnn(settings)  # the same files are replaced
+    convert_mask_rcnn(change(settings, num_shards=2, tag="other"))
+
+
+def test_an_image_that_is_cut_in_half_is_refused(tmp_path):
+    settings = make(tmp_path, [annotation(1)])
+    path = tmp_path / "images" / "1.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="1.png: the image is cut off before its end"):
+        convert_mask_rcnn(settings)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"1.png: is empty \(0 bytes\)"):
+        convert_mask_rcnn(settings)
+    assert outputs(tmp_path) == []
+
+
 def test_missing_damaged_and_turned_images_are_named(tmp_path):
     settings = make(tmp_path, [annotation(1)], count=2)
     image = tmp_path / "images" / "2.png"
@@ -203,7 +237,7 @@ def test_missing_damaged_and_turned_images_are_named(tmp_path):
     with pytest.raises(DataError, match="2.png: is not an image, or is damaged"):
         convert_mask_rcnn(settings)
     image.unlink()
-    with pytest.raises(DataError, match="2.png: cannot read the image: No such file or directory"):
+    with pytest.raises(DataError, match="1 image cannot be used:\n .*2.png: No such file or dir"):
         convert_mask_rcnn(settings)
     assert outputs(tmp_path) == []
 
@@ -222,7 +256,7 @@ def test_a_real_dataset_is_converted(shared, tmp_path):
         num_shards=4,
     )
     report = convert_mask_rcnn(settings)
-    assert report.images == 90 and report.objects == {"nucleus": 2495} and report.warnings == ()
+    assert report.images == 90 and report.objects == {"nucleus": 2495} and report.findings == ()
     record = decode_record(RecordFile(report.files[0])[0])
     areas = [decode_mask(png).sum() for png in record.masks]
     np.testing.assert_array_equal(areas, record.area)
@@ -291,11 +325,11 @@ def test_features_of_another_type_are_named():
         decode_record(encode_example(example), "f:3")
 
 
-def test_a_source_id_that_is_no_number_is_named():
-    with pytest.raises(
-        DataError, match="a.jpg: its image/source_id is 'x'; expected a whole number"
-    ):
-        _ = small_record(source_id="x").image_id
+@pytest.mark.parametrize("source_id", ["x", "-1", "1" * 20, "\u0663"])
+def test_a_source_id_that_is_no_number_is_named(source_id):
+    data = encode_record(small_record(source_id=source_id))
+    with pytest.raises(DataError, match="f:3: its image/source_id is '.*'; expected a whole numb"):
+        decode_record(data, "f:3")
 
 
 def test_masks_of_other_values_are_read_and_damaged_ones_refused():

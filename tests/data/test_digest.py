@@ -85,15 +85,12 @@ def test_records_of_labels_are_digested_with_their_images(tmp_path):
     one = digest_source(records(tmp_path, frame("a", [("car", 1, 2, 11, 12, 0)])))
     two = digest_source(records(tmp_path, frame("a", [("car", 1, 2, 11, 13, 0)])))
     assert differences(one, two) == [f"1 image relabelled: {tmp_path / 'a.png'}"]
-    (tmp_path / "a.png").unlink()
-    assert dict(
-        digest_source(records(tmp_path, frame("a", [("car", 1, 2, 11, 12, 0)]))).images
-    ) == {str(tmp_path / "a.png"): ImageDigest(-1, one.images[0][1].objects)}
 
 
 def test_a_record_with_its_image_is_known_by_its_own_checksum(tmp_path):
-    one = digest_source(mask_records(tmp_path, [record(), record(labels=np.array([3]))]), (3, 7))
-    lengths = [len(record()), len(record(labels=np.array([3])))]
+    other = record(source_id="7", labels=np.array([3]))
+    one = digest_source(mask_records(tmp_path, [record(), other]), (3, 7))
+    lengths = [len(record()), len(other)]
     assert [image.size for _, image in one.images] == lengths
     assert one.category_ids == (3, 7)
     two = digest_source(mask_records(tmp_path, [record(), record(source_id="43")]), (3, 7))
@@ -129,7 +126,7 @@ def test_polygons_and_categories_of_a_coco_file_count(tmp_path):
     folder = next(tmp_path.rglob("*.png")).parent
 
     def read():
-        dataset = CocoDataset.load(path)
+        dataset = CocoDataset.load(path, masks=True)
         ids = {item_id: place for place, item_id in enumerate(dataset.categories)}
         source = CocoFolder(dataset, folder, ids, tuple(dataset.categories.values()))
         return digest_source(source, tuple(dataset.categories))

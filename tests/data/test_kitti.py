@@ -60,6 +60,29 @@ def test_a_prediction_file_is_recognised(tmp_path):
     )
 
 
+@pytest.mark.parametrize("score", ["", " 0.9"])
+def test_a_blank_in_a_class_name_is_named_as_the_cause(tmp_path, score):
+    path = write(tmp_path, f"{LINE.replace('Car', 'traffic light')}{score}\n")
+    with pytest.raises(DataError) as caught:
+        read_labels(path)
+    assert str(caught.value) == (
+        f"{path}:1: the class name 'traffic light' has a blank in it, and blanks separate the "
+        "columns: write 'traffic_light' or 'trafficlight'."
+    )
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + LINE.encode())
+    assert read_labels(path)[0].class_name == "Car"
+
+
+@pytest.mark.parametrize("value", ["1e300", "-3e9"])
+def test_values_that_records_cannot_hold_name_the_column(tmp_path, value):
+    with pytest.raises(DataError, match="column 7 is .*, which is too large for pixels or metres"):
+        read_labels(write(tmp_path, LINE.replace("110.25", value)))
+
+
 def test_another_number_of_columns_names_file_and_line(tmp_path):
     with pytest.raises(
         DataError, match=r"000001.txt:3: 5 columns; a KITTI label has 15: class trunc"
@@ -80,11 +103,11 @@ def test_a_fraction_is_no_state_of_occlusion(tmp_path):
 
 def test_missing_and_binary_files_are_refused(tmp_path):
     with pytest.raises(
-        DataError, match="gone.txt: cannot read the labels: No such file .* an empty"
+        DataError, match="gone.txt: there is no such label file. Every image .* an empty"
     ):
         read_labels(tmp_path / "gone.txt")
     (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(DataError, match="image.txt: is not a text file in UTF-8"):
+    with pytest.raises(DataError, match="image.txt:1: the label file is not UTF-8 text"):
         read_labels(tmp_path / "image.txt")
 
 

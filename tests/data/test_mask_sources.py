@@ -46,12 +46,12 @@ def record(**changes):
     return encode_record(MaskRcnnRecord(**{**fields, **changes}))
 
 
-def records(folder, *shards):
+def records(folder, *shards, masks=True):
     paths = []
     for number, content in enumerate(shards):
         paths.append(folder / f"train-{number:05d}.tfrecord")
         write_records(paths[-1], content)
-    return MaskRcnnRecords(paths, IDS, NAMES)
+    return MaskRcnnRecords(paths, IDS, NAMES, masks=masks)
 
 
 def coco(folder, annotations, **image):
@@ -67,7 +67,7 @@ def coco(folder, annotations, **image):
         ],
     }
     path.write_text(json.dumps(content))
-    return CocoFolder(CocoDataset.load(path), folder, IDS, NAMES)
+    return CocoFolder(CocoDataset.load(path, masks=True), folder, IDS, NAMES)
 
 
 SQUARE = {"category_id": 7, "bbox": [0, 0, 8, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
@@ -75,7 +75,10 @@ SQUARE = {"category_id": 7, "bbox": [0, 0, 8, 4], "segmentation": [[0, 0, 4, 0, 
 
 def test_records_give_pixels_boxes_classes_and_masks(tmp_path):
     source = records(
-        tmp_path, [record(), record(source_id="43")], [], [record(labels=np.array([3]))]
+        tmp_path,
+        [record(), record(source_id="43")],
+        [],
+        [record(source_id="44", labels=np.array([3]))],
     )
     assert len(source) == 3 and source.size(1) == (8, 16)
     assert source.source_id(1) == 43
@@ -109,26 +112,48 @@ def test_records_without_images_are_an_error(tmp_path):
 
 
 def test_unknown_categories_are_an_error(tmp_path):
-    source = records(tmp_path, [record(labels=np.array([9]))])
     with pytest.raises(DataError, match="record 0: category id 9 is unknown; .* made from 3, 7"):
-        source.annotation(0)
+        records(tmp_path, [record(labels=np.array([9]))])
 
 
 def test_boxes_that_are_not_finite_are_an_error(tmp_path):
-    source = records(tmp_path, [record(boxes=np.float32([[0, 0, np.nan, 1]]))])
     with pytest.raises(DataError, match="record 0: a box is not finite"):
-        source.annotation(0)
+        records(tmp_path, [record(boxes=np.float32([[0, 0, np.nan, 1]]))])
+    with pytest.raises(DataError, match="record 0: a box reaches 300 times the size of the image"):
+        records(tmp_path, [record(boxes=np.float32([[0, 0, 300, 1]]))])
+
+
+def test_an_image_that_comes_twice_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"image 42 \('a.png'\) comes twice, first in .*record 0"):
+        records(tmp_path, [record(), record(source_id="1")], [record()])
+
+
+def test_records_that_call_one_id_two_names_are_an_error(tmp_path):
+    source = records(tmp_path, [record(class_names=("dog",))])
+    assert source.category_names == {7: "dog"}
+    other = record(source_id="1", class_names=("cow",))
+    with pytest.raises(DataError, match="category 7 is called 'cow' here, but 'dog' in other rec"):
+        records(tmp_path, [record(class_names=("dog",))], [other])
+
+
+def test_a_mask_of_another_size_is_found_when_the_source_is_opened(tmp_path):
+    wrong = encode_mask(np.ones((9, 16), np.uint8))
+    with pytest.raises(DataError, match="a mask is 9x16 pixels .* its image 8x16"):
+        records(tmp_path, [record(masks=(wrong,))])
 
 
 def test_an_image_of_another_size_than_stated_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="the image is 8x16 .* made for 16x8"):
+    with pytest.raises(DataError, match="the image is 8x16 .* its record states 16x8"):
         records(tmp_path, [record(height=16, width=8)]).image(0, "rgb")
     with pytest.raises(DataError, match="a.png: the image is 8x16 .* made for 9x16"):
         coco(tmp_path, [], height=9).image(0, "rgb")
 
 
 def test_records_without_masks_have_none(tmp_path):
-    assert records(tmp_path, [record(masks=None)]).annotation(0).masks is None
+    source = records(tmp_path, [record(masks=None)], masks=False)
+    assert source.annotation(0).masks is None
+    with pytest.raises(DataError, match="its 1 objects have no masks: convert .*include_mask: Fa"):
+        records(tmp_path, [record(masks=None)])
 
 
 def test_coco_folders_are_read_directly(tmp_path):
@@ -147,22 +172,27 @@ def test_coco_folders_are_read_directly(tmp_path):
     assert isinstance(found.masks[0], Polygons) and isinstance(found.masks[1], Raster)
     assert found.masks[1].decode().all()
     assert source.source_id(0) == 42 and source.name(0).endswith("a.png")
-    assert "1 boxes without area" in source.notes[0]
+    assert "1 boxes without area" in source.findings[0].sentence
 
 
-def test_damaged_segmentations_are_named(tmp_path):
-    with pytest.raises(DataError, match="instances.json: annotation 1: a polygon is not a list"):
-        coco(tmp_path, [{**SQUARE, "segmentation": [[0, 0, 4, 0]]}]).annotation(0)
+def test_damaged_segmentations_are_named_when_the_file_is_loaded(tmp_path):
     broken = {**SQUARE, "segmentation": {"size": [8, 16], "counts": [3]}}
-    with pytest.raises(DataError, match="annotation 1: its RLE is damaged"):
-        coco(tmp_path, [broken]).annotation(0).masks[0].decode()
-    without = coco(tmp_path, [{**SQUARE, "segmentation": []}])
-    assert without.annotation(0).masks == (None,)
+    with pytest.raises(DataError, match="annotation 1 of image 42 .*: its RLE is damaged"):
+        coco(tmp_path, [broken])
+    with pytest.raises(DataError, match="annotation 1 of image 42 .*: has no segmentation"):
+        coco(tmp_path, [{**SQUARE, "segmentation": []}])
+
+
+def test_missing_images_are_found_when_the_folder_is_opened(tmp_path):
+    with pytest.raises(
+        DataError, match="instances.json: 1 image cannot .*\n.*/b.png: No such file"
+    ):
+        coco(tmp_path, [], file_name="b.png")
 
 
 def test_the_real_nuclei_fill_about_their_annotated_area(shared):
     root = shared / "data" / "nuclei_coco"
-    dataset = CocoDataset.load(root / "instances_val.json")
+    dataset = CocoDataset.load(root / "instances_val.json", masks=True)
     source = CocoFolder(dataset, root / "images", {next(iter(dataset.categories)): 0}, ("nucleus",))
     settings = BatchSettings(
         geometry=GeometrySettings(mode="keep_aspect", height=256, width=256),

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rcnn_jax.data.records import encode_example, write_records
+from rcnn_jax.data.records import decode_example, encode_example, write_records
 from rcnn_jax.data.sources import (
     ClassMap,
     Concatenation,
@@ -37,6 +37,10 @@ def frame(name, objects, height=20, width=30):
 def records(folder, *frames, **options):
     path = folder / "train-fold-001-of-002"
     write_records(path, frames)
+    for data in frames:  # what a source needs to open: files that are there
+        for name in decode_example(data).get("frame/id", []):
+            if not list(folder.glob(f"{name.decode()}.*")):
+                write_image(folder, name.decode())
     return DetectNetRecords([path], folder, "png", CLASSES, **options)
 
 
@@ -60,6 +64,23 @@ def test_contradicting_mappings_are_an_error():
         ClassMap({"Car": "a", "car": "b"})
 
 
+def test_blanks_of_class_names_do_not_matter():
+    classes = ClassMap({"Traffic Light": "light", "stop": "sign"})
+    assert classes.get("trafficlight") == classes.get("traffic light") == 0
+    assert classes.names == ("light", "sign")
+
+
+def test_keys_that_match_nothing_are_said_with_the_nearest_name():
+    classes = ClassMap({"traffic_light": "light", "van": "car", "car": "car"})
+    near, silent = classes.unused_keys(["trafficlight", "Car"])
+    assert near.sentence == (
+        "target_class_mapping: no object is called 'traffic_light'; did you mean 'trafficlight'?"
+    )
+    assert (near.severity, silent.severity) == ("warning", "note")
+    assert silent.sentence == "target_class_mapping: no object is called 'van'"
+    assert classes.unused_keys(["traffic_light", "VAN", "car"]) == ()
+
+
 def test_an_empty_mapping_is_an_error():
     with pytest.raises(DataError, match="target_class_mapping is empty"):
         ClassMap({})
@@ -78,7 +99,7 @@ def test_records_give_boxes_classes_sizes_and_pixels(tmp_path):
     assert not found.crowd.any() and found.masks is None
     np.testing.assert_array_equal(source.image(0, "rgb")[0, 0], (3, 2, 1))
     assert source.image(0, "l").shape == (20, 30, 1)
-    assert source.notes == ()
+    assert source.findings == ()
 
 
 def test_occluded_objects_are_crowd_only_where_asked(tmp_path):
@@ -94,16 +115,17 @@ def test_what_is_left_out_is_counted_and_said_once(tmp_path):
         frame("b", [("tram", 0, 0, 9, 9, 0), ("misc", 0, 0, 9, 9, 0), ("car", 40, 2, 50, 9, 0)]),
     )
     assert [len(source.annotation(i).classes) for i in range(2)] == [1, 0]
-    classes, boxes = source.notes
-    assert classes.startswith("3 objects of classes that target_class_mapping does not name")
-    assert classes.endswith("misc (1), tram (2)")
-    assert boxes.startswith("2 boxes without area or outside their image") and "(a)" in boxes
+    tram, boxes, misc = source.findings
+    assert tram.sentence.startswith("2 objects of class 'tram' are left out: target_class_mapping")
+    assert (tram.row, misc.row, misc.count) == ("not mapped: tram", "not mapped: misc", 1)
+    assert boxes.sentence.startswith("2 boxes without area or outside their image")
+    assert boxes.where.endswith("(a)") and source.label_names == {"tram", "misc", "car"}
 
 
 def test_images_without_objects_are_ordinary(tmp_path):
     source = records(tmp_path, frame("a", []))
     assert source.annotation(0).boxes.shape == (0, 4)
-    assert "no object is left at all" in source.notes[0]
+    assert source.findings == ()
 
 
 def test_a_coordinate_that_is_not_finite_is_an_error_naming_the_record(tmp_path):
@@ -111,6 +133,67 @@ def test_a_coordinate_that_is_not_finite_is_an_error_naming_the_record(tmp_path)
         DataError, match=r"record 1 \(b\): object 1 \(car\) has the box .*nan.* not fin"
     ):
         records(tmp_path, frame("a", []), frame("b", [("car", 1, float("nan"), 4, 4, 0)]))
+
+
+def test_missing_and_empty_images_are_found_when_a_source_is_opened(tmp_path):
+    data = [frame("a", []), frame("b", []), frame("c", [])]
+    records(tmp_path, *data)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").write_bytes(b"")
+    path = tmp_path / "train-fold-001-of-002"
+    with pytest.raises(DataError) as caught:
+        DetectNetRecords([path], tmp_path, "png", CLASSES)
+    assert str(caught.value) == (
+        f"{path}: 2 images cannot be used:\n"
+        f"  {tmp_path}/a.png: No such file or directory\n"
+        f"  {tmp_path}/b.png: is empty (0 bytes)"
+    )
+
+
+def test_images_of_another_spelling_are_found(tmp_path):
+    write_image(tmp_path, "a")
+    (tmp_path / "a.png").rename(tmp_path / "a.PNG")
+    source = records(tmp_path, frame("a", []))
+    assert source.name(0).endswith("a.PNG") and source.image(0, "rgb").shape == (20, 30, 3)
+    assert "1 images are read under another extension" in source.findings[0].sentence
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match="'a' may be any of a.PNG, a.jpg: remove all but one"):
+        records(tmp_path, frame("a", []))
+
+
+def test_an_image_that_comes_twice_is_named_and_copies_are_not(tmp_path):
+    a, b = frame("a", []), frame("b", [])
+    assert len(records(tmp_path, a, a, b)) == 3  # sample_modifier_config writes copies
+    with pytest.raises(DataError, match="record 2: image 'a' comes twice, first in .*record 0"):
+        records(tmp_path, a, b, a)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"frame/id": [b"\xff"]}, "'frame/id' is b'.xff', which is not UTF-8 text"),
+        ({"frame/id": [b"a\0"]}, "holds a NUL character"),
+        ({"frame/id": [1]}, "'frame/id' holds int, expected bytes"),
+        ({"frame/height": [-4]}, "its size is 4 x -4 pixels"),
+        ({"frame/width": [1 << 40]}, "its size is 1099511627776 x 4 pixels"),
+        ({"frame/width": [4.0]}, "'frame/width' holds float, expected int"),
+        ({"target/object_class": [b"\xe9"]}, "'target/object_class' is .* not UTF-8"),
+        ({"target/occlusion": [0.5]}, "'target/occlusion' holds float, expected int"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(tmp_path, changes, text):
+    example = {
+        "frame/id": [b"a"],
+        "frame/height": [4],
+        "frame/width": [4],
+        "target/object_class": [b"car"],
+        **{f"target/coordinates_{side}": [1.0] for side in ("x1", "y1", "x2", "y2")},
+        **changes,
+    }
+    path = tmp_path / "shard"
+    write_records(path, [encode_example(example)])
+    with pytest.raises(DataError, match=text):
+        DetectNetRecords([path], tmp_path, "png", CLASSES)
 
 
 def test_records_of_another_kind_are_an_error(tmp_path):
@@ -183,10 +266,25 @@ def test_kitti_folders_are_read_directly(tmp_path):
     np.testing.assert_array_equal(source.annotation(1).boxes, [[2, 1, 12, 11]])
     assert source.annotation(1).crowd.all()
     assert source.image(0, "bgr").shape == (10, 12, 3)
-    assert "DontCare (1)" in source.notes[0]
+    assert source.findings[0].row == "not mapped: DontCare"
     assert KittiFolder(*folders, stems=["b"]).name(0).endswith("b.png")
     with pytest.raises(DataError, match="1 of 2 listed images are not there, the first is zebra"):
         KittiFolder(*folders, stems=["b", "zebra"])
+
+
+def test_hidden_files_are_no_images_and_labels_without_image_are_counted(tmp_path):
+    write_image(tmp_path, "images/a")
+    for name in ("._a.png", ".DS_Store"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    (tmp_path / "labels").mkdir()
+    for name in ("a.txt", "b.txt", "._a.txt"):
+        (tmp_path / "labels" / name).write_text("")
+    source = KittiFolder(tmp_path / "images", tmp_path / "labels", CLASSES)
+    assert len(source) == 1
+    assert [(item.row, item.count) for item in source.findings] == [
+        ("hidden file", 1),
+        ("label file without image", 1),
+    ]
 
 
 def test_kitti_images_need_a_label_file(tmp_path):
@@ -227,6 +325,12 @@ def test_concatenated_sources_are_one(tmp_path):
     ]
     assert source.size(1) == (11, 10) and source.image(1, "rgb").shape == (11, 10, 3)
     assert [source.annotation(i).classes.tolist() for i in range(3)] == [[1], [], [0]]
+
+
+def test_images_of_two_sources_are_said(tmp_path):
+    source = records(tmp_path, frame("a", []), frame("b", []))
+    (found,) = Concatenation([source, source]).findings
+    assert "2 images come from more than one data source" in found.sentence
 
 
 def test_concatenation_needs_sources_of_the_same_classes(tmp_path):

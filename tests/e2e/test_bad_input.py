@@ -105,17 +105,25 @@ def test_more_objects_than_the_limit(spec, capsys):
     assert "000001" in error and "21" in error and "max_objects_num_per_image" in error
 
 
-def test_no_mapped_class_at_all_is_said(spec, capsys):
+def test_keys_that_match_no_object_end_with_the_nearest_names(spec, capsys):
     text = spec.read_text()
     for name in ("disc", "star", "rod"):
-        text = text.replace(f"key: '{name}' value", f"key: 'no_{name}' value")
+        text = text.replace(f"key: '{name}' value", f"key: '{name}z' value")
     spec.write_text(text)
-    main(["faster_rcnn", "train", "-e", str(spec), "--gpus", "9"])
+    code, error = train(spec, capsys)
+    assert code == 2
+    assert "the training data has no object to learn from in 3 images: not mapped: " in error
+    assert "no object is called 'starz'; did you mean 'star'?" in error
+
+
+def test_hidden_files_are_no_images(spec):
     from rcnn_jax.spec.load import load_spec
     from rcnn_jax.tasks.build import build_experiment
 
+    for name in ("._000001.png", ".DS_Store"):
+        (spec.parent / "data" / "images" / name).write_bytes(b"x")
     source = build_experiment(load_spec(spec).config, "faster_rcnn").train_source()
-    assert any("target_class_mapping" in note and "disc" in note for note in source.notes)
+    assert any("1 hidden files are no images" in item.sentence for item in source.findings)
 
 
 def test_more_devices_than_there_are(spec, capsys):
@@ -145,6 +153,16 @@ def write_record(path, box=(10.0, 10.0, 30.0, 40.0)):
         "target/coordinates_y2": y2,
     }
     write_records(path, [encode_example(features)])
+
+
+def test_a_missing_image_of_a_record_is_found_before_the_first_step(spec, capsys):
+    write_record(spec.parent / "cells-fold-001-of-002-shard-00000-of-00001")
+    records_spec(spec, spec.parent / "elsewhere", spec.parent / "cells*")
+    code, error = train(spec, capsys)
+    assert code == 2
+    assert (
+        "1 image cannot be used" in error and "elsewhere/images/000000.png: No such file" in error
+    )
 
 
 def test_a_truncated_tfrecord_names_file_and_place(spec, capsys):
@@ -185,7 +203,7 @@ def test_boxes_without_area_or_outside_are_left_out_and_counted(spec):
     label.write_text("".join(LABEL.format(box=box) for box in boxes))
     source = build_experiment(load_spec(spec).config, "faster_rcnn").train_source()
     assert len(source.annotation(1).boxes) == 1
-    assert any("2 boxes without area or outside" in note for note in source.notes)
+    assert any("2 boxes without area or outside" in item.sentence for item in source.findings)
 
 
 def test_a_model_file_that_does_not_exist(spec, capsys):

@@ -59,7 +59,51 @@ def test_a_missing_segmentation(spec, capsys):
 
     change(spec, "train", alter)
     error = train(spec, capsys)
-    assert "object 1 has no mask" in error and "include_mask: False" in error
+    assert "annotation 1 of image" in error and "has no segmentation" in error
+    assert "include_mask: False" in error
+
+
+def test_what_is_wrong_with_the_validation_file_is_said_before_the_first_step(spec, capsys):
+    def alter(content):
+        content["annotations"][0]["segmentation"] = [1, 2, 3, 4, 5, 6]
+        content["annotations"][1]["segmentation"] = [[1, 2, 1e9, 4, 5, 6]]
+
+    change(spec, "val", alter)
+    error = train(spec, capsys)
+    assert "instances_val.json: 2 problems in the annotations:" in error
+    assert "is one flat list of numbers" in error and "far outside the image" in error
+
+
+def test_parts_of_two_points_are_left_out_of_training_and_validation(spec, capsys):
+    for part in ("train", "val"):
+        change(spec, part, lambda c: c["annotations"][0]["segmentation"].insert(0, [1, 2, 3, 4]))
+    edit(spec, "num_epochs: 2", "total_steps: 1")
+    flags = ["-e", str(spec), "-d", str(spec.parent / "run"), "--gpus", "1"]
+    assert main(["mask_rcnn", "train", *flags]) == 0
+    said = capsys.readouterr().out
+    row = next(line for line in said.splitlines() if "part of fewer than 3 points" in line)
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["1", "1"]
+    assert said.count("1 polygon parts of fewer than three points are left out") == 2
+
+
+def test_a_training_set_of_crowds_alone_is_refused(spec, capsys):
+    def alter(content):
+        for item in content["annotations"]:
+            item["iscrowd"] = 1
+
+    change(spec, "train", alter)
+    error = train(spec, capsys)
+    assert "the training data has no object to learn from in 6 images: crowd: " in error
+
+
+def test_surplus_objects_are_said_once(spec, capsys):
+    edit(spec, "max_num_instances: 16", "max_num_instances: 1")
+    edit(spec, "num_epochs: 2", "total_steps: 1")
+    flags = ["-e", str(spec), "-d", str(spec.parent / "run"), "--gpus", "1"]
+    assert main(["mask_rcnn", "train", *flags]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("their images have more than max_num_instances") == 1
+    assert "WARNING" not in said.out + said.err
 
 
 def test_category_zero(spec, capsys):
@@ -143,4 +187,4 @@ def test_a_literal_shows_where_it_breaks(spec, capsys):
 
 def test_no_annotations_for_the_validation(spec, capsys):
     edit(spec, "instances_val.json", "absent.json")
-    assert "absent.json: cannot read the annotations" in train(spec, capsys)
+    assert "absent.json: there is no such annotation file" in train(spec, capsys)

@@ -19,7 +19,8 @@ from rcnn_jax.export.contracts import (
 from rcnn_jax.export.jaxpr_onnx import trace
 from rcnn_jax.export.parity import compare_detections
 from rcnn_jax.export.predictor import REFERENCE, open_session, predictor, preprocess
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.ops.anchors import cell_sizes_from_scales
+from rcnn_jax.settings import GeometrySettings, RpnTargetSettings
 from tests.export import tiny
 
 CASES = {
@@ -154,6 +155,24 @@ def test_mask_rcnn_speaks_as_the_deepstream_parser_listens():
         np.testing.assert_allclose(probability, wanted.masks[image, row], atol=1e-4)
     free = rows[~wanted.valid]
     assert (free[:, 4] == -1).all() and (free[:, 5] == 0).all()
+
+
+def test_sizes_that_were_never_trained_propose_in_no_graph():
+    cells = cell_sizes_from_scales((16, 256), (1.0, 0.5))  # 256 lies inside of 128 x 192 nowhere
+    experiment = tiny.faster_rcnn()
+    settings = dataclasses.replace(
+        experiment.task.settings,
+        cell_sizes=((4, cells),),
+        rpn_targets=RpnTargetSettings(outside="ignore", anchors_per_cell=4),
+    )
+    experiment.task = dataclasses.replace(experiment.task, settings=settings)
+    variables = tiny.lively_variables(experiment)
+    header = make_header(experiment, "plain", None)
+    _, report = build(experiment, variables, header, tiny.images(2), "noise")
+    assert report.problems == []
+    _, proposals = experiment.task.predict(variables, tiny.images(2), experiment.inference)
+    boxes = np.asarray(proposals.boxes)[np.asarray(proposals.valid)]
+    assert len(boxes) and (boxes[:, 2:] - boxes[:, :2]).max() < 100
 
 
 def test_a_mask_rcnn_without_masks_has_one_output():

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from rcnn_jax.ops.anchors import cell_sizes_from_octaves, cell_sizes_from_scales, level_anchors
+from rcnn_jax.ops.anchors import (
+    cell_sizes_from_octaves,
+    cell_sizes_from_scales,
+    cells_inside,
+    level_anchors,
+)
 from rcnn_jax.settings import AnchorConvention
 
 
@@ -45,3 +50,11 @@ def test_centres_of_anchors_are_the_middles_of_cells(stride):
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     cells = np.stack(np.divmod(np.arange(12), 4), axis=1)
     np.testing.assert_allclose(centres, (cells + 0.5) * stride)
+
+
+def test_cells_whose_anchor_lies_inside_are_counted_by_size():
+    # 320 x 320 with stride 16: 256 fits around centres from 128 to 192, four of them a side;
+    # 362 x 181 fits nowhere.
+    cells = cell_sizes_from_scales((64, 256), (1.0, 0.5))
+    counts = cells_inside((20, 20), 16, cells, AnchorConvention(), (320, 320))
+    assert counts.tolist() == [16 * 16, 14 * 18, 4 * 4, 0]

@@ -13,9 +13,13 @@ RULES = ("best", "unmatched_best", "ties")
 
 
 @functools.cache
-def compiled(rule, inside_only=False):
+def compiled(rule, outside="train"):
     settings = RpnTargetSettings(
-        positive_overlap=0.5, negative_overlap=0.25, force_match=rule, inside_only=inside_only
+        positive_overlap=0.5,
+        negative_overlap=0.25,
+        force_match=rule,
+        outside=outside,
+        anchors_per_cell=6,
     )
     return jax.jit(
         lambda anchors, boxes, valid, crowd: match_anchors(
@@ -24,14 +28,17 @@ def compiled(rule, inside_only=False):
     )
 
 
-def slow_match(anchors, boxes, valid, crowd, rule, inside_only):
+def slow_match(anchors, boxes, valid, crowd, rule, outside):
     """The matcher, anchor by anchor and ground truth by ground truth."""
     overlap = iou_matrix(anchors, boxes)
     labels, index = [], []
     inside = [
-        not inside_only or (a[0] >= 0 and a[1] >= 0 and a[2] <= SIZE[0] and a[3] <= SIZE[1])
+        outside == "train" or (a[0] >= 0 and a[1] >= 0 and a[2] <= SIZE[0] and a[3] <= SIZE[1])
         for a in anchors
     ]
+    if outside == "auto":
+        fits = [any(inside[i::6]) for i in range(6)]
+        inside = [inside[i] or not fits[i % 6] for i in range(len(anchors))]
     real = [g for g in range(len(boxes)) if valid[g] and not crowd[g]]
     crowds = [g for g in range(len(boxes)) if valid[g] and crowd[g]]
     for i in range(len(anchors)):
@@ -69,17 +76,18 @@ def scenes():
     for _ in range(40):
         anchors, boxes = exact_boxes(rng, (60,), 40.0), exact_boxes(rng, (11,), 40.0)
         anchors[:4] = anchors[4:8]  # ties between anchors
+        anchors[5::6, 2:] += 80.0  # a size that lies inside nowhere
         boxes[:3] = boxes[3:6]  # ties between ground truths
         found.append((anchors - 4, boxes, rng.random(11) < 0.7, rng.random(11) < 0.2))
     return found
 
 
-@pytest.mark.parametrize("inside_only", [False, True])
+@pytest.mark.parametrize("outside", ["train", "ignore", "auto"])
 @pytest.mark.parametrize("rule", RULES)
-def test_matches_equal_the_slow_reading(scenes, rule, inside_only):
+def test_matches_equal_the_slow_reading(scenes, rule, outside):
     for scene in scenes:
-        matches = compiled(rule, inside_only)(*scene)
-        labels, index = slow_match(*scene, rule, inside_only)
+        matches = compiled(rule, outside)(*scene)
+        labels, index = slow_match(*scene, rule, outside)
         np.testing.assert_array_equal(matches.label, labels)
         np.testing.assert_array_equal(matches.gt_index[labels == 1], index[labels == 1])
 

@@ -113,20 +113,12 @@ def test_categories_are_read_from_the_annotations(tmp_path):
 def test_eval_samples_takes_the_first_images_and_says_so(tmp_path):
     spec = write_tiny(tmp_path, ("eval_samples: 4", "eval_samples: 2"))
     data = parse_spec(spec.read_text(), "spec.txt", "mask_rcnn").config.data_config
-    source = mask_rcnn_data.open_validation(data, mask_rcnn_data.find_categories(data), masks=True)
+    categories = mask_rcnn_data.find_categories(data, masks=True)
+    source = mask_rcnn_data.open_validation(data, categories, masks=True)
     assert isinstance(source, FirstImages) and len(source) == 2
-    assert source.notes == ("the first 2 of 3 validation images are evaluated (eval_samples)",)
-
-
-def test_objects_beyond_the_limit_are_counted(tmp_path):
-    spec = write_tiny(tmp_path, ("max_num_instances: 16", "max_num_instances: 2"))
-    config = parse_spec(spec.read_text(), "spec.txt", "mask_rcnn").config
-    source = build_experiment(config, "mask_rcnn").train_source()
-    surplus = [count - 2 for count in source.object_counts if count > 2]
-    assert source.notes == (
-        f"{len(surplus)} images have more than max_num_instances = 2 objects: {sum(surplus)} "
-        f"objects are dropped; {2 + max(surplus)} would keep all",
-    )
+    assert [item.sentence for item in source.findings] == [
+        "the first 2 of 3 validation images are evaluated (eval_samples)"
+    ]
 
 
 def test_num_classes_that_fits_nothing_is_explained(tmp_path):

@@ -1,0 +1,62 @@
+"""The table of counts: objects by class, and what was left out. One table for every command."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from rcnn_jax.data.findings import Finding, merged
+from rcnn_jax.reporter import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One part of the data.
+
+    Attributes:
+      name: heading, for example `training` or `fold 0 of 2`.
+      images: number of images.
+      objects: class name -> number of objects that train or are judged.
+      findings: what was noticed and left out.
+    """
+
+    name: str
+    images: int
+    objects: Mapping[str, int]
+    findings: tuple[Finding, ...] = ()
+
+
+def counts_table(columns: Sequence[Column]) -> Table:
+    """Returns a table with a row per class, a row per kind of omission, and sums at the bottom."""
+    table = Table(show_footer=True)
+    table.add_column("class", "objects\nimages")
+    for column in columns:
+        total = f"{sum(column.objects.values()):,}\n{column.images:,}"
+        table.add_column(escape(column.name), total, justify="right")
+    for name in dict.fromkeys(name for column in columns for name in column.objects):
+        table.add_row(escape(name), *(f"{column.objects.get(name, 0):,}" for column in columns))
+    omitted = [_rows(column.findings) for column in columns]
+    names = list(dict.fromkeys(name for rows in omitted for name in rows))
+    if names:
+        table.add_section()
+    for name in names:
+        table.add_row(
+            escape(name), *(f"{rows[name]:,}" if name in rows else "" for rows in omitted)
+        )
+    return table
+
+
+def say(findings: Sequence[Finding], reporter: Reporter) -> None:
+    """Says what the table cannot: where a thing was found first, and what to do."""
+    for item in merged(findings):
+        if item.sentence:
+            (reporter.warn if item.severity == "warning" else reporter.note)(item.sentence)
+
+
+def _rows(findings: Sequence[Finding]) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for item in findings:
+        if item.row:
+            rows[item.row] = rows.get(item.row, 0) + item.count
+    return rows
