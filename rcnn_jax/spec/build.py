@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from rcnn_jax.spec.literals import read_literal
-from rcnn_jax.spec.schema import Field, Message
+from rcnn_jax.spec.schema import Field, Message, Node
 
 REDACTED = "<redacted>"
 """What stands in files where a key was; read back as absent."""
@@ -17,7 +17,7 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     """Returns the locked ConfigDict of a message.
 
     Args:
-      values: what the spec says, as `parse.parse_values` returns it.
+      values: what the spec says, as `scan` returns it.
       table: the table of the message.
 
     Raises:
@@ -27,6 +27,25 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     for field in table.fields:
         config[field.name] = _value(values.get(field.name), field)
     return config.lock()
+
+
+def copied(config: Node, table: Message) -> ConfigDict:
+    """Returns a copy of a config that `build` made; `copy.deepcopy` fails on labels with a dot."""
+    new = ConfigDict()
+    for field in table.fields:
+        value = config[field.name]
+        if field.kind == "message" and field.repeated:
+            value = [copied(block, field.table) for block in value]
+        elif field.kind == "message":
+            value = copied(value, field.table)
+        elif field.kind == "map":
+            value = _map(dict(value))
+        elif value is None:
+            value = config_dict.placeholder(PYTHON_TYPES[field.kind])
+        new[field.name] = value
+    if "enabled" in config and table.find("enabled") is None:
+        new.enabled = config.enabled
+    return new.lock()
 
 
 def _value(said: Any, field: Field) -> Any:

@@ -130,8 +130,9 @@ class Cursor:
             raise TooManyError
 
     def warn(self, token: Token, sentence: str) -> None:
-        """Notes a warning."""
-        self.warnings.append(Problem((token.line, token.column), sentence))
+        """Notes a warning, unless there are so many that more of them help nobody."""
+        if len(self.warnings) < MAX_PROBLEMS:
+            self.warnings.append(Problem((token.line, token.column), sentence))
 
     def begins_entry(self) -> bool:
         """Says whether a field begins here: a name with a mark behind it, or a field of this block."""

@@ -4,13 +4,12 @@
 only where it is enabled.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.spec.build import REDACTED
+from rcnn_jax.spec.build import REDACTED, copied
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.literals import write_literal
 from rcnn_jax.spec.schema import Field, Kind, Message, Node
@@ -25,9 +24,9 @@ def render(config: ConfigDict, kind: SpecKind) -> str:
 
 def redact(config: ConfigDict) -> ConfigDict:
     """Returns a copy whose keys read `<redacted>`; unset keys stay unset."""
-    kind = config_kind(config)
-    hidden = copy.deepcopy(config)
-    _redact(hidden, TABLES[kind])
+    table = TABLES[config_kind(config)]
+    hidden = copied(config, table)
+    _redact(hidden, table)
     return hidden
 
 
@@ -41,7 +40,7 @@ def redact_text(text: str) -> str:
         comment = text[start:end]
         for secret in sorted(secrets, key=len, reverse=True):
             comment = comment.replace(secret, REDACTED)
-        for begin, stop in commented_keys(comment):
+        for begin, stop in reversed([*commented_keys(comment)]):
             comment = f"{comment[:begin]}{REDACTED}{comment[stop:]}"
         if comment != text[start:end]:
             spans.append((start, end, comment))

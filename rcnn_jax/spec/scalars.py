@@ -10,8 +10,6 @@ from rcnn_jax.spec.values import (
     bare,
     in_quotes,
     read_value,
-    shown_value,
-    text_of,
     wanted,
     written,
 )
@@ -61,10 +59,9 @@ class ScalarReader(Cursor):
             if row.secret or any(word.kind == "hidden" for word in words):
                 what = str(error).partition(": write")[0].partition("; did")[0]
                 self.complain(first, f"{path} {what}")
-            elif kind == "literal" and first.kind == "string":
-                self.complain(token, f"{path} = {shown_value(text_of(words))} {error}")
             elif colon:
-                self.complain(first, f"{path} = {printable(written(words))} {error}")
+                place = token if kind == "literal" and first.kind == "string" else first
+                self.complain(place, f"{path} = {printable(written(words))} {error}")
         return None
 
     def found(self) -> str:

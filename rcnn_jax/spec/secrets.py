@@ -16,7 +16,7 @@ from rcnn_jax.spec.schema import Field, walk
 from rcnn_jax.spec.tokens import Token
 
 _TELLING = re.compile(r"key|secret|passw|token|credential")
-_COMMENTED = re.compile(r"#\W*(\w+)\s*[:=]\s*")
+_COMMENTED = re.compile(r"\b(\w+)\b[\s\"']*[:=]\s*([^\r\n]+)")
 _WORD = re.compile(r"\w+")
 
 
@@ -51,7 +51,10 @@ def hide(tokens: list[Token]) -> Hidden:
         elif token.is_mark("}", ">") and openers:
             openers.pop()
         index += 1
-        if not _names_a_key(token, openers[-1] if openers else ""):
+        if not (
+            _may_be_a_name(tokens, index - 1)
+            and _names_a_key(token, openers[-1] if openers else "")
+        ):
             continue
         if token.kind not in ("name", "string", "curly"):  # The key may be part of the word.
             shown[index - 1] = _without_text(token)
@@ -68,19 +71,23 @@ def hide(tokens: list[Token]) -> Hidden:
     return Hidden(shown, originals, spans)
 
 
-def commented_keys(text: str) -> Iterator[tuple[int, int]]:
-    """Yields the (start, end) offsets of what follows the name of a key in a comment.
-
-    Args:
-      text: one comment.
-    """
-    for match in _COMMENTED.finditer(text):
-        if _sounds_secret(match.group(1)) and match.end() < len(text):
-            yield match.end(), len(text)
+def commented_keys(comment: str) -> Iterator[tuple[int, int]]:
+    """Yields the (start, end) offsets of what follows the name of a key in a comment."""
+    for match in _COMMENTED.finditer(comment):
+        if _sounds_secret(match.group(1)):
+            yield match.span(2)
 
 
 def _without_text(token: Token) -> Token:
     return Token("hidden", "*" * len(token.text), token.start, token.line, token.column)
+
+
+def _may_be_a_name(tokens: list[Token], index: int) -> bool:
+    """Says whether the word may name a field, and is not the value of one."""
+    if tokens[index + 1].is_mark(":", "=", "{", "<", "["):
+        return True
+    behind_mark = index > 0 and tokens[index - 1].is_mark(":", "=")
+    return tokens[index].kind in ("name", "word") and not behind_mark
 
 
 def _names_a_key(token: Token, block: str) -> bool:

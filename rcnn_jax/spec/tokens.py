@@ -1,8 +1,7 @@
 """Spec text as tokens that know where they stand; linear in the length of the text."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from google.protobuf import text_encoding
 
@@ -43,15 +42,14 @@ _ESCAPE = re.compile(
     r"""\\(?:[abfnrtv\\'"]|[0-7]{1,3}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"""
 )
 
-MAX_SPEC = 2**19
+MAX_SPEC = 2**18
 """Length of the longest spec; those of real life have a few thousand characters."""
 
 SHOWN = 60
 """Characters of a value that a message repeats."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word of the text.
 
     Attributes:

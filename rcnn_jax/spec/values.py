@@ -44,7 +44,7 @@ def read_value(tokens: list[Token], kind: Kind, row: Field) -> Any:
     """
     first = tokens[0]
     if kind in ("string", "literal"):
-        return _text(tokens, row)
+        return _text(tokens, kind, row)
     if kind == "bool":
         if first.text in _TRUE or first.text in _FALSE:
             return first.text in _TRUE
@@ -142,17 +142,17 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _text(tokens: list[Token], row: Field) -> str:
+def _text(tokens: list[Token], kind: Kind, row: Field) -> str:
     if tokens[0].kind != "string":
         text = bare(written(tokens))
-        raise WrongValueError(f"is not {wanted(row.kind, row)}: write {in_quotes(text)}")
+        raise WrongValueError(f"is not {wanted(kind, row)}: write {in_quotes(text)}")
     try:
         text = text_of(tokens)
     except ValueError as error:
         raise WrongValueError(str(error)) from error
     if len(text) > MAX_TEXT:
         raise WrongValueError(f"is longer than {MAX_TEXT} characters")
-    if row.shape is not None:
+    if kind == "literal" and row.shape is not None:
         try:
             read_literal(text, row.shape)
         except ValueError as error:

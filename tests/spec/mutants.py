@@ -8,6 +8,7 @@ second of thinking.
 
 import argparse
 import random
+import re
 import string
 import sys
 import time
@@ -23,6 +24,7 @@ from tests.spec.samples import SAMPLES
 CONFIGS = Path(__file__).parents[2] / "configs"
 SECRET = "Zq7SECRETq9Z"
 PATIENCE = 1.0
+_GIVEN_AS_KEY = re.compile(rf"\benc_key\b[\s:='\"“]*{SECRET}")
 
 PIECES = (
     *("{", "}", "<", ">", "[", "]", ":", ",", ";", "=", '"', "'", "#", "//", "/*", "\\", "\n", "\t"),
@@ -79,8 +81,9 @@ def _mutated(text: str, texts: list[str], chance: random.Random) -> str:
 def fault(text: str) -> str:
     """Says how reading the text failed; nothing if it was read or refused as it should be."""
     began = time.process_time()
+    secret = text.count(SECRET) == len(_GIVEN_AS_KEY.findall(text))
     try:
-        if SECRET in redact_text(text):
+        if secret and SECRET in redact_text(text):
             return "the key is in the redacted text"
         spec = parse_spec(text, "mutant.txt", upgrades=True)
         said = "\n".join([*spec.notes, *spec.warnings, *spec.dropped])
@@ -89,7 +92,7 @@ def fault(text: str) -> str:
         said = str(error)
     except Exception:
         return traceback.format_exc()
-    if SECRET in said:
+    if secret and SECRET in said:
         return f"the key is in a message: {said}"
     if not all(each.isprintable() or each == "\n" for each in said):
         return f"raw control characters in a message: {said!r}"
