@@ -52,6 +52,7 @@ $(PEERS_STAMP): pyproject.toml
 
 docs: setup
 	$(BIN)/python -m tools.spec_reference
+	$(BIN)/python -m tools.config_files
 
 clean:
 	rm -rf .venv .venv-* .cache out

@@ -13,29 +13,12 @@ from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
+from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.spec.schema import Message, Node
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths are looked for below this folder too, as in the original."""
-
-DOCUMENT = '''"""A spec with every field written out; this file is a config of its own.
-
-    python -m rcnn_jax.main --config=THIS_FILE --workdir=out
-
-{origin}
-"""
-
-from rcnn_jax.spec import parse_spec
-
-SPEC = {text}
-
-
-def get_config():
-    """Returns the config of the spec."""
-    return parse_spec(SPEC, __file__, "{kind}").config
-'''
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the sub-commands of `spec` and their flags."""
@@ -78,11 +61,12 @@ def run(args: Namespace) -> int:
 
 def missing_paths(spec: LoadedSpec) -> list[str]:
     """Returns a sentence for every input the spec names that does not exist."""
-    return [
-        f"{spec.at(path)}: {kind} '{value}' does not exist"
+    missing = [
+        (spec.positions.get(path, (0, 0)), f"{spec.at(path)}: {kind} '{value}' does not exist")
         for path, kind, value in _inputs(spec.config, TABLES[spec.kind])
         if not _exists(value, kind)
     ]
+    return [sentence for _, sentence in sorted(missing)]
 
 
 def _check(args: Namespace) -> int:
@@ -120,8 +104,7 @@ def _translate(args: Namespace) -> int:
     if output.suffix == ".json":
         text = shown.to_json(indent=2, sort_keys=True) + "\n"
     elif output.suffix == ".py":
-        origin = f"Translated from {args.spec.name}."
-        text = DOCUMENT.format(origin=origin, text=_quoted(text), kind=spec.kind)
+        text = python_file(spec, str(output))
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f"{output.name}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -162,13 +145,6 @@ def _exists(value: str, kind: str) -> bool:
         patterns = [(Path(path.anchor), str(path.relative_to(path.anchor))) for path in candidates]
         return any(any(root.glob(pattern)) for root, pattern in patterns)
     return any(path.is_dir() if kind == "folder" else path.is_file() for path in candidates)
-
-
-def _quoted(text: str) -> str:
-    """Returns Python source of a raw triple-quoted string, which specs read well in."""
-    if '"""' in text or text.endswith("\\"):
-        return repr(text)
-    return f'r"""\n{text}"""'
 
 
 def _write(line: str) -> None:

@@ -1,5 +1,6 @@
 """Spec files: tables of fields, reading, checking, rendering."""
 
+from rcnn_jax.spec.defaults import default_block, default_config
 from rcnn_jax.spec.demands import Task
 from rcnn_jax.spec.kinds import SpecKind
 from rcnn_jax.spec.load import LoadedSpec, load_spec, parse_spec, validate
@@ -9,6 +10,8 @@ __all__ = [
     "LoadedSpec",
     "SpecKind",
     "Task",
+    "default_block",
+    "default_config",
     "load_spec",
     "parse_spec",
     "redact",

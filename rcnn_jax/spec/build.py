@@ -29,23 +29,29 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     return config.lock()
 
 
-def copied(config: Node, table: Message) -> ConfigDict:
-    """Returns a copy of a config that `build` made; `copy.deepcopy` fails on labels with a dot."""
-    new = ConfigDict()
+def copy_config(config: Node, table: Message) -> ConfigDict:
+    """Returns an equal config that shares nothing with the given one.
+
+    `copy.deepcopy` fails on maps whose keys have a dot, such as the class `st. bernard`.
+    """
+    copied = build({}, table)
+    _fill(copied, config, table)
+    return copied
+
+
+def _fill(target: Node, source: Node, table: Message) -> None:
     for field in table.fields:
-        value = config[field.name]
+        value = source[field.name]
         if field.kind == "message" and field.repeated:
-            value = [copied(block, field.table) for block in value]
+            target[field.name] = [copy_config(block, field.table) for block in value]
         elif field.kind == "message":
-            value = copied(value, field.table)
+            _fill(target[field.name], value, field.table)
+            if field.optional:
+                target[field.name].enabled = value.enabled
         elif field.kind == "map":
-            value = _map(dict(value))
-        elif value is None:
-            value = config_dict.placeholder(PYTHON_TYPES[field.kind])
-        new[field.name] = value
-    if "enabled" in config and table.find("enabled") is None:
-        new.enabled = config.enabled
-    return new.lock()
+            target[field.name] = _map(value).lock()
+        elif value is not None:
+            target[field.name] = value
 
 
 def _value(said: Any, field: Field) -> Any:
@@ -74,7 +80,7 @@ def _message(said: Any, field: Field) -> Any:
     return config
 
 
-def _map(entries: dict[str, Any]) -> ConfigDict:
+def _map(entries: Any) -> ConfigDict:
     config = ConfigDict(allow_dotted_keys=True)
     for key, value in entries.items():
         config[key] = value

@@ -2,6 +2,7 @@
 
 from rcnn_jax.spec.kinds import TABLES, SpecKind
 from rcnn_jax.spec.literals import write_literal
+from rcnn_jax.spec.notes import is_true_though_absent
 from rcnn_jax.spec.schema import Field, walk
 
 Row = tuple[SpecKind, str, Field]
@@ -49,6 +50,8 @@ def range_text(field: Field) -> str:
 def effect_text(field: Field) -> str:
     """Says whether the field does something here, and whether the original knows it."""
     words = [f"no effect: {field.no_effect}"] if field.no_effect else []
+    words += [f"train refuses it: {field.unbuilt}"] if field.unbuilt else []
+    words += ["true where it is absent, said once"] if is_true_though_absent(field) else []
     words += ["extension of this project"] if field.extension else []
     words += [f"also read as {', '.join(field.aliases)}"] if field.aliases else []
     words += [f"excludes the other members of {field.oneof}"] if field.oneof else []
@@ -65,7 +68,8 @@ def describe(row: Row) -> str:
         f"  default  {default_text(field)}",
     ]
     lines += [f"  range    {range_text(field)}"] if range_text(field) else []
-    lines += [f"  effect   {effect_text(field) or 'yes'}"]
+    acts = "" if field.no_effect or field.unbuilt else "yes"
+    lines += [f"  effect   {'; '.join(filter(None, (acts, effect_text(field))))}"]
     if field.kind == "message":
         lines.append(f"  fields   {', '.join(row.name for row in field.table.fields)}")
     return "\n".join(lines) + "\n"

@@ -128,7 +128,9 @@ def _items(
 def _number(word: str, place: int, shape: LiteralShape, inner: int) -> int | float:
     kind = "whole number" if shape.item == "int" else "number"
     if len(word) > MAX_DIGITS:
-        raise ValueError(f"is not a {shape}: a number of {len(word)} characters at character {place}")
+        raise ValueError(
+            f"is not a {shape}: a number of {len(word)} characters at character {place}"
+        )
     if inner:
         raise ValueError(f"is not a {shape}: {word} at character {place} is not in a tuple")
     if word in ("True", "False") or (shape.item == "int" and _REAL.fullmatch(word)):

@@ -30,7 +30,6 @@ from rcnn_jax.spec.schema import (
 from rcnn_jax.spec.trackers import CLEARML, CLEARML_OFF, WANDB, WANDB_OFF
 
 
-
 def _switch_of_old(name: str, number: int, default: bool, doc: str, reason: str) -> Field:
     """A switch of the first releases, which later ones no longer read."""
     return boolean(name, number, default, doc, no_effect=reason, silent=True)

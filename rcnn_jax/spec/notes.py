@@ -67,9 +67,7 @@ def _asks_for_something(said: Any, row: Field) -> bool:
     return said != row.default
 
 
-def _true_though_absent(
-    values: dict[str, Any], table: Message, prefix: str = ""
-) -> Iterator[Note]:
+def _true_though_absent(values: dict[str, Any], table: Message, prefix: str = "") -> Iterator[Note]:
     # Deviation: the original read an absent boolean as false, also where its documentation
     # recommends true. Without a mask head there is no Mask R-CNN, and what is documented holds.
     for row in table.fields:

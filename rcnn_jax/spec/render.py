@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.spec.build import REDACTED, copied
+from rcnn_jax.spec.build import REDACTED, copy_config
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.literals import write_literal
 from rcnn_jax.spec.schema import Field, Kind, Message, Node
@@ -24,9 +24,9 @@ def render(config: ConfigDict, kind: SpecKind) -> str:
 
 def redact(config: ConfigDict) -> ConfigDict:
     """Returns a copy whose keys read `<redacted>`; unset keys stay unset."""
-    table = TABLES[config_kind(config)]
-    hidden = copied(config, table)
-    _redact(hidden, table)
+    kind = config_kind(config)
+    hidden = copy_config(config, TABLES[kind])
+    _redact(hidden, TABLES[kind])
     return hidden
 
 

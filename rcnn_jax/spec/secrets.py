@@ -96,7 +96,10 @@ def _names_a_key(token: Token, block: str) -> bool:
         if len(words) != 1:
             return False
         name = words[0]
-        if name in ("key", "value"):  # Of the entry of a map, unless the block has a key of its own.
+        if name in (
+            "key",
+            "value",
+        ):  # Of the entry of a map, unless the block has a key of its own.
             return name == "key" and any(_near(block, owner) for owner in _owners())
         return _sounds_secret(name)
     squashed = _squashed(token.text)

@@ -83,7 +83,9 @@ def _old_table() -> Message:
     training, evaluation = _now("training_config").table, _now("evaluation_config")
     evaluation = replace(
         evaluation,
-        message=_with(evaluation.table, "OldEvaluation", _WITHOUT_COUNTERPART["evaluation_config"][0]),
+        message=_with(
+            evaluation.table, "OldEvaluation", _WITHOUT_COUNTERPART["evaluation_config"][0]
+        ),
     )
     regularizer = Message(
         "OldRegularizer",

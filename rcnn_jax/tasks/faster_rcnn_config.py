@@ -296,6 +296,7 @@ def _run(config: Config) -> RunSettings:
         patience=stopping.patience if stopping.enabled else 0,
         min_delta=stopping.min_delta if stopping.enabled else 0.0,
         lr_scaling=training.lr_scaling,
+        tensorboard=visualizer.enabled,
         images_in_tensorboard=visualizer.num_images if visualizer.enabled else 0,
         weight_histograms=visualizer.enabled and visualizer.weight_histograms,
     )

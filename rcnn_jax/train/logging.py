@@ -55,6 +55,7 @@ class MetricLogger:
         stop_is_due: bool = False,
         images_per_step: int = 1,
         every_steps: int = 10,
+        tensorboard: bool = True,
         console: Console,
         status: StatusWriter,
         clock: Callable[[], float] = time.monotonic,
@@ -70,6 +71,7 @@ class MetricLogger:
           stop_is_due: the stop after start_step is still to be done.
           images_per_step: global batch, for the throughput.
           every_steps: steps between logged steps; multiples of it are logged.
+          tensorboard: write files for TensorBoard.
           console: where lines and the bar go.
           status: writes the line per epoch to status.json, as `Reporter.status` does.
           clock: seconds; a test passes its own.
@@ -79,6 +81,7 @@ class MetricLogger:
         cut_after(self._path, start_step, stop_is_due)
         self._file = self._path.open("a", encoding="utf-8")
         self._folder = workdir / TENSORBOARD_FOLDER
+        self._tensorboard_wanted = tensorboard
         self._events: Any = None
         self._words = words
         self._steps_per_epoch = steps_per_epoch
@@ -219,11 +222,15 @@ class MetricLogger:
 
     def images(self, step: int, tag: str, images: Iterable[np.ndarray]) -> None:
         """Writes u8[h w c] RGB or grey images to TensorBoard under the tag."""
+        if not self._tensorboard_wanted:
+            return
         for i, image in enumerate(images):
             self._tensorboard().add_image(f"{tag}/{i}", image, step, dataformats="HWC")
 
     def histograms(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes the distribution of every array to TensorBoard."""
+        if not self._tensorboard_wanted:
+            return
         for name, array in values.items():
             self._tensorboard().add_histogram(name, np.asarray(array, np.float32).ravel(), step)
 
@@ -255,6 +262,8 @@ class MetricLogger:
         self._file.flush()
 
     def _scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        if not self._tensorboard_wanted:
+            return
         events = self._tensorboard()
         for name, value in self._named(values).items():
             if math.isfinite(value):

@@ -150,6 +150,7 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
             stop_is_due=memory.due,
             images_per_step=run.global_batch,
             every_steps=experiment.run.log_steps,
+            tensorboard=experiment.run.tensorboard,
             console=run.session.console,
             status=run.session.status,
         ) as logger,

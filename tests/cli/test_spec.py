@@ -35,7 +35,7 @@ def test_check_warns_of_paths_that_do_not_exist(
     assert lines == [
         f"warning: {spec}:9:5: {source}.tfrecords_path: glob 'records/*' does not exist",
         f"warning: {spec}:10:5: {source}.image_directory_path: folder 'images' does not exist",
-        f"{spec}: a valid faster_rcnn spec",
+        f"{spec}: a valid faster_rcnn spec, for train, evaluate, inference, export",
     ]
 
 
@@ -60,14 +60,35 @@ def test_paths_that_exist_are_not_mentioned(
 
 def test_check_prints_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "m.txt"
-    path.write_text(MASK + "report_frequency: 1", encoding="utf-8")
+    path.write_text(MASK + "global_gradient_clip_ratio: 1", encoding="utf-8")
     assert run("check", path) == 0
-    assert "note: report_frequency has no effect: " in capsys.readouterr().out
+    assert "note: global_gradient_clip_ratio has no effect: " in capsys.readouterr().out
 
 
 def test_check_raises_what_is_wrong(spec: Path) -> None:
     with pytest.raises(SpecError):
         run("check", spec, "--kind", "mask_rcnn")
+
+
+def test_check_says_what_a_spec_cannot_be_used_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text(MASK.replace("total_steps: 100", ""), encoding="utf-8")
+    assert run("check", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"{path}: a valid mask_rcnn spec, for inference, export",
+        "not for train:",
+        f"  {path}: total_steps or num_epochs must be given",
+        f"  {path}:2:1: data_config.training_file_pattern must be given",
+        "not for evaluate:",
+        f"  {path}:2:1: data_config.validation_file_pattern must be given",
+        f"  {path}:2:1: data_config.val_json_file must be given",
+    ]
+    with pytest.raises(SpecError, match="total_steps or num_epochs must be given"):
+        run("check", path, "--task", "train")
+    assert run("check", path, "--task", "export") == 0
 
 
 def test_translate_to_json_writes_everything_but_the_key(spec: Path, tmp_path: Path) -> None:
@@ -95,7 +116,8 @@ def test_translate_to_python_gives_a_document(spec: Path, tmp_path: Path) -> Non
     output = tmp_path / "full.py"
     assert run("translate", spec, "-o", output) == 0
     assert "hunter2" not in output.read_text()
-    assert runpy.run_path(str(output))["get_config"]() == parse_spec(FASTER).config
+    found = runpy.run_path(str(output))["get_config"]()
+    assert found.to_json() == parse_spec(FASTER).config.to_json()
 
 
 def test_a_text_python_cannot_quote_plainly_is_quoted_anyway(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Short specs that pass every check, as text to change, and the first steps of reading."""
 
+import re
 from typing import Any
 
 from rcnn_jax.spec.kinds import TABLES, SpecKind
@@ -65,3 +66,7 @@ def values_of(text: str, kind: SpecKind = "faster_rcnn") -> dict[str, Any]:
     found = scanned(text, kind)
     assert not found.problems, found.problems
     return found.values
+
+
+EVERY_BLOCK = re.compile(r"\[\d+\]")
+"""The index of a repeated entry in a path."""

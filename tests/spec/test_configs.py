@@ -10,6 +10,7 @@ from ml_collections import config_flags
 from rcnn_jax.errors import SpecError
 from rcnn_jax.spec import load_spec, parse_spec, render, validate
 from tests.spec.samples import FASTER
+from tools.config_files import rewritten, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.*:DeprecationWarning")
 
@@ -44,7 +45,30 @@ def test_every_document_gives_its_config_and_names_its_command(path: Path) -> No
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     assert f"--config=configs/{relative(path)} " in module.__doc__
-    assert module.get_config().is_locked
+    config, spec = module.get_config(), load_spec(sources()[path])
+    assert config.is_locked
+    assert config.to_json(sort_keys=True) == spec.config.to_json(sort_keys=True)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_every_document_is_written_as_its_spec_says(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == rewritten(path, sources()[path]), (
+        f"{relative(path)} is old: run  python -m tools.config_files"
+    )
+
+
+def test_a_document_is_overridden_field_by_field() -> None:
+    values = from_flags(
+        f"--config={CONFIGS / 'faster_rcnn' / 'tiny.py'}",
+        "--config.training_config.num_epochs=3",
+        "--config.dataset_config.data_sources[0].kitti_directory_path=other",
+        "--config.dataset_config.target_class_mapping.disc=star",
+    )
+    config = values.config
+    validate(config, "faster_rcnn", "train")
+    assert config.training_config.num_epochs == 3
+    assert config.dataset_config.data_sources[0].kitti_directory_path == "other"
+    assert dict(config.dataset_config.target_class_mapping)["disc"] == "star"
 
 
 def test_a_spec_is_named_behind_a_colon_and_overridden(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_an_iou_range_must_rise() -> None:
 def test_a_broken_rule_of_mask_rcnn_is_told(old: str, new: str, sentence: str) -> None:
     assert old in MASK
     with pytest.raises(SpecError) as error:
-        parse_spec(MASK.replace(old, new), "s")
+        parse_spec(MASK.replace(old, new), "s", task="train")
     assert sentence in str(error.value)
 
 

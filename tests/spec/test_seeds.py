@@ -30,10 +30,7 @@ def test_the_faster_rcnn_sample_loads() -> None:
     assert config.training_config.regularizer.to_dict() == {"type": "L2", "weight": 1e-4}
     assert config.dataset_config.target_class_mapping["person_sitting"] == "person"
     assert config.dataset_config.validation_fold == 0
-    assert spec.notes == [
-        "training_config.optimizer.sgd.lr has no effect: "
-        "the learning_rate schedule sets the rate of every step"
-    ]
+    assert spec.notes == []
     assert parse_spec(render(config, spec.kind)).config == config
 
 

@@ -1,0 +1,32 @@
+"""Configs in which every field has its default: what a config file in Python begins with."""
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.spec.build import build
+from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.schema import walk
+
+
+def default_config(kind: SpecKind) -> ConfigDict:
+    """Returns a whole config: fields can be set, new ones cannot be added.
+
+    Args:
+      kind: what it is to describe. What must be given is not: `validate` tells.
+    """
+    return build({}, TABLES[kind])
+
+
+def default_block(kind: SpecKind, path: str) -> ConfigDict:
+    """Returns one block with the defaults of its fields, for a list of blocks.
+
+    Args:
+      kind: of the config the block goes into.
+      path: field that holds the block, such as `dataset_config.data_sources`.
+
+    Raises:
+      KeyError: there is no such block.
+    """
+    for name, field in walk(TABLES[kind]):
+        if name == path and field.message is not None:
+            return build({}, field.message)
+    raise KeyError(f"a {kind} spec has no block {path}")

@@ -1,0 +1,239 @@
+"""A spec as a config file in Python: `get_config()` sets the fields that the spec gives, one by one.
+
+    config.training_config.num_epochs = 80  # the comment that stood there
+
+The order of the fields and the comments are those of the spec; keys are left out.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.load import LoadedSpec
+from rcnn_jax.spec.render import redact_text
+from rcnn_jax.spec.schema import Field, Message, Node
+from rcnn_jax.spec.tokens import comments
+
+WIDTH = 100
+INDENT = "    "
+TOP = "fields that are in no block"
+
+DOCUMENT = '''"""{title}
+
+    python -m rcnn_jax.main --config={output} --workdir=out
+
+Any field can be set here or on the command line: --config.{example}
+"""
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.spec import {imports}
+
+
+def get_config() -> ConfigDict:
+    """Returns the config; what is not set here has its default."""
+    config = default_config("{kind}")
+{body}
+    return config
+'''
+
+EXAMPLES: dict[SpecKind, str] = {
+    "faster_rcnn": "training_config.num_epochs=3",
+    "mask_rcnn": "num_epochs=3",
+    "dataset_convert": "kitti_config.val_split=20",
+}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Lines of Python, without their indentation.
+
+    Attributes:
+      place: (line, column) in the spec of what they say.
+      block: top-level block they belong to, or `TOP`; "" for comments.
+      lines: the lines.
+    """
+
+    place: tuple[int, int]
+    block: str
+    lines: tuple[str, ...]
+
+
+def python_file(spec: LoadedSpec, output: str) -> str:
+    """Returns the source of a config file whose config equals that of the spec, but for keys.
+
+    Args:
+      spec: a sound spec.
+      output: the name of the file, for the command in its docstring.
+    """
+    statements = _with_comments(
+        sorted(_statements(spec), key=lambda each: each.place), redact_text(spec.text, spec.kind)
+    )
+    body = _joined(statements)
+    blocks = "default_block(" in body
+    return DOCUMENT.format(
+        title=f"Translated from {_in_docstring(spec.name.replace(chr(92), '/').split('/')[-1])}.",
+        output=_in_docstring(shlex.quote(output)),
+        example=EXAMPLES[spec.kind],
+        imports="default_block, default_config" if blocks else "default_config",
+        kind=spec.kind,
+        body=body,
+    )
+
+
+def _statements(spec: LoadedSpec) -> Iterator[Statement]:
+    given = _given(spec.positions)
+    for path, lines in _assignments(spec.config, TABLES[spec.kind], spec.kind, "", "config", given):
+        yield Statement(given[path], path.partition(".")[0] if "." in path else TOP, tuple(lines))
+
+
+def _given(positions: Any) -> dict[str, tuple[int, int]]:
+    """Returns the place of every path that the text gives, and of the blocks and lists around it."""
+    given: dict[str, tuple[int, int]] = dict(positions)
+    for path, place in positions.items():
+        for end, letter in enumerate(path):
+            if letter in ".[":
+                given[path[:end]] = min(given.get(path[:end], place), place)
+    return given
+
+
+def _assignments(
+    config: Node,
+    table: Message,
+    kind: SpecKind,
+    prefix: str,
+    target: str,
+    given: dict[str, tuple[int, int]],
+) -> Iterator[tuple[str, Iterable[str]]]:
+    """Yields (path, lines) of every field that is given; `target` is the Python name of the config."""
+    for field in table.fields:
+        path, name = f"{prefix}{field.name}", f"{target}.{field.name}"
+        if path not in given:
+            continue
+        value = config[field.name]
+        if field.secret:
+            yield path, (f"# {name}: keys are not written into files",)
+        elif field.kind == "message" and field.repeated:
+            yield from _appended(value, field, kind, path, name, given)
+        elif field.kind == "message":
+            if field.optional and not field.table.has_switch:
+                yield path, (f"{name}.enabled = True",)
+            yield from _assignments(value, field.table, kind, f"{path}.", name, given)
+        else:
+            yield path, _assignment(name, value, field)
+
+
+def _appended(
+    blocks: list[Node],
+    field: Field,
+    kind: SpecKind,
+    path: str,
+    name: str,
+    given: dict[str, tuple[int, int]],
+) -> Iterator[tuple[str, Iterable[str]]]:
+    variable = field.name.removesuffix("s")
+    for index, block in enumerate(blocks):
+        item = f"{path}[{index}]"
+        yield item, (f'{variable} = default_block("{kind}", "{path}")',)
+        last = item
+        for inner, lines in sorted(
+            _assignments(block, field.table, kind, f"{item}.", variable, given),
+            key=lambda each: given[each[0]],
+        ):
+            yield inner, lines
+            last = inner
+        yield last, (f"{name}.append({variable})",)
+
+
+def _assignment(name: str, value: Any, field: Field) -> list[str]:
+    line = f"{name} = {_literal(value, field)}"
+    several = field.kind == "map" or (isinstance(value, tuple) and len(value) > 1)
+    if not several or len(INDENT) + len(line) <= WIDTH:
+        return [line]
+    opening, closing = "()" if isinstance(value, tuple) else "{}"
+    if field.kind == "map" and _dotted(value):
+        opening, closing = "ConfigDict({", "}, allow_dotted_keys=True)"
+    return [f"{name} = {opening}", *(f"{INDENT}{item}," for item in _items(value)), closing]
+
+
+def _literal(value: Any, field: Field) -> str:
+    if field.kind == "map":
+        inside = f"{{{', '.join(_items(value))}}}"
+        return f"ConfigDict({inside}, allow_dotted_keys=True)" if _dotted(value) else inside
+    if isinstance(value, tuple):
+        return f"({', '.join(_items(value))}{',' * (len(value) == 1)})"
+    return _scalar(value)
+
+
+def _items(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [
+            f"({', '.join(map(_scalar, item))}{',' * (len(item) == 1)})"
+            if isinstance(item, tuple)
+            else _scalar(item)
+            for item in value
+        ]
+    return [f"{_scalar(key)}: {_scalar(item)}" for key, item in value.items()]
+
+
+def _dotted(value: Any) -> bool:
+    return any("." in key for key in value)
+
+
+def _scalar(value: Any) -> str:
+    """Returns a Python literal; text in it can neither end it nor hide what it is."""
+    if isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}:
+        return f'"{value}"'
+    return repr(value) if not isinstance(value, str) else ascii(value)
+
+
+def _with_comments(statements: list[Statement], text: str) -> list[Statement]:
+    """Returns the statements with the comments of the text, those behind a field behind it."""
+    found = list(statements)
+    lines = {each.place[0]: index for index, each in enumerate(found)}
+    alone = []
+    for start, end in comments(text):
+        line = text.count("\n", 0, start) + 1
+        column = start - (text.rfind("\n", 0, start) + 1) + 1
+        comment = _comment(text[start:end])
+        owner = lines.get(line)
+        if owner is None:
+            alone.append(Statement((line, column), "", (comment,)))
+        else:
+            each = found[owner]
+            *first, last = each.lines
+            found[owner] = Statement(each.place, each.block, (*first, f"{last}  {comment}"))
+    return sorted(found + alone, key=lambda each: each.place)
+
+
+def _comment(text: str) -> str:
+    """Returns a comment that stays one: a carriage return or the like would end it in Python."""
+    said = text.removeprefix("#").rstrip()
+    shown = "".join(
+        letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in said
+    )
+    return f"#{shown}" if not shown or shown.startswith((" ", "#")) else f"# {shown}"
+
+
+def _joined(statements: list[Statement]) -> str:
+    """Returns the indented lines, with a blank one between top-level blocks."""
+    lines: list[str] = []
+    pending: list[str] = []
+    block = ""
+    for each in statements:
+        if not each.block:
+            pending += each.lines
+            continue
+        if each.block != block:
+            lines.append("")
+        block = each.block
+        lines += [*pending, *each.lines]
+        pending = []
+    return "\n".join(f"{INDENT}{line}" if line else "" for line in [*lines, *pending])
+
+
+def _in_docstring(text: str) -> str:
+    """Returns text that cannot end a docstring."""
+    return ascii(text)[1:-1].replace('"', "'")
