@@ -69,7 +69,7 @@ def python_file(spec: LoadedSpec, output: str) -> str:
       output: the name of the file, for the command in its docstring.
     """
     statements = _with_comments(
-        sorted(_statements(spec), key=lambda each: each.place), redact_text(spec.text, spec.kind)
+        sorted(_statements(spec), key=lambda each: each.place), redact_text(spec.text)
     )
     body = _joined(statements)
     blocks = "default_block(" in body

@@ -31,7 +31,7 @@ def redact(config: ConfigDict) -> ConfigDict:
 
 
 def redact_text(text: str) -> str:
-    """Returns a spec, sound or not, with `<redacted>` for its keys, there and where comments repeat them."""
+    """Returns a spec, sound or not, with `<redacted>` for its keys, also where comments have them."""
     words = hide(tokenize(text))
     spans = [(start, _unspaced(text, end), f'"{REDACTED}"') for start, end in words.spans]
     secrets = {text[start:end].strip("\"'") for start, end in words.spans} - {""}

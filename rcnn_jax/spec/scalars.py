@@ -71,27 +71,32 @@ class ScalarReader(Cursor):
     def _words(self, *, listed: bool) -> list[Token]:
         """Takes the words of one value: adjacent strings, or what somebody wrote for one value."""
         words = [self.take()]
-        if words[0].kind == "string":
+        if words[0].kind == "hidden":  # All of a key was found before.
+            while self.here.kind == "hidden":
+                words.append(self.take())
+        elif words[0].kind == "string":
             while self.here.kind == "string" and not self._names_an_entry():
                 words.append(self.take())
             return words
-        in_parentheses = words[0].text.startswith("(")
-        while not (in_parentheses and words[-1].text.endswith(")")):
-            here, before = self.here, words[-1]
-            adjacent = here.start == before.end
-            if here.kind == "end" or here.line > before.line or here.is_mark("}", ">", "]"):
-                break
-            if here.is_mark(",", ";") and not in_parentheses:
-                # 1,000 is meant as one number, unless it stands in a list.
-                more = self.next.start == here.end and self.next.kind == "number"
-                if listed or not (adjacent and more and here.text == ","):
-                    break
-            elif here.kind == "mark" and not (adjacent or in_parentheses):
-                break
-            elif not (adjacent or in_parentheses) and (listed or self.begins_entry()):
-                break
+        bracketed = words[0].text.startswith("(")
+        while self._goes_on(words[-1], listed=listed, bracketed=bracketed):
             words.append(self.take())
         return words
+
+    def _goes_on(self, before: Token, *, listed: bool, bracketed: bool) -> bool:
+        """Says whether the next word is still of the value."""
+        here = self.here
+        if here.kind == "end" or here.line > before.line or here.is_mark("}", ">", "]"):
+            return False
+        if bracketed:
+            return not before.text.endswith(")")
+        adjacent = here.start == before.end
+        if here.is_mark(",", ";"):  # 1,000 is meant as one number, unless it stands in a list.
+            number = self.next.start == here.end and self.next.kind == "number"
+            return here.text == "," and number and adjacent and not listed
+        if here.kind == "mark":
+            return adjacent
+        return adjacent or not (listed or self.begins_entry())
 
     def _names_an_entry(self) -> bool:
         """Says whether the string here is the name of a field, as in JSON."""
@@ -108,7 +113,7 @@ class ScalarReader(Cursor):
             raise WrongValueError(
                 f"stands in typographic quotes: write {in_quotes(bare(written(words)))}"
             )
-        if len(words) == 1 or first.kind == "string":
+        if len(words) == 1 or all(word.kind == "string" for word in words):
             return read_value(words, kind, row)
         text = written(words)
         apart = any(b.start > a.end for a, b in zip(words, words[1:], strict=False))

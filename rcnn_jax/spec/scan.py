@@ -6,6 +6,7 @@ behind an error: it leaves out the faulty entry, and it closes a block whose clo
 where a field follows that only an outer block has.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +41,8 @@ def scan(words: Hidden, table: Message) -> Scan:
     """Reads the words of a spec against its table."""
     result = Scan()
     reader = _Reader(words, result.positions)
-    try:
+    with suppress(TooManyError):
         reader.entries(Block("", table, values=result.values))
-    except TooManyError:
-        pass
     result.problems = sorted(reader.problems, key=lambda problem: problem.position)
     result.warnings = sorted(reader.warnings, key=lambda problem: problem.position)
     return result
@@ -96,14 +95,14 @@ class _Reader(ScalarReader):
             self.missing += mark.text != "]"
             return False
         outer, name = self.blocks[-2], self.here.text
-        if self.missing < 0 and self.here.kind == "name":
-            if block.knows(name) and not outer.knows(name):
-                self.complain(
-                    mark,
-                    f"this '{mark.text}' is one too many: {name} behind it belongs to {block.name}",
-                )
-                self.missing += 1
-                return False
+        belongs_here = self.here.kind == "name" and block.knows(name) and not outer.knows(name)
+        if self.missing < 0 and belongs_here:
+            self.complain(
+                mark,
+                f"this '{mark.text}' is one too many: {name} behind it belongs to {block.name}",
+            )
+            self.missing += 1
+            return False
         alone = self.tokens[self.index - 2].line < mark.line
         below_outer = outer.opener is not None and mark.column == outer.indent != block.indent
         if self.missing > 0 and alone and below_outer:

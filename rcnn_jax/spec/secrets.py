@@ -53,7 +53,7 @@ def hide(tokens: list[Token]) -> Hidden:
         index += 1
         if not (
             _may_be_a_name(tokens, index - 1)
-            and _names_a_key(token, openers[-1] if openers else "")
+            and _names_a_key(token, {*openers[-1:], _name_before(tokens, index - 1)})
         ):
             continue
         if token.kind not in ("name", "string", "curly"):  # The key may be part of the word.
@@ -90,7 +90,7 @@ def _may_be_a_name(tokens: list[Token], index: int) -> bool:
     return tokens[index].kind in ("name", "word") and not behind_mark
 
 
-def _names_a_key(token: Token, block: str) -> bool:
+def _names_a_key(token: Token, blocks: set[str]) -> bool:
     if token.kind in ("name", "string", "curly"):
         words = _WORD.findall(token.text[:64])
         if len(words) != 1:
@@ -100,7 +100,7 @@ def _names_a_key(token: Token, block: str) -> bool:
             "key",
             "value",
         ):  # Of the entry of a map, unless the block has a key of its own.
-            return name == "key" and any(_near(block, owner) for owner in _owners())
+            return name == "key" and any(_near(a, b) for a in blocks for b in _owners())
         return _sounds_secret(name)
     squashed = _squashed(token.text)
     return token.kind == "word" and any(_squashed(name) in squashed for name in _secret_names())

@@ -168,8 +168,9 @@ def upgrade(form: Scan) -> tuple[Scan, list[str]]:
         )
     for move in MOVES:
         found, value = _taken(values, move.old)
-        if found and not _put(values, move.new, move.change(value) if move.change else value):
-            said.append(f"{move.old} is left out: {move.new} is given too")
+        if found:
+            lost = _put(values, move.new, move.change(value) if move.change else value)
+            said += [f"{move.old}{end} is left out: {move.new}{end} is given too" for end in lost]
     for name, (row, reason) in _WITHOUT_COUNTERPART.items():
         if _now(name).table.find(row.name) is None and _taken(values, f"{name}.{row.name}")[0]:
             said.append(f"{name}.{row.name} has no counterpart: {reason}")
@@ -184,15 +185,24 @@ def _taken(values: dict[str, Any], path: str) -> tuple[bool, Any]:
     return last in values, values.pop(last, None)
 
 
-def _put(values: dict[str, Any], path: str, value: Any) -> bool:
-    """Puts a value where a path leads, unless one is there; a block joins the one that is there."""
+def _put(values: dict[str, Any], path: str, value: Any) -> list[str]:
+    """Puts a value where a path leads, unless one is there; a block joins the one that is there.
+
+    Returns:
+      The ends of the paths whose value is left out: behind the path, or "" for the path itself.
+    """
     *blocks, last = path.split(".")
     for name in blocks:
         values = values.setdefault(name, {})
-    if isinstance(value, dict):
-        values[last] = {**value, **values.get(last, {})}
-        return True
-    return values.setdefault(last, value) is value
+    if last not in values:
+        values[last] = value
+        return []
+    if not isinstance(value, dict):
+        return [""]
+    there = values[last]
+    lost = [f".{name}" for name in value if name in there]
+    values[last] = {**value, **there}
+    return lost
 
 
 def _path_now(path: str) -> str:

@@ -85,7 +85,7 @@ def shown_value(value: Any) -> str:
 def control_complaint(text: str) -> str:
     """Returns what is wrong with a text that holds control characters; nothing if it holds none.
 
-    They come from a path of Windows in quotes: of "C:\\new" the second half is a line break and "ew".
+    They come from paths of Windows in quotes, whose backslashes begin escapes.
     """
     found = next((each for each in text if unicodedata.category(each) == "Cc"), "")
     if not found:

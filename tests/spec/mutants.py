@@ -134,8 +134,13 @@ def _mutated(text: str, texts: list[str], chance: random.Random) -> str:
     return " ".join(words)
 
 
-def fault(text: str) -> str:
-    """Says how reading the text failed; nothing if it was read or refused as it should be."""
+def fault(text: str, *, patient: bool = False) -> str:
+    """Says how reading the text failed; nothing if it was read or refused as it should be.
+
+    Args:
+      text: the mutant.
+      patient: whether it may take any time.
+    """
     began = time.process_time()
     secret = text.count(SECRET) == len(_GIVEN_AS_KEY.findall(text))
     try:
@@ -153,7 +158,7 @@ def fault(text: str) -> str:
     if not all(each.isprintable() or each == "\n" for each in said):
         return f"raw control characters in a message: {said!r}"
     spent = time.process_time() - began
-    return f"{spent:.1f} seconds" if spent > PATIENCE else ""
+    return f"{spent:.1f} seconds" if spent > PATIENCE and not patient else ""
 
 
 def main() -> int:
