@@ -20,6 +20,7 @@ Ranges are still checked when the form has errors; rules over several fields are
 would complain about what was left out.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,8 +111,8 @@ def parse_spec(
     if kind == "faster_rcnn" and is_old(words.tokens):
         if not upgrades:
             raise SpecError(
-                f"{name}: this is a TLT 2.0 spec: `rcnn-jax spec translate {name} -o NEW.txt` writes "
-                "it as it is written today"
+                f"{name}: this is a TLT 2.0 spec: `rcnn-jax spec translate {shlex.quote(name)} "
+                "-o NEW.txt` writes it as it is written today"
             )
         form = scan(words, OLD_EXPERIMENT)
         form, dropped = upgrade(form)
