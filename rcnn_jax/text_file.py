@@ -11,6 +11,9 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 
+_HEAD = 4096
+"""Bytes at the beginning that tell a binary file: no text has zero bytes."""
+
 
 def read_text(
     path: Path | str, what: str, error: type[RcnnError] = DataError, *, limit: int | None = None
@@ -51,6 +54,8 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
+        if b"\0" in data[:_HEAD]:
+            raise error(f"{where}: expected a {what}, found a file that is no text") from cause
         line = data.count(b"\n", 0, cause.start) + 1
         raise error(
             f"{where}:{line}: the {what} is not UTF-8 text (byte {cause.start} is "

@@ -178,7 +178,7 @@ def _exists(value: str, kind: str) -> bool:
         # A name that is too long or has a NUL names nothing.
         with suppress(OSError, ValueError):
             if kind == "glob":
-                found = any(glob.iglob(str(path)))
+                found = any(glob.iglob(str(path)))  # noqa: PTH207 (Path.glob fails on "/")
             else:
                 found = path.is_dir() if kind == "folder" else path.is_file()
             if found:

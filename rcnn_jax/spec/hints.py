@@ -24,9 +24,11 @@ _OTHER_NETWORKS = (
 
 _FORMS = (
     (re.compile(r"\s*(?:<!doctype|<html|<\?xml)", re.IGNORECASE), "a web page"),
+    (re.compile(r"\s*\[[\w.]+\]\s*\n"), "TOML"),
     (re.compile(r"\s*[{\[]"), "JSON"),
     (re.compile(r"(?:---|%YAML)"), "YAML"),
     (re.compile(r"\s*(?:import|from|def|class) \w[^:{]*\n"), "Python"),
+    (re.compile(r"\s*```"), "Markdown: leave out the ```"),
     (re.compile(r"(?:[^\n]*\n)*?<{7} "), "a text with an unfinished merge: <<<<<<<"),
     (re.compile(r"version https://git-lfs"), "a pointer of Git LFS; `git lfs pull` gets the file"),
 )
