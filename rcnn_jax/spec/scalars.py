@@ -51,12 +51,11 @@ class ScalarReader(Cursor):
             self._bracket(kind, row, path)
             return None
         words = self._words(listed=listed)
-        if row.secret:
-            words = [self.originals.get(word.start, word) for word in words]
+        secret = row.secret or any(word.kind == "hidden" for word in words)
         try:
-            return self._value(words, kind, row)
+            return self._value([self.originals.get(w.start, w) for w in words], kind, row)
         except WrongValueError as error:
-            if row.secret or any(word.kind == "hidden" for word in words):
+            if secret:
                 what = str(error).partition(": write")[0].partition("; did")[0]
                 self.complain(first, f"{path} {what}")
             elif colon:

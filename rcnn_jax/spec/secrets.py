@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import Field, walk
@@ -17,6 +18,8 @@ from rcnn_jax.spec.tokens import Token
 
 _TELLING = re.compile(r"key|secret|passw|token|credential")
 _COMMENTED = re.compile(r"\b(\w+)\b[\s\"']*[:=]\s*([^\r\n]+)")
+_INSIDE = re.compile(r"\b(\w+)\b[\s\"']*[:=](?=([^:=]*))")
+_TEXTS = ("string", "open", "curly", "slashes")
 _WORD = re.compile(r"\w+")
 
 
@@ -44,31 +47,47 @@ def hide(tokens: list[Token]) -> Hidden:
     shown, originals, spans = list(tokens), {}, []
     openers: list[str] = []
     index = 0
-    while index < len(tokens) - 1:
-        token = tokens[index]
-        if token.is_mark("{", "<"):
-            openers.append(_name_before(tokens, index))
-        elif token.is_mark("}", ">") and openers:
-            openers.pop()
-        index += 1
-        if not (
-            _may_be_a_name(tokens, index - 1)
-            and _names_a_key(token, {*openers[-1:], _name_before(tokens, index - 1)})
-        ):
-            continue
-        if token.kind not in ("name", "string", "curly"):  # The key may be part of the word.
-            shown[index - 1] = _without_text(token)
-            spans.append((token.start, token.end))
-        first = _value_begins(tokens, index)
-        end = _value_ends(tokens, first)
+
+    def put_away(first: int, end: int) -> None:
         for place in range(first, end):
             if tokens[place].kind != "mark":
                 originals[tokens[place].start] = tokens[place]
                 shown[place] = _without_text(tokens[place])
         if end > first:
             spans.append((tokens[first].start, tokens[end - 1].end))
-        index = max(index, end)
+
+    while index < len(tokens) - 1:
+        token = tokens[index]
+        if token.is_mark("{", "<"):
+            openers.append(_name_before(tokens, index))
+        elif token.is_mark("}", ">") and openers:
+            openers.pop()
+        named = _may_be_a_name(tokens, index) and _names_a_key(
+            token, {*openers[-1:], _name_before(tokens, index)}
+        )
+        inside = not named and token.kind in _TEXTS and _key_inside(token.text)
+        if inside or (named and token.kind == "word"):  # The key may be part of the word.
+            put_away(index, index + 1)
+        index += 1
+        if named or inside == "open":
+            first = _value_begins(tokens, index)
+            end = _value_ends(tokens, first)
+            put_away(first, end)
+            index = max(index, end)
     return Hidden(shown, originals, spans)
+
+
+def _key_inside(text: str) -> Literal["", "whole", "open"]:
+    """Says whether a text has a key in it, which a mark that is missing or wrong has put there.
+
+    Returns:
+      "open" if the text ends where the key would begin.
+    """
+    found: Literal["", "whole", "open"] = ""
+    for match in _INSIDE.finditer(text):
+        if _sounds_secret(match.group(1)):
+            found = "whole" if match.group(2).strip("\"' ") else "open"
+    return found
 
 
 def commented_keys(comment: str) -> Iterator[tuple[int, int]]:

@@ -38,6 +38,11 @@ WRONG = [
     f"enc_key {{ {KEY}: {KEY} }}",
     f"enc_key {{ value: {KEY}",
     f"enc_kye: '{KEY}'",
+    f"verbose: 'enc_key: {KEY}",
+    f"verbose: 'enc_key: '{KEY}'",
+    f"verbose: ’enc_key: '{KEY}'",
+    f"verbose: “enc_key: {KEY}”",
+    f"verbose: 'a' enc_key: '{KEY}' \"",
     f"enc_kye: {KEY}",
     f"enckey: {KEY} {KEY}",
     f"enc-key: {KEY}",
@@ -140,3 +145,15 @@ def test_a_key_of_the_wrong_type_in_a_config_is_not_shown() -> None:
     with pytest.raises(SpecError) as error:
         validate(config, "mask_rcnn")
     assert KEY not in str(error.value)
+
+
+def test_a_path_with_a_token_in_it_is_read_and_not_shown() -> None:
+    text = FASTER.replace("records/*", f"http://x/?token={KEY}")
+    source = parse_spec(text).config.dataset_config.data_sources[0]
+    assert source.tfrecords_path == f"http://x/?token={KEY}"
+    with pytest.raises(SpecError) as error:
+        parse_spec(text.replace("tfrecords_path", "source_weight"), "a.txt")
+    assert (
+        str(error.value)
+        == "a.txt:9:20: dataset_config.data_sources[0].source_weight is not a number"
+    )
