@@ -81,11 +81,17 @@ def missing_data(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
         if task == "train" and not _any(
             data, "training_file_pattern", "coco_train_json", "tfds_name"
         ):
-            yield "data_config.training_file_pattern", "must be given"
+            yield (
+                "data_config.training_file_pattern",
+                "or coco_train_json or tfds_name must be given",
+            )
         if task == "evaluate" and not _any(
             data, "validation_file_pattern", "coco_val_image_dir", "tfds_name"
         ):
-            yield "data_config.validation_file_pattern", "must be given"
+            yield (
+                "data_config.validation_file_pattern",
+                "or coco_val_image_dir or tfds_name must be given",
+            )
         if task == "evaluate" and not _any(data, "val_json_file", "tfds_name"):
             yield "data_config.val_json_file", "must be given"
 

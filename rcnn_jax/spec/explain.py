@@ -68,7 +68,8 @@ def describe(row: Row) -> str:
         f"  default  {default_text(field)}",
     ]
     lines += [f"  range    {range_text(field)}"] if range_text(field) else []
-    acts = "" if field.no_effect or field.unbuilt else "yes"
+    acts = "it is checked, no more" if field.only_checked else "yes"
+    acts = "" if field.no_effect or field.unbuilt else acts
     lines += [f"  effect   {'; '.join(filter(None, (acts, effect_text(field))))}"]
     if field.kind == "message":
         lines.append(f"  fields   {', '.join(row.name for row in field.table.fields)}")

@@ -100,7 +100,9 @@ INPUT_IMAGE_CONFIG = Message(
             "Most objects of one image; an image with more stops the run.",
             allowed=AT_LEAST_ONE,
         ),
-        boolean("allow_small", 1000, False, "Sides below 128 pixels are accepted."),
+        boolean(
+            "allow_small", 1000, False, "Sides below 128 pixels are accepted.", only_checked=True
+        ),
     ),
 )
 
@@ -164,7 +166,14 @@ MODEL_CONFIG = Message(
         count(
             "roi_mini_batch", 4, 256, "Rois per image that train the head.", allowed=AT_LEAST_ONE
         ),
-        count("rpn_stride", 5, 16, "Stride of the feature map.", allowed=Choice((16,))),
+        count(
+            "rpn_stride",
+            5,
+            16,
+            "Stride of the feature map.",
+            allowed=Choice((16,)),
+            only_checked=True,
+        ),
         boolean(
             "freeze_bn",
             6,

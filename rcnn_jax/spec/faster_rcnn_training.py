@@ -139,7 +139,14 @@ EARLY_STOPPING = Message(
     "EarlyStopping",
     "Ends the run when the loss no longer falls.",
     (
-        string("monitor", 1, "loss", "The watched value.", allowed=Choice(("loss",))),
+        string(
+            "monitor",
+            1,
+            "loss",
+            "The watched value.",
+            allowed=Choice(("loss",)),
+            only_checked=True,
+        ),
         real("min_delta", 2, 0.0, "Smallest fall that counts.", allowed=NON_NEGATIVE),
         count("patience", 3, None, "Epochs without a fall.", allowed=AT_LEAST_ONE, required=True),
     ),

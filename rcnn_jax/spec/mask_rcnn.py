@@ -110,7 +110,9 @@ DATA_CONFIG = Message(
             "hue_rotation_max", 1010, 0.0, "Largest hue rotation in degrees.", allowed=NON_NEGATIVE
         ),
         real("vflip_probability", 1011, 0.0, "Probability of an upside-down flip.", allowed=UNIT),
-        boolean("allow_small", 1012, False, "Sides below 128 pixels are accepted."),
+        boolean(
+            "allow_small", 1012, False, "Sides below 128 pixels are accepted.", only_checked=True
+        ),
         string("tfds_train_split", 1013, "train", "Split of tfds_name to train on."),
         string("tfds_val_split", 1014, "validation", "Split of tfds_name to validate on."),
         real(

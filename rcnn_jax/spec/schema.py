@@ -120,6 +120,7 @@ class Field:
       no_effect: why the value changes nothing here; empty when it has its effect.
       silent: a value without effect is not mentioned: the original ignores it too, or all of it that
         could be missed happens anyway.
+      only_checked: its whole effect is that a rule of the spec reads it.
       unbuilt: why `train` refuses every value but the default.
       secret: never written to any file.
       reads: what must exist before a run: a `file`, a `folder`, or files of a `glob` pattern.
@@ -142,6 +143,7 @@ class Field:
     aliases: tuple[str, ...] = ()
     no_effect: str = ""
     silent: bool = False
+    only_checked: bool = False
     unbuilt: str = ""
     secret: bool = False
     reads: Literal["", "file", "folder", "glob"] = ""

@@ -20,6 +20,7 @@ _TELLING = re.compile(r"key|secret|passw|token|credential")
 _COMMENTED = re.compile(r"\b(\w+)\b[\s\"']*[:=]\s*([^\r\n]+)")
 _INSIDE = re.compile(r"\b(\w+)\b[\s\"']*[:=](?=([^:=]*))")
 _TEXTS = ("string", "open", "curly", "slashes")
+_LONG = re.compile(r"[\"'][^\"']{30}")
 _WORD = re.compile(r"\w+")
 
 
@@ -93,7 +94,9 @@ def _key_inside(text: str) -> Literal["", "whole", "open"]:
 def commented_keys(comment: str) -> Iterator[tuple[int, int]]:
     """Yields the (start, end) offsets of what follows the name of a key in a comment."""
     for match in _COMMENTED.finditer(comment):
-        if _sounds_secret(match.group(1)):
+        name, value = match.groups()
+        # A `key` of a map is told from one by its length.
+        if _sounds_secret(name) or (name == "key" and _LONG.match(value)):
             yield match.span(2)
 
 

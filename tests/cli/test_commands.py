@@ -252,6 +252,30 @@ def test_images_that_could_not_be_read_make_the_end_a_failure(tmp_path, inferenc
     )
 
 
+def test_no_task_but_training_asks_for_a_schedule(tmp_path, evaluate, inference, capsys):
+    (tmp_path / "a.tlt").touch()
+    model = ["-m", str(tmp_path / "a.tlt")]
+    faster = FASTER[: FASTER.index("training_config")]
+    mask = MASK.replace("total_steps: 10", "")
+    for command, text in ((faster_rcnn, faster), (mask_rcnn, mask)):
+        spec = write(tmp_path, text)
+        assert command(["evaluate", "-e", spec, *model]) == 0
+        found = ["-i", str(tmp_path), "-r", str(tmp_path)]
+        assert command(["inference", "-e", spec, *model, *found]) == 0
+        assert command(["train", "-e", spec, "-r", str(tmp_path)]) == 2
+    assert "total_steps or num_epochs must be given" in capsys.readouterr().err
+
+
+def test_quantisation_aware_training_is_refused(tmp_path, train, evaluate, capsys):
+    (tmp_path / "a.tlt").touch()
+    spec = write(tmp_path, FASTER.replace("optimizer {", "enable_qat: True optimizer {"))
+    assert faster_rcnn(["train", "-e", spec]) == 2
+    assert train.called is None
+    error = capsys.readouterr().err
+    assert "enable_qat = true: quantisation-aware training is not built yet" in error
+    assert faster_rcnn(["evaluate", "-e", spec, "-m", str(tmp_path / "a.tlt")]) == 0
+
+
 def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):
     spec = write(tmp_path, FASTER + "verbose: true")
     assert faster_rcnn(["train", "-e", spec, "--multi-node"]) == 0

@@ -82,9 +82,10 @@ def test_check_says_what_a_spec_cannot_be_used_for(
         f"{path}: a valid mask_rcnn spec, for inference, export",
         "not for train:",
         f"  {path}: total_steps or num_epochs must be given",
-        f"  {path}:2:1: data_config.training_file_pattern must be given",
+        f"  {path}:2:1: data_config.training_file_pattern or coco_train_json or tfds_name must be given",
         "not for evaluate:",
-        f"  {path}:2:1: data_config.validation_file_pattern must be given",
+        f"  {path}:2:1: data_config.validation_file_pattern or coco_val_image_dir or tfds_name must "
+        "be given",
         f"  {path}:2:1: data_config.val_json_file must be given",
     ]
     with pytest.raises(SpecError, match="total_steps or num_epochs must be given"):

@@ -25,6 +25,7 @@ model_config {{
   arch: "resnet:10"
   anchor_box_config {{ scale: 12 scale: 24 ratio: 1.0 }}
   freeze_bn: false
+  all_projections: true
   roi_mini_batch: 8
   roi_pooling_config {{ pool_size: 3 }}
   {plan}
@@ -47,6 +48,7 @@ dataset_config {{
 }}
 augmentation_config {{ spatial_augmentation {{ hflip_probability: 0.5 }} }}
 training_config {{
+  enable_augmentation: true
   batch_size_per_gpu: 2
   num_epochs: {epochs}
   output_model: "{root}/run/tiny.tlt"

@@ -100,6 +100,21 @@ def test_keys_are_left_out_in_comments_too() -> None:
 
 
 @pytest.mark.parametrize(
+    "comment",
+    [
+        "#enc_key: 'hunter2'",
+        '# enc_key : "hunter2',
+        "# enc_key: hunter2",
+        f'# wandb_config {{ key: "{"hunter2" * 5}" }}',
+    ],
+)
+def test_keys_that_were_commented_out_are_left_out(comment: str) -> None:
+    python = source(f'{comment}\n# target_class_mapping {{ key: "car" value: "car" }}\n{FASTER}')
+    assert "hunter2" not in python
+    assert '# target_class_mapping { key: "car" value: "car" }' in python
+
+
+@pytest.mark.parametrize(
     "said",
     [
         r"r\"; import os",

@@ -29,7 +29,17 @@ class Statuses(list):
         self.append({"status": status, "message": message, **fields})
 
 
-def make(folder, *, words=MASK_RCNN, start=0, clock=None, terminal=False, statuses=None, every=2):
+def make(
+    folder,
+    *,
+    words=MASK_RCNN,
+    start=0,
+    clock=None,
+    terminal=False,
+    statuses=None,
+    every=2,
+    tensorboard=True,
+):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=200, soft_wrap=True)
     logger = MetricLogger(
@@ -40,6 +50,7 @@ def make(folder, *, words=MASK_RCNN, start=0, clock=None, terminal=False, status
         start_step=start,
         images_per_step=2,
         every_steps=every,
+        tensorboard=tensorboard,
         console=console,
         status=statuses if statuses is not None else Statuses(),
         clock=clock or Clock(),
@@ -200,6 +211,16 @@ def test_tensorboard_receives_scalars_images_and_histograms(tmp_path):
     content = events.read_bytes()
     for name in (b"train/loss", b"augmented_images/1", b"conv1/kernel", b"images_per_second"):
         assert name in content
+
+
+def test_without_tensorboard_no_folder_is_made(tmp_path):
+    logger, _ = make(tmp_path, tensorboard=False)
+    with logger:
+        take(logger, range(1, 3))
+        logger.images(0, "augmented_images", np.zeros((2, 4, 6, 3), np.uint8))
+        logger.histograms(2, {"conv1/kernel": np.ones((3, 3))})
+        logger.evaluation(2, {"mAP": 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_an_error_closes_the_files_and_keeps_what_was_written(tmp_path):
