@@ -17,9 +17,10 @@ from rcnn_jax.spec.schema import Field, walk
 from rcnn_jax.spec.tokens import Token
 
 _TELLING = re.compile(r"key|secret|passw|token|credential")
-_COMMENTED = re.compile(r"\b(\w+)\b[\s\"']*[:=]\s*([^\r\n]+)")
+_COMMENTED = re.compile(r"\b(\w+)\b[\s\"']*[:=][^\S\r\n]*")
 _INSIDE = re.compile(r"\b(\w+)\b[\s\"']*[:=](?=([^:=]*))")
 _TEXTS = ("string", "open", "curly", "slashes")
+_REST = re.compile(r"[^\r\n]+")
 _LONG = re.compile(r"[\"'][^\"']{30}")
 _WORD = re.compile(r"\w+")
 
@@ -93,11 +94,15 @@ def _key_inside(text: str) -> Literal["", "whole", "open"]:
 
 def commented_keys(comment: str) -> Iterator[tuple[int, int]]:
     """Yields the (start, end) offsets of what follows the name of a key in a comment."""
+    reached = 0
     for match in _COMMENTED.finditer(comment):
-        name, value = match.groups()
         # A `key` of a map is told from one by its length.
-        if _sounds_secret(name) or (name == "key" and _LONG.match(value)):
-            yield match.span(2)
+        key = match.group(1) == "key" and _LONG.match(comment, match.end())
+        if match.start() >= reached and (key or _sounds_secret(match.group(1))):
+            rest = _REST.match(comment, match.end())
+            reached = rest.end() if rest else match.end()
+            if rest:
+                yield rest.span()
 
 
 def _without_text(token: Token) -> Token:

@@ -90,6 +90,10 @@ def test_no_redacted_text_has_a_key(text: str) -> None:
         f"# not {KEY}",
         f"// {KEY}",
         f"/* enc_key: {KEY} */",
+        f"# verbose: true enc_key: {KEY}",
+        f'# wandb_config {{ project: "x" key: "{KEY * 3}" }}',
+        f"# verbose: true enc_key: {KEY}",
+        f'# wandb_config {{ project: "x" key: "{KEY * 3}" }}',
     ],
 )
 def test_no_comment_of_a_redacted_text_has_a_key(comment: str) -> None:
