@@ -37,7 +37,7 @@ from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.notes import notes
 from rcnn_jax.spec.scan import Scan, scan
 from rcnn_jax.spec.secrets import Hidden, hide
-from rcnn_jax.spec.tokens import MAX_SPEC, printable, tokenize, top_level_names
+from rcnn_jax.spec.tokens import MAX_SPEC, printable, tokenize, top_level_names, visible
 from rcnn_jax.spec.upgrade import OLD_EXPERIMENT, is_old, upgrade
 from rcnn_jax.text_file import read_text
 
@@ -69,7 +69,7 @@ class LoadedSpec:
 
     def at(self, path: str) -> str:
         """Returns `file:line:column: path`, for messages; an absent entry has its block's place."""
-        return f"{_placed(self.name, _nearest(self.positions, path))} {printable(path, 200)}"
+        return f"{_placed(self.name, _nearest(self.positions, path))} {visible(path)}"
 
 
 def load_spec(
@@ -140,9 +140,8 @@ def validate(config: ConfigDict, kind: SpecKind, task: Task | None = None) -> No
         findings += check_presence(config, table)
         findings += whole_findings(config, kind, task)
     if findings:
-        raise SpecError(
-            "\n".join(f"config.{printable(path, 200)} {sentence}" for path, sentence in findings)
-        )
+        lines = [visible(f"config.{path} {sentence}") for path, sentence in findings]
+        raise SpecError("\n".join(lines))
 
 
 def _words(text: str, name: str) -> Hidden:
@@ -210,21 +209,21 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: Task | None
     problems = [
         *form.problems,
         *(
-            Problem(_nearest(form.positions, path), f"{printable(path, 200)} {sentence}")
+            Problem(_nearest(form.positions, path), f"{path} {sentence}")
             for path, sentence in findings
         ),
     ]
     if problems:
         raise SpecError("\n".join(dict.fromkeys(_lines(name, problems))))
     trains = task == "train" or (task is None and means_to_train(config, kind))
-    said = notes(form.values, table, form.positions, trains=trains)
+    said = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
     warnings = _lines(name, form.warnings)
     return LoadedSpec(config, text, kind, said, name, form.positions, warnings)
 
 
 def _lines(name: str, problems: list[Problem]) -> list[str]:
     ordered = sorted(problems, key=lambda problem: (problem.position, problem.sentence))
-    return [f"{_placed(name, problem.position)} {problem.sentence}" for problem in ordered]
+    return [f"{_placed(name, each.position)} {visible(each.sentence)}" for each in ordered]
 
 
 def _nearest(positions: Mapping[str, Position], path: str) -> Position:

@@ -152,7 +152,12 @@ def comments(text: str) -> list[tuple[int, int]]:
 def printable(text: str, limit: int = SHOWN) -> str:
     """Returns text of a file for a message: control characters as escapes, long text cut short."""
     if len(text) > limit:
-        return f"{printable(text[: limit - 20])}... ({len(text)} characters)"
+        return f"{visible(text[: limit - 20])}... ({len(text)} characters)"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """Returns text with escapes for all that a terminal does not show or obeys."""
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 

@@ -316,3 +316,15 @@ def test_a_name_with_escapes_is_shown_without_them(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         parse_spec("foo: 1", str(path))
     assert str(error.value).startswith(rf"{tmp_path}/a\x1b[31m\nb: cannot tell")
+
+
+def test_no_rule_shows_raw_escapes() -> None:
+    mean = r'image_channel_mean { key: "\033[31mg" value: 1 }'
+    (line,) = complaints(FASTER.replace("size_height_width", f"{mean} size_height_width"))
+    assert r"image_channel_mean has the keys \x1b[31mg; image_type RGB needs" in line
+    config = parse_spec(FASTER).config
+    with config.unlocked():
+        config.dataset_config.target_class_mapping["\x1b[31m"] = 3
+    with pytest.raises(SpecError) as error:
+        validate(config, "faster_rcnn")
+    assert str(error.value).startswith(r"config.dataset_config.target_class_mapping.\x1b[31m = 3")
