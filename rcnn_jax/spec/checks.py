@@ -110,8 +110,9 @@ def _has_type(value: Any, kind: Kind) -> bool:
 
 def _complaint(value: Any, field: Field) -> str:
     kind = field.entry if field.kind == "map" else field.kind
-    if isinstance(value, str) and control_complaint(value):
-        return control_complaint(value)
+    complaint = control_complaint(value) if isinstance(value, str) else ""
+    if complaint:
+        return complaint
     if kind == "enum" and value not in field.values:
         return f"is not {wanted(kind, field)}{did_you_mean(value, list(field.values))}"
     if kind in ("uint32", "whole") and not 0 <= value <= MAX_UINT32:

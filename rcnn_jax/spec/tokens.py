@@ -136,7 +136,8 @@ def unquote(text: str) -> str:
 
 def quote(text: str) -> str:
     """Returns the string that `unquote` turns into the text."""
-    return f'"{text_encoding.CEscape(text, as_utf8=True)}"'
+    escaped = text_encoding.CEscape(text, as_utf8=True)  # type: ignore[arg-type]
+    return f'"{escaped}"'
 
 
 def comments(text: str) -> list[tuple[int, int]]:
