@@ -74,11 +74,11 @@ def elsewhere(name: str, table: Message, root: Message) -> str:
     if name in places:
         return f"; it belongs {_in(places[name])}"
     near = did_you_mean(name, [field.name for field in table.fields])
-    if near:
-        return near
     for kind, each in TABLES.items():
         if each is not root and name in _places(each):
-            return f"; specs of {kind} have it"
+            return f"; specs of {kind} have it{near}"
+    if near:
+        return near
     other = nearest(name, tuple(places), 0.8) if len(name) > 3 else ""
     return f"; did you mean '{other}', which belongs {_in(places[other])}?" if other else ""
 

@@ -21,7 +21,10 @@ class ScalarReader(Cursor):
     def colon(self) -> bool:
         """Takes what stands between a name and its value; says whether anything does."""
         if not self.here.is_mark("="):
-            return self.skip(":")
+            found = self.skip(":")
+            while found and self.skip(":"):
+                self.complain(self.last, "this ':' is one too many")
+            return found
         self.complain(self.here, f"expected ':' behind {self.last.shown}, found '='")
         while self.skip("=", ">", ":"):
             pass

@@ -6,6 +6,7 @@ behind an error: it leaves out the faulty entry, and it closes a block whose clo
 where a field follows that only an outer block has.
 """
 
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -316,7 +317,9 @@ class _Reader(ScalarReader):
         here = self.here
         found = f"a {here.text[0]} without its end" if here.kind == "open" else self.found()
         closing = " or '}'" if block.opener is not None else ""
-        self.complain(here, f"expected a field{closing}, found {found}")
+        plain = unicodedata.normalize("NFKC", here.text)  # Punctuation of East Asian keyboards.
+        meant = f"; write {printable(plain)}" if plain != here.text and here.kind == "word" else ""
+        self.complain(here, f"expected a field{closing}, found {found}{meant}")
         self._rest_of_line(here)
 
     def _drop_value(self) -> None:

@@ -113,8 +113,10 @@ def _may_be_a_name(tokens: list[Token], index: int) -> bool:
     """Says whether the word may name a field, and is not the value of one."""
     if tokens[index + 1].is_mark(":", "=", "{", "<", "["):
         return True
-    behind_mark = index > 0 and tokens[index - 1].is_mark(":", "=")
-    return tokens[index].kind in ("name", "word") and not behind_mark
+    token, following = tokens[index], tokens[index + 1]
+    if index > 0 and tokens[index - 1].is_mark(":", "="):
+        return following.line == token.line and following.kind in ("string", "open", "curly")
+    return token.kind in ("name", "word")
 
 
 def _names_a_key(token: Token, blocks: set[str]) -> bool:

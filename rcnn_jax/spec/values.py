@@ -225,7 +225,8 @@ def _as_meant(text: str, kind: Kind, row: Field) -> str:
 
 def _meant_number(text: str, kind: Kind) -> str:
     """Returns the number behind dashes of print, thousands separators and decimal commas."""
-    plain = re.sub(r"[\s_]", "", text.translate(_DASHES)).removeprefix("+")
+    plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    plain = re.sub(r"[\s_]", "", plain).removeprefix("+")
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", plain, re.ASCII):
         plain = plain.replace(",", "")
     elif re.fullmatch(r"-?\d+,\d+", plain, re.ASCII):

@@ -86,6 +86,11 @@ def test_unknown_fields_are_all_reported_with_the_nearest_name() -> None:
             "'num_epoch' at the top level; did you mean 'num_epochs', which belongs into "
             "training_config?",
         ),
+        (
+            "data_config { }",
+            "'data_config' at the top level; specs of mask_rcnn have it; did you mean "
+            "'dataset_config'?",
+        ),
         ("nlayers: 18", "'nlayers' at the top level; specs of mask_rcnn have it"),
         ("Verbose: true", "'Verbose' at the top level; did you mean 'verbose'?"),
         ("random-seed: 1", "'random-seed' at the top level; did you mean 'random_seed'?"),
@@ -146,6 +151,10 @@ def test_a_field_in_the_wrong_place_is_told_where_it_belongs(text: str, sentence
         (
             "training_config { std_scaling: 1e–4 }",
             "1:32: training_config.std_scaling = 1e–4 is not a number: write 1e-4",
+        ),
+        (
+            "training_config { std_scaling: ０．５ }",
+            "1:32: training_config.std_scaling = ０．５ is not a number: write 0.5",
         ),
         (
             "training_config { std_scaling: 0,5 }",
@@ -232,6 +241,11 @@ def test_a_field_in_the_wrong_place_is_told_where_it_belongs(text: str, sentence
         ),
         ("training_config: 5", "1:1: training_config needs a block { ... }, found 5"),
         ("verbose: { }", "1:10: verbose needs true or false, found a block"),
+        ("verbose:: true", "1:9: this ':' is one too many"),
+        (
+            "verbose：true",
+            "1:1: expected a field, found verbose：true; write verbose:true",
+        ),
         ("verbose true", "1:9: expected ':' behind verbose, found true"),
         ("verbose = true", "1:9: expected ':' behind verbose, found '='"),
         ("'verbose': true", "1:1: the name of a field stands without quotes: verbose"),

@@ -38,6 +38,7 @@ WRONG = [
     f"enc_key {{ {KEY}: {KEY} }}",
     f"enc_key {{ value: {KEY}",
     f"enc_kye: '{KEY}'",
+    f"verbose: enc_key '{KEY}'",
     f"verbose: 'enc_key: {KEY}",
     f"verbose: 'enc_key: '{KEY}'",
     f"verbose: ’enc_key: '{KEY}'",
