@@ -16,8 +16,13 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 
+_HEAD = 4096
+"""Bytes at the beginning that tell a binary file: no text has zero bytes."""
 
-def read_text(path: Path | str, what: str, error: type[RcnnError] = DataError) -> str:
+
+def read_text(
+    path: Path | str, what: str, error: type[RcnnError] = DataError, *, limit: int | None = None
+) -> str:
     """Returns the text of a file, without its byte-order mark.
 
     Editors on Windows write the mark; read as UTF-8 it would become part of the first word.
@@ -26,19 +31,23 @@ def read_text(path: Path | str, what: str, error: type[RcnnError] = DataError) -
       path: the file; its spelling begins the error message.
       what: noun for the message, for example `label file`.
       error: class of the error.
+      limit: most bytes; nothing beyond them is read, so a file without an end is no danger.
 
     Raises:
-      RcnnError: of the given class; the file is absent, unreadable or not UTF-8.
+      RcnnError: of the given class; the file is absent, unreadable, too long or not UTF-8.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read() if limit is None else file.read(limit + 1)
     except FileNotFoundError as cause:
         raise error(f"{path}: there is no such {what}") from cause
     except IsADirectoryError as cause:
         raise error(f"{path}: expected a {what}, found a folder") from cause
     except (OSError, ValueError) as cause:  # ValueError: a NUL in the name.
         raise error(f"{path}: the {what} cannot be read: {_reason(cause)}") from cause
+    if limit is not None and len(data) > limit:
+        raise error(f"{path}: the {what} is longer than {limit} bytes: is it one?")
     return decode(data, str(path), what, error)
 
 
@@ -50,6 +59,8 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
+        if b"\0" in data[:_HEAD]:
+            raise error(f"{where}: expected a {what}, found a file that is no text") from cause
         line = data.count(b"\n", 0, cause.start) + 1
         raise error(
             f"{where}:{line}: the {what} is not UTF-8 text (byte {cause.start} is "

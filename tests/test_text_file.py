@@ -35,3 +35,18 @@ def test_what_is_no_file_is_one_message(tmp_path):
         read_text(tmp_path, "spec")
     with pytest.raises(DataError, match="the spec cannot be read"):
         read_text("a\0b", "spec")
+
+
+def test_what_is_no_text_is_not_called_text_of_another_encoding(tmp_path):
+    path = tmp_path / "model.tlt"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(SpecError, match="expected a spec file, found a file that is no text"):
+        read_text(path, "spec file", SpecError)
+
+
+def test_nothing_is_read_beyond_the_limit(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("12345")
+    assert read_text(path, "spec", limit=5) == "12345"
+    with pytest.raises(DataError, match="the spec is longer than 4 bytes: is it one"):
+        read_text(path, "spec", limit=4)

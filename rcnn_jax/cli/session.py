@@ -247,6 +247,8 @@ def read_spec(
         loaded = load_spec(args.spec, kind, task)
         config = loaded.config
         notes += loaded.notes
+        for warning in loaded.warnings:
+            session.warn(warning)
     for note in notes:
         session.note(note)
     written: Any = config.get("enc_key")

@@ -2,10 +2,12 @@
 
 import argparse
 import difflib
+import glob
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rcnn_jax.cli.outputs import Places
@@ -17,9 +19,13 @@ from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.spec.schema import Message, Node
+from rcnn_jax.spec.tokens import SHOWN, printable
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths are looked for below this folder too, as in the original."""
+
+MOST_FOLDERS = 100
+"""In a path that may exist; a pattern of more takes a search deeper than Python goes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +78,10 @@ def run(args: Namespace) -> int:
 def missing_paths(spec: LoadedSpec) -> list[str]:
     """Returns a sentence for every input the spec names that does not exist."""
     missing = [
-        (spec.positions.get(path, (0, 0)), f"{spec.at(path)}: {kind} '{value}' does not exist")
+        (
+            spec.positions.get(path, (0, 0)),
+            f"{spec.at(path)}: {kind} '{printable(value, 200)}' does not exist",
+        )
         for path, kind, value in _inputs(spec.config, TABLES[spec.kind])
         if not _exists(value, kind)
     ]
@@ -90,13 +99,13 @@ def _check(args: Namespace) -> int:
     missing = missing_paths(spec)
     if missing and args.strict_paths:
         raise SpecError("\n".join(missing))
-    for warning in missing:
+    for warning in [*spec.warnings, *missing]:
         _write(f"warning: {warning}")
     for note in spec.notes:
         _write(f"note: {note}")
     served = [task for task in demands.TASKS if task not in unserved]
     use = f", for {', '.join(served)}" if spec.kind != "dataset_convert" else ""
-    _write(f"{args.spec}: a valid {spec.kind} spec{use}")
+    _write(f"{spec.name}: a valid {spec.kind} spec{use}")
     for task, sentences in unserved.items():
         _write(f"not for {task}:")
         for sentence in sentences:
@@ -107,20 +116,40 @@ def _check(args: Namespace) -> int:
 def _translate(args: Namespace) -> int:
     output: Path = args.output
     if output.suffix not in (".json", ".txt", ".py"):
-        raise UsageError(f"-o {output}: expected a name that ends in .json, .txt or .py")
-    spec = load_spec(args.spec, args.kind)
+        shown = printable(str(output), 4096)
+        raise UsageError(f"-o {shown}: expected a name that ends in .json, .txt or .py")
+    spec = load_spec(args.spec, args.kind, upgrades=True)
     shown = redact(spec.config)
     text = render(shown, spec.kind)
     if output.suffix == ".json":
         text = shown.to_json(indent=2, sort_keys=True) + "\n"
     elif output.suffix == ".py":
         text = python_file(spec, str(output))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(output)
-    _write(f"wrote {output}")
+    _write_file(output, text)
+    for warning in [*spec.warnings, *spec.dropped]:
+        _write(f"warning: {warning}")
+    _write(f"wrote {printable(str(output), 4096)}")
     return 0
+
+
+def _write_file(output: Path, text: str) -> None:
+    """Writes a whole file or nothing.
+
+    Raises:
+      UsageError: the file cannot be written.
+    """
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(output)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name.
+        reason = getattr(error, "strerror", None) or str(error)
+        shown = printable(str(output), 4096)
+        raise UsageError(f"-o {shown}: the file cannot be written: {reason}") from error
 
 
 def _explain(args: Namespace) -> int:
@@ -128,9 +157,9 @@ def _explain(args: Namespace) -> int:
     if not rows:
         last = args.field.rpartition(".")[2]
         known = sorted({field.name for _, _, field in all_fields(args.kind)})
-        near = difflib.get_close_matches(last, known, 3, 0.5)
+        near = difflib.get_close_matches(last[:SHOWN], known, 3, 0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"no spec has a field '{args.field}'{hint}")
+        raise UsageError(f"no spec has a field '{printable(args.field)}'{hint}")
     _write("\n".join(describe(row) for row in rows).rstrip())
     return 0
 
@@ -150,11 +179,20 @@ def _inputs(config: Node, table: Message, prefix: str = "") -> Iterator[tuple[st
 
 
 def _exists(value: str, kind: str) -> bool:
-    candidates = [Path(value), Path(os.environ.get(DATA_VARIABLE, "")) / value]
-    if kind == "glob":
-        patterns = [(Path(path.anchor), str(path.relative_to(path.anchor))) for path in candidates]
-        return any(any(root.glob(pattern)) for root, pattern in patterns)
-    return any(path.is_dir() if kind == "folder" else path.is_file() for path in candidates)
+    if kind == "glob" and "**" in value:
+        return True  # To look for it may mean to walk through a whole disk.
+    if value.count("/") > MOST_FOLDERS:
+        return False
+    for path in (Path(value), Path(os.environ.get(DATA_VARIABLE, "")) / value):
+        # A name that is too long or has a NUL names nothing.
+        with suppress(OSError, ValueError):
+            if kind == "glob":
+                found = any(glob.iglob(str(path)))  # noqa: PTH207 (Path.glob fails on "/")
+            else:
+                found = path.is_dir() if kind == "folder" else path.is_file()
+            if found:
+                return True
+    return False
 
 
 def _write(line: str) -> None:

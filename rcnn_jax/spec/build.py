@@ -17,7 +17,7 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     """Returns the locked ConfigDict of a message.
 
     Args:
-      values: what the spec says, as `parse.parse_values` returns it.
+      values: what the spec says, as `scan` returns it.
       table: the table of the message.
 
     Raises:

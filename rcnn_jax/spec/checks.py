@@ -5,8 +5,15 @@ from typing import Any
 
 from rcnn_jax.spec import literals
 from rcnn_jax.spec.build import PYTHON_TYPES
-from rcnn_jax.spec.scan import MAX_UINT32, did_you_mean, wanted
 from rcnn_jax.spec.schema import Choice, Field, Kind, Message, Node
+from rcnn_jax.spec.tokens import printable
+from rcnn_jax.spec.values import (
+    MAX_UINT32,
+    control_complaint,
+    did_you_mean,
+    shown_value,
+    wanted,
+)
 
 Finding = tuple[str, str]
 """(path, the rest of the sentence that begins with the path)."""
@@ -21,14 +28,15 @@ def check_types(config: Node, table: Message) -> Iterator[Finding]:
         elif field.kind == "literal":
             assert field.shape is not None
             if not literals.fits(value, field.shape):
-                yield path, f"= {value!r} is not a {field.shape}"
+                yield path, f"= {shown_value(value)} is not a {field.shape}"
         elif field.repeated and not isinstance(value, tuple):
-            yield path, f"= {value!r} is not a tuple"
+            yield path, f"= {shown_value(value)} is not a tuple"
         else:
             for place, item in _scalars(path, field, value):
                 kind = field.entry if field.kind == "map" else field.kind
                 if not _has_type(item, kind):
-                    yield place, f"= {item!r} is not {wanted(kind, field)}"
+                    said = "" if field.secret else f"= {shown_value(item)} "
+                    yield place, f"{said}is not {wanted(kind, field)}"
 
 
 def check_ranges(config: Node, table: Message) -> Iterator[Finding]:
@@ -38,9 +46,10 @@ def check_ranges(config: Node, table: Message) -> Iterator[Finding]:
             complaint = _complaint(item, field)
             if complaint and field.shape is not None:
                 written = literals.write_literal(value, field.shape)
-                yield place, f"= '{written}': {item} {complaint}"
+                yield place, f"= '{printable(written)}': {shown_value(item)} {complaint}"
             elif complaint:
-                yield place, f"= {_shown(item)} {complaint}"
+                said = "" if field.secret else f"= {shown_value(item)} "
+                yield place, f"{said}{complaint}"
 
 
 def check_presence(config: Node, table: Message, prefix: str = "") -> Iterator[Finding]:
@@ -101,6 +110,9 @@ def _has_type(value: Any, kind: Kind) -> bool:
 
 def _complaint(value: Any, field: Field) -> str:
     kind = field.entry if field.kind == "map" else field.kind
+    complaint = control_complaint(value) if isinstance(value, str) else ""
+    if complaint:
+        return complaint
     if kind == "enum" and value not in field.values:
         return f"is not {wanted(kind, field)}{did_you_mean(value, list(field.values))}"
     if kind in ("uint32", "whole") and not 0 <= value <= MAX_UINT32:
@@ -113,7 +125,3 @@ def _complaint(value: Any, field: Field) -> str:
     if isinstance(field.allowed, Choice) and isinstance(value, str):
         hint = did_you_mean(value, list(field.allowed.values))
     return f"{field.allowed.complaint}{hint}"
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else f"{value}"

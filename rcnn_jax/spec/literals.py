@@ -1,34 +1,44 @@
 """Python literals inside strings: read without evaluating anything, checked, and written back."""
 
-import ast
-import warnings
+import math
+import re
 from typing import Any
 
 from rcnn_jax.spec.schema import LiteralShape
+
+MAX_DIGITS = 100
+MAX_WHOLE = 2**32 - 1
+
+_WORD = re.compile(r"\s*([()\[\],]|[^\s()\[\],]+)")
+_WHOLE = re.compile(r"[-+]?\d+(?:_\d+)*", re.ASCII)
+_REAL = re.compile(
+    r"[-+]?(?:\d+(?:_\d+)*(?:\.(?:\d+(?:_\d+)*)?)?|\.\d+(?:_\d+)*)(?:[eE][-+]?\d+)?", re.ASCII
+)
+_CLOSING = {"(": ")", "[": "]"}
 
 
 def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
     """Reads a list or tuple; an empty string is an empty list.
 
+    Only what a shape can hold is read: numbers, in brackets, in brackets.
+
     Raises:
       ValueError: the text is no literal, or not of this shape; the message names the position
         inside the string.
     """
-    if not text.strip():
+    words = [(match.group(1), match.start(1) + 1) for match in _WORD.finditer(text)]
+    if not words:
         return _checked((), shape)
-    indent = len(text) - len(text.lstrip())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # "1if" and the like: an error anyway
-            tree = ast.parse(text.strip(), mode="eval")
-    except SyntaxError as error:
-        column = indent + (error.offset or 1)
-        raise ValueError(f"is not a {shape}: {error.msg} at character {column}") from error
-    except ValueError as error:
-        raise ValueError(f"is not a {shape}: {error}") from error
-    if not isinstance(tree.body, ast.List | ast.Tuple):
-        raise ValueError(f"is not a {shape}")
-    return _checked(tuple(_item(node, shape, indent) for node in tree.body.elts), shape)
+    if words[0][0] in _CLOSING:
+        items, rest = _items(words, 1, _CLOSING[words[0][0]], words[0], shape, shape.inner)
+    else:
+        items, rest = _items(words, 0, "", words[0], shape, shape.inner)
+        if len(words) == 1:  # One number without a bracket is no list.
+            raise ValueError(f"is not a {shape}")
+    if rest < len(words):
+        word, place = words[rest]
+        raise ValueError(f"is not a {shape}: found {word!r} behind its end at character {place}")
+    return _checked(items, shape)
 
 
 def write_literal(value: tuple[Any, ...], shape: LiteralShape) -> str:
@@ -66,20 +76,75 @@ def _is_number(value: Any, shape: LiteralShape) -> bool:
     return isinstance(value, int) if shape.item == "int" else isinstance(value, int | float)
 
 
-def _item(node: ast.expr, shape: LiteralShape, indent: int) -> Any:
-    place = f"at character {indent + node.col_offset + 1}"
-    try:
-        value = ast.literal_eval(node)
-    except ValueError as error:
-        raise ValueError(f"is not a {shape}: no number {place}") from error
-    one = LiteralShape("[", shape.item, length=shape.inner or 1)
-    parts = value if shape.inner else (value,)
-    if not fits(parts, one):
-        kind = "whole number" if shape.item == "int" else "number"
-        expected = f"a tuple of {shape.inner} numbers" if shape.inner else f"a {kind}"
-        raise ValueError(f"is not a {shape}: {value!r} {place} is not {expected}")
-    cast = int if shape.item == "int" else float
-    return tuple(cast(part) for part in parts) if shape.inner else cast(value)
+def _items(
+    words: list[tuple[str, int]],
+    index: int,
+    closing: str,
+    opening: tuple[str, int],
+    shape: LiteralShape,
+    inner: int,
+) -> tuple[tuple[Any, ...], int]:
+    """Reads items up to the closing bracket, or to the end of the text where there is none.
+
+    Args:
+      words: (word, character) of the literal.
+      index: the first of them to read.
+      closing: the bracket that ends the items; empty for the end of the text.
+      opening: the bracket that began them, for messages.
+      shape: the shape of the whole literal.
+      inner: how many numbers each item has; 0 where items are numbers.
+
+    Returns:
+      (items, index of the first word behind them).
+    """
+    items: list[Any] = []
+    while True:
+        if index == len(words):
+            if not closing:
+                return tuple(items), index
+            raise ValueError(
+                f"is not a {shape}: '{opening[0]}' was never closed at character {opening[1]}"
+            )
+        word, place = words[index]
+        if word == closing:
+            return tuple(items), index + 1
+        if inner and word in _CLOSING:
+            item, index = _items(words, index + 1, _CLOSING[word], words[index], shape, 0)
+            if len(item) != inner:
+                raise ValueError(
+                    f"is not a {shape}: {len(item)} numbers in the tuple at character {place}"
+                )
+            items.append(item)
+        else:
+            items.append(_number(word, place, shape, inner))
+            index += 1
+        if index < len(words) and words[index][0] == ",":
+            index += 1
+        elif index < len(words) and words[index][0] != closing:
+            word, place = words[index]
+            raise ValueError(f"is not a {shape}: expected ',' at character {place}")
+
+
+def _number(word: str, place: int, shape: LiteralShape, inner: int) -> int | float:
+    kind = "whole number" if shape.item == "int" else "number"
+    if len(word) > MAX_DIGITS:
+        raise ValueError(
+            f"is not a {shape}: a number of {len(word)} characters at character {place}"
+        )
+    if inner:
+        raise ValueError(f"is not a {shape}: {word} at character {place} is not in a tuple")
+    if word in ("True", "False") or (shape.item == "int" and _REAL.fullmatch(word)):
+        if _WHOLE.fullmatch(word):
+            value = int(word)
+            if abs(value) > MAX_WHOLE:
+                raise ValueError(f"is not a {shape}: {word} at character {place} is too large")
+            return value
+        raise ValueError(f"is not a {shape}: {word} at character {place} is not a {kind}")
+    if not _REAL.fullmatch(word):
+        raise ValueError(f"is not a {shape}: no number at character {place}")
+    if not math.isfinite(float(word)):
+        raise ValueError(f"is not a {shape}: {word} at character {place} is too large")
+    return float(word)
 
 
 def _checked(value: tuple[Any, ...], shape: LiteralShape) -> tuple[Any, ...]:

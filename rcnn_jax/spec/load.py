@@ -1,7 +1,7 @@
 """From a user's spec file to a locked ConfigDict with the same names.
 
-    text -> scan (positions, errors of form) -> parse (protobuf text format) -> build (defaults)
-         -> checks (ranges), rules (several fields) -> LoadedSpec
+    text -> tokens -> secrets (keys out of sight) -> scan (values, positions, errors of form)
+         -> build (defaults) -> checks (ranges), rules (several fields) -> LoadedSpec
 
 What the ConfigDict looks like:
 
@@ -20,24 +20,26 @@ Ranges are still checked when the form has errors; rules over several fields are
 would complain about what was left out.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from google.protobuf import text_format
 from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
 from rcnn_jax.spec.build import build
-from rcnn_jax.spec.checks import Finding, check_presence, check_ranges, check_types
+from rcnn_jax.spec.checks import check_presence, check_ranges, check_types
+from rcnn_jax.spec.cursor import Position, Problem
 from rcnn_jax.spec.demands import Task, means_to_train, whole_findings
+from rcnn_jax.spec.hints import described, other_form, other_network
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
-from rcnn_jax.spec.literals import read_literal
 from rcnn_jax.spec.notes import notes
-from rcnn_jax.spec.parse import parse_values
-from rcnn_jax.spec.scan import Position, Scan, accepted_text, scan, top_level_names
-from rcnn_jax.spec.schema import Message
+from rcnn_jax.spec.scan import Scan, scan
+from rcnn_jax.spec.secrets import Hidden, hide
+from rcnn_jax.spec.tokens import MAX_SPEC, printable, tokenize, top_level_names, visible
+from rcnn_jax.spec.upgrade import OLD_EXPERIMENT, is_old, upgrade
+from rcnn_jax.text_file import read_text
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,12 @@ class LoadedSpec:
       config: the whole config, locked; see the module.
       text: the spec as written; secrets are in it, `render.redact_text` takes them out.
       kind: what the spec describes.
-      notes: fields that have no effect here, a sentence each.
+      notes: what one should know of it although nothing is wrong, a sentence each, in line order.
       name: the file name used in messages.
       positions: path of every entry the spec has -> (line, column), from 1.
+      warnings: what is legal and hardly meant, such as a field given twice: a sentence each, beginning
+        with its place, in line order.
+      dropped: what an old spec had and today's form has not, a sentence each; see `upgrade`.
     """
 
     config: ConfigDict
@@ -59,14 +64,20 @@ class LoadedSpec:
     notes: list[str]
     name: str = "spec"
     positions: Mapping[str, Position] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
 
     def at(self, path: str) -> str:
         """Returns `file:line:column: path`, for messages; an absent entry has its block's place."""
-        return f"{_placed(self.name, _nearest(self.positions, path))} {path}"
+        return f"{_placed(self.name, _nearest(self.positions, path))} {visible(path)}"
 
 
 def load_spec(
-    path: Path | str, kind: SpecKind | None = None, task: Task | None = None
+    path: Path | str,
+    kind: SpecKind | None = None,
+    task: Task | None = None,
+    *,
+    upgrades: bool = False,
 ) -> LoadedSpec:
     """Reads, checks and completes a spec file.
 
@@ -74,46 +85,41 @@ def load_spec(
       path: the file; its spelling begins the error messages.
       kind: what the spec describes; told from its top-level fields when None.
       task: what it is read for, which decides what must be given; see `demands.whole_findings`.
+      upgrades: a spec of TLT 2.0 is read as today's form says it, where it is an error otherwise.
 
     Raises:
       SpecError: the file cannot be read, or holds errors, all of which are in the message.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise SpecError(f"{path}: there is no such spec file") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: the spec is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise SpecError(f"{path}: the spec cannot be read: {error.strerror}") from error
-    return parse_spec(text, str(path), kind, task)
+    text = read_text(path, "spec file", SpecError, limit=MAX_SPEC)
+    return parse_spec(text, str(path), kind, task, upgrades=upgrades)
 
 
 def parse_spec(
-    text: str, name: str = "spec", kind: SpecKind | None = None, task: Task | None = None
+    text: str,
+    name: str = "spec",
+    kind: SpecKind | None = None,
+    task: Task | None = None,
+    *,
+    upgrades: bool = False,
 ) -> LoadedSpec:
     """Checks and completes the text of a spec; see `load_spec`."""
-    kind = kind or detect_kind(text, name)
-    table = TABLES[kind]
-    form = scan(text, table)
-    problems = [(problem.position, problem.sentence) for problem in form.problems]
-    values = None if form.broken else _read_values(text, kind, form, problems)
-    if values is None:
-        raise _spec_error(name, problems)
-    findings = list(_take_bad_literals(values, table))
-    config = build(values, table)
-    findings += check_ranges(config, table)
-    if not problems:
-        findings += check_presence(config, table)
-        findings += whole_findings(config, kind, task)
-    problems += [
-        (_nearest(form.positions, path), f"{path} {sentence}") for path, sentence in findings
-    ]
-    if problems:
-        raise _spec_error(name, problems)
-    trains = task == "train" or (task is None and means_to_train(config, kind))
-    said = notes(values, table, form.positions, trains=trains)
-    return LoadedSpec(config, text, kind, said, name, form.positions)
+    name = printable(name, 4096)
+    words = _words(text, name)
+    names = top_level_names(words.tokens)
+    kind = _kind(names, kind, name)
+    dropped: list[str] = []
+    if kind == "faster_rcnn" and is_old(words.tokens):
+        if not upgrades:
+            raise SpecError(
+                f"{name}: this is a TLT 2.0 spec: `rcnn-jax spec translate {shlex.quote(name)} "
+                "-o NEW.txt` writes it as it is written today"
+            )
+        form = scan(words, OLD_EXPERIMENT)
+        form, dropped = upgrade(form)
+    else:
+        form = scan(words, TABLES[kind])
+    spec = _checked(form, text, name, kind, task)
+    return replace(spec, dropped=dropped)
 
 
 def validate(config: ConfigDict, kind: SpecKind, task: Task | None = None) -> None:
@@ -134,23 +140,90 @@ def validate(config: ConfigDict, kind: SpecKind, task: Task | None = None) -> No
         findings += check_presence(config, table)
         findings += whole_findings(config, kind, task)
     if findings:
-        raise SpecError("\n".join(f"config.{path} {sentence}" for path, sentence in findings))
+        lines = [visible(f"config.{path} {sentence}") for path, sentence in findings]
+        raise SpecError("\n".join(lines))
 
 
-def detect_kind(text: str, name: str = "spec") -> SpecKind:
-    """Tells from the top-level fields what a spec describes.
+def _words(text: str, name: str) -> Hidden:
+    """Returns the words of a text that may be a spec.
 
     Raises:
-      SpecError: the fields fit no kind, or several equally well.
+      SpecError: it cannot be one.
     """
-    names = top_level_names(text)
-    kind = kind_of(names)
-    if kind is None:
+    if len(text) > MAX_SPEC:
+        raise SpecError(f"{name}: the spec is longer than {MAX_SPEC} characters: is it one?")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise SpecError(f"{name}:{line}: the file holds zero bytes: it is no text, or it is UTF-16")
+    tokens = tokenize(text)
+    if tokens[0].kind == "end":
+        what = "holds nothing but comments" if text.strip() else "is empty"
+        raise SpecError(f"{name}: the spec {what}")
+    form = other_form(text, tokens)
+    if form:
+        raise SpecError(
+            f"{name}: this is {form}; a spec is protobuf text: `name: value`, blocks in {{ }}"
+        )
+    return hide(tokens)
+
+
+def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
+    """Returns what a spec describes.
+
+    Args:
+      names: its top-level fields.
+      kind: what it must describe; None for any.
+      name: of the file.
+
+    Raises:
+      SpecError: it is of another kind, or the fields fit no kind, or several equally well.
+    """
+    network = other_network(names)
+    if network:
+        raise SpecError(f"{name}: this is a spec of {network}; faster_rcnn and mask_rcnn are read")
+    told = kind_of(names)
+    if kind is None and told is None:
+        shown = ", ".join(printable(each) for each in sorted(names)[:10]) or "none"
         raise SpecError(
             f"{name}: cannot tell what this spec describes from its top-level fields "
-            f"({', '.join(sorted(names)) or 'none'}): say --kind {'|'.join(TABLES)}"
+            f"({shown}): say --kind {'|'.join(TABLES)}"
         )
-    return kind
+    if kind and told and told != kind:
+        what = described(told, names)
+        raise SpecError(f"{name}: this is a {told} spec ({what}), and a {kind} spec is needed here")
+    return kind or told or "faster_rcnn"
+
+
+def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: Task | None) -> LoadedSpec:
+    """Returns the spec of a form without errors.
+
+    Raises:
+      SpecError: with every error of form, range and rule.
+    """
+    table = TABLES[kind]
+    config = build(form.values, table)
+    findings = [*check_ranges(config, table)]
+    if not form.problems:
+        findings += check_presence(config, table)
+        findings += whole_findings(config, kind, task)
+    problems = [
+        *form.problems,
+        *(
+            Problem(_nearest(form.positions, path), f"{path} {sentence}")
+            for path, sentence in findings
+        ),
+    ]
+    if problems:
+        raise SpecError("\n".join(dict.fromkeys(_lines(name, problems))))
+    trains = task == "train" or (task is None and means_to_train(config, kind))
+    said = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
+    warnings = _lines(name, form.warnings)
+    return LoadedSpec(config, text, kind, said, name, form.positions, warnings)
+
+
+def _lines(name: str, problems: list[Problem]) -> list[str]:
+    ordered = sorted(problems, key=lambda problem: (problem.position, problem.sentence))
+    return [f"{_placed(name, each.position)} {visible(each.sentence)}" for each in ordered]
 
 
 def _nearest(positions: Mapping[str, Position], path: str) -> Position:
@@ -162,39 +235,3 @@ def _nearest(positions: Mapping[str, Position], path: str) -> Position:
 
 def _placed(name: str, position: Position) -> str:
     return f"{name}:{position[0]}:{position[1]}:" if position[0] else f"{name}:"
-
-
-def _read_values(
-    text: str, kind: SpecKind, form: Scan, problems: list[tuple[Position, str]]
-) -> dict[str, Any] | None:
-    """Returns what the sound part of the text says; None, with the reason noted, if that fails."""
-    try:
-        return parse_values(accepted_text(text, form), kind)
-    except text_format.ParseError as error:
-        if not problems:  # Otherwise the text only suffers from what was left out.
-            problems.append(((0, 0), str(error)))
-        return None
-
-
-def _take_bad_literals(
-    values: dict[str, Any], table: Message, prefix: str = ""
-) -> Iterator[Finding]:
-    """Yields what is wrong with literals and takes them out, so that the rest can be checked."""
-    for row in table.fields:
-        said = values.get(row.name)
-        if said is None:
-            continue
-        if row.kind == "message":
-            for block in said if row.repeated else [said]:
-                yield from _take_bad_literals(block, row.table, f"{prefix}{row.name}.")
-        elif row.shape is not None:
-            try:
-                read_literal(said, row.shape)
-            except ValueError as error:
-                yield f"{prefix}{row.name}", f"= {said!r} {error}"
-                del values[row.name]
-
-
-def _spec_error(name: str, problems: list[tuple[Position, str]]) -> SpecError:
-    lines = [f"{_placed(name, position)} {sentence}" for position, sentence in sorted(problems)]
-    return SpecError("\n".join(dict.fromkeys(lines)))

@@ -7,6 +7,7 @@ from rcnn_jax.spec.checks import Finding
 from rcnn_jax.spec.schema import Node
 
 SMALLEST_SIDE = 128
+LARGEST_SIDE = 16384
 
 
 def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
@@ -49,7 +50,9 @@ def _schedule_rules(config: Node) -> Iterator[Finding]:
 def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
     stride = 2 ** min(max_level, 10)  # A level out of range is found by its own check.
     for side in data.image_size:
-        if side % stride or side == 0:
+        if side <= 0:
+            yield "data_config.image_size", f"= {tuple(data.image_size)}: {side} is not above 0"
+        elif side % stride:
             yield (
                 "data_config.image_size",
                 f"= {tuple(data.image_size)}: {side} is not a multiple of 2^max_level = {stride}",
@@ -59,6 +62,11 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
                 "data_config.image_size",
                 f"= {tuple(data.image_size)}: {side} is below {SMALLEST_SIDE} pixels "
                 "(allow_small: true accepts less)",
+            )
+        elif side > LARGEST_SIDE:
+            yield (
+                "data_config.image_size",
+                f"= {tuple(data.image_size)}: {side} is above {LARGEST_SIDE} pixels",
             )
     others = ("validation_file_pattern", "coco_val_image_dir", "val_json_file")
     for name in others if data.tfds_name else ():

@@ -25,7 +25,7 @@ def notes(
     """Returns the sentences about a sound spec.
 
     Args:
-      values: what the spec says, as `parse.parse_values` returns it.
+      values: what the spec says, as `scan` returns it.
       table: the table of the message.
       positions: path of every entry of the text -> (line, column).
       trains: the spec is read to train with it; the absent booleans matter to training only.

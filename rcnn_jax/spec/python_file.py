@@ -5,13 +5,11 @@
 The order of the fields and the comments are those of the spec; keys are left out.
 """
 
-import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rcnn_jax.spec.build import REDACTED
 from rcnn_jax.spec.kinds import TABLES, SpecKind
 from rcnn_jax.spec.load import LoadedSpec
 from rcnn_jax.spec.render import redact_text
@@ -21,12 +19,6 @@ from rcnn_jax.spec.tokens import comments
 WIDTH = 100
 INDENT = "    "
 TOP = "fields that are in no block"
-
-_COMMENTED_KEY = re.compile(
-    r"""(?P<name>\benc_key\s*:\s*)(?:"[^"]*"?|'[^']*'?|\S+)"""
-    r"""|(?P<other>\bkey\s*:\s*)(?:"[^"]{30,}"?|'[^']{30,}'?)"""
-)
-"""A key that was commented out; a `key` of a map is told from one by its length."""
 
 DOCUMENT = '''"""{title}
 
@@ -77,7 +69,7 @@ def python_file(spec: LoadedSpec, output: str) -> str:
       output: the name of the file, for the command in its docstring.
     """
     statements = _with_comments(
-        sorted(_statements(spec), key=lambda each: each.place), redact_text(spec.text, spec.kind)
+        sorted(_statements(spec), key=lambda each: each.place), redact_text(spec.text)
     )
     body = _joined(statements)
     blocks = "default_block(" in body
@@ -217,9 +209,8 @@ def _with_comments(statements: list[Statement], text: str) -> list[Statement]:
 
 
 def _comment(text: str) -> str:
-    """Returns a comment that stays one (a carriage return would end it in Python) and holds no key."""
+    """Returns a comment that stays one: a carriage return or the like would end it in Python."""
     said = text.removeprefix("#").rstrip()
-    said = _COMMENTED_KEY.sub(lambda found: f"{found['name'] or found['other']}{REDACTED}", said)
     shown = "".join(
         letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in said
     )

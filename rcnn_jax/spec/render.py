@@ -7,15 +7,14 @@ only where it is enabled.
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf import text_encoding
 from ml_collections import ConfigDict
 
 from rcnn_jax.spec.build import REDACTED, copy_config
 from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
 from rcnn_jax.spec.literals import write_literal
-from rcnn_jax.spec.scan import scan
 from rcnn_jax.spec.schema import Field, Kind, Message, Node
-from rcnn_jax.spec.tokens import comments
+from rcnn_jax.spec.secrets import commented_keys, hide
+from rcnn_jax.spec.tokens import comments, quote, tokenize
 
 
 def render(config: ConfigDict, kind: SpecKind) -> str:
@@ -31,17 +30,35 @@ def redact(config: ConfigDict) -> ConfigDict:
     return hidden
 
 
-def redact_text(text: str, kind: SpecKind) -> str:
-    """Returns a spec with `<redacted>` for its keys, there and where comments repeat them."""
-    form = scan(text, TABLES[kind])
-    spans = [(start, end, f'"{REDACTED}"') for start, end in form.secrets]
-    for secret in {text[start + 1 : end - 1] for start, end in form.secrets} - {""}:
-        for start, end in comments(text):
-            if secret in text[start:end]:
-                spans.append((start, end, text[start:end].replace(secret, REDACTED)))
-    for start, end, replacement in sorted(spans, reverse=True):
-        text = f"{text[:start]}{replacement}{text[end:]}"
-    return text
+def redact_text(text: str) -> str:
+    """Returns a spec, sound or not, with `<redacted>` for its keys, also where comments have them."""
+    words = hide(tokenize(text))
+    spans = [(start, _unspaced(text, end), f'"{REDACTED}"') for start, end in words.spans]
+    secrets = {text[start:end].strip("\"'") for start, end in words.spans} - {""}
+    secrets |= {token.text.strip("\"'") for token in words.originals.values()} - {""}
+    for start, end in comments(text):
+        comment = text[start:end]
+        for secret in sorted(secrets, key=len, reverse=True):
+            comment = comment.replace(secret, REDACTED)
+        for begin, stop in reversed([*commented_keys(comment)]):
+            comment = f"{comment[:begin]}{REDACTED}{comment[stop:]}"
+        if comment != text[start:end]:
+            spans.append((start, end, comment))
+    pieces, reached = [], 0
+    for start, end, replacement in sorted(spans):
+        if start >= reached:
+            pieces += [text[reached:start], replacement]
+            reached = end
+    return "".join([*pieces, text[reached:]])
+
+
+def _unspaced(text: str, end: int) -> int:
+    """Returns where the word ends that a key without quotes ends in: a # may be part of it."""
+    if text[end - 1 : end] in ("'", '"'):
+        return end
+    while end < len(text) and not text[end].isspace() and text[end] not in "}],;":
+        end += 1
+    return end
 
 
 def config_kind(config: ConfigDict) -> SpecKind:
@@ -98,7 +115,7 @@ def _written(value: Any, kind: Kind) -> str:
     if kind == "bool":
         return "true" if value else "false"
     if kind == "string":
-        return f'"{text_encoding.CEscape(value, as_utf8=True)}"'
+        return quote(value)
     if kind == "double":
         return repr(float(value))
     return str(value)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from rcnn_jax.spec.checks import Finding
 from rcnn_jax.spec.faster_rcnn_model import FREEZABLE_BLOCKS
 from rcnn_jax.spec.kinds import SpecKind
-from rcnn_jax.spec.mask_rules import mask_rcnn_rules
+from rcnn_jax.spec.mask_rules import LARGEST_SIDE, mask_rcnn_rules
 from rcnn_jax.spec.schema import Node
 
 SMALLEST_SIDE = 128
@@ -82,6 +82,8 @@ def _input_rules(image: Node) -> Iterator[Finding]:
             side = image[block][name]
             if image[block].enabled and side is not None and side < least:
                 yield f"{path}.{block}.{name}", f"= {side} is below {least} pixels{hint}"
+            if image[block].enabled and side is not None and side > LARGEST_SIDE:
+                yield f"{path}.{block}.{name}", f"= {side} is above {LARGEST_SIDE} pixels"
     grey = image.image_type == "GRAY_SCALE"
     keys = ("l",) if grey else ("r", "g", "b")
     if (image.image_channel_order == "l") != grey:

@@ -1,32 +1,23 @@
-"""One pass over the words of a spec: where everything stands, and every error of form.
+"""One pass over the words of a spec: what it says, where everything stands, every error of form.
 
-Protobuf's own parser stops at the first error and forgets positions, so this pass comes first. It
-reports unknown names, wrong types, repeated fields and map keys, numbers that are not finite and
-broken syntax, all together, and tells which entries to leave out for the rest to be read.
+What is written twice merges as in protobuf's text format, which the original reads specs with: blocks
+merge, of values the last one counts. Everything that is wrong is reported together, so the pass goes on
+behind an error: it leaves out the faulty entry, and it closes a block whose closing mark is missing
+where a field follows that only an outer block has.
 """
 
-import difflib
-import math
-import re
-from collections.abc import Callable
+import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from rcnn_jax.spec.schema import Field, Kind, Message
-from rcnn_jax.spec.tokens import Token, tokenize, unquote
-
-Position = tuple[int, int]
-
-MAX_UINT32 = 2**32 - 1
-
-BOOLEANS = frozenset({"true", "True", "t", "1", "false", "False", "f", "0"})
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An error of form: (line, column), both from 1, and a sentence."""
-
-    position: Position
-    sentence: str
+from rcnn_jax.spec.cursor import CLOSING, OPENING, Block, Position, Problem, TooManyError
+from rcnn_jax.spec.hints import elsewhere
+from rcnn_jax.spec.scalars import ScalarReader
+from rcnn_jax.spec.schema import Field, Message
+from rcnn_jax.spec.secrets import Hidden
+from rcnn_jax.spec.tokens import Token, printable
+from rcnn_jax.spec.values import bare
 
 
 @dataclass
@@ -34,315 +25,329 @@ class Scan:
     """What the pass found.
 
     Attributes:
-      positions: path of every entry -> (line, column) of its name.
+      values: what the text says and nothing else: absent fields are absent. Messages are dicts, repeated
+        fields lists, maps dicts, enums names, literals text.
+      positions: path of every entry -> (line, column) of its name, of the one that counts.
       problems: errors of form in text order.
-      broken: the syntax is broken somewhere, so what follows was not read.
-      edits: (start, end, replacement) that turn the text into one the parser accepts.
-      secrets: (start, end) of the values of secret fields.
+      warnings: what is legal and hardly meant, in text order.
     """
 
+    values: dict[str, Any] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    broken: bool = False
-    edits: list[tuple[int, int, str]] = field(default_factory=list)
-    secrets: list[tuple[int, int]] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
 
-class _BrokenSyntaxError(Exception):
-    """The words no longer form entries; the problem is already noted."""
+def scan(words: Hidden, table: Message) -> Scan:
+    """Reads the words of a spec against its table."""
+    result = Scan()
+    reader = _Reader(words, result.positions)
+    with suppress(TooManyError):
+        reader.entries(Block("", table, values=result.values))
+    result.problems = sorted(reader.problems, key=lambda problem: problem.position)
+    result.warnings = sorted(reader.warnings, key=lambda problem: problem.position)
+    return result
 
 
-def scan(text: str, table: Message) -> Scan:
-    """Reads the form of a spec against its table."""
-    reader = _Reader(tokenize(text))
-    try:
-        reader.entries(table, "", "")
-    except _BrokenSyntaxError:
-        reader.result.broken = True
-    return reader.result
+class _Reader(ScalarReader):
+    """Reads blocks and entries, one after the other."""
 
+    def __init__(self, words: Hidden, positions: dict[str, Position]) -> None:
+        super().__init__(words)
+        self.positions = positions
+        # How many closing marks the text lacks; below 0, how many it has too many.
+        self.missing = sum(
+            token.is_mark("{", "<") - token.is_mark("}", ">") for token in self.tokens
+        )
+        self.closed_early = 0
+        self.indents: dict[int, int] = {}
+        for token in self.tokens:
+            self.indents.setdefault(token.line, token.column)
 
-def accepted_text(text: str, result: Scan) -> str:
-    """Returns the text without the entries that were complained about, aliases spelled out."""
-    pieces, reached = [], 0
-    for start, end, replacement in sorted(result.edits, key=lambda edit: (edit[0], -edit[1])):
-        if start >= reached:
-            pieces += [text[reached:start], replacement]
-            reached = end
-    return "".join([*pieces, text[reached:]])
+    def entries(self, block: Block) -> None:
+        """Reads the entries of a block, up to and with its closing mark."""
+        self.blocks.append(block)
+        while not self._ends(block):
+            if self.here.kind == "name" or self._is_odd_name():
+                self._entry(block, self.take())
+                self.skip(",", ";")
+            else:
+                self._unexpected(block)
+        self.blocks.pop()
 
-
-def top_level_names(text: str) -> set[str]:
-    """Returns the names of the outermost entries, known or not."""
-    depth, names, previous = 0, set(), None
-    for token in tokenize(text):
-        if depth == 0 and token.kind == "name" and (previous is None or previous.text != ":"):
-            names.add(token.text)
-        depth += (token.text in ("{", "<", "[")) - (token.text in ("}", ">", "]"))
-        previous = token
-    return names
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """Returns `; did you mean 'x'?`, or nothing where no known name is near."""
-    near = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-class _Reader:
-    """A cursor over the words."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.index = 0
-        self.result = Scan()
-
-    @property
-    def here(self) -> Token:
-        return self.tokens[self.index]
-
-    def take(self) -> Token:
-        token = self.here
-        if token.kind != "end":
-            self.index += 1
-        return token
-
-    def skip(self, *marks: str) -> bool:
-        if self.here.kind == "mark" and self.here.text in marks:
-            self.index += 1
+    def _ends(self, block: Block) -> bool:
+        """Says whether the block ends here, and takes its closing mark."""
+        if self.closed_early:
+            self.closed_early -= 1
             return True
+        while self.here.is_mark(*CLOSING):
+            if self._closes(block, self.take()):
+                return True
+        if self.here.kind == "end":
+            if block.opener is not None:
+                self._unclosed(block, "")
+            return True
+        return self.here.kind == "name" and self._closes_early(block, self.here)
+
+    def _closes(self, block: Block, mark: Token) -> bool:
+        """Says whether a closing mark ends the block, or is one too many."""
+        if mark.text == "]" or block.opener is None:
+            self.complain(mark, f"'{mark.text}' closes nothing: remove it, or open what it closes")
+            self.missing += mark.text != "]"
+            return False
+        outer, name = self.blocks[-2], self.here.text
+        belongs_here = self.here.kind == "name" and block.knows(name) and not outer.knows(name)
+        if self.missing < 0 and belongs_here:
+            self.complain(
+                mark,
+                f"this '{mark.text}' is one too many: {name} behind it belongs to {block.name}",
+            )
+            self.missing += 1
+            return False
+        alone = self.tokens[self.index - 2].line < mark.line
+        below_outer = outer.opener is not None and mark.column == outer.indent != block.indent
+        if self.missing > 0 and alone and below_outer:
+            self._unclosed(block, f" before the '{mark.text}' in line {mark.line}")
+            self.missing -= 1
+            self.index -= 1
+        return True
+
+    def _closes_early(self, block: Block, token: Token) -> bool:
+        """Says whether a closing mark is missing in front of a name."""
+        if self.missing <= 0 or block.knows(token.text):
+            return False
+        for levels, outer in enumerate(reversed(self.blocks[:-1]), start=1):
+            if levels > self.missing:
+                return False
+            if outer.knows(token.text):
+                for each in reversed(self.blocks[-levels:]):
+                    self._unclosed(each, f" before {token.text} in line {token.line}")
+                self.missing -= levels
+                self.closed_early = levels - 1
+                return True
         return False
 
-    def complain(self, token: Token, sentence: str) -> None:
-        self.result.problems.append(Problem((token.line, token.column), sentence))
-
-    def give_up(self, sentence: str) -> None:
-        self.complain(self.here, sentence)
-        raise _BrokenSyntaxError
-
-    def entries(self, table: Message, prefix: str, closing: str) -> None:
-        """Reads entries up to the closing mark, or to the end of the text."""
-        seen: dict[str, Token] = {}
-        counts: dict[str, int] = {}
-        groups: dict[str, Field] = {}
-        while not (self.here.kind == "mark" and self.here.text == closing and closing):
-            if self.here.kind == "end" and not closing:
-                return
-            if self.here.kind != "name":
-                wanted = f"a field or '{closing}'" if closing else "a field"
-                self.give_up(f"expected {wanted}, found {self.here.shown}")
-            token = self.take()
-            row = table.find(token.text)
-            if row is None:
-                self._unknown(token, table, prefix)
-            else:
-                if token.text != row.name:
-                    self.result.edits.append((token.start, token.end, row.name))
-                rival = groups.setdefault(row.oneof, row) if row.oneof else row
-                if rival is not row:
-                    sentence = f"{prefix}{row.name} and {prefix}{rival.name} exclude each other"
-                    self.complain(token, sentence)
-                self._known(token, row, prefix, seen, counts)
-            self.skip(",", ";")
-        self.take()
-
-    def _unknown(self, token: Token, table: Message, prefix: str) -> None:
-        known = [row.name for row in table.fields]
-        place = f"in {prefix.rstrip('.')}" if prefix else "at the top level"
+    def _unclosed(self, block: Block, where: str) -> None:
+        assert block.opener is not None
+        line = block.opener.line
         self.complain(
-            token, f"unknown field '{token.text}' {place}{did_you_mean(token.text, known)}"
+            block.opener,
+            f"{block.name}, opened in line {line}, is not closed{where}: a '}}' is missing",
         )
-        self._drop_value(token)
 
-    def _known(
-        self, token: Token, row: Field, prefix: str, seen: dict[str, Token], counts: dict[str, int]
-    ) -> None:
-        path = f"{prefix}{row.name}"
-        several = row.repeated or row.kind == "map"
-        if not several and row.name in seen:
-            first = seen[row.name]
-            self.complain(token, f"{path} is given twice, first in line {first.line}")
-            self._drop_value(token)
-            return
-        seen.setdefault(row.name, token)
-        colon = self.skip(":")
-        if several and self.skip("["):
-            while not self.skip("]"):
-                self._one(token, row, path, counts)
-                if not self.skip(",") and self.here.text != "]":
-                    self.give_up(f"expected ',' or ']' in {path}, found {self.here.shown}")
-            return
-        if row.kind not in ("message", "map") and not colon:
-            self.give_up(f"expected ':' behind {path}, found {self.here.shown}")
-        self._one(token, row, path, counts)
-
-    def _one(self, token: Token, row: Field, path: str, counts: dict[str, int]) -> None:
-        """Reads one value of an entry; `token` is the name that a faulty value is dropped with."""
-        if row.repeated:
-            item = f"{path}[{counts.get(row.name, 0)}]"
-            counts[row.name] = counts.get(row.name, 0) + 1
-            self.result.positions.setdefault(path, (token.line, token.column))
-            # Items of the short form [a, b] share one name, so each is placed where it stands.
-            at = self.here if self.tokens[self.index - 1].text in ("[", ",") else token
-            self.result.positions[item] = (at.line, at.column)
+    def _entry(self, block: Block, token: Token) -> None:
+        name = token.text if token.kind == "name" else bare(token.text)
+        if not block.knows(name):
+            self._unknown(block, token, name)
+        elif block.table is None:
+            self._part_of_map_entry(block, token, name)
         else:
-            item = path
-            self.result.positions.setdefault(item, (token.line, token.column))
+            row = block.table.find(name)
+            assert row is not None
+            if token.kind == "string":
+                self.complain(token, f"the name of a field stands without quotes: {row.name}")
+            self._field(block, token, row, f"{block.path}{row.name}")
+
+    def _field(self, block: Block, token: Token, row: Field, path: str) -> None:
+        colon = self.colon()
+        if row.repeated or row.kind == "map":
+            self._several(block, token, row, path, colon=colon)
+            return
+        what = "both are read, of each field" if row.kind == "message" else "of its values"
+        self._once(block, row.name, token, path, f"{what} the last counts")
+        if row.oneof:
+            self._take_out_rivals(block, token, row)
+        self.positions[path] = (token.line, token.column)
         if row.kind == "message":
-            self._block(token, item, lambda closing: self.entries(row.table, f"{item}.", closing))
-        elif row.kind == "map":
-            self._block(token, item, lambda closing: self._map_entry(token, row, path, closing))
+            inner = Block(f"{path}.", row.table, token, values=block.values.get(row.name, {}))
+            if self._block(inner, token, path):
+                block.values[row.name] = inner.values
         else:
-            self._scalar(token, row.kind, row, item)
+            value = self.scalar(token, row.kind, row, path, colon=colon)
+            if value is not None:
+                block.values[row.name] = value
 
-    def _block(self, token: Token, path: str, inside: Callable[[str], None]) -> None:
-        opening = self.here
-        if not self.skip("{", "<"):
-            self.complain(token, f"{path} needs a block {{ ... }}, found {opening.shown}")
-            self._drop_value(token)
-            return
-        inside("}" if opening.text == "{" else ">")
+    def _once(self, block: Block, name: str, token: Token, what: str, rule: str) -> None:
+        """Warns of a thing that is given again."""
+        given = block.given.setdefault(name, [])
+        given.append(token)
+        if len(given) > 1:
+            where = _lines(given[-2].line, token.line)
+            self.warn(token, f"{what} is given twice, {where}: {rule}")
 
-    def _map_entry(self, token: Token, row: Field, path: str, closing: str) -> None:
-        parts: dict[str, list[Token]] = {}
-        start, faults = self.index, len(self.result.problems)
-        while not self.skip(closing):
-            name = self.here
-            if name.kind != "name":
-                self.give_up(f"expected key, value or '{closing}', found {name.shown}")
-            self.take()
-            if name.text not in ("key", "value"):
-                self.complain(
-                    name, f"unknown field '{name.text}' in {path}: an entry has key and value"
+    def _take_out_rivals(self, block: Block, token: Token, row: Field) -> None:
+        """Takes out what excludes the field: as in protobuf the last one counts."""
+        assert block.table is not None
+        for rival in block.table.fields:
+            if rival.oneof == row.oneof and rival is not row and rival.name in block.values:
+                del block.values[rival.name]
+                block.given.pop(rival.name, None)
+                path = f"{block.path}{rival.name}"
+                where = _lines(self.positions[path][0], token.line)
+                self.warn(
+                    token,
+                    f"{path} and {block.path}{row.name} exclude each other, {where}: the last counts",
                 )
-                self._drop_value(name)
-            elif name.text in parts:
-                self.complain(name, f"{path} has an entry with two of '{name.text}'")
-                self._drop_value(name)
-            else:
-                if not self.skip(":"):
-                    self.give_up(f"expected ':' behind {name.text}, found {self.here.shown}")
-                kind: Kind = "string" if name.text == "key" else row.entry
-                first = self.index
-                self._scalar(token, kind, row, f"{path} {name.text}")
-                parts[name.text] = self.tokens[first : self.index]
-            self.skip(",", ";")
-        if len(parts) < 2:
-            self.complain(self.tokens[start], f"{path} has an entry without key or value")
-            self._drop_from(token)
-            return
-        place, key = parts["key"][0], _joined(parts["key"])
-        known = self.result.positions.setdefault(f"{path}.{key}", (place.line, place.column))
-        if known != (place.line, place.column):
-            self.complain(place, f"{path} has the key '{key}' twice, first in line {known[0]}")
-        if len(self.result.problems) > faults:
-            self._drop_from(token)
 
-    def _scalar(self, token: Token, kind: Kind, row: Field, path: str) -> None:
-        first, strings = self.here, self.index
-        if first.kind == "mark" and first.text in "{<[":
-            self.complain(first, f"{path} needs {wanted(kind, row)}, found a block")
-            self._drop_value(token)
+    def _several(self, block: Block, token: Token, row: Field, path: str, *, colon: bool) -> None:
+        """Reads the one or more values of an entry that may have many."""
+        opening = self.here
+        if not self.skip("["):
+            self._item(block, token, token, row, path, colon=colon)
             return
-        if first.kind not in ("name", "number", "string"):
-            self.give_up(f"expected {wanted(kind, row)} for {path}, found {first.shown}")
-        self.take()
-        while first.kind == "string" and self.here.kind == "string":
-            self.take()
-        last = self.tokens[self.index - 1]
-        if row.secret:
-            self.result.secrets.append((first.start, last.end))
-        sentence = type_complaint(first, kind, row)
-        if first.kind == "string" and not sentence:
-            sentence = text_complaint(self.tokens[strings : self.index])
-        if sentence:
-            self.complain(first, f"{path} = {first.text} {sentence}")
-            self._drop_from(token)
+        while not self.skip("]"):
+            if self.here.kind == "end" or self.here.is_mark("}", ">") or self.begins_entry():
+                line = opening.line
+                self.complain(
+                    opening, f"the list of {path} in line {line} is not closed: a ']' is missing"
+                )
+                return
+            if self.here.is_mark(",", ";", ":"):
+                found = self.take()
+                self.complain(found, f"expected a value in the list of {path}, found {found.text}")
+                continue
+            self._item(block, token, self.here, row, path, colon=True, listed=True)
+            comma = self.here
+            if self.skip(","):
+                if self.here.is_mark("]"):
+                    self.complain(comma, f"',' behind the last value of {path}: remove it")
+            elif not comma.is_mark("]") and comma.line == self.last.line:
+                self.complain(comma, f"expected ',' or ']' in {path}, found {self.found()}")
+                if comma.kind == "mark" and not comma.is_mark(*OPENING, *CLOSING):
+                    self.take()
 
-    def _drop_value(self, token: Token) -> None:
-        """Skips the value of a faulty entry, whatever its form, and leaves the entry out."""
-        self.skip(":")
-        depth = 0
-        while True:
+    def _item(
+        self,
+        block: Block,
+        token: Token,
+        place: Token,
+        row: Field,
+        path: str,
+        *,
+        colon: bool,
+        listed: bool = False,
+    ) -> None:
+        """Reads one of several values.
+
+        Args:
+          block: the block it is in.
+          token: the name of the entry.
+          place: where it stands; items of the short form [a, b] share one name.
+          row: the field.
+          path: of the field.
+          colon: whether a colon stands in front of it.
+          listed: whether it is an item of the short form.
+        """
+        self.positions.setdefault(path, (token.line, token.column))
+        if row.kind == "map":
+            self._map_entry(block, token, row, path)
+            return
+        item = f"{path}[{len(block.values.get(row.name, []))}]"
+        self.positions[item] = (place.line, place.column)
+        if row.kind == "message":
+            inner = Block(f"{item}.", row.table, token)
+            value = inner.values if self._block(inner, token, item) else None
+        else:
+            value = self.scalar(token, row.kind, row, item, colon=colon, listed=listed)
+        if value is not None:
+            block.values.setdefault(row.name, []).append(value)
+
+    def _map_entry(self, block: Block, token: Token, row: Field, path: str) -> None:
+        entry, faults = Block(f"{path}.", None, token, row=row), len(self.problems)
+        opening = self.next
+        if not self._block(entry, token, path) or len(self.problems) > faults:
+            return
+        if len(entry.values) < 2:
+            self.complain(opening, f"{path} has an entry without key or value")
+            return
+        key, place = entry.values["key"], entry.given["key"][-1]
+        self.positions[f"{path}.{key}"] = (place.line, place.column)
+        what = f"the key '{printable(key)}' of {path}"
+        self._once(block, f"{row.name}.{key}", place, what, "the last counts")
+        block.values.setdefault(row.name, {})[key] = entry.values["value"]
+
+    def _part_of_map_entry(self, block: Block, token: Token, name: str) -> None:
+        assert block.row is not None
+        path = f"{block.path.rstrip('.')} {name}"
+        colon = self.colon()
+        place = self.here
+        kind = "string" if name == "key" else block.row.entry
+        value = self.scalar(token, kind, block.row, path, colon=colon)
+        self._once(block, name, place, path, "the last counts")
+        if value is not None:
+            block.values[name] = value
+
+    def _block(self, block: Block, token: Token, path: str) -> bool:
+        """Reads a block behind its name; says whether there is one."""
+        if not self.skip("{", "<"):
             here = self.here
-            if here.kind == "end" or (depth == 0 and here.text in ("}", ">", "]")):
-                break
-            self.take()
-            depth += (here.text in ("{", "<", "[")) - (here.text in ("}", ">", "]"))
-            more_text = here.kind == "string" and self.here.kind == "string"
-            if depth == 0 and not more_text:
-                break
-        self._drop_from(token)
+            inside = here.kind == "name" and block.knows(here.text)
+            if not (inside and self.next.is_mark(":", "{", "<")):
+                self.complain(token, f"{path} needs a block {{ ... }}, found {self.found()}")
+                self._drop_value()
+                return False
+            self.complain(token, f"expected '{{' behind {path}, found {here.shown}")
+            self.missing += 1
+        block.indent = self.indents[token.line]
+        self.entries(block)
+        return True
 
-    def _drop_from(self, token: Token) -> None:
-        self.result.edits.append((token.start, self.tokens[self.index - 1].end, ""))
+    def _unknown(self, block: Block, token: Token, name: str) -> None:
+        shown = printable(name)
+        if token.kind == "hidden":
+            self.complain(token, f"unknown field {block.place}: it looks like a key")
+        elif block.table is None:
+            where = block.path.rstrip(".")
+            self.complain(token, f"unknown field '{shown}' in {where}: an entry has key and value")
+        else:
+            root = self.blocks[0].table
+            assert root is not None
+            hint = elsewhere(name, block.table, root)
+            self.complain(token, f"unknown field '{shown}' {block.place}{hint}")
+        self._drop_value()
 
+    def _is_odd_name(self) -> bool:
+        """Says whether a word that is no name stands where a field is named."""
+        if self.here.kind not in ("string", "word", "curly", "hidden"):
+            return False
+        return self.next.is_mark(":", "{", "<", "=") and self.next.line == self.here.line
 
-def wanted(kind: Kind, row: Field) -> str:
-    """Says in words what a value must look like."""
-    words = {
-        "bool": "true or false",
-        "uint32": "a whole number from 0 on",
-        "whole": "a whole number from 0 on",
-        "double": "a number",
-        "string": "text in quotes",
-        "literal": f"text in quotes with a {row.shape}",
-        "enum": f"one of {', '.join(row.values)}",
-    }
-    return words[kind]
+    def _unexpected(self, block: Block) -> None:
+        """Complains once about words that begin no field, up to where one may begin."""
+        here = self.here
+        found = f"a {here.text[0]} without its end" if here.kind == "open" else self.found()
+        closing = " or '}'" if block.opener is not None else ""
+        plain = unicodedata.normalize("NFKC", here.text)  # Punctuation of East Asian keyboards.
+        meant = f"; write {printable(plain)}" if plain != here.text and here.kind == "word" else ""
+        self.complain(here, f"expected a field{closing}, found {found}{meant}")
+        self._rest_of_line(here)
 
+    def _drop_value(self) -> None:
+        """Skips the value of a faulty entry, whatever its form."""
+        name, marked = self.last, False
+        while self.skip(":", "="):
+            marked = True
+        here = self.here
+        if here.is_mark(*OPENING):
+            self.skip_brackets()
+        elif here.kind == "end" or here.is_mark(*CLOSING):
+            return
+        elif here.line == name.line or (marked and not self.begins_entry()):
+            self._rest_of_line(here)
+            while here.kind in ("string", "hidden") and self.here.kind == "string":
+                self.take()
 
-def _joined(strings: list[Token]) -> str:
-    """Returns what adjacent strings say; faulty ones, complained about before, as they stand."""
-    if text_complaint(strings) or strings[0].kind != "string":
-        return strings[0].text
-    return "".join(unquote(token.text) for token in strings)
-
-
-def type_complaint(token: Token, kind: Kind, row: Field) -> str:
-    """Returns what is wrong with the type of a value, or nothing."""
-    text = token.text.replace(" ", "")
-    if kind in ("string", "literal"):
-        fits = token.kind == "string"
-    elif kind == "bool":
-        fits = text in BOOLEANS
-    elif kind == "enum":
-        number = token.kind == "number" and text.isdigit() and int(text) < len(row.values)
-        fits = text in row.values or number
-        if not fits and token.kind == "name":
-            return f"is not {wanted(kind, row)}{did_you_mean(text, list(row.values))}"
-    elif token.kind != "number":
-        fits = False
-    elif re.match(r"-?0\d", text):
-        return "has leading zeros"
-    elif kind in ("double", "whole") and "x" in text.lower():
-        fits = False
-    elif kind == "double":
-        if not math.isfinite(_number(text)):
-            return "is not a finite number"
-        fits = True
-    else:
-        value = _number(text)
-        if not math.isfinite(value):
-            return "is not a finite number"
-        spelled = kind == "whole" or text.lstrip("-").isdigit() or text.lower().startswith("0x")
-        fits = spelled and value == int(value) and value >= 0
-        if fits and value > MAX_UINT32:
-            return f"is larger than {MAX_UINT32}"
-    return "" if fits else f"is not {wanted(kind, row)}"
-
-
-def text_complaint(strings: list[Token]) -> str:
-    """Returns what is wrong with the escapes of adjacent strings, or nothing."""
-    try:
-        for token in strings:
-            unquote(token.text)
-    except ValueError as error:
-        return str(error)
-    return ""
+    def _rest_of_line(self, token: Token) -> None:
+        """Skips a word and what follows it in its line, up to where a field may begin."""
+        first = self.index
+        while self.here.kind != "end" and self.here.line == token.line:
+            if self.index > first and (self.here.is_mark(*CLOSING) or self.begins_entry()):
+                return
+            if self.here.is_mark(*OPENING):
+                self.skip_brackets()
+            else:
+                self.take()
 
 
-def _number(text: str) -> float:
-    if text.lower().startswith("0x"):
-        return int(text, 16)
-    return float(text.rstrip("fF") if text.lower() not in ("inf", "-inf") else text)
+def _lines(first: int, second: int) -> str:
+    return f"in lines {first} and {second}" if first != second else f"in line {first}"

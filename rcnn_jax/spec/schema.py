@@ -5,6 +5,7 @@ the only source of names, types, defaults, ranges and documentation; the parser,
 checks, `docs/spec_reference.md` and `rcnn-jax spec explain` are made from it.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -191,10 +192,11 @@ class Message:
 
     def find(self, name: str) -> Field | None:
         """Returns the field of a name or alias, or None."""
-        for field in self.fields:
-            if name == field.name or name in field.aliases:
-                return field
-        return None
+        return self._by_name.get(name)
+
+    @functools.cached_property
+    def _by_name(self) -> "dict[str, Field]":
+        return {name: field for field in self.fields for name in (field.name, *field.aliases)}
 
     @property
     def has_switch(self) -> bool:

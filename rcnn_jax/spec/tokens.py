@@ -1,38 +1,62 @@
-"""Spec text as tokens that know where they stand."""
+"""Spec text as tokens that know where they stand; linear in the length of the text."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from google.protobuf import text_encoding
 
-TokenKind = Literal["name", "number", "string", "mark", "bad", "end"]
+TokenKind = Literal[
+    "name", "number", "string", "open", "curly", "word", "mark", "slashes", "hidden", "end"
+]
 
+INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""Characters of no width, which come along with text that is copied from a page."""
+
+DOUBLE, SINGLE = "“”„‟«»″", "‘’‚‛‹›′`´"
+"""What word processors and web pages make of quotation marks."""
+
+_BREAK = re.compile(r"\r\n?|\n")
+
+# Every alternative ends where another kind of character begins, so nothing is read twice.
 _PATTERN = re.compile(
-    r"""
-    (?P<space>\s+|\#[^\n]*)
-  | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-  | (?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?
-                      |(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])[fF]?)(?![\w.]))
-  | (?P<name>[A-Za-z_]\w*)
-  | (?P<mark>[{}<>\[\]:,;])
-  | (?P<bad>.)
+    rf"""
+    (?P<space>[\s{INVISIBLE}]+|\#[^\r\n]*)
+  | (?P<string>"(?:[^"\\\r\n]|\\.)*"|'(?:[^'\\\r\n]|\\.)*')
+  | (?P<open>["'][^\r\n]*)
+  | (?P<curly>[{DOUBLE}][^{DOUBLE}"\r\n]*[{DOUBLE}"]?|[{SINGLE}][^{SINGLE}'\r\n]*[{SINGLE}']?)
+  | (?P<slashes>//[^\r\n]*|/\*(?s:.*?)(?:\*/|\Z))
+  | (?P<mark>[{{}}<>\[\]:,;=])
+  | (?P<word>(?:-\s+(?=[\d.]))?[^\s{{}}<>\[\]:,;="'\#{INVISIBLE}]+
+             (?:[{INVISIBLE}]+[^\s{{}}<>\[\]:,;="'\#{INVISIBLE}]+)*)
     """,
     re.VERBOSE,
 )
+
+_NUMBER = re.compile(
+    r"-?\s*(?:0x[0-9a-f]+|(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?f?|(?:inf(?:inity)?|nan)f?)",
+    re.ASCII | re.IGNORECASE,
+)
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 _ESCAPE = re.compile(
     r"""\\(?:[abfnrtv\\'"]|[0-7]{1,3}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"""
 )
 
+MAX_SPEC = 2**18
+"""Length of the longest spec; those of real life have a few thousand characters."""
 
-@dataclass(frozen=True)
-class Token:
+SHOWN = 60
+"""Characters of a value that a message repeats."""
+
+
+class Token(NamedTuple):
     """A word of the text.
 
     Attributes:
-      kind: what sort of word; `end` is an empty one behind the last.
-      text: as written.
+      kind: what sort of word. `open` is a string without its closing mark, `curly` one in typographic
+        quotes, `word` what is neither a name nor a number, `slashes` a comment of another language,
+        `hidden` a piece of a secret, and `end` an empty one behind the last.
+      text: as written; of a piece of a secret only the length.
       start: offset of the first character.
       line: counted from 1.
       column: counted from 1.
@@ -52,22 +76,45 @@ class Token:
     @property
     def shown(self) -> str:
         """The word as an error message calls it."""
-        return "the end of the file" if self.kind == "end" else self.text
+        return "the end of the file" if self.kind == "end" else printable(self.text)
+
+    def is_mark(self, *marks: str) -> bool:
+        """Says whether this is one of the marks."""
+        return self.kind == "mark" and self.text in marks
 
 
 def tokenize(text: str) -> list[Token]:
     """Returns the words of a spec without spaces and comments, closed by an `end` token."""
-    tokens = []
+    tokens: list[Token] = []
     line, line_start = 1, 0
     for match in _PATTERN.finditer(text):
         kind, word, start = match.lastgroup, match.group(), match.start()
+        if kind == "open":  # Marks at the end of the line are hardly meant to be text.
+            word = word.rstrip(" \t}>,;") or word
+        if kind == "word":
+            kind = _kind_of_word(word)
         if kind != "space":
-            tokens.append(Token(kind, word, start, line, start - line_start + 1))  # type: ignore[arg-type]
-        if "\n" in word:
-            line += word.count("\n")
-            line_start = start + word.rindex("\n") + 1
+            column = start - line_start + 1
+            tokens.append(Token(kind, word, start, line, column))  # type: ignore[arg-type]
+        if kind == "open":
+            tokens += _marks(match.group()[len(word) :], start + len(word), line, line_start)
+        for found in _BREAK.finditer(match.group()):
+            line += 1
+            line_start = start + found.end()
     tokens.append(Token("end", "", len(text), line, len(text) - line_start + 1))
     return tokens
+
+
+def top_level_names(tokens: list[Token]) -> set[str]:
+    """Returns the names of the outermost entries, known or not."""
+    depth, names = 0, set()
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        named = token.kind == "name" and not (before and before.is_mark(":", "="))
+        if depth == 0 and named:
+            names.add(token.text)
+        depth += token.is_mark("{", "<", "[") - token.is_mark("}", ">", "]")
+        depth = max(depth, 0)
+    return names
 
 
 def unquote(text: str) -> str:
@@ -77,12 +124,20 @@ def unquote(text: str) -> str:
       ValueError: a backslash begins no escape, or the escapes give no UTF-8.
     """
     inside = text[1:-1]
+    if "\\" not in inside:
+        return inside
     if "\\" in _ESCAPE.sub("", inside):
-        raise ValueError("has a backslash that begins no escape; write two for one")
+        raise ValueError("has a backslash that begins no escape; write two for one, or /")
     try:
         return text_encoding.CUnescape(inside).decode("utf-8")
     except ValueError as error:
         raise ValueError("has escapes that give no UTF-8 text") from error
+
+
+def quote(text: str) -> str:
+    """Returns the string that `unquote` turns into the text."""
+    escaped = text_encoding.CEscape(text, as_utf8=True)  # type: ignore[arg-type]
+    return f'"{escaped}"'
 
 
 def comments(text: str) -> list[tuple[int, int]]:
@@ -90,5 +145,37 @@ def comments(text: str) -> list[tuple[int, int]]:
     return [
         match.span()
         for match in _PATTERN.finditer(text)
-        if match.lastgroup == "space" and match.group().startswith("#")
+        if match.lastgroup == "slashes"
+        or (match.lastgroup == "space" and match.group().startswith("#"))
+    ]
+
+
+def printable(text: str, limit: int = SHOWN) -> str:
+    """Returns text of a file for a message: control characters as escapes, long text cut short."""
+    if len(text) > limit:
+        return f"{visible(text[: limit - 20])}... ({len(text)} characters)"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """Returns text with escapes for all that a terminal does not show or obeys."""
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _kind_of_word(word: str) -> TokenKind:
+    if _NUMBER.fullmatch(word):
+        return "number"
+    return "name" if _NAME.fullmatch(word) else "word"
+
+
+def _marks(text: str, start: int, line: int, line_start: int) -> list[Token]:
+    """Returns the marks among spaces."""
+    return [
+        Token("mark", each, start + index, line, start + index - line_start + 1)
+        for index, each in enumerate(text)
+        if not each.isspace()
     ]

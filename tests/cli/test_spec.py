@@ -3,6 +3,7 @@
 import argparse
 import json
 import runpy
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,76 @@ def test_explain_suggests_what_was_meant() -> None:
     with pytest.raises(UsageError) as error:
         run("explain", "num_epoch")
     assert str(error.value).startswith("no spec has a field 'num_epoch'; did you mean num_epochs")
+
+
+OLD = Path(__file__).parents[1] / "spec" / "tlt_2_0_faster_rcnn.txt"
+
+
+def test_check_names_an_old_spec(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SpecError, match=r"this is a TLT 2\.0 spec: `rcnn-jax spec translate"):
+        run("check", OLD)
+
+
+def test_translate_upgrades_an_old_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new.txt"
+    assert run("translate", OLD, "-o", new) == 0
+    assert capsys.readouterr().out == f"wrote {new}\n"
+    assert run("check", new) == 0
+    assert "a valid faster_rcnn spec" in capsys.readouterr().out
+    assert load_spec(new).config.training_config.regularizer.type == "L1"
+
+
+def test_translate_says_what_of_an_old_spec_is_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.txt"
+    old.write_text(
+        OLD.read_text().replace("rpn_mini_batch: 200", "rpn_mini_batch: 9 rpn_train_bs: 8")
+    )
+    run("translate", old, "-o", tmp_path / "new.txt")
+    assert "warning: training_config.rpn_train_bs is left out: " in capsys.readouterr().out
+
+
+def test_check_warns_in_the_order_of_the_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spec.txt"
+    text = FASTER.replace("arch:", "use_bias: true use_bias: true arch:")
+    path.write_text(text.replace('tfrecords_path: "records/*"', "").replace("images", "none"))
+    path.write_text(f"{text}inference_config {{ batch_size: 1 batch_size: 2 }}")
+    run("check", path)
+    out = capsys.readouterr().out
+    places = [line.split(":")[2:4] for line in out.splitlines() if line.startswith("warning")]
+    assert places == [["5", "18"], ["24", "34"], ["9", "5"], ["10", "5"]]
+
+
+@pytest.mark.parametrize(
+    "value", ["/", "", "x" * 300, "/x" * 300, "a**b", "**", "/**/*.none", "[", "~"]
+)
+def test_no_path_of_a_spec_breaks_the_check(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.txt"
+    path.write_text(FASTER.replace("records/*", value).replace('"images"', f'"{value}"'))
+    with suppress(SpecError):
+        assert run("check", path) == 0
+
+
+@pytest.mark.parametrize("name", ["is/a/folder", "x" * 300])
+def test_an_output_that_cannot_be_written_is_one_message(
+    spec: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "is/a/folder.txt").mkdir(parents=True)
+    with pytest.raises(UsageError, match="the file cannot be written: "):
+        run("translate", spec, "-o", tmp_path / f"{name}.txt")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_names_are_shown_without_their_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\x1b[31m\nb.txt"
+    path.write_text(MASK)
+    assert run("check", path) == 0
+    assert run("translate", path, "-o", tmp_path / "\x1b]0;.txt") == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert r"a\x1b[31m\nb.txt: a valid mask_rcnn spec" in out

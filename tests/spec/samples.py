@@ -1,6 +1,12 @@
-"""Short specs that pass every check, as text to change."""
+"""Short specs that pass every check, as text to change, and the first steps of reading."""
 
 import re
+from typing import Any
+
+from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.scan import Scan, scan
+from rcnn_jax.spec.secrets import hide
+from rcnn_jax.spec.tokens import tokenize
 
 FASTER = """\
 model_config {
@@ -48,6 +54,19 @@ kitti_config {
 """
 
 SAMPLES = {"faster_rcnn": FASTER, "mask_rcnn": MASK, "dataset_convert": CONVERT}
+
+
+def scanned(text: str, kind: SpecKind = "faster_rcnn") -> Scan:
+    """Returns what the first pass finds in a text."""
+    return scan(hide(tokenize(text)), TABLES[kind])
+
+
+def values_of(text: str, kind: SpecKind = "faster_rcnn") -> dict[str, Any]:
+    """Returns what a text without errors of form says."""
+    found = scanned(text, kind)
+    assert not found.problems, found.problems
+    return found.values
+
 
 EVERY_BLOCK = re.compile(r"\[\d+\]")
 """The index of a repeated entry in a path."""

@@ -41,7 +41,7 @@ def test_numbers_become_the_type_of_the_shape() -> None:
         ("(832, 1.5)", SIZE, "1.5 at character 7 is not a whole number"),
         ("(832, True)", SIZE, "True at character 7 is not a whole number"),
         ("[1, open('x')]", STEPS, "no number at character 5"),
-        ("[(1, 2, 3)]", RATIOS, "(1, 2, 3) at character 2 is not a tuple of 2 numbers"),
+        ("[(1, 2, 3)]", RATIOS, "3 numbers in the tuple at character 2"),
         ("[1if]", STEPS, "is not a list of whole number"),
     ],
 )

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
 from rcnn_jax.spec import load_spec, parse_spec, validate
-from tests.spec.samples import FASTER, MASK, SAMPLES
+from tests.spec.samples import CONVERT, FASTER, MASK, SAMPLES
 
 
 def complaints(text: str, kind: str | None = None) -> list[str]:
@@ -131,7 +131,7 @@ def test_ranges_are_checked_even_when_the_form_has_errors() -> None:
 def test_a_literal_error_does_not_hide_the_others() -> None:
     text = MASK.replace('"(256, 320)"', '"(256, x)"').replace("nlayers: 18", "nlayers: 19")
     assert complaints(text) == [
-        "spec.txt:3:3: data_config.image_size = '(256, x)' is not a tuple of 2 x whole number: "
+        'spec.txt:3:3: data_config.image_size = "(256, x)" is not a tuple of 2 x whole number: '
         "no number at character 7",
         "spec.txt:7:3: maskrcnn_config.nlayers = 19 is not one of 10, 18, 34, 50, 101",
     ]
@@ -174,9 +174,9 @@ def test_a_missing_file_is_a_spec_error(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_is_a_spec_error(tmp_path: Path) -> None:
     path = tmp_path / "model.tlt"
     path.write_bytes(b"abc\xff\xfe")
-    with pytest.raises(SpecError, match=r"is not UTF-8 text \(byte 3\)"):
+    with pytest.raises(SpecError, match=r"is not UTF-8 text \(byte 3 is 0xff\)"):
         load_spec(path)
-    with pytest.raises(SpecError, match="cannot be read"):
+    with pytest.raises(SpecError, match="expected a spec file, found a folder"):
         load_spec(tmp_path)
 
 
@@ -231,3 +231,100 @@ def test_an_overridden_literal_is_checked() -> None:
     assert str(error.value) == (
         "config.data_config.image_size = (256,) is not a tuple of 2 x whole number"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the spec is empty"),
+        ("\n \t\n", "the spec is empty"),
+        ("# one\n# two\n", "the spec holds nothing but comments"),
+        (
+            '{"total_steps": 3}',
+            "this is JSON; a spec is protobuf text: `name: value`, blocks in { }",
+        ),
+        ("---\ntotal_steps: 3\n", "this is YAML"),
+        ("data_config:\n  num_classes: 3\n", "this is YAML"),
+        ("[data_config]\nnum_classes = 3\n", "this is TOML"),
+        ("import os\ntotal_steps = 3\n", "this is Python"),
+        ("\n<!DOCTYPE html>\n<html>", "this is a web page"),
+        (f"```\n{MASK}```", "this is Markdown"),
+        (f"{MASK}<<<<<<< HEAD\n", "this is a text with an unfinished merge"),
+        (
+            MASK.replace("\n", "\n\0"),
+            ":2: the file holds zero bytes: it is no text, or it is UTF-16",
+        ),
+        ("x" * 300_000, "the spec is longer than 262144 characters: is it one?"),
+        (
+            "dataset_config { } cost_function_config { } postprocessing_config { }",
+            "this is a spec of detectnet_v2",
+        ),
+        ("yolov4_config { }", "this is a spec of yolo_v4"),
+    ],
+)
+def test_what_is_no_spec_is_called_what_it_is(text: str, sentence: str) -> None:
+    (line,) = complaints(text)
+    assert sentence in line
+
+
+@pytest.mark.parametrize("ending", ["\r", "\r\n"])
+def test_lines_may_end_as_anywhere(ending: str) -> None:
+    text = f"# one\n{FASTER}".replace("\n", ending)
+    assert parse_spec(text).at("training_config") == "spec:19:1: training_config"
+
+
+def test_a_spec_of_another_kind_is_named_in_one_line() -> None:
+    assert complaints(MASK, "faster_rcnn") == [
+        "spec.txt: this is a mask_rcnn spec (data_config, maskrcnn_config, total_steps), and a "
+        "faster_rcnn spec is needed here"
+    ]
+    assert "this is a dataset_convert spec (kitti_config)" in complaints(CONVERT, "mask_rcnn")[0]
+
+
+def test_a_canvas_has_a_size_that_can_be() -> None:
+    text = FASTER.replace("256", "4294967295")
+    assert "height = 4294967295 is above 16384 pixels" in complaints(text)[0]
+    text = MASK.replace('"(256, 320)"', '"(-64, 65536)" allow_small: true')
+    assert [line.rpartition(": ")[2] for line in complaints(text)] == [
+        "-64 is not above 0",
+        "65536 is above 16384 pixels",
+    ]
+
+
+def test_a_path_of_windows_is_told_how_to_be_written() -> None:
+    (first, second) = complaints(
+        FASTER.replace("records/*", r"C:\new").replace('"images"', r'"C:\data"')
+    )
+    assert first.endswith(
+        r"= 'C:\new' holds the control character \n: a backslash is written \\, or as /"
+    )
+    assert second.endswith(
+        r'= "C:\data" has a backslash that begins no escape; write two for one, or /'
+    )
+
+
+def test_labels_are_shown_without_their_escapes() -> None:
+    text = FASTER.replace('key: "Car"', r'key: "\033[31mCar"').replace(
+        'value: "car"', r'value: "\007"'
+    )
+    (line,) = complaints(text)
+    assert r"target_class_mapping.\x1b[31mCar = '\x07' holds the control character" in line
+
+
+def test_a_name_with_escapes_is_shown_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[31m\nb"
+    with pytest.raises(SpecError) as error:
+        parse_spec("foo: 1", str(path))
+    assert str(error.value).startswith(rf"{tmp_path}/a\x1b[31m\nb: cannot tell")
+
+
+def test_no_rule_shows_raw_escapes() -> None:
+    mean = r'image_channel_mean { key: "\033[31mg" value: 1 }'
+    (line,) = complaints(FASTER.replace("size_height_width", f"{mean} size_height_width"))
+    assert r"image_channel_mean has the keys \x1b[31mg; image_type RGB needs" in line
+    config = parse_spec(FASTER).config
+    with config.unlocked():
+        config.dataset_config.target_class_mapping["\x1b[31m"] = 3
+    with pytest.raises(SpecError) as error:
+        validate(config, "faster_rcnn")
+    assert str(error.value).startswith(r"config.dataset_config.target_class_mapping.\x1b[31m = 3")

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 from rcnn_jax.spec import parse_spec, redact, redact_text, render
 from rcnn_jax.spec.build import build
 from rcnn_jax.spec.kinds import TABLES, SpecKind
-from rcnn_jax.spec.parse import parse_values
 from rcnn_jax.spec.schema import Field, Message, walk
-from tests.spec.samples import FASTER, MASK, SAMPLES
+from tests.spec.samples import FASTER, MASK, SAMPLES, values_of
 
 KINDS = list(TABLES)
 ZEROS: dict[str, tuple[str, Any]] = {
@@ -89,11 +88,11 @@ def test_every_explicit_zero_survives_reading_rendering_and_translation(
     kind: SpecKind, member: int
 ) -> None:
     table = TABLES[kind]
-    config = build(parse_values(zero_text(table, member), kind), table)
+    config = build(values_of(zero_text(table, member), kind), table)
     # Scalars with a default that share a oneof with a block are absent when the block is given.
     absent = {path for path, field in walk(table) if field.oneof and field.kind != "message"}
     assert set(zeros_of(config, table)) <= absent
-    again = build(parse_values(render(redact(config), kind), kind), table)
+    again = build(values_of(render(redact(config), kind), kind), table)
     assert again == config
     document = json.loads(redact(config).to_json())
     assert document == json.loads(again.to_json())
@@ -109,7 +108,7 @@ def _found(document: Any, path: str) -> bool:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    text=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20),
     number=st.floats(allow_nan=False, allow_infinity=False, min_value=1e-300, max_value=1e300),
 )
 def test_texts_and_numbers_survive_rendering_exactly(text: str, number: float) -> None:
@@ -167,13 +166,13 @@ def test_the_key_of_a_tracker_is_redacted_too() -> None:
 
 
 def test_a_redacted_text_holds_the_key_nowhere() -> None:
-    hidden = redact_text(SECRET, "faster_rcnn")
+    hidden = redact_text(SECRET)
     assert "hunter2" not in hidden
     assert "# not <redacted> again" in hidden
     assert hidden.startswith(FASTER)
 
 
 def test_a_redacted_key_is_read_back_as_absent_and_said_so() -> None:
-    spec = parse_spec(redact_text(SECRET, "faster_rcnn"))
+    spec = parse_spec(redact_text(SECRET))
     assert spec.config.enc_key is None
     assert spec.notes == ["enc_key is redacted in this file: give it with -k or RCNN_JAX_KEY"]

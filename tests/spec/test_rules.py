@@ -133,11 +133,6 @@ FASTER_CASES = [
         "validation_data_source { }",
         "validation_data_source needs either tfrecords_path or kitti_directory_path",
     ),
-    (
-        "validation_fold: 0",
-        "validation_fold: 0 validation_data_source { kitti_directory_path: 'x' }",
-        "validation_data_source and dataset_config.validation_fold exclude each other",
-    ),
 ]
 
 

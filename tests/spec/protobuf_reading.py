@@ -1,16 +1,17 @@
-"""Values of a spec, read by protobuf's text format over descriptors made from the tables.
+"""A second reading of specs: protobuf's own text format, over descriptors made from the tables.
 
-Every scalar has presence, so an explicit 0 or False is never taken for absent, and `double`
-replaces the original's `float`, so 0.7 stays 0.7.
+The original reads specs with it, so what it accepts, `spec.scan` must read alike. Every scalar has
+presence, and `double` replaces the original's `float`, so 0.7 stays 0.7.
 """
 
 import functools
+import re
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from rcnn_jax.spec.kinds import TABLES, SpecKind
-from rcnn_jax.spec.schema import Field, Message, messages
+from rcnn_jax.spec.schema import Field, Message, messages, walk
 
 _Proto = descriptor_pb2.FieldDescriptorProto
 
@@ -27,17 +28,23 @@ _WIRE_TYPES = {
 }
 
 
-def parse_values(text: str, kind: SpecKind) -> dict[str, Any]:
-    """Returns what the text says and nothing else: absent fields are absent from the result.
-
-    Messages are dicts, repeated fields lists, maps dicts, enums names.
+def protobuf_values(text: str, kind: SpecKind) -> dict[str, Any]:
+    """Returns what protobuf reads in a text, in the form of `Scan.values`.
 
     Raises:
       google.protobuf.text_format.ParseError: at the first error.
     """
     message = _message_class(kind)()
-    text_format.Parse(text, message)
+    text_format.Merge(_first_names(text, TABLES[kind]), message)
     return _to_dict(message, TABLES[kind])
+
+
+def _first_names(text: str, table: Message) -> str:
+    """Returns the text without aliases, which protobuf does not know."""
+    for _, field in walk(table):
+        for alias in field.aliases:
+            text = re.sub(rf"\b{alias}\b", field.name, text)
+    return text
 
 
 def _to_dict(message: Any, table: Message) -> dict[str, Any]:
@@ -81,6 +88,9 @@ def _message_class(kind: SpecKind) -> Any:
 
 def _describe(file: descriptor_pb2.FileDescriptorProto, table: Message) -> None:
     message = file.message_type.add(name=table.name)
+    choices = list(dict.fromkeys(field.oneof for field in table.fields if field.oneof))
+    for name in choices:
+        message.oneof_decl.add(name=name)
     for field in table.fields:
         row = message.field.add(
             name=field.name,
@@ -90,6 +100,8 @@ def _describe(file: descriptor_pb2.FileDescriptorProto, table: Message) -> None:
             if field.repeated or field.kind == "map"
             else _Proto.LABEL_OPTIONAL,
         )
+        if field.oneof:
+            row.oneof_index = choices.index(field.oneof)
         if field.kind == "message":
             row.type_name = f".{file.package}.{field.table.name}"
         elif field.kind == "enum":
