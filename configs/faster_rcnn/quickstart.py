@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.model_config.input_image_config.image_type = "RGB"
     config.model_config.input_image_config.image_channel_order = "bgr"
     config.model_config.input_image_config.size_height_width.enabled = True
-    config.model_config.input_image_config.size_height_width.height = 320
-    config.model_config.input_image_config.size_height_width.width = 416
+    config.model_config.input_image_config.size_height_width.height = 256
+    config.model_config.input_image_config.size_height_width.width = 336
     config.model_config.input_image_config.image_channel_mean = {
         "b": 103.939,
         "g": 116.779,
@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.model_config.input_image_config.image_scaling_factor = 1.0
     config.model_config.input_image_config.max_objects_num_per_image = 100
     config.model_config.arch = "resnet:10"
-    config.model_config.anchor_box_config.scale = (30.0, 50.0, 85.0)
+    config.model_config.anchor_box_config.scale = (28.0, 45.0, 75.0)
     config.model_config.anchor_box_config.ratio = (1.0, 0.4, 2.5)
     config.model_config.roi_mini_batch = 32
     config.model_config.freeze_bn = False
@@ -63,8 +63,8 @@ def get_config() -> ConfigDict:
     config.dataset_config.target_class_mapping = {"disc": "disc", "rod": "rod", "star": "star"}
     config.dataset_config.validation_fold = 0
 
-    config.augmentation_config.preprocessing.output_image_width = 416
-    config.augmentation_config.preprocessing.output_image_height = 320
+    config.augmentation_config.preprocessing.output_image_width = 336
+    config.augmentation_config.preprocessing.output_image_height = 256
     config.augmentation_config.preprocessing.output_image_channel = 3
     config.augmentation_config.preprocessing.enable_auto_resize = True
     config.augmentation_config.spatial_augmentation.hflip_probability = 0.5
@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
     config.training_config.enable_augmentation = True
     config.training_config.visualizer.enabled = True
     config.training_config.batch_size_per_gpu = 2
-    config.training_config.num_epochs = 12
+    config.training_config.num_epochs = 14
     config.training_config.rpn_min_overlap = 0.3
     config.training_config.rpn_max_overlap = 0.6
     config.training_config.gt_as_roi = True
@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     config.training_config.classifier_max_overlap = 0.5
     config.training_config.rpn_mini_batch = 128
     config.training_config.rpn_pre_nms_top_N = 1000
-    config.training_config.rpn_nms_max_boxes = 300
+    config.training_config.rpn_nms_max_boxes = 150
     config.training_config.rpn_nms_overlap_threshold = 0.7
     config.training_config.regularizer.type = "L2"
     config.training_config.regularizer.weight = 0.0001
@@ -109,7 +109,7 @@ def get_config() -> ConfigDict:
     config.inference_config.object_confidence_thres = 0.01
 
     config.evaluation_config.batch_size = 8
-    config.evaluation_config.validation_period_during_training = 6
+    config.evaluation_config.validation_period_during_training = 7
     config.evaluation_config.gt_matching_iou_threshold = 0.5
     config.evaluation_config.rpn_pre_nms_top_N = 1000
     config.evaluation_config.rpn_nms_max_boxes = 64

@@ -17,18 +17,18 @@ def get_config() -> ConfigDict:
     config.seed = 123
     config.train_batch_size = 4
     config.eval_batch_size = 4
-    config.num_epochs = 9
-    config.num_steps_per_eval = 288
+    config.num_epochs = 18
+    config.num_steps_per_eval = 576
     config.warmup_steps = 40
     config.warmup_learning_rate = 0.001
-    config.init_learning_rate = 0.02
+    config.init_learning_rate = 0.014
     config.learning_rate_schedule = "cosine"
     config.learning_rate_steps = ()
     config.learning_rate_decay_levels = ()
-    config.ema_decay = 0.98
+    config.ema_decay = 0.99
     config.clip_norm = 10.0
 
-    config.data_config.image_size = (256, 320)
+    config.data_config.image_size = (192, 256)
     config.data_config.augment_input_data = True
     config.data_config.eval_samples = 64
     config.data_config.training_file_pattern = "out/quickstart/masks/records/train*.tfrecord"
@@ -43,12 +43,12 @@ def get_config() -> ConfigDict:
     config.maskrcnn_config.freeze_bn = False
     config.maskrcnn_config.freeze_blocks = ()
     config.maskrcnn_config.gt_mask_size = 56
-    # Anchors.
-    config.maskrcnn_config.min_level = 2
-    config.maskrcnn_config.max_level = 6
+    # Anchors of 24 to 96 pixels: no cell is smaller, and level 2 would take half of the step.
+    config.maskrcnn_config.min_level = 3
+    config.maskrcnn_config.max_level = 5
     config.maskrcnn_config.num_scales = 1
     config.maskrcnn_config.aspect_ratios = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
-    config.maskrcnn_config.anchor_scale = 4
+    config.maskrcnn_config.anchor_scale = 3
     # Region proposal network.
     config.maskrcnn_config.rpn_positive_overlap = 0.7
     config.maskrcnn_config.rpn_negative_overlap = 0.3
@@ -56,10 +56,10 @@ def get_config() -> ConfigDict:
     config.maskrcnn_config.rpn_fg_fraction = 0.5
     config.maskrcnn_config.rpn_min_size = 0.0
     config.maskrcnn_config.train_rpn_pre_nms_topn = 300
-    config.maskrcnn_config.train_rpn_post_nms_topn = 200
+    config.maskrcnn_config.train_rpn_post_nms_topn = 100
     config.maskrcnn_config.train_rpn_nms_threshold = 0.7
     # Rois that train the heads.
-    config.maskrcnn_config.batch_size_per_im = 64
+    config.maskrcnn_config.batch_size_per_im = 32
     config.maskrcnn_config.fg_fraction = 0.25
     config.maskrcnn_config.fg_thresh = 0.5
     config.maskrcnn_config.bg_thresh_hi = 0.5
@@ -90,7 +90,6 @@ def get_config() -> ConfigDict:
         "block_4a_conv_shortcut": 128,
         "conv1": 16,
         "conv5-mask": 32,
-        "l2": 48,
         "l3": 48,
         "l4": 48,
         "l5": 48,
@@ -98,7 +97,6 @@ def get_config() -> ConfigDict:
         "mask-conv-l1": 32,
         "mask-conv-l2": 32,
         "mask-conv-l3": 32,
-        "post_hoc_d2": 48,
         "post_hoc_d3": 48,
         "post_hoc_d4": 48,
         "post_hoc_d5": 48,
