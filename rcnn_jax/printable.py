@@ -5,6 +5,7 @@ move the cursor, or change what stands above it.
 """
 
 import re
+import reprlib
 
 # Control characters but tab and newline; marks that reverse the direction of text; line separators;
 # and bytes of file names that are no UTF-8, which Python keeps as lone surrogates.
@@ -12,15 +13,24 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
+
 
 def printable(text: str) -> str:
     """Returns a text whose control characters are shown as codes; tabs and newlines stay."""
     return _UNSAFE.sub(_escape, text)
 
 
-def printable_name(name: str) -> str:
-    """Returns a name in one line: `printable`, with tabs and newlines shown too."""
-    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
+def shown(name: object) -> str:
+    """Returns a name, such as a path, in one line: `printable`, with tabs and newlines shown too."""
+    return printable(str(name)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shown_value(value: object) -> str:
+    """Returns any value of a file as one short line, however long or deeply nested it is."""
+    return shown(_BRIEF.repr(value))
 
 
 def _escape(match: re.Match[str]) -> str:

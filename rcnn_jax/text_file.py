@@ -1,13 +1,8 @@
 """Text files of the user: UTF-8, with or without a byte-order mark, one message when they are not."""
 
-import reprlib
 from pathlib import Path
 
 from rcnn_jax.errors import DataError, RcnnError
-
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 3
-_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
 
 _MARKS = {
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -66,23 +61,6 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
             f"{where}:{line}: the {what} is not UTF-8 text (byte {cause.start} is "
             f"0x{data[cause.start]:02x}); save it as UTF-8"
         ) from cause
-
-
-def shown(text: object) -> str:
-    """Returns names that others wrote as text that every console can print, on one line.
-
-    Control characters (escape sequences), NUL and bytes that are not UTF-8 are escaped.
-    """
-    plain = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in plain
-    )
-
-
-def shown_value(value: object) -> str:
-    """Returns any value of a file as one short line, however long or deeply nested it is."""
-    return shown(_BRIEF.repr(value))
 
 
 def _reason(error: Exception) -> str:

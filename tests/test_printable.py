@@ -6,7 +6,7 @@ import os
 import pytest
 from rich.table import Table
 
-from rcnn_jax.printable import printable, printable_name
+from rcnn_jax.printable import printable, shown
 from rcnn_jax.reporter import SafeConsole
 
 
@@ -27,7 +27,7 @@ def test_control_characters_are_shown_as_codes(text, shown):
 
 
 def test_a_name_is_one_line():
-    assert printable_name("a\nerror: b\t.png") == "a\\nerror: b\\t.png"
+    assert shown("a\nerror: b\t.png") == "a\\nerror: b\\t.png"
 
 
 def test_a_console_prints_names_as_they_are_but_for_control_characters():

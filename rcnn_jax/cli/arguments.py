@@ -89,6 +89,12 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         )
     else:
         _add_mask_outputs(parser)
+    parser.add_argument(
+        "--agnostic_nms",
+        type=float,
+        metavar="IOU",
+        help="of overlapping boxes of different classes keep the best (default: suppress per class)",
+    )
     _launch(parser)
 
 

@@ -77,7 +77,7 @@ def run(args: Namespace, kind: Kind) -> int:
         model = read_onnx(path, key)
         header = read_header(model, str(path))
         session.console.print(describe(model, header, str(path)), markup=False)
-        _check_model(header, kind, config, str(path))
+        _check_model(header, kind, config, str(path), session)
         batches = _batches(wanted, header.batch)
         found = precision_of(model)
         if args.data_type not in (None, found) and found != "fp32":
@@ -134,7 +134,9 @@ def engine_file(args: Namespace) -> Path:
     return args.workdir / f"{args.model.stem}.engine"
 
 
-def _check_model(header: "Header", kind: Kind, config: "ConfigDict | None", name: str) -> None:
+def _check_model(
+    header: "Header", kind: Kind, config: "ConfigDict | None", name: str, session: Session
+) -> None:
     """Stops when the model is of the other detector, or of another spec where one is given."""
     if header.kind != kind:
         raise UsageError(
@@ -142,11 +144,12 @@ def _check_model(header: "Header", kind: Kind, config: "ConfigDict | None", name
         )
     if config is None:
         return
-    from rcnn_jax.export.predictor import categories_of, check_same_model
+    from rcnn_jax.checkpoints.origin import check_same_model
     from rcnn_jax.tasks.build import build_experiment
 
-    experiment = build_experiment(config, kind, categories=categories_of(header))
-    check_same_model(header, experiment, name)
+    experiment = build_experiment(config, kind, categories=header.origin.categories)
+    for note in check_same_model(header.origin, experiment, name):
+        session.warn(note)
 
 
 def _batches(args: Namespace, fixed: int | None) -> tuple[int, int, int]:

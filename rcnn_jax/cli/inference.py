@@ -44,6 +44,8 @@ def run(args: Namespace, kind: Kind) -> int:
     choose_devices(args, "inference")
     if args.threshold is not None and not 0.0 <= args.threshold <= 1.0:
         raise UsageError(f"-t {args.threshold:g}: expected a score in [0, 1]")
+    if args.agnostic_nms is not None and not 0.0 <= args.agnostic_nms <= 1.0:
+        raise UsageError(f"--agnostic_nms {args.agnostic_nms:g}: expected an overlap in [0, 1]")
     title = f"{kind} inference"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind, "inference")
@@ -85,7 +87,7 @@ def start(
       config: experiment spec; Faster R-CNN names images, outputs and model in inference_config.
       kind: which detector.
       args: model, image_dir, image_output, label_output, threshold, class_map, include_mask,
-        workdir; None where the spec or a default decides.
+        agnostic_nms, workdir; None where the spec or a default decides.
       key: key of the model file.
       session: console and status file.
 
@@ -112,6 +114,7 @@ def start(
             key=key,
             session=session,
             backend=backend,
+            agnostic_nms=args.agnostic_nms,
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )
     if failed:

@@ -16,7 +16,7 @@ from rcnn_jax.data.findings import (
 )
 from rcnn_jax.data.mask_crops import Mask
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 
 @dataclass(frozen=True, kw_only=True)

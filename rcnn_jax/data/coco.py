@@ -25,7 +25,8 @@ from rcnn_jax.data.findings import (
 )
 from rcnn_jax.data.records import MOST_PIXELS
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import read_text, shown, shown_value
+from rcnn_jax.printable import shown, shown_value
+from rcnn_jax.text_file import read_text
 
 _SHOWN_PROBLEMS = 10
 _LARGEST_ID = (1 << 63) - 1  # ids are 64-bit integers in TFRecords

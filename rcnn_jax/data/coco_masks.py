@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from rcnn_jax.text_file import shown_value
+from rcnn_jax.printable import shown_value
 
 Rle = Any
 """A compressed run-length mask of pycocotools: dict(size=[h, w], counts=bytes)."""

@@ -15,7 +15,7 @@ from rcnn_jax.data.records import write_records
 from rcnn_jax.data.sample_modifier import SampleModifier
 from rcnn_jax.data.staging import StagedFiles
 from rcnn_jax.errors import DataError, UsageError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 _SHARD_NAME = re.compile(r"(-fold-\d{3,}-of-\d{3,})?(-shard-\d{5,}-of-\d{5,})?")
 """What follows the prefix in the names of record files."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 Severity = Literal["note", "warning"]
 

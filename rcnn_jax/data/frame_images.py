@@ -15,7 +15,7 @@ from rcnn_jax.data.findings import (
 from rcnn_jax.data.image_files import require_text_name, same_format
 from rcnn_jax.data.image_folder import IMAGE_SUFFIXES, is_image_name
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 
 def note_labels_alone(folder: Path, stems: set[str], tally: Tally) -> None:

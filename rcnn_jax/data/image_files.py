@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 _SHOWN = 10

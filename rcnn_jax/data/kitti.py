@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import read_text, shown
+from rcnn_jax.printable import shown
+from rcnn_jax.text_file import read_text
 
 _COLUMNS = 15
 _LARGEST = float(2**31)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import read_text, shown
+from rcnn_jax.printable import shown
+from rcnn_jax.text_file import read_text
 
 _SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
 _LARGEST = 1e9  # products of three matrices must fit 32-bit numbers

@@ -19,7 +19,7 @@ from rcnn_jax.data.records import (
     text_of,
 )
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 _SIDES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
 _TYPES = {

@@ -30,7 +30,7 @@ from rcnn_jax.data.mask_rcnn_records import (
 from rcnn_jax.data.records import RecordFile
 from rcnn_jax.data.sources import Source
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 
 class MaskSource(Source, Protocol):

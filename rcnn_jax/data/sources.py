@@ -22,7 +22,7 @@ from rcnn_jax.data.image_size import read_image_size
 from rcnn_jax.data.kitti import read_labels
 from rcnn_jax.data.records import RecordFile
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import shown
+from rcnn_jax.printable import shown
 
 
 class Source(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rcnn_jax.printable import printable_name
+from rcnn_jax.printable import shown
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_CAPITAL = 21.0  # height in pixels of a capital letter of this font at scale 1
@@ -42,7 +42,7 @@ def make_tag(name: str, score: str, capital: int, max_width: int) -> Tag:
       max_width: of the tag in pixels.
     """
     margin = max(1, round(0.4 * capital))
-    name = printable_name(name)
+    name = shown(name)
     text, length = name + score, len(name)
     while _text_width(text, capital) + 2 * margin > max_width and length > 1:
         length -= 1

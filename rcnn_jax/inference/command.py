@@ -29,6 +29,7 @@ def inference(
     session: Reporter,
     class_map: Path | None = None,
     include_mask: bool = False,
+    agnostic_nms: float | None = None,
     backend: Backend = BUNDLE,
 ) -> int:
     """Runs a model over images.
@@ -46,6 +47,7 @@ def inference(
       session: console.
       class_map: file of class names, one a line, background excluded; those of the model when None.
       include_mask: draw masks too.
+      agnostic_nms: see `predict.run_inference`.
       backend: runs the model file.
 
     Returns:
@@ -82,6 +84,7 @@ def inference(
         writers,
         threshold=experiment.visualize_threshold if threshold is None else threshold,
         session=session,
+        agnostic_nms=agnostic_nms,
     )
 
 

@@ -18,8 +18,9 @@ from rcnn_jax.data import images as image_files
 from rcnn_jax.data.image_folder import ImageList
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.loop import Predictor
+from rcnn_jax.evaluate.matching import iou_matrix
 from rcnn_jax.inference.outputs import Writer
-from rcnn_jax.printable import printable_name
+from rcnn_jax.printable import shown
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import GeometrySettings
 from rcnn_jax.structures import Detections
@@ -78,6 +79,7 @@ def run_inference(
     *,
     threshold: float,
     session: Reporter,
+    agnostic_nms: float | None = None,
 ) -> int:
     """Detects in image files and hands the detections to the writers.
 
@@ -88,6 +90,8 @@ def run_inference(
       writers: what is made of the detections.
       threshold: detections with a lower score are neither drawn nor dumped.
       session: progress and warnings.
+      agnostic_nms: overlap above which the lower of two scores goes, whatever the classes; None
+        keeps them all.
 
     Returns:
       The number of files that could not be used; each was named in a warning.
@@ -97,7 +101,7 @@ def run_inference(
     """
     started = time.monotonic()
     for path, kind in images.unusable.items():
-        session.warn(f"{printable_name(str(path))}: expected an image, found a {kind} (skipped)")
+        session.warn(f"{shown(path)}: expected an image, found a {kind} (skipped)")
     failed, objects = len(images.unusable), 0
     paths = list(images.paths)
     found_in = detect_files(paths, experiment, predictor)
@@ -106,6 +110,8 @@ def run_inference(
         if found is not None:
             keep = found.scores >= threshold
             kept = jax.tree.map(lambda leaf, keep=keep: leaf[keep], found)
+            if agnostic_nms is not None:
+                kept = suppress_across_classes(kept, agnostic_nms)
             problem = _write(item, kept, writers)
         if problem or kept is None:
             session.warn(f"{problem} (skipped)")
@@ -124,6 +130,22 @@ def run_inference(
     return failed
 
 
+def suppress_across_classes(found: Detections, iou: float) -> Detections:
+    """Keeps the best of the detections that overlap, whatever their classes.
+
+    Detectors suppress per class, so an object that could be either of two classes has a box of each.
+
+    Args:
+      found: of one image, all valid.
+      iou: overlap in [0, 1] above which the lower score goes; ties go to the lower index.
+    """
+    overlaps = iou_matrix(found.boxes, found.boxes) > iou
+    keep = np.zeros(len(found.scores), bool)
+    for i in np.argsort(-np.asarray(found.scores), kind="stable"):
+        keep[i] = not (overlaps[i] & keep).any()
+    return jax.tree.map(lambda leaf: leaf[keep], found)
+
+
 def _write(item: Loaded, found: Detections, writers: Sequence[Writer]) -> str:
     """Writes the outputs of one image; returns what is wrong with this image, or nothing.
 
@@ -137,9 +159,7 @@ def _write(item: Loaded, found: Detections, writers: Sequence[Writer]) -> str:
         return str(error)
     except OSError as error:
         if error.errno in _OF_ONE_IMAGE:
-            return (
-                f"{printable_name(str(item.path))}: its outputs cannot be written: {error.strerror}"
-            )
+            return f"{shown(item.path)}: its outputs cannot be written: {error.strerror}"
         raise _unwritable(error) from error
     return ""
 
@@ -156,7 +176,7 @@ def _unwritable(error: OSError) -> DataError:
 
 
 def _load(path: Path, geometry: GeometrySettings, order: str) -> Loaded:
-    name = printable_name(str(path))
+    name = shown(path)
     try:
         pixels = image_files.read_image(path, order, name)
         size = (pixels.shape[0], pixels.shape[1])

@@ -34,6 +34,7 @@ WEIGHTS_DEPEND_ON: dict[Kind, dict[str, str]] = {
         "model_config.anchor_box_config": "boxes that the RPN's deltas are relative to",
         "training_config.std_scaling": "unit of the RPN's deltas",
         "training_config.classifier_regr_std": "unit of the head's deltas",
+        "training_config.outside_anchors": "anchors that have learnt to propose",
     },
     "mask_rcnn": {
         "data_config.num_classes": "rows of the predictors",

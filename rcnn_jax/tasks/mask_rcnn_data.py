@@ -17,8 +17,8 @@ from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords, MaskSource
 from rcnn_jax.data.sources import select_shards
 from rcnn_jax.data.tfds import TfdsSource, read_categories
 from rcnn_jax.errors import DataError
+from rcnn_jax.printable import shown
 from rcnn_jax.tasks.experiment import Config
-from rcnn_jax.text_file import shown
 
 
 def find_categories(data: Config, *, masks: bool) -> Categories:

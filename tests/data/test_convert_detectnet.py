@@ -275,7 +275,7 @@ def test_an_image_name_in_latin_1_is_named(tmp_path):
     settings = make_kitti(tmp_path / "data", 1)
     folder = os.fsencode(tmp_path / "data" / "image_2")
     (tmp_path / "data/image_2/000.png").rename(os.fsdecode(folder + b"/caf\xe9.png"))
-    with pytest.raises(DataError, match=r"caf\\udce9.png: the name of the file is not UTF-8"):
+    with pytest.raises(DataError, match=r"caf\\xe9.png: the name of the file is not UTF-8"):
         convert_kitti(settings, tmp_path / "k")
 
 

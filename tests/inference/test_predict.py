@@ -14,7 +14,7 @@ from rcnn_jax.data.image_folder import find_images
 from rcnn_jax.errors import DataError
 from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures
-from rcnn_jax.inference.predict import run_inference
+from rcnn_jax.inference.predict import run_inference, suppress_across_classes
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
@@ -149,3 +149,17 @@ def test_outputs_that_cannot_be_written_at_all_end_the_command(experiment, tmp_p
     (tmp_path / "out" / "labels").write_text("a file in the way")
     with pytest.raises(DataError, match="labels: cannot be written"):
         infer(experiment, folder, tmp_path / "out", capsys)
+
+
+def test_across_classes_the_best_of_overlapping_boxes_stays():
+    found = Detections(
+        boxes=np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 10, 9]], np.float32),
+        scores=np.array([0.6, 0.9, 0.5, 0.9], np.float32),
+        classes=np.array([0, 1, 0, 2], np.int32),
+        valid=np.ones(4, bool),
+        masks=None,
+    )
+    kept = suppress_across_classes(found, 0.5)
+    assert kept.classes.tolist() == [1, 0]  # of equal scores the first
+    np.testing.assert_allclose(kept.scores, [0.9, 0.5])
+    assert len(suppress_across_classes(found, 1.0).scores) == 4
