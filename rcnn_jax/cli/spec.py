@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="report every error of a spec file")
     translate = actions.add_parser(
-        "translate", help="write the complete config as .json, .txt or .py, without keys"
+        "translate",
+        help="write the complete config as .json, .txt or .py, without keys; upgrades TLT 2.0",
     )
     explain = actions.add_parser("explain", help="say what a field means")
     for action in (check, translate):

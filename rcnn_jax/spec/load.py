@@ -106,9 +106,10 @@ def parse_spec(
     name = printable(name, 4096)
     words = _words(text, name)
     names = top_level_names(words.tokens)
-    kind = _kind(names, kind, name)
+    old = is_old(words.tokens) and {kind, kind_of(names)} <= {None, "faster_rcnn"}
+    kind = "faster_rcnn" if old else _kind(names, kind, name)
     dropped: list[str] = []
-    if kind == "faster_rcnn" and is_old(words.tokens):
+    if old:
         if not upgrades:
             raise SpecError(
                 f"{name}: this is a TLT 2.0 spec: `rcnn-jax spec translate {shlex.quote(name)} "

@@ -130,26 +130,17 @@ def _old_table() -> Message:
 OLD_EXPERIMENT = _old_table()
 """The table of the old form; today's fields are read too, for specs that somebody began to change."""
 
-_MARKS = {
-    (): {"network_config"},
-    ("training_config",): {"kitti_data_config", "data_augmentation", "reg_config", "lr_scheduler"},
-}
+_MARKS = frozenset(
+    ("network_config", "kitti_data_config", "data_augmentation", "reg_config", "lr_scheduler")
+)
 
 
 def is_old(tokens: list[Token]) -> bool:
     """Says whether the words are those of a TLT 2.0 spec."""
-    path: list[str] = []
-    name = ""
-    for token, following in zip(tokens, tokens[1:], strict=False):
-        if token.kind == "name" and following.is_mark(":", "{", "<"):
-            name = token.text
-            if name in _MARKS.get(tuple(path), ()):
-                return True
-        elif token.is_mark("{", "<"):
-            path.append(name)
-        elif token.is_mark("}", ">") and path:
-            path.pop()
-    return False
+    return any(
+        token.kind == "name" and token.text in _MARKS and following.is_mark(":", "{", "<")
+        for token, following in zip(tokens, tokens[1:], strict=False)
+    )
 
 
 def upgrade(form: Scan) -> tuple[Scan, list[str]]:
