@@ -65,7 +65,8 @@ def test_every_row_is_documented_and_its_default_is_allowed(path: str, field) ->
 def test_extensions_change_nothing_unnoticed_by_default() -> None:
     """An extension that is absent leaves the original's behaviour: off, empty, none, neutral.
 
-    What docs/tao_differences.md lists is excepted: `sync_bn`, `outside_anchors`, and `clip_norm` of Mask R-CNN.
+    What docs/tao_differences.md lists is excepted: `sync_bn`, `outside_anchors`, and `clip_norm` of
+    Mask R-CNN.
     """
     neutral = {
         "clip_norm": (0.0, 10.0),
