@@ -121,6 +121,13 @@ def test_ground_truth_fed_back_has_average_precision_one():
     assert report.class_ap["mask_AP"]["dog"] == pytest.approx(1.0)
 
 
+def test_two_categories_of_one_name_keep_a_row_each():
+    gt = scene()
+    gt["categories"][1]["name"] = "cat"
+    report = evaluate_coco(gt, as_results(gt))
+    assert report.class_ap["AP"] == {"cat (id 1)": 1.0, "cat (id 3)": 1.0, "yak": -1.0}
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_metrics_equal_the_summary_of_pycocotools(seed, iou_type):
