@@ -184,6 +184,7 @@ def _dataset_rules(dataset: Node) -> Iterator[Finding]:
                 f"{path}.target_class_mapping.{key}",
                 f"= {value!r}, but the same label in other case gives {seen[key.lower()]!r}",
             )
+    yield from _tfds_rules(dataset)
     sources = [(f"{path}.data_sources[{i}]", s) for i, s in enumerate(dataset.data_sources)]
     if dataset.validation_data_source.enabled:
         sources.append((f"{path}.validation_data_source", dataset.validation_data_source))
@@ -193,6 +194,21 @@ def _dataset_rules(dataset: Node) -> Iterator[Finding]:
             yield place, "needs either tfrecords_path or kitti_directory_path"
         elif records and not source.image_directory_path:
             yield place, "needs image_directory_path, where the records' frames lie"
+
+
+def _tfds_rules(dataset: Node) -> Iterator[Finding]:
+    path = "dataset_config"
+    if not dataset.tfds_name:
+        if dataset.tfds_data_dir:
+            yield f"{path}.tfds_data_dir", "needs tfds_name"
+        return
+    given = {
+        "data_sources": bool(dataset.data_sources),
+        "validation_data_source": dataset.validation_data_source.enabled,
+        "validation_fold": dataset.validation_fold is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        yield f"{path}.{name}", "and tfds_name exclude each other: both splits come from it"
 
 
 def dataset_convert_rules(config: Node) -> Iterator[Finding]:
