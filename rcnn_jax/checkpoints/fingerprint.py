@@ -37,6 +37,8 @@ MAY_CHANGE: dict[Kind, dict[str, str]] = {
         "training_config.min_pretrained_coverage": "a check at the start of a run",
         "model_config.input_image_config.allow_small": "a check of the spec",
         "dataset_config.validation_data_source": "evaluation only",
+        "dataset_config.tfds_data_dir": "where the same data lie",
+        "dataset_config.tfds_val_split": "evaluation only",
     },
     "mask_rcnn": {
         "export": "export only",
@@ -57,6 +59,7 @@ MAY_CHANGE: dict[Kind, dict[str, str]] = {
         "data_config.validation_file_pattern": "evaluation only",
         "data_config.val_json_file": "evaluation only",
         "data_config.coco_val_image_dir": "evaluation only",
+        "data_config.tfds_val_split": "evaluation only",
         "data_config.allow_small": "a check of the spec",
         "min_pretrained_coverage": "a check at the start of a run",
         "data_config.n_workers": "speed of loading",

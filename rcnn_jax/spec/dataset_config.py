@@ -105,6 +105,18 @@ DATASET_CONFIG = Message(
             "How sources are mixed.",
             no_effect=LOADER_OFF,
         ),
+        string(
+            "tfds_name",
+            1000,
+            None,
+            "Prepared data set of TensorFlow Datasets, for example coco/2017 or voc/2012, instead "
+            "of data sources; target_class_mapping names its labels.",
+        ),
+        string("tfds_data_dir", 1001, None, "Folder of TensorFlow Datasets.", reads="folder"),
+        string("tfds_train_split", 1002, "train", "Split of tfds_name to train on."),
+        string(
+            "tfds_val_split", 1003, "validation", "Split of tfds_name to validate on; '' for none."
+        ),
     ),
 )
 

@@ -70,12 +70,17 @@ def missing_data(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
     """Yields which images the config does not name; commands find that when they open them."""
     if kind == "faster_rcnn":
         data = config.dataset_config
-        if task == "train" and not data.data_sources:
-            yield "dataset_config.data_sources", "must be given"
+        if task == "train" and not _any(data, "data_sources", "tfds_name"):
+            yield "dataset_config.data_sources", "or tfds_name must be given"
         if task == "evaluate" and not (
-            data.validation_data_source.enabled or data.validation_fold is not None
+            data.validation_data_source.enabled
+            or data.validation_fold is not None
+            or data.tfds_name
         ):
-            yield "dataset_config.validation_fold", "or validation_data_source must be given"
+            yield (
+                "dataset_config.validation_fold",
+                "or validation_data_source or tfds_name must be given",
+            )
     elif kind == "mask_rcnn":
         data = config.data_config
         if task == "train" and not _any(
@@ -104,7 +109,9 @@ def means_to_train(config: Node, kind: SpecKind) -> bool:
             *(training.optimizer[name] for name in ("sgd", "adam", "rmsprop")),
             *(training.learning_rate[name] for name in ("soft_start", "step", "cosine")),
         ]
-        return any(each.enabled for each in choices) or bool(config.dataset_config.data_sources)
+        return any(each.enabled for each in choices) or _any(
+            config.dataset_config, "data_sources", "tfds_name"
+        )
     if kind == "mask_rcnn":
         return _any(config, "total_steps", "num_epochs") or _any(
             config.data_config, "training_file_pattern", "coco_train_json", "tfds_name"

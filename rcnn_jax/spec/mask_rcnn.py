@@ -12,7 +12,9 @@ from rcnn_jax.spec.schema import (
     OPEN_UNIT,
     POSITIVE,
     POSITIVE_UNIT,
+    READY_BATCHES,
     SHARE,
+    THREADS,
     UNIT,
     Choice,
     Field,
@@ -69,7 +71,7 @@ DATA_CONFIG = Message(
         ),
         string("val_json_file", 8, None, "COCO annotations of the validation.", reads="file"),
         count("eval_samples", 9, 500, "Images per evaluation.", allowed=AT_LEAST_ONE),
-        count("prefetch_buffer_size", 10, 4, "Batches held ready.", allowed=AT_LEAST_ONE),
+        count("prefetch_buffer_size", 10, 4, "Batches held ready.", allowed=READY_BATCHES),
         count(
             "shuffle_buffer_size",
             11,
@@ -77,7 +79,7 @@ DATA_CONFIG = Message(
             "Size of the shuffle buffer.",
             no_effect="every epoch is shuffled as a whole",
         ),
-        count("n_workers", 12, 16, "Threads that read images.", allowed=AT_LEAST_ONE),
+        count("n_workers", 12, 16, "Threads that read images.", allowed=THREADS),
         count(
             "max_num_instances",
             13,

@@ -32,6 +32,7 @@ def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
     yield from _geometry_rules(config)
     yield from _freeze_rules(config.model_config)
     yield from _class_rules(config.dataset_config)
+    yield from _tfds_rules(config.dataset_config)
     if set(config.training_config.classifier_regr_std) != {"x", "y", "w", "h"}:
         keys = ", ".join(config.training_config.classifier_regr_std)
         yield (
@@ -213,6 +214,21 @@ def _source_rules(source: Node, path: str) -> Iterator[Finding]:
         yield path, "needs either tfrecords_path or kitti_directory_path"
     elif records and not source.image_directory_path:
         yield path, "needs image_directory_path, where the records' frames lie"
+
+
+def _tfds_rules(dataset: Node) -> Iterator[Finding]:
+    path = "dataset_config"
+    if not dataset.tfds_name:
+        if dataset.tfds_data_dir:
+            yield f"{path}.tfds_data_dir", "needs tfds_name"
+        return
+    given = {
+        "data_sources": bool(dataset.data_sources),
+        "validation_data_source": dataset.validation_data_source.enabled,
+        "validation_fold": dataset.validation_fold is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        yield f"{path}.{name}", "and tfds_name exclude each other: both splits come from it"
 
 
 def dataset_convert_rules(config: Node) -> Iterator[Finding]:

@@ -68,6 +68,8 @@ class Choice:
 POSITIVE = Interval(low=0, open_low=True)
 NON_NEGATIVE = Interval(low=0)
 AT_LEAST_ONE = Interval(low=1)
+THREADS = Interval(1, 512)
+READY_BATCHES = Interval(1, 4096)
 UNIT = Interval(0, 1)
 OPEN_UNIT = Interval(0, 1, open_low=True, open_high=True)
 SHARE = Interval(0, 1, open_high=True)

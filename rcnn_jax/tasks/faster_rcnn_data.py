@@ -12,6 +12,7 @@ from rcnn_jax.data.sources import (
     Source,
     select_shards,
 )
+from rcnn_jax.data.tfds_boxes import TfdsBoxes
 from rcnn_jax.errors import DataError
 from rcnn_jax.tasks.experiment import Config
 from rcnn_jax.text_file import read_text
@@ -27,9 +28,12 @@ def train_source(config: Config) -> Callable[[], Source]:
     dataset = config.dataset_config
 
     def open_source() -> Source:
+        if dataset.tfds_name:
+            return _tfds(config, dataset.tfds_train_split, training=True)
         if not dataset.data_sources:
             raise DataError(
-                "the spec names no training data: add data_sources { } to dataset_config"
+                "the spec names no training data: add data_sources { } or tfds_name to "
+                "dataset_config"
             )
         parts = [
             _open(source, config, fold=dataset.validation_fold, training=True)
@@ -46,6 +50,9 @@ def train_source(config: Config) -> Callable[[], Source]:
 def eval_source(config: Config) -> Callable[[], Source] | None:
     """Returns what opens the validation images of a config; None when it names none."""
     dataset = config.dataset_config
+    if dataset.tfds_name:
+        split = dataset.tfds_val_split
+        return (lambda: _tfds(config, split, training=False)) if split else None
     if dataset.validation_data_source.enabled:
         return lambda: _open(dataset.validation_data_source, config, fold=None, training=False)
     if dataset.validation_fold is None:
@@ -81,6 +88,17 @@ def _open(
         Path(_absolute(source.image_directory_path)),
         config.dataset_config.image_extension,
         classes,
+        difficult_is_crowd=not training,
+    )
+
+
+def _tfds(config: Config, split: str, *, training: bool) -> Source:
+    dataset = config.dataset_config
+    return TfdsBoxes(
+        dataset.tfds_name,
+        split,
+        dataset.tfds_data_dir,
+        class_map(config),
         difficult_is_crowd=not training,
     )
 

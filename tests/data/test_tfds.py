@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 
 from rcnn_jax.cli.main import main
+from rcnn_jax.data.annotations import ClassMap
 from rcnn_jax.data.coco import CocoDataset
 from rcnn_jax.data.coco_masks import segmentation_mask
 from rcnn_jax.data.mask_sources import CocoFolder
+from rcnn_jax.data.records import RecordFile, write_records
 from rcnn_jax.data.tfds import TfdsSource, find_dataset, read_categories
+from rcnn_jax.data.tfds_boxes import TfdsBoxes
 from rcnn_jax.errors import DataError, MissingDependencyError
+from tests.e2e import tiny
 from tests.e2e.tiny_mask import write_tiny
 
 INSTALLED = importlib.util.find_spec("tensorflow_datasets") is not None
@@ -68,7 +72,7 @@ def prepare(folder: Path, data: Path) -> Path:
             return {split: self._generate_examples(part) for split, part in SPLITS.items()}
 
         def _generate_examples(self, part):
-            dataset = CocoDataset.load(data / f"instances_{part}.json", masks=True)
+            dataset = CocoDataset.load(data / f"instances_{part}.json")
             for image in dataset.images:
                 size = (image.height, image.width)
                 items = dataset.annotations[image.id]
@@ -120,7 +124,7 @@ def open_masks(folder, split="validation"):
 
 def coco_folder(spec, part):
     data = spec.parent / "data"
-    dataset = CocoDataset.load(data / f"instances_{part}.json", masks=True)
+    dataset = CocoDataset.load(data / f"instances_{part}.json")
     return CocoFolder(dataset, data / "images", IDS, NAMES)
 
 
@@ -141,6 +145,29 @@ def spec_of(spec, folder, config, *changes):
     path = folder / f"{config}.txt"
     path.write_text(text)
     return path
+
+
+def renamed(folder, target, form):
+    """A copy of prepared data sets whose description states another format."""
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    for about in target.glob("cells/*/*/dataset_info.json"):
+        about.write_text(about.read_text().replace("array_record", form))
+    for shard in target.glob("cells/*/*/cells-*"):
+        shard.rename(shard.with_name(shard.name.replace("array_record", form)))
+    return target
+
+
+def as_tfrecords(folder, target):
+    """A copy of prepared data sets in TFRecords, as `tfds build` writes them by default."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    renamed(folder, target, "tfrecord")
+    for shard in target.glob("cells/*/*/cells-*"):
+        reader = ArrayRecordReader(str(shard))
+        records = [reader.read([index])[0] for index in range(reader.num_records())]
+        reader.close()
+        write_records(shard, records)
+    return target
 
 
 def test_a_data_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
@@ -176,7 +203,7 @@ def test_without_the_library_the_message_names_the_extra(tmp_path):
 def test_examples_hold_what_the_annotation_file_holds(spec, folder):
     source, truth = open_masks(folder, "train"), coco_folder(spec, "train")
     assert len(source) == len(truth) == 6
-    dataset = CocoDataset.load(spec.parent / "data" / "instances_train.json", masks=True)
+    dataset = CocoDataset.load(spec.parent / "data" / "instances_train.json")
     place = {truth.source_id(i): i for i in range(len(truth))}
     objects = 0
     for index in range(len(source)):
@@ -231,16 +258,39 @@ def test_the_language_of_splits_is_understood(folder):
 
 @pytest.mark.peers
 @needs_library
-def test_the_usual_format_of_the_library_is_refused_with_the_command_for_the_other(
-    folder, tmp_path
-):
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    about = tmp_path / "cells" / "masks" / "1.2.0" / "dataset_info.json"
-    about.write_text(about.read_text().replace("array_record", "tfrecord"))
+def test_another_format_is_refused_with_the_command_for_another(folder, tmp_path):
+    copy = renamed(folder, tmp_path, "parquet")
     with pytest.raises(DataError) as error:
-        open_masks(tmp_path)
-    assert "is prepared as tfrecord, which cannot be read at random" in str(error.value)
+        open_masks(copy)
+    assert "is prepared as parquet; array_record and tfrecord are read" in str(error.value)
     assert "--file_format=array_record" in str(error.value)
+
+
+@pytest.mark.peers
+@needs_library
+def test_the_usual_format_of_the_library_is_read_too(folder, tmp_path):
+    copy = as_tfrecords(folder, tmp_path)
+    for split in ("train", "validation", "train[2:5]", "train[4:]+validation[:1]"):
+        ours, theirs = open_masks(copy, split), open_masks(folder, split)
+        assert len(ours) == len(theirs)
+        for index in range(len(theirs)):
+            assert ours.source_id(index) == theirs.source_id(index)
+            np.testing.assert_array_equal(ours.image(index, "rgb"), theirs.image(index, "rgb"))
+            found, wanted = ours.annotation(index), theirs.annotation(index)
+            np.testing.assert_array_equal(found.boxes, wanted.boxes)
+
+
+@pytest.mark.peers
+@needs_library
+def test_a_missing_or_short_file_of_a_data_set_is_named(folder, tmp_path):
+    copy = as_tfrecords(folder, tmp_path)
+    (shard,) = (copy / "cells" / "masks" / "1.2.0").glob("cells-train*")
+    write_records(shard, list(RecordFile(shard))[:4])
+    with pytest.raises(DataError, match=r"cells-train.*holds 4 examples, the data set states 6"):
+        open_masks(copy, "train")
+    shard.unlink()
+    with pytest.raises(DataError, match=r"cells-train.*this file of 'cells/masks' is missing"):
+        open_masks(copy, "train")
 
 
 @pytest.mark.peers
@@ -281,3 +331,43 @@ def test_a_set_of_boxes_trains_without_masks_and_says_so_with_them(spec, folder,
     assert main(["mask_rcnn", "train", "-e", str(boxes), *flags]) == 0
     report = json.loads((tmp_path / "run" / "eval" / "step-1.json").read_text())
     assert set(report["class_AP"]) == {"AP"}
+
+
+@pytest.mark.peers
+@needs_library
+@pytest.mark.parametrize("form", ["array_record", "tfrecord"])
+def test_boxes_are_those_of_the_annotation_file_by_class_name(spec, folder, tmp_path, form):
+    place = folder if form == "array_record" else as_tfrecords(folder, tmp_path)
+    mapping = ClassMap({"Disc": "round", "rod": "long"})
+    source = TfdsBoxes("cells/boxes", "train", str(place), mapping)
+    masks = TfdsSource("cells/boxes", "train", str(folder), IDS, NAMES, masks=False)
+    assert source.class_names == ("long", "round") and len(source) == len(masks) == 6
+    stars = 0
+    for index in range(6):
+        wanted = masks.annotation(index)
+        names = np.array(NAMES)[wanted.classes]
+        stars += (names == "star").sum()
+        kept = names != "star"
+        found = source.annotation(index)
+        np.testing.assert_array_equal(found.boxes, wanted.boxes[kept])
+        assert found.classes.tolist() == [int(name == "disc") for name in names[kept]]
+        assert not found.crowd.any()
+        assert source.size(index) == masks.size(index)
+    (left_out,) = source.findings
+    assert left_out.count == stars and "star" in left_out.row
+
+
+@pytest.mark.peers
+@needs_library
+def test_boxes_are_trained_and_evaluated_by_name_alone(folder, tmp_path, capsys):
+    path = tiny.write_tiny(tmp_path, epochs=1)
+    text = path.read_text()
+    start, end = text.index("  data_sources {"), text.index("  image_extension")
+    text = text[:start] + f"  tfds_name: 'cells/boxes' tfds_data_dir: '{folder}'\n" + text[end:]
+    start = text.index("  validation_data_source {")
+    path.write_text(text[:start] + text[text.index("}\naugmentation_config") :])
+    flags = ["-e", str(path), "-d", str(tmp_path / "run"), "--gpus", "1"]
+    assert main(["faster_rcnn", "train", *flags]) == 0
+    assert "6 training images" in capsys.readouterr().out
+    model = str(tmp_path / "run" / "tiny.epoch1.tlt")
+    assert main(["faster_rcnn", "evaluate", "-e", str(path), "-m", model]) == 0

@@ -19,6 +19,16 @@ def broken(text: str) -> str:
 
 
 FASTER_CASES = [
+    (
+        "  validation_fold: 0\n",
+        "  tfds_name: 'voc/2012'\n",
+        "dataset_config.data_sources and tfds_name exclude each other: both splits come from it",
+    ),
+    (
+        "dataset_config {",
+        "dataset_config { tfds_data_dir: 'sets'",
+        "dataset_config.tfds_data_dir needs tfds_name",
+    ),
     (SIZE, "", "model_config.input_image_config needs one of size_min, size_height_width"),
     (SIZE, "size_min { }", "size_min.min must be given"),
     (SIZE, "size_min { min: 64 }", "size_min.min = 64 is below 128 pixels"),
