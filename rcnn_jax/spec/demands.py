@@ -38,7 +38,7 @@ def unserved(config: Node, kind: SpecKind) -> dict[Task, list[Finding]]:
     """Returns {task: reasons} of the tasks that a sound config cannot be used for."""
     if kind == "dataset_convert":
         return {}
-    reasons = {
+    reasons: dict[Task, list[Finding]] = {
         task: [
             *task_findings(config, kind, task),
             *missing_data(config, kind, task),
