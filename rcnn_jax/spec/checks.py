@@ -110,7 +110,7 @@ def _has_type(value: Any, kind: Kind) -> bool:
 
 def _complaint(value: Any, field: Field) -> str:
     kind = field.entry if field.kind == "map" else field.kind
-    complaint = control_complaint(value) if isinstance(value, str) else ""
+    complaint = control_complaint(value)
     if complaint:
         return complaint
     if kind == "enum" and value not in field.values:

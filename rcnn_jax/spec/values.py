@@ -82,11 +82,12 @@ def shown_value(value: Any) -> str:
         return f"a number of about 10^{int(math.log10(abs(value)))}"
 
 
-def control_complaint(text: str) -> str:
-    """Returns what is wrong with a text that holds control characters; nothing if it holds none.
+def control_complaint(value: Any) -> str:
+    """Returns what is wrong with a text that holds control characters; nothing for other values.
 
     They come from paths of Windows in quotes, whose backslashes begin escapes.
     """
+    text = value if isinstance(value, str) else ""
     found = next((each for each in text if unicodedata.category(each) == "Cc"), "")
     if not found:
         return ""
