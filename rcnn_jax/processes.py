@@ -10,6 +10,7 @@ from pathlib import Path
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
+_LONGEST = 200
 _UNFINISHED = re.compile(
     r"^\..+\.(?P<pid>\d+)(?:-(?P<machine>[0-9a-f]{12})-(?P<started>\d+))?\.(?:tmp|partial)$"
 )
@@ -67,8 +68,10 @@ def is_alive(process: Process) -> bool:
 
 def unfinished_name(path: Path) -> Path:
     """Returns the hidden name beside `path` under which this process writes it."""
-    own = this_process()
-    return path.with_name(f".{path.name}.{own.pid}-{own.machine}-{own.started}.tmp")
+    own, name = this_process(), path.name
+    if len(os.fsencode(name)) > _LONGEST:  # a file system takes 255 bytes
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{own.pid}-{own.machine}-{own.started}.tmp")
 
 
 def sweep(folder: Path) -> list[Path]:

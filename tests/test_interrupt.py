@@ -9,6 +9,7 @@ import pytest
 
 from rcnn_jax.errors import DataError
 from rcnn_jax.interrupt import Stopped, interrupts, stopped_by
+from tests.e2e.kills import signals_as_usual
 
 COMMAND = """
 import gc, os, signal, sys, time
@@ -33,7 +34,7 @@ def begin(folder, body, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        **{"preexec_fn": signals_as_usual, **options},
     )
 
 

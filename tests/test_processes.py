@@ -44,5 +44,11 @@ def test_only_what_dead_processes_of_this_machine_left_is_swept(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {own.name, elsewhere.name, ordinary.name}
 
 
+def test_a_name_as_long_as_a_file_system_takes_can_be_written(tmp_path):
+    path = unfinished_name(tmp_path / ("ä" * 120 + ".png"))
+    path.write_bytes(b"x")
+    assert path != unfinished_name(tmp_path / ("ä" * 120 + ".txt"))
+
+
 def test_a_folder_that_is_missing_has_nothing_to_sweep(tmp_path):
     assert sweep(tmp_path / "no") == []

@@ -4,11 +4,11 @@ Files are written under hidden temporary names beside their final place, which n
 `prefix*` finds, and renamed when everything went well.
 """
 
-import os
 import shutil
 from pathlib import Path
 
 from rcnn_jax.errors import DataError
+from rcnn_jax.processes import sweep_once, unfinished_name
 
 
 class StagedFiles:
@@ -33,7 +33,8 @@ class StagedFiles:
         """
         final = Path(final)
         make_folder(final.parent)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.partial")
+        sweep_once(final.parent)
+        temporary = unfinished_name(final)
         self._names[final] = temporary
         return temporary
 

@@ -1,13 +1,13 @@
 """Reports for people and for programs: tables as text, JSON, and the precision-recall picture."""
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.evaluate.coco import CocoReport
 from rcnn_jax.evaluate.palette import class_color
 from rcnn_jax.evaluate.voc import ClassResult, VocReport
+from rcnn_jax.processes import sweep_once, unfinished_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,8 +197,8 @@ def write_whole(path: Path, content: bytes) -> None:
       content: the bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # a part of the name only: the final name may be as long as the file system allows
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
+    sweep_once(path.parent)
+    temporary = unfinished_name(path)
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

@@ -16,7 +16,7 @@ from rcnn_jax.checkpoints.atomic import FULL
 from rcnn_jax.checkpoints.data_file import write_data
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.data.pipeline import training_batches, training_canvases
-from rcnn_jax.errors import CheckpointError, TrainingError
+from rcnn_jax.errors import CheckpointError, RcnnError, TrainingError
 from rcnn_jax.interrupt import Stopped, interrupts
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
@@ -280,6 +280,8 @@ def _run(run: Run, state: TrainState, memory: RunState) -> None:
                 if done > memory.step and not isinstance(error, TrainingError):
                     memory = dataclasses.replace(memory, step=done, due=done == stop)
                     _rescue(run, replicas, memory, watch, logger)
+                if not isinstance(error, RcnnError):
+                    signals.look()  # a terminal that hangs up refuses what is printed, too
                 raise
             memory = dataclasses.replace(memory, step=done, due=done == stop)
             state = parallel.first_replica(replicas)  # fetched once for all that is due

@@ -31,7 +31,14 @@ def start(*flags: object) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=signals_as_usual,
     )
+
+
+def signals_as_usual() -> None:
+    """Undoes what a shell does to jobs in the background, which do not hear Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:

@@ -148,9 +148,9 @@ def test_a_damaged_image_in_the_middle_costs_no_step(first, tmp_path, capsys):
     assert image.name in captured.err and "Traceback" not in captured.err
     assert "stopped by an error after step 2, which is saved" in captured.out
     image.write_bytes(whole)
-    assert train(spec) == 0
+    assert train(spec, "--accept-data-changes") == 0
     assert "after step 2" in capsys.readouterr().out
     undisturbed = results(first.parent / "run")
     assert {"metrics.jsonl", "tiny.epoch2.tlt", "eval/step-6.json"} <= set(undisturbed)
     for name, data in results(tmp_path / "run").items():
-        assert name in ("config.json", "spec.txt") or undisturbed[name] == data
+        assert name in ("config.json", "spec.txt", "data.json") or undisturbed[name] == data
