@@ -2,7 +2,8 @@
 
 Ours are those of the original (Faster R-CNN facts section 4.1, Mask R-CNN facts section 3) with
 `kernel` HWIO, background last, deltas (dy, dx, dh, dw) and features flattened H, W, C. What is
-reordered on the way in is reordered here and nowhere else.
+reordered on the way in is reordered here and nowhere else. Any array may have any shape: one that
+cannot be reordered stays as it is and will fit no layer.
 """
 
 import re
@@ -43,7 +44,8 @@ def from_keras(layers: Weights) -> Weights:
     for name, leaves in layers.items():
         # Keras 2 calls the kernel of a depthwise convolution so, Keras 3 does not.
         leaves = {leaf.removeprefix("depthwise_"): array for leaf, array in leaves.items()}
-        if "kernel" in leaves and (name == "conv5-mask" or DEPTHWISE.search(name)):
+        turned = name == "conv5-mask" or DEPTHWISE.search(name)
+        if turned and "kernel" in leaves and leaves["kernel"].ndim == 4:
             leaves["kernel"] = leaves["kernel"].swapaxes(2, 3)
         result[name] = leaves
     # The original computes channels first, so these products read C, H, W.
@@ -65,7 +67,8 @@ def background_last(weights: Weights) -> Weights:
     for name in _BACKGROUND_FIRST:
         if name in result:
             step = 4 if name == "box-predict" else 1
-            result[name] = {k: np.roll(a, -step, axis=-1) for k, a in result[name].items()}
+            leaves = result[name].items()
+            result[name] = {k: np.roll(a, -step, axis=-1) if a.ndim else a for k, a in leaves}
     return result
 
 
@@ -75,7 +78,9 @@ def y_first(leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Faster R-CNN of the original and torchvision put x first, Mask R-CNN of the original y.
     """
     return {
-        leaf: a.reshape(*a.shape[:-1], -1, 4)[..., [1, 0, 3, 2]].reshape(a.shape)
+        leaf: a.reshape(*a.shape[:-1], a.shape[-1] // 4, 4)[..., [1, 0, 3, 2]].reshape(a.shape)
+        if a.ndim and a.shape[-1] % 4 == 0
+        else a
         for leaf, a in leaves.items()
     }
 
@@ -83,11 +88,11 @@ def y_first(leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def rows_to_channels_last(weights: Weights, name: str, channels: int) -> None:
     """Reorders the rows of a product from C, H, W to H, W, C, in place."""
     kernel = weights.get(name, {}).get("kernel")
-    if kernel is None or kernel.shape[0] % channels:
+    if kernel is None or kernel.ndim != 2 or kernel.shape[0] % channels:
         return
     side = round((kernel.shape[0] // channels) ** 0.5)
     if channels * side * side == kernel.shape[0]:
-        cells = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3)
+        cells = kernel.reshape(channels, side, side, kernel.shape[1]).transpose(1, 2, 0, 3)
         weights[name] = {**weights[name], "kernel": cells.reshape(kernel.shape)}
 
 

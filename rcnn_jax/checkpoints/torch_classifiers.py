@@ -23,7 +23,7 @@ def fixed(name: str) -> Callable[[re.Match], str]:
     return lambda match: name
 
 
-_UNIT = r"layer(\d)\.(\d+)\."
+_UNIT = r"layer(\d)\.(\d{1,2})\."
 RESNET: Rules = (
     (r"conv1", fixed("conv1")),
     (r"bn1", fixed("bn_conv1")),
@@ -42,7 +42,7 @@ MOBILENET_V2: Rules = (
     (r"features\.18\.1", fixed("conv_1_bn")),
     (r"features\.1\.conv\.(0\.0|0\.1|1|2)", lambda m: f"expanded_conv_{_FIRST[m[1]]}"),
     (
-        r"features\.(\d+)\.conv\.(0\.0|0\.1|1\.0|1\.1|2|3)",
+        r"features\.(\d{1,2})\.conv\.(0\.0|0\.1|1\.0|1\.1|2|3)",
         lambda m: f"block_{int(m[1]) - 1}_{_INVERTED[m[2]]}",
     ),
 )
@@ -56,15 +56,15 @@ EFFICIENTNET: Rules = (
     (r"conv_head", fixed("top_conv")),
     (r"bn2", fixed("top_bn")),
     (
-        r"blocks\.(\d)\.(\d+)\.se\.conv_(reduce|expand)",
+        r"blocks\.(\d)\.(\d{1,2})\.se\.conv_(reduce|expand)",
         lambda m: f"block{int(m[1]) + 1}{letter(m[2])}_se_{m[3]}",
     ),
     (
-        r"blocks\.0\.(\d+)\.(conv_dw|bn1|conv_pw|bn2)",
+        r"blocks\.0\.(\d{1,2})\.(conv_dw|bn1|conv_pw|bn2)",
         lambda m: f"block1{letter(m[1])}_{_STEM_BLOCK[m[2]]}",
     ),
     (
-        r"blocks\.(\d)\.(\d+)\.(conv_pwl|conv_pw|conv_dw|bn[123])",
+        r"blocks\.(\d)\.(\d{1,2})\.(conv_pwl|conv_pw|conv_dw|bn[123])",
         lambda m: f"block{int(m[1]) + 1}{letter(m[2])}_{_BLOCK[m[3]]}",
     ),
 )
@@ -73,7 +73,7 @@ _SE = {"fc1": "se_reduce", "fc2": "se_expand"}
 _IN_FIRST = {"0.0": "dwconv", "0.1": "bn", "2.0": "project_conv", "2.1": "project_bn"}
 _IN_OTHERS = {"0.0": "expand_conv", "0.1": "expand_bn", "1.0": "dwconv", "1.1": "bn"}
 _IN_OTHERS |= {"3.0": "project_conv", "3.1": "project_bn"}
-_AT = r"features\.(\d)\.(\d+)\.block\."
+_AT = r"features\.(\d)\.(\d{1,2})\.block\."
 EFFICIENTNET_TORCHVISION: Rules = (
     (r"features\.0\.0", fixed("stem_conv")),
     (r"features\.0\.1", fixed("stem_bn")),
@@ -81,7 +81,7 @@ EFFICIENTNET_TORCHVISION: Rules = (
     (r"features\.8\.1", fixed("top_bn")),
     (_AT + r"\d\.(fc[12])", lambda m: f"block{m[1]}{letter(m[2])}_{_SE[m[3]]}"),
     (
-        r"features\.1\.(\d+)\.block\.([02]\.[01])",
+        r"features\.1\.(\d{1,2})\.block\.([02]\.[01])",
         lambda m: f"block1{letter(m[1])}_{_IN_FIRST[m[2]]}",
     ),
     (_AT + r"([013]\.[01])", lambda m: f"block{m[1]}{letter(m[2])}_{_IN_OTHERS[m[3]]}"),
@@ -130,9 +130,10 @@ def classifier_rules(modules: Collection[str]) -> Rules | None:
 
 def _mobilenet_of_timm(modules: Collection[str]) -> Rules:
     """Rules for MobileNet v1 or v2, whose blocks timm counts anew in every stage."""
-    places = {tuple(map(int, m.split(".")[1:3])) for m in modules if m.startswith("blocks.")}
-    number = {f"{stage}.{unit}": n for n, (stage, unit) in enumerate(sorted(places))}
-    block = r"blocks\.(\d+\.\d+)\."
+    block = r"blocks\.(\d{1,2}\.\d{1,2})\."
+    places = {match[1] for match in (re.match(block, module) for module in modules) if match}
+    ordered = sorted(places, key=lambda place: [int(part) for part in place.split(".")])
+    number = {place: n for n, place in enumerate(ordered)}
     if not any(module.endswith(".conv_pwl") for module in modules):
         kinds = {"conv_dw": ("dw", ""), "bn1": ("dw", "_bn")}
         kinds |= {"conv_pw": ("pw", ""), "bn2": ("pw", "_bn")}
@@ -155,6 +156,6 @@ def _mobilenet_of_timm(modules: Collection[str]) -> Rules:
         (r"bn1", fixed("bn_conv1")),
         (r"conv_head", fixed("conv_1")),
         (r"bn2", fixed("conv_1_bn")),
-        (r"blocks\.0\.0\.(\w+)", lambda m: f"expanded_conv_{first[m[1]]}"),
-        (block + r"(\w+)", lambda m: f"block_{number[m[1]]}_{others[m[2]]}"),
+        (rf"blocks\.0\.0\.({'|'.join(first)})", lambda m: f"expanded_conv_{first[m[1]]}"),
+        (block + f"({'|'.join(others)})", lambda m: f"block_{number[m[1]]}_{others[m[2]]}"),
     )

@@ -1,9 +1,11 @@
 """Names and layouts of torchvision and timm models, and of files with folded batch norm.
 
 Known are the classifiers of `torch_classifiers`, VGG, Faster and Mask R-CNN with ResNet-FPN of
-torchvision, and numbered MobileNet convolutions. A module that no rule knows keeps its name.
+torchvision, and numbered MobileNet convolutions. A module that no rule knows keeps its name, and so
+does a file whose modules lack what a rule needs: names come from files that anybody may have written.
 """
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -24,7 +26,7 @@ from rcnn_jax.checkpoints.torch_classifiers import RESNET, Rules, classifier_rul
 
 _LEAF = re.compile(r"\.(weight|bias|running_mean|running_var)$")
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|backbone\.body\.)+")
-_FOLDED = re.compile(r"^\d+_(?P<kind>conv|depthwise)\.[wb]$")
+_FOLDED = re.compile(r"^(?P<number>\d{1,3})_(?P<kind>conv|depthwise)\.[wb]$")
 _BATCH_NORM = {
     "weight": "gamma",
     "bias": "beta",
@@ -105,15 +107,17 @@ def from_folded(arrays: Mapping[str, np.ndarray], bn_eps: float) -> Weights:
     one that follows gets only the bias.
     """
     kinds = {
-        int(name.partition("_")[0]): match["kind"]
-        for name in arrays
-        if (match := _FOLDED.match(name))
+        int(match["number"]): match["kind"] for name in arrays if (match := _FOLDED.match(name))
     }
+    stems = {number: f"{number:02d}_{kinds[number]}" for number in sorted(kinds)}
+    if not all(f"{s}.b" in arrays and _ndim(arrays.get(f"{s}.w")) == 4 for s in stems.values()):
+        return by_layer(arrays)
     order = [kinds[number] for number in sorted(kinds)]
     names = _mobilenet_v1(order) if order[1:3] == order[3:5] else _mobilenet_v2(order)
+    if len(names) != len(stems):
+        return by_layer(arrays)
     weights: Weights = {}
-    for number, (layer, batch_norm) in zip(sorted(kinds), names, strict=True):
-        stem = f"{number:02d}_{kinds[number]}"
+    for stem, (layer, batch_norm) in zip(stems.values(), names, strict=True):
         weights[layer] = {"kernel": arrays[f"{stem}.w"].transpose(2, 3, 1, 0)}
         weights[batch_norm] = folded_batch_norm(arrays[f"{stem}.b"], bn_eps)
     return weights
@@ -172,25 +176,31 @@ def _vgg(weights: Weights, bn_eps: float) -> Weights:
     Our convolutions have no bias of their own: it moves into the batch norm that follows, where the
     file has one as a shift of its mean.
     """
-    features = sorted(
-        (int(module.split(".")[1]), leaves)
+    numbered = {
+        int(match[1]): leaves
         for module, leaves in weights.items()
-        if module.startswith("features.")
-    )
-    convolutions = [(number, leaves) for number, leaves in features if "kernel" in leaves]
+        if (match := re.fullmatch(r"features\.(\d{1,3})", module))
+    }
+    convolutions = [number for number in sorted(numbered) if "kernel" in numbered[number]]
     repeats = _VGG_REPEATS.get(len(convolutions))
     if repeats is None:
         return weights
     units = [(block, i) for block, count in enumerate(repeats, 1) for i in range(count)]
-    numbered = dict(features)
     result: Weights = {}
-    for (block, index), (number, leaves) in zip(units, convolutions, strict=True):
-        follower = numbered.get(number + 1)
+    for (block, index), number in zip(units, convolutions, strict=True):
+        leaves, follower = numbered[number], numbered.get(number + 1)
+        bias = leaves.get("bias")
+        if bias is None:
+            return weights
         if follower is None:
-            batch_norm = folded_batch_norm(leaves["bias"], bn_eps)
+            batch_norm = folded_batch_norm(bias, bn_eps)
             result[f"block{block}_conv{index + 1}"] = leaves  # what `vgg16` calls it
         else:
-            batch_norm = {**follower, "moving_mean": follower["moving_mean"] - leaves["bias"]}
+            mean = follower.get("moving_mean")
+            same = mean is not None and (mean.shape, mean.dtype) == (bias.shape, bias.dtype)
+            if not same or bias.dtype == np.bool_:
+                return weights
+            batch_norm = {**follower, "moving_mean": mean - bias}
         unit = f"block_{block}{letter(index)}"
         result[f"{unit}_conv_1"] = {"kernel": leaves["kernel"]}
         result[f"{unit}_bn_1"] = batch_norm
@@ -199,8 +209,13 @@ def _vgg(weights: Weights, bn_eps: float) -> Weights:
             result[name] = weights[module]
     rows_to_channels_last(result, "fc1", VGG_CHANNELS)
     for name in ("fc1", "fc2"):  # timm writes them as convolutions
-        leaves = weights.get(f"pre_logits.{name}")
-        if leaves is not None:
-            kernel = leaves["kernel"]
-            result[name] = {**leaves, "kernel": kernel.reshape(-1, kernel.shape[-1])}
+        leaves = weights.get(f"pre_logits.{name}", {})
+        kernel = leaves.get("kernel")
+        if kernel is not None and kernel.ndim == 4:
+            rows = math.prod(kernel.shape[:3])
+            result[name] = {**leaves, "kernel": kernel.reshape(rows, kernel.shape[3])}
     return result
+
+
+def _ndim(array: np.ndarray | None) -> int:
+    return -1 if array is None else array.ndim

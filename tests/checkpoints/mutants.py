@@ -1,0 +1,403 @@
+"""Files of weights that somebody made up: their checksums are right, their content is not.
+
+Every function takes a seeded generator and a path, and writes one file there. Readers may accept it
+or raise an `RcnnError`; nothing else may come out of them.
+"""
+
+import io
+import json
+import os
+import random
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.checkpoints import container
+from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
+from tests.checkpoints.headers import MODEL_HEADER
+
+KEY = "key"
+NAMES = (
+    "conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.running_mean", "features.0.weight",
+    "features.1.bias", "features.18.0.weight", "features.x.weight", "conv_stem.weight",
+    "blocks.0.0.conv_dw.weight", "blocks.1.x.weight", "blocks.9.9.odd.weight",
+    "roi_heads.box_predictor.bbox_pred.weight", "roi_heads.box_head.fc6.weight",
+    "roi_heads.mask_predictor.conv5_mask.weight", "pre_logits.fc1.weight",
+    "stages.0.conv_down.conv.weight", "inception3a.branch1.conv.weight",
+    "features.1.0.block.0.0.weight", "layer1.99999999999.conv1.weight", "params/conv1/kernel",
+    "conv5-mask/kernel", "class-predict/bias", "box-predict/kernel", "rpn_out_regress/kernel",
+    "block_1a_conv_1/kernel", "fc6/kernel", "fc1/kernel", "00_conv.w", "00_conv.b",
+    "01_depthwise.w", "01_depthwise.b", "7_conv.w", "batch_stats/bn/moving_mean", ".weight", "/",
+    ":", "\x1b[31m", "a\x00b", "ключ", "�", ".bias", "classifier.0.weight",
+    "backbone.body.conv1.weight",
+)  # fmt: skip
+SHAPES = (
+    (),
+    (0,),
+    (3,),
+    (4, 4),
+    (256, 5),
+    (0, 0),
+    (2, 3, 4),
+    (1, 1, 3, 2),
+    (256 * 49, 4),
+    (7,) * 5,
+)
+DTYPES = ("f4", "f8", "f2", "i8", "u1", "?", ">f4", "i2")
+
+
+def value(rng: random.Random) -> Any:
+    """Any JSON value, most of them unwelcome."""
+    return rng.choice(
+        (
+            None, True, False, 0, -1, 1, 2**31, 2**63, -(2**70), 10**400, 1.5, -0.0, 1e308, "", "a",
+            "\x1b[2J", "\ud800", "a\x00b", "x" * 5000, [], {}, [[]], [{}], {"a": {}}, [1, "a", None],
+            ["a"] * 3, {"conv1": -8}, {"conv1": 10**12}, {"conv1": 8.5}, {"": None}, {"conv1": "8"},
+        )
+    )  # fmt: skip
+
+
+def nested(rng: random.Random, document: Any) -> Any:
+    """The document with one of its entries, at any depth, replaced, dropped or doubled."""
+    document = json.loads(json.dumps(document))
+    places: list[tuple[Any, Any]] = []
+
+    def collect(node: Any) -> None:
+        entries = node.items() if isinstance(node, dict) else enumerate(node)
+        for place, child in entries:
+            places.append((node, place))
+            if isinstance(child, dict | list):
+                collect(child)
+
+    collect(document)
+    node, place = rng.choice(places)
+    action = rng.random()
+    if action < 0.7:
+        node[place] = value(rng)
+    elif action < 0.9:
+        del node[place]
+    elif isinstance(node, dict):
+        node[rng.choice(("kind", "x", "step", "run_state", "category_ids", "__class__"))] = value(
+            rng
+        )
+    return document
+
+
+def arrays(rng: random.Random, count: int) -> dict[str, np.ndarray]:
+    """Arrays under names of every family, in shapes that no layer has."""
+    return {
+        rng.choice(NAMES): np.zeros(rng.choice(SHAPES), rng.choice(DTYPES)) for _ in range(count)
+    }
+
+
+HEADER = {
+    **MODEL_HEADER,
+    "category_ids": [1, 2],
+    "created_with": {"jax": "0.10"},
+    "step": 7,
+    "run_id": "abc",
+    "run_state": {"run_id": "abc", "step": 7, "best_metric": 0.5, "due": False, "finished": True},
+}
+
+
+def safetensors(rng: random.Random) -> bytes:
+    """A safetensors file, in two of three cases with a forged header."""
+    held = {
+        name.encode("utf-8", "replace").decode(): array
+        for name, array in arrays(rng, 4).items()
+        if array.dtype.str[0] != ">"
+    }
+    kinds = {
+        "f4": "F32",
+        "f8": "F64",
+        "f2": "F16",
+        "i8": "I64",
+        "u1": "U8",
+        "b1": "BOOL",
+        "i2": "I16",
+    }
+    header: dict[str, Any] = {"__metadata__": {"a": "b"}}
+    position = 0
+    for name, array in held.items():
+        end = position + array.nbytes
+        header[name] = {
+            "dtype": kinds[array.dtype.str[1:]],
+            "shape": list(array.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    if rng.random() < 0.66:
+        header = nested(rng, header)
+        entry = rng.choice(list(header) or [""])
+        if rng.random() < 0.5 and isinstance(header.get(entry), dict):
+            field, odd = rng.choice(
+                (
+                    ("shape", [2**62, 2**62]), ("shape", [-1]), ("shape", [2**40]), ("dtype", "F4"),
+                    ("data_offsets", [0, 2**63]), ("data_offsets", [9, 1]), ("dtype", "C64"),
+                    ("data_offsets", [-1, 4]), ("shape", [1] * 200), ("dtype", "bf16"),
+                )
+            )  # fmt: skip
+            header[entry][field] = odd
+    try:
+        text = json.dumps(header).encode()
+    except ValueError:
+        text = b"{}"
+    if rng.random() < 0.1:
+        text = text.replace(b'"dtype"', b'"dtype": "F32", "dtype"', 1)
+    size = len(text) if rng.random() < 0.9 else rng.choice((0, 2**63, len(text) + 1, 2**32))
+    return struct.pack("<Q", size) + text + bytes(position)
+
+
+def bundle(rng: random.Random, path: Path) -> None:
+    """A bundle whose checksums fit, sealed in a third of the cases."""
+    write_bundle(path, Bundle("faster_rcnn", HEADER, {"params/conv1/kernel": np.ones((2, 3))}))
+    data = path.read_bytes()
+    size = struct.unpack_from("<Q", data, 16)[0]
+    document, payload = json.loads(data[24 : 24 + size]), data[24 + size :]
+    if rng.random() < 0.4:
+        payload = safetensors(rng)
+        document["bytes"], document["sha256"] = len(payload), sha256(payload).hexdigest()
+    if rng.random() < 0.8:
+        document = nested(rng, document)
+    text = json.dumps(document).encode()
+    if rng.random() < 0.15:
+        text = rng.choice(
+            (
+                b"", b"null", b"[]", b"[" * 200_000, b'{"kind": NaN}', b"\xff\xfe", b'{"a":1e999}',
+                b"9" * 6000, text[:-1], text.replace(b"7", b"Infinity"), b'{"a":' * 90_000,
+            )
+        )  # fmt: skip
+    version = 1 if rng.random() < 0.95 else rng.choice((0, 2, 2**32 - 1))
+    length = len(text) if rng.random() < 0.95 else rng.choice((0, 2**62, len(text) + 5))
+    data = struct.pack("<8sIIQ", b"RCNNBNDL", version, zlib.crc32(text), length) + text + payload
+    path.write_bytes(sealed(rng, data) if rng.random() < 0.33 else data)
+
+
+def sealed(rng: random.Random, data: bytes) -> bytes:
+    """A container, in half of the cases with a forged header whose CRC fits."""
+    data = container.seal(data, KEY)
+    if rng.random() < 0.5:
+        return data
+    fields = list(struct.unpack("<HBBBxIQ16s8s8s", data[8:58]))
+    place = rng.randrange(6)
+    fields[place] = rng.choice((0, 1, 2, 22, 25, 28, 30, 31, 60, 255))
+    if place > 3:
+        fields[place] = rng.choice((0, 1, 2**20, 2**31, 2**32 - 1))
+    head = struct.pack("<HBBBxIQ16s8s8s", *fields)
+    return data[:8] + head + struct.pack("<I", zlib.crc32(head)) + data[62:]
+
+
+def _text(rng: random.Random) -> bytes:
+    text = rng.choice((*NAMES, "storage", "torch", "0", "x" * 300)).encode("utf-8", "replace")
+    return b"X" + struct.pack("<I", len(text)) + text
+
+
+def _number(rng: random.Random) -> bytes:
+    kind = rng.random()
+    if kind < 0.6:
+        return b"K" + bytes([rng.randrange(8)])
+    if kind < 0.9:
+        return b"J" + struct.pack("<i", rng.choice((-1, 0, 3, 2**31 - 1, -(2**31), 100_000)))
+    size = rng.choice((0, 9, 40))
+    return b"\x8a" + bytes([size]) + rng.randbytes(size)
+
+
+def _shape(rng: random.Random) -> bytes:
+    count = rng.choice((0, 1, 1, 2, 2, 4, 4, 40))
+    return b"(" + b"".join(_number(rng) for _ in range(count)) + b"t"
+
+
+def _tensor(rng: random.Random) -> bytes:
+    kind = rng.choice(
+        ("Float", "Float", "Half", "BFloat16", "Long", "Bool", "Complex", "")
+    ).encode()
+    key = rng.choice((b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001", _text(rng), _number(rng)))
+    storage = (
+        b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"Storage\n" + key + b"X\x03\x00\x00\x00cpu"
+    )
+    storage += _number(rng) + b"tQ"
+    parts = [
+        storage,
+        _number(rng),
+        _shape(rng),
+        _shape(rng),
+        b"\x89",
+        b"ccollections\nOrderedDict\n)R",
+    ]
+    if rng.random() < 0.06:
+        parts[rng.randrange(len(parts))] = rng.choice((b"N", _text(rng), b"]", b"}", b""))
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + b"".join(parts) + b"tR"
+
+
+def _program(rng: random.Random) -> bytes:
+    program = b"\x80\x02ccollections\nOrderedDict\n)R("
+    for _ in range(rng.randrange(1, 5)):
+        program += _text(rng) + (_tensor(rng) if rng.random() < 0.85 else _number(rng))
+    program += b"u."
+    for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2))):
+        place = rng.randrange(2, len(program))
+        piece = rng.choice(
+            (
+                rng.randbytes(1), b"(", b"t", b"R", b"Q", b"h\x05", b"q\x01", b"\x85", b"\x93", b"a",
+                b"cos\nsystem\n", b"b", b"s", b"e", b"0", b"I9\n", b"\x81", b".", b"\x94", b"\x87",
+            )
+        )  # fmt: skip
+        program = program[:place] + piece + program[place + rng.randrange(2) :]
+    return program
+
+
+def pth(rng: random.Random, path: Path) -> None:
+    """A `.pth` whose program builds tensors that nobody saved."""
+    program = _program(rng)
+    unusual = rng.random()
+    if unusual < 0.02:
+        program = b"\x80\x02]q\x00" + b"(K\x01e" * 400_000 + b"."
+    elif unusual < 0.04:
+        program = b"\x80\x02)" + b"\x85" * 300_000 + b"."
+    elif unusual < 0.06:
+        program = rng.randbytes(200)
+    with zipfile.ZipFile(path, "w", rng.choice((0, 8))) as archive:
+        archive.writestr(rng.choice(("m/data.pkl",) * 12 + ("a/b/data.pkl", "data.pkl")), program)
+        archive.writestr("m/data/0", np.zeros(rng.choice((0, 3, 4000, 4000)), "<f4").tobytes())
+        archive.writestr("m/data/1", rng.randbytes(rng.choice((0, 1, 7, 64))))
+        if rng.random() < 0.3:
+            archive.writestr("m/byteorder", rng.choice((b"big", b"little", b"\xff")))
+    damage(rng, path)
+
+
+def damage(rng: random.Random, path: Path) -> None:
+    """Sometimes changes a few bytes of a file, or cuts it."""
+    action = rng.random()
+    data = bytearray(path.read_bytes())
+    if action < 0.15:
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+    elif action < 0.2:
+        data = data[: rng.randrange(len(data))]
+    path.write_bytes(data)
+
+
+def _npy(rng: random.Random) -> bytes:
+    stream = io.BytesIO()
+    array = np.ones(rng.choice(SHAPES), rng.choice((*DTYPES, "U3", "S2", "c8", "M8[s]")))
+    np.lib.format.write_array(stream, array, allow_pickle=False)
+    data = stream.getvalue()
+    if rng.random() < 0.4:
+        return data
+    descr = rng.choice(
+        ("'<f4'", "'|O'", "'<V8'", "'f99'", "''", "None", "[('a','<f4')]", "'<f4,'", "5")
+    )
+    shape = rng.choice(
+        ("(2**62,)", "(9999999999999,)", "(-1,)", "(3,3)", "()", "None", "(True,)", "(1.5,)", "3",
+         "(" * 3000, "(4611686018427387904, 4)", "(0, -5)", "(1,)*40", "[3]", "(3L,)")
+    )  # fmt: skip
+    order = rng.choice(("False", "True", "None", "1"))
+    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+    if rng.random() < 0.15:
+        text = rng.choice((b"", b"\xff", b"{", b"'", b"[]", b"__import__('os')", b"{'descr'" * 900))
+    major = rng.choice((1, 1, 1, 2, 3, 9))
+    size = struct.pack("<H" if major == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([major, 0]) + size + text + bytes(rng.choice((0, 4, 36)))
+
+
+def npz(rng: random.Random, path: Path) -> None:
+    """An `.npz` with headers that promise what is not there."""
+    method = rng.choice((0, 8, 8, 12))
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name in dict.fromkeys(rng.choices(NAMES, k=rng.randrange(1, 4))):
+            name = name.encode("utf-8", "replace").decode()
+            archive.writestr(
+                name.replace("\x00", "0") + rng.choice((".npy", ".npy", "")), _npy(rng)
+            )
+        if method and rng.random() < 0.03:
+            with archive.open("bomb.npy", "w", force_zip64=True) as member:
+                for _ in range(400):
+                    member.write(bytes(1 << 20))
+    damage(rng, path)
+
+
+def plain_safetensors(rng: random.Random, path: Path) -> None:
+    """A `.safetensors`."""
+    path.write_bytes(safetensors(rng))
+    damage(rng, path)
+
+
+def keras(rng: random.Random, path: Path) -> None:
+    """A Keras file: `.h5`, or a `.keras` where the path says so."""
+    import h5py
+
+    inner = path.with_suffix(".inner.h5")
+    with h5py.File(inner, "w") as file:
+        for _ in range(rng.randrange(1, 4)):
+            layer = rng.choice(
+                ("conv1", "fc1", "layers/dense", "layers/a/layer", "optimizer", "vars")
+            )
+            leaf = rng.choice(
+                ("kernel:0", "bias", "vars/0", "vars/²", "vars/99999999", "depthwise_kernel")
+            )
+            name = f"{layer}/{leaf}"
+            if name in file:
+                continue
+            _keras_entry(rng, h5py, file, name)
+        if rng.random() < 0.4:
+            config = rng.choice(
+                (
+                    b"\xff", "{", "[" * 9000,
+                    json.dumps({"config": {"name": {}, "layer": {"config": {}}}}),
+                    json.dumps({"config": {"layer": {"config": {"name": [1]}}, "name": "a"}}), 5, [1, 2],
+                )
+            )  # fmt: skip
+            file.attrs["model_config"] = config
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "w", rng.choice((0, 8))) as archive:
+            archive.write(inner, rng.choice(("model.weights.h5", "model.weights.h5", "other.h5")))
+    else:
+        path.write_bytes(inner.read_bytes())
+    inner.unlink()
+
+
+def _keras_entry(rng: random.Random, h5py: Any, file: Any, name: str) -> None:
+    kind = rng.randrange(9)
+    folder = name.rpartition("/")[0]
+    if kind == 0:
+        file[name] = h5py.SoftLink(rng.choice(("/", "/nowhere", "/conv1")))
+    elif kind == 1:
+        file[name] = h5py.ExternalLink(rng.choice(("/etc/passwd", "other.h5")), "/a")
+    elif kind == 2:
+        file.create_dataset(name, (4,), "f4", external=[("/etc/passwd", 0, 16)])
+    elif kind == 3:
+        layout = h5py.VirtualLayout((4,), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "a", (4,))
+        file.create_virtual_dataset(name, layout)
+    elif kind == 4:
+        file.create_dataset(name, (1 << 20, 1 << 20), "f4", chunks=(64, 64))
+    elif kind == 5:
+        file.create_dataset(name, data=h5py.Empty("f4"))
+    else:
+        file[name] = np.zeros(rng.choice(SHAPES), rng.choice(("f4", "f8", "i4", "f2")))
+    if rng.random() < 0.7 and isinstance(file.get(folder, getlink=True), h5py.HardLink):
+        file[folder].attrs["name"] = rng.choice(("dense", b"\xff", 5, np.zeros(3), ""))
+
+
+FAMILIES: dict[str, Callable[[random.Random, Path], None]] = {
+    ".tlt": bundle,
+    ".pth": pth,
+    ".npz": npz,
+    ".safetensors": plain_safetensors,
+    ".h5": keras,
+    ".keras": keras,
+}
+"""{suffix: writer of one made-up file}."""
+
+
+def write_mutant(suffix: str, seed: int, folder: Path) -> Path:
+    """Writes the made-up file of a seed and returns its path."""
+    path = folder / f"{os.getpid()}-{seed}{suffix}"
+    FAMILIES[suffix](random.Random(f"{suffix}{seed}"), path)
+    return path
