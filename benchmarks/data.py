@@ -16,9 +16,9 @@ from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
 from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark
 from benchmarks.suite import Case, effort
-from rcnn_jax.data.annotations import ClassMap
-from rcnn_jax.data.pipeline import training_batches
-from rcnn_jax.data.sources import KittiFolder
+from rcnn_jax.data.loader.pipeline import training_batches
+from rcnn_jax.data.sources.annotations import ClassMap
+from rcnn_jax.data.sources.boxes import KittiFolder
 from rcnn_jax.data.synthetic import CLASS_NAMES, write_kitti
 from rcnn_jax.settings import (
     AugmentSettings,

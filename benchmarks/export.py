@@ -27,11 +27,12 @@ from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark
 from benchmarks.suite import Case, effort
 from benchmarks.torchvision_peer import Variant
-from rcnn_jax.export.contracts import INPUT_NAMES, Header, make_header, outputs_of
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.passes import drop_unused
-from rcnn_jax.export.predictor import (
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.lowering.passes import drop_unused
+from rcnn_jax.runtime.header import INPUT_NAMES, Header
+from rcnn_jax.runtime.onnx_runtime import (
     REFERENCE,
     Provider,
     fastest_providers,

@@ -19,10 +19,11 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from rcnn_jax.cli.flags import Kind, existing_file
+from rcnn_jax.cli.flags import existing_file
 from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import KINDS, TASK_ALIASES, TASKS, detector_parser, guarded, run_config
 from rcnn_jax.errors import RcnnError, UsageError
+from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.kinds import kind_of
 
 MODES = (*TASKS, *TASK_ALIASES)

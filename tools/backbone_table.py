@@ -30,12 +30,13 @@ import numpy as np
 
 from benchmarks.jax_side import jitted
 from benchmarks.measure import Side
-from rcnn_jax.export.check import Report, check_model
-from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.predictor import open_session, preprocess
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.verification.check import CheckReport, check_model
 from rcnn_jax.models import BACKBONES, narrowed
+from rcnn_jax.runtime.header import INPUT_NAMES
+from rcnn_jax.runtime.onnx_runtime import open_session, preprocess
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
@@ -116,7 +117,7 @@ def _export(
     function = outputs_of(experiment, variables, "tao")
     graph = trace(function, INPUT_NAMES["faster_rcnn"], shape, NCHW)
     model = graph.to_model("detector", header.to_metadata())
-    report = Report(images="a made-up scene")
+    report = CheckReport(images="a made-up scene")
     check_model(model, report)
     if report.problems:
         return None, tuple(report.problems)

@@ -29,14 +29,15 @@ import cv2
 import jax
 import numpy as np
 
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.data.synthetic import generate
-from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.parity import FP32, Parity, compare_detections
-from rcnn_jax.export.predictor import open_session, predictor
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.verification.parity import FP32, Parity, compare_detections
 from rcnn_jax.models import narrowed
+from rcnn_jax.runtime.header import INPUT_NAMES
+from rcnn_jax.runtime.onnx_runtime import open_session, predictor
 from rcnn_jax.spec import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment

@@ -22,16 +22,18 @@ from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
-from rcnn_jax.export.accuracy import GATED, metrics_of, validation_images
-from rcnn_jax.export.agreement import agreement
-from rcnn_jax.export.bias_correction import rounding_offsets
 from rcnn_jax.export.build import build, check_images
-from rcnn_jax.export.calibration import observe, scales_of
-from rcnn_jax.export.calibration_data import CalibrationSettings, calibration_batches
 from rcnn_jax.export.contracts import make_header
-from rcnn_jax.export.fp16 import to_fp16, truly_half
 from rcnn_jax.export.judge import reference_predictor
-from rcnn_jax.export.predictor import (
+from rcnn_jax.export.precision.bias_correction import rounding_offsets
+from rcnn_jax.export.precision.calibration import observe, scales_of
+from rcnn_jax.export.precision.calibration_data import CalibrationSettings, calibration_batches
+from rcnn_jax.export.precision.fp16 import to_fp16, truly_half
+from rcnn_jax.export.precision.quantize import insert_qdq
+from rcnn_jax.export.precision.ranges import METHODS
+from rcnn_jax.export.verification.accuracy import GATED, metrics_of, validation_images
+from rcnn_jax.export.verification.agreement import agreement
+from rcnn_jax.runtime.onnx_runtime import (
     REFERENCE,
     Provider,
     fastest_providers,
@@ -39,8 +41,6 @@ from rcnn_jax.export.predictor import (
     predictor,
     preprocess,
 )
-from rcnn_jax.export.quantize import insert_qdq
-from rcnn_jax.export.ranges import METHODS
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 

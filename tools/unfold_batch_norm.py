@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
-from rcnn_jax.data.pipeline import training_batches
+from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.models.layers import BatchNorm
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.settings import LoaderSettings

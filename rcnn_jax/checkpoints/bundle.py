@@ -15,7 +15,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +26,7 @@ from rcnn_jax.checkpoints import container, foreign
 from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.checkpoints.header import check_header
 from rcnn_jax.errors import CheckpointError
-
-Kind = Literal["faster_rcnn", "mask_rcnn"]
+from rcnn_jax.kinds import Kind
 
 MAGIC = b"RCNNBNDL"
 VERSION = 1

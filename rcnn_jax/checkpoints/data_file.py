@@ -1,7 +1,7 @@
 """`data.json`: the images a run was trained on, by name, so that a change of them can be told.
 
-A checkpoint holds only the digest of the whole list (`data/digest.py`): the list of a large data set
-is as long as a small model. The file is written before the first step and is of no use without a
+A checkpoint holds only the digest of the whole list (`data/sources/digest.py`): the list of a large
+data set is as long as a small model. The file is written before the first step and is of no use without a
 checkpoint whose digest it fits.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.data.digest import VERSION, DataDigest, differences
+from rcnn_jax.data.sources.digest import VERSION, DataDigest, differences
 
 NAME = "data.json"
 

@@ -10,13 +10,12 @@ Names: Faster R-CNN facts section 1, Mask R-CNN facts section 1.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import FIRST_EXTENSION, walk
-
-Kind = Literal["faster_rcnn", "mask_rcnn"]
 
 MAY_CHANGE: dict[Kind, dict[str, str]] = {
     "faster_rcnn": {

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.kinds import Kind
 from rcnn_jax.settings import GeometrySettings, PixelSettings
 from rcnn_jax.tasks.dependence import Dependence
-from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.tasks.experiment import Experiment
 
 _SHOWN_NAMES = 12
 _SHOWN_LETTERS = 200

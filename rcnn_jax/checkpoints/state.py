@@ -10,11 +10,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rcnn_jax import __version__
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.checkpoints.origin import Origin, check_classes
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError, RcnnError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.spec.load import parse_spec
@@ -23,6 +22,7 @@ from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
+from rcnn_jax.version import __version__
 
 
 def variables_of(state: TrainState) -> Variables:

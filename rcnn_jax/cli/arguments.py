@@ -7,7 +7,8 @@ spellings. This file imports nothing heavy.
 import argparse
 from pathlib import Path
 
-from rcnn_jax.cli.flags import KEY_VARIABLE, Kind
+from rcnn_jax.cli.flags import KEY_VARIABLE
+from rcnn_jax.kinds import Kind
 
 
 def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:

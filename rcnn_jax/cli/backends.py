@@ -12,7 +12,7 @@ from rcnn_jax.errors import UsageError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from rcnn_jax.evaluate.backend import Backend
+    from rcnn_jax.runtime.backend import Backend
 
 GRAPH_SUFFIXES = (".onnx", ".etlt")
 ENGINE_SUFFIXES = (".engine", ".trt", ".plan")
@@ -82,13 +82,14 @@ def backend_of(model: Path, cache: Path | None = None, header: Path | None = Non
             f"rewrote; {model.name} says itself what it is"
         )
     if model.suffix in ENGINE_SUFFIXES:
-        from rcnn_jax.export.engine import ENGINE
+        from rcnn_jax.runtime.engine import ENGINE
 
         return ENGINE
     if model.suffix in GRAPH_SUFFIXES:
-        from rcnn_jax.export.predictor import GRAPH, graph_backend
+        from rcnn_jax.export.conversion import as_int8
+        from rcnn_jax.runtime.onnx_runtime import graph_backend
 
-        return GRAPH if cache is None and header is None else graph_backend(cache, header)
-    from rcnn_jax.evaluate.backend import BUNDLE
+        return graph_backend(None if cache is None else as_int8(cache), header)
+    from rcnn_jax.runtime.bundle import BUNDLE
 
     return BUNDLE

@@ -12,7 +12,7 @@ from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from rcnn_jax.export.conversion import Shape
-    from rcnn_jax.export.tensorrt import BuildSettings
+    from rcnn_jax.runtime.tensorrt import BuildSettings
 
 Batches = tuple[int, int, int]
 
@@ -132,8 +132,8 @@ def run(args: Namespace) -> int:
       RcnnError: the flags or the model are at fault, TensorRT is missing or cannot build it.
     """
     from rcnn_jax.export.conversion import describe, values_of
-    from rcnn_jax.export.engine import write_engine
-    from rcnn_jax.export.onnx_file import read_header, read_onnx
+    from rcnn_jax.runtime.engine import write_engine
+    from rcnn_jax.runtime.onnx_file import read_header, read_onnx
 
     path = existing_file(args.model, "MODEL")
     with Session("converter", status_folder=None) as session:
@@ -168,8 +168,8 @@ def _prepare(
     args: Namespace, model: Any, batches: Batches, name: str
 ) -> tuple[Any, "BuildSettings"]:
     """Returns the graph to build and how; on the DLA of TensorRT 10 the graph stays plain."""
-    from rcnn_jax.export import tensorrt
     from rcnn_jax.export.conversion import precision_of, read_calibration, with_precision
+    from rcnn_jax.runtime import tensorrt
 
     wanted, calibration = args.precision, None
     plain = args.dla_core is not None and tensorrt.takes_plain_graph(

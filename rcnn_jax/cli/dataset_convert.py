@@ -7,19 +7,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.flags import (
-    Kind,
-    choose_devices,
-    existing_file,
-    existing_folder,
-    flag_notes,
-    what_lies,
-)
+from rcnn_jax.cli.flags import choose_devices, existing_file, existing_folder, flag_notes, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
-from rcnn_jax.data.conversion_report import ConversionReport
+from rcnn_jax.data.conversion.report import ConversionReport
 from rcnn_jax.data.count_table import counts_table, say
 from rcnn_jax.errors import UsageError
+from rcnn_jax.kinds import Kind
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative dataset folders are looked for below this folder, as in the original."""
@@ -82,7 +76,7 @@ def convert_detectnet(
       output: path prefix of the TFRecord files.
       validation_fold: the fold that sample_modifier_config leaves alone, or None.
     """
-    from rcnn_jax.data import convert_detectnet as convert
+    from rcnn_jax.data.conversion import detectnet as convert
 
     modifier = _modifier(config)
     fields: Any = config.kitti_config
@@ -135,7 +129,7 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
 
 
 def _modifier(config: ConfigDict):
-    from rcnn_jax.data.sample_modifier import SampleModifier
+    from rcnn_jax.data.conversion.sample_modifier import SampleModifier
 
     fields: Any = config.sample_modifier_config
     if not fields.enabled:
@@ -151,7 +145,7 @@ def _modifier(config: ConfigDict):
 
 
 def _convert_coco_masks(args: Namespace) -> ConversionReport:
-    from rcnn_jax.data.convert_mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
+    from rcnn_jax.data.conversion.mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
 
     if args.num_shards < 1:
         raise UsageError(f"--num_shards {args.num_shards}: expected 1 or more")

@@ -4,9 +4,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from rcnn_jax.cli.backends import choose_model, named_model
-from rcnn_jax.cli.flags import Kind, choose_devices
+from rcnn_jax.cli.flags import choose_devices
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
+from rcnn_jax.kinds import Kind
 
 
 def run(args: Namespace, kind: Kind) -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
     ENGINE_DEFAULTS,
-    Kind,
     choose_devices,
     existing_file,
     existing_folder,
@@ -19,6 +18,7 @@ from rcnn_jax.cli.flags import (
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+from rcnn_jax.kinds import Kind
 
 if TYPE_CHECKING:
     from rcnn_jax.export.deployment import Deployment
@@ -47,11 +47,13 @@ def run(args: Namespace, kind: Kind) -> int:
             )
         for note in notes:
             session.note(note)
-        from rcnn_jax.evaluate.backend import BUNDLE, experiment_of
-        from rcnn_jax.export.calibration_data import CalibrationSettings
         from rcnn_jax.export.command import export
-        from rcnn_jax.export.contracts import NMS_NAMES, make_header
+        from rcnn_jax.export.contracts import make_header
         from rcnn_jax.export.deployment import check, deploy
+        from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+        from rcnn_jax.runtime.backend import experiment_of
+        from rcnn_jax.runtime.bundle import BUNDLE
+        from rcnn_jax.runtime.header import NMS_NAMES
 
         model = existing_file(args.model, "-m")
         output = output_file(args, key)
@@ -94,9 +96,9 @@ def run(args: Namespace, kind: Kind) -> int:
 
 def _deployment(args: Namespace) -> "Deployment":
     """Returns what the flags want beside the ONNX file."""
-    from rcnn_jax.export.deepstream import PARSER_LIBRARY
+    from rcnn_jax.export.deepstream.config import PARSER_LIBRARY
     from rcnn_jax.export.deployment import Deployment
-    from rcnn_jax.export.tensorrt import BuildSettings
+    from rcnn_jax.runtime.tensorrt import BuildSettings
 
     return Deployment(
         engine=args.engine_file,

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from rcnn_jax.errors import UsageError
 
-Kind = Literal["faster_rcnn", "mask_rcnn"]
 KEY_VARIABLE = "RCNN_JAX_KEY"
 WITHOUT_EFFECT = {
     "mpirun_arg": "processes are started by the launcher of the cluster, not by mpirun",

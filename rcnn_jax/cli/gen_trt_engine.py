@@ -14,7 +14,6 @@ from rcnn_jax.cli.export import engine_places
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
     ENGINE_DEFAULTS,
-    Kind,
     choose_devices,
     existing_file,
     flag_notes,
@@ -25,13 +24,14 @@ from rcnn_jax.cli.flags import (
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.errors import UsageError
+from rcnn_jax.kinds import Kind
 from rcnn_jax.text_file import read_text
 
 if TYPE_CHECKING:
     import onnx
     from ml_collections import ConfigDict
 
-    from rcnn_jax.export.contracts import Header
+    from rcnn_jax.runtime.header import Header
 
 GIGABYTE = 1 << 30
 DEFAULTS = {**ENGINE_DEFAULTS, "max_batch_size": 1, "max_workspace_size": 2}
@@ -62,10 +62,10 @@ def run(args: Namespace, kind: Kind) -> int:
         )
     title = f"{kind} gen_trt_engine"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        from rcnn_jax.export import tensorrt
         from rcnn_jax.export.conversion import describe, precision_of, with_precision
-        from rcnn_jax.export.engine import write_engine
-        from rcnn_jax.export.onnx_file import read_header, read_onnx
+        from rcnn_jax.runtime import tensorrt
+        from rcnn_jax.runtime.engine import write_engine
+        from rcnn_jax.runtime.onnx_file import read_header, read_onnx
 
         config, key = None, key_from(args)
         if args.spec is None and args.config is None:
@@ -199,7 +199,7 @@ def _check_calibration(args: Namespace) -> None:
             f"{INT8}: there is no calibration cache {args.cal_cache_file}: give the one that export "
             "wrote with --cal_cache_file, or images with --cal_image_dir"
         )
-    from rcnn_jax.data.image_folder import find_images
+    from rcnn_jax.data.formats.image_folder import find_images
 
     find_images(args.cal_image_dir, what="--cal_image_dir")
 
@@ -209,9 +209,9 @@ def _calibrate(
 ) -> None:
     """Writes the calibration cache of a graph: from JSON, a file of batches or images."""
     from rcnn_jax.checkpoints.atomic import write_file
-    from rcnn_jax.export.calibration import observe, scales_of, with_fused
-    from rcnn_jax.export.scales import read_json, write_cache
-    from rcnn_jax.export.tensorfile import read_tensorfile, write_tensorfile
+    from rcnn_jax.export.precision.calibration import observe, scales_of, with_fused
+    from rcnn_jax.export.precision.scales import read_json, write_cache
+    from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
 
     if args.cal_json_file is not None:
         text = read_text(args.cal_json_file, "file of scales")
@@ -238,9 +238,9 @@ def _calibrate(
 
 def _image_batches(header: "Header", args: Namespace) -> Iterator[np.ndarray]:
     """Yields f32[b c h w] of a random sample of a folder, preprocessed as the model was trained."""
-    from rcnn_jax.data import images as image_files
-    from rcnn_jax.data.image_folder import find_images
-    from rcnn_jax.export.predictor import preprocess
+    from rcnn_jax.data.formats.image_folder import find_images
+    from rcnn_jax.data.loader import images as image_files
+    from rcnn_jax.runtime.onnx_runtime import preprocess
 
     paths = find_images(args.cal_image_dir, what="--cal_image_dir").paths
     order = np.random.default_rng(0).permutation(len(paths))[: args.batches * args.batch_size]

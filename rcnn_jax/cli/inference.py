@@ -9,10 +9,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rcnn_jax.cli.backends import choose_model, named_model
-from rcnn_jax.cli.flags import Kind, choose_devices, existing_file, what_lies
+from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
+from rcnn_jax.kinds import Kind
 
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"

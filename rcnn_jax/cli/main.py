@@ -22,15 +22,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcnn_jax import __version__
 from rcnn_jax.cli import arguments
 from rcnn_jax.cli.compilations import keep_compilations
-from rcnn_jax.cli.flags import Kind
 from rcnn_jax.cli.outputs import check
 from rcnn_jax.cli.parser import Parser
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.interrupt import Stopped, interrupts, stopped_by, too_late
+from rcnn_jax.kinds import Kind
 from rcnn_jax.printable import printable
+from rcnn_jax.version import __version__
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

@@ -18,7 +18,7 @@ from rcnn_jax.cli.flags import existing_file, what_lies
 from rcnn_jax.errors import RcnnError, UsageError
 
 if TYPE_CHECKING:
-    from rcnn_jax.spec.kinds import SpecKind
+    from rcnn_jax.kinds import SpecKind
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths lie below this folder, as in the original."""
@@ -36,7 +36,7 @@ LONGEST_NAME = 255
 TEMPORARY = 24
 """Bytes that the temporary name of a file is longer than its own."""
 
-Kind = Literal["file", "folder", "workdir", "log"]
+PlaceKind = Literal["file", "folder", "workdir", "log"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Place:
 
     name: str
     path: Path
-    kind: Kind = "file"
+    kind: PlaceKind = "file"
 
     def __str__(self) -> str:
         return f"{self.name} {self.path}"
@@ -70,12 +70,12 @@ class Places:
     reads: list[Place] = field(default_factory=list)
     writes: list[Place] = field(default_factory=list)
 
-    def read(self, name: str, path: Path | str | None, kind: Kind = "file") -> None:
+    def read(self, name: str, path: Path | str | None, kind: PlaceKind = "file") -> None:
         """Adds an input, where there is one."""
         if path:
             self.reads.append(Place(name, Path(path), kind))
 
-    def write(self, name: str, path: Path | str | None, kind: Kind = "file") -> None:
+    def write(self, name: str, path: Path | str | None, kind: PlaceKind = "file") -> None:
         """Adds an output, where there is one."""
         if path:
             self.writes.append(Place(name, Path(path), kind))

@@ -28,12 +28,10 @@ from rich.console import Console
 from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 from rcnn_jax.interrupt import stopped_by, too_late
+from rcnn_jax.kinds import SpecKind, TaskName
 from rcnn_jax.printable import printable
 from rcnn_jax.reporter import SafeConsole, log_to
 from rcnn_jax.train.lock import WorkdirLock, held
-
-SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
-Task = Literal["train", "evaluate", "inference", "export"]
 
 Item = TypeVar("Item")
 Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
@@ -220,7 +218,7 @@ class Session:
 
 
 def read_spec(
-    session: Session, args: Namespace, kind: SpecKind, task: Task | None = None
+    session: Session, args: Namespace, kind: SpecKind, task: TaskName | None = None
 ) -> tuple[ConfigDict, str | None]:
     """Returns the checked config without its secrets, and the key.
 

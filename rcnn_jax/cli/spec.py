@@ -19,7 +19,7 @@ from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.spec.schema import Message, Node
-from rcnn_jax.spec.tokens import SHOWN, printable
+from rcnn_jax.spec.text.tokens import SHOWN, printable
 
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths are looked for below this folder too, as in the original."""

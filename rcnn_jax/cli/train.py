@@ -8,10 +8,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.flags import Kind, choose_devices, what_lies
+from rcnn_jax.cli.flags import choose_devices, what_lies
 from rcnn_jax.cli.outputs import Place, Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+from rcnn_jax.kinds import Kind
 
 START_FIELDS = (
     "training_config.pretrained_weights",

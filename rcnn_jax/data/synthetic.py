@@ -16,9 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rcnn_jax.data.coco_masks import mask_polygons, mask_rle
-from rcnn_jax.data.kitti import KittiObject, write_labels
-from rcnn_jax.data.staging import make_folder
+from rcnn_jax.data.conversion.staging import make_folder
+from rcnn_jax.data.formats.coco_masks import mask_polygons, mask_rle
+from rcnn_jax.data.formats.kitti import KittiObject, write_labels
 from rcnn_jax.errors import DataError
 
 CLASS_NAMES = ("disc", "star", "rod")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rcnn_jax.data.coco import CocoDataset
-from rcnn_jax.data.mask_sources import MaskSource
+from rcnn_jax.data.formats.coco import CocoDataset
+from rcnn_jax.data.sources.masks import MaskSource
 from rcnn_jax.errors import DataError
 
 

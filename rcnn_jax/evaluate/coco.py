@@ -20,7 +20,7 @@ import pycocotools.coco
 import pycocotools.cocoeval
 from pycocotools import mask as coco_mask
 
-from rcnn_jax.data.coco import CocoDataset, unique_names
+from rcnn_jax.data.formats.coco import CocoDataset, unique_names
 from rcnn_jax.errors import DataError
 from rcnn_jax.optional import require
 

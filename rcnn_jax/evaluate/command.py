@@ -7,9 +7,10 @@ from ml_collections import ConfigDict
 from rcnn_jax.data.count_table import say
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
-from rcnn_jax.evaluate.backend import BUNDLE, Backend, experiment_of
+from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.experiment import Kind
+from rcnn_jax.runtime.backend import Backend, experiment_of
+from rcnn_jax.runtime.bundle import BUNDLE
 
 VALIDATION_FIELDS = {
     "faster_rcnn": "dataset_config.validation_fold or dataset_config.validation_data_source",

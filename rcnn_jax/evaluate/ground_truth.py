@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.data.annotations import Annotation
-from rcnn_jax.data.categories import ABSENT
-from rcnn_jax.data.coco_masks import mask_rle
-from rcnn_jax.data.mask_crops import Mask, Polygons
-from rcnn_jax.data.mask_sources import MaskSource
+from rcnn_jax.data.formats.coco_masks import mask_rle
+from rcnn_jax.data.loader.mask_crops import Mask, Polygons
+from rcnn_jax.data.sources.annotations import Annotation
+from rcnn_jax.data.sources.categories import ABSENT
+from rcnn_jax.data.sources.masks import MaskSource
 
 
 def coco_content(source: MaskSource, category_ids: Sequence[int], *, masks: bool) -> dict[str, Any]:

@@ -13,37 +13,25 @@ from typing import cast
 import jax
 import numpy as np
 
-from rcnn_jax.data.images import boxes_to_source, origin
-from rcnn_jax.data.mask_sources import MaskSource
-from rcnn_jax.data.pipeline import evaluation_batches
-from rcnn_jax.data.sources import Source
+from rcnn_jax.data.loader.images import boxes_to_source, origin
+from rcnn_jax.data.loader.pipeline import evaluation_batches
+from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.data.sources.masks import MaskSource
 from rcnn_jax.evaluate.annotated import AnnotatedImages
 from rcnn_jax.evaluate.coco import CocoReport, evaluate_coco, fastest_engine
 from rcnn_jax.evaluate.ground_truth import coco_content
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.results import Report
 from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
+from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.settings import CocoMetrics, VocMetrics
-from rcnn_jax.structures import Array, Batch, Detections, Proposals
+from rcnn_jax.structures import Batch, Detections, Proposals
 from rcnn_jax.tasks.experiment import Experiment
-from rcnn_jax.tasks.task import TestSettings, Variables
 
-Predictor = Callable[[Array], tuple[Detections, Proposals | None]]
 Track = Callable[[Iterable, int, str], Iterable]
 """(items, their number, label) -> the same items, shown as progress."""
 Row = tuple[Batch, int, Detections, np.ndarray | None]
 """(batch, place in it, detections of the image, its proposals), both in source pixels."""
-
-
-def jax_predictor(experiment: Experiment, test: TestSettings) -> Callable[..., Predictor]:
-    """Returns a function from variables to a predictor; one compilation serves all variables."""
-    run = jax.jit(lambda variables, images: experiment.task.predict(variables, images, test))
-    return lambda variables: lambda images: run(variables, images)
-
-
-def bind(make: Callable[..., Predictor], variables: Variables) -> Predictor:
-    """Puts the variables on the device once and returns the predictor over them."""
-    return make(jax.device_put(variables))
 
 
 def detections_by_image(

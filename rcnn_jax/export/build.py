@@ -5,17 +5,23 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from rcnn_jax.data.pipeline import evaluation_batches
+from rcnn_jax.data.loader.pipeline import evaluation_batches
 from rcnn_jax.errors import DataError
-from rcnn_jax.evaluate.loop import Predictor
-from rcnn_jax.export.check import Report, check_detections, check_model, check_stages
-from rcnn_jax.export.contracts import INPUT_NAMES, Header, outputs_of
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
+from rcnn_jax.export.contracts import outputs_of
 from rcnn_jax.export.judge import reference_predictor
-from rcnn_jax.export.parity import FP32
-from rcnn_jax.export.passes import drop_unused
-from rcnn_jax.export.stages import STAGE_PREFIX, with_stages
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.lowering.passes import drop_unused
+from rcnn_jax.export.verification.check import (
+    CheckReport,
+    check_detections,
+    check_model,
+    check_stages,
+)
+from rcnn_jax.export.verification.parity import FP32
+from rcnn_jax.export.verification.stages import STAGE_PREFIX, with_stages
+from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.runtime.header import INPUT_NAMES, Header
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
@@ -32,7 +38,7 @@ def build(
     images: np.ndarray,
     origin: str,
     reference: Predictor | None = None,
-) -> tuple[bytes, Report]:
+) -> tuple[bytes, CheckReport]:
     """Returns the FP32 ONNX file of an experiment and what its check found.
 
     Args:
@@ -54,7 +60,7 @@ def build(
     drop_unused(graph)
     model = graph.to_model("detector", header.to_metadata())
 
-    report = Report(images=origin)
+    report = CheckReport(images=origin)
     check_model(model, report)
     if report.problems:
         return model.SerializeToString(), report

@@ -12,18 +12,19 @@ from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import load_model
 from rcnn_jax.errors import ExportError, UsageError
-from rcnn_jax.export.accuracy import validation_images
 from rcnn_jax.export.build import NOISE, build, check_images
-from rcnn_jax.export.calibration_data import CalibrationSettings
-from rcnn_jax.export.check import Report, check_model
-from rcnn_jax.export.contracts import NMS_NAMES, ContractName, make_header
+from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.judge import make_judge, reference_predictor
-from rcnn_jax.export.post_training import Calibrated, calibrate
-from rcnn_jax.export.precision import DataType, Verdict, lower_until_good
-from rcnn_jax.export.predictor import preprocess
-from rcnn_jax.export.scales import write_cache, write_json
-from rcnn_jax.export.sensitivity import sensitivity
+from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+from rcnn_jax.export.precision.lower import DataType, Verdict, lower_until_good
+from rcnn_jax.export.precision.post_training import Calibrated, calibrate
+from rcnn_jax.export.precision.scales import write_cache, write_json
+from rcnn_jax.export.precision.sensitivity import sensitivity
+from rcnn_jax.export.verification.accuracy import validation_images
+from rcnn_jax.export.verification.check import CheckReport, check_model
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.header import NMS_NAMES, ContractName
+from rcnn_jax.runtime.onnx_runtime import preprocess
 from rcnn_jax.tasks.experiment import Experiment
 
 STAGED_IMAGES = 2
@@ -72,7 +73,7 @@ def export(
     eval_images: int = 0,
     nms_names: tuple[str, str] = NMS_NAMES,
     accept_loss: bool = False,
-) -> Report:
+) -> CheckReport:
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
     Args:
@@ -146,7 +147,7 @@ def _lowered(
     scales: Calibrated | None,
     judge: Callable[[onnx.ModelProto], Verdict],
     images: np.ndarray,
-    report: Report,
+    report: CheckReport,
     session: Reporter,
 ) -> bytes:
     """Returns the graph in its data type, and adds to the report what was measured and judged."""
@@ -200,7 +201,7 @@ def _write(
         session.console.print(f"{what}: {path} ({len(data) / 1e6:.1f} MB)", markup=False)
 
 
-def _write_report(report: Report, files: Files) -> None:
+def _write_report(report: CheckReport, files: Files) -> None:
     text = json.dumps(report.to_json(), indent=2) + "\n"
     write_file(files.report, [text.encode()])
     write_file(files.report.with_suffix(".txt"), [(report.table() + "\n").encode()])

@@ -11,127 +11,25 @@ it needs no row, and class 0 in Mask R-CNN.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rcnn_jax import __version__
-from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import SpecError
-from rcnn_jax.export.stored_fields import header_values, parse_json
 from rcnn_jax.ops.boxes import corners
-from rcnn_jax.settings import GeometrySettings, PixelSettings
+from rcnn_jax.runtime.header import DETECTIONS, MASKS, NMS_NAMES, ContractName, Header
+from rcnn_jax.settings import PixelSettings
 from rcnn_jax.structures import Detections
-from rcnn_jax.tasks.experiment import Experiment, Kind
-from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
-from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
+from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.task import TestSettings, Variables
 
-ContractName = Literal["tao", "plain"]
 Outputs = Callable[[jax.Array], dict[str, jax.Array]]
 """Normalised images f32[b h w c] -> {output name: array}, in the order of the outputs."""
-
-HEADER_KEY = "rcnn_jax"
-INPUT_NAMES: dict[Kind, str] = {"faster_rcnn": "input_image", "mask_rcnn": "Input"}
-MASKS = "mask_fcn_logits/BiasAdd"
-DETECTIONS = "generate_detections"
-NMS_NAMES = ("NMS", "NMS_1")
-"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a reader of the graph must know; it travels in the metadata of the file.
-
-    Attributes:
-      kind: which detector.
-      contract: `tao` or `plain`.
-      class_names: background excluded.
-      category_ids: of Mask R-CNN, else None.
-      geometry: from image file to canvas.
-      channel_order: of the input.
-      mean: subtracted from the pixels.
-      std: divides them.
-      batch: fixed batch size; None where it is free.
-      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
-      depends: fields of the spec that the weights depend on; None in files of earlier versions.
-      version: of the program that wrote the file.
-    """
-
-    kind: Kind
-    contract: ContractName
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...] | None
-    geometry: GeometrySettings
-    channel_order: Literal["rgb", "bgr", "l"]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    batch: int | None
-    nms_names: tuple[str, str] = NMS_NAMES
-    depends: dict[str, Any] | None = None
-    version: str = __version__
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        """(height, width) of the input."""
-        return self.geometry.height, self.geometry.width
-
-    @property
-    def pixels(self) -> PixelSettings:
-        """The preprocessing as settings."""
-        return PixelSettings(channel_order=self.channel_order, mean=self.mean, std=self.std)
-
-    @property
-    def origin(self) -> Origin:
-        """What is compared with a spec."""
-        return Origin(
-            kind=self.kind,
-            class_names=self.class_names,
-            category_ids=self.category_ids,
-            depends=self.depends,
-            pixels=self.pixels,
-            geometry=self.geometry,
-            fixed_canvas=True,
-        )
-
-    def output_names(self) -> tuple[str, ...]:
-        """Returns the outputs that a graph of this kind and contract has at least."""
-        if self.contract == "plain":
-            return ("boxes", "scores", "classes", "valid")
-        return () if self.kind == "faster_rcnn" else (DETECTIONS,)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the header as JSON values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Any) -> "Header":
-        """Returns the header that `to_json` described.
-
-        Raises:
-          ValueError: somebody else wrote the fields, or changed them.
-        """
-        return cls(**header_values(fields))
-
-    def to_metadata(self) -> dict[str, str]:
-        """Returns the header as ONNX metadata."""
-        return {HEADER_KEY: json.dumps(self.to_json())}
-
-    @classmethod
-    def from_metadata(cls, metadata: dict[str, str]) -> "Header | None":
-        """Returns the header that `to_metadata` wrote, or None where there is none.
-
-        Raises:
-          ValueError: the text was changed, or another version wrote it.
-        """
-        if HEADER_KEY not in metadata:
-            return None
-        return cls.from_json(parse_json(metadata[HEADER_KEY]))
 
 
 def make_header(

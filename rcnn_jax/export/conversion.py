@@ -5,6 +5,7 @@ graph that has a precision already keeps it; around int8 layers an engine comput
 original's did, unless it is told to be strict.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +14,11 @@ from onnx import TensorProto
 
 from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.errors import UsageError
-from rcnn_jax.export.contracts import Header
-from rcnn_jax.export.fp16 import to_fp16
-from rcnn_jax.export.onnx_file import check_graph
-from rcnn_jax.export.quantize import insert_qdq
-from rcnn_jax.export.scales import read_cache
+from rcnn_jax.export.precision.fp16 import to_fp16
+from rcnn_jax.export.precision.quantize import insert_qdq
+from rcnn_jax.export.precision.scales import read_cache
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_file import check_graph
 
 Precision = Literal["fp32", "fp16", "int8"]
 Shape = tuple[int | None, ...]
@@ -65,6 +66,14 @@ def with_precision(
     if wanted == "fp16" or ("int8" in (wanted, found) and not strict):
         return to_fp16(model)
     return model
+
+
+def as_int8(cache: Path) -> Callable[[onnx.ModelProto, str], onnx.ModelProto]:
+    """Returns what makes an fp32 graph int8 with the scales of a calibration cache.
+
+    Layers outside stay float32: on a CPU float16 would only be emulated.
+    """
+    return lambda model, name: with_precision(model, "int8", cache, strict=True, name=name)
 
 
 def read_calibration(cache: Path) -> bytes:

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rcnn_jax.export.contracts import Header
 from rcnn_jax.export.conversion import precision_of, values_of, with_precision
-from rcnn_jax.export.deepstream import PARSER_LIBRARY, Bundle, check_header, notes
-from rcnn_jax.export.deepstream_bundle import write_bundle
-from rcnn_jax.export.engine import write_engine
-from rcnn_jax.export.onnx_file import read_header, read_onnx
-from rcnn_jax.export.tensorrt import BuildSettings
+from rcnn_jax.export.deepstream.bundle import write_bundle
+from rcnn_jax.export.deepstream.config import PARSER_LIBRARY, Bundle, check_header, notes
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.engine import write_engine
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_file import read_header, read_onnx
+from rcnn_jax.runtime.tensorrt import BuildSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import onnx
 
-from rcnn_jax.evaluate.loop import Predictor
-from rcnn_jax.export.accuracy import Accuracy, Subset, metrics_of
-from rcnn_jax.export.agreement import agreement
-from rcnn_jax.export.contracts import Header, in_single_precision
-from rcnn_jax.export.fp16 import truly_half
-from rcnn_jax.export.precision import DataType, Verdict, judged
-from rcnn_jax.export.predictor import open_session, predictor
+from rcnn_jax.export.contracts import in_single_precision
+from rcnn_jax.export.precision.fp16 import truly_half
+from rcnn_jax.export.precision.lower import DataType, Verdict, judged
+from rcnn_jax.export.verification.accuracy import Accuracy, Subset, metrics_of
+from rcnn_jax.export.verification.agreement import agreement
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_runtime import open_session, predictor
 from rcnn_jax.structures import Array, Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables

@@ -4,15 +4,17 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.data.categories import ABSENT
-from rcnn_jax.data.image_folder import find_images
+from rcnn_jax.data.formats.image_folder import find_images
+from rcnn_jax.data.sources.categories import ABSENT
 from rcnn_jax.errors import UsageError
-from rcnn_jax.evaluate.backend import BUNDLE, Backend, experiment_of
 from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
+from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.tasks.experiment import Experiment, Kind
+from rcnn_jax.runtime.backend import Backend, experiment_of
+from rcnn_jax.runtime.bundle import BUNDLE
+from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.text_file import read_text
 
 

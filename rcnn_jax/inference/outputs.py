@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import cv2
 
-from rcnn_jax.data import images as image_files
+from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.report import write_whole
 from rcnn_jax.inference.draw import draw_detections

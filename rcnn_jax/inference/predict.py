@@ -14,14 +14,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rcnn_jax.data import images as image_files
-from rcnn_jax.data.image_folder import ImageList
+from rcnn_jax.data.formats.image_folder import ImageList
+from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.errors import DataError
-from rcnn_jax.evaluate.loop import Predictor
 from rcnn_jax.evaluate.matching import iou_matrix
 from rcnn_jax.inference.outputs import Writer
 from rcnn_jax.printable import shown
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.settings import GeometrySettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment

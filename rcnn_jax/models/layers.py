@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from rcnn_jax.ops import max_pool as pooling
-from rcnn_jax.ops.conv import conv
-from rcnn_jax.ops.depthwise_conv import depthwise_conv
+from rcnn_jax.ops.kernels import max_pool as pooling
+from rcnn_jax.ops.kernels.conv import conv
+from rcnn_jax.ops.kernels.depthwise import depthwise_conv
+from rcnn_jax.ops.kernels.pointwise import pointwise_conv
+from rcnn_jax.ops.kernels.transposed import transposed_conv
 from rcnn_jax.ops.marker import marked
-from rcnn_jax.ops.pointwise_conv import pointwise_conv
-from rcnn_jax.ops.transposed_conv import transposed_conv
 
 Initializer = Callable[..., jax.Array]
 Padding = Literal["symmetric", "same", "valid"]

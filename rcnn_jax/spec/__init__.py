@@ -1,15 +1,14 @@
 """Spec files: tables of fields, reading, checking, rendering."""
 
+from rcnn_jax.kinds import SpecKind, TaskName
 from rcnn_jax.spec.defaults import default_block, default_config
-from rcnn_jax.spec.demands import Task
-from rcnn_jax.spec.kinds import SpecKind
 from rcnn_jax.spec.load import LoadedSpec, load_spec, parse_spec, validate
 from rcnn_jax.spec.render import redact, redact_text, render
 
 __all__ = [
     "LoadedSpec",
     "SpecKind",
-    "Task",
+    "TaskName",
     "default_block",
     "default_config",
     "load_spec",

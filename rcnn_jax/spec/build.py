@@ -4,8 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from rcnn_jax.spec.literals import read_literal
 from rcnn_jax.spec.schema import Field, Message, Node
+from rcnn_jax.spec.text.literals import read_literal
 
 REDACTED = "<redacted>"
 """What stands in files where a key was; read back as absent."""

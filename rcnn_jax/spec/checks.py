@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rcnn_jax.spec import literals
 from rcnn_jax.spec.build import PYTHON_TYPES
-from rcnn_jax.spec.schema import Choice, Field, Kind, Message, Node
-from rcnn_jax.spec.tokens import printable
-from rcnn_jax.spec.values import (
+from rcnn_jax.spec.schema import Choice, Field, FieldKind, Message, Node
+from rcnn_jax.spec.text import literals
+from rcnn_jax.spec.text.tokens import printable
+from rcnn_jax.spec.text.values import (
     MAX_UINT32,
     control_complaint,
     did_you_mean,
@@ -100,7 +100,7 @@ def _scalars(path: str, field: Field, value: Any) -> list[tuple[str, Any]]:
     return [(path, value)]
 
 
-def _has_type(value: Any, kind: Kind) -> bool:
+def _has_type(value: Any, kind: FieldKind) -> bool:
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "double":

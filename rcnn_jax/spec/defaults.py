@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
+from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.build import build
-from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import walk
 
 

@@ -5,19 +5,17 @@ and export all the same. Rules of what every task reads are in `rules` and `mask
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
+from rcnn_jax.kinds import SpecKind, TaskName
 from rcnn_jax.spec import mask_rules, rules
 from rcnn_jax.spec.checks import Finding
-from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import Message, Node
 
-Task = Literal["train", "evaluate", "inference", "export"]
-
-TASKS: tuple[Task, ...] = ("train", "evaluate", "inference", "export")
+TASKS: tuple[TaskName, ...] = ("train", "evaluate", "inference", "export")
 
 
-def whole_findings(config: Node, kind: SpecKind, task: Task | None) -> Iterator[Finding]:
+def whole_findings(config: Node, kind: SpecKind, task: TaskName | None) -> Iterator[Finding]:
     """Yields every broken rule of a whole config.
 
     Args:
@@ -34,11 +32,11 @@ def whole_findings(config: Node, kind: SpecKind, task: Task | None) -> Iterator[
         yield from task_findings(config, kind, "train")
 
 
-def unserved(config: Node, kind: SpecKind) -> dict[Task, list[Finding]]:
+def unserved(config: Node, kind: SpecKind) -> dict[TaskName, list[Finding]]:
     """Returns {task: reasons} of the tasks that a sound config cannot be used for."""
     if kind == "dataset_convert":
         return {}
-    reasons: dict[Task, list[Finding]] = {
+    reasons: dict[TaskName, list[Finding]] = {
         task: [
             *task_findings(config, kind, task),
             *missing_data(config, kind, task),
@@ -49,7 +47,7 @@ def unserved(config: Node, kind: SpecKind) -> dict[Task, list[Finding]]:
     return {task: found for task, found in reasons.items() if found}
 
 
-def task_findings(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
+def task_findings(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
     """Yields what the config lacks, or has wrong, for this task alone."""
     if kind == "faster_rcnn":
         if task == "train":
@@ -60,13 +58,13 @@ def task_findings(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]
         yield from mask_rules.mask_rcnn_training_rules(config)
 
 
-def refusals(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
+def refusals(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
     """Yields the fields that ask for what cannot be done yet; only training asks for such things."""
     if task == "train":
         yield from _unbuilt(config, TABLES[kind])
 
 
-def missing_data(config: Node, kind: SpecKind, task: Task) -> Iterator[Finding]:
+def missing_data(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
     """Yields which images the config does not name; commands find that when they open them."""
     if kind == "faster_rcnn":
         data = config.dataset_config

@@ -1,15 +1,16 @@
 """What the tables say of a field, in words: for `spec explain` and docs/spec_reference.md."""
 
-from rcnn_jax.spec.kinds import TABLES, SpecKind
-from rcnn_jax.spec.literals import write_literal
+from rcnn_jax.kinds import SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.notes import is_true_though_absent
 from rcnn_jax.spec.schema import Field, walk
+from rcnn_jax.spec.text.literals import write_literal
 
-Row = tuple[SpecKind, str, Field]
+FieldRow = tuple[SpecKind, str, Field]
 """(kind of spec, dotted path, table row)."""
 
 
-def find_fields(name: str, kind: SpecKind | None = None) -> list[Row]:
+def find_fields(name: str, kind: SpecKind | None = None) -> list[FieldRow]:
     """Returns the fields whose path is, or ends with, the name; aliases count.
 
     Args:
@@ -19,7 +20,7 @@ def find_fields(name: str, kind: SpecKind | None = None) -> list[Row]:
     return [row for row in all_fields(kind) if _matches(row, name)]
 
 
-def all_fields(kind: SpecKind | None = None) -> list[Row]:
+def all_fields(kind: SpecKind | None = None) -> list[FieldRow]:
     """Returns every field of a kind of spec, or of all kinds, in table order."""
     kinds: list[SpecKind] = [kind] if kind else list(TABLES)
     return [(each, path, field) for each in kinds for path, field in walk(TABLES[each])]
@@ -58,7 +59,7 @@ def effect_text(field: Field) -> str:
     return "; ".join(words)
 
 
-def describe(row: Row) -> str:
+def describe(row: FieldRow) -> str:
     """Returns a few lines about one field."""
     kind, path, field = row
     lines = [
@@ -76,7 +77,7 @@ def describe(row: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _matches(row: Row, name: str) -> bool:
+def _matches(row: FieldRow, name: str) -> bool:
     _, path, field = row
     head, _, last = name.rpartition(".")
     if last not in (field.name, *field.aliases):

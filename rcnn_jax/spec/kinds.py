@@ -1,11 +1,8 @@
 """The three kinds of spec and the table of each."""
 
-from typing import Literal
-
-from rcnn_jax.spec import dataset_convert, faster_rcnn, mask_rcnn
+from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.schema import Message
-
-SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
+from rcnn_jax.spec.tables import dataset_convert, faster_rcnn, mask_rcnn
 
 TABLES: dict[SpecKind, Message] = {
     "faster_rcnn": faster_rcnn.EXPERIMENT,

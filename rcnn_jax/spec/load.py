@@ -28,16 +28,17 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
+from rcnn_jax.kinds import SpecKind, TaskName
 from rcnn_jax.spec.build import build
 from rcnn_jax.spec.checks import check_presence, check_ranges, check_types
-from rcnn_jax.spec.cursor import Position, Problem
-from rcnn_jax.spec.demands import Task, means_to_train, whole_findings
-from rcnn_jax.spec.hints import described, other_form, other_network
-from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
+from rcnn_jax.spec.demands import means_to_train, whole_findings
+from rcnn_jax.spec.kinds import TABLES, kind_of
 from rcnn_jax.spec.notes import notes
-from rcnn_jax.spec.scan import Scan, scan
-from rcnn_jax.spec.secrets import Hidden, hide
-from rcnn_jax.spec.tokens import MAX_SPEC, printable, tokenize, top_level_names, visible
+from rcnn_jax.spec.text.cursor import Position, Problem
+from rcnn_jax.spec.text.hints import described, other_form, other_network
+from rcnn_jax.spec.text.scan import Scan, scan
+from rcnn_jax.spec.text.secrets import Hidden, hide
+from rcnn_jax.spec.text.tokens import MAX_SPEC, printable, tokenize, top_level_names, visible
 from rcnn_jax.spec.upgrade import OLD_EXPERIMENT, is_old, upgrade
 from rcnn_jax.text_file import read_text
 
@@ -75,7 +76,7 @@ class LoadedSpec:
 def load_spec(
     path: Path | str,
     kind: SpecKind | None = None,
-    task: Task | None = None,
+    task: TaskName | None = None,
     *,
     upgrades: bool = False,
 ) -> LoadedSpec:
@@ -98,7 +99,7 @@ def parse_spec(
     text: str,
     name: str = "spec",
     kind: SpecKind | None = None,
-    task: Task | None = None,
+    task: TaskName | None = None,
     *,
     upgrades: bool = False,
 ) -> LoadedSpec:
@@ -123,7 +124,7 @@ def parse_spec(
     return replace(spec, dropped=dropped)
 
 
-def validate(config: ConfigDict, kind: SpecKind, task: Task | None = None) -> None:
+def validate(config: ConfigDict, kind: SpecKind, task: TaskName | None = None) -> None:
     """Checks a whole config again, after fields were overridden.
 
     Args:
@@ -195,7 +196,7 @@ def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
     return kind or told or "faster_rcnn"
 
 
-def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: Task | None) -> LoadedSpec:
+def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | None) -> LoadedSpec:
     """Returns the spec of a form without errors.
 
     Raises:

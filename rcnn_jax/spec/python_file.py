@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.kinds import SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec
 from rcnn_jax.spec.render import redact_text
 from rcnn_jax.spec.schema import Field, Message, Node
-from rcnn_jax.spec.tokens import comments
+from rcnn_jax.spec.text.tokens import comments
 
 WIDTH = 100
 INDENT = "    "

@@ -9,12 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.build import REDACTED, copy_config
-from rcnn_jax.spec.kinds import TABLES, SpecKind, kind_of
-from rcnn_jax.spec.literals import write_literal
-from rcnn_jax.spec.schema import Field, Kind, Message, Node
-from rcnn_jax.spec.secrets import commented_keys, hide
-from rcnn_jax.spec.tokens import comments, quote, tokenize
+from rcnn_jax.spec.kinds import TABLES, kind_of
+from rcnn_jax.spec.schema import Field, FieldKind, Message, Node
+from rcnn_jax.spec.text.literals import write_literal
+from rcnn_jax.spec.text.secrets import commented_keys, hide
+from rcnn_jax.spec.text.tokens import comments, quote, tokenize
 
 
 def render(config: ConfigDict, kind: SpecKind) -> str:
@@ -111,7 +112,7 @@ def _entries(value: Any, field: Field) -> Iterator[str]:
         yield f"{field.name}: {_written(value, field.kind)}"
 
 
-def _written(value: Any, kind: Kind) -> str:
+def _written(value: Any, kind: FieldKind) -> str:
     if kind == "bool":
         return "true" if value else "false"
     if kind == "string":

@@ -6,11 +6,11 @@ of Mask R-CNN, `demands` says which task asks for which.
 
 from collections.abc import Iterable, Iterator
 
+from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.checks import Finding
-from rcnn_jax.spec.faster_rcnn_model import FREEZABLE_BLOCKS
-from rcnn_jax.spec.kinds import SpecKind
 from rcnn_jax.spec.mask_rules import LARGEST_SIDE, mask_rcnn_rules
 from rcnn_jax.spec.schema import Node
+from rcnn_jax.spec.tables.faster_rcnn_model import FREEZABLE_BLOCKS
 
 SMALLEST_SIDE = 128
 SMALLEST_ALLOWED_SIDE = 32

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["bool", "uint32", "whole", "double", "string", "enum", "literal", "map", "message"]
+FieldKind = Literal[
+    "bool", "uint32", "whole", "double", "string", "enum", "literal", "map", "message"
+]
 
 Node = Any
 """A ConfigDict whose entries are read by name: only the table knows their types."""
@@ -130,14 +132,14 @@ class Field:
 
     name: str
     number: int
-    kind: Kind
+    kind: FieldKind
     doc: str
     default: Any = None
     allowed: Interval | Choice | None = None
     repeated: bool = False
     required: bool = False
     values: tuple[str, ...] = ()
-    entry: Kind = "string"
+    entry: FieldKind = "string"
     shape: LiteralShape | None = None
     message: "Message | None" = None
     optional: bool = False
@@ -264,7 +266,7 @@ def block(name: str, number: int, message: Message, doc: str, **marks: Any) -> F
 
 
 def mapping(
-    name: str, number: int, entry: Kind, default: dict[str, Any], doc: str, **marks: Any
+    name: str, number: int, entry: FieldKind, default: dict[str, Any], doc: str, **marks: Any
 ) -> Field:
     """A row that holds a map from text."""
     return Field(

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from rcnn_jax.spec.kinds import TABLES
-from rcnn_jax.spec.scan import Scan
 from rcnn_jax.spec.schema import Field, Message, block, boolean, count, real, string
-from rcnn_jax.spec.tokens import Token
+from rcnn_jax.spec.text.scan import Scan
+from rcnn_jax.spec.text.tokens import Token
 
 _NOW = TABLES["faster_rcnn"]
 

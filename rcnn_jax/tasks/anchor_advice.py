@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn_jax.data import anchor_fit
+from rcnn_jax.kinds import Kind
 from rcnn_jax.ops.anchors import cell_sizes_from_scales, cells_inside
-from rcnn_jax.tasks.experiment import Config, Kind
+from rcnn_jax.tasks.experiment import Config
 from rcnn_jax.tasks.two_stage import TwoStageSettings
 
 _HARMLESS = 0.1  # share of objects that even good anchors may miss

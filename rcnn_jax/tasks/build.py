@@ -4,11 +4,12 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.sources.categories import Categories
+from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.dependence import dependence
-from rcnn_jax.tasks.experiment import Experiment, Kind
-from rcnn_jax.tasks.faster_rcnn_config import faster_rcnn_experiment
-from rcnn_jax.tasks.mask_rcnn_config import mask_rcnn_experiment
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.faster_rcnn.config import faster_rcnn_experiment
+from rcnn_jax.tasks.mask_rcnn.config import mask_rcnn_experiment
 
 AXIS = "data"
 """Name of the mapped axis over devices."""

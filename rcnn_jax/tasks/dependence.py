@@ -9,12 +9,12 @@ size, and a change of it is worth a warning, no more.
 """
 
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
+from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import walk
 
-Kind = Literal["faster_rcnn", "mask_rcnn"]
 Dependence = dict[str, Any]
 """{field of the spec: JSON value}."""
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from rcnn_jax.data.sources import Source
+from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.kinds import Kind
 from rcnn_jax.settings import (
     AugmentSettings,
     GeometrySettings,
@@ -16,7 +17,6 @@ from rcnn_jax.settings import (
 )
 from rcnn_jax.tasks.task import Task, TestSettings
 
-Kind = Literal["faster_rcnn", "mask_rcnn"]
 Config = Any
 """A `ConfigDict` of the spec: its fields are in the spec's tables, which a type checker cannot read."""
 

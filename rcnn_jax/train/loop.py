@@ -15,14 +15,14 @@ from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.atomic import FULL
 from rcnn_jax.checkpoints.data_file import write_data
 from rcnn_jax.checkpoints.state import versions
-from rcnn_jax.data.pipeline import training_batches, training_canvases
+from rcnn_jax.data.loader.pipeline import training_batches, training_canvases
 from rcnn_jax.errors import CheckpointError, RcnnError, TrainingError
 from rcnn_jax.interrupt import Stopped, interrupts
+from rcnn_jax.kinds import Kind
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.structures import Batch, TrainState
-from rcnn_jax.tasks.experiment import Kind
 from rcnn_jax.train import parallel, tables
 from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.lock import WorkdirLock

@@ -8,16 +8,17 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
-from rcnn_jax.data.batching import check_object_counts
-from rcnn_jax.data.census import Census, require_objects, take_census
 from rcnn_jax.data.count_table import counts_table, say
-from rcnn_jax.data.digest import DataDigest, digest_source
-from rcnn_jax.data.pipeline import batches_per_epoch, training_canvases
-from rcnn_jax.data.sources import Source
+from rcnn_jax.data.loader.batching import check_object_counts
+from rcnn_jax.data.loader.census import Census, require_objects, take_census
+from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
+from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.data.sources.digest import DataDigest, digest_source
+from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.experiment import Config, Experiment, Kind
+from rcnn_jax.tasks.experiment import Config, Experiment
 from rcnn_jax.train import parallel
 from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder

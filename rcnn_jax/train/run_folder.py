@@ -21,8 +21,9 @@ from typing import Any
 
 from rcnn_jax.checkpoints import names
 from rcnn_jax.errors import UsageError
+from rcnn_jax.kinds import Kind
 from rcnn_jax.processes import sweep
-from rcnn_jax.tasks.experiment import Config, Kind
+from rcnn_jax.tasks.experiment import Config
 
 MASK_MODEL = "model"
 """The name of every Mask R-CNN run: the original's models are called model.step-N.tlt."""

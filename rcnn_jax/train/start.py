@@ -19,7 +19,7 @@ from rcnn_jax.checkpoints.pretrained import (
 )
 from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
 from rcnn_jax.checkpoints.store import CheckpointStore
-from rcnn_jax.data.digest import DataDigest
+from rcnn_jax.data.sources.digest import DataDigest
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.reporter import Reporter

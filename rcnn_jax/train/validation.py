@@ -8,11 +8,12 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from rcnn_jax.data.images import origin
-from rcnn_jax.data.pipeline import evaluation_batches
-from rcnn_jax.data.sources import Source
+from rcnn_jax.data.loader.images import origin
+from rcnn_jax.data.loader.pipeline import evaluation_batches
+from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime import bundle
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
@@ -48,7 +49,7 @@ class Validation:
         self._source = source
         self._workdir = workdir
         self._session = session
-        self._predictor = loop.jax_predictor(experiment, experiment.evaluation)
+        self._predictor = bundle.jax_predictor(experiment, experiment.evaluation)
 
     def __call__(self, variables: Variables, step: int) -> dict[str, float]:
         """Prints the table, writes eval/step-N.json and returns the metrics by name.
@@ -59,7 +60,7 @@ class Validation:
         """
         result = loop.evaluate_detector(
             self._experiment,
-            loop.bind(self._predictor, variables),
+            bundle.bind(self._predictor, variables),
             self._source,
             self._session.track,
         )
@@ -89,7 +90,7 @@ class Validation:
             prefetch=1,
         )
         rows = loop.detections_by_image(
-            loop.bind(self._predictor, variables), batches, origin(experiment.geometry)
+            bundle.bind(self._predictor, variables), batches, origin(experiment.geometry)
         )
         for batch, row, found, _ in itertools.islice(rows, count):
             image = self._source.image(int(batch.image_id[row]), "rgb")

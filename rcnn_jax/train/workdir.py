@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import versions
+from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.render import redact, render
-from rcnn_jax.tasks.experiment import Kind
 
 
 def write_config(config: ConfigDict, kind: Kind, workdir: Path) -> None:

@@ -1,7 +1,7 @@
 import json
 
 from rcnn_jax.checkpoints.data_file import NAME, changes, write_data
-from rcnn_jax.data.digest import DataDigest, ImageDigest
+from rcnn_jax.data.sources.digest import DataDigest, ImageDigest
 
 OLD = DataDigest(("cat",), None, (("a.png", ImageDigest(5, "1f")), ("b.png", ImageDigest(6, "2f"))))
 NEW = DataDigest(("cat",), None, OLD.images[:1])

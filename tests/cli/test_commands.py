@@ -12,9 +12,9 @@ from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import seal
 from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
 from rcnn_jax.cli.train import slim_models
-from rcnn_jax.evaluate.backend import BUNDLE
-from rcnn_jax.export.engine import ENGINE
-from rcnn_jax.export.predictor import GRAPH
+from rcnn_jax.runtime.bundle import BUNDLE
+from rcnn_jax.runtime.engine import ENGINE
+from rcnn_jax.runtime.onnx_runtime import GRAPH
 from tests.checkpoints.headers import MODEL_HEADER
 
 FASTER = """

@@ -19,19 +19,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rcnn_jax.data.annotations import ClassMap
-from rcnn_jax.data.census import take_census
-from rcnn_jax.data.coco import CocoDataset
-from rcnn_jax.data.coco_masks import mask_rle
-from rcnn_jax.data.convert_detectnet import CocoConversion, convert_coco
-from rcnn_jax.data.convert_mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
-from rcnn_jax.data.detectnet_records import DetectNetFrame, encode_frame
-from rcnn_jax.data.kitti import KittiObject
-from rcnn_jax.data.mask_crops import crop_mask
-from rcnn_jax.data.mask_rcnn_records import MaskRcnnRecord, encode_mask, encode_record
-from rcnn_jax.data.mask_sources import CocoFolder, MaskRcnnRecords
-from rcnn_jax.data.records import decode_example, encode_example, write_records
-from rcnn_jax.data.sources import DetectNetRecords
+from rcnn_jax.data.conversion.detectnet import CocoConversion, convert_coco
+from rcnn_jax.data.conversion.mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
+from rcnn_jax.data.formats.coco import CocoDataset
+from rcnn_jax.data.formats.coco_masks import mask_rle
+from rcnn_jax.data.formats.detectnet_records import DetectNetFrame, encode_frame
+from rcnn_jax.data.formats.kitti import KittiObject
+from rcnn_jax.data.formats.mask_rcnn_records import MaskRcnnRecord, encode_mask, encode_record
+from rcnn_jax.data.formats.tfrecord import decode_example, encode_example, write_records
+from rcnn_jax.data.loader.census import take_census
+from rcnn_jax.data.loader.mask_crops import crop_mask
+from rcnn_jax.data.sources.annotations import ClassMap
+from rcnn_jax.data.sources.boxes import DetectNetRecords
+from rcnn_jax.data.sources.masks import CocoFolder, MaskRcnnRecords
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.evaluate.coco import evaluate_coco
 from rcnn_jax.settings import GeometrySettings

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rcnn_jax.data.image_decoder import decode, pixel_limit
-from rcnn_jax.data.image_size import encoded_image_size
+from rcnn_jax.data.formats.image_decoder import decode, pixel_limit
+from rcnn_jax.data.formats.image_size import encoded_image_size
 from rcnn_jax.errors import DataError
 from tests.data.image_mutants import mutants
 

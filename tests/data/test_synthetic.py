@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from rcnn_jax.data.coco import CocoDataset
-from rcnn_jax.data.coco_masks import segmentation_mask
-from rcnn_jax.data.convert_detectnet import KittiConversion, convert_kitti
-from rcnn_jax.data.convert_mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
-from rcnn_jax.data.kitti import read_labels
+from rcnn_jax.data.conversion.detectnet import KittiConversion, convert_kitti
+from rcnn_jax.data.conversion.mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
+from rcnn_jax.data.formats.coco import CocoDataset
+from rcnn_jax.data.formats.coco_masks import segmentation_mask
+from rcnn_jax.data.formats.kitti import read_labels
 from rcnn_jax.data.synthetic import CLASS_NAMES, generate, write_coco, write_kitti
 from rcnn_jax.errors import DataError
 

@@ -17,10 +17,10 @@ import pytest
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import load_model, training_bundle, variables_of
-from rcnn_jax.data.pipeline import training_batches
+from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.data.synthetic import write_kitti
-from rcnn_jax.evaluate.loop import bind, jax_predictor
 from rcnn_jax.models import BACKBONES, find_backbone, narrowed
+from rcnn_jax.runtime.bundle import bind, jax_predictor
 from rcnn_jax.settings import LoaderSettings
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.cli.main import main
-from rcnn_jax.data.records import encode_example, write_records
+from rcnn_jax.data.formats.tfrecord import encode_example, write_records
 from tests.e2e.tiny import write_tiny
 
 LABEL = "disc 0.00 0 0.00 {box} 0.00 0.00 0.00 0.00 0.00 0.00 0.00\n"

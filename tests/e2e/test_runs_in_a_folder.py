@@ -8,7 +8,7 @@ import pytest
 
 from rcnn_jax.checkpoints.bundle import read_header
 from rcnn_jax.cli.main import main
-from rcnn_jax.data.plan import TrainingPlan
+from rcnn_jax.data.loader.plan import TrainingPlan
 from tests.e2e.kills import different, results
 from tests.e2e.tiny import write_tiny
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcnn_jax.data import images, mask_crops
+from rcnn_jax.data.loader import images, mask_crops
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.spec.load import parse_spec

@@ -9,9 +9,10 @@ import numpy as np
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
-from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.e2e import tiny as tiny_boxes

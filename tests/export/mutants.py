@@ -20,7 +20,7 @@ import onnx
 
 import rcnn_jax
 from rcnn_jax.errors import RcnnError
-from rcnn_jax.export.contracts import HEADER_KEY
+from rcnn_jax.runtime.header import HEADER_KEY
 
 VALUES = (
     None, True, False, 0, 1, -1, 7, 96, 2**31, 2**63, -(2**63), 10**400, 0.5, 1e308, 1e-45,

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import onnx
 
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.predictor import open_session
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.runtime.onnx_runtime import open_session
 
 
 def graph_of(function, shape, perm=None):

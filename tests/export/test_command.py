@@ -12,7 +12,7 @@ from rcnn_jax.checkpoints.container import is_sealed
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
-from rcnn_jax.export import check, tensorrt_gate
+from rcnn_jax.export.verification import check, tensorrt_gate
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.e2e.tiny import write_tiny

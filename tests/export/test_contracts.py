@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.evaluate import loop
 from rcnn_jax.export.command import build
-from rcnn_jax.export.contracts import (
-    DETECTIONS,
-    INPUT_NAMES,
-    MASKS,
-    Header,
-    make_header,
-    outputs_of,
-)
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.parity import compare_detections
-from rcnn_jax.export.predictor import REFERENCE, open_session, predictor, preprocess
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.verification.parity import compare_detections
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
+from rcnn_jax.runtime import bundle
+from rcnn_jax.runtime.header import DETECTIONS, INPUT_NAMES, MASKS, Header
+from rcnn_jax.runtime.onnx_runtime import REFERENCE, open_session, predictor, preprocess
 from rcnn_jax.settings import GeometrySettings, RpnTargetSettings
 from tests.export import tiny
 
@@ -53,7 +47,7 @@ def both(kind, count, *args, providers=REFERENCE):
     """(detections of JAX, detections of the graph) in `count` pictures."""
     experiment, variables, header, model, _ = exported(kind, *args)
     pictures = tiny.images(count, seed=7)
-    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
+    reference = bundle.jax_predictor(experiment, experiment.inference)(variables)
     wanted = jax.tree.map(np.asarray, reference(pictures)[0])
     return wanted, predictor(open_session(model, "test", providers), header)(pictures)[0]
 
@@ -117,7 +111,7 @@ def test_faster_rcnn_speaks_as_the_deepstream_parser_listens():
     ]
     pictures = tiny.images(3, seed=7)
     rows, count = session.run(None, {"input_image": preprocess(pictures, header)})
-    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
+    reference = bundle.jax_predictor(experiment, experiment.inference)(variables)
     wanted = reference(pictures)[0]
     for image in range(3):
         kept = int(count[image, 0, 0, 0])
@@ -144,7 +138,7 @@ def test_mask_rcnn_speaks_as_the_deepstream_parser_listens():
     ]
     pictures = tiny.images(2, seed=7)
     rows, logits = session.run(None, {"Input": preprocess(pictures, header)})
-    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
+    reference = bundle.jax_predictor(experiment, experiment.inference)(variables)
     wanted = jax.tree.map(np.asarray, reference(pictures)[0])
     assert (logits[:, :, 0] == 0).all(), "nobody reads the plane of the background"
     for image, row in zip(*np.nonzero(wanted.valid), strict=True):

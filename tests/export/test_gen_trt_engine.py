@@ -9,9 +9,9 @@ import pytest
 
 from rcnn_jax.cli.main import main
 from rcnn_jax.export.conversion import precision_of
-from rcnn_jax.export.fp16 import to_fp16
-from rcnn_jax.export.scales import read_cache, read_json, write_json
-from tests.export.test_engine import device, driver, fixed, graph, tensorrt
+from rcnn_jax.export.precision.fp16 import to_fp16
+from rcnn_jax.export.precision.scales import read_cache, read_json, write_json
+from tests.runtime.test_engine import device, driver, fixed, graph, tensorrt
 
 __all__ = ["device", "driver", "graph", "tensorrt"]  # fixtures
 

@@ -11,8 +11,8 @@ from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
-from rcnn_jax.export import precision
-from rcnn_jax.export.contracts import DETECTIONS, MASKS
+from rcnn_jax.export.precision import lower as precision
+from rcnn_jax.runtime.header import DETECTIONS, MASKS
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.e2e.tiny_mask import write_tiny

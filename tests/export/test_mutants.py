@@ -9,7 +9,7 @@ import pytest
 
 from rcnn_jax.cli.main import converter
 from rcnn_jax.errors import CheckpointError
-from rcnn_jax.export.engine import EngineInfo, info_path, read_info
+from rcnn_jax.runtime.engine import EngineInfo, info_path, read_info
 from tests.export import mutants
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from rcnn_jax.export.parity import FP32, Parity
+from rcnn_jax.export.verification.parity import FP32, Parity
 from tools import export_parity, lively
 from tools.export_parity import DETECTIONS, ROWS, Row, line
 

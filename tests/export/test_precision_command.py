@@ -13,8 +13,8 @@ from rcnn_jax.checkpoints.container import is_sealed, open_sealed
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
-from rcnn_jax.export import precision
-from rcnn_jax.export.scales import read_cache
+from rcnn_jax.export.precision import lower as precision
+from rcnn_jax.export.precision.scales import read_cache
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.e2e.tiny import write_tiny

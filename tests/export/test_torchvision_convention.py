@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from rcnn_jax.evaluate import loop
-from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
-from rcnn_jax.export.jaxpr_onnx import trace
-from rcnn_jax.export.parity import compare_detections
-from rcnn_jax.export.predictor import open_session, predictor
-from rcnn_jax.tasks.conventions import CONVENTIONS
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.verification.parity import compare_detections
+from rcnn_jax.runtime import bundle
+from rcnn_jax.runtime.header import INPUT_NAMES
+from rcnn_jax.runtime.onnx_runtime import open_session, predictor
+from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
 from tests.export import tiny
 
 
@@ -35,7 +36,7 @@ def test_the_graph_gives_the_detections_of_jax():
     model = graph.to_model("test", header.to_metadata()).SerializeToString()
 
     pictures = tiny.images(2, seed=7)
-    reference = loop.jax_predictor(experiment, experiment.inference)(variables)
+    reference = bundle.jax_predictor(experiment, experiment.inference)(variables)
     wanted = jax.tree.map(np.asarray, reference(pictures)[0])
     found = predictor(open_session(model, "test"), header)(pictures)[0]
     assert wanted.valid.sum() > 3

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.export.contracts import INPUT_NAMES, make_header, outputs_of
-from rcnn_jax.export.dense import NCHW
-from rcnn_jax.export.jaxpr_onnx import trace
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.heads import PREDICTORS
@@ -17,6 +17,7 @@ from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.models.variables import narrowed
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves, cell_sizes_from_scales
 from rcnn_jax.ops.box_coder import BoxCoder
+from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.settings import (
     AnchorConvention,
     DetectionSettings,
@@ -26,8 +27,8 @@ from rcnn_jax.settings import (
     RoiSamplingSettings,
     RpnTargetSettings,
 )
-from rcnn_jax.tasks.faster_rcnn import FasterRcnnTask
-from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
+from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
+from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.task import TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 from tests.models.tiny import random_variables

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.cli.session import Session
-from rcnn_jax.data.image_folder import find_images
+from rcnn_jax.data.formats.image_folder import find_images
 from rcnn_jax.errors import DataError
 from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures

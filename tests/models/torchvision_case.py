@@ -16,12 +16,12 @@ import numpy as np
 
 from rcnn_jax.checkpoints.pretrained import apply_weights
 from rcnn_jax.checkpoints.torch_names import from_torch
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import BoxOutputs, Detections, Proposals, RpnOutputs
 from rcnn_jax.tasks import two_stage
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.mask_rcnn import MaskRcnnTask
+from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.task import TestSettings
 
 CONFIG = Path(__file__).parents[2] / "configs" / "mask_rcnn" / "torchvision_resnet50.txt"

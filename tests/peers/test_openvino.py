@@ -3,7 +3,7 @@
 import onnxruntime
 import pytest
 
-from rcnn_jax.export.predictor import fastest_providers, open_session
+from rcnn_jax.runtime.onnx_runtime import fastest_providers, open_session
 from tests.export.test_contracts import DETECTORS, assert_equal_detections, both, exported
 
 pytestmark = pytest.mark.peers

@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
-from rcnn_jax.data.convert_detectnet import KittiConversion, convert_kitti
-from rcnn_jax.data.convert_mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
-from rcnn_jax.data.mask_rcnn_records import decode_record
-from rcnn_jax.data.records import RecordFile, decode_example, encode_example, write_records
+from rcnn_jax.data.conversion.detectnet import KittiConversion, convert_kitti
+from rcnn_jax.data.conversion.mask_rcnn import MaskRcnnConversion, convert_mask_rcnn
+from rcnn_jax.data.formats.mask_rcnn_records import decode_record
+from rcnn_jax.data.formats.tfrecord import RecordFile, decode_example, encode_example, write_records
 from rcnn_jax.data.synthetic import generate, write_coco, write_kitti
 
 pytestmark = pytest.mark.peers

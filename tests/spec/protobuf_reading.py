@@ -10,7 +10,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.kinds import SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import Field, Message, messages, walk
 
 _Proto = descriptor_pb2.FieldDescriptorProto

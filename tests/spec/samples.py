@@ -3,10 +3,11 @@
 import re
 from typing import Any
 
-from rcnn_jax.spec.kinds import TABLES, SpecKind
-from rcnn_jax.spec.scan import Scan, scan
-from rcnn_jax.spec.secrets import hide
-from rcnn_jax.spec.tokens import tokenize
+from rcnn_jax.kinds import SpecKind
+from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.text.scan import Scan, scan
+from rcnn_jax.spec.text.secrets import hide
+from rcnn_jax.spec.text.tokens import tokenize
 
 FASTER = """\
 model_config {

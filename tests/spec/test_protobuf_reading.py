@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from rcnn_jax.spec.kinds import kind_of
-from rcnn_jax.spec.tokens import tokenize, top_level_names
+from rcnn_jax.spec.text.tokens import tokenize, top_level_names
 from tests.spec.mutants import CONFIGS, mutants
 from tests.spec.protobuf_reading import protobuf_values
 from tests.spec.samples import scanned, values_of

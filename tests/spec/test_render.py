@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec import parse_spec, redact, redact_text, render
 from rcnn_jax.spec.build import build
-from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import Field, Message, walk
 from tests.spec.samples import FASTER, MASK, SAMPLES, values_of
 

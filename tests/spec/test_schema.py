@@ -6,7 +6,6 @@ import pytest
 
 from rcnn_jax.spec.explain import all_fields, default_text, describe, find_fields
 from rcnn_jax.spec.kinds import TABLES
-from rcnn_jax.spec.literals import numbers
 from rcnn_jax.spec.schema import (
     Choice,
     Interval,
@@ -17,6 +16,7 @@ from rcnn_jax.spec.schema import (
     string,
     walk,
 )
+from rcnn_jax.spec.text.literals import numbers
 from tools.spec_reference import OUTPUT, reference
 
 ROWS = [(f"{kind}.{path}", field) for kind, path, field in all_fields()]

@@ -13,11 +13,12 @@ from rcnn_jax.cli import dataset_convert, train
 from rcnn_jax.cli.backends import choose_model
 from rcnn_jax.cli.inference import start
 from rcnn_jax.cli.session import Session
-from rcnn_jax.data.categories import Categories
+from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import RcnnError
+from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec import load_spec, parse_spec
 from rcnn_jax.spec.explain import all_fields
-from rcnn_jax.spec.kinds import TABLES, SpecKind
+from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec
 from rcnn_jax.tasks.build import build_experiment
 from tests.spec.samples import FASTER, MASK

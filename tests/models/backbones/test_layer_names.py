@@ -9,7 +9,7 @@ import pytest
 from rcnn_jax.models import BackboneOptions, FasterRcnn, parameter_order
 from rcnn_jax.models.backbones import BACKBONES
 from rcnn_jax.models.heads import PREDICTORS
-from rcnn_jax.spec.faster_rcnn_model import ARCHITECTURES, FREEZABLE_BLOCKS
+from rcnn_jax.spec.tables.faster_rcnn_model import ARCHITECTURES, FREEZABLE_BLOCKS
 
 
 def layers_of(arch, **options):

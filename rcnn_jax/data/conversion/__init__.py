@@ -1,0 +1,1 @@
+"""From KITTI and COCO annotations to TFRecords."""

@@ -1,0 +1,398 @@
+"""COCO annotation files (`instances_*.json`), checked when they are loaded.
+
+    file -> CocoDataset.load -> conversion | training | validation | evaluation
+
+Every command reads annotations here, so that a file which is fit to train is fit to validate, and what
+is wrong with it is said before any work begins. Boxes are `x y width height` in pixels, here as in the
+file; masks are described by `segmentation` and made by `coco_masks`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.data.findings import (
+    NO_OUTLINE,
+    SAME_NAME,
+    SHORT_PART,
+    UNUSED_BACKGROUND,
+    Finding,
+    Tally,
+)
+from rcnn_jax.data.formats.coco_masks import checked_segmentation
+from rcnn_jax.data.formats.tfrecord import MOST_PIXELS
+from rcnn_jax.errors import DataError
+from rcnn_jax.printable import shown, shown_value
+from rcnn_jax.text_file import read_text
+
+_SHOWN_PROBLEMS = 10
+_LARGEST_ID = (1 << 63) - 1  # ids are 64-bit integers in TFRecords
+_FARTHEST = float(1 << 24)  # pixels are whole numbers in float32 up to here
+
+
+@dataclass(frozen=True, slots=True)
+class CocoImage:
+    """An image: id, file name relative to the image folder, height and width in pixels."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class CocoAnnotation:
+    """One object or, when `crowd`, a region of many.
+
+    Attributes:
+      id: unique in the file.
+      image_id: the image it lies in.
+      category_id: a key of `CocoDataset.categories`.
+      bbox: (x, y, width, height) in pixels, finite; may be empty or reach beyond the image.
+      area: pixels of the mask, or of the box where the file does not say.
+      crowd: the file's `iscrowd`.
+      segmentation: polygons of at least three points each, or an RLE of the size of the image; None
+        when the file was loaded without masks.
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    crowd: bool
+    segmentation: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CocoDataset:
+    """The content of one annotation file.
+
+    Attributes:
+      path: the file, for messages.
+      images: in the order of the file.
+      annotations: image id -> annotations in the order of the file; images without objects have ().
+      categories: category id -> name, sorted by id.
+      findings: what was left out, and names that two categories share.
+    """
+
+    path: Path
+    images: tuple[CocoImage, ...]
+    annotations: Mapping[int, tuple[CocoAnnotation, ...]]
+    categories: Mapping[int, str]
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path, *, masks: bool) -> "CocoDataset":
+        """Reads and checks an annotation file.
+
+        Args:
+          path: the file.
+          masks: check segmentations too; otherwise they are dropped.
+
+        Raises:
+          DataError: the file is missing, is not JSON or not COCO, has no image, or its parts
+            contradict each other: ids or image files that come twice, annotations of unknown images
+            or categories, values of a wrong type or not finite, segmentations that do not fit their
+            image. Up to ten problems are listed together.
+        """
+        path = Path(path)
+        content = _read_json(path)
+        problems: list[str] = []
+        tally = Tally()
+        images = _checked(content["images"], "image", _image, problems)
+        categories = _checked(content["categories"], "category", _category, problems)
+        names = {item_id: name for item_id, name in sorted(categories.items())}
+        whole = not problems  # objects of an image that could not be read are no problem of theirs
+        annotations = _checked(content["annotations"], "annotation", _annotation, problems)
+        of_image: dict[int, list[CocoAnnotation]] = {item_id: [] for item_id in images}
+        for item in annotations.values():
+            image = images.get(item.image_id)
+            if image is None:
+                if whole:
+                    problems.append(f"annotation {item.id}: there is no image {item.image_id}")
+                continue
+            if item.category_id not in names and whole:
+                problems.append(f"annotation {item.id}: there is no category {item.category_id}")
+            try:
+                kept = _with_mask(item, image, path, tally) if masks else _without_mask(item)
+            except ValueError as error:
+                problems.append(
+                    f"annotation {item.id} of image {image.id} ({shown(image.file_name)}): {error}"
+                )
+                continue
+            if kept is not None:
+                of_image[image.id].append(kept)
+        if not content["images"]:
+            problems.append("'images' is empty")
+        problems += _repeated_files(images.values())
+        _raise_together(path, problems)
+        ordered = {item_id: tuple(items) for item_id, items in of_image.items()}
+        return cls(path, tuple(images.values()), ordered, names, tally.findings)
+
+    @classmethod
+    def load_instances(cls, path: Path, *, masks: bool) -> "CocoDataset":
+        """Reads an annotation file by the rules of Mask R-CNN, whose background owns category 0.
+
+        A category 0 without objects, which Roboflow writes, is left out.
+
+        Raises:
+          DataError: as `load`, or category 0 has objects.
+        """
+        dataset = cls.load(path, masks=masks)
+        used = {item.category_id for items in dataset.annotations.values() for item in items}
+        low = {item_id: name for item_id, name in dataset.categories.items() if item_id < 1}
+        categories = {i: name for i, name in dataset.categories.items() if i not in low}
+        wrong = [f"{i} ('{shown(low[i])}')" for i in low if i in used or not categories]
+        if wrong:
+            raise DataError(
+                f"{dataset.path}: category id {', '.join(wrong)}: ids of categories begin with 1 for "
+                "Mask R-CNN, 0 is the background. Add 1 to all category ids of the file."
+            )
+        tally = Tally()
+        tally.extend(dataset.findings)
+        for item_id, name in low.items():
+            tally.add(UNUSED_BACKGROUND, f"{path}: category {item_id} ('{name}')")
+        for name, ids in shared_names(categories).items():
+            tally.add(
+                SAME_NAME,
+                f"{path}: the categories {', '.join(map(str, ids))} are all called '{name}'; they "
+                "stay different classes and are told apart by their ids",
+            )
+        return replace(dataset, categories=categories, findings=tally.findings)
+
+    def content(self) -> dict[str, Any]:
+        """Returns what was kept as the content of a COCO annotation file, for its evaluation."""
+        return {
+            "images": [
+                {"id": i.id, "file_name": i.file_name, "height": i.height, "width": i.width}
+                for i in self.images
+            ],
+            "annotations": [
+                {
+                    "id": item.id,
+                    "image_id": item.image_id,
+                    "category_id": item.category_id,
+                    "bbox": list(item.bbox),
+                    "area": item.area,
+                    "iscrowd": int(item.crowd),
+                    **({} if item.segmentation is None else {"segmentation": item.segmentation}),
+                }
+                for items in self.annotations.values()
+                for item in items
+            ],
+            "categories": [{"id": i, "name": name} for i, name in self.categories.items()],
+        }
+
+
+def unique_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Returns category id -> name, with the id behind names that several categories share."""
+    shared = shared_names(names)
+    return {i: f"{name} (id {i})" if name in shared else name for i, name in names.items()}
+
+
+def shared_names(names: Mapping[int, str]) -> dict[str, list[int]]:
+    """Returns name -> category ids of the names that several categories share."""
+    ids: dict[str, list[int]] = {}
+    for item_id, name in names.items():
+        ids.setdefault(name, []).append(item_id)
+    return {name: found for name, found in ids.items() if len(found) > 1}
+
+
+def _read_json(path: Path) -> dict[str, list]:
+    text = read_text(path, "annotation file")
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}:{error.colno}: is not JSON: {error.msg}") from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise DataError(f"{path}: holds a number that is too long for an id or a pixel") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is nested too deeply for a COCO annotation file") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(
+                f"{path}: has no list '{key}'; a COCO annotation file has the lists 'images', "
+                "'annotations' and 'categories'."
+            )
+    return content
+
+
+def _checked(
+    entries: Sequence, noun: str, parse: Callable[[dict, int], Any], problems: list[str]
+) -> dict[int, Any]:
+    """Parses entries into id -> value and adds what is wrong with them to `problems`."""
+    parsed = {}
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            problems.append(
+                f"{noun} number {position}: is {shown_value(entry)}, not an object {{...}}"
+            )
+            continue
+        try:
+            entry_id = _whole(entry, "id")
+        except (KeyError, ValueError) as error:
+            problems.append(f"{noun} number {position}: {_what(error)}")
+            continue
+        if entry_id in parsed:
+            problems.append(f"{noun} {entry_id}: this id occurs more than once")
+            continue
+        try:
+            parsed[entry_id] = parse(entry, entry_id)
+        except (KeyError, ValueError) as error:
+            problems.append(f"{noun} {entry_id}: {_what(error)}")
+    return parsed
+
+
+def _what(error: KeyError | ValueError) -> str:
+    return f"has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _image(entry: dict, item_id: int) -> CocoImage:
+    name = _text(entry, "file_name")
+    height, width = entry["height"], entry["width"]
+    rows, columns = _as_whole(height) or 0, _as_whole(width) or 0
+    if min(rows, columns) < 1 or rows * columns > MOST_PIXELS:
+        raise ValueError(f"its size is {shown_value(width)} x {shown_value(height)} pixels")
+    return CocoImage(item_id, name, rows, columns)
+
+
+def _category(entry: dict, _: int) -> str:
+    return _text(entry, "name")
+
+
+def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
+    bbox = entry["bbox"]
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_finite(side) for side in bbox):
+        raise ValueError(
+            f"'bbox' is {shown_value(bbox)}; expected four finite numbers x, y, width, height"
+        )
+    x, y, width, height = (float(side) for side in bbox)
+    if max(abs(x), abs(y), abs(width), abs(height)) > _FARTHEST:
+        raise ValueError(f"'bbox' is {shown_value(bbox)}, which is no place in an image")
+    area = entry.get("area")
+    if area is None:
+        area = width * height
+    if not _is_finite(area) or abs(area) > _FARTHEST**2:
+        raise ValueError(f"'area' is {shown_value(area)}; expected a finite number of pixels")
+    crowd = entry.get("iscrowd", 0)
+    if not isinstance(crowd, int | float) or crowd not in (0, 1):
+        raise ValueError(f"'iscrowd' is {shown_value(crowd)}; expected 0 or 1")
+    return CocoAnnotation(
+        id=item_id,
+        image_id=_whole(entry, "image_id"),
+        category_id=_whole(entry, "category_id"),
+        bbox=(x, y, width, height),
+        area=float(area),
+        crowd=bool(crowd),
+        segmentation=entry.get("segmentation"),
+    )
+
+
+def _with_mask(
+    item: CocoAnnotation, image: CocoImage, path: Path, tally: Tally
+) -> CocoAnnotation | None:
+    """Returns the annotation with a segmentation that can be decoded; None where no part is left.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    where = f"{path}: annotation {item.id}"
+    if not item.segmentation and not has_area(item, image):
+        return _without_mask(item)  # left out because of its box by whoever reads it
+    segmentation, parts = checked_segmentation(item.segmentation, image.height, image.width)
+    if not segmentation:
+        tally.add(NO_OUTLINE, where)
+        return None
+    tally.add(SHORT_PART, where, parts)
+    return item if not parts else replace(item, segmentation=segmentation)
+
+
+def _without_mask(item: CocoAnnotation) -> CocoAnnotation:
+    return item if item.segmentation is None else replace(item, segmentation=None)
+
+
+def has_area(item: CocoAnnotation, image: CocoImage) -> bool:
+    """Says whether a box covers any of its image."""
+    x, y, w, h = item.bbox
+    right, bottom = min(x + w, image.width), min(y + h, image.height)
+    return right > max(x, 0) and bottom > max(y, 0)
+
+
+def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
+    """Names the files that several images claim: their objects would contradict each other."""
+    first: dict[str, int] = {}
+    return [
+        f"image {image.id}: its file {shown(image.file_name)} is that of image "
+        f"{first[image.file_name]} too"
+        for image in images
+        if first.setdefault(image.file_name, image.id) != image.id
+    ]
+
+
+def _text(entry: dict, key: str) -> str:
+    """A text without what no file name or table can hold.
+
+    Raises:
+      KeyError: it is absent.
+      ValueError: it is something else.
+    """
+    value = entry[key]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"'{key}' is {shown_value(value)}; expected text")
+    if "\0" in value:
+        raise ValueError(f"'{key}' is {shown_value(value)}: it holds a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"'{key}' is {shown_value(value)}: it is not UTF-8") from error
+    return value
+
+
+def _whole(entry: dict, key: str) -> int:
+    """A whole number; JSON of tables often has 1.0 for it.
+
+    Raises:
+      KeyError: it is absent.
+      ValueError: it is something else.
+    """
+    value = entry[key]
+    number = _as_whole(value)
+    if number is None:
+        if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+            raise ValueError(
+                f"'{key}' is {shown_value(value)}, text where a whole number belongs: write it without "
+                "quotes"
+            )
+        raise ValueError(f"'{key}' is {shown_value(value)}; expected a whole number")
+    if not 0 <= number <= _LARGEST_ID:
+        raise ValueError(f"'{key}' is {shown_value(value)}; ids are 0 or more and fit 64 bits")
+    return number
+
+
+def _as_whole(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of 400 digits
+        return False
+
+
+def _raise_together(path: Path, problems: list[str]) -> None:
+    if not problems:
+        return
+    shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
+    rest = len(problems) - _SHOWN_PROBLEMS
+    more = f"\n  and {rest} more" if rest > 0 else ""
+    noun = "problem" if len(problems) == 1 else "problems"
+    raise DataError(f"{path}: {len(problems)} {noun} in the annotations:\n{shown}{more}")

@@ -1,0 +1,124 @@
+"""Pictures as callers of the library have them: files, bytes, arrays, images of PIL.
+
+PIL is not imported: its images are known by their methods.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+
+from rcnn_jax.data.loader.images import read_image
+from rcnn_jax.errors import DataError
+
+Picture: TypeAlias = Any
+"""An image file (str, Path), the bytes of one, a PIL image, or an array u8[h w 3] in RGB."""
+
+_DEEP_MODES = ("I", "F")
+"""Modes of PIL whose pixels have no fixed range; I;16 and its kin begin alike."""
+
+
+def as_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
+    """Returns the pictures of an argument that is one or holds several.
+
+    Args:
+      images: a picture; or a list, an array u8[n h w 3] or another iterable of pictures.
+
+    Raises:
+      DataError: it is neither.
+    """
+    if _is_one(images):
+        return [images]
+    if isinstance(images, dict) or not isinstance(images, Iterable):
+        raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}")
+    try:
+        return list(images)
+    except TypeError as error:  # an array of no dimension calls itself iterable
+        raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}") from error
+
+
+def read_picture(image: Picture, channel_order: str) -> np.ndarray:
+    """Returns a picture as u8[h w c].
+
+    Args:
+      image: see `Picture`.
+      channel_order: `rgb`, `bgr` (c = 3) or `l` (c = 1, grey).
+
+    Raises:
+      DataError: it is no picture, or its file cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image), channel_order)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return read_image(bytes(image), channel_order)
+    pixels = _rgb(image)
+    if channel_order == "l":
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    return pixels[..., ::-1] if channel_order == "bgr" else pixels
+
+
+_EXPECTED = "expected image files, the bytes of some, PIL images, or arrays uint8[h w 3] in RGB"
+
+
+def _rgb(image: Any) -> np.ndarray:
+    """Returns the u8[h w 3] pixels of a PIL image or an array."""
+    if _is_pil(image):
+        if image.mode.startswith(_DEEP_MODES):
+            raise DataError(
+                f"a PIL image of mode {image.mode} has no fixed range: convert it to RGB"
+            )
+        try:
+            return np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:  # pixels are read only now
+            raise DataError(f"a PIL image that cannot be read: {error}") from error
+    if not hasattr(image, "__array__"):
+        raise DataError(f"found {_called(image)}, {_EXPECTED}")
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise DataError(
+            f"found {pixels.dtype}{list(pixels.shape)}, expected uint8[h w 3] in RGB"
+            + _advice(pixels)
+        )
+    if not pixels.size:
+        raise DataError(f"found uint8{list(pixels.shape)}, a picture without pixels")
+    return pixels
+
+
+def _advice(pixels: np.ndarray) -> str:
+    """Says how an array of a usual other form becomes a picture."""
+    if pixels.ndim == 2:
+        return ": repeat a grey image with np.stack([image] * 3, axis=-1)"
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        return ": repeat a grey image with np.repeat(image, 3, axis=-1)"
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        return ": leave the opacity out with image[..., :3]"
+    if pixels.ndim == 3 and pixels.shape[0] == 3 != pixels.shape[2]:
+        return ": bring channels to the end with image.transpose(1, 2, 0)"
+    if pixels.ndim == 4:
+        return ": a batch is no picture; give it alone, or its pictures one by one"
+    if pixels.ndim == 3 and np.issubdtype(pixels.dtype, np.floating) and pixels.size:
+        scale = " * 255" if pixels.max() <= 1 else ""
+        return f": convert with (image{scale}).round().astype(np.uint8)"
+    return ""
+
+
+def _is_one(images: Any) -> bool:
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or _is_pil(images):
+        return True
+    return hasattr(images, "__array__") and getattr(images, "ndim", 0) in (2, 3)
+
+
+def _is_pil(image: Any) -> bool:
+    return all(hasattr(image, name) for name in ("convert", "mode", "getbands", "tobytes"))
+
+
+def _called(value: Any) -> str:
+    """Names a value of the wrong kind, briefly."""
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    return f"{kind} {list(shape)}" if isinstance(shape, tuple) else kind

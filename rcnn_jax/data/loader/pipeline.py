@@ -1,0 +1,200 @@
+"""Batches on time: a plan walked by Grain's threads.
+
+Threads suffice because OpenCV releases the interpreter lock; every thread makes whole batches. The
+iterators keep no state worth saving: training resumes from the number of batches already consumed,
+on any number of processes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import cv2
+
+from rcnn_jax.data.loader import plan
+from rcnn_jax.data.loader.batching import (
+    BatchSettings,
+    check_object_counts,
+    local_batch,
+    make_batch,
+)
+from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.errors import RcnnError
+from rcnn_jax.settings import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    LoaderSettings,
+)
+from rcnn_jax.structures import Batch
+
+ENDLESS = 2**62
+"""Length of a training stream; Grain wants one."""
+
+
+class _BatchSource:
+    """Random access to batches, as Grain asks for it."""
+
+    def __init__(self, make: Callable[[int], Batch | RcnnError], length: int):
+        self._make = make
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch | RcnnError:
+        return self._make(index)
+
+
+def batches_per_epoch(source: Source, global_batch: int) -> int:
+    """Returns the constant number of steps called an epoch, see `plan.batches_per_epoch`."""
+    return plan.batches_per_epoch(len(source), global_batch)
+
+
+def training_canvases(source: Source, geometry: GeometrySettings) -> tuple[tuple[int, int], ...]:
+    """Returns the canvases (height, width) that training batches come in, smallest first.
+
+    Every one of them costs a compilation.
+    """
+    found = set(_canvases(source, geometry, ()))
+    return tuple(sorted(found, key=lambda size: (size[0] * size[1], size)))
+
+
+def training_batches(
+    source: Source,
+    geometry: GeometrySettings,
+    augment: AugmentSettings | None,
+    gt: GroundTruthSettings | None,
+    channel_order: str,
+    loader: LoaderSettings,
+    *,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    buckets: tuple[tuple[int, int], ...] = (),
+) -> Iterator[Batch]:
+    """Returns the endless shuffled batches of this process, from batch `start` on.
+
+    Args:
+      source: images and annotation.
+      geometry: from file to canvas.
+      augment: random changes, or None.
+      gt: how ground truth is padded; None leaves it out.
+      channel_order: `rgb`, `bgr` or `l`.
+      loader: batch, seed, threads.
+      start: batches already consumed since the very beginning of the run.
+      process_index: which slice of every global batch to make.
+      process_count: number of slices.
+      buckets: canvases of mode `short_side`; chosen from the image sizes when empty.
+
+    Returns:
+      An iterator; `close()` stops its threads, as does dropping it.
+
+    Raises:
+      DataError: there is no image, or one has too many objects; while iterating: an image is
+        missing or damaged.
+      ValueError: the global batch cannot be divided among the processes.
+    """
+    local_batch(loader.global_batch, process_count)
+    check_object_counts(source, gt)
+    steps = plan.TrainingPlan(
+        _canvases(source, geometry, buckets), loader.seed, loader.global_batch
+    )
+    settings = BatchSettings(
+        geometry=geometry,
+        gt=gt,
+        channel_order=channel_order,
+        augment=augment,
+        seed=loader.seed,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    return _prefetched(
+        lambda index: make_batch(source, steps[start + index], settings),
+        ENDLESS,
+        loader.threads,
+        loader.prefetch,
+    )
+
+
+def evaluation_batches(
+    source: Source,
+    geometry: GeometrySettings,
+    gt: GroundTruthSettings | None,
+    channel_order: str,
+    *,
+    batch: int,
+    threads: int = 2,
+    prefetch: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
+    buckets: tuple[tuple[int, int], ...] = (),
+) -> Iterator[Batch]:
+    """Returns every image once, in order, canvas by canvas; the last batch is padded.
+
+    Crowd objects are kept whatever `gt.skip_crowd` says: evaluation needs them. The arguments are
+    those of `training_batches`; `batch` counts the images of all processes. With gt None the
+    batches hold no ground truth and no annotation is read.
+
+    Raises:
+      DataError: as `training_batches`.
+      ValueError: as `training_batches`.
+    """
+    local_batch(batch, process_count)
+    settings = BatchSettings(
+        geometry=geometry,
+        gt=None if gt is None else replace(gt, skip_crowd=False),
+        channel_order=channel_order,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    check_object_counts(source, settings.gt)
+    steps = plan.evaluation_plan(_canvases(source, geometry, buckets), batch)
+    return _prefetched(
+        lambda index: make_batch(source, steps[index], settings), len(steps), threads, prefetch
+    )
+
+
+def _canvases(
+    source: Source, geometry: GeometrySettings, buckets: tuple[tuple[int, int], ...]
+) -> list[tuple[int, int]]:
+    """The canvas of every record; image sizes are asked for only where they matter."""
+    if geometry.mode != "short_side":
+        return [(geometry.height, geometry.width)] * len(source)
+    sizes = [source.size(record) for record in range(len(source))]
+    buckets = buckets or plan.choose_buckets(sizes, geometry)
+    return plan.assign_canvases(sizes, geometry, buckets)
+
+
+def _prefetched(
+    make: Callable[[int], Batch], length: int, threads: int, prefetch: int
+) -> Iterator[Batch]:
+    import grain  # late: what only predicts does without it
+
+    cv2.setNumThreads(0)  # one image per thread: OpenCV's own threads would only compete
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
+    dataset = grain.MapDataset.source(_BatchSource(_errors_as_values(make), length))
+    return _raised(iter(dataset.to_iter_dataset(options)))
+
+
+def _errors_as_values(make: Callable[[int], Batch]) -> Callable[[int], Batch | RcnnError]:
+    """Returns `make` with the user's errors returned: Grain would write its own text into them."""
+
+    def made(index: int) -> Batch | RcnnError:
+        try:
+            return make(index)
+        except RcnnError as error:
+            return error
+
+    return made
+
+
+def _raised(batches: Any) -> Iterator[Batch]:
+    """Yields batches and raises the first error among them, in the place of its batch."""
+    try:
+        for batch in batches:
+            if isinstance(batch, RcnnError):
+                raise batch
+            yield batch
+    finally:
+        batches.close()

@@ -1,0 +1,1 @@
+"""Sources: images with their annotations by number, whatever holds them on disk."""

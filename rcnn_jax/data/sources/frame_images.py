@@ -1,0 +1,161 @@
+"""Which file of a folder is the image of a name, whatever the spelling of its extension."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rcnn_jax.data.findings import (
+    HIDDEN_FILE,
+    LABELS_ALONE,
+    OTHER_EXTENSION,
+    OTHER_SPELLING,
+    Tally,
+)
+from rcnn_jax.data.formats.image_files import require_text_name, same_format
+from rcnn_jax.data.formats.image_folder import IMAGE_SUFFIXES, is_image_name
+from rcnn_jax.errors import DataError
+from rcnn_jax.printable import shown
+
+
+def note_labels_alone(folder: Path, stems: set[str], tally: Tally) -> None:
+    """Counts label files of images that are not there: a sign of a wrong folder or extension."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except OSError:
+        return  # said where the first label is read
+    for name in names:
+        path = Path(name)
+        if path.suffix == ".txt" and not name.startswith(".") and path.stem not in stems:
+            tally.add(LABELS_ALONE, str(folder / name))
+
+
+def find_files(folder: Path, frames: Sequence[str], suffix: str, tally: Tally) -> list[Path]:
+    """Returns the image file of every frame; the one that should be there where none is.
+
+    Args:
+      folder: that frames are relative to.
+      frames: paths without extension.
+      suffix: the extension to look for first, with its dot.
+      tally: counts files of other extensions.
+
+    Raises:
+      DataError: several files may be meant.
+    """
+    listings: dict[Path, dict[str, list[str]]] = {}
+    paths = []
+    for frame in frames:
+        wanted = folder / (frame + suffix)
+        if wanted.parent not in listings:
+            listings[wanted.parent] = _by_stem(wanted.parent)
+        stem = wanted.name.removesuffix(suffix)
+        found = listings[wanted.parent].get(stem, [])
+        if wanted.name not in found and found:
+            if len(found) > 1:
+                raise DataError(
+                    f"{wanted.parent}: '{shown(stem)}' may be any of {shown(', '.join(found))}: "
+                    "remove all but one, or set image_extension"
+                )
+            wanted = wanted.with_name(found[0])
+            tally.add(OTHER_SPELLING, str(wanted))
+        paths.append(wanted)
+    return paths
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """The names of the images of a folder by their stem; empty where there is no such folder."""
+    found: dict[str, list[str]] = {}
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except (OSError, ValueError):
+        return found
+    for name in names:
+        if is_image_name(name):
+            found.setdefault(Path(name).stem, []).append(name)
+    return found
+
+
+def list_images(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
+    """Returns stem -> image of one format, sorted by stem, whatever the spelling of its extension.
+
+    Args:
+      folder: of the images; sub-folders are not entered.
+      suffix: names the format, with its dot: `.jpg` finds `.JPG` and `.jpeg` too.
+      tally: counts hidden files and images of other formats and spellings.
+
+    Raises:
+      DataError: the folder cannot be listed or holds no such image, or two of them have one stem.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot list the images: {error.strerror}") from error
+    found: dict[str, Path] = {}
+    others: list[Path] = []
+    for path in paths:
+        if path.name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                tally.add(HIDDEN_FILE, str(path))
+        elif same_format(path.suffix, suffix):
+            require_text_name(path)
+            _require_new_stem(path, found)
+            found[path.stem] = path
+            if path.suffix != suffix:
+                tally.add(OTHER_SPELLING, str(path))
+        else:
+            others.append(path)
+            if is_image_name(path.name):
+                tally.add(OTHER_EXTENSION, str(path))
+    if not found:
+        counts = Counter(path.suffix for path in others)
+        listed = ", ".join(f"{n} {shown(end) or 'without'}" for end, n in counts.most_common(5))
+        raise DataError(
+            f"{folder}: holds no image with image_extension '{suffix}'; found: "
+            f"{listed or 'nothing'}."
+        )
+    return dict(sorted(found.items()))
+
+
+def _require_new_stem(path: Path, found: Mapping[str, Path]) -> None:
+    if path.stem in found:
+        raise DataError(
+            f"{path}: {found[path.stem].name} has the same stem, and labels are found by it: remove "
+            "one of them"
+        )
+
+
+def find_images(folder: Path, stems: Sequence[str] | None, tally: Tally) -> list[Path]:
+    """Returns the images of a folder by sorted stem, or those of the given stems.
+
+    Args:
+      folder: of the images; sub-folders are not entered.
+      stems: names without extension, in the order wanted; None for all.
+      tally: counts hidden files.
+
+    Raises:
+      DataError: the folder or an image is missing, or two images have one stem.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the image folder does not exist")
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES:
+            tally.add(HIDDEN_FILE, str(path))
+        if not is_image_name(path.name):
+            continue
+        require_text_name(path)
+        _require_new_stem(path, found)
+        found[path.stem] = path
+    if not found:
+        raise DataError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in this folder")
+    if stems is None:
+        return list(found.values())
+    missing = [stem for stem in stems if stem not in found]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(stems)} listed images are not there, the first is "
+            f"{missing[0]}"
+        )
+    if not stems:
+        raise DataError(f"{folder}: the list of images to use is empty")
+    return [found[stem] for stem in stems]

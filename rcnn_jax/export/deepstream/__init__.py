@@ -1,0 +1,1 @@
+"""The DeepStream bundle of an exported model."""

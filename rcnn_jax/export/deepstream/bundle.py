@@ -1,0 +1,82 @@
+"""Writes the files of a DeepStream bundle, after reading back what nvinfer would make of them."""
+
+import configparser
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.errors import ExportError
+from rcnn_jax.export.deepstream.config import (
+    APP_CONFIG,
+    CLASS_MAP,
+    COLOR_FORMATS,
+    INFER_CONFIG,
+    LABELS,
+    README,
+    Bundle,
+    app_config,
+    infer_config,
+    labels,
+)
+from rcnn_jax.export.deepstream.readme import readme
+from rcnn_jax.runtime.header import Header
+
+
+def write_bundle(bundle: Bundle) -> list[Path]:
+    """Writes the files beside the model, over those of an earlier export; returns their paths.
+
+    Raises:
+      ExportError: what nvinfer would read is not what the model takes.
+    """
+    files = {
+        INFER_CONFIG: infer_config(bundle),
+        LABELS: "\n".join(labels(bundle.header)) + "\n",
+        APP_CONFIG: app_config(bundle),
+        README: readme(bundle),
+    }
+    if bundle.header.kind == "mask_rcnn":
+        files[CLASS_MAP] = "\n".join(bundle.header.class_names) + "\n"
+    verify(files, bundle.header)
+    for name, text in files.items():
+        write_file(bundle.model.with_name(name), [text.encode()])
+    return [bundle.model.with_name(name) for name in files]
+
+
+def verify(files: dict[str, str], header: Header) -> None:
+    """Reads the config and the labels back as nvinfer does and holds them against the header.
+
+    Args:
+      files: {name: text} of the bundle.
+      header: of the graph.
+
+    Raises:
+      ExportError: they say something else.
+    """
+    config = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",))
+    config.read_string(files[INFER_CONFIG])
+    keys = config["property"]
+    lines = files[LABELS].splitlines()
+    size = ";".join(str(dim) for dim in (len(header.mean), *header.canvas))
+    order = str(COLOR_FORMATS[header.channel_order])
+    for what, right in (
+        ("net-scale-factor and offsets", _scaled_alike(keys, header)),
+        ("model-color-format", keys["model-color-format"] == order),
+        ("infer-dims", keys["infer-dims"] == size),
+        ("num-detected-classes", keys["num-detected-classes"] == str(len(lines))),
+        (LABELS, lines == labels(header)),
+    ):
+        if not right:
+            raise ExportError(f"the DeepStream bundle was not written: {what} are not the model's")
+
+
+def _scaled_alike(keys: Mapping[str, str], header: Header) -> bool:
+    """Says whether nvinfer makes of every pixel value what the training made of it."""
+    offsets = np.asarray(keys["offsets"].split(";"), np.float32)
+    if offsets.size != len(header.mean):
+        return False
+    pixels = np.arange(256, dtype=np.float32)[:, None]
+    wanted = (pixels - np.asarray(header.mean, np.float32)) / np.asarray(header.std, np.float32)
+    given = np.float32(keys["net-scale-factor"]) * (pixels - offsets)
+    return np.allclose(given, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())

@@ -1,0 +1,1 @@
+"""The compiler: from a JAX function to an ONNX graph."""

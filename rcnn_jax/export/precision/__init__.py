@@ -1,0 +1,1 @@
+"""Lower precision, written into a finished graph."""

@@ -1,0 +1,209 @@
+"""Half precision, written into a finished ONNX graph: convolutions and what stands between them.
+
+    float32 ..... Cast | Conv - Relu - Conv - Add - Relu | Cast ..... RoiAlign, decode, NMS
+                       '------------- float16 -----------'
+
+Types stand in the graph, because TensorRT 11 has no precision flags any more. Tensors keep their
+names; a tensor that is needed in both types gets a Cast with `/half` or `/single` added to its name.
+"""
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from rcnn_jax.export.precision.model_view import (
+    FLOAT,
+    HALF,
+    LAYERS,
+    PASSING,
+    ModelView,
+    layer_name,
+    raise_opset,
+)
+
+QDQ = ("QuantizeLinear", "DequantizeLinear")
+QDQ_OPSET, QDQ_IR_VERSION = 19, 9
+"""The first in which QuantizeLinear and DequantizeLinear take float16."""
+SINGLE_ONLY = frozenset({"GlobalAveragePool", "ReduceMean"})
+"""Means over whole maps are accumulated in float32, between float16 neighbours."""
+SINGLE_INPUTS = {"Resize": (1, 2)}
+"""Input places whose type is float32 whatever the operator computes in."""
+ROUNDING = frozenset(
+    {"Add", "AveragePool", "Cast", "DequantizeLinear", "Div", "HardSigmoid", "LeakyRelu", "Mul"}
+    | {"Sigmoid", "Sub", "Tanh", *LAYERS}
+)
+"""Operators whose float16 results are not among their float16 inputs."""
+LARGEST_LOSS = 1e-3
+"""Relative error of constants in float16 that is allowed; rounding alone makes 5e-4 at most."""
+
+
+def to_fp16(model: onnx.ModelProto, keep: frozenset[str] = frozenset()) -> onnx.ModelProto:
+    """Returns a copy of a model with its dense part in float16.
+
+    Layers (Conv, ConvTranspose, Gemm, MatMul with constant weights) and the operators between them
+    compute in float16; box decoding, softmax, NMS, TopK and RoIAlign, and the inputs and outputs of
+    the graph stay float32. A layer whose weights float16 cannot hold stays float32. Works on any
+    ONNX model of opset 17 or newer, also one with Q/DQ: it moves to opset 19, where those take
+    float16. What is float16 already stays as it is.
+
+    Args:
+      model: FP32, with or without Q/DQ.
+      keep: layers to leave in float32, by the tensor they make.
+
+    Raises:
+      ExportError: the graph contradicts itself or is too old.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    if any(node.op_type in QDQ for node in result.graph.node):
+        raise_opset(result, QDQ_OPSET, QDQ_IR_VERSION)
+    view = ModelView(result)
+    chosen = {id(node) for node in half_nodes(view, keep)}
+    _Rewriter(view, chosen).run()
+    return result
+
+
+def truly_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy of a model that rounds to float16 in ONNX Runtime on a CPU too.
+
+    There the runtime computes layers in float32 and drops the pairs of casts between them, so that
+    nothing is rounded and nothing overflows: a check of such a run would say nothing of a GPU. A
+    Max of one tensor can be computed in float16, and two in a row are; behind every float16 result
+    they make the cast stay.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    types = ModelView(result).types
+    nodes = []
+    for node in result.graph.node:
+        nodes.append(node)
+        name = node.output[0] if node.output else ""
+        if node.op_type in ROUNDING and types.get(name) == HALF:
+            exact, rounded = f"{name}/exact", f"{name}/half/rounded"
+            node.output[0] = exact
+            nodes.append(helper.make_node("Max", [exact], [rounded], name=f"{name}/max"))
+            nodes.append(helper.make_node("Max", [rounded], [name], name=f"{name}/max2"))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del result.graph.node[:]
+    result.graph.node.extend(copies)
+    return result
+
+
+def half_nodes(view: ModelView, keep: frozenset[str]) -> list[onnx.NodeProto]:
+    """Returns the nodes that compute in float16: layers, and what stands between two of them."""
+    made: set[str] = set()
+    able = []
+    for node in view.model.graph.node:
+        if _is_able(view, node, made, keep):
+            able.append(node)
+            made.update(node.output)
+    needed: set[str] = set()
+    chosen = []
+    for node in reversed(able):
+        if view.is_layer(node) or needed.intersection(node.output):
+            chosen.append(node)
+            needed.update(node.input)
+    return [node for node in reversed(chosen) if node.op_type not in SINGLE_ONLY]
+
+
+def fits(array: np.ndarray) -> bool:
+    """Says whether float16 holds the numbers: none overflows, and not too many underflow."""
+    finite = array[np.isfinite(array)].astype(np.float64)
+    with np.errstate(over="ignore"):
+        error = finite.astype(np.float16).astype(np.float64) - finite
+    return bool(np.linalg.norm(error) <= LARGEST_LOSS * np.linalg.norm(finite))
+
+
+def _is_able(view: ModelView, node: onnx.NodeProto, made: set[str], keep: frozenset[str]) -> bool:
+    """Says whether a node could compute in float16, given what is made in float16 before it."""
+    if node.op_type == "DequantizeLinear":
+        return view.types.get(node.input[1]) == FLOAT and _constants_fit(view, node)
+    if node.op_type == "QuantizeLinear":
+        return node.input[0] in made and _constants_fit(view, node)
+    if view.types.get(node.output[0], FLOAT) != FLOAT or not _constants_fit(view, node):
+        return False
+    if view.is_layer(node):
+        weight = view.producers.get(node.input[1])
+        return layer_name(node) not in keep and (weight is None or weight.output[0] in made)
+    if node.op_type not in PASSING:
+        return False
+    floats = [n for n in node.input if n and view.types.get(n, FLOAT) == FLOAT]
+    return all(name in made or name in view.constants for name in floats)
+
+
+def _constants_fit(view: ModelView, node: onnx.NodeProto) -> bool:
+    return all(
+        fits(view.array(name))
+        for place, name in enumerate(node.input)
+        if name in view.constants and _becomes_half(view, node, place)
+    )
+
+
+def _becomes_half(view: ModelView, node: onnx.NodeProto, place: int) -> bool:
+    return (
+        view.types.get(node.input[place], FLOAT) == FLOAT
+        and place not in SINGLE_INPUTS.get(node.op_type, ())
+        and node.input[place] != ""
+    )
+
+
+class _Rewriter:
+    """Changes the types of the chosen nodes in place and puts casts at the borders."""
+
+    def __init__(self, view: ModelView, chosen: set[int]):
+        self.view, self.graph, self.chosen = view, view.model.graph, chosen
+        self.outputs = {value.name for value in self.graph.output}
+        self.nodes: list[onnx.NodeProto] = []
+        self.casts: set[str] = set()
+        self.halves: dict[str, onnx.TensorProto] = {}
+        self.made = {
+            name
+            for node in self.graph.node
+            if id(node) in chosen and node.op_type != "QuantizeLinear"
+            for name in node.output
+        }
+
+    def run(self) -> None:
+        for node in self.graph.node:
+            half = id(node) in self.chosen
+            for place, name in enumerate(node.input):
+                if half and _becomes_half(self.view, node, place):
+                    node.input[place] = self._half(name)
+                elif name in self.made:
+                    node.input[place] = self._single(name)
+            self.nodes.append(node)
+            for place, name in enumerate(node.output):
+                if name in self.made and name in self.outputs:
+                    node.output[place] = f"{name}/half"
+                    self._cast(f"{name}/half", name, FLOAT)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        self._keep_used_constants()
+        del self.graph.value_info[:]  # they name the old types
+
+    def _half(self, name: str) -> str:
+        """Returns the float16 form of a float32 tensor."""
+        half = f"{name}/half"
+        if name in self.view.constants:
+            array = self.view.array(name).astype(np.float16)
+            self.halves.setdefault(half, numpy_helper.from_array(array, half))
+            return half
+        if name in self.made:
+            return half if name in self.outputs else name
+        return self._cast(name, half, HALF)
+
+    def _single(self, name: str) -> str:
+        """Returns the float32 form of a float16 tensor."""
+        return name if name in self.outputs else self._cast(name, f"{name}/single", FLOAT)
+
+    def _cast(self, source: str, target: str, kind: int) -> str:
+        if target not in self.casts:
+            self.casts.add(target)
+            self.nodes.append(helper.make_node("Cast", [source], [target], name=target, to=kind))
+        return target
+
+    def _keep_used_constants(self) -> None:
+        used = {name for node in self.graph.node for name in node.input} | self.outputs
+        kept = [t for t in (*self.graph.initializer, *self.halves.values()) if t.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)

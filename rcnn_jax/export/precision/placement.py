@@ -1,0 +1,185 @@
+"""Where a graph is quantised: one reading of TensorRT's rules for everything that needs to know.
+
+    relu --+-- Q/DQ --+-- Conv -- Relu -- Q/DQ -- Conv --+
+           |          |                                  Add -- Relu -- Q/DQ -- ...
+           |          +---------- shortcut --------------+
+           +-- RoiAlign            (other readers keep the float tensor)
+
+Post-training calibration, Q/DQ insertion from a cache and training with fake quantisation name the
+same tensors, because they all ask `place`. The rules:
+
+- A layer is Conv, ConvTranspose, Gemm or MatMul with constant weights. It takes int8 where its
+  result feeds another layer; the last layer of every head, and all that follows, stays float.
+- Its input is quantised per tensor; nothing stands between a layer and the activation after it.
+- Of a residual sum only the shortcut is quantised: the other, deeper branch ends in a layer that
+  becomes one kernel with the sum and its activation. The shortcut shares its quantised tensor with
+  the layers that read it too.
+- RoiAlign reads the float tensor.
+- Tensors that operators pass on unchanged (pooling by maximum, Concat, Resize, ...) share a scale.
+
+Source: TensorRT developer guide, "Working with Quantized Types"; export_findings.md section 5.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx
+
+from rcnn_jax.export.precision.model_view import FLOAT, PASSING, ModelView, layer_name
+
+ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+UNCHANGED = frozenset({
+    "Concat", "Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
+})  # fmt: skip
+"""Operators whose results are among their inputs."""
+Reader = tuple[str, int]
+"""(name of a node: its first output, input place)."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What is quantised.
+
+    Attributes:
+      layers: names of the layers that take int8, in the order of computation.
+      readers: {tensor: who reads its quantised form}, in the order of computation.
+      tied: groups of tensors that share one scale.
+    """
+
+    layers: tuple[str, ...]
+    readers: dict[str, tuple[Reader, ...]]
+    tied: tuple[frozenset[str], ...]
+
+
+def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
+    """Returns where a float graph is quantised.
+
+    Args:
+      view: of the FP32 graph.
+      keep: layers to leave in float, by the tensor they make.
+    """
+    layers = [node for node in view.model.graph.node if _can_be_quantised(view, node)]
+    feeding = _feeding(view, layers)
+    chosen = [n for n in layers if n.output[0] in feeding and layer_name(n) not in keep]
+    readers: dict[str, list[Reader]] = {}
+    for node in chosen:
+        readers.setdefault(node.input[0], []).append((layer_name(node), 0))
+    names = {layer_name(node) for node in chosen}
+    depths = _depths(view)
+    for node in view.model.graph.node:
+        end = _fused_end(view, node, depths)
+        if end is None or node.input[end] not in names:
+            continue
+        if _results(view, node).intersection(readers):
+            readers.setdefault(node.input[1 - end], []).append((node.output[0], 1 - end))
+    return Placement(
+        layers=tuple(layer_name(node) for node in chosen),
+        readers={tensor: tuple(found) for tensor, found in readers.items()},
+        tied=_tied(view, readers),
+    )
+
+
+def tied_scales(placement: Placement, scales: dict[str, float]) -> dict[str, float]:
+    """Returns the scale of every quantised tensor: tied ones take the largest of their group."""
+    found = {tensor: scales[tensor] for tensor in placement.readers}
+    for group in placement.tied:
+        largest = max(found[tensor] for tensor in group)
+        found.update(dict.fromkeys(group, largest))
+    return found
+
+
+def channel_axis(node: onnx.NodeProto) -> int:
+    """Returns the axis of a layer's weights that counts its output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if _attribute(node, "transB", 0) else 1
+    return 1  # ConvTranspose [in out k k], MatMul [in out]
+
+
+def _can_be_quantised(view: ModelView, node: onnx.NodeProto) -> bool:
+    if not view.is_layer(node) or node.input[1] not in view.constants:
+        return False
+    weight = view.constants[node.input[1]]
+    grouped = node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1
+    turned = node.op_type == "Gemm" and _attribute(node, "transA", 0)
+    stacked = node.op_type == "MatMul" and len(weight.dims) != 2
+    return weight.data_type == FLOAT and not (grouped or turned or stacked)
+
+
+def _feeding(view: ModelView, layers: list[onnx.NodeProto]) -> set[str]:
+    """Returns the tensors whose numbers reach a layer by way of sums, activations and crops."""
+    found: set[str] = set()
+    waiting = [node.input[0] for node in layers]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in found or tensor in view.constants or not tensor:
+            continue
+        found.add(tensor)
+        node = view.producers.get(tensor)
+        if node is None:
+            continue
+        if node.op_type == "RoiAlign":
+            waiting.append(node.input[0])  # boxes are no features
+        elif node.op_type in PASSING:
+            waiting.extend(n for n in node.input if view.types.get(n, FLOAT) == FLOAT)
+    return found
+
+
+def _depths(view: ModelView) -> dict[str, int]:
+    """Returns how many layers lie at most between the input and every tensor."""
+    found: dict[str, int] = {}
+    for node in view.model.graph.node:
+        depth = max((found.get(name, 0) for name in node.input), default=0)
+        found.update(dict.fromkeys(node.output, depth + view.is_layer(node)))
+    return found
+
+
+def _fused_end(view: ModelView, node: onnx.NodeProto, depths: dict[str, int]) -> int | None:
+    """Returns the input place of a residual sum whose layer the sum joins, or None.
+
+    It does not depend on what is kept in float: keeping more never asks for a new tensor.
+    """
+    if node.op_type != "Add" or any(name in view.constants for name in node.input):
+        return None
+    ends = [
+        place
+        for place, name in enumerate(node.input)
+        if (maker := view.producers.get(name)) is not None
+        and view.is_layer(maker)
+        and len(_real_consumers(view, name)) == 1
+    ]
+    return max(ends, key=lambda place: depths[node.input[place]], default=None)
+
+
+def _real_consumers(view: ModelView, name: str) -> list[onnx.NodeProto]:
+    """Returns who reads a tensor; an Identity only gives it the name of a graph output."""
+    return [node for node, _ in view.consumers[name] if node.op_type != "Identity"]
+
+
+def _results(view: ModelView, node: onnx.NodeProto) -> set[str]:
+    """Returns the result of a sum and of the activation that follows it."""
+    after = [n for n in _real_consumers(view, node.output[0]) if n.op_type in ACTIVATIONS]
+    return {node.output[0], *(n.output[0] for n in after)}
+
+
+def _tied(view: ModelView, tensors: Iterable[str]) -> tuple[frozenset[str], ...]:
+    """Returns the quantised tensors that are connected by operators that change no number."""
+    quantised = set(tensors)
+    groups: list[set[str]] = []
+    for node in view.model.graph.node:
+        if node.op_type not in UNCHANGED:
+            continue
+        sources = node.input if node.op_type == "Concat" else node.input[:1]
+        group = quantised.intersection((*sources, *node.output))
+        if len(group) < 2:
+            continue
+        near = [other for other in groups if other & group]
+        groups = [other for other in groups if not other & group]
+        groups.append(group.union(*near))
+    return tuple(frozenset(group) for group in groups)
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((a.i for a in node.attribute if a.name == name), default)

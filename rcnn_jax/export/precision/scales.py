@@ -1,0 +1,109 @@
+"""Quantisation scales as files: TensorRT's calibration cache and the JSON of the original.
+
+    TRT-100800-EntropyCalibration2          first line: TensorRT version, algorithm
+    FasterRcnn/trunk/Relu: 3c010a14         tensor of the FP32 graph: bits of the float32 scale
+
+A scale is the largest value that int8 tells apart, divided by 127. The JSON file holds that largest
+value instead: {"tensor_scales": {tensor: largest}}. Source: deployment.md section 7.1.
+"""
+
+import json
+import math
+import re
+import struct
+
+from rcnn_jax.errors import DataError
+from rcnn_jax.export.verification.tensorrt_gate import TENSORRT_VERSION
+
+LEVELS = 127
+"""Steps of int8 on either side of zero; -128 is only where values saturate."""
+_DIGITS = 9
+"""More hexadecimal digits than a float32 has are a mistake, however many they are."""
+_HEADER = re.compile(r"TRT-\d+-\w+|1")  # one writer of the original put just "1"
+
+
+def write_cache(scales: dict[str, float]) -> str:
+    """Returns the calibration cache of {tensor: scale}."""
+    lines = [f"TRT-{_version_number(TENSORRT_VERSION)}-EntropyCalibration2"]
+    for name, scale in scales.items():
+        (bits,) = struct.unpack(">I", struct.pack(">f", scale))
+        lines.append(f"{name}: {bits:x}")
+    return "\n".join(lines) + "\n"
+
+
+def read_cache(text: str, origin: str = "the calibration cache") -> dict[str, float]:
+    """Returns {tensor: scale} of a calibration cache.
+
+    Args:
+      text: content of the file, by TensorRT or by `write_cache`.
+      origin: of the text, for messages.
+
+    Raises:
+      DataError: it is no calibration cache, or a scale is not positive.
+    """
+    lines = text.splitlines()
+    if not lines or not _HEADER.fullmatch(lines[0].strip()):
+        first = repr(lines[0][:60]) if lines else "nothing"
+        raise DataError(
+            f"{origin}: is no calibration cache of TensorRT: line 1 is {first}, expected "
+            "TRT-<version>-EntropyCalibration2"
+        )
+    scales = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        name, _, digits = line.rpartition(":")  # names hold colons of their own
+        try:
+            bits = int(digits.strip()[:_DIGITS], 16)
+            (scale,) = struct.unpack(">f", struct.pack(">I", bits))
+        except (ValueError, struct.error) as error:
+            raise DataError(
+                f"{origin}: line {number}: expected 'tensor: hexadecimal float', found "
+                f"{line[:60]!r}"
+            ) from error
+        if not name or not math.isfinite(scale) or scale <= 0:
+            raise DataError(
+                f"{origin}: line {number}: the scale of {name[:60]!r} is {scale}, expected a positive "
+                "number: calibrate again"
+            )
+        scales[name] = scale
+    if not scales:
+        raise DataError(f"{origin}: holds no scale: remove it and calibrate again")
+    return scales
+
+
+def write_json(scales: dict[str, float]) -> str:
+    """Returns the JSON of {tensor: scale}: the largest value of every tensor."""
+    largest = {name: scale * LEVELS for name, scale in scales.items()}
+    return json.dumps({"tensor_scales": largest}, indent=2) + "\n"
+
+
+def read_json(text: str, origin: str) -> dict[str, float]:
+    """Returns {tensor: scale} of the JSON that `write_json` and the original write.
+
+    Args:
+      text: content of the file.
+      origin: of the text, for messages.
+
+    Raises:
+      DataError: it is no such JSON, or a value is not a positive number.
+    """
+    try:
+        largest = json.loads(text)["tensor_scales"].items()
+        scales = {name: float(value) / LEVELS for name, value in largest}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f'{origin}: expected JSON such as {{"tensor_scales": {{"tensor": 6.0}}}}'
+        ) from error
+    for name, scale in scales.items():
+        if not math.isfinite(scale) or scale <= 0:
+            raise DataError(f"{origin}: the value of '{name}' is no positive number")
+    return scales
+
+
+def _version_number(version: str) -> int:
+    """Returns TensorRT's number of a version: 8.5.1 is 8501, 10.8 is 100800."""
+    major, minor, patch = ([int(part) for part in version.split(".")] + [0, 0])[:3]
+    return (
+        major * 10000 + minor * 100 + patch if major >= 10 else major * 1000 + minor * 100 + patch
+    )

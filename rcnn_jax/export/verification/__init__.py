@@ -1,0 +1,1 @@
+"""What a graph must pass before it is written."""

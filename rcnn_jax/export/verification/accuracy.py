@@ -1,0 +1,130 @@
+"""Average precision of a model before and after its export, on the same validation images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.data.findings import Finding
+from rcnn_jax.data.sources.annotations import Annotation
+from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.data.sources.digest import ImageDigest
+from rcnn_jax.errors import DataError
+from rcnn_jax.evaluate import results
+from rcnn_jax.evaluate.command import VALIDATION_FIELDS
+from rcnn_jax.evaluate.loop import evaluate_detector
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.tasks.experiment import Experiment
+
+GATED = ("mAP@0.50", "mAP", "AP", "AP50", "mask_AP", "mask_AP50")
+"""Metrics whose loss is limited; the rest are reported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Metrics of the model and of its graph.
+
+    Attributes:
+      images: evaluated.
+      model: {metric: value in [0, 1]} of the model in JAX.
+      graph: the same of the graph.
+    """
+
+    images: int
+    model: dict[str, float]
+    graph: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values; null stands for what could not be judged."""
+
+        def plain(metrics: dict[str, float]) -> dict[str, float | None]:
+            return {name: v if np.isfinite(v) else None for name, v in metrics.items()}
+
+        return {
+            "images": self.images,
+            "model": plain(self.model),
+            "graph": plain(self.graph),
+            "losses": self.losses(),
+        }
+
+    def losses(self) -> dict[str, float]:
+        """Returns {gated metric: how much the graph loses}; metrics of nothing are left out."""
+        return {
+            name: self.model[name] - self.graph[name]
+            for name in GATED
+            if name in self.model and np.isfinite(self.model[name]) and self.model[name] >= 0
+        }
+
+
+class Subset:
+    """Some records of a source, in order.
+
+    Args:
+      source: any source; one with masks stays one.
+      records: which.
+    """
+
+    def __init__(self, source: Source, records: np.ndarray):
+        self._source = source
+        self._records = records.tolist()
+        self.class_names = source.class_names
+        self.findings: tuple[Finding, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def name(self, index: int) -> str:
+        """What messages call the image."""
+        return self._source.name(self._records[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._source.size(self._records[index])
+
+    def image(self, index: int, channel_order: str) -> np.ndarray:
+        """u8[h w c]."""
+        return self._source.image(self._records[index], channel_order)
+
+    def annotation(self, index: int) -> Annotation:
+        """The objects of the image."""
+        return self._source.annotation(self._records[index])
+
+    def digest(self, index: int) -> ImageDigest:
+        """What differs when the image or its objects do."""
+        return self._source.digest(self._records[index])
+
+    def source_id(self, index: int) -> int:
+        """The image id that evaluation reports; of sources with masks."""
+        return self._source.source_id(self._records[index])  # type: ignore[attr-defined]
+
+    def file_name(self, index: int) -> str:
+        """The name of the image file; of sources with masks."""
+        return self._source.file_name(self._records[index])  # type: ignore[attr-defined]
+
+
+def validation_images(experiment: Experiment, count: int, session: Reporter) -> Subset:
+    """Returns `count` validation images, spread evenly over all of them.
+
+    Raises:
+      DataError: the spec names no validation data.
+    """
+    if experiment.eval_source is None:
+        raise DataError(
+            f"--eval-images {count}: the spec names no validation data: set "
+            f"{VALIDATION_FIELDS[experiment.kind]}"
+        )
+    source = experiment.eval_source()
+    if count > len(source):
+        session.note(
+            f"--eval-images {count}: there are {len(source)} validation images, all are used"
+        )
+    chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+    return Subset(source, np.unique(chosen))
+
+
+def metrics_of(
+    experiment: Experiment, predictor: Predictor, source: Subset, session: Reporter
+) -> dict[str, float]:
+    """Returns {metric: value in [0, 1]} of a predictor on the images."""
+    return results.numbers(evaluate_detector(experiment, predictor, source, session.track))

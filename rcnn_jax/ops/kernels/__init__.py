@@ -1,0 +1,1 @@
+"""Convolutions and pooling with forms that XLA compiles well on a CPU."""

@@ -1,0 +1,1 @@
+"""What runs model files: bundles in JAX, graphs in ONNX Runtime, engines in TensorRT."""

@@ -1,0 +1,224 @@
+"""Engine files: TensorRT's plan as it is, and beside it what a reader must know.
+
+    model.engine        the plan, which nvinfer and trtexec read too
+    model.engine.json   model, input scaling, TensorRT version, GPU, precision, batch sizes, SHA-256
+
+An engine belongs to one TensorRT version and one kind of GPU. TensorRT itself notices some
+mismatches, late and in its own words; here each is one message before anything is loaded.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from rcnn_jax.checkpoints.atomic import read_file, write_file
+from rcnn_jax.checkpoints.origin import Origin
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime import tensorrt
+from rcnn_jax.runtime.backend import Backend, Predictor
+from rcnn_jax.runtime.cuda import Device
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_runtime import check_outputs, predictor_of
+from rcnn_jax.runtime.stored_fields import engine_values, parse_json
+from rcnn_jax.runtime.tensorrt import BuildSettings
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import TestSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What is written beside an engine.
+
+    Attributes:
+      header: of the graph it was built from: model, classes, input, preprocessing.
+      precision: `fp32`, `fp16` or `int8`.
+      batches: smallest, usual and largest batch.
+      tensorrt: version that built it.
+      gpu: that it was built on, as the driver calls it.
+      dla_core: or None.
+      sha256: of the plan.
+    """
+
+    header: Header
+    precision: str
+    batches: tuple[int, int, int]
+    tensorrt: str
+    gpu: str
+    dla_core: int | None
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the description as JSON values."""
+        return {**asdict(self), "header": self.header.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> "EngineInfo":
+        """Returns what `to_json` described.
+
+        Raises:
+          ValueError: the fields are not such a description.
+        """
+        values = engine_values(fields)
+        return cls(**{**values, "header": Header.from_json(values["header"])})
+
+
+def info_path(engine: Path) -> Path:
+    """Returns where the description of an engine lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write_engine(
+    path: Path,
+    model: onnx.ModelProto,
+    header: Header,
+    settings: BuildSettings,
+    session: Reporter,
+) -> EngineInfo:
+    """Builds an engine on this machine and writes it with its description.
+
+    Args:
+      path: the engine.
+      model: the graph; on TensorRT 10's DLA the plain one, else one whose types say the precision.
+      header: of the graph.
+      settings: how to build.
+      session: console.
+
+    Returns:
+      The description.
+
+    Raises:
+      MissingDependencyError: no TensorRT, or no GPU.
+      ExportError: TensorRT cannot build it.
+    """
+    trt = tensorrt.library(f"building {path} (the ONNX model is complete without it)")
+    device = Device()
+    session.console.print(
+        f"building {path} with TensorRT {trt.__version__} on {device.name}: this takes minutes",
+        markup=False,
+    )
+    plan = tensorrt.build(trt, model.SerializeToString(), settings, session.warn)
+    info = EngineInfo(
+        header=header,
+        precision=settings.precision,
+        batches=settings.batches,
+        tensorrt=trt.__version__,
+        gpu=device.name,
+        dla_core=settings.dla_core,
+        sha256=hashlib.sha256(plan).hexdigest(),
+    )
+    write_file(path, [plan])
+    write_file(info_path(path), [json.dumps(info.to_json(), indent=2).encode() + b"\n"])
+    session.console.print(
+        f"engine: {path} ({len(plan) / 1e6:.1f} MB), description {info_path(path)}", markup=False
+    )
+    return info
+
+
+def read_info(path: Path) -> EngineInfo:
+    """Returns the description of an engine.
+
+    Raises:
+      CheckpointError: it is missing or damaged.
+    """
+    described = info_path(path)
+    if not described.exists():
+        raise CheckpointError(
+            f"{path}: the description {described.name} is not beside it, so nobody knows what its "
+            "input and outputs mean; copy both files, or build the engine again with "
+            "rcnn-jax converter"
+        )
+    try:
+        return EngineInfo.from_json(parse_json(read_file(described, "engine description")))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{described}: is damaged or of another version of rcnn-jax ({error}); build the "
+            "engine again"
+        ) from error
+
+
+def read_engine(path: Path, version: str, gpu: str) -> tuple[bytes, EngineInfo]:
+    """Returns the plan and the description of an engine that this machine can run.
+
+    Args:
+      path: the engine.
+      version: of TensorRT here.
+      gpu: name of the GPU here.
+
+    Raises:
+      CheckpointError: a file is missing or damaged, the two do not belong together, or the engine
+        was built for another TensorRT or GPU: a message each.
+    """
+    plan = read_file(path, "engine")
+    info = read_info(path)
+    if hashlib.sha256(plan).hexdigest() != info.sha256:
+        raise CheckpointError(
+            f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
+            "built again without its description; copy both files, or build it again"
+        )
+    for what, built, here in (("TensorRT", info.tensorrt, version), ("GPU", info.gpu, gpu)):
+        if built != here:
+            raise CheckpointError(
+                f"{path}: was built for {what} {built}, this machine has {here}: an engine belongs "
+                "to one machine; build it here from the .onnx file with rcnn-jax converter"
+            )
+    return plan, info
+
+
+def stored_origin(path: Path, key: str | None) -> Origin:
+    """Returns what the description of an engine says of its model.
+
+    Raises:
+      CheckpointError: the description cannot be used.
+    """
+    del key
+    return read_info(path).header.origin
+
+
+def load_predictor(
+    path: Path, experiment: Experiment, test: TestSettings, key: str | None
+) -> Predictor:
+    """Returns the predictor of an engine.
+
+    Args:
+      path: the engine.
+      experiment: without effect: the description says all that is needed.
+      test: without effect: counts and thresholds are those of the graph it was built from.
+      key: without effect: engines are not sealed.
+
+    Raises:
+      CheckpointError: the engine does not run here.
+      MissingDependencyError: no TensorRT, or no GPU.
+    """
+    del experiment, test, key
+    return open_engine(path)
+
+
+def open_engine(path: Path) -> Predictor:
+    """Returns the function of an engine: uint8 canvases to detections in pixels of the canvas.
+
+    Raises:
+      CheckpointError: the engine does not run here.
+      MissingDependencyError: no TensorRT, or no GPU.
+    """
+    info = read_info(path)  # before anything is asked of the machine
+    trt = tensorrt.library(f"running {path}")
+    device = Device()
+    plan, info = read_engine(path, trt.__version__, device.name)
+    engine = tensorrt.Engine(trt, plan, str(path), device)
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = engine.run(batch)
+        check_outputs(outputs, len(batch), info.header, str(path))
+        return outputs
+
+    return predictor_of(run, info.header, engine.least, engine.most)
+
+
+ENGINE = Backend(stored_origin, load_predictor)
+"""Runs engines on the GPU they were built for."""

@@ -1,0 +1,114 @@
+"""The header of an exported graph: what a reader must know, in the metadata of the file.
+
+A graph alone does not say how images come to its input or what its classes are called. The header
+does, so a file can be checked against a spec and used without one.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rcnn_jax.checkpoints.origin import Origin
+from rcnn_jax.kinds import Kind
+from rcnn_jax.runtime.stored_fields import header_values, parse_json
+from rcnn_jax.settings import GeometrySettings, PixelSettings
+from rcnn_jax.version import __version__
+
+ContractName = Literal["tao", "plain"]
+HEADER_KEY = "rcnn_jax"
+INPUT_NAMES: dict[Kind, str] = {"faster_rcnn": "input_image", "mask_rcnn": "Input"}
+MASKS = "mask_fcn_logits/BiasAdd"
+DETECTIONS = "generate_detections"
+NMS_NAMES = ("NMS", "NMS_1")
+"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a reader of the graph must know; it travels in the metadata of the file.
+
+    Attributes:
+      kind: which detector.
+      contract: `tao` or `plain`.
+      class_names: background excluded.
+      category_ids: of Mask R-CNN, else None.
+      geometry: from image file to canvas.
+      channel_order: of the input.
+      mean: subtracted from the pixels.
+      std: divides them.
+      batch: fixed batch size; None where it is free.
+      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
+      depends: fields of the spec that the weights depend on; None in files of earlier versions.
+      version: of the program that wrote the file.
+    """
+
+    kind: Kind
+    contract: ContractName
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...] | None
+    geometry: GeometrySettings
+    channel_order: Literal["rgb", "bgr", "l"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch: int | None
+    nms_names: tuple[str, str] = NMS_NAMES
+    depends: dict[str, Any] | None = None
+    version: str = __version__
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        return self.geometry.height, self.geometry.width
+
+    @property
+    def pixels(self) -> PixelSettings:
+        """The preprocessing as settings."""
+        return PixelSettings(channel_order=self.channel_order, mean=self.mean, std=self.std)
+
+    @property
+    def origin(self) -> Origin:
+        """What is compared with a spec."""
+        return Origin(
+            kind=self.kind,
+            class_names=self.class_names,
+            category_ids=self.category_ids,
+            depends=self.depends,
+            pixels=self.pixels,
+            geometry=self.geometry,
+            fixed_canvas=True,
+        )
+
+    def output_names(self) -> tuple[str, ...]:
+        """Returns the outputs that a graph of this kind and contract has at least."""
+        if self.contract == "plain":
+            return ("boxes", "scores", "classes", "valid")
+        return () if self.kind == "faster_rcnn" else (DETECTIONS,)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the header as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Any) -> "Header":
+        """Returns the header that `to_json` described.
+
+        Raises:
+          ValueError: somebody else wrote the fields, or changed them.
+        """
+        return cls(**header_values(fields))
+
+    def to_metadata(self) -> dict[str, str]:
+        """Returns the header as ONNX metadata."""
+        return {HEADER_KEY: json.dumps(self.to_json())}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> "Header | None":
+        """Returns the header that `to_metadata` wrote, or None where there is none.
+
+        Raises:
+          ValueError: the text was changed, or another version wrote it.
+        """
+        if HEADER_KEY not in metadata:
+            return None
+        return cls.from_json(parse_json(metadata[HEADER_KEY]))

@@ -1,0 +1,1 @@
+"""The field tables: what a spec may say, row by row."""

@@ -1,0 +1,402 @@
+"""The field table of Mask R-CNN: message `Experiment`.
+
+Lists and tuples are Python literals inside strings, as in the original. Absent fields take the
+typical value of the document, where the original would read 0; of the booleans three (see `notes`).
+
+Source: reference mask_rcnn_spec section 1.
+"""
+
+from rcnn_jax.spec.schema import (
+    AT_LEAST_ONE,
+    NON_NEGATIVE,
+    OPEN_UNIT,
+    POSITIVE,
+    POSITIVE_UNIT,
+    READY_BATCHES,
+    SHARE,
+    THREADS,
+    UNIT,
+    Choice,
+    Field,
+    Interval,
+    LiteralShape,
+    Message,
+    block,
+    boolean,
+    count,
+    literal,
+    mapping,
+    real,
+    string,
+)
+from rcnn_jax.spec.tables.trackers import CLEARML, CLEARML_OFF, WANDB, WANDB_OFF
+
+
+def _switch_of_old(name: str, number: int, default: bool, doc: str, reason: str) -> Field:
+    """A switch of the first releases, which later ones no longer read."""
+    return boolean(name, number, default, doc, no_effect=reason, silent=True)
+
+
+DATA_CONFIG = Message(
+    "DataConfig",
+    "Images and annotations.",
+    (
+        literal(
+            "image_size",
+            1,
+            LiteralShape("(", "int", length=2),
+            (832, 1344),
+            "(height, width) of the padded input, multiples of 2^max_level.",
+        ),
+        boolean("augment_input_data", 2, True, "Random left-right flips of training images."),
+        count(
+            "num_classes",
+            3,
+            None,
+            "Categories + 1, or more than the largest category id.",
+            allowed=Interval(low=2),
+            required=True,
+        ),
+        boolean("skip_crowd_during_training", 4, True, "Crowd objects take no part in training."),
+        boolean(
+            "use_category",
+            5,
+            True,
+            "Objects keep their categories.",
+            no_effect="objects always keep their categories",
+        ),
+        string("training_file_pattern", 6, None, "Pattern of training TFRecords.", reads="glob"),
+        string(
+            "validation_file_pattern", 7, None, "Pattern of validation TFRecords.", reads="glob"
+        ),
+        string("val_json_file", 8, None, "COCO annotations of the validation.", reads="file"),
+        count("eval_samples", 9, 500, "Images per evaluation.", allowed=AT_LEAST_ONE),
+        count("prefetch_buffer_size", 10, 4, "Batches held ready.", allowed=READY_BATCHES),
+        count(
+            "shuffle_buffer_size",
+            11,
+            4096,
+            "Size of the shuffle buffer.",
+            no_effect="every epoch is shuffled as a whole",
+        ),
+        count("n_workers", 12, 16, "Threads that read images.", allowed=THREADS),
+        count(
+            "max_num_instances",
+            13,
+            200,
+            "Most objects of one image; surplus ones are dropped with a warning.",
+            allowed=AT_LEAST_ONE,
+        ),
+        string(
+            "coco_train_image_dir", 1000, None, "Training images read directly.", reads="folder"
+        ),
+        string("coco_train_json", 1001, None, "COCO annotations of the training.", reads="file"),
+        string(
+            "coco_val_image_dir", 1002, None, "Validation images of val_json_file.", reads="folder"
+        ),
+        string(
+            "tfds_name",
+            1003,
+            None,
+            "Prepared data set of TensorFlow Datasets, for example coco/2017 or lvis.",
+        ),
+        string("tfds_data_dir", 1004, None, "Folder of TensorFlow Datasets.", reads="folder"),
+        real("scale_jitter_min", 1005, 1.0, "Smallest random magnification.", allowed=POSITIVE),
+        real("scale_jitter_max", 1006, 1.0, "Largest random magnification.", allowed=POSITIVE),
+        real("brightness_stddev", 1007, 0.0, "Deviation of the brightness.", allowed=NON_NEGATIVE),
+        real(
+            "saturation_shift_max", 1008, 0.0, "Largest change of saturation.", allowed=NON_NEGATIVE
+        ),
+        real("contrast_scale_max", 1009, 0.0, "Largest change of contrast.", allowed=NON_NEGATIVE),
+        real(
+            "hue_rotation_max", 1010, 0.0, "Largest hue rotation in degrees.", allowed=NON_NEGATIVE
+        ),
+        real("vflip_probability", 1011, 0.0, "Probability of an upside-down flip.", allowed=UNIT),
+        boolean(
+            "allow_small", 1012, False, "Sides below 128 pixels are accepted.", only_checked=True
+        ),
+        string("tfds_train_split", 1013, "train", "Split of tfds_name to train on."),
+        string("tfds_val_split", 1014, "validation", "Split of tfds_name to validate on."),
+        real(
+            "multi_scale_min",
+            1015,
+            1.0,
+            "Smallest random size of the whole image, as a share of the one that fills the canvas.",
+            allowed=POSITIVE_UNIT,
+        ),
+    ),
+)
+
+MASKRCNN_CONFIG = Message(
+    "MaskRCNNConfig",
+    "The network and its sampling.",
+    (
+        real("rpn_box_loss_weight", 1, 1.0, "Weight of the RPN's box loss.", allowed=NON_NEGATIVE),
+        real(
+            "fast_rcnn_box_loss_weight",
+            2,
+            1.0,
+            "Weight of the head's box loss.",
+            allowed=NON_NEGATIVE,
+        ),
+        real("mrcnn_weight_loss_mask", 3, 1.0, "Weight of the mask loss.", allowed=NON_NEGATIVE),
+        boolean(
+            "freeze_bn",
+            4,
+            False,
+            "Batch norm keeps its moving statistics; gamma and beta are still trained.",
+        ),
+        literal(
+            "bbox_reg_weights",
+            5,
+            LiteralShape("(", "float", length=4),
+            (10.0, 10.0, 5.0, 5.0),
+            "Multiplies the head's box targets: dy, dx, dh, dw.",
+            allowed=POSITIVE,
+        ),
+        literal(
+            "aspect_ratios",
+            6,
+            LiteralShape("[", "float", inner=2),
+            ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4)),
+            "(width factor, height factor) of each anchor.",
+            allowed=POSITIVE,
+            required=True,
+        ),
+        count("gt_mask_size", 7, 112, "Side of stored ground-truth masks.", allowed=AT_LEAST_ONE),
+        real(
+            "rpn_positive_overlap", 8, 0.7, "From this IoU on an anchor is positive.", allowed=UNIT
+        ),
+        real("rpn_negative_overlap", 9, 0.3, "Below this IoU an anchor is negative.", allowed=UNIT),
+        count(
+            "rpn_batch_size_per_im",
+            10,
+            256,
+            "Anchors per image that train the RPN.",
+            allowed=AT_LEAST_ONE,
+        ),
+        real("rpn_fg_fraction", 11, 0.5, "Largest share of positive anchors.", allowed=UNIT),
+        real("rpn_min_size", 12, 0.0, "Smallest side of a proposal.", allowed=NON_NEGATIVE),
+        count(
+            "batch_size_per_im",
+            13,
+            512,
+            "Rois per image that train the heads.",
+            allowed=AT_LEAST_ONE,
+        ),
+        real("fg_fraction", 14, 0.25, "Largest share of foreground rois.", allowed=UNIT),
+        real("fg_thresh", 15, 0.5, "IoU of a foreground roi.", allowed=UNIT),
+        real("bg_thresh_hi", 16, 0.5, "Below this IoU a roi is background.", allowed=UNIT),
+        real("bg_thresh_lo", 17, 0.0, "Smallest IoU of a background roi.", allowed=UNIT),
+        count("fast_rcnn_mlp_head_dim", 18, 1024, "Width of fc6 and fc7.", allowed=AT_LEAST_ONE),
+        boolean("include_mask", 19, True, "The network has a mask head."),
+        count("mrcnn_resolution", 20, 28, "Side of predicted masks.", allowed=AT_LEAST_ONE),
+        count(
+            "train_rpn_pre_nms_topn",
+            21,
+            2000,
+            "Training: candidates per level before NMS.",
+            allowed=AT_LEAST_ONE,
+        ),
+        count("train_rpn_post_nms_topn", 22, 1000, "Training: proposals.", allowed=AT_LEAST_ONE),
+        real(
+            "train_rpn_nms_threshold", 23, 0.7, "Training: IoU of the RPN's NMS.", allowed=OPEN_UNIT
+        ),
+        count("test_detections_per_image", 24, 100, "Most detections.", allowed=AT_LEAST_ONE),
+        real("test_nms", 25, 0.5, "IoU of the final NMS.", allowed=OPEN_UNIT),
+        count(
+            "test_rpn_pre_nms_topn",
+            26,
+            1000,
+            "Test: candidates per level before NMS.",
+            allowed=AT_LEAST_ONE,
+        ),
+        count("test_rpn_post_nms_topn", 27, 1000, "Test: proposals.", allowed=AT_LEAST_ONE),
+        real(
+            "test_rpn_nms_thresh",
+            28,
+            0.7,
+            "Test: IoU of the RPN's NMS.",
+            allowed=OPEN_UNIT,
+            aliases=("test_rpn_nms_threshold",),
+        ),
+        count("min_level", 29, 2, "Finest level of the pyramid.", allowed=Interval(2, 5)),
+        count("max_level", 30, 6, "Coarsest level of the pyramid.", allowed=Interval(5, 10)),
+        count("num_scales", 31, 1, "Anchor sizes per octave.", allowed=AT_LEAST_ONE),
+        count("anchor_scale", 32, 8, "Anchor side in strides.", allowed=AT_LEAST_ONE),
+        string("arch", 33, "resnet", "Backbone family.", allowed=Choice(("resnet",))),
+        count("nlayers", 34, 50, "Depth of the backbone.", allowed=Choice((10, 18, 34, 50, 101))),
+        literal(
+            "freeze_blocks",
+            35,
+            LiteralShape("[", "int"),
+            (),
+            "Backbone blocks whose parameters are not trained.",
+            allowed=Interval(0, 3),
+        ),
+        mapping(
+            "channel_plan",
+            1000,
+            "uint32",
+            {},
+            "Layer name -> output channels where they differ from the published width.",
+            allowed=AT_LEAST_ONE,
+        ),
+        string(
+            "convention",
+            1001,
+            "tao",
+            "What pretrained weights take for granted: padding, strides, anchors, pixel scaling.",
+            allowed=Choice(("tao", "torchvision")),
+        ),
+    ),
+)
+
+EXPERIMENT = Message(
+    "Experiment",
+    "A Mask R-CNN experiment.",
+    (
+        block("maskrcnn_config", 1, MASKRCNN_CONFIG, "The network."),
+        block("data_config", 2, DATA_CONFIG, "Images and annotations."),
+        string(
+            "skip_checkpoint_variables",
+            3,
+            None,
+            "Regular expression; layers it finds are not loaded from the pretrained file.",
+        ),
+        _switch_of_old(
+            "include_groundtruth_in_features",
+            4,
+            False,
+            "Ground truth in the inputs of the evaluation.",
+            "evaluation reads it from val_json_file",
+        ),
+        count("train_batch_size", 5, 4, "Images per device and step.", allowed=AT_LEAST_ONE),
+        count(
+            "save_checkpoints_steps",
+            6,
+            None,
+            "Steps between checkpoints.",
+            no_effect="num_steps_per_eval sets the period, as in the original",
+            silent=True,
+        ),
+        count(
+            "num_steps_per_eval",
+            7,
+            10000,
+            "Steps between checkpoints with an evaluation.",
+            allowed=AT_LEAST_ONE,
+        ),
+        real("momentum", 8, 0.9, "Momentum of SGD.", allowed=SHARE),
+        _switch_of_old(
+            "use_batched_nms", 9, True, "One NMS for all images.", "there is one NMS function"
+        ),
+        real("l2_weight_decay", 10, 1e-4, "Weight of the L2 penalty.", allowed=NON_NEGATIVE),
+        real("warmup_learning_rate", 11, 1e-4, "Rate of the first step.", allowed=NON_NEGATIVE),
+        real("init_learning_rate", 12, 0.02, "Rate after the warm-up.", allowed=POSITIVE),
+        real(
+            "global_gradient_clip_ratio",
+            13,
+            None,
+            "Gradient limit.",
+            no_effect="as in the original; see clip_norm",
+        ),
+        count("total_steps", 14, None, "Length of the run in steps.", allowed=NON_NEGATIVE),
+        boolean("visualize_images_summary", 15, False, "Evaluation images in TensorBoard."),
+        boolean(
+            "finetune_bn",
+            16,
+            False,
+            "Batch norm is trained.",
+            no_effect="maskrcnn_config.freeze_bn decides",
+        ),
+        _switch_of_old(
+            "use_custom_box_proposals_op",
+            17,
+            False,
+            "Kind of proposal operation.",
+            "there is one proposal function",
+        ),
+        _switch_of_old("use_xla", 18, False, "Compilation by XLA.", "everything is compiled"),
+        string("checkpoint", 19, None, "Pretrained model.", reads="file"),
+        count("eval_batch_size", 20, 8, "Images per evaluation step.", allowed=AT_LEAST_ONE),
+        count("warmup_steps", 21, 0, "Steps of the linear rise."),
+        literal(
+            "learning_rate_steps",
+            22,
+            LiteralShape("[", "int"),
+            (60000, 80000, 100000),
+            "Steps at which the rate falls.",
+            allowed=NON_NEGATIVE,
+        ),
+        literal(
+            "learning_rate_decay_levels",
+            23,
+            LiteralShape("[", "float"),
+            (0.1, 0.02, 0.002),
+            "Factors of init_learning_rate from each of those steps on.",
+            allowed=NON_NEGATIVE,
+        ),
+        count("seed", 24, 123, "Seed of all randomness."),
+        count(
+            "report_frequency",
+            25,
+            None,
+            "Steps between evaluation reports.",
+            no_effect="a progress bar shows the evaluation",
+            silent=True,
+        ),
+        boolean("use_amp", 26, False, "Convolutions compute in bfloat16."),
+        string("pruned_model_path", 27, None, "Pruned model to retrain.", reads="file"),
+        real("l1_weight_decay", 28, 0.0, "Weight of the L1 penalty.", allowed=NON_NEGATIVE),
+        count("num_epochs", 29, None, "Length of the run in epochs; wins over total_steps."),
+        count(
+            "num_examples_per_epoch",
+            30,
+            None,
+            "Images of an epoch; counted from the data where it is absent.",
+            allowed=AT_LEAST_ONE,
+        ),
+        count("logging_frequency", 31, 10, "Steps between log lines.", allowed=Interval(1, 1000)),
+        block("wandb_config", 32, WANDB, "Weights & Biases.", no_effect=WANDB_OFF),
+        block("clearml_config", 33, CLEARML, "ClearML.", optional=True, no_effect=CLEARML_OFF),
+        string(
+            "enc_key",
+            1000,
+            None,
+            "Key of sealed models; -k and RCNN_JAX_KEY win.",
+            secret=True,
+        ),
+        boolean("sync_bn", 1001, True, "Batch statistics are taken over all devices."),
+        string(
+            "lr_scaling",
+            1002,
+            "none",
+            "`devices` multiplies the learning rate by the number of devices.",
+            allowed=Choice(("devices", "none")),
+        ),
+        real("ema_decay", 1003, 0.0, "Weight averaging; 0 for none.", allowed=SHARE),
+        count("keep_checkpoints", 1004, 2, "Resume points kept.", allowed=AT_LEAST_ONE),
+        real(
+            "min_pretrained_coverage",
+            1005,
+            0.5,
+            "Smallest share of backbone weights that a pretrained file must fill.",
+            allowed=UNIT,
+        ),
+        real(
+            "clip_norm",
+            1006,
+            10.0,
+            "Largest global norm of the gradient; 0 for none, as in the original.",
+            allowed=NON_NEGATIVE,
+        ),
+        string(
+            "learning_rate_schedule",
+            1007,
+            "piecewise",
+            "`cosine` replaces the falls by half a cosine down to 0.",
+            allowed=Choice(("piecewise", "cosine")),
+        ),
+    ),
+)

@@ -1,0 +1,108 @@
+"""What a text may be that is no spec of this kind, and where a field may belong that stands wrong."""
+
+import re
+
+from rcnn_jax.kinds import SpecKind
+from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.schema import Message, walk
+from rcnn_jax.spec.text.tokens import Token
+from rcnn_jax.spec.text.values import did_you_mean, nearest
+
+MOST_PLACES = 3
+
+_OTHER_NETWORKS = (
+    ("detectnet_v2", {"cost_function_config", "postprocessing_config"}),
+    ("detectnet_v2", {"bbox_rasterizer_config"}),
+    ("ssd", {"ssd_config"}),
+    ("dssd", {"dssd_config"}),
+    ("retinanet", {"retinanet_config"}),
+    ("yolo_v3", {"yolov3_config"}),
+    ("yolo_v4", {"yolov4_config"}),
+    ("classification", {"train_config", "eval_config"}),
+    ("the TensorFlow Object Detection API", {"train_config", "train_input_reader"}),
+)
+"""(network, top-level fields that only its specs have)."""
+
+_FORMS = (
+    (re.compile(r"\s*(?:<!doctype|<html|<\?xml)", re.IGNORECASE), "a web page"),
+    (re.compile(r"\s*\[[\w.]+\]\s*\n"), "TOML"),
+    (re.compile(r"\s*[{\[]"), "JSON"),
+    (re.compile(r"(?:---|%YAML)"), "YAML"),
+    (re.compile(r"\s*(?:import|from|def|class) \w[^:{]*\n"), "Python"),
+    (re.compile(r"\s*```"), "Markdown: leave out the ```"),
+    (re.compile(r"(?:[^\n]*\n)*?<{7} "), "a text with an unfinished merge: <<<<<<<"),
+    (re.compile(r"version https://git-lfs"), "a pointer of Git LFS; `git lfs pull` gets the file"),
+)
+
+
+def other_form(text: str, tokens: list[Token]) -> str:
+    """Says what the text is instead of protobuf text; nothing if it may be that.
+
+    Args:
+      text: the whole text.
+      tokens: its words.
+    """
+    head = text[:4096]
+    for pattern, name in _FORMS:
+        if pattern.match(head):
+            return name
+    if any(token.is_mark("{", "<") for token in tokens):
+        return ""
+    for name, colon, inside in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        deeper = inside.line > name.line and inside.column > name.column
+        if name.kind == "name" and colon.is_mark(":") and deeper and inside.kind == "name":
+            return "YAML"
+    return ""
+
+
+def other_network(names: set[str]) -> str:
+    """Returns the network of TAO, or of another program, that has these top-level fields."""
+    for network, fields in _OTHER_NETWORKS:
+        if fields <= names:
+            return network
+    return ""
+
+
+def elsewhere(name: str, table: Message, root: Message) -> str:
+    """Says where an unknown field belongs, or what was meant; nothing where nobody knows.
+
+    Args:
+      name: as it is written.
+      table: the fields of its block.
+      root: the fields at the top level.
+    """
+    places = _places(root)
+    if name in places:
+        return f"; it belongs {_in(places[name])}"
+    near = did_you_mean(name, [field.name for field in table.fields])
+    for kind, each in TABLES.items():
+        if each is not root and name in _places(each):
+            return f"; specs of {kind} have it{near}"
+    if near:
+        return near
+    other = nearest(name, tuple(places), 0.8) if len(name) > 3 else ""
+    return f"; did you mean '{other}', which belongs {_in(places[other])}?" if other else ""
+
+
+def _in(places: tuple[str, ...]) -> str:
+    if places == ("",):
+        return "to the top level"
+    named = [place or "the top level" for place in places[:MOST_PLACES]]
+    if len(places) > MOST_PLACES:
+        return f"into {', '.join(named)}, ..."
+    return f"into {' or '.join(named)}"
+
+
+def _places(root: Message) -> dict[str, tuple[str, ...]]:
+    """Returns {name or alias of a field: paths of the blocks that have it}."""
+    found: dict[str, tuple[str, ...]] = {}
+    for path, field in walk(root):
+        block = path.rpartition(".")[0]
+        for name in (field.name, *field.aliases):
+            found[name] = (*found.get(name, ()), block)
+    return found
+
+
+def described(kind: SpecKind, names: set[str]) -> str:
+    """Returns the fields that tell the kind of a spec, for a message."""
+    return ", ".join(sorted(name for name in names if TABLES[kind].find(name))[:MOST_PLACES])

@@ -1,0 +1,353 @@
+"""One pass over the words of a spec: what it says, where everything stands, every error of form.
+
+What is written twice merges as in protobuf's text format, which the original reads specs with: blocks
+merge, of values the last one counts. Everything that is wrong is reported together, so the pass goes on
+behind an error: it leaves out the faulty entry, and it closes a block whose closing mark is missing
+where a field follows that only an outer block has.
+"""
+
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from rcnn_jax.spec.schema import Field, Message
+from rcnn_jax.spec.text.cursor import CLOSING, OPENING, Block, Position, Problem, TooManyError
+from rcnn_jax.spec.text.hints import elsewhere
+from rcnn_jax.spec.text.scalars import ScalarReader
+from rcnn_jax.spec.text.secrets import Hidden
+from rcnn_jax.spec.text.tokens import Token, printable
+from rcnn_jax.spec.text.values import bare
+
+
+@dataclass
+class Scan:
+    """What the pass found.
+
+    Attributes:
+      values: what the text says and nothing else: absent fields are absent. Messages are dicts, repeated
+        fields lists, maps dicts, enums names, literals text.
+      positions: path of every entry -> (line, column) of its name, of the one that counts.
+      problems: errors of form in text order.
+      warnings: what is legal and hardly meant, in text order.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    positions: dict[str, Position] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def scan(words: Hidden, table: Message) -> Scan:
+    """Reads the words of a spec against its table."""
+    result = Scan()
+    reader = _Reader(words, result.positions)
+    with suppress(TooManyError):
+        reader.entries(Block("", table, values=result.values))
+    result.problems = sorted(reader.problems, key=lambda problem: problem.position)
+    result.warnings = sorted(reader.warnings, key=lambda problem: problem.position)
+    return result
+
+
+class _Reader(ScalarReader):
+    """Reads blocks and entries, one after the other."""
+
+    def __init__(self, words: Hidden, positions: dict[str, Position]) -> None:
+        super().__init__(words)
+        self.positions = positions
+        # How many closing marks the text lacks; below 0, how many it has too many.
+        self.missing = sum(
+            token.is_mark("{", "<") - token.is_mark("}", ">") for token in self.tokens
+        )
+        self.closed_early = 0
+        self.indents: dict[int, int] = {}
+        for token in self.tokens:
+            self.indents.setdefault(token.line, token.column)
+
+    def entries(self, block: Block) -> None:
+        """Reads the entries of a block, up to and with its closing mark."""
+        self.blocks.append(block)
+        while not self._ends(block):
+            if self.here.kind == "name" or self._is_odd_name():
+                self._entry(block, self.take())
+                self.skip(",", ";")
+            else:
+                self._unexpected(block)
+        self.blocks.pop()
+
+    def _ends(self, block: Block) -> bool:
+        """Says whether the block ends here, and takes its closing mark."""
+        if self.closed_early:
+            self.closed_early -= 1
+            return True
+        while self.here.is_mark(*CLOSING):
+            if self._closes(block, self.take()):
+                return True
+        if self.here.kind == "end":
+            if block.opener is not None:
+                self._unclosed(block, "")
+            return True
+        return self.here.kind == "name" and self._closes_early(block, self.here)
+
+    def _closes(self, block: Block, mark: Token) -> bool:
+        """Says whether a closing mark ends the block, or is one too many."""
+        if mark.text == "]" or block.opener is None:
+            self.complain(mark, f"'{mark.text}' closes nothing: remove it, or open what it closes")
+            self.missing += mark.text != "]"
+            return False
+        outer, name = self.blocks[-2], self.here.text
+        belongs_here = self.here.kind == "name" and block.knows(name) and not outer.knows(name)
+        if self.missing < 0 and belongs_here:
+            self.complain(
+                mark,
+                f"this '{mark.text}' is one too many: {name} behind it belongs to {block.name}",
+            )
+            self.missing += 1
+            return False
+        alone = self.tokens[self.index - 2].line < mark.line
+        below_outer = outer.opener is not None and mark.column == outer.indent != block.indent
+        if self.missing > 0 and alone and below_outer:
+            self._unclosed(block, f" before the '{mark.text}' in line {mark.line}")
+            self.missing -= 1
+            self.index -= 1
+        return True
+
+    def _closes_early(self, block: Block, token: Token) -> bool:
+        """Says whether a closing mark is missing in front of a name."""
+        if self.missing <= 0 or block.knows(token.text):
+            return False
+        for levels, outer in enumerate(reversed(self.blocks[:-1]), start=1):
+            if levels > self.missing:
+                return False
+            if outer.knows(token.text):
+                for each in reversed(self.blocks[-levels:]):
+                    self._unclosed(each, f" before {token.text} in line {token.line}")
+                self.missing -= levels
+                self.closed_early = levels - 1
+                return True
+        return False
+
+    def _unclosed(self, block: Block, where: str) -> None:
+        assert block.opener is not None
+        line = block.opener.line
+        self.complain(
+            block.opener,
+            f"{block.name}, opened in line {line}, is not closed{where}: a '}}' is missing",
+        )
+
+    def _entry(self, block: Block, token: Token) -> None:
+        name = token.text if token.kind == "name" else bare(token.text)
+        if not block.knows(name):
+            self._unknown(block, token, name)
+        elif block.table is None:
+            self._part_of_map_entry(block, token, name)
+        else:
+            row = block.table.find(name)
+            assert row is not None
+            if token.kind == "string":
+                self.complain(token, f"the name of a field stands without quotes: {row.name}")
+            self._field(block, token, row, f"{block.path}{row.name}")
+
+    def _field(self, block: Block, token: Token, row: Field, path: str) -> None:
+        colon = self.colon()
+        if row.repeated or row.kind == "map":
+            self._several(block, token, row, path, colon=colon)
+            return
+        what = "both are read, of each field" if row.kind == "message" else "of its values"
+        self._once(block, row.name, token, path, f"{what} the last counts")
+        if row.oneof:
+            self._take_out_rivals(block, token, row)
+        self.positions[path] = (token.line, token.column)
+        if row.kind == "message":
+            inner = Block(f"{path}.", row.table, token, values=block.values.get(row.name, {}))
+            if self._block(inner, token, path):
+                block.values[row.name] = inner.values
+        else:
+            value = self.scalar(token, row.kind, row, path, colon=colon)
+            if value is not None:
+                block.values[row.name] = value
+
+    def _once(self, block: Block, name: str, token: Token, what: str, rule: str) -> None:
+        """Warns of a thing that is given again."""
+        given = block.given.setdefault(name, [])
+        given.append(token)
+        if len(given) > 1:
+            where = _lines(given[-2].line, token.line)
+            self.warn(token, f"{what} is given twice, {where}: {rule}")
+
+    def _take_out_rivals(self, block: Block, token: Token, row: Field) -> None:
+        """Takes out what excludes the field: as in protobuf the last one counts."""
+        assert block.table is not None
+        for rival in block.table.fields:
+            if rival.oneof == row.oneof and rival is not row and rival.name in block.values:
+                del block.values[rival.name]
+                block.given.pop(rival.name, None)
+                path = f"{block.path}{rival.name}"
+                where = _lines(self.positions[path][0], token.line)
+                self.warn(
+                    token,
+                    f"{path} and {block.path}{row.name} exclude each other, {where}: the last counts",
+                )
+
+    def _several(self, block: Block, token: Token, row: Field, path: str, *, colon: bool) -> None:
+        """Reads the one or more values of an entry that may have many."""
+        opening = self.here
+        if not self.skip("["):
+            self._item(block, token, token, row, path, colon=colon)
+            return
+        while not self.skip("]"):
+            if self.here.kind == "end" or self.here.is_mark("}", ">") or self.begins_entry():
+                line = opening.line
+                self.complain(
+                    opening, f"the list of {path} in line {line} is not closed: a ']' is missing"
+                )
+                return
+            if self.here.is_mark(",", ";", ":"):
+                found = self.take()
+                self.complain(found, f"expected a value in the list of {path}, found {found.text}")
+                continue
+            self._item(block, token, self.here, row, path, colon=True, listed=True)
+            comma = self.here
+            if self.skip(","):
+                if self.here.is_mark("]"):
+                    self.complain(comma, f"',' behind the last value of {path}: remove it")
+            elif not comma.is_mark("]") and comma.line == self.last.line:
+                self.complain(comma, f"expected ',' or ']' in {path}, found {self.found()}")
+                if comma.kind == "mark" and not comma.is_mark(*OPENING, *CLOSING):
+                    self.take()
+
+    def _item(
+        self,
+        block: Block,
+        token: Token,
+        place: Token,
+        row: Field,
+        path: str,
+        *,
+        colon: bool,
+        listed: bool = False,
+    ) -> None:
+        """Reads one of several values.
+
+        Args:
+          block: the block it is in.
+          token: the name of the entry.
+          place: where it stands; items of the short form [a, b] share one name.
+          row: the field.
+          path: of the field.
+          colon: whether a colon stands in front of it.
+          listed: whether it is an item of the short form.
+        """
+        self.positions.setdefault(path, (token.line, token.column))
+        if row.kind == "map":
+            self._map_entry(block, token, row, path)
+            return
+        item = f"{path}[{len(block.values.get(row.name, []))}]"
+        self.positions[item] = (place.line, place.column)
+        if row.kind == "message":
+            inner = Block(f"{item}.", row.table, token)
+            value = inner.values if self._block(inner, token, item) else None
+        else:
+            value = self.scalar(token, row.kind, row, item, colon=colon, listed=listed)
+        if value is not None:
+            block.values.setdefault(row.name, []).append(value)
+
+    def _map_entry(self, block: Block, token: Token, row: Field, path: str) -> None:
+        entry, faults = Block(f"{path}.", None, token, row=row), len(self.problems)
+        opening = self.next
+        if not self._block(entry, token, path) or len(self.problems) > faults:
+            return
+        if len(entry.values) < 2:
+            self.complain(opening, f"{path} has an entry without key or value")
+            return
+        key, place = entry.values["key"], entry.given["key"][-1]
+        self.positions[f"{path}.{key}"] = (place.line, place.column)
+        what = f"the key '{printable(key)}' of {path}"
+        self._once(block, f"{row.name}.{key}", place, what, "the last counts")
+        block.values.setdefault(row.name, {})[key] = entry.values["value"]
+
+    def _part_of_map_entry(self, block: Block, token: Token, name: str) -> None:
+        assert block.row is not None
+        path = f"{block.path.rstrip('.')} {name}"
+        colon = self.colon()
+        place = self.here
+        kind = "string" if name == "key" else block.row.entry
+        value = self.scalar(token, kind, block.row, path, colon=colon)
+        self._once(block, name, place, path, "the last counts")
+        if value is not None:
+            block.values[name] = value
+
+    def _block(self, block: Block, token: Token, path: str) -> bool:
+        """Reads a block behind its name; says whether there is one."""
+        if not self.skip("{", "<"):
+            here = self.here
+            inside = here.kind == "name" and block.knows(here.text)
+            if not (inside and self.next.is_mark(":", "{", "<")):
+                self.complain(token, f"{path} needs a block {{ ... }}, found {self.found()}")
+                self._drop_value()
+                return False
+            self.complain(token, f"expected '{{' behind {path}, found {here.shown}")
+            self.missing += 1
+        block.indent = self.indents[token.line]
+        self.entries(block)
+        return True
+
+    def _unknown(self, block: Block, token: Token, name: str) -> None:
+        shown = printable(name)
+        if token.kind == "hidden":
+            self.complain(token, f"unknown field {block.place}: it looks like a key")
+        elif block.table is None:
+            where = block.path.rstrip(".")
+            self.complain(token, f"unknown field '{shown}' in {where}: an entry has key and value")
+        else:
+            root = self.blocks[0].table
+            assert root is not None
+            hint = elsewhere(name, block.table, root)
+            self.complain(token, f"unknown field '{shown}' {block.place}{hint}")
+        self._drop_value()
+
+    def _is_odd_name(self) -> bool:
+        """Says whether a word that is no name stands where a field is named."""
+        if self.here.kind not in ("string", "word", "curly", "hidden"):
+            return False
+        return self.next.is_mark(":", "{", "<", "=") and self.next.line == self.here.line
+
+    def _unexpected(self, block: Block) -> None:
+        """Complains once about words that begin no field, up to where one may begin."""
+        here = self.here
+        found = f"a {here.text[0]} without its end" if here.kind == "open" else self.found()
+        closing = " or '}'" if block.opener is not None else ""
+        plain = unicodedata.normalize("NFKC", here.text)  # Punctuation of East Asian keyboards.
+        meant = f"; write {printable(plain)}" if plain != here.text and here.kind == "word" else ""
+        self.complain(here, f"expected a field{closing}, found {found}{meant}")
+        self._rest_of_line(here)
+
+    def _drop_value(self) -> None:
+        """Skips the value of a faulty entry, whatever its form."""
+        name, marked = self.last, False
+        while self.skip(":", "="):
+            marked = True
+        here = self.here
+        if here.is_mark(*OPENING):
+            self.skip_brackets()
+        elif here.kind == "end" or here.is_mark(*CLOSING):
+            return
+        elif here.line == name.line or (marked and not self.begins_entry()):
+            self._rest_of_line(here)
+            while here.kind in ("string", "hidden") and self.here.kind == "string":
+                self.take()
+
+    def _rest_of_line(self, token: Token) -> None:
+        """Skips a word and what follows it in its line, up to where a field may begin."""
+        first = self.index
+        while self.here.kind != "end" and self.here.line == token.line:
+            if self.index > first and (self.here.is_mark(*CLOSING) or self.begins_entry()):
+                return
+            if self.here.is_mark(*OPENING):
+                self.skip_brackets()
+            else:
+                self.take()
+
+
+def _lines(first: int, second: int) -> str:
+    return f"in lines {first} and {second}" if first != second else f"in line {first}"

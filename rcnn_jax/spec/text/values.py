@@ -1,0 +1,242 @@
+"""One value of a spec: what a word means for a field, or what is wrong with it and how to write it.
+
+Numbers are read as protobuf's text format reads them, with two differences: leading zeros, which
+protobuf takes for octal, are refused, and so is what is not finite.
+"""
+
+import difflib
+import functools
+import math
+import re
+import unicodedata
+from typing import Any
+
+from rcnn_jax.spec.schema import Field, FieldKind
+from rcnn_jax.spec.text.literals import read_literal
+from rcnn_jax.spec.text.tokens import SHOWN, Token, printable, quote, unquote
+
+MAX_UINT32 = 2**32 - 1
+MAX_DIGITS = 100
+MAX_TEXT = 10_000
+
+_TRUE = frozenset({"true", "True", "t", "1"})
+_FALSE = frozenset({"false", "False", "f", "0"})
+_BOOLEAN_WORDS = {"true": "true", "yes": "true", "on": "true"} | dict.fromkeys(
+    ("false", "no", "off"), "false"
+)
+_DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹣－"), "-")
+
+
+class WrongValueError(ValueError):
+    """A word that is no value of its field; the text is the rest of `path = word ...`."""
+
+
+def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
+    """Returns what a word, or several adjacent strings, say.
+
+    Args:
+      tokens: the words, all strings where they are several.
+      kind: type of the value: that of the field, or of the key or value of a map.
+      row: the field.
+
+    Raises:
+      WrongValueError: it is no such value.
+    """
+    first = tokens[0]
+    if kind in ("string", "literal"):
+        return _text(tokens, kind, row)
+    if kind == "bool":
+        if first.text in _TRUE or first.text in _FALSE:
+            return first.text in _TRUE
+    elif kind == "enum":
+        if first.kind == "name" and first.text in row.values:
+            return first.text
+        if first.kind == "number" and len(first.text) < 4 and first.text.isdigit():
+            number = int(first.text)
+            if number < len(row.values):
+                return row.values[number]
+    elif first.kind == "number":
+        return _number(first.text, kind, row)
+    raise WrongValueError(f"is not {wanted(kind, row)}{_as_meant(written(tokens), kind, row)}")
+
+
+def wanted(kind: FieldKind, row: Field) -> str:
+    """Says in words what a value must look like."""
+    words = {
+        "bool": "true or false",
+        "uint32": "a whole number from 0 on",
+        "whole": "a whole number from 0 on",
+        "double": "a number",
+        "string": "text in quotes",
+        "literal": f"text in quotes with a {row.shape}",
+        "enum": f"one of {', '.join(row.values)}",
+    }
+    return words[kind]
+
+
+def shown_value(value: Any) -> str:
+    """Returns any value of a config as a message shows it: in one line, short, without escapes."""
+    try:
+        return printable(repr(value))
+    except ValueError:  # More digits than Python turns into text.
+        return f"a number of about 10^{int(math.log10(abs(value)))}"
+
+
+def control_complaint(value: Any) -> str:
+    """Returns what is wrong with a text that holds control characters; nothing for other values.
+
+    They come from paths of Windows in quotes, whose backslashes begin escapes.
+    """
+    text = value if isinstance(value, str) else ""
+    found = next((each for each in text if unicodedata.category(each) == "Cc"), "")
+    if not found:
+        return ""
+    return f"holds the control character {printable(found)}: a backslash is written \\\\, or as /"
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """Returns `; did you mean 'x'?`, or nothing where no known name is near."""
+    near = nearest(name, tuple(known))
+    return f"; did you mean '{near}'?" if near else ""
+
+
+@functools.lru_cache(maxsize=1024)
+def nearest(name: str, known: tuple[str, ...], likeness: float = 0.6) -> str:
+    """Returns the name that was meant, whatever its case and dashes, or nothing."""
+    if len(name) > SHOWN:
+        return ""
+    plain = {_plain(each): each for each in reversed(known)}
+    if _plain(name) in plain:
+        return plain[_plain(name)]
+    near = difflib.get_close_matches(_plain(name), plain, 1, likeness)
+    return plain[near[0]] if near else ""
+
+
+def written(tokens: list[Token]) -> str:
+    """Returns words as they stand, those that touch without a space between."""
+    pieces = [tokens[0].text]
+    for before, token in zip(tokens, tokens[1:], strict=False):
+        pieces += ["" if token.start == before.end else " ", token.text]
+    return "".join(pieces)
+
+
+def text_of(tokens: list[Token]) -> str:
+    """Returns what adjacent strings say.
+
+    Raises:
+      ValueError: one of them has a wrong escape.
+    """
+    return "".join(unquote(token.text) for token in tokens)
+
+
+def in_quotes(text: str) -> str:
+    """Returns text in straight quotes for a message."""
+    return printable(quote(text))
+
+
+def bare(text: str) -> str:
+    """Returns text without the quotation marks around it, of whatever kind."""
+    return text.strip("\"'“”„‟«»‹›″‘’‚‛′`´ ")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _text(tokens: list[Token], kind: FieldKind, row: Field) -> str:
+    if tokens[0].kind != "string":
+        text = bare(written(tokens))
+        raise WrongValueError(f"is not {wanted(kind, row)}: write {in_quotes(text)}")
+    try:
+        text = text_of(tokens)
+    except ValueError as error:
+        raise WrongValueError(str(error)) from error
+    if len(text) > MAX_TEXT:
+        raise WrongValueError(f"is longer than {MAX_TEXT} characters")
+    if kind == "literal" and row.shape is not None:
+        try:
+            read_literal(text, row.shape)
+        except ValueError as error:
+            raise WrongValueError(str(error)) from error
+    return text
+
+
+def _number(text: str, kind: FieldKind, row: Field) -> int | float:
+    if len(text) > MAX_DIGITS:
+        raise WrongValueError(f"is longer than {MAX_DIGITS} characters")
+    if re.match(r"-?\s*0\d", text):
+        raise WrongValueError(f"has leading zeros{_as_meant(text, kind, row)}")
+    try:
+        return number_of(text, kind)
+    except OverflowError as error:
+        raise WrongValueError(str(error)) from error
+    except ValueError as error:
+        raise WrongValueError(f"is not {wanted(kind, row)}{_as_meant(text, kind, row)}") from error
+
+
+def number_of(text: str, kind: FieldKind) -> int | float:
+    """Returns the number that a word of digits says.
+
+    Raises:
+      ValueError: it is not of this type.
+      OverflowError: it is not finite or too large; the text is the rest of the sentence.
+    """
+    sign = -1 if text.startswith("-") else 1
+    digits = text.lstrip("-").strip().lower()
+    if digits.startswith("0x"):
+        if kind in ("double", "whole"):
+            raise ValueError(text)
+        value: int | float = sign * int(digits, 16)
+    elif digits.startswith(("inf", "nan")):
+        raise OverflowError("is not a finite number")
+    else:
+        value = sign * float(digits.rstrip("f"))
+        if not math.isfinite(value):
+            raise OverflowError("is not a finite number")
+        if kind == "double":
+            return value
+        if kind == "uint32" and not digits.isdigit():
+            raise ValueError(text)
+    if value < 0 or value != int(value):
+        raise ValueError(text)
+    if value > MAX_UINT32:
+        raise OverflowError(f"is larger than {MAX_UINT32}")
+    return int(value)
+
+
+def _as_meant(text: str, kind: FieldKind, row: Field) -> str:
+    """Returns how the value is written, where it can be told; else nothing."""
+    inside = bare(text)
+    if len(inside) > SHOWN:
+        return ""
+    meant = ""
+    if kind == "bool":
+        meant = _BOOLEAN_WORDS.get(inside.lower(), "")
+    elif kind == "enum":
+        if inside in row.values:
+            return f": write {inside}, without quotes"
+        return did_you_mean(inside, list(row.values))
+    elif kind in ("uint32", "whole", "double"):
+        if row.repeated and re.fullmatch(r"[\[(].*[\])]", inside):
+            items = ", ".join(inside.strip("[]() ").replace(",", " ").split())
+            return f": write [{items}], without quotes"
+        meant = _meant_number(inside, kind)
+    return f": write {meant}" if meant else ""
+
+
+def _meant_number(text: str, kind: FieldKind) -> str:
+    """Returns the number behind dashes of print, thousands separators and decimal commas."""
+    plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    plain = re.sub(r"[\s_]", "", plain).removeprefix("+")
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+", plain, re.ASCII):
+        plain = plain.replace(",", "")
+    elif re.fullmatch(r"-?\d+,\d+", plain, re.ASCII):
+        plain = plain.replace(",", ".")
+    plain = re.sub(r"^(-?)0+(?=\d)", r"\1", plain)
+    try:
+        value = float(plain)
+        if kind != "double":
+            return str(int(value)) if 0 <= value <= MAX_UINT32 and value == int(value) else ""
+    except (ValueError, OverflowError):
+        return ""
+    return plain if math.isfinite(value) else ""

@@ -1,0 +1,1 @@
+"""Mask R-CNN: config, data, task and conventions of weights."""

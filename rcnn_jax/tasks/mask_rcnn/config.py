@@ -1,0 +1,270 @@
+"""Reads a Mask R-CNN config once and says everything in the words of the field.
+
+The only place below the commands that knows the names of the Mask R-CNN spec.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from rcnn_jax.data.sources.categories import Categories
+from rcnn_jax.data.sources.masks import MaskSource
+from rcnn_jax.models.builder import BackboneOptions
+from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.mask_rcnn import MaskRcnn
+from rcnn_jax.ops.anchors import cell_sizes_from_octaves
+from rcnn_jax.ops.box_coder import BoxCoder
+from rcnn_jax.settings import (
+    AugmentSettings,
+    CocoMetrics,
+    DetectionSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    OptimizerSettings,
+    ProposalSettings,
+    RoiSamplingSettings,
+    RpnTargetSettings,
+    RunSettings,
+    WarmupSchedule,
+)
+from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
+from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
+from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
+from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
+from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
+from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
+
+SHOWN_IMAGES = 8
+"""Validation images that visualize_images_summary puts into TensorBoard."""
+
+
+def mask_rcnn_experiment(
+    config: Config, *, bf16: bool, axis_name: str, categories: Categories | None
+) -> Experiment:
+    """Returns the experiment that a validated config describes.
+
+    Args:
+      config: a Mask R-CNN config from `spec.load`.
+      bf16: compute convolutions in bfloat16 even when the config does not ask for it.
+      axis_name: name of the data axis that batch statistics are averaged over.
+      categories: the classes of a trained model; None takes them from the annotation files.
+
+    Raises:
+      DataError: an annotation file is missing or damaged.
+      SpecError: num_classes does not fit the annotation file.
+    """
+    data, network = config.data_config, config.maskrcnn_config
+    categories = categories or mask_rcnn_data.find_categories(data, masks=network.include_mask)
+    test = _test(network)
+    return Experiment(
+        kind="mask_rcnn",
+        task=_task(config, categories, bf16=bf16 or config.use_amp, axis_name=axis_name),
+        seed=config.seed,
+        geometry=_geometry(data),
+        augment=_augment(data),
+        train_gt=GroundTruthSettings(
+            max_objects=data.max_num_instances,
+            on_overflow="truncate",
+            mask_size=network.gt_mask_size if network.include_mask else 0,
+            skip_crowd=data.skip_crowd_during_training,
+        ),
+        eval_gt=None,
+        batch_per_device=config.train_batch_size,
+        eval_batch=config.eval_batch_size,
+        inference_batch=config.eval_batch_size,
+        threads=data.n_workers,
+        prefetch=data.prefetch_buffer_size,
+        optimizer=_optimizer(config),
+        schedule=_schedule(config),
+        run=_run(config),
+        start=StartSettings(
+            pruned=config.pruned_model_path or "",
+            pretrained=config.checkpoint or "",
+            skip=config.skip_checkpoint_variables or "",
+            min_coverage=config.min_pretrained_coverage,
+        ),
+        evaluation=test,
+        inference=test,
+        metrics=CocoMetrics(
+            annotations=data.val_json_file or "",
+            masks=network.include_mask,
+            max_detections=network.test_detections_per_image,
+            images=data.eval_samples,
+        ),
+        visualize_threshold=0.6,
+        captions=True,
+        train_source=lambda: mask_rcnn_data.open_training(
+            data, categories, masks=network.include_mask
+        ),
+        eval_source=_eval_source(data, categories, network.include_mask),
+        category_ids=categories.ids,
+    )
+
+
+def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str) -> MaskRcnnTask:
+    network = config.maskrcnn_config
+    convention = CONVENTIONS[network.convention]
+    levels = tuple(range(network.min_level, network.max_level + 1))
+    ratios = tuple(tuple(ratio) for ratio in network.aspect_ratios)
+    cells = tuple(
+        (
+            level,
+            cell_sizes_from_octaves(network.anchor_scale, 2**level, network.num_scales, ratios),
+        )
+        for level in levels
+    )
+    box_crop_size, mask_crop_size = network.mrcnn_resolution // 4, network.mrcnn_resolution // 2
+    weights = [
+        ("rpn_class", 1.0),
+        ("rpn_box", network.rpn_box_loss_weight),
+        ("class", 1.0),
+        ("box", network.fast_rcnn_box_loss_weight),
+    ]
+    if network.include_mask:
+        weights.append(("mask", network.mrcnn_weight_loss_mask))
+    return MaskRcnnTask(
+        model=MaskRcnn(
+            num_classes=len(categories.ids),
+            anchors_per_cell=network.num_scales * len(ratios),
+            arch=f"{network.arch}:{network.nlayers}",
+            min_level=network.min_level,
+            max_level=network.max_level,
+            box_crop_size=box_crop_size,
+            mask_crop_size=mask_crop_size,
+            mlp_head_dim=network.fast_rcnn_mlp_head_dim,
+            include_mask=network.include_mask,
+            options=BackboneOptions(
+                use_pooling=True, all_projections=False, freeze_bn=network.freeze_bn
+            ),
+            convention=convention.convolution,
+            channels=ChannelPlan.from_json(network.channel_plan),
+            dtype=jnp.bfloat16 if bf16 else jnp.float32,
+            bn_axis_name=axis_name if config.sync_bn else None,
+        ),
+        class_names=categories.names,
+        unused_classes=categories.unused,
+        pixels=convention.pixels,
+        settings=TwoStageSettings(
+            cell_sizes=cells,
+            anchor_convention=convention.anchors,
+            rpn_coder=BoxCoder(),
+            box_coder=BoxCoder(weights=tuple(network.bbox_reg_weights)),
+            rpn_targets=RpnTargetSettings(
+                positive_overlap=network.rpn_positive_overlap,
+                negative_overlap=network.rpn_negative_overlap,
+                force_match="best",
+                batch_per_image=network.rpn_batch_size_per_im,
+                positive_fraction=network.rpn_fg_fraction,
+                box_loss_on_sample=False,
+            ),
+            train_proposals=ProposalSettings(
+                pre_nms=network.train_rpn_pre_nms_topn,
+                post_nms=network.train_rpn_post_nms_topn,
+                nms_threshold=network.train_rpn_nms_threshold,
+                min_size=network.rpn_min_size,
+            ),
+            roi_sampling=RoiSamplingSettings(
+                batch_per_image=network.batch_size_per_im,
+                foreground_fraction=network.fg_fraction,
+                foreground_overlap=network.fg_thresh,
+                background_high=network.bg_thresh_hi,
+                background_low=network.bg_thresh_lo,
+                append_gt=True,
+                with_replacement=False,
+            ),
+            roi_size=box_crop_size,
+            roi_levels=tuple(i for i in levels if i <= convention.coarsest_roi_level),
+            losses=LossSettings(regression="huber", normalize="counted"),
+            roi_aligned=convention.roi_aligned,
+        ),
+        loss_weight_pairs=tuple(weights),
+        freeze_blocks=tuple(network.freeze_blocks),
+    )
+
+
+def _geometry(data: Config) -> GeometrySettings:
+    height, width = data.image_size
+    return GeometrySettings(mode="keep_aspect", height=height, width=width)
+
+
+def _augment(data: Config) -> AugmentSettings | None:
+    settings = AugmentSettings(
+        hflip_probability=0.5 if data.augment_input_data else 0.0,
+        vflip_probability=data.vflip_probability,
+        zoom_min=data.scale_jitter_min,
+        zoom_max=data.scale_jitter_max,
+        brightness_stddev=data.brightness_stddev,
+        hue_rotation_max=data.hue_rotation_max,
+        saturation_shift_max=data.saturation_shift_max,
+        contrast_scale_max=data.contrast_scale_max,
+        shrink_min=data.multi_scale_min,
+    )
+    return None if settings == AugmentSettings() else settings
+
+
+def _optimizer(config: Config) -> OptimizerSettings:
+    return OptimizerSettings(
+        kind="sgd",
+        momentum=config.momentum,
+        l1=config.l1_weight_decay / 2.0,  # the original halves both penalties
+        l2=config.l2_weight_decay,
+        l2_factor=1.0,
+        regularize="kernels_and_gamma",
+        bias_gradient_factor=2.0,
+        clip_norm=config.clip_norm,
+        ema_decay=config.ema_decay,
+    )
+
+
+def _schedule(config: Config) -> WarmupSchedule:
+    return WarmupSchedule(
+        init_lr=config.init_learning_rate,
+        warmup_lr=config.warmup_learning_rate,
+        warmup_steps=config.warmup_steps,
+        fall=config.learning_rate_schedule,
+        boundaries=tuple(config.learning_rate_steps),
+        levels=tuple(config.learning_rate_decay_levels),
+    )
+
+
+def _run(config: Config) -> RunSettings:
+    """Epochs win over steps; the length of an epoch may be given instead of counted."""
+    epochs, steps = config.num_epochs or 0, config.total_steps or 0
+    if epochs and config.num_examples_per_epoch:
+        steps = -(-epochs * config.num_examples_per_epoch // config.train_batch_size)
+    elif epochs:
+        steps = 0
+    return RunSettings(
+        num_epochs=epochs,
+        total_steps=steps,
+        evaluate_steps=config.num_steps_per_eval,
+        save_steps=config.num_steps_per_eval,
+        log_steps=config.logging_frequency,
+        keep_checkpoints=config.keep_checkpoints,
+        lr_scaling=config.lr_scaling,
+        found_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
+    )
+
+
+def _test(network: Config) -> TestSettings:
+    return TestSettings(
+        proposals=ProposalSettings(
+            pre_nms=min(network.test_rpn_pre_nms_topn, MAX_TEST_CANDIDATES),
+            post_nms=network.test_rpn_post_nms_topn,
+            nms_threshold=network.test_rpn_nms_thresh,
+            min_size=network.rpn_min_size,
+        ),
+        detections=DetectionSettings(
+            score_threshold=0.0,
+            nms_threshold=network.test_nms,
+            max_detections=network.test_detections_per_image,
+        ),
+    )
+
+
+def _eval_source(
+    data: Config, categories: Categories, masks: bool
+) -> Callable[[], MaskSource] | None:
+    if not (data.coco_val_image_dir or data.validation_file_pattern or data.tfds_name):
+        return None
+    return lambda: mask_rcnn_data.open_validation(data, categories, masks=masks)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from rcnn_jax.export.precision.lower import judged
+from rcnn_jax.export.verification.accuracy import Accuracy
+from rcnn_jax.export.verification.agreement import agreement
+from rcnn_jax.structures import Detections
+
+A, B = [0, 0, 10, 10], [20, 20, 40, 50]
+
+
+def found(boxes, scores, classes, masks=None):
+    count = len(scores)
+    return Detections(
+        boxes=np.asarray(boxes, np.float32).reshape(1, count, 4),
+        scores=np.asarray(scores, np.float32)[None],
+        classes=np.asarray(classes, np.int32)[None],
+        valid=np.asarray(scores)[None] > 0,
+        masks=masks,
+    )
+
+
+BOTH = found([A, B], [0.8, 0.4], [0, 1])
+
+
+def test_the_same_in_another_order_agrees_wholly():
+    same = agreement(BOTH, found([B, A], [0.4, 0.8], [1, 0]))
+    assert (same.share, same.pairs, same.detections, same.iou) == (1.0, 2, 2, 1.0)
+
+
+def test_a_missing_detection_costs_its_score():
+    """2 * 0.8 of 0.8 + 0.4 + 0.8 agree."""
+    assert agreement(BOTH, found([A], [0.8], [0])).share == pytest.approx(1.6 / 2.0)
+
+
+def test_a_lower_score_agrees_in_part():
+    """min(0.8, 0.2) counts twice: 0.4 + 0.8 of 0.8 + 0.4 + 0.2 + 0.4."""
+    assert agreement(BOTH, found([A, B], [0.2, 0.4], [0, 1])).share == pytest.approx(1.2 / 1.8)
+
+
+@pytest.mark.parametrize(
+    "other", [found([A, B], [0.8, 0.4], [0, 0]), found([A, [20, 20, 40, 34]], [0.8, 0.4], [0, 1])]
+)
+def test_another_class_or_less_than_half_an_overlap_is_no_pair(other):
+    """More than half of the box is cut off: 14 / 30 of it remain."""
+    result = agreement(BOTH, other)
+    assert result.pairs == 1 and result.share == pytest.approx(1.6 / 2.4)
+
+
+def test_the_overlap_of_pairs_is_weighted_by_their_scores():
+    """The first pair is exact and weighs 0.8, the second overlaps by 2 / 3 and weighs 0.4."""
+    result = agreement(BOTH, found([A, [20, 20, 40, 40]], [0.8, 0.4], [0, 1]))
+    assert result.iou == pytest.approx((0.8 * 1 + 0.4 * 2 / 3) / 1.2)
+
+
+def test_masks_of_pairs_are_compared():
+    masks = np.zeros((1, 2, 2, 2), np.float32)
+    other = masks.copy()
+    other[0, 0, 0, 0] = 1.0
+    ours = found([A, B], [0.8, 0.4], [0, 1], masks)
+    assert agreement(ours, found([B, A], [0.4, 0.8], [1, 0], other)).mask == pytest.approx(0.125)
+
+
+def test_nothing_agrees_with_nothing_and_not_with_something():
+    nothing = found([A], [0.0], [0])
+    assert agreement(nothing, nothing).share == 1.0
+    assert agreement(nothing, BOTH).share == agreement(BOTH, nothing).share == 0.0
+
+
+def test_the_gate_names_what_is_missed():
+    poor = agreement(BOTH, found([A], [0.8], [0]))
+    accuracy = Accuracy(
+        images=9,
+        model={"AP": 0.5, "APs": 0.4, "AP50": -1.0},
+        graph={"AP": 0.3, "APs": 0, "AP50": 0},
+    )
+    assert accuracy.losses() == {"AP": 0.2}, "AP50 could not be judged, APs is not gated"
+    assert judged(poor, accuracy, "fp16").problems == [
+        "fp16: detections agree to 0.800, at least 0.97 is expected",
+        "fp16: AP falls from 0.5000 to 0.3000 on 9 images, a loss of 0.005 is allowed",
+    ]
+    assert judged(agreement(BOTH, BOTH), None, "int8").problems == []
+
+
+def test_an_average_precision_that_is_no_number_does_not_pass():
+    accuracy = Accuracy(images=9, model={"mAP": 0.5}, graph={"mAP": float("nan")})
+    assert len(judged(agreement(BOTH, BOTH), accuracy, "int8").problems) == 1
