@@ -1,9 +1,9 @@
 """From the names and layouts of other projects to ours.
 
 Ours are those of the original (docs/reference/faster_rcnn.md, "Names of layers";
-docs/reference/mask_rcnn.md, "Names of layers") with `kernel` HWIO, background last, deltas
-(dy, dx, dh, dw) and features flattened H, W, C. What is reordered on the way in is reordered here
-and nowhere else.
+docs/reference/mask_rcnn.md, "Names of layers") with
+`kernel` HWIO, background last, deltas (dy, dx, dh, dw) and features flattened H, W, C. What is
+reordered on the way in is reordered here and nowhere else.
 """
 
 import re
