@@ -18,7 +18,7 @@ from rcnn_jax.tasks.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 OBJECTS = 8
-"""Ground-truth boxes per image, as in reference/performance_findings section 1."""
+"""Ground-truth boxes per image, as in docs/reference/performance.md, "Detectors of torchvision"."""
 
 ONE_MAP = "the peer reads a feature pyramid (FPN), rcnn_jax one map of stride 16"
 

@@ -147,7 +147,9 @@ def _coco(name: str, size: Size, options: Options) -> Benchmark:
     reference, aims = None, ()
     if size.reference is not None:
         reference = Reference(
-            low=size.reference, high=size.reference, source="reference/performance_findings 7"
+            low=size.reference,
+            high=size.reference,
+            source='docs/reference/performance.md, "COCO evaluation"',
         )
         aims = (
             Aim(

@@ -1,7 +1,7 @@
 """The operations that dominate a detector besides convolutions: NMS, RoIAlign, top-k.
 
-Sizes and reference times are those of reference/performance_findings sections 0, 2 and 3; on a CPU
-no operation should be slower than that table, whose noise is up to a factor of two.
+Sizes and reference times: docs/reference/performance.md, "Reference times of operations".
+On a CPU no operation should be slower than that table, whose noise is up to a factor of two.
 """
 
 from collections.abc import Callable
@@ -153,7 +153,9 @@ def _benchmark(
     if milliseconds is not None:
         low, high = milliseconds
         reference = Reference(
-            low=low / 1e3, high=high / 1e3, source="reference/performance_findings"
+            low=low / 1e3,
+            high=high / 1e3,
+            source='docs/reference/performance.md, "Reference times of operations"',
         )
     return Benchmark(
         name=name,

@@ -4,7 +4,7 @@ A resumed run must go on as if it had never stopped. The fingerprint of a config
 it that touches the weights or the order of the data; the rows of `MAY_CHANGE` say what does not,
 and why. Fields that the spec's own tables mark as without effect, and secrets, are left out too, and
 so are extensions at their default: a run begun before an extension existed goes on after it does.
-Names: Faster R-CNN facts section 1, Mask R-CNN facts section 1.
+Names: docs/reference/specs.md.
 """
 
 import re

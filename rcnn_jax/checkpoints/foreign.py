@@ -1,6 +1,7 @@
 """Saying what a file is when it is not ours: the original's closed formats and common others.
 
-Sources: deployment facts section 8 (containers of the original), Mask R-CNN facts section 5.4.
+Sources: docs/reference/tensorrt.md, "Containers of models";
+docs/reference/mask_rcnn.md, "Names of model files".
 """
 
 _CLOSED = (

@@ -7,7 +7,7 @@
 A wrapper (TimeDistributed) holds the weights of the layer inside; Keras 2 then keeps the inner name
 in `model_config` alone. Nothing outside the file is read (`hdf5_file.py`).
 
-Sources: Faster R-CNN facts section 4.1; files of Keras 3.15.
+Sources: docs/reference/faster_rcnn.md, "Names of layers"; files of Keras 3.15.
 """
 
 import io

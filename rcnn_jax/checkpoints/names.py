@@ -5,7 +5,8 @@
     model.step-<N>.tlt        Mask R-CNN, TLT 3 to TAO 4: written
     model.epoch-<N>.tlt       Mask R-CNN, TAO 5: read
 
-Sources: Faster R-CNN facts section 5.4, Mask R-CNN facts section 5.4.
+Sources: docs/reference/faster_rcnn.md, "Names of model files";
+docs/reference/mask_rcnn.md, "Names of model files".
 """
 
 import re

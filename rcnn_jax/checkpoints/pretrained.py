@@ -161,8 +161,9 @@ def apply_weights(
 ) -> Loaded:
     """Fills every layer whose leaves all have the same names and shapes in the file.
 
-    A layer is filled whole or not at all. Source: Faster R-CNN facts sections 5.1 and 5.2; of the
-    two behaviours at a shape that differs, the original manual's (leave the layer out) is followed.
+    A layer is filled whole or not at all. Source: docs/reference/faster_rcnn.md,
+    "Starting weights"; of the two behaviours at a shape that differs, the original manual's (leave
+    the layer out) is followed.
 
     Args:
       params: {layer: {leaf: array}}.
@@ -218,7 +219,7 @@ def check_coverage(loaded: Loaded, path: Path | str, minimum: float) -> None:
 def status_table(loaded: Loaded) -> str:
     """Returns what became of each layer, as a table in the form of the original.
 
-    Source: Faster R-CNN facts section 5.2.
+    Source: docs/reference/faster_rcnn.md, "Table of loaded weights".
     """
     lines = [
         _RULE,

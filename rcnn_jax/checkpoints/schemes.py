@@ -1,6 +1,7 @@
 """From the names and layouts of other projects to ours.
 
-Ours are those of the original (Faster R-CNN facts section 4.1, Mask R-CNN facts section 3) with
+Ours are those of the original (docs/reference/faster_rcnn.md, "Names of layers";
+docs/reference/mask_rcnn.md, "Names of layers") with
 `kernel` HWIO, background last, deltas (dy, dx, dh, dw) and features flattened H, W, C. What is
 reordered on the way in is reordered here and nowhere else. Any array may have any shape: one that
 cannot be reordered stays as it is and will fit no layer.

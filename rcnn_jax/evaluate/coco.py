@@ -3,7 +3,7 @@
 pycocotools does the matching; the numbers are read from the arrays it accumulates, because its own
 summary only knows 100 detections per image and prints instead of returning.
 
-Source: mask_rcnn_spec section 6; pycocotools `COCOeval`.
+Source: docs/reference/mask_rcnn.md, "Evaluation"; pycocotools `COCOeval`.
 """
 
 import contextlib

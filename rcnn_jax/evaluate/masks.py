@@ -60,7 +60,7 @@ def paste_window(
     The centre of pixel i lies at i + 0.5; the box is the mask from edge to edge; outside the mask
     everything is 0, so no pixel whose centre is outside the box is ever above one half, and the
     corners of a full mask come out rounded within half a mask cell.
-    Source: mask_rcnn_spec section 6 (zero pad by one cell, expand the box, resize, threshold).
+    Source: docs/reference/mask_rcnn.md, "Evaluation".
 
     Args:
       mask: f32[s s].

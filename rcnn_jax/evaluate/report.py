@@ -19,10 +19,11 @@ _INK = 0.85
 
 
 def table(report: VocReport) -> str:
-    """Returns one table per IoU threshold and the mAP lines (faster_rcnn_spec section 6).
+    """Returns one table per IoU threshold and the mAP lines.
 
     Columns are 20 wide and left-aligned, numbers have 4 decimals, the RPN_recall column is there
-    only when the backend shows proposals.
+    only when the backend shows proposals. Source: docs/reference/faster_rcnn.md,
+    "Evaluation".
     """
     header = ["Class", "AP", "precision", "recall"]
     if report.has_rpn_recall:
@@ -73,7 +74,7 @@ def to_json(report: VocReport) -> dict[str, Any]:
 def scalars(report: VocReport) -> dict[str, float]:
     """Returns what a training log shows: `mAP@0.50` per threshold, the range if any, and `mAP`.
 
-    Source: faster_rcnn_spec section 5.4 (validation).
+    Source: docs/reference/faster_rcnn.md, "Validation during training".
     """
     named = {
         f"mAP@{threshold:.2f}": mean

@@ -7,7 +7,8 @@ false positive) or the object is difficult (then it does not count at all).
     images -> best overlap of each detection -> per class and threshold: claims -> curve -> AP
 
 Source: The PASCAL Visual Object Classes Challenge (Everingham et al. 2010), section 4;
-faster_rcnn_spec section 6. Deviation: boxes are continuous and not truncated to whole pixels.
+docs/reference/faster_rcnn.md, "Evaluation". Deviation: boxes are continuous and not
+truncated to whole pixels.
 """
 
 from collections.abc import Iterable, Sequence

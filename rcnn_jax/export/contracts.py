@@ -4,7 +4,8 @@
     tao_mrcnn   Input                    -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
     plain       input_image or Input     -> boxes, scores, classes, valid, masks
 
-The first two are read by the public DeepStream parsers (reference/deployment sections 1.1, 1.2).
+The first two are read by the public DeepStream parsers (docs/reference/deepstream.md,
+"Parser of Faster R-CNN" and "Parser of Mask R-CNN").
 The input is float32 NCHW, (pixel - mean) / std in the channel order of the network: nvinfer's
 `net-scale-factor * (pixel - offset)`. Here background takes its place: last in Faster R-CNN, where
 it needs no row, and class 0 in Mask R-CNN.

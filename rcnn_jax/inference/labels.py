@@ -1,6 +1,8 @@
 """Detections as text files: KITTI lines and COCO JSON, each written whole or not at all.
 
-Sources: faster_rcnn_spec section 7 and datasets section 1 (KITTI), mask_rcnn_spec section 7 (JSON).
+Sources: docs/reference/faster_rcnn.md, "Inference and label files", and
+docs/reference/datasets.md, "KITTI labels"; of JSON docs/reference/mask_rcnn.md,
+"Inference and label files".
 """
 
 import json

@@ -3,7 +3,7 @@
     images -extract-> {4: features} -rpn-> RpnOutputs ~proposals~> crops -classify-> BoxOutputs
 
 What happens between the stages is the business of `tasks/`. All layers live at the top of `params`
-under the names of the original (faster_rcnn_spec.md section 4.1).
+under the names of the original (docs/reference/faster_rcnn.md, "Names of layers").
 """
 
 from typing import Any

@@ -4,7 +4,8 @@
     C4 ------ l4 -- + up2(d5) --- d4 -- post_hoc_d4 -- P4
     ...
 
-Source: Lin et al., Feature Pyramid Networks, 2017, section 3; mask_rcnn_spec.md section 3.
+Source: Lin et al., Feature Pyramid Networks, 2017, section 3;
+docs/reference/mask_rcnn.md, "Network".
 """
 
 import flax.linen as nn

@@ -38,7 +38,7 @@ def conv_pads(
 
     `symmetric` pads k // 2 on every side: what the patched Keras of the original does (3 -> 1,
     7 -> 3, 2 -> 1). `same` is TensorFlow's: output ceil(n / stride), the odd pixel at the bottom
-    and right. `valid` pads nothing. Source: faster_rcnn_spec.md section 3.
+    and right. `valid` pads nothing. Source: docs/reference/faster_rcnn.md, "Padding of layers".
 
     Args:
       size: (height, width) of the input.

@@ -3,8 +3,9 @@
     images -extract-> {2..6: features} -rpn-> RpnOutputs ~proposals~> crops -classify-> BoxOutputs
                                             ~foreground rois~> crops -segment-> mask logits
 
-All layers live at the top of `params` under the names of the original (mask_rcnn_spec.md section 3)
-and are made in its order, so that its table of trainable variables can be printed.
+All layers live at the top of `params` under the names of the original
+(docs/reference/mask_rcnn.md, "Names of layers") and are made in its order, so that its table of
+trainable variables can be printed.
 """
 
 from typing import Any

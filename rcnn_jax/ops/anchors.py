@@ -23,7 +23,8 @@ def cell_sizes_from_scales(scales: Sequence[float], ratios: Sequence[float]) -> 
       scales: side lengths in pixels; outer loop.
       ratios: width / height; inner loop.
 
-    Source: reference/faster_rcnn_spec section 3.1. Deviation: ratios are rooted once, always.
+    Source: docs/reference/faster_rcnn.md, "Anchors". Deviation: ratios are rooted once,
+    always.
     """
     return tuple(
         (scale / math.sqrt(ratio), scale * math.sqrt(ratio))
@@ -46,7 +47,7 @@ def cell_sizes_from_octaves(
         loop.
       aspect_ratios: (x, y) multipliers of the side; inner loop.
 
-    Source: reference/mask_rcnn_spec section 2.1.
+    Source: docs/reference/mask_rcnn.md, "Anchors".
     """
     sides = [anchor_scale * stride * 2.0 ** (o / num_scales) for o in range(num_scales)]
     return tuple((side * y, side * x) for side, (x, y) in itertools.product(sides, aspect_ratios))

@@ -28,7 +28,8 @@ class BoxCoder:
       max_log_size: decoded dh and dw are cut to this, so that an untrained network makes no
         infinite boxes. Deviation: TAO Faster R-CNN does not cut; no trained network comes near.
 
-    Source: Ren et al. 2015, section 3.1.2; reference/faster_rcnn_spec section 3.2 without its "+1".
+    Source: Ren et al. 2015, section 3.1.2; docs/reference/faster_rcnn.md, "RPN targets",
+    without its "+1".
     """
 
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)

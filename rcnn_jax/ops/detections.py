@@ -30,7 +30,8 @@ def select_detections(
       settings: thresholds; d = max_detections.
       coder: of the box head.
 
-    Source: reference/faster_rcnn_spec section 3.7, reference/mask_rcnn_spec section 3.4, no "+1".
+    Source: docs/reference/faster_rcnn.md, "Detections"; docs/reference/mask_rcnn.md,
+    "Detections"; no "+1".
     """
     num_classes = outputs.deltas.shape[1]
     scores = jax.nn.softmax(outputs.logits.astype(jnp.float32), axis=-1)[:, :num_classes].T  # [n r]

@@ -53,7 +53,7 @@ def smooth_l1(predictions: Array, targets: Array, weight: Array, beta: float) ->
     Returns:
       (sum over the coordinates, 4 times the sum of weights).
 
-    Source: Girshick 2015, equation 3; reference/faster_rcnn_spec section 3.6.
+    Source: Girshick 2015, equation 3; docs/reference/faster_rcnn.md, "Losses".
     """
     error = jnp.abs(jnp.asarray(predictions).astype(jnp.float32) - targets)
     loss = jnp.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
@@ -66,7 +66,7 @@ def huber(predictions: Array, targets: Array, weight: Array, delta: float) -> Su
 
     It is delta times `smooth_l1` with beta = delta; shapes and count are those of `smooth_l1`.
 
-    Source: reference/mask_rcnn_spec section 4.
+    Source: docs/reference/mask_rcnn.md, "Losses".
     """
     total, count = smooth_l1(predictions, targets, weight, delta)
     return delta * total, count

@@ -31,8 +31,8 @@ def mask_targets(
     Returns:
       f32[r o o] in {0, 1}.
 
-    Source: reference/mask_rcnn_spec section 3.2. Deviation: one cell of zeros around instead of
-    two, half-pixel positions.
+    Source: docs/reference/mask_rcnn.md, "Mask targets". Deviation: one cell of zeros
+    around instead of two, half-pixel positions.
     """
     side = gt_masks.shape[-1]
     masks = jnp.asarray(gt_masks)[gt_index].astype(jnp.float32)  # [r s s]

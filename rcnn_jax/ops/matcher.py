@@ -60,8 +60,8 @@ def match_anchors(
       gt_crowd: bool[m] or None. Crowd is never matched; an anchor whose best overlap is with a
         crowd box is -1 unless a ground truth forces it.
 
-    Source: Ren et al. 2015, section 3.1.2; reference/faster_rcnn_spec section 3.2 without its "+1",
-    reference/mask_rcnn_spec section 2.2.
+    Source: Ren et al. 2015, section 3.1.2; docs/reference/faster_rcnn.md, "RPN targets",
+    without its "+1"; docs/reference/mask_rcnn.md, "RPN targets".
     """
     anchors, gt_boxes = jnp.asarray(anchors), jnp.asarray(gt_boxes)
     count = anchors.shape[0]

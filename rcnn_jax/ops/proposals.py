@@ -32,8 +32,8 @@ def select_proposals(
       settings: counts and thresholds; p = post_nms.
       coder: of the RPN.
 
-    Source: reference/faster_rcnn_spec section 3.3, reference/mask_rcnn_spec section 3.1, without
-    "+1".
+    Source: docs/reference/faster_rcnn.md, "Proposals"; docs/reference/mask_rcnn.md,
+    "Proposals"; without "+1".
     """
     rpn = lax.stop_gradient(rpn)
     levels = sorted(rpn.objectness)

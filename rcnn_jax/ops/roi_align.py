@@ -53,8 +53,8 @@ def roi_align(
     Raises:
       ValueError: there are several levels and `level` is missing.
 
-    Source: He et al. 2017, section 3; reference/export_findings section 3. Deviation: TAO samples
-    with corner-aligned crops (Faster R-CNN) or without the half pixel (Mask R-CNN).
+    Source: He et al. 2017, section 3; docs/reference/tensorrt.md, "RoiAlign". Deviation: TAO
+    samples with corner-aligned crops (Faster R-CNN) or without the half pixel (Mask R-CNN).
     """
     levels = tuple(sorted(features))
     if level is None:
@@ -83,7 +83,7 @@ def assign_levels(
     level = clamp(canonical_level + floor(log2(sqrt(area) / canonical_size)), min_level, max_level),
     computed by comparing areas, which needs no logarithm and is exact at the borders.
 
-    Source: Lin et al. 2017 (FPN), equation 1; reference/mask_rcnn_spec section 3.3.
+    Source: Lin et al. 2017 (FPN), equation 1; docs/reference/mask_rcnn.md, "RoIAlign".
     """
     size = area(boxes)
     level = jnp.full(size.shape, min_level, jnp.int32)
@@ -119,7 +119,7 @@ def roi_align_unaligned(
     Returns:
       [b r s s c] in the type of the features.
 
-    Source: reference/performance_findings section 1 (torchvision's `roi_align`).
+    Source: docs/torchvision.md, "What the convention says" (torchvision's `roi_align`).
     """
     levels = tuple(sorted(features))
     stride = jnp.full(level.shape, 2.0 ** levels[0], jnp.float32)

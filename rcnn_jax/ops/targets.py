@@ -33,7 +33,8 @@ def rpn_targets(
       settings: thresholds, sample size, which anchors the box loss reads.
       coder: of the RPN.
 
-    Source: reference/faster_rcnn_spec section 3.2, reference/mask_rcnn_spec section 2.2.
+    Source: docs/reference/faster_rcnn.md, "RPN targets"; docs/reference/mask_rcnn.md,
+    "RPN targets".
     """
     matches = match_anchors(anchors, gt.boxes, gt.valid, settings, image_size, gt.crowd)
     max_positive = int(settings.batch_per_image * settings.positive_fraction)
@@ -69,8 +70,8 @@ def roi_targets(
       num_classes: n; background is class n.
       coder: of the box head.
 
-    Source: reference/faster_rcnn_spec section 3.4, reference/mask_rcnn_spec section 3.2.
-    Deviation: padding is never sampled, IoU has no "+1".
+    Source: docs/reference/faster_rcnn.md, "RoI sampling"; docs/reference/mask_rcnn.md,
+    "RoI sampling". Deviation: padding is never sampled, IoU has no "+1".
     """
     gt_boxes = jnp.asarray(gt.boxes)
     real = gt.valid & ~jnp.asarray(gt.crowd)

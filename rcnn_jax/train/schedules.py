@@ -44,7 +44,7 @@ def _rise(base_lr: float, start_lr: float, share: float, progress: jax.Array) ->
 def _soft_start(settings: SoftStartSchedule, total_steps: int) -> Schedule:
     """Rise, then base_lr divided once for every annealing point that has passed.
 
-    Source: reference faster_rcnn_spec section 5.3.
+    Source: docs/reference/faster_rcnn.md, "Learning rate".
     """
     points = jnp.asarray(settings.annealing_points, jnp.float32)
 
@@ -84,7 +84,7 @@ def _cosine(settings: CosineSchedule, total_steps: int) -> Schedule:
 
 
 def _warmup(settings: WarmupSchedule, total_steps: int) -> Schedule:
-    """Source: reference mask_rcnn_spec section 5.2; the cosine is an extension."""
+    """Source: docs/reference/mask_rcnn.md, "Learning rate"; the cosine is an extension."""
     edges = jnp.asarray(settings.boundaries, jnp.int32)
     factors = jnp.asarray((1.0, *settings.levels), jnp.float32)
     fall_steps = max(total_steps - settings.warmup_steps, 1)

@@ -44,7 +44,7 @@ _KERAS = {
 FASTER_RCNN = Words(
     terms=_KERAS, epoch_terms=_KERAS, status_terms=_KERAS, seconds_between_lines=10.0
 )
-"""The names Keras gave them in the original's log (Faster R-CNN facts, section 5.4)."""
+"""The names Keras gave them in the original's log (docs/reference/faster_rcnn.md, "Log names")."""
 
 MASK_RCNN = Words(
     terms={
@@ -55,7 +55,10 @@ MASK_RCNN = Words(
         "mask": "mask loss",
     }
 )
-"""The words of the original's log line (Mask R-CNN facts, section 5.5), and the mask loss."""
+"""The words of the original's log line, and the mask loss.
+
+Source: docs/reference/mask_rcnn.md, "Log lines".
+"""
 
 
 def step_line(
@@ -112,7 +115,8 @@ def duration(seconds: float) -> str:
 def trainable_variables(parameters: Iterable[Parameter]) -> list[str]:
     """Returns the Mask R-CNN table of trained variables, one row each, in the order given.
 
-    Users match `skip_checkpoint_variables` against these names (Mask R-CNN facts, section 5.6).
+    Users match `skip_checkpoint_variables` against these names (docs/reference/mask_rcnn.md,
+    "Table of trained variables").
 
     Example:
       >>> print(trainable_variables([("conv1/kernel", (7, 7, 3, 64), True)])[1])

@@ -1,4 +1,4 @@
-"""The count against the table of reference/performance_findings section 8, at 832x1344."""
+"""The count against what can be counted by hand."""
 
 import jax
 import jax.numpy as jnp

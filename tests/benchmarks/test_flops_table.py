@@ -1,4 +1,4 @@
-"""The count at 832x1344 against the table of reference/performance_findings section 8, per image.
+"""The count at 832x1344, per image: docs/reference/performance.md, "Floating point operations".
 
 Its numbers come from XLA's cost analysis of another program for the same network.
 """

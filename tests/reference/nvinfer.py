@@ -1,7 +1,7 @@
 """gst-nvinfer on a CPU, slow and obvious: what DeepStream does with a bundle, from its files alone.
 
 Read from the public documentation of gst-nvinfer, its public source and that of the parsers
-(reference/deployment sections 1 and 2, portable_graph section 4): the precision it builds, scaling,
+(docs/reference/deepstream.md): the precision it builds, scaling,
 padding, `y = net-scale-factor * (x - offset)`, the two parser functions row by row, the class filter,
 and the way back to the frame, on which objects are dropped or cut. Numbers are float32, as there.
 """

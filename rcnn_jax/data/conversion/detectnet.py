@@ -2,7 +2,7 @@
 
 Images stay where they are: a record holds the name, the size and the objects of one image. All
 files of a conversion appear together at the end (`staging`): an error leaves nothing half-written.
-Source: reference of datasets, section 2.
+Source: docs/reference/datasets.md, "Conversion spec".
 """
 
 import json

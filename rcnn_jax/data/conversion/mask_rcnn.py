@@ -1,7 +1,7 @@
 """COCO instance annotations to the TFRecords that Mask R-CNN trains on.
 
 Images and masks are inside the records. Image i of the annotation file goes to shard i modulo
-num_shards. Source: reference of datasets, section 3.
+num_shards. Source: docs/reference/datasets.md, "Mask R-CNN conversion".
 """
 
 import json

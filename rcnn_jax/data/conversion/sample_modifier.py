@@ -1,6 +1,6 @@
 """Changes of the training samples during conversion: leave out, duplicate, cap.
 
-Source: reference of datasets, section 2.5 (`SampleModifierConfig`).
+Source: docs/reference/datasets.md, "Sample modifier".
 """
 
 from collections import Counter

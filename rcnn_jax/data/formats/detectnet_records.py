@@ -1,6 +1,6 @@
 """Records in the DetectNet_v2 layout: a frame and its objects, without pixels.
 
-Source: reference of datasets, section 2.6.
+Source: docs/reference/datasets.md, "DetectNet_v2 records".
 """
 
 from collections.abc import Mapping

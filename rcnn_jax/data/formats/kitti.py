@@ -3,7 +3,8 @@
     class truncated occluded alpha  x1 y1 x2 y2  height width length  x y z  rotation_y  [score]
 
 Boxes are left, top, right, bottom in pixels from 0, continuous: the width is x2 - x1. Columns 9 to
-15 describe the object in space and only travel through. Source: reference of datasets, section 1.
+15 describe the object in space and only travel through.
+Source: docs/reference/datasets.md, "KITTI labels".
 """
 
 import math

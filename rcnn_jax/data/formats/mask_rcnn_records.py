@@ -1,7 +1,8 @@
 """The record of one image in the layout of TAO Mask R-CNN: encoded image, boxes, PNG masks.
 
 The keys are those of the TensorFlow object-detection records, so records of other programs can be
-read: what only some of them write may be missing. Source: reference of datasets, section 3.1.
+read: what only some of them write may be missing.
+Source: docs/reference/datasets.md, "Mask R-CNN records".
 """
 
 import hashlib

@@ -8,8 +8,9 @@ translation, zoom, rotation. Order of colours: brightness, hue and saturation, c
 happens within the valid part of the canvas, which shrinking makes smaller, so the image stays at the
 top left and padding stays 0.
 
-Source: reference faster_rcnn_spec sections 1.9 and 2. Deviation: what a move uncovers is 0, as
-padding is, instead of mid-grey; vertical flips are applied; flips mirror the image, not the canvas.
+Source: docs/reference/faster_rcnn.md, "Reading and augmenting images". Deviation: what a
+move uncovers is 0, as padding is, instead of mid-grey; vertical flips are applied; flips mirror the
+image, not the canvas.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ without replaying the others: the position in the data is the one integer t.
 
 The number of steps called an epoch is constant, ceil(records / global batch).
 
-Source: design, section 3.
+Source: docs/architecture.md, "Randomness and resuming".
 """
 
 import functools
@@ -105,7 +105,7 @@ def batches_per_epoch(records: int, global_batch: int) -> int:
     Because batches are always full, an epoch of steps reads up to a batch more than the records
     once.
 
-    Source: reference faster_rcnn_spec section 2, samples per epoch.
+    Source: docs/reference/faster_rcnn.md, "Samples per epoch".
     """
     return -(-records // global_batch)
 

@@ -77,7 +77,7 @@ def select_shards(
     Raises:
       DataError: a pattern matches nothing, or the fold leaves nothing.
 
-    Source: reference faster_rcnn_spec section 1.8.
+    Source: docs/reference/specs.md, "Faster R-CNN: data".
     """
     found = set()
     for pattern in patterns:
@@ -122,7 +122,7 @@ class DetectNetRecords:
       DataError: a file is damaged, a record lacks a feature or has a coordinate that is not finite,
         an image comes twice, is missing or is empty, or there is no record.
 
-    Source: reference datasets section 2.6.
+    Source: docs/reference/datasets.md, "DetectNet_v2 records".
     """
 
     def __init__(

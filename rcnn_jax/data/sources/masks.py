@@ -76,7 +76,7 @@ class MaskRcnnRecords:
         category id is not in `class_ids`, two names share an id, masks are missing, or there is no
         record.
 
-    Source: reference datasets section 3.1.
+    Source: docs/reference/datasets.md, "Mask R-CNN records".
     """
 
     findings: tuple[Finding, ...] = ()

@@ -18,7 +18,8 @@ for int8 the fp32 graph with its cache. Objects that end below the frame, by a r
 the parser of masks, which keeps the height of a box whose top it moves, are dropped by gst-nvinfer
 unless `crop-objects-to-roi-boundary` is set.
 
-Source: reference/deployment sections 1 to 3, portable_graph section 4; DeepStream's "Gst-nvinfer".
+Source: docs/reference/deepstream.md, "Keys of nvinfer", "Precision of a typed graph" and
+"Objects at the edge of a frame"; DeepStream's "Gst-nvinfer".
 """
 
 import os

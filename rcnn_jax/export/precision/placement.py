@@ -17,7 +17,8 @@ same tensors, because they all ask `place`. The rules:
 - RoiAlign reads the float tensor.
 - Tensors that operators pass on unchanged (pooling by maximum, Concat, Resize, ...) share a scale.
 
-Source: TensorRT developer guide, "Working with Quantized Types"; export_findings.md section 5.
+Source: TensorRT developer guide, "Working with Quantized Types";
+docs/reference/tensorrt.md, "Placement of Q/DQ".
 """
 
 from collections.abc import Iterable

@@ -4,7 +4,8 @@
     FasterRcnn/trunk/Relu: 3c010a14         tensor of the FP32 graph: bits of the float32 scale
 
 A scale is the largest value that int8 tells apart, divided by 127. The JSON file holds that largest
-value instead: {"tensor_scales": {tensor: largest}}. Source: deployment.md section 7.1.
+value instead: {"tensor_scales": {tensor: largest}}.
+Source: docs/reference/tensorrt.md, "Calibration cache".
 """
 
 import json

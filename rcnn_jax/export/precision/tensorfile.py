@@ -5,7 +5,7 @@
 
 Batches are f32[b c h w] and preprocessed already. Both forms are written and read one batch at a
 time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled.
-Source: deployment.md section 7.2.
+Source: docs/reference/tensorrt.md, "Tensorfile".
 """
 
 import os

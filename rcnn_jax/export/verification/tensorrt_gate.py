@@ -1,6 +1,6 @@
 """What TensorRT builds, as a table: a static check of a graph without TensorRT.
 
-The table is the parser's operator matrix (onnx-tensorrt docs/operators.md) of TensorRT 10.8, cut to
+The table is the parser's operator matrix (onnx-tensorrt/docs/operators.md) of TensorRT 10.8, cut to
 operators a detector can use; limits are those of NvInfer.h of 10.x and 11.1.
 """
 

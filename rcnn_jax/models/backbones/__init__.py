@@ -62,11 +62,11 @@ def frozen_layers(arch: str, freeze_blocks: Sequence[int]) -> Callable[[str], bo
     """A predicate: does this layer (top-level name in `params`) belong to a frozen block?
 
     Deviation: the original freezes the convolutions of a block only; here everything in the block
-    is frozen, gamma and beta of batch norm as well (design: freeze_blocks).
+    is frozen, gamma and beta of batch norm as well (docs/tao_differences.md, "Training").
 
     Args:
       arch: name of the backbone.
-      freeze_blocks: block ids, faster_rcnn_spec.md section 4 column "Freeze ids".
+      freeze_blocks: block ids; the column "Ids" of docs/reference/faster_rcnn.md, "Backbones".
 
     Raises:
       SpecError: the backbone has no block of such an id.

@@ -1,7 +1,7 @@
 """DarkNet 19 and 53: leaky ReLU with slope 0.1.
 
 Source: Redmon and Farhadi, YOLO9000, 2017, table 6, and YOLOv3, 2018, table 1;
-faster_rcnn_spec.md section 4.
+docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import re

@@ -1,7 +1,7 @@
 """EfficientNet b0 to b7: inverted residual blocks with squeeze and excitation.
 
 Padding is TensorFlow's `same` throughout. Source: Tan and Le, EfficientNet, 2019, table 1 and
-section 3.3 (compound scaling); faster_rcnn_spec.md section 4.
+section 3.3 (compound scaling); docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import functools

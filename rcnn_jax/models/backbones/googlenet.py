@@ -1,7 +1,7 @@
 """GoogLeNet (Inception v1) with batch norm.
 
 Source: Szegedy et al., Going Deeper with Convolutions, 2015, table 1, with 2x2 pools between the
-stages as in the original; faster_rcnn_spec.md section 4.
+stages as in the original; docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import re

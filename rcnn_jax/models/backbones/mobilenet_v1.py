@@ -1,7 +1,7 @@
 """MobileNet v1: depthwise and pointwise convolutions, plain ReLU.
 
 Every 3x3 convolution pads one pixel on each side, whatever the convention. Source: Howard et al.,
-MobileNets, 2017, table 1; faster_rcnn_spec.md section 4.
+MobileNets, 2017, table 1; docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import re

@@ -1,8 +1,8 @@
 """MobileNet v2: inverted residual blocks, plain ReLU.
 
 Every 3x3 convolution pads one pixel on each side, whatever the convention; batch norm keeps 0.999
-of its moving averages. Source: Sandler et al., MobileNetV2, 2018, table 2; faster_rcnn_spec.md
-section 4.
+of its moving averages. Source: Sandler et al., MobileNetV2, 2018, table 2;
+docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import re

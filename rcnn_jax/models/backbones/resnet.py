@@ -3,7 +3,8 @@
     images -> conv1 7x7/2 -> [max pool 3x3/2] -> block 1 -> 2 -> 3 | -> block 4 -> mean
                                      stride      4        8    16 trunk | tail (or level 5)
 
-Source: He et al., Deep Residual Learning, 2015, table 1; faster_rcnn_spec.md section 4.
+Source: He et al., Deep Residual Learning, 2015, table 1;
+docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import functools

@@ -1,7 +1,8 @@
 """`resnet101` without a colon: the Keras-applications ResNet-101, with its names and constants.
 
 It always pools after the stem, has a projection in the first unit of a stack only, and biases in
-every convolution but the first, whose bias the spec chooses. Source: faster_rcnn_spec.md section 4.
+every convolution but the first, whose bias the spec chooses.
+Source: docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import re

@@ -2,7 +2,8 @@
 
 The template has batch norm and either pools after blocks 1 to 4 or lets the first convolution of
 blocks 2 to 5 take the step; `vgg16` has biases, no batch norm and always pools. The tail of both is
-two dense layers. Source: Simonyan and Zisserman, 2014, table 1; faster_rcnn_spec.md section 4.
+two dense layers. Source: Simonyan and Zisserman, 2014, table 1;
+docs/reference/faster_rcnn.md, "Backbones".
 """
 
 import functools

@@ -1,6 +1,6 @@
 """The field tables of the data sections of Faster R-CNN, which it shares with DetectNet_v2.
 
-Source: reference faster_rcnn_spec sections 1.8 and 1.9.
+Source: docs/reference/specs.md, "Faster R-CNN: data" and "Faster R-CNN: augmentation".
 """
 
 from rcnn_jax.spec.schema import (

@@ -1,6 +1,6 @@
 """The field table of `dataset_convert`: message `DatasetExportConfig`.
 
-Source: reference datasets section 2.
+Source: docs/reference/datasets.md, "Conversion spec".
 """
 
 from rcnn_jax.spec.schema import (

@@ -2,7 +2,8 @@
 
 Defaults of numbers and texts are the documented ones, or the value of the documented sample where a
 run cannot do without. An absent boolean of the original is false, as the original read it.
-Source: reference faster_rcnn_spec section 1, and specs of TLT 3.0.
+Source: docs/reference/specs.md, "Faster R-CNN: top level" and "Faster R-CNN: inference and
+evaluation", and specs of TLT 3.0.
 """
 
 from rcnn_jax.spec.schema import (

@@ -1,6 +1,6 @@
 """The field table of Faster R-CNN's network: `model_config`.
 
-Source: reference faster_rcnn_spec sections 1.2 to 1.4.
+Source: docs/reference/specs.md, "Faster R-CNN: network".
 """
 
 from rcnn_jax.spec.schema import (

@@ -1,6 +1,7 @@
 """The field table of Faster R-CNN's training: `training_config`.
 
-Source: reference faster_rcnn_spec section 1.5.
+Source: docs/reference/specs.md, "Faster R-CNN: training" and "Faster R-CNN: optimizers and
+schedules".
 """
 
 from rcnn_jax.spec.schema import (

@@ -3,7 +3,8 @@
 Lists and tuples are Python literals inside strings, as in the original. Absent fields take the
 typical value of the document, where the original would read 0; of the booleans three (see `notes`).
 
-Source: reference mask_rcnn_spec section 1.
+Source: docs/reference/specs.md, "Mask R-CNN: top level", "Mask R-CNN: data" and "Mask R-CNN:
+network".
 """
 
 from rcnn_jax.spec.schema import (

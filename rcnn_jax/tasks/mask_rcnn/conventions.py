@@ -46,7 +46,7 @@ CONVENTIONS = {
         roi_aligned=True,
         coarsest_roi_level=10,
     ),
-    # Source: reference/performance_findings section 1.
+    # Source: docs/torchvision.md, "What the convention says".
     "torchvision": Convention(
         convolution=TORCHVISION,
         anchors=AnchorConvention(offset=0.0, rounding=True),

@@ -4,7 +4,8 @@
     predict: features -> rpn -> proposals -> detections -> masks of the detected boxes
 
 Source: He et al. 2017 (arXiv:1703.06870), Lin et al. 2017 (arXiv:1612.03144) in the form of TAO's
-network (mask_rcnn_spec). Without masks it is a Faster R-CNN on a feature pyramid.
+network (docs/reference/mask_rcnn.md, "Network"). Without masks it is a Faster R-CNN on a feature
+pyramid.
 """
 
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ def test_batches_read_back_as_they_were(path):
 
 
 def test_the_hdf5_file_is_the_tensorfile_of_the_original(tmp_path):
-    """Source: deployment.md section 7.2; the original writes float64."""
+    """Source: docs/reference/tensorrt.md, "Tensorfile"; the original writes float64."""
     h5py = pytest.importorskip("h5py", reason="HDF5 tensorfiles need h5py")
     path = tmp_path / "cal.tensor"
     write_tensorfile(path, batches())

@@ -214,7 +214,7 @@ def test_other_pyramids_predict_too(levels):
 
 
 def test_losses_agree_with_a_slow_reading_of_the_facts(experiment):
-    """mask_rcnn_spec section 4: Huber, per level over the coordinates that were judged."""
+    """docs/reference/mask_rcnn.md, "Losses": Huber, per level over the coordinates judged."""
     settings = experiment.task.settings
     rng = np.random.default_rng(0)
     sizes = {2: 12, 3: 3}
