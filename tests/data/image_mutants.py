@@ -1,92 +1,58 @@
-"""Damaged images: the bytes of small ones, changed by a seeded generator.
+"""Damaged images: the bytes of small ones of every kind, changed."""
 
-    for name, data in mutants(seed=1, count=1000): ...
-
-Changes are those that disks, networks and attackers make: bits and bytes, cuts, runs of zeros,
-pieces moved, doubled or taken from another file, and extreme numbers in headers.
-"""
-
+import functools
 import random
-from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+
+from rcnn_jax.data.formats.image_decoder import decode, pixel_limit
+from rcnn_jax.data.formats.image_size import encoded_image_size
+from rcnn_jax.errors import DataError
 from tests.data.image_samples import samples
+from tests.fuzz.case import Case, Target, sound_cases
+from tests.fuzz.damage import changed_bytes
 
-EXTREMES = (
-    b"\0\0\0\0",
-    b"\xff\xff\xff\xff",
-    b"\x7f\xff\xff\xff",
-    b"\xff\xff\xff\x7f",
-    b"\x80\0\0\0",
-    b"\0\0\xff\xff",
-    b"\0\1\0\0",
-)
-_HEADER = 64
-"""Bytes in which half of the changes are made: pixels are mostly noise to a decoder."""
+SUFFIXES = (".png", ".jpg", ".bmp", ".gif", ".webp", ".tiff")
 
 
-def mutants(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """Yields (name of the sample, its bytes after one to four changes).
+def mutant(rng: random.Random) -> Case:
+    """Returns a picture after a few changes."""
+    cases, contents = _sound()
+    case = rng.choice(cases)
+    return Case(case.suffix, changed_bytes(rng, case.data, contents))
 
-    Args:
-      seed: equal seeds make equal mutants.
-      count: how many.
+
+@functools.cache
+def _sound() -> tuple[list[Case], list[bytes]]:
+    cases = [case for suffix in SUFFIXES for case in sound_cases("images", suffix)]
+    return cases, [case.data for case in cases]
+
+
+def check(case: Case, folder: Path) -> None:
+    """Decodes a picture.
+
+    Raises:
+      DataError: it is refused.
+      AssertionError: the pixels are not those that the header promised.
     """
-    rng = random.Random(seed)
-    corpus = samples()
-    names = sorted(corpus)
-    for _ in range(count):
-        name = rng.choice(names)
-        data = bytearray(corpus[name])
-        for _ in range(rng.randint(1, 4)):
-            rng.choice(CHANGES)(rng, data, corpus[rng.choice(names)])
-        yield name, bytes(data)
+    try:
+        size = encoded_image_size(case.data, "mutant")
+        pixels = decode(case.data, "rgb", "mutant")
+    except DataError as error:
+        assert str(error).startswith("mutant: ") and len(str(error)) < 500, error
+        raise
+    assert pixels.dtype == np.uint8 and pixels.shape == (*size, 3)
+    assert size[0] * size[1] <= pixel_limit()
 
 
-def _place(rng: random.Random, data: bytearray) -> int:
-    end = len(data) if rng.random() < 0.5 else min(_HEADER, len(data))
-    return rng.randrange(max(end, 1))
+def _seeds() -> dict[str, Case]:
+    endings = {"jpeg": ".jpg"}
+    return {
+        name: Case(endings.get(kind, f".{kind}"), data)
+        for name, data in samples().items()
+        for kind in name.split("_")[:1]
+    }
 
 
-def _flip_bit(rng: random.Random, data: bytearray, other: bytes) -> None:
-    if data:
-        data[_place(rng, data) % len(data)] ^= 1 << rng.randrange(8)
-
-
-def _set_byte(rng: random.Random, data: bytearray, other: bytes) -> None:
-    if data:
-        data[_place(rng, data) % len(data)] = rng.randrange(256)
-
-
-def _set_extreme(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    value = rng.choice(EXTREMES)[: rng.choice((2, 4))]
-    data[place : place + len(value)] = value
-
-
-def _cut(rng: random.Random, data: bytearray, other: bytes) -> None:
-    del data[_place(rng, data) :]
-
-
-def _blank(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    length = min(rng.randint(1, 64), len(data) - place)
-    data[place : place + length] = bytes(max(length, 0))
-
-
-def _double(rng: random.Random, data: bytearray, other: bytes) -> None:
-    start, place = _place(rng, data), _place(rng, data)
-    data[place:place] = data[start : start + rng.randint(1, 64)]
-
-
-def _remove(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    del data[place : place + rng.randint(1, 32)]
-
-
-def _graft(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place, start = _place(rng, data), rng.randrange(len(other))
-    piece = other[start : start + rng.randint(1, 128)]
-    data[place : place + len(piece)] = piece
-
-
-CHANGES = (_flip_bit, _set_byte, _set_extreme, _cut, _blank, _double, _remove, _graft)
+IMAGES = Target("images", SUFFIXES, _seeds, mutant, check, quick=1500)

@@ -1,29 +1,20 @@
-"""Specs with mistakes made by chance: what a reader must survive, and answer at once.
+"""Specs with mistakes made by chance: what a reader must survive, and answer at once."""
 
-    python -m tests.spec.mutants --count 20000 --seed 1
-
-Every mutant is read, and checked if it is sound. Anything but a `SpecError` is a fault, and so is a
-second of thinking.
-"""
-
-import argparse
+import functools
 import random
 import re
 import string
-import sys
-import time
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
-from rcnn_jax.errors import SpecError
+from rcnn_jax.errors import RcnnError, SpecError
 from rcnn_jax.spec import parse_spec, redact, render
 from rcnn_jax.spec.render import redact_text
+from rcnn_jax.text_file import decode
+from tests.fuzz.case import Case, Target, sound_cases
 from tests.spec.samples import SAMPLES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SECRET = "Zq7SECRETq9Z"
-PATIENCE = 1.0
 _GIVEN_AS_KEY = re.compile(rf"\benc_key\b[\s:='\"“]*{SECRET}")
 
 PIECES = (
@@ -95,19 +86,23 @@ PIECES = (
 """What is put in: marks, numbers and texts that readers stumble over."""
 
 
-def mutants(seed: int, count: int) -> Iterator[str]:
-    """Yields texts that are nearly specs; the same ones for the same seed."""
-    chance = random.Random(seed)
-    texts = [*SAMPLES.values(), *(path.read_text() for path in sorted(CONFIGS.rglob("*.txt")))]
-    texts = [f'{text}\nenc_key: "{SECRET}"\n' for text in texts]
-    for _ in range(count):
-        text = chance.choice(texts)
-        for _ in range(chance.choice((1, 1, 1, 2, 3, 6))):
-            text = _mutated(text, texts, chance)
-        yield text
+def mutant(rng: random.Random) -> Case:
+    """Returns a text that is nearly a spec, with a key in it."""
+    texts = _sound_texts()
+    text = rng.choice(texts)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
+        text = _mutated(text, texts, rng)
+    return Case(".txt", text.encode("utf-8", "surrogatepass"))
 
 
-def _mutated(text: str, texts: list[str], chance: random.Random) -> str:
+@functools.cache
+def _sound_texts() -> tuple[str, ...]:
+    stored = [case.data.decode() for case in sound_cases("specs", ".txt")]
+    shipped = [path.read_text() for path in sorted(CONFIGS.rglob("*.txt"))]
+    return tuple(f'{text}\nenc_key: "{SECRET}"\n' for text in (*stored, *shipped))
+
+
+def _mutated(text: str, texts: tuple[str, ...], chance: random.Random) -> str:
     start = chance.randrange(len(text) + 1)
     end = min(len(text), start + chance.choice((0, 1, 1, 2, 8, 40)))
     kind = chance.randrange(8)
@@ -134,48 +129,36 @@ def _mutated(text: str, texts: list[str], chance: random.Random) -> str:
     return " ".join(words)
 
 
-def fault(text: str, *, patient: bool = False) -> str:
-    """Says how reading the text failed; nothing if it was read or refused as it should be.
+def check(case: Case, folder: Path) -> None:
+    """Reads a spec; what is said about it holds no key and nothing that a terminal obeys.
 
-    Args:
-      text: the mutant.
-      patient: whether it may take any time.
+    Raises:
+      SpecError: it is refused.
+      AssertionError: a message is unfit, or a config does not survive being written and read again.
     """
-    began = time.process_time()
+    text = decode(case.data, "mutant.txt", "spec file", SpecError)
     secret = text.count(SECRET) == len(_GIVEN_AS_KEY.findall(text))
     try:
-        if secret and SECRET in redact_text(text):
-            return "the key is in the redacted text"
+        assert not (secret and SECRET in redact_text(text)), "the key is in the redacted text"
         spec = parse_spec(text, "mutant.txt", upgrades=True)
-        said = "\n".join([*spec.notes, *spec.warnings, *spec.dropped])
-        parse_spec(render(redact(spec.config), spec.kind))
+    except RcnnError as error:
+        _check_words(str(error), secret)
+        raise
+    _check_words("\n".join([*spec.notes, *spec.warnings, *spec.dropped]), secret)
+    written = render(redact(spec.config), spec.kind)
+    try:
+        parse_spec(written, "written.txt", spec.kind)
     except SpecError as error:
-        said = str(error)
-    except Exception:
-        return traceback.format_exc()
-    if secret and SECRET in said:
-        return f"the key is in a message: {said}"
-    if not all(each.isprintable() or each == "\n" for each in said):
-        return f"raw control characters in a message: {said!r}"
-    spent = time.process_time() - began
-    return f"{spent:.1f} seconds" if spent > PATIENCE and not patient else ""
+        raise AssertionError(f"a config is refused when it is written out: {error}") from error
 
 
-def main() -> int:
-    """Reads many mutants and prints those that fail; returns the exit code."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    found = 0
-    for number, text in enumerate(mutants(args.seed, args.count)):
-        what = fault(text)
-        if what:
-            found += 1
-            sys.stdout.write(f"mutant {number}: {what}\n{text[:2000]!r}\n\n")
-    sys.stdout.write(f"{args.count} mutants, {found} faults\n")
-    return bool(found)
+def _check_words(said: str, secret: bool) -> None:
+    assert not (secret and SECRET in said), "the key is in a message"
+    assert all(each.isprintable() or each == "\n" for each in said), f"control characters: {said!r}"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _seeds() -> dict[str, Case]:
+    return {name: Case(".txt", text.encode()) for name, text in SAMPLES.items()}
+
+
+SPECS = Target("specs", (".txt",), _seeds, mutant, check, quick=600)

@@ -1,0 +1,33 @@
+"""All targets by name. Each is imported when it is asked for: most need no JAX."""
+
+from tests.fuzz.case import Target
+
+NAMES = ("specs", "records", "coco", "images", "bundles", "weights", "headers")
+
+
+def find(name: str) -> Target:
+    """Returns a target.
+
+    Raises:
+      KeyError: there is none of this name.
+    """
+    match name:
+        case "specs":
+            from tests.spec.mutants import SPECS as target
+        case "records":
+            from tests.data.record_mutants import RECORDS as target
+        case "coco":
+            from tests.data.coco_mutants import COCO as target
+        case "images":
+            from tests.data.image_mutants import IMAGES as target
+        case "bundles":
+            from tests.checkpoints.mutants import BUNDLES as target
+        case "weights":
+            from tests.checkpoints.mutants import WEIGHTS as target
+        case "headers":
+            from tests.export.mutants import HEADERS as target
+        case "faulty":
+            from tests.fuzz.faulty import FAULTY as target
+        case _:
+            raise KeyError(name)
+    return target
