@@ -31,7 +31,8 @@ def write_seeds(name: str) -> None:
 def main() -> int:
     """Runs what the command line asks for; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description="Tries readers with inputs that nobody wrote.", epilog=f"targets: {', '.join(NAMES)}"
+        description="Tries readers with inputs that nobody wrote.",
+        epilog=f"targets: {', '.join(NAMES)}",
     )
     parser.add_argument("target", choices=(*NAMES, "faulty", "all"), metavar="TARGET")
     parser.add_argument("file", type=Path, nargs="?", help="one input, read again")
@@ -39,8 +40,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, help="mutants; else those of `make fuzz`, or no end")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="writes the inputs that fail there")
-    parser.add_argument("--seeds", action="store_true", help="writes the sound inputs of the corpus")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="writes the inputs that fail there"
+    )
+    parser.add_argument(
+        "--seeds", action="store_true", help="writes the sound inputs of the corpus"
+    )
     args = parser.parse_args()
     names = NAMES if args.target == "all" else (args.target,)
     failed = 0

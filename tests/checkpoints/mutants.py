@@ -1,9 +1,10 @@
 """Files of weights that somebody made up: their checksums are right, their content is not.
 
-Every function takes a seeded generator and a path, and writes one file there. Readers may accept it
-or raise an `RcnnError`; nothing else may come out of them.
+Every maker takes a seeded generator and a path, and writes one file there.
 """
 
+import copy
+import functools
 import io
 import json
 import os
@@ -15,14 +16,23 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import h5py
 import numpy as np
+from safetensors.numpy import save_file
 
 from rcnn_jax.checkpoints import container
-from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header, write_bundle
+from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
+from rcnn_jax.detector import load
 from tests.checkpoints.headers import MODEL_HEADER
+from tests.fuzz.case import Case, Target, read_all, sound_cases, write_case, written
+from tests.fuzz.damage import ODD, changed_bytes, changed_tree
+from tests.fuzz.models import untrained
 
 KEY = "key"
+CHEAP = container.Kdf(log2_n=2, r=1, p=1)
 NAMES = (
     "conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.running_mean", "features.0.weight",
     "features.1.bias", "features.18.0.weight", "features.x.weight", "conv_stem.weight",
@@ -52,40 +62,22 @@ SHAPES = (
 DTYPES = ("f4", "f8", "f2", "i8", "u1", "?", ">f4", "i2")
 
 
-def value(rng: random.Random) -> Any:
-    """Any JSON value, most of them unwelcome."""
-    return rng.choice(
-        (
-            None, True, False, 0, -1, 1, 2**31, 2**63, -(2**70), 10**400, 1.5, -0.0, 1e308, "", "a",
-            "\x1b[2J", "\ud800", "a\x00b", "x" * 5000, [], {}, [[]], [{}], {"a": {}}, [1, "a", None],
-            ["a"] * 3, {"conv1": -8}, {"conv1": 10**12}, {"conv1": 8.5}, {"": None}, {"conv1": "8"},
-        )
-    )  # fmt: skip
+ODD_VALUES = (
+    *ODD,
+    *("\x1b[2J", [{}], [1, "a", None]),
+    *({"conv1": -8}, {"conv1": 10**12}, {"conv1": 8.5}, {"conv1": "8"}),
+)
+"""Put into headers where something else belongs: widths of layers that no layer has, too."""
 
 
 def nested(rng: random.Random, document: Any) -> Any:
-    """The document with one of its entries, at any depth, replaced, dropped or doubled."""
-    document = json.loads(json.dumps(document))
-    places: list[tuple[Any, Any]] = []
-
-    def collect(node: Any) -> None:
-        entries = node.items() if isinstance(node, dict) else enumerate(node)
-        for place, child in entries:
-            places.append((node, place))
-            if isinstance(child, dict | list):
-                collect(child)
-
-    collect(document)
-    node, place = rng.choice(places)
-    action = rng.random()
-    if action < 0.7:
-        node[place] = value(rng)
-    elif action < 0.9:
-        del node[place]
-    elif isinstance(node, dict):
-        node[rng.choice(("kind", "x", "step", "run_state", "category_ids", "__class__"))] = value(
-            rng
-        )
+    """A copy of the document with one of its entries, at any depth, replaced, dropped or doubled."""
+    document = copy.deepcopy(document)
+    if rng.random() < 0.03:
+        name = rng.choice(("kind", "x", "step", "run_state", "category_ids", "__class__"))
+        document[name] = rng.choice(ODD_VALUES)
+    else:
+        changed_tree(rng, document, ODD_VALUES)
     return document
 
 
@@ -156,11 +148,10 @@ def safetensors(rng: random.Random) -> bytes:
 
 def bundle(rng: random.Random, path: Path) -> None:
     """A bundle whose checksums fit, sealed in a third of the cases."""
-    write_bundle(path, Bundle("faster_rcnn", HEADER, {"params/conv1/kernel": np.ones((2, 3))}))
-    data = path.read_bytes()
+    data = rng.choice(_plain_bundles())
     size = struct.unpack_from("<Q", data, 16)[0]
     document, payload = json.loads(data[24 : 24 + size]), data[24 + size :]
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         payload = safetensors(rng)
         document["bytes"], document["sha256"] = len(payload), sha256(payload).hexdigest()
     if rng.random() < 0.8:
@@ -179,9 +170,22 @@ def bundle(rng: random.Random, path: Path) -> None:
     path.write_bytes(sealed(rng, data) if rng.random() < 0.33 else data)
 
 
+@functools.cache
+def _plain_bundles() -> list[bytes]:
+    """Returns bundles to forge: of a real model of each detector, and one of a single layer."""
+    stored = [case.data for case in sound_cases("bundles", ".tlt")]
+    plain = [data for data in stored if not container.is_sealed(data)]
+    return [*plain, untrained("mask_rcnn").bundle, _single_layer().data]
+
+
+def _single_layer() -> Case:
+    one = Bundle("faster_rcnn", HEADER, {"params/conv1/kernel": np.ones((2, 3))})
+    return written(lambda path: write_bundle(path, one), ".tlt")
+
+
 def sealed(rng: random.Random, data: bytes) -> bytes:
     """A container, in half of the cases with a forged header whose CRC fits."""
-    data = container.seal(data, KEY)
+    data = _seal(rng, data)
     if rng.random() < 0.5:
         return data
     fields = list(struct.unpack("<HBBBxIQ16s8s8s", data[8:58]))
@@ -191,6 +195,13 @@ def sealed(rng: random.Random, data: bytes) -> bytes:
         fields[place] = rng.choice((0, 1, 2**20, 2**31, 2**32 - 1))
     head = struct.pack("<HBBBxIQ16s8s8s", *fields)
     return data[:8] + head + struct.pack("<I", zlib.crc32(head)) + data[62:]
+
+
+def _seal(rng: random.Random, data: bytes) -> bytes:
+    """Seals with salts of the generator: equal seeds make equal files."""
+    container._secret_of_process.cache_clear()
+    with mock.patch.object(os, "urandom", rng.randbytes):
+        return container.seal(data, KEY, kdf=CHEAP)
 
 
 def _text(rng: random.Random) -> bytes:
@@ -263,24 +274,23 @@ def pth(rng: random.Random, path: Path) -> None:
     elif unusual < 0.06:
         program = rng.randbytes(200)
     with zipfile.ZipFile(path, "w", rng.choice((0, 8))) as archive:
-        archive.writestr(rng.choice(("m/data.pkl",) * 12 + ("a/b/data.pkl", "data.pkl")), program)
-        archive.writestr("m/data/0", np.zeros(rng.choice((0, 3, 4000, 4000)), "<f4").tobytes())
-        archive.writestr("m/data/1", rng.randbytes(rng.choice((0, 1, 7, 64))))
+        _add(archive, rng.choice(("m/data.pkl",) * 12 + ("a/b/data.pkl", "data.pkl")), program)
+        _add(archive, "m/data/0", np.zeros(rng.choice((0, 3, 4000, 4000)), "<f4").tobytes())
+        _add(archive, "m/data/1", rng.randbytes(rng.choice((0, 1, 7, 64))))
         if rng.random() < 0.3:
-            archive.writestr("m/byteorder", rng.choice((b"big", b"little", b"\xff")))
+            _add(archive, "m/byteorder", rng.choice((b"big", b"little", b"\xff")))
     damage(rng, path)
 
 
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """Adds a member of 1980: equal seeds make equal files."""
+    archive.writestr(zipfile.ZipInfo(name), data, archive.compression)
+
+
 def damage(rng: random.Random, path: Path) -> None:
-    """Sometimes changes a few bytes of a file, or cuts it."""
-    action = rng.random()
-    data = bytearray(path.read_bytes())
-    if action < 0.15:
-        for _ in range(rng.randrange(1, 6)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-    elif action < 0.2:
-        data = data[: rng.randrange(len(data))]
-    path.write_bytes(data)
+    """Sometimes changes a few bytes of a file."""
+    if rng.random() < 0.2:
+        path.write_bytes(changed_bytes(rng, path.read_bytes()))
 
 
 def _npy(rng: random.Random) -> bytes:
@@ -312,13 +322,10 @@ def npz(rng: random.Random, path: Path) -> None:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name in dict.fromkeys(rng.choices(NAMES, k=rng.randrange(1, 4))):
             name = name.encode("utf-8", "replace").decode()
-            archive.writestr(
-                name.replace("\x00", "0") + rng.choice((".npy", ".npy", "")), _npy(rng)
-            )
+            suffix = rng.choice((".npy", ".npy", ""))
+            _add(archive, name.replace("\x00", "0") + suffix, _npy(rng))
         if method and rng.random() < 0.03:
-            with archive.open("bomb.npy", "w", force_zip64=True) as member:
-                for _ in range(400):
-                    member.write(bytes(1 << 20))
+            _add(archive, "bomb.npy", bytes(400 << 20))
     damage(rng, path)
 
 
@@ -330,8 +337,6 @@ def plain_safetensors(rng: random.Random, path: Path) -> None:
 
 def keras(rng: random.Random, path: Path) -> None:
     """A Keras file: `.h5`, or a `.keras` where the path says so."""
-    import h5py
-
     inner = path.with_suffix(".inner.h5")
     with h5py.File(inner, "w") as file:
         for _ in range(rng.randrange(1, 4)):
@@ -344,7 +349,7 @@ def keras(rng: random.Random, path: Path) -> None:
             name = f"{layer}/{leaf}"
             if name in file:
                 continue
-            _keras_entry(rng, h5py, file, name)
+            _keras_entry(rng, file, name)
         if rng.random() < 0.4:
             config = rng.choice(
                 (
@@ -356,13 +361,14 @@ def keras(rng: random.Random, path: Path) -> None:
             file.attrs["model_config"] = config
     if path.suffix == ".keras":
         with zipfile.ZipFile(path, "w", rng.choice((0, 8))) as archive:
-            archive.write(inner, rng.choice(("model.weights.h5", "model.weights.h5", "other.h5")))
+            name = rng.choice(("model.weights.h5", "model.weights.h5", "other.h5"))
+            _add(archive, name, inner.read_bytes())
     else:
         path.write_bytes(inner.read_bytes())
     inner.unlink()
 
 
-def _keras_entry(rng: random.Random, h5py: Any, file: Any, name: str) -> None:
+def _keras_entry(rng: random.Random, file: Any, name: str) -> None:
     kind = rng.randrange(9)
     folder = name.rpartition("/")[0]
     if kind == 0:
@@ -385,7 +391,7 @@ def _keras_entry(rng: random.Random, h5py: Any, file: Any, name: str) -> None:
         file[folder].attrs["name"] = rng.choice(("dense", b"\xff", 5, np.zeros(3), ""))
 
 
-FAMILIES: dict[str, Callable[[random.Random, Path], None]] = {
+MAKERS: dict[str, Callable[[random.Random, Path], None]] = {
     ".tlt": bundle,
     ".pth": pth,
     ".npz": npz,
@@ -394,10 +400,106 @@ FAMILIES: dict[str, Callable[[random.Random, Path], None]] = {
     ".keras": keras,
 }
 """{suffix: writer of one made-up file}."""
+SUFFIXES = tuple(MAKERS)[1:]
+LAYER = {"conv1": {"kernel": np.zeros((1, 1, 3, 2), np.float32)}}
 
 
-def write_mutant(suffix: str, seed: int, folder: Path) -> Path:
-    """Writes the made-up file of a seed and returns its path."""
-    path = folder / f"{os.getpid()}-{seed}{suffix}"
-    FAMILIES[suffix](random.Random(f"{suffix}{seed}"), path)
-    return path
+def weights_mutant(rng: random.Random) -> Case:
+    """Returns a made-up file of any kind but ours, or a sound one with other bytes."""
+    return _mutant(rng, "weights", rng.choice(SUFFIXES))
+
+
+def bundle_mutant(rng: random.Random) -> Case:
+    """Returns a made-up bundle, or the bundle of a real model with another header or other bytes."""
+    return _mutant(rng, "bundles", ".tlt")
+
+
+def _mutant(rng: random.Random, target: str, suffix: str) -> Case:
+    if rng.random() < 0.25:
+        sound = rng.choice(sound_cases(target, suffix))
+        return Case(suffix, changed_bytes(rng, sound.data))
+    return written(functools.partial(MAKERS[suffix], rng), suffix)
+
+
+def check_weights(case: Case, folder: Path) -> None:
+    """Reads a file as pretrained weights.
+
+    Raises:
+      RcnnError: it is refused.
+    """
+    path = write_case(case, folder)
+    read_all(functools.partial(_apply, path), name=path)
+
+
+def check_bundle(case: Case, folder: Path) -> None:
+    """Reads a bundle in every way there is: as pretrained weights, whole, its header, as a model.
+
+    Raises:
+      RcnnError: what the readers say, all of them.
+    """
+    path = write_case(case, folder)
+    readers = (functools.partial(read, path, KEY) for read in (read_bundle, read_header, load))
+    read_all(functools.partial(_apply, path), *readers, name=path)
+
+
+def _apply(path: Path) -> None:
+    apply_weights(LAYER, {}, load_weights(path, KEY))
+
+
+def _bundle_seeds() -> dict[str, Case]:
+    model = untrained("faster_rcnn").bundle
+    sealed = _seal(random.Random(0), model)
+    return {"boxes": Case(".tlt", model), "sealed": Case(".tlt", sealed)}
+
+
+def _weights_seeds() -> dict[str, Case]:
+    writers = (_sound_pth, _sound_npz, _sound_safetensors, _sound_h5, _sound_keras)
+    return {
+        f"conv1_{suffix[1:]}": written(write, suffix)
+        for suffix, write in zip(SUFFIXES, writers, strict=True)
+    }
+
+
+KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
+"""The only weights of the sound files: one convolution, as torch lays it out."""
+
+
+def _sound_pth(path: Path) -> None:
+    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQ"
+    place = b"K\0(K\x02K\x03K\x01K\x01t(K\x03K\x01K\x01K\x01t\x89ccollections\nOrderedDict\n)R"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + place + b"tR"
+    name = b"X\x0c\0\0\0conv1.weight"
+    with zipfile.ZipFile(path, "w") as archive:
+        program = b"\x80\x02ccollections\nOrderedDict\n)R(" + name + tensor + b"u."
+        _add(archive, "m/data.pkl", program)
+        _add(archive, "m/byteorder", b"little")
+        _add(archive, "m/data/0", KERNEL.tobytes())
+
+
+def _sound_npz(path: Path) -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, KERNEL, allow_pickle=False)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        _add(archive, "conv1.weight.npy", stream.getvalue())
+
+
+def _sound_safetensors(path: Path) -> None:
+    save_file({"conv1.weight": KERNEL}, path)
+
+
+def _sound_h5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["conv1/conv1/kernel:0"] = KERNEL.transpose(2, 3, 1, 0)
+
+
+def _sound_keras(path: Path) -> None:
+    inner = path.with_suffix(".inner.h5")
+    with h5py.File(inner, "w") as file:
+        file["layers/conv2d/vars/0"] = KERNEL.transpose(2, 3, 1, 0)
+        file["layers/conv2d/vars"].attrs["name"] = "conv1"
+    with zipfile.ZipFile(path, "w") as archive:
+        _add(archive, "model.weights.h5", inner.read_bytes())
+
+
+BUNDLES = Target("bundles", (".tlt",), _bundle_seeds, bundle_mutant, check_bundle, quick=60)
+WEIGHTS = Target("weights", SUFFIXES, _weights_seeds, weights_mutant, check_weights, quick=300)

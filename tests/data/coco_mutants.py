@@ -23,7 +23,13 @@ ODD_VALUES = (
     *ODD,
     *({"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}, {"size": 3, "counts": "x"}),
     *({"size": [HEIGHT, WIDTH], "counts": [10**30]}, {"size": [1 << 40] * 2, "counts": "0" * 999}),
-    *([[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6]], [[1e9, 2, 3, 4, 5, 6]], [["a"] * 6], [1, 2, 3, 4, 5, 6]),
+    *(
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 6]],
+        [[1e9, 2, 3, 4, 5, 6]],
+        [["a"] * 6],
+        [1, 2, 3, 4, 5, 6],
+    ),
 )
 """Put where something else belongs: masks that are nearly some, too."""
 

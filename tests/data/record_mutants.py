@@ -22,7 +22,7 @@ from rcnn_jax.data.sources.annotations import ClassMap
 from rcnn_jax.data.sources.boxes import DetectNetRecords
 from rcnn_jax.data.sources.masks import MaskRcnnRecords
 from rcnn_jax.settings import GeometrySettings
-from tests.fuzz.case import Case, Target, sound_cases, written, write_case
+from tests.fuzz.case import Case, Target, sound_cases, write_case, written
 from tests.fuzz.damage import changed_bytes
 
 HEIGHT, WIDTH = 24, 32

@@ -1,109 +1,110 @@
 """Seeded damage to exported files: forged headers, forged graphs, flipped bytes.
 
-    python -m tests.export.mutants MODEL.onnx 500      reads and runs that many, says what they did
-
 Forged files are well-formed: their checksums and syntax hold, their content is what nobody wrote.
 """
 
 import copy
+import functools
 import json
-import sys
-import tempfile
-import time
-import traceback
-from collections import Counter
-from collections.abc import Iterator
+import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 
-import rcnn_jax
-from rcnn_jax.errors import RcnnError
-from rcnn_jax.runtime.header import HEADER_KEY
+from rcnn_jax.detector import load
+from rcnn_jax.export.precision.scales import read_cache, read_json, write_cache, write_json
+from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
+from rcnn_jax.runtime.engine import EngineInfo, read_info
+from rcnn_jax.runtime.header import HEADER_KEY, Header
+from rcnn_jax.runtime.onnx_file import handed_header
+from rcnn_jax.text_file import decode
+from tests.fuzz.case import Case, Target, read_all, sound_cases, write_case, written
+from tests.fuzz.damage import ODD, changed_bytes, changed_tree
+from tests.fuzz.models import untrained
 
-VALUES = (
-    None, True, False, 0, 1, -1, 7, 96, 2**31, 2**63, -(2**63), 10**400, 0.5, 1e308, 1e-45,
-    float("inf"), float("nan"), "", "x", "\x00", "\ud800", "é" * 70_000, [], [1], [[]], [None] * 3,
-    ["a", "a"], ["\x1b[31m"], [1.0, 2.0, 3.0], [0, 0, 0, 0], list(range(9)), {}, {"mode": "stretch"},
-    {"a": {"b": []}},
-)  # fmt: skip
-"""What takes the place of a value: every JSON type, and numbers that arithmetic trips over."""
-SECONDS = 5.0
-"""No file may keep a reader busy for longer."""
-
-
-def forged_headers(fields: dict, seed: int, count: int) -> Iterator[str]:
-    """Yields texts in the place of a header: one to three values are others, or it is no header."""
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        if number % 25 == 0:
-            yield ("", "[", "7", "[]", "null", '"x"', "[" * 5000, "{" * 5000, '{"a":' * 5000)[
-                number // 25 % 9
-            ]
-            continue
-        forged = copy.deepcopy(fields)
-        for _ in range(rng.integers(1, 4)):
-            _forge(forged, rng)
-        yield json.dumps(forged)
+GRAPH, ENGINE, HEADER = ".onnx", ".engine.json", ".header.json"
+CACHE, SCALES, ARCHIVE, HDF5 = ".cache", ".scales.json", ".tensorfile.npz", ".tensorfile"
+SHAPE = (3, 4, 5)
+"""(c, h, w) of the batches in a tensorfile."""
+ODD_VALUES = (*ODD, ["\x1b[31m"], [None] * 3)
+NO_HEADERS = ("", "[", "7", "[]", "null", '"x"', "[" * 5000, "{" * 5000, '{"a":' * 5000)
+"""Texts in the place of a header."""
+PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+Item = TypeVar("Item")
 
 
-def _forge(fields: dict, rng: np.random.Generator) -> None:
-    """Changes, removes or adds one value, at any depth."""
-    name = list(fields)[rng.integers(len(fields))] if fields else "new"
-    value = fields.get(name)
-    if isinstance(value, dict) and value and rng.random() < 0.7:
-        _forge(value, rng)
-    elif isinstance(value, list) and value and rng.random() < 0.5:
-        value[rng.integers(len(value))] = _any(rng)
-    elif rng.random() < 0.15:
-        fields.pop(name, None)
-    elif rng.random() < 0.1:
-        fields[f"{name}_"] = _any(rng)
-    else:
-        fields[name] = _any(rng)
+def mutant(rng: random.Random) -> Case:
+    """Returns a graph, half of the time, or a file that lies beside one."""
+    if rng.random() < 0.5:
+        model = rng.choice(_graphs())
+        return Case(GRAPH, forged_file(rng, model))
+    suffix = rng.choice((ENGINE, HEADER, CACHE, SCALES, ARCHIVE, HDF5))
+    (sound,) = sound_cases("headers", suffix)
+    if suffix in (ENGINE, HEADER, SCALES) and rng.random() < 0.8:
+        return Case(suffix, forged_json(rng, json.loads(sound.data)).encode())
+    return Case(suffix, changed_bytes(rng, sound.data))
 
 
-def _any(rng: np.random.Generator):
-    return copy.deepcopy(VALUES[rng.integers(len(VALUES))])
+@functools.cache
+def _graphs() -> tuple[onnx.ModelProto, ...]:
+    stored = [onnx.load_from_string(case.data) for case in sound_cases("headers", GRAPH)]
+    return (*stored, onnx.load_from_string(untrained("mask_rcnn").graph))
 
 
-def forged_graphs(model: onnx.ModelProto, seed: int, count: int) -> Iterator[bytes]:
-    """Yields files whose graph is another one below the same header, or whose bytes are damaged."""
-    rng = np.random.default_rng(seed)
-    whole = model.SerializeToString()
-    for number in range(count):
-        if number % 3 == 0:
-            data = bytearray(whole)
-            # most of a file is weights, whose bytes may be any: names and shapes lie at its ends
-            for _ in range(rng.integers(1, 9)):
-                place = rng.integers(len(data)) if rng.random() < 0.3 else rng.integers(4000)
-                data[place if rng.random() < 0.5 else -1 - place] ^= 1 << rng.integers(8)
-            yield bytes(data)
-            continue
-        forged = onnx.ModelProto()
-        forged.CopyFrom(model)
+def forged_file(rng: random.Random, model: onnx.ModelProto) -> bytes:
+    """Returns a file with another header, another graph below the same header, or other bytes."""
+    choice = rng.random()
+    if choice < 0.17:
+        return _changed_ends(rng, model.SerializeToString())
+    forged = onnx.ModelProto()
+    forged.CopyFrom(model)
+    if choice < 0.5:
         _damage(forged.graph, rng)
-        yield forged.SerializeToString()
+    else:
+        (entry,) = [entry for entry in forged.metadata_props if entry.key == HEADER_KEY]
+        entry.value = forged_json(rng, json.loads(entry.value))
+    return forged.SerializeToString()
 
 
-def _damage(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
-    def one(values):
-        return values[int(rng.integers(len(values)))]
+def forged_json(rng: random.Random, fields: dict[str, Any]) -> str:
+    """Returns JSON in which one to three values are others, or what is none."""
+    if rng.random() < 0.04:
+        return rng.choice(NO_HEADERS)
+    forged = copy.deepcopy(fields)
+    for _ in range(rng.choice((1, 2, 3))):
+        changed_tree(rng, forged, ODD_VALUES)
+    return json.dumps(forged)
 
-    match int(rng.integers(10)):
+
+def _changed_ends(rng: random.Random, data: bytes) -> bytes:
+    """Flips bits. Most of a file is weights, whose bytes may be any: names and shapes are elsewhere."""
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 8)):
+        place = rng.randrange(len(changed)) if rng.random() < 0.3 else rng.randrange(4000)
+        changed[place if rng.random() < 0.5 else -1 - place] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _damage(graph: onnx.GraphProto, rng: random.Random) -> None:
+    def one(values: Sequence[Item]) -> Item:
+        return values[rng.randrange(len(values))]
+
+    match rng.randrange(10):
         case 0:
             one(graph.node).op_type = one(("Relu", "NoSuchOperator", "Loop", "NonZero", ""))
         case 1:
-            del graph.node[int(rng.integers(len(graph.node)))]
+            del graph.node[rng.randrange(len(graph.node))]
         case 2:
             node = one(graph.node)
-            node.input[int(rng.integers(len(node.input)))] = one(graph.node).output[0]
+            node.input[rng.randrange(len(node.input))] = one(graph.node).output[0]
         case 3:
-            one(graph.initializer).dims[:] = [int(rng.integers(-2, 100)) for _ in range(4)]
+            one(graph.initializer).dims[:] = [rng.randrange(-2, 100) for _ in range(4)]
         case 4:
             tensor = one(graph.initializer)
-            tensor.data_type = int(rng.integers(0, 25))
+            tensor.data_type = rng.randrange(25)
         case 5:
             tensor = one(graph.initializer)
             tensor.raw_data = tensor.raw_data[: len(tensor.raw_data) // 2]
@@ -127,54 +128,66 @@ def _damage(graph: onnx.GraphProto, rng: np.random.Generator) -> None:
                 attribute.f = one((np.nan, -1.0, 1e30))
 
 
-def files(model: onnx.ModelProto, seed: int, count: int) -> Iterator[bytes]:
-    """Yields `count` forged headers and as many forged graphs, as files."""
-    (entry,) = [entry for entry in model.metadata_props if entry.key == HEADER_KEY]
-    fields = json.loads(entry.value)
-    for text in forged_headers(fields, seed, count):
-        forged = onnx.ModelProto()
-        forged.CopyFrom(model)
-        forged.metadata_props[0].value = text
-        yield forged.SerializeToString()
-    yield from forged_graphs(model, seed + 1, count)
+def check(case: Case, folder: Path) -> None:
+    """Reads an exported file or one that lies beside it; a graph is run on a picture.
 
-
-def outcome(path: Path, picture: np.ndarray) -> str:
-    """Returns what reading and running a file came to: `runs`, `refused`, or the traceback.
-
-    A refusal is one sentence that begins with the file.
+    Raises:
+      RcnnError: it is refused.
+      AssertionError: the message does not begin with the file.
     """
-    try:
-        found = rcnn_jax.load(path)([picture])
-        assert found[0].valid.all()
-        return "runs"
-    except RcnnError as error:
-        assert str(error).startswith(f"{path}: "), error
-        return "refused"
-    except MemoryError:
-        raise
-    except Exception:
-        return traceback.format_exc()
+    path = write_case(case, folder)
+    name = f"--header {path}" if case.suffix == HEADER else path
+    read_all(functools.partial(_READERS[case.suffix], path), name=name)
 
 
-def main() -> None:
-    """Tries the files of a model and prints how many did what, and every traceback."""
-    model, count = onnx.load(sys.argv[1]), int(sys.argv[2])
-    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    seen: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "forged.onnx"
-        for number, data in enumerate(files(model, 0, count)):
-            path.write_bytes(data)
-            start = time.monotonic()
-            said = outcome(path, picture)
-            took = time.monotonic() - start
-            if said not in ("runs", "refused"):
-                print(number, said)
-            seen[said.splitlines()[-1] + (" (slow)" if took > SECONDS else "")] += 1
-    for said, times in seen.most_common():
-        print(f"{times:6d}  {said}")
+def _run(path: Path) -> None:
+    (found,) = load(path)([PICTURE])
+    assert found.valid.all()
 
 
-if __name__ == "__main__":
-    main()
+def _engine(path: Path) -> None:
+    read_info(path.with_suffix(""))
+
+
+def _text(path: Path) -> str:
+    return decode(path.read_bytes(), str(path), "file of scales")
+
+
+_READERS = {
+    GRAPH: _run,
+    ENGINE: _engine,
+    HEADER: lambda path: handed_header(_graphs()[0], path, None),
+    CACHE: lambda path: read_cache(_text(path), str(path)),
+    SCALES: lambda path: read_json(_text(path), str(path)),
+    ARCHIVE: lambda path: list(read_tensorfile(path, SHAPE)),
+    HDF5: lambda path: list(read_tensorfile(path, SHAPE)),
+}
+
+
+def _seeds() -> dict[str, Case]:
+    graph = untrained("faster_rcnn").graph
+    header = json.loads(onnx.load_from_string(graph).metadata_props[0].value)
+    engine = {
+        "header": header,
+        "precision": "fp16",
+        "batches": [1, 2, 4],
+        "tensorrt": "10.8.0.43",
+        "gpu": "any",
+        "dla_core": None,
+        "sha256": "0" * 64,
+    }
+    assert EngineInfo.from_json(engine).header == Header.from_json(header)
+    scales = {"Input": 0.5, "trunk/Relu:0": 0.125}
+    batches = [np.zeros((2, *SHAPE), np.float32), np.ones((1, *SHAPE), np.float32)]
+    return {
+        "boxes": Case(GRAPH, graph),
+        "model": Case(ENGINE, json.dumps(engine).encode()),
+        "boxes_alone": Case(HEADER, json.dumps(header).encode()),
+        "two": Case(CACHE, write_cache(scales).encode()),
+        "two_largest": Case(SCALES, write_json(scales).encode()),
+        "batches": written(lambda path: write_tensorfile(path, batches), ARCHIVE),
+        "batches_hdf5": written(lambda path: write_tensorfile(path, batches), HDF5),
+    }
+
+
+HEADERS = Target("headers", tuple(_READERS), _seeds, mutant, check, quick=120)

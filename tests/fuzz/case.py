@@ -89,17 +89,23 @@ def written(write: Callable[[Path], object], suffix: str) -> Case:
         return Case(suffix, path.read_bytes())
 
 
-def read_all(*readers: Callable[[], Any]) -> None:
+def read_all(*readers: Callable[[], Any], name: object = "") -> None:
     """Calls every reader of a file, whatever the ones before said.
+
+    Args:
+      readers: functions without arguments.
+      name: of the file: messages begin with it.
 
     Raises:
       RcnnError: some refused; it holds the message of each.
+      AssertionError: a message begins with something else.
     """
     refusals = []
     for read in readers:
         try:
             read()
         except RcnnError as error:
+            assert str(error).startswith(str(name)), error
             refusals.append(str(error))
     if refusals:
         raise RcnnError("\n".join(dict.fromkeys(refusals)))

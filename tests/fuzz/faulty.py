@@ -35,4 +35,6 @@ def _check(case: Case, folder: Path) -> None:
 
 
 DEEDS = ("read", "refused", "traceback", "message", "memory", "endless memory", "hang", "crash")
-FAULTY = Target("faulty", (".faulty",), lambda: {"read": Case(".faulty", b"read")}, _mutant, _check, 8)
+FAULTY = Target(
+    "faulty", (".faulty",), lambda: {"read": Case(".faulty", b"read")}, _mutant, _check, 8
+)

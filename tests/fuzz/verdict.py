@@ -56,7 +56,9 @@ def judge(target: Target, case: Case, folder: Path) -> Outcome:
             target.check(case, folder)
     except RcnnError as error:
         problem = problem_of(str(error))
-        return Outcome("message", f"{problem}: {error}") if problem else Outcome("refused", str(error))
+        return (
+            Outcome("message", f"{problem}: {error}") if problem else Outcome("refused", str(error))
+        )
     except MemoryError:
         return Outcome("memory", traceback.format_exc())
     except Exception:

@@ -72,9 +72,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _tried(
-    target: Target, number: int, case: Case, folder: Path, work: Path
-) -> dict[str, object]:
+def _tried(target: Target, number: int, case: Case, folder: Path, work: Path) -> dict[str, object]:
     """Reads one case; returns its line of the report."""
     path = write_case(case, folder, f"{number}-case")
     held, peak = _bytes_of("VmRSS"), _peak()
