@@ -34,7 +34,7 @@ from rcnn_jax.data.sources.boxes import DetectNetRecords
 from rcnn_jax.data.sources.masks import CocoFolder, MaskRcnnRecords
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.evaluate.coco import evaluate_coco
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 
 HEIGHT, WIDTH = 24, 32
 SLOW = 5.0
