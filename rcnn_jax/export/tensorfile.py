@@ -4,7 +4,8 @@
     .npz    arrays batch_0, batch_1, ...
 
 Batches are f32[b c h w] and preprocessed already. Both forms are written and read one batch at a
-time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled.
+time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled,
+and no other file is read, whatever an HDF5 file asks for.
 Source: deployment.md section 7.2.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax import optional
+from rcnn_jax.checkpoints.hdf5_file import refuse_references
 from rcnn_jax.errors import DataError
 
 KEY = "_tensorfile_array_key_"
@@ -51,6 +53,7 @@ def read_tensorfile(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndar
 
     Raises:
       DataError: it is no tensorfile, is damaged, or holds batches of another shape.
+      CheckpointError: its numbers lie in another file.
       MissingDependencyError: it is HDF5 and h5py is absent.
     """
     read = _read_npz if path.suffix == ".npz" else _read_hdf5
@@ -85,6 +88,7 @@ def _write_hdf5(path: Path, batches: Iterable[np.ndarray]) -> int:
 def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
     try:
         with _h5py().File(path, "r") as file:
+            refuse_references(_h5py(), file, str(path))
             for number in range(int(file.attrs["count"])):
                 yield np.asarray(file[f"{KEY}_{number}"][KEY])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
