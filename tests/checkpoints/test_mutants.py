@@ -57,7 +57,7 @@ def main(counts: list[str]) -> None:
     """Reads many files of each family; prints every fault with its seed, and what reading cost."""
     warnings.simplefilter("ignore")
     for suffix, count in zip(FAMILIES, counts, strict=False):
-        faults = accepted = 0
+        faults = accepted = which = 0
         slowest = 0.0
         with tempfile.TemporaryDirectory() as folder:
             for seed in range(int(count)):
