@@ -22,7 +22,7 @@ FASTER_CASES = [
     (
         "dataset_config {",
         "dataset_config { tfds_name: 'voc/2012'",
-        "dataset_config.data_sources and tfds_name exclude each other: both splits come from it",
+        "dataset_config.tfds_name excludes data_sources, validation_",
     ),
     (
         "dataset_config {",
