@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rcnn_jax.data.image_decoder import check_header, unpack
+from rcnn_jax.data.image_header import ends_early, header_of
 from rcnn_jax.data.image_size import encoded_image_size, image_format
 from rcnn_jax.data.records import decode_example, encode_example
 from rcnn_jax.errors import DataError
@@ -183,14 +185,18 @@ def decode_mask(
     Raises:
       DataError: it is not an image, or of another size.
     """
-    mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE) if encoded else None
-    if mask is None:
+    header = header_of(encoded)
+    if header is None or ends_early(encoded, header):
         raise DataError(f"{where}: a mask is not a PNG image, or is damaged.")
-    if size is not None and mask.shape != size:
+    if size is not None and (header.height, header.width) != size:  # before memory is taken
         raise DataError(
-            f"{where}: a mask is {mask.shape[0]}x{mask.shape[1]} pixels (height x width), its "
+            f"{where}: a mask is {header.height}x{header.width} pixels (height x width), its "
             f"image {size[0]}x{size[1]}: convert the dataset again"
         )
+    check_header(header, encoded[:64], f"{where}, a mask")
+    mask = unpack(encoded, cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise DataError(f"{where}: a mask is not a PNG image, or is damaged.")
     return (mask > 0).astype(np.uint8)
 
 
