@@ -20,7 +20,7 @@ from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.data.sources.annotations import ClassMap
 from rcnn_jax.data.sources.boxes import KittiFolder
 from rcnn_jax.data.synthetic import CLASS_NAMES, write_kitti
-from rcnn_jax.settings import (
+from rcnn_jax.settings.data import (
     AugmentSettings,
     GeometrySettings,
     GroundTruthSettings,

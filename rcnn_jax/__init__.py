@@ -3,16 +3,19 @@
     model = rcnn_jax.load("model.tlt", key="...")
     (found,) = model(["picture.jpg"])
 
-`load` and `draw` are those of `rcnn_jax.detector`, imported when they are asked for.
+The names are those of `rcnn_jax.api`, imported when they are asked for: `import rcnn_jax` takes no
+JAX with it.
 """
 
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from rcnn_jax.version import __version__
+
+__all__ = ["Detector", "__version__", "draw", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "draw"):
-        return getattr(importlib.import_module("rcnn_jax.detector"), name)
+    if name in __all__:
+        return getattr(importlib.import_module("rcnn_jax.api"), name)
     raise AttributeError(f"module 'rcnn_jax' has no attribute '{name}'")

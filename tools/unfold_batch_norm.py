@@ -27,7 +27,7 @@ from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
 from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.models.layers import BatchNorm
 from rcnn_jax.models.variables import layer_order
-from rcnn_jax.settings import LoaderSettings
+from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.structures import Batch
 from rcnn_jax.tasks.build import build_experiment

@@ -12,7 +12,8 @@ from typing import Any
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.kinds import Kind
-from rcnn_jax.settings import GeometrySettings, PixelSettings
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.tasks.dependence import Dependence
 from rcnn_jax.tasks.experiment import Experiment
 

@@ -97,12 +97,18 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
             f"{path}: pretrained weights are read from {', '.join(SUFFIXES)}, not from "
             f"'{path.suffix}'"
         )
+    if suffix != ".tlt" and not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file; check the path")
+    weights = _read(path, suffix, key, bn_eps)
+    # Names are printed; those of layers are plain, so nothing is lost where others are escaped.
+    return {name if name.isprintable() else ascii(name): held for name, held in weights.items()}
+
+
+def _read(path: Path, suffix: str, key: str | None, bn_eps: float) -> Weights:
     if suffix == ".tlt":
         arrays = read_bundle(path, key).arrays
         kept = {n: a for n, a in arrays.items() if n.startswith(("params/", "batch_stats/"))}
         return by_layer(kept)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file; check the path")
     if suffix in (".hdf5", ".h5", ".keras"):
         return from_keras(read_keras(path))
     return from_flat(_flat_arrays(path, suffix), bn_eps)

@@ -182,11 +182,27 @@ def _classes(header: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...] |
     return tuple(header["class_names"]), None if ids is None else tuple(ids)
 
 
-def with_stored_channels(experiment: Experiment, header: dict[str, Any]) -> Experiment:
-    """Returns the experiment with the layer widths of a bundle, which pruning may have narrowed."""
+def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: str) -> Experiment:
+    """Returns the experiment with the layer widths of a bundle, which pruning may have narrowed.
+
+    Args:
+      experiment: the model the spec describes.
+      header: of the bundle.
+      name: of the file, for the message.
+
+    Raises:
+      CheckpointError: with these widths the layers do not fit together.
+    """
     plan = ChannelPlan.from_json(header["channel_plan"])
     task: Any = experiment.task
     task = dataclasses.replace(task, model=task.model.clone(channels=plan))
+    try:
+        jax.eval_shape(task.init, jax.random.key(0))
+    except (TypeError, ValueError) as error:  # what JAX and Flax make of shapes that do not fit
+        raise CheckpointError(
+            f"{name}: with the widths of its layers (channel_plan) the network cannot be built; "
+            "the file was changed, or is of another architecture than the spec"
+        ) from error
     return dataclasses.replace(experiment, task=task)
 
 
@@ -204,7 +220,7 @@ def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Exp
     bundle = read_bundle(path, key)
     names, ids = _classes(bundle.header)
     check_classes(bundle.kind, names, ids, experiment, str(path))
-    experiment = with_stored_channels(experiment, bundle.header)
+    experiment = with_stored_channels(experiment, bundle.header, str(path))
     template = jax.eval_shape(experiment.task.init, jax.random.key(0))
     group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"
     try:

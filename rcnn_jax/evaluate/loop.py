@@ -24,7 +24,7 @@ from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.results import Report
 from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.settings import CocoMetrics, VocMetrics
+from rcnn_jax.settings.metrics import CocoMetrics, VocMetrics
 from rcnn_jax.structures import Batch, Detections, Proposals
 from rcnn_jax.tasks.experiment import Experiment
 

@@ -7,7 +7,7 @@ from typing import Any
 from rcnn_jax.evaluate import report
 from rcnn_jax.evaluate.coco import CocoReport
 from rcnn_jax.evaluate.voc import VocReport
-from rcnn_jax.settings import MetricSettings, VocMetrics
+from rcnn_jax.settings.metrics import MetricSettings, VocMetrics
 
 Report = VocReport | CocoReport
 

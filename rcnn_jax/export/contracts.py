@@ -22,7 +22,7 @@ from jax import lax
 from rcnn_jax.errors import SpecError
 from rcnn_jax.ops.boxes import corners
 from rcnn_jax.runtime.header import DETECTIONS, MASKS, NMS_NAMES, ContractName, Header
-from rcnn_jax.settings import PixelSettings
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask

@@ -22,7 +22,7 @@ from rcnn_jax.inference.outputs import Writer
 from rcnn_jax.printable import shown
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 

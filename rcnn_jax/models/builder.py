@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.models import layers
 from rcnn_jax.models.channels import ChannelPlan
-from rcnn_jax.settings import TAO_FRCNN, ConvConvention
+from rcnn_jax.settings.network import TAO_FRCNN, ConvConvention
 
 
 @dataclass(frozen=True, kw_only=True)

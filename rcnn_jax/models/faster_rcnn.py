@@ -16,7 +16,7 @@ from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.builder import BackboneOptions, Builder
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.heads import BoxPredictor, RpnHead, RpnNames, merge_rois
-from rcnn_jax.settings import TAO_FRCNN, ConvConvention
+from rcnn_jax.settings.network import TAO_FRCNN, ConvConvention
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
 LEVEL = 4

@@ -28,7 +28,7 @@ from rcnn_jax.models.heads import (
     merge_rois,
     split_rois,
 )
-from rcnn_jax.settings import TAO_MRCNN, ConvConvention
+from rcnn_jax.settings.network import TAO_MRCNN, ConvConvention
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
 RPN_INIT = nn.initializers.normal(0.01)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcnn_jax.settings import AnchorConvention
+from rcnn_jax.settings.network import AnchorConvention
 
 CellSizes = tuple[tuple[float, float], ...]
 """(height, width) in pixels of the k anchors of a cell."""

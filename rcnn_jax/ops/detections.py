@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.boxes import clip
 from rcnn_jax.ops.nms import batched_nms, best_over_rows
-from rcnn_jax.settings import DetectionSettings
+from rcnn_jax.settings.detection import DetectionSettings
 from rcnn_jax.structures import Array, BoxOutputs, Detections, Proposals
 
 

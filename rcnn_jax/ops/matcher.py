@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.ops.boxes import corners, iou_matrix
-from rcnn_jax.settings import RpnTargetSettings
+from rcnn_jax.settings.detection import RpnTargetSettings
 from rcnn_jax.structures import Array
 
 _BLOCK = 8  # ground truths visited at a time

@@ -12,7 +12,7 @@ from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.boxes import clip, wide_enough
 from rcnn_jax.ops.gather import gather_rows
 from rcnn_jax.ops.nms import batched_ranked_nms, best_over_rows
-from rcnn_jax.settings import ProposalSettings
+from rcnn_jax.settings.detection import ProposalSettings
 from rcnn_jax.structures import Array, Levels, Proposals, RpnOutputs
 
 

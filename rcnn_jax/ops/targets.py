@@ -11,7 +11,7 @@ from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.boxes import iou_matrix
 from rcnn_jax.ops.matcher import match_anchors
 from rcnn_jax.ops.sampler import sample_indices, sample_labels
-from rcnn_jax.settings import RoiSamplingSettings, RpnTargetSettings
+from rcnn_jax.settings.detection import RoiSamplingSettings, RpnTargetSettings
 from rcnn_jax.structures import Array, GroundTruth, Proposals, RoiTargets, RpnTargets
 
 

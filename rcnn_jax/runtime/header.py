@@ -12,7 +12,8 @@ from typing import Any, Literal
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.kinds import Kind
 from rcnn_jax.runtime.stored_fields import header_values, parse_json
-from rcnn_jax.settings import GeometrySettings, PixelSettings
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.version import __version__
 
 ContractName = Literal["tao", "plain"]

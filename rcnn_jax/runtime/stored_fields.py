@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 
 LARGEST_SIDE = 1 << 15
 """Pixels of a canvas: far beyond any detector, and still a size that arithmetic survives."""

@@ -227,8 +227,9 @@ def _tfds_rules(dataset: Node) -> Iterator[Finding]:
         "validation_data_source": dataset.validation_data_source.enabled,
         "validation_fold": dataset.validation_fold is not None,
     }
-    for name in (name for name, is_given in given.items() if is_given):
-        yield f"{path}.{name}", "and tfds_name exclude each other: both splits come from it"
+    names = ", ".join(name for name, is_given in given.items() if is_given)
+    if names:
+        yield f"{path}.tfds_name", f"excludes {names}: both splits come from it"
 
 
 def dataset_convert_rules(config: Node) -> Iterator[Finding]:

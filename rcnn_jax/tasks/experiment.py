@@ -6,15 +6,9 @@ from typing import Any
 
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.kinds import Kind
-from rcnn_jax.settings import (
-    AugmentSettings,
-    GeometrySettings,
-    GroundTruthSettings,
-    MetricSettings,
-    OptimizerSettings,
-    RunSettings,
-    ScheduleSettings,
-)
+from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.metrics import MetricSettings
+from rcnn_jax.settings.training import OptimizerSettings, RunSettings, ScheduleSettings
 from rcnn_jax.tasks.task import Task, TestSettings
 
 Config = Any

@@ -11,7 +11,8 @@ import jax
 
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.mask_rcnn import MaskRcnn
-from rcnn_jax.settings import DetectionSettings, PixelSettings, ProposalSettings
+from rcnn_jax.settings.detection import DetectionSettings, ProposalSettings
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
 
 if TYPE_CHECKING:  # two_stage needs the types of this file

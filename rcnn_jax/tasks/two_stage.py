@@ -24,14 +24,13 @@ from rcnn_jax.ops.marker import staged
 from rcnn_jax.ops.proposals import select_proposals
 from rcnn_jax.ops.roi_align import assign_levels, roi_align, roi_align_unaligned
 from rcnn_jax.ops.targets import roi_targets, rpn_targets
-from rcnn_jax.settings import (
-    AnchorConvention,
+from rcnn_jax.settings.detection import (
     DetectionSettings,
-    PixelSettings,
     ProposalSettings,
     RoiSamplingSettings,
     RpnTargetSettings,
 )
+from rcnn_jax.settings.network import AnchorConvention, PixelSettings
 from rcnn_jax.structures import (
     Array,
     BoxOutputs,

@@ -21,7 +21,7 @@ from rcnn_jax.interrupt import Stopped, interrupts
 from rcnn_jax.kinds import Kind
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.settings import LoaderSettings
+from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.train import parallel, tables
 from rcnn_jax.train.ahead import compiled_ahead

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rcnn_jax.settings import OptimizerSettings
+from rcnn_jax.settings.training import OptimizerSettings
 
 Flat = dict[str, Any]
 

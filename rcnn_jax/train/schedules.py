@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.settings import (
+from rcnn_jax.settings.training import (
     CosineSchedule,
     ScheduleSettings,
     SoftStartSchedule,

@@ -207,7 +207,7 @@ def widths_to_train(experiment: Experiment, key: str | None) -> Experiment:
     if not experiment.start.pruned:
         return experiment
     path = _existing(experiment.start.pruned, "the pruned model of the spec")
-    return with_stored_channels(experiment, read_header(path, key)[1])
+    return with_stored_channels(experiment, read_header(path, key)[1], str(path))
 
 
 def _existing(name: str, field: str) -> Path:

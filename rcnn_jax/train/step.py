@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rcnn_jax.settings import OptimizerSettings
+from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.task import Task
 from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rcnn_jax.settings import RunSettings
+from rcnn_jax.settings.training import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)

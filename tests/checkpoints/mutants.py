@@ -233,11 +233,16 @@ def _tensor(rng: random.Random) -> bytes:
         b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"Storage\n" + key + b"X\x03\x00\x00\x00cpu"
     )
     storage += _number(rng) + b"tQ"
+    place = [_number(rng), _shape(rng), _shape(rng)]
+    if rng.random() < 0.85:  # one that could have been saved
+        storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NK\x09tQ"
+        sides = rng.choices(range(6), k=rng.choice((0, 1, 2, 4, 4)))
+        shape = b"(" + b"".join(b"K" + bytes([side]) for side in sides) + b"t"
+        strides = b"(" + b"".join(b"K" + bytes([rng.randrange(9)]) for _ in sides) + b"t"
+        place = [b"K\x00", shape, strides]
     parts = [
         storage,
-        _number(rng),
-        _shape(rng),
-        _shape(rng),
+        *place,
         b"\x89",
         b"ccollections\nOrderedDict\n)R",
     ]

@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -5,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcnn_jax.checkpoints.container import CHUNK_BYTES, Kdf, is_sealed, open_sealed, seal
+from rcnn_jax.checkpoints.container import (
+    CHUNK_BYTES,
+    Kdf,
+    is_sealed,
+    open_pieces,
+    open_sealed,
+    seal,
+    seal_pieces,
+)
 from rcnn_jax.errors import CheckpointError
 
 FAST = Kdf(log2_n=2, r=1, p=1)
@@ -126,6 +135,39 @@ def test_a_forged_header_cannot_ask_for_unbounded_memory():
     header[2] = 60
     header[-4:] = struct.pack("<I", zlib.crc32(header[:-4]))
     assert "its header fails its check" in message(b"RCNNSEAL" + bytes(header))
+
+
+@pytest.mark.parametrize(("place", "value"), [(2, 16), (2, 24), (3, 9), (4, 4), (2, 0)])
+def test_a_header_may_not_ask_for_more_than_sealing_takes(place, value):
+    header = bytearray(seal(b"d", "key")[8:HEADER])
+    header[place] = value
+    header[-4:] = struct.pack("<I", zlib.crc32(header[:-4]))
+    assert "its header fails its check" in message(b"RCNNSEAL" + bytes(header))
+
+
+def test_pieces_of_any_size_are_sealed_and_opened_as_a_stream():
+    pieces = [b"", b"ab", memoryview(b"cdefghijk"), b"l" * 100]
+    sealed = b"".join(seal_pieces(pieces, 111, "key", kdf=FAST, chunk_bytes=7))
+    chunks = list(open_pieces(io.BytesIO(sealed), "key", "m.tlt"))
+    assert [len(chunk) for chunk in chunks] == [7] * 15 + [6]
+    assert b"".join(chunks) == b"abcdefghijk" + b"l" * 100
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_pieces_of_another_size_than_promised_are_a_mistake_of_the_program(size):
+    with pytest.raises(ValueError, match=f"the {size} bytes that were promised"):
+        list(seal_pieces([b"abc"], size, "key", kdf=FAST, chunk_bytes=2))
+
+
+def test_a_key_of_bytes_that_are_no_utf8_is_a_key():
+    assert open_sealed(seal(b"data", "k\udcff", kdf=FAST), "k\udcff") == b"data"
+
+
+def test_no_message_shows_a_key():
+    sealed = bytearray(seal(b"data", "sesame", kdf=FAST))
+    assert "sesame" not in message(bytes(sealed), "sesam")
+    sealed[-1] ^= 1
+    assert "sesame" not in message(bytes(sealed), "sesame")
 
 
 def test_a_newer_version_is_named():

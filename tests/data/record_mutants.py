@@ -21,7 +21,7 @@ from rcnn_jax.data.loader.mask_crops import crop_mask
 from rcnn_jax.data.sources.annotations import ClassMap
 from rcnn_jax.data.sources.boxes import DetectNetRecords
 from rcnn_jax.data.sources.masks import MaskRcnnRecords
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 from tests.fuzz.case import Case, Target, sound_cases, write_case, written
 from tests.fuzz.damage import changed_bytes
 
@@ -31,7 +31,7 @@ FASTER, MASK = ".faster_rcnn.tfrecord", ".mask_rcnn.tfrecord"
 ODD_FEATURES: tuple[Any, ...] = (
     *([], [0], [1], [-1], [2**62], [-(2**62)], [3, 3], [7] * 9),
     *([0.5], [float("nan")], [float("inf")], [-1e30], [3e38] * 2, [0.1] * 9),
-    *([b""], [b"x"], [b"\xff\xfe"], [b"a\0b"], [b"1" * 5000], [b"a", b"b"], [b"../../x"]),
+    *([b""], [b"x"], [b"\xff\xfe"], [b"a\0b"], [b"1" * 5000], [b"a", b"b"], [b"../../x"], [b"\x1b[2J\x07"]),
     *([b"\x89PNG\r\n\x1a\n" + b"\xff" * 40], [b"\xff\xd8\xff\xc0\0\2"], [b"BM" + b"\xff" * 60]),
 )
 

@@ -21,7 +21,7 @@ from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.data.synthetic import write_kitti
 from rcnn_jax.models import BACKBONES, find_backbone, narrowed
 from rcnn_jax.runtime.bundle import bind, jax_predictor
-from rcnn_jax.settings import LoaderSettings
+from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train import parallel

@@ -35,7 +35,7 @@ def edit(spec, old, new):
 
 def test_a_missing_spec(tmp_path, capsys):
     assert main(["faster_rcnn", "train", "-e", str(tmp_path / "no.txt")]) == 2
-    assert "no.txt: there is no such spec file" in capsys.readouterr().err
+    assert "no.txt: expected a file, found nothing there" in capsys.readouterr().err
 
 
 def test_a_misspelt_field_names_line_and_neighbour(spec, capsys):

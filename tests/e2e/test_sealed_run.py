@@ -68,6 +68,7 @@ def test_no_weight_optimizer_state_or_key_of_a_sealed_run_is_on_the_disk(runs):
         for array in state:
             data = np.ascontiguousarray(array).tobytes()
             assert data[64:128] not in content, name
+    assert KEY not in (runs / "resumed" / "status.json").read_text()
     everything = b"".join(files(runs / "plain").values())
     plain = read_bundle(runs / "plain" / "tiny.epoch2.tlt").arrays["params/conv1/kernel"]
     assert np.ascontiguousarray(plain).tobytes()[64:128] in everything, (

@@ -39,8 +39,9 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(trained):
     _, spec, model = trained
-    assert run("export", spec, model, "-k", KEY) == 0
-    return model.with_suffix(".onnx")
+    graph = model.with_suffix(".onnx")
+    assert run("export", spec, model, "-k", KEY, "-o", str(graph)) == 0
+    return graph
 
 
 def run(task, spec, model, *flags):
@@ -124,7 +125,7 @@ def test_the_outputs_take_the_names_they_are_given(trained, tmp_path):
 
 def test_an_existing_file_is_not_overwritten(trained, exported, capsys):
     _, spec, model = trained
-    assert run("export", spec, model, "-k", KEY) == 2
+    assert run("export", spec, model, "-k", KEY, "-o", str(exported)) == 2
     assert "model.onnx: exists already" in capsys.readouterr().err
 
 

@@ -14,7 +14,8 @@ from rcnn_jax.ops.anchors import cell_sizes_from_scales
 from rcnn_jax.runtime import bundle
 from rcnn_jax.runtime.header import DETECTIONS, INPUT_NAMES, MASKS, Header
 from rcnn_jax.runtime.onnx_runtime import REFERENCE, open_session, predictor, preprocess
-from rcnn_jax.settings import GeometrySettings, RpnTargetSettings
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.settings.detection import RpnTargetSettings
 from tests.export import tiny
 
 CASES = {

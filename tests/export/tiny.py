@@ -18,15 +18,14 @@ from rcnn_jax.models.variables import narrowed
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves, cell_sizes_from_scales
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.runtime.header import INPUT_NAMES
-from rcnn_jax.settings import (
-    AnchorConvention,
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.settings.detection import (
     DetectionSettings,
-    GeometrySettings,
-    PixelSettings,
     ProposalSettings,
     RoiSamplingSettings,
     RpnTargetSettings,
 )
+from rcnn_jax.settings.network import AnchorConvention, PixelSettings
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.task import TestSettings

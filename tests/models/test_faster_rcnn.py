@@ -6,7 +6,7 @@ import pytest
 from jax.extend import core
 
 from rcnn_jax.models import BackboneOptions, FasterRcnn, initial_variables, narrowed
-from rcnn_jax.settings import TORCHVISION
+from rcnn_jax.settings.network import TORCHVISION
 from rcnn_jax.structures import BoxOutputs, RpnOutputs
 from tests.models.tiny import random_variables
 

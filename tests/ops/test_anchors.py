@@ -7,7 +7,7 @@ from rcnn_jax.ops.anchors import (
     cells_inside,
     level_anchors,
 )
-from rcnn_jax.settings import AnchorConvention
+from rcnn_jax.settings.network import AnchorConvention
 
 
 def test_scales_are_the_outer_loop_and_ratios_the_inner():

@@ -6,7 +6,7 @@ import pytest
 
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.detections import select_detections
-from rcnn_jax.settings import DetectionSettings
+from rcnn_jax.settings.detection import DetectionSettings
 from rcnn_jax.structures import BoxOutputs, Proposals
 from tests.reference import nms as slow
 from tests.reference.boxes import exact_boxes

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.ops.matcher import match_anchors
-from rcnn_jax.settings import RpnTargetSettings
+from rcnn_jax.settings.detection import RpnTargetSettings
 from tests.reference.boxes import exact_boxes, iou_matrix
 
 SIZE = np.float32([64, 64])

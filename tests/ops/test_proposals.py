@@ -8,7 +8,8 @@ import pytest
 from rcnn_jax.ops.anchors import level_anchors
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.proposals import select_proposals
-from rcnn_jax.settings import AnchorConvention, ProposalSettings
+from rcnn_jax.settings.detection import ProposalSettings
+from rcnn_jax.settings.network import AnchorConvention
 from rcnn_jax.structures import RpnOutputs
 from tests.reference import nms as slow
 

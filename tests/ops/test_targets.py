@@ -7,7 +7,7 @@ import pytest
 
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.targets import roi_targets, rpn_targets
-from rcnn_jax.settings import RoiSamplingSettings, RpnTargetSettings
+from rcnn_jax.settings.detection import RoiSamplingSettings, RpnTargetSettings
 from rcnn_jax.structures import GroundTruth, Proposals
 from tests.reference.boxes import exact_boxes, iou_matrix
 

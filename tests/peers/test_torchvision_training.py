@@ -17,7 +17,7 @@ from rcnn_jax.checkpoints.torch_names import from_torch
 from rcnn_jax.ops.losses import mask_cross_entropy
 from rcnn_jax.ops.masks import select_class_masks
 from rcnn_jax.ops.matcher import match_anchors
-from rcnn_jax.settings import RoiSamplingSettings, RpnTargetSettings
+from rcnn_jax.settings.detection import RoiSamplingSettings, RpnTargetSettings
 from rcnn_jax.structures import GroundTruth, Proposals
 from rcnn_jax.tasks import two_stage
 from tests.models import torchvision_case as case

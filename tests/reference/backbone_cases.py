@@ -14,7 +14,7 @@ import numpy as np
 
 from rcnn_jax.models import BackboneOptions, FasterRcnn, parameter_order
 from rcnn_jax.models.heads import PREDICTORS
-from rcnn_jax.settings import TAO_FRCNN, TORCHVISION, ConvConvention
+from rcnn_jax.settings.network import TAO_FRCNN, TORCHVISION, ConvConvention
 from tests.models.tiny import variable_shapes
 
 PAPER = BackboneOptions(use_pooling=True, all_projections=False)

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves, cell_sizes_from_scales
-from rcnn_jax.settings import AnchorConvention, RpnTargetSettings
+from rcnn_jax.settings.detection import RpnTargetSettings
+from rcnn_jax.settings.network import AnchorConvention
 from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 
 PLATES = np.tile(np.float32([[26 / 3.6**0.5, 26 * 3.6**0.5]]), (50, 1))

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from rcnn_jax.settings import OptimizerSettings
+from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
 
 PARAMS = {

@@ -2,7 +2,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcnn_jax.settings import CosineSchedule, SoftStartSchedule, StepSchedule, WarmupSchedule
+from rcnn_jax.settings.training import (
+    CosineSchedule,
+    SoftStartSchedule,
+    StepSchedule,
+    WarmupSchedule,
+)
 from rcnn_jax.train.schedules import make_schedule
 
 SOFT = SoftStartSchedule(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.loader.pipeline import training_batches
-from rcnn_jax.settings import LoaderSettings
+from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.structures import GroundTruth
 from rcnn_jax.tasks.build import build_experiment

@@ -1,4 +1,4 @@
-from rcnn_jax.settings import RunSettings
+from rcnn_jax.settings.training import RunSettings
 from rcnn_jax.train.timetable import Timetable
 
 

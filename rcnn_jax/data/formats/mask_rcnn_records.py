@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rcnn_jax.data.formats.image_decoder import unpack
+from rcnn_jax.data.formats.image_header import ends_early, header_of
 from rcnn_jax.data.formats.image_size import encoded_image_size, image_format
 from rcnn_jax.data.formats.tfrecord import (
     decode_example,
@@ -199,11 +201,10 @@ def decode_mask(
     Raises:
       DataError: it is not an image, or of another size.
     """
-    check_mask_header(encoded, where, size)
-    try:
-        mask = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:  # OpenCV raises on sizes that it does not decode
-        mask = None
+    check_mask_header(encoded, where, size)  # before memory is taken
+    header = header_of(encoded)
+    whole = header is not None and not ends_early(encoded, header)
+    mask = unpack(encoded, cv2.IMREAD_GRAYSCALE) if whole else None
     if mask is None:
         raise DataError(f"{where}: a mask is not a PNG image, or is damaged.")
     return (mask > 0).astype(np.uint8)

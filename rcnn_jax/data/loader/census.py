@@ -14,7 +14,7 @@ from rcnn_jax.data.loader import images
 from rcnn_jax.data.loader.batching import MIN_BOX_SIDE, visible_objects
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
 
 
 @dataclass(frozen=True)

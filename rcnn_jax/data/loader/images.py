@@ -20,7 +20,7 @@ import numpy as np
 
 from rcnn_jax.data.formats.image_decoder import decode, read_bytes
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 
 WHOLE_PIXEL = 1e-6
 """Corners closer than this to whole pixels count as whole: rounding noise of float64 matrices."""

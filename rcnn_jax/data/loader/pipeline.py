@@ -20,7 +20,7 @@ from rcnn_jax.data.loader.batching import (
 )
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.errors import RcnnError
-from rcnn_jax.settings import (
+from rcnn_jax.settings.data import (
     AugmentSettings,
     GeometrySettings,
     GroundTruthSettings,

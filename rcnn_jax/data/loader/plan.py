@@ -20,7 +20,7 @@ import numpy as np
 
 from rcnn_jax.data.loader import images
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 
 Size = tuple[int, int]
 

@@ -319,16 +319,15 @@ def _random_access(builder: Any, split: str, name: str) -> Any:
     stored = builder.info.file_format.value
     if stored == "tfrecord":
         return _TfrecordExamples(parts)
-    try:
-        return builder.as_data_source(
-            split=split, deserialize_method=library.decode.DeserializeMethod.RAW_BYTES
-        )
-    except NotImplementedError as error:
+    if stored != "array_record":
         raise DataError(
-            f"{builder.data_dir}: is prepared as {stored}, which cannot be read at random. Prepare "
-            f"it again in another folder with  tfds build {name} --data_dir=DIR "
+            f"{builder.data_dir}: is prepared as {stored}; array_record and tfrecord are read. "
+            f"Prepare it again in another folder with  tfds build {name} --data_dir=DIR "
             "--file_format=array_record"
-        ) from error
+        )
+    return builder.as_data_source(
+        split=split, deserialize_method=library.decode.DeserializeMethod.RAW_BYTES
+    )
 
 
 def _object_features(features: Any, name: str) -> ObjectFeatures:

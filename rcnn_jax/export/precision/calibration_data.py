@@ -20,7 +20,7 @@ from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfi
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_runtime import preprocess
-from rcnn_jax.settings import LoaderSettings
+from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.tasks.experiment import Experiment
 
 

@@ -4,7 +4,8 @@
     .npz    arrays batch_0, batch_1, ...
 
 Batches are f32[b c h w] and preprocessed already. Both forms are written and read one batch at a
-time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled.
+time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled,
+and no other file is read, whatever an HDF5 file asks for.
 Source: docs/reference/tensorrt.md, "Tensorfile".
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax import optional
+from rcnn_jax.checkpoints.hdf5_file import refuse_references
 from rcnn_jax.errors import DataError
 
 KEY = "_tensorfile_array_key_"
@@ -61,6 +63,7 @@ def read_tensorfile(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndar
 
     Raises:
       DataError: it is no tensorfile, is damaged, or holds batches of another shape.
+      CheckpointError: its numbers lie in another file.
       MissingDependencyError: it is HDF5 and h5py is absent.
     """
     read = _read_npz if path.suffix == ".npz" else _read_hdf5
@@ -110,6 +113,7 @@ def _write_hdf5(path: Path, batches: Iterable[np.ndarray]) -> int:
 def _read_hdf5(path: Path, check: Check) -> Iterator[np.ndarray]:
     try:
         with _h5py().File(path, "r") as file:
+            refuse_references(_h5py(), file, str(path))
             for number in range(int(file.attrs["count"])):
                 data = file[f"{KEY}_{number}"][KEY]
                 check(number, data.shape, data.dtype)

@@ -12,24 +12,22 @@ from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.settings import (
-    TAO_FRCNN,
-    AnchorConvention,
-    AugmentSettings,
-    CosineSchedule,
+from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.detection import (
     DetectionSettings,
-    GeometrySettings,
-    GroundTruthSettings,
-    OptimizerSettings,
-    PixelSettings,
     ProposalSettings,
     RoiSamplingSettings,
     RpnTargetSettings,
+)
+from rcnn_jax.settings.metrics import VocMetrics
+from rcnn_jax.settings.network import TAO_FRCNN, AnchorConvention, PixelSettings
+from rcnn_jax.settings.training import (
+    CosineSchedule,
+    OptimizerSettings,
     RunSettings,
     ScheduleSettings,
     SoftStartSchedule,
     StepSchedule,
-    VocMetrics,
 )
 from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
 from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from rcnn_jax.models.backbones import frozen_layers
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.variables import initial_variables
-from rcnn_jax.settings import PixelSettings
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
 from rcnn_jax.tasks import two_stage
 from rcnn_jax.tasks.task import LossTerms, TestSettings, Variables

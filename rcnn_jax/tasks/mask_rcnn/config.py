@@ -14,19 +14,15 @@ from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.settings import (
-    AugmentSettings,
-    CocoMetrics,
+from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.detection import (
     DetectionSettings,
-    GeometrySettings,
-    GroundTruthSettings,
-    OptimizerSettings,
     ProposalSettings,
     RoiSamplingSettings,
     RpnTargetSettings,
-    RunSettings,
-    WarmupSchedule,
 )
+from rcnn_jax.settings.metrics import CocoMetrics
+from rcnn_jax.settings.training import OptimizerSettings, RunSettings, WarmupSchedule
 from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS

@@ -7,7 +7,7 @@ which anchors are positive, do not belong here: trained weights do not depend on
 
 from dataclasses import dataclass
 
-from rcnn_jax.settings import (
+from rcnn_jax.settings.network import (
     TAO_MRCNN,
     TORCHVISION,
     AnchorConvention,

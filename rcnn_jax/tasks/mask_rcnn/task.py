@@ -20,7 +20,7 @@ from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.ops.losses import mask_cross_entropy
 from rcnn_jax.ops.marker import staged
 from rcnn_jax.ops.masks import mask_targets, select_class_masks
-from rcnn_jax.settings import PixelSettings
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import (
     Array,
     Batch,

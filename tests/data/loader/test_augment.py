@@ -4,7 +4,7 @@ import pytest
 
 from rcnn_jax.data.loader import augment, images
 from rcnn_jax.data.loader.plan import AUGMENT, generator
-from rcnn_jax.settings import AugmentSettings, GeometrySettings
+from rcnn_jax.settings.data import AugmentSettings, GeometrySettings
 from tests.data.loader.test_images import box_of, painted
 
 SIZE = (70, 90)

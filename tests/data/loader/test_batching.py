@@ -9,7 +9,7 @@ from rcnn_jax.data.loader.mask_crops import Polygons
 from rcnn_jax.data.loader.plan import PlannedBatch
 from rcnn_jax.data.sources.annotations import Annotation
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
 
 
 class Memory:

@@ -9,7 +9,7 @@ from rcnn_jax.data.findings import CROWD, TINY, UNMAPPED, Finding, Tally, merged
 from rcnn_jax.data.loader.census import require_objects, take_census
 from rcnn_jax.data.sources.annotations import Annotation
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import GeometrySettings, GroundTruthSettings
 
 GEOMETRY = GeometrySettings(mode="keep_aspect", height=32, width=32)
 

@@ -6,7 +6,7 @@ import pytest
 
 from rcnn_jax.data.loader import images
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 
 RNG = np.random.default_rng(0)
 

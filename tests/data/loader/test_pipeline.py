@@ -10,7 +10,7 @@ import pytest
 from rcnn_jax.data.loader import pipeline
 from rcnn_jax.data.loader.images import read_image
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import (
+from rcnn_jax.settings.data import (
     AugmentSettings,
     GeometrySettings,
     GroundTruthSettings,

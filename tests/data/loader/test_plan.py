@@ -5,7 +5,7 @@ import pytest
 
 from rcnn_jax.data.loader import plan
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 
 A, B = (64, 96), (96, 64)
 SHORT = GeometrySettings(mode="short_side", short_side=60, multiple=32)

@@ -12,7 +12,7 @@ from rcnn_jax.data.loader.mask_crops import Polygons, Raster
 from rcnn_jax.data.loader.plan import evaluation_plan
 from rcnn_jax.data.sources.masks import CocoFolder, MaskRcnnRecords
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings import GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import GeometrySettings, GroundTruthSettings
 
 IDS, NAMES = {3: 0, 7: 1}, ("cat", "dog")
 SETTINGS = BatchSettings(

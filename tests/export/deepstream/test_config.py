@@ -33,7 +33,7 @@ from rcnn_jax.export.precision.placement import place
 from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.precision.scales import write_cache
 from rcnn_jax.runtime.header import DETECTIONS
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 from tests.export import tiny
 from tests.reference.nvinfer import Nvinfer, Refused
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax import optional
-from rcnn_jax.errors import DataError, MissingDependencyError
+from rcnn_jax.errors import CheckpointError, DataError, MissingDependencyError
 from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
 
 SHAPE = (3, 4, 5)
@@ -96,3 +96,21 @@ def test_without_h5py_the_message_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(MissingDependencyError, match=r"rcnn-jax\[calibration\]"):
         write_tensorfile(tmp_path / "cal.tensor", batches())
     write_tensorfile(tmp_path / "cal.npz", batches())
+
+
+@pytest.mark.parametrize("kind", ["external", "link", "soft", "virtual"])
+def test_numbers_of_other_files_are_not_read(tmp_path, kind):
+    h5py = pytest.importorskip("h5py", reason="HDF5 tensorfiles need h5py")
+    path, name = tmp_path / "cal.tensor", "_tensorfile_array_key__0/_tensorfile_array_key_"
+    with h5py.File(path, "w") as file:
+        file.attrs["count"] = 1
+        if kind == "external":
+            file.create_dataset(name, (1, *SHAPE), "f4", external=[("/etc/passwd", 0, 240)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((1, *SHAPE), "f4")
+            layout[:] = h5py.VirtualSource("other.h5", "a", (1, *SHAPE))
+            file.create_virtual_dataset(name, layout)
+        else:
+            file[name] = h5py.ExternalLink("o.h5", "/a") if kind == "link" else h5py.SoftLink("/")
+    with pytest.raises(CheckpointError, match="Such a file would have other files read"):
+        list(read_tensorfile(path, SHAPE))

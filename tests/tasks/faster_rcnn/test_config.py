@@ -2,7 +2,7 @@
 
 import pytest
 
-from rcnn_jax.settings import RunSettings
+from rcnn_jax.settings.training import RunSettings
 from rcnn_jax.spec import parse_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.spec.samples import FASTER

@@ -8,7 +8,8 @@ import pytest
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.data.sources.first_images import FirstImages
 from rcnn_jax.errors import DataError, SpecError
-from rcnn_jax.settings import CocoMetrics, WarmupSchedule
+from rcnn_jax.settings.metrics import CocoMetrics
+from rcnn_jax.settings.training import WarmupSchedule
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data

@@ -7,7 +7,7 @@ import pytest
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import SpecError
 from rcnn_jax.ops.anchors import level_anchors
-from rcnn_jax.settings import TAO_MRCNN, TORCHVISION
+from rcnn_jax.settings.network import TAO_MRCNN, TORCHVISION
 from rcnn_jax.spec.load import load_spec, parse_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask

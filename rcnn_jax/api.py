@@ -26,10 +26,12 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.runtime import bundle
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.runtime.header import Header
-from rcnn_jax.settings import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
+
+__all__ = ["Detector", "draw", "load"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,106 @@
+"""From image files to batches: canvas, augmentation, ground truth, loader."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometrySettings:
+    """From the image file to the canvas of the network; one function reads this everywhere.
+
+    Attributes:
+      mode: `pad_crop` keeps pixels, pads bottom/right and crops to the canvas; `stretch` resizes both
+        axes to the canvas; `keep_aspect` scales to fit and pads bottom/right; `short_side` scales the
+        short side to `short_side` unless the long side would exceed `long_side` (0: no limit) and pads
+        to a bucket.
+      height: canvas height; 0 in mode `short_side`.
+      width: canvas width; 0 in mode `short_side`.
+      crop: (top, left, bottom, right) in source pixels taken before padding, mode `pad_crop`, or None.
+      prescale: (height, width) in pixels the source is scaled to first, mode `pad_crop`, or None.
+      short_side: pixels, mode `short_side`.
+      long_side: pixels, mode `short_side`.
+      multiple: bucket sides are multiples of this, mode `short_side`.
+    """
+
+    mode: Literal["pad_crop", "stretch", "keep_aspect", "short_side"]
+    height: int = 0
+    width: int = 0
+    crop: tuple[int, int, int, int] | None = None
+    prescale: tuple[int, int] | None = None
+    short_side: int = 0
+    long_side: int = 0
+    multiple: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """Random changes of training images; every default is "no change".
+
+    Attributes:
+      hflip_probability: in [0, 1].
+      vflip_probability: in [0, 1].
+      zoom_min: smallest magnification, > 0.
+      zoom_max: largest magnification.
+      translate_max_x: largest shift in network pixels.
+      translate_max_y: largest shift in network pixels.
+      rotate_max_degrees: largest angle.
+      rotate_probability: in [0, 1].
+      brightness_stddev: of a shift on the 0..1 scale, truncated at two deviations.
+      hue_rotation_max: degrees; the deviation is half of it, truncated at two deviations.
+      saturation_shift_max: factor is 1 + U(-max, max).
+      contrast_scale_max: the deviation is half of it, truncated at two deviations.
+      contrast_center: grey value on the 0..1 scale that contrast leaves alone.
+      min_box_side: boxes that end up narrower or lower than this many pixels are dropped.
+      shrink_min: smallest size of the whole image as a share of the one that fills the canvas, in
+        (0, 1]; the image stays at the top left and the rest is padding.
+    """
+
+    hflip_probability: float = 0.0
+    vflip_probability: float = 0.0
+    zoom_min: float = 1.0
+    zoom_max: float = 1.0
+    translate_max_x: float = 0.0
+    translate_max_y: float = 0.0
+    rotate_max_degrees: float = 0.0
+    rotate_probability: float = 1.0
+    brightness_stddev: float = 0.0
+    hue_rotation_max: float = 0.0
+    saturation_shift_max: float = 0.0
+    contrast_scale_max: float = 0.0
+    contrast_center: float = 0.5
+    min_box_side: float = 1.0
+    shrink_min: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruthSettings:
+    """How annotations become the padded `GroundTruth`.
+
+    Attributes:
+      max_objects: m, the padded number.
+      on_overflow: `error` stops the run naming the image; `truncate` keeps the first m.
+      mask_size: s of the box-cropped masks; 0 for none.
+      skip_crowd: crowd objects are left out of training altogether.
+    """
+
+    max_objects: int
+    on_overflow: Literal["error", "truncate"] = "error"
+    mask_size: int = 0
+    skip_crowd: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderSettings:
+    """How batches are made.
+
+    Attributes:
+      global_batch: images per step over all devices and processes.
+      seed: of shuffling and augmentation.
+      threads: worker threads of one process.
+      prefetch: batches held ready.
+    """
+
+    global_batch: int
+    seed: int
+    threads: int = 2
+    prefetch: int = 4

@@ -1,0 +1,92 @@
+"""Anchors, proposals, sampled rois, detections."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+OutsideAnchors = Literal["train", "ignore", "auto"]
+"""What becomes of anchors that leave the image, see `RpnTargetSettings`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RpnTargetSettings:
+    """Which anchors learn what.
+
+    Attributes:
+      positive_overlap: an anchor with at least this IoU is positive.
+      negative_overlap: an anchor below this IoU with everything is negative.
+      force_match: which anchors become positive below the threshold: `unmatched_best`, the best anchor
+        of each ground truth that got none (TAO Faster R-CNN); `best`, the best anchor of each ground
+        truth (TAO Mask R-CNN); `ties`, every anchor that ties the best (torchvision).
+      outside: what becomes of anchors that leave the image. `train`: they are anchors like others
+        (TAO Mask R-CNN). `ignore`: they take no part (TAO Faster R-CNN). `auto`: they take no part,
+        except those of a size that lies inside the image nowhere, which nothing else would train.
+      anchors_per_cell: how many sizes there are; `auto` needs it.
+      batch_per_image: anchors sampled for the objectness loss.
+      positive_fraction: largest share of positives in the sample.
+      box_loss_on_sample: box loss on sampled positives only, else on all positives.
+    """
+
+    positive_overlap: float = 0.7
+    negative_overlap: float = 0.3
+    force_match: Literal["unmatched_best", "best", "ties"] = "best"
+    outside: OutsideAnchors = "train"
+    anchors_per_cell: int = 1
+    batch_per_image: int = 256
+    positive_fraction: float = 0.5
+    box_loss_on_sample: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalSettings:
+    """From RPN outputs to proposals.
+
+    Attributes:
+      pre_nms: candidates per level that enter NMS.
+      post_nms: proposals kept over all levels.
+      nms_threshold: a candidate is suppressed when its IoU with a better one is greater.
+      min_size: proposals with a side not greater than this many pixels are dropped.
+    """
+
+    pre_nms: int
+    post_nms: int
+    nms_threshold: float = 0.7
+    min_size: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoiSamplingSettings:
+    """Which proposals train the heads.
+
+    Attributes:
+      batch_per_image: r.
+      foreground_fraction: largest share of foreground rois.
+      foreground_overlap: IoU of a foreground roi is at least this.
+      background_high: IoU of a background roi is below this.
+      background_low: IoU of a background roi is at least this.
+      append_gt: ground-truth boxes join the proposals.
+      with_replacement: too few candidates of one kind are drawn more than once (TAO Faster R-CNN)
+        instead of leaving rois invalid.
+    """
+
+    batch_per_image: int
+    foreground_fraction: float = 0.25
+    foreground_overlap: float = 0.5
+    background_high: float = 0.5
+    background_low: float = 0.0
+    append_gt: bool = True
+    with_replacement: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings:
+    """From head outputs to detections.
+
+    Attributes:
+      score_threshold: boxes with a score not greater than this are dropped.
+      nms_threshold: per-class NMS, suppress when the IoU is greater.
+      max_detections: d.
+    """
+
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int

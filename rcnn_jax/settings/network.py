@@ -1,0 +1,57 @@
+"""What a network is made with: padding, batch-norm constants, pixels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorConvention:
+    """Where anchors sit: centres at (i + offset) * stride; base boxes rounded to whole pixels or not."""
+
+    offset: float = 0.5
+    rounding: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvConvention:
+    """How convolutions pad and batch norm counts.
+
+    Attributes:
+      padding: `symmetric` pads (k-1)//2 on both sides (patched Keras, torchvision); `same` is
+        TensorFlow's, with the odd pixel at the bottom and right.
+      stride_on: which convolution of a bottleneck carries the stride: `first` or `middle`.
+      bn_eps: added to the variance.
+      bn_momentum: share of the old moving average kept in a step.
+    """
+
+    padding: Literal["symmetric", "same"] = "symmetric"
+    stride_on: Literal["first", "middle"] = "first"
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.99
+
+
+TAO_FRCNN = ConvConvention()
+
+TAO_MRCNN = ConvConvention(padding="same")
+
+TORCHVISION = ConvConvention(stride_on="middle", bn_eps=1e-5, bn_momentum=0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSettings:
+    """From uint8 to network values: (pixel - mean) / std, per channel in network order.
+
+    Attributes:
+      channel_order: `rgb`, `bgr` or `l` (one grey channel): the order of `Batch.images`.
+      mean: one value per channel, in the order of `channel_order`, in 0..255.
+      std: one divisor per channel.
+    """
+
+    channel_order: Literal["rgb", "bgr", "l"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network input: 3 or 1."""
+        return len(self.mean)

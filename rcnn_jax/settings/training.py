@@ -1,0 +1,139 @@
+"""Optimizer, schedules, length of a run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Which optimizer with what; the learning rate comes from a schedule.
+
+    Attributes:
+      kind: `sgd`, `adam` or `rmsprop`.
+      momentum: sgd.
+      nesterov: sgd.
+      beta_1: adam.
+      beta_2: adam.
+      epsilon: adam, rmsprop.
+      amsgrad: adam.
+      rho: rmsprop.
+      decay: the rate is divided by 1 + decay * step.
+      l1: weight of the L1 penalty on kernels.
+      l2: weight of the L2 penalty, the gradient of l2 * |w|^2 / 2 * l2_factor.
+      l2_factor: 2.0 where the penalty is l2 * |w|^2 (Keras), 1.0 where it is half of that.
+      regularize: which leaves are penalised: `kernels`, or `kernels_and_gamma` (TAO Mask R-CNN).
+      bias_gradient_factor: gradients of biases and betas are multiplied by this.
+      clip_norm: global norm the gradients are clipped to; 0 for none.
+      ema_decay: share of the old average kept in a step; 0 for no average.
+    """
+
+    kind: Literal["sgd", "adam", "rmsprop"]
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    amsgrad: bool = False
+    rho: float = 0.9
+    decay: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    l2_factor: float = 1.0
+    regularize: Literal["kernels", "kernels_and_gamma"] = "kernels"
+    bias_gradient_factor: float = 1.0
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftStartSchedule:
+    """Linear rise over a share of the run, then divided at every annealing point (shares of the run)."""
+
+    base_lr: float
+    start_lr: float
+    soft_start: float
+    annealing_points: tuple[float, ...]
+    annealing_divider: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """base_lr * gamma^n with n the completed spans of `step_size` percent of the run."""
+
+    base_lr: float
+    gamma: float
+    step_size: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule:
+    """Linear rise over a share of the run, then half a cosine down to end_lr."""
+
+    base_lr: float
+    start_lr: float
+    soft_start: float
+    end_lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupSchedule:
+    """Linear warm-up over steps, then a fall.
+
+    Attributes:
+      init_lr: rate after the warm-up.
+      warmup_lr: rate of the first step.
+      warmup_steps: length of the rise.
+      fall: `piecewise`, init_lr times the level of the last boundary reached; `cosine`, half a
+        cosine from init_lr to 0 at the end of the run (an extension).
+      boundaries: steps at which the rate falls.
+      levels: factor of init_lr from each boundary on.
+    """
+
+    init_lr: float
+    warmup_lr: float
+    warmup_steps: int
+    fall: Literal["piecewise", "cosine"] = "piecewise"
+    boundaries: tuple[int, ...] = ()
+    levels: tuple[float, ...] = ()
+
+
+ScheduleSettings = SoftStartSchedule | StepSchedule | CosineSchedule | WarmupSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How long a run lasts and what happens on the way; periods of 0 never happen.
+
+    Attributes:
+      num_epochs: length in epochs; 0 when total_steps gives it.
+      total_steps: length in steps; 0 when num_epochs gives it.
+      evaluate_epochs: epochs between validations.
+      evaluate_steps: steps between validations.
+      save_epochs: epochs between bundles.
+      save_steps: steps between bundles.
+      log_steps: steps between lines of metrics.jsonl and TensorBoard.
+      keep_checkpoints: newest resumable checkpoints kept.
+      patience: epochs without a better training loss before the run ends early; 0 for never.
+      min_delta: a loss counts as better when it is lower by more than this.
+      lr_scaling: the learning rate is multiplied by the number of devices, or not.
+      images_in_tensorboard: augmented images written at the start.
+      found_in_tensorboard: validation images written with what was found on them, per validation.
+      tensorboard: write TensorBoard files.
+      weight_histograms: write histograms of the weights after every epoch.
+    """
+
+    num_epochs: int = 0
+    total_steps: int = 0
+    evaluate_epochs: int = 0
+    evaluate_steps: int = 0
+    save_epochs: int = 0
+    save_steps: int = 0
+    log_steps: int = 10
+    keep_checkpoints: int = 2
+    patience: int = 0
+    min_delta: float = 0.0
+    lr_scaling: Literal["devices", "none"] = "none"
+    images_in_tensorboard: int = 0
+    found_in_tensorboard: int = 0
+    tensorboard: bool = True
+    weight_histograms: bool = False
