@@ -10,7 +10,7 @@ PEERS_STAMP := $(PEERS)/.installed
 NEWEST := tests/ops tests/models tests/tasks tests/e2e/test_faster_rcnn.py \
 	tests/e2e/test_mask_rcnn.py tests/e2e/test_resume.py
 
-.PHONY: setup quickstart test test-newest test-peers check format bench docs clean
+.PHONY: setup quickstart test test-newest test-peers fuzz check format bench docs clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -28,6 +28,10 @@ test: setup
 # Give a Python of 3.12 or 3.13: pip then takes the newest JAX of the supported range.
 test-newest: setup
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers" $(NEWEST)
+
+# Mutants of every input that may come from a stranger; the same ones each time.
+fuzz: setup
+	$(BIN)/python -m tools.fuzz all --seed 0
 
 check: setup
 	$(BIN)/ruff check .

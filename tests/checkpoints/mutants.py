@@ -22,10 +22,10 @@ import h5py
 import numpy as np
 from safetensors.numpy import save_file
 
+import rcnn_jax
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header, write_bundle
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
-from rcnn_jax.detector import load
 from tests.checkpoints.headers import MODEL_HEADER
 from tests.fuzz.case import Case, Target, read_all, sound_cases, write_case, written
 from tests.fuzz.damage import ODD, changed_bytes, changed_tree
@@ -443,7 +443,9 @@ def check_bundle(case: Case, folder: Path) -> None:
       RcnnError: what the readers say, all of them.
     """
     path = write_case(case, folder)
-    readers = (functools.partial(read, path, KEY) for read in (read_bundle, read_header, load))
+    readers = (
+        functools.partial(read, path, KEY) for read in (read_bundle, read_header, rcnn_jax.load)
+    )
     read_all(functools.partial(_apply, path), *readers, name=path)
 
 

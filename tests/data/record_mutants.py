@@ -31,7 +31,16 @@ FASTER, MASK = ".faster_rcnn.tfrecord", ".mask_rcnn.tfrecord"
 ODD_FEATURES: tuple[Any, ...] = (
     *([], [0], [1], [-1], [2**62], [-(2**62)], [3, 3], [7] * 9),
     *([0.5], [float("nan")], [float("inf")], [-1e30], [3e38] * 2, [0.1] * 9),
-    *([b""], [b"x"], [b"\xff\xfe"], [b"a\0b"], [b"1" * 5000], [b"a", b"b"], [b"../../x"], [b"\x1b[2J\x07"]),
+    *(
+        [b""],
+        [b"x"],
+        [b"\xff\xfe"],
+        [b"a\0b"],
+        [b"1" * 5000],
+        [b"a", b"b"],
+        [b"../../x"],
+        [b"\x1b[2J\x07"],
+    ),
     *([b"\x89PNG\r\n\x1a\n" + b"\xff" * 40], [b"\xff\xd8\xff\xc0\0\2"], [b"BM" + b"\xff" * 60]),
 )
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 
-from rcnn_jax.detector import load
+import rcnn_jax
 from rcnn_jax.export.precision.scales import read_cache, read_json, write_cache, write_json
 from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
 from rcnn_jax.runtime.engine import EngineInfo, read_info
@@ -141,7 +141,7 @@ def check(case: Case, folder: Path) -> None:
 
 
 def _run(path: Path) -> None:
-    (found,) = load(path)([PICTURE])
+    (found,) = rcnn_jax.load(path)([PICTURE])
     assert found.valid.all()
 
 

@@ -19,6 +19,7 @@ from rcnn_jax.data.formats.tfrecord import (
 )
 from rcnn_jax.data.sources.annotations import LabelledBox
 from rcnn_jax.errors import DataError
+from rcnn_jax.printable import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +99,12 @@ def decode_frame(data: bytes, where: str) -> LabelledFrame:
     if not (frame and height and width):
         raise DataError(
             f"{where}: frame/id, frame/height or frame/width is missing; found "
-            f"{', '.join(sorted(features)) or 'nothing'}: this is not a record that "
+            f"{shown(', '.join(sorted(features))) or 'nothing'}: this is not a record that "
             "dataset_convert wrote for detection"
         )
     frame_id = text_of(frame[0], "frame/id", where)
-    size = require_size(height[0], width[0], f"{where} ({frame_id})")
+    named = f"{where} ({shown(frame_id)})"
+    size = require_size(height[0], width[0], named)
     names = [
         text_of(name, "target/object_class", where)
         for name in feature(features, "target/object_class", bytes, where)
@@ -114,7 +116,7 @@ def decode_frame(data: bytes, where: str) -> LabelledFrame:
     occluded = feature(features, "target/occlusion", int, where) or [0] * len(names)
     if any(len(column) != len(names) for column in (*columns, occluded)):
         raise DataError(
-            f"{where} ({frame_id}): {len(names)} class names, but "
+            f"{named}: {len(names)} class names, but "
             f"{', '.join(str(len(column)) for column in columns)} coordinates (y1, x1, y2, x2) and "
             f"{len(occluded)} occlusion values: run dataset_convert again"
         )
