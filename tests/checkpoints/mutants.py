@@ -508,5 +508,5 @@ def _sound_keras(path: Path) -> None:
         _add(archive, "model.weights.h5", inner.read_bytes())
 
 
-BUNDLES = Target("bundles", (".tlt",), _bundle_seeds, bundle_mutant, check_bundle, quick=60)
-WEIGHTS = Target("weights", SUFFIXES, _weights_seeds, weights_mutant, check_weights, quick=300)
+BUNDLES = Target("bundles", (".tlt",), _bundle_seeds, bundle_mutant, check_bundle, quick=150)
+WEIGHTS = Target("weights", SUFFIXES, _weights_seeds, weights_mutant, check_weights, quick=500)

@@ -119,4 +119,4 @@ def _seeds() -> dict[str, Case]:
     return {"instances": Case(".json", json.dumps(coco_content()).encode())}
 
 
-COCO = Target("coco", (".json",), _seeds, mutant, check, quick=200)
+COCO = Target("coco", (".json",), _seeds, mutant, check, quick=500)

@@ -55,4 +55,4 @@ def _seeds() -> dict[str, Case]:
     }
 
 
-IMAGES = Target("images", SUFFIXES, _seeds, mutant, check, quick=1500)
+IMAGES = Target("images", SUFFIXES, _seeds, mutant, check, quick=3000)

@@ -147,4 +147,4 @@ def _file(suffix: str, record: bytes) -> Case:
     return written(lambda path: write_records(path, [record]), suffix)
 
 
-RECORDS = Target("records", (FASTER, MASK), _seeds, mutant, check, quick=500)
+RECORDS = Target("records", (FASTER, MASK), _seeds, mutant, check, quick=1000)

@@ -190,4 +190,4 @@ def _seeds() -> dict[str, Case]:
     }
 
 
-HEADERS = Target("headers", tuple(_READERS), _seeds, mutant, check, quick=120)
+HEADERS = Target("headers", tuple(_READERS), _seeds, mutant, check, quick=400)

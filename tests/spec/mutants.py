@@ -161,4 +161,4 @@ def _seeds() -> dict[str, Case]:
     return {name: Case(".txt", text.encode()) for name, text in SAMPLES.items()}
 
 
-SPECS = Target("specs", (".txt",), _seeds, mutant, check, quick=600)
+SPECS = Target("specs", (".txt",), _seeds, mutant, check, quick=2000)

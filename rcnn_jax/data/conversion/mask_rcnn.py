@@ -32,6 +32,7 @@ from rcnn_jax.data.formats.image_size import encoded_image_size
 from rcnn_jax.data.formats.mask_rcnn_records import MaskRcnnRecord, encode_mask, encode_record
 from rcnn_jax.data.formats.tfrecord import write_records
 from rcnn_jax.errors import DataError, SpecError
+from rcnn_jax.printable import shown
 
 _SHARD_NAME = re.compile(r"-\d{5,}-of-\d{5,}\.tfrecord")
 """What follows the tag in the names of record files."""
@@ -209,7 +210,8 @@ def _build(
 def _objects(image: CocoImage, dataset: CocoDataset, include_masks: bool) -> _Objects:
     result = _Objects([], [], [], [], [], [])
     for item in dataset.annotations[image.id]:
-        where = f"{dataset.path}: annotation {item.id} of image {image.id} ({image.file_name})"
+        name = shown(image.file_name)
+        where = f"{dataset.path}: annotation {item.id} of image {image.id} ({name})"
         corners = _corners(item, image, where)
         if corners is None:
             result.box_warnings.append(item.id)
