@@ -206,6 +206,8 @@ def shared_names(names: Mapping[int, str]) -> dict[str, list[int]]:
 
 def _read_json(path: Path) -> dict[str, list]:
     text = read_text(path, "annotation file")
+    if not text.strip():
+        raise DataError(f"{path}: the annotation file is empty")
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:

@@ -137,6 +137,9 @@ def test_files_that_are_not_coco_are_refused(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(DataError, match="x.json: there is no such annotation file"):
         CocoDataset.load(path, masks=False)
+    path.write_text(" \n")
+    with pytest.raises(DataError, match="x.json: the annotation file is empty"):
+        CocoDataset.load(path, masks=False)
     path.write_text('{"images": [}')
     with pytest.raises(DataError, match="x.json:1:13: is not JSON: Expecting value"):
         CocoDataset.load(path, masks=False)
