@@ -54,9 +54,9 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _header(parser)
     _results(parser)
     _unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
+    _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     if kind == "faster_rcnn":
         _unused_path(parser, "-l", "--label_dir", dest="unused_label_dir")
-        _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     _launch(parser)
 
 
@@ -67,6 +67,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _model(parser, kind, fallback="inference_config.model")
     _header(parser)
     _results(parser)
+    _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     spec_names = kind == "faster_rcnn"
     parser.add_argument(
         "-i",
@@ -80,7 +81,6 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         + (" (default: inference_config.images_dir)" if spec_names else ""),
     )
     if spec_names:
-        _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
         parser.set_defaults(
             image_output=None,
             label_output=None,

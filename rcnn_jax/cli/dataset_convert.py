@@ -12,6 +12,7 @@ from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion.report import ConversionReport
 from rcnn_jax.data.count_table import counts_table, say
+from rcnn_jax.data.findings import NO_OBJECT, Finding
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
 
@@ -119,6 +120,8 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
         markup=False,
     )
     say(report.findings, session)
+    if not any(report.objects.values()):
+        say([Finding(NO_OBJECT, str(report.files[0].parent))], session)
     if report.warnings_file:
         session.note(f"what was left out is listed in {report.warnings_file}")
     session.status(
