@@ -6,8 +6,8 @@ python -m benchmarks.tables.parity --networks mask --factor 0.125 --canvas 128x1
 
 Each row is a whole detector, from uint8 image to detections, with random weights that behave like
 trained ones (`benchmarks.plausible_weights`): scores and boxes are spread, and a black canvas is
-mostly empty. It is shown three images: a photograph, its mirror image and the black canvas. Where all places for
-detections are taken, the row says so.
+mostly empty. It is shown three images: a photograph, its mirror image and the black canvas. Where all
+places for detections are taken, the row says so.
 
 One graph of free batch size runs the three images at once and each alone (batches of 3 and of 1);
 JAX runs the three at once. Partners are matched as in the check of every export. ResNet-18 and Mask
