@@ -58,7 +58,8 @@ CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
     "converter": CONVERTER,
-    "decrypt": "take the seal off a model file",
+    "decrypt": "decrypt a model file",
+    "unfold_batch_norm": "give folded weights the statistics of batch norm back",
 }
 """Commands without a detector, each in the file of its name."""
 LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))

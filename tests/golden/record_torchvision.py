@@ -1,6 +1,6 @@
 """Records what torchvision's Mask R-CNN says, for a default test run that has no torch.
 
-.venv-peers/bin/python -m tools.record_torchvision_goldens
+.venv-peers/bin/python -m tests.golden.record_torchvision
 
 Weights and images come from seeds (tests/reference/torchvision_weights.py), so the file holds results
 only: lists of boxes as they are, of everything large some values at fixed places.

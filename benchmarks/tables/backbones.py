@@ -1,8 +1,8 @@
 """Prints the table of all backbones: size, arithmetic, speed on this CPU, and whether they export.
 
-python -m tools.backbone_table                     all, on 384 x 1248 pixels
-python -m tools.backbone_table resnet:18 vgg16     some
-python -m tools.backbone_table --height 128 --width 192 --factor 0.125    a quick look
+python -m benchmarks.tables.backbones                     all, on 384 x 1248 pixels
+python -m benchmarks.tables.backbones resnet:18 vgg16     some
+python -m benchmarks.tables.backbones --height 128 --width 192 --factor 0.125    a quick look
 
 Every row is a whole Faster R-CNN of configs/faster_rcnn/kitti_resnet18.txt with another backbone,
 from uint8 image to detections, one image at a time:
@@ -12,9 +12,10 @@ from uint8 image to detections, one image at a time:
 - time: over that of resnet:18, the two taking turns, median of the rounds; once compiled by JAX and
   once exported to ONNX Runtime;
 - ONNX: the detector is really exported and run, and taken by onnx.checker and the table of TensorRT's
-  operators. How near its detections are to those of JAX is the table of `tools.export_parity`.
+  operators. How near its detections are to those of JAX is the table of `benchmarks.tables.parity`.
 
-Weights are random ones that behave like trained ones (`tools.lively`), the image is a made-up scene.
+Weights are random ones that behave like trained ones (`benchmarks.plausible_weights`), the image is a
+made-up scene.
 """
 
 import argparse
@@ -30,6 +31,8 @@ import numpy as np
 
 from benchmarks.jax_side import jitted
 from benchmarks.measure import Side
+from benchmarks.plausible_weights import plausible
+from benchmarks.tables.parity import faster_rcnn, pictures
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
@@ -40,8 +43,6 @@ from rcnn_jax.runtime.onnx_runtime import open_session, preprocess
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
-from tools.export_parity import faster_rcnn, pictures
-from tools.lively import lively
 
 BASE = "resnet:18"
 CLASSES = 3
@@ -91,7 +92,7 @@ def prepare(experiment: Experiment) -> Subject:
     task, test = experiment.task, experiment.inference
     canvas = (experiment.geometry.height, experiment.geometry.width)
     scenes = pictures(None, canvas, task.pixels.channel_order, index=0)
-    variables, images = lively(experiment, scenes), scenes[:1]
+    variables, images = plausible(experiment, scenes), scenes[:1]
 
     def predict(variables: Variables, images: jax.Array) -> Detections:
         return task.predict(variables, images, test)[0]

@@ -58,7 +58,7 @@ SEEDS = 3
 """How many sets of kernels are tried: under some a black canvas outdoes any image or all scores are 1."""
 
 
-def lively(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variables:
+def plausible(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Variables:
     """Returns variables for the images and their like.
 
     Args:
@@ -114,9 +114,9 @@ def _along_what_varies(inputs: np.ndarray, count: int, rng: np.random.Generator)
 def settled(
     experiment: Experiment, images: np.ndarray, detect: Callable[[Variables], np.ndarray]
 ) -> tuple[Variables, Sequence[int]]:
-    """Returns lively variables under which nothing is found on a black canvas, and what is found.
+    """Returns plausible variables under which nothing is found on a black canvas, and what is found.
 
-    At the borders a black canvas looks different, more so a small one, and `lively` cannot know all
+    At the borders a black canvas looks different, more so a small one, and `plausible` cannot know all
     rois: the background is moved on as little as a few trials can tell, and where that empties the
     images too, other kernels are tried. So they are where every score is 1.
 
@@ -129,7 +129,7 @@ def settled(
       The variables, and how many objects are found in every image.
     """
     for seed in range(SEEDS):
-        variables, scores = _background_ahead(lively(experiment, images, seed), detect)
+        variables, scores = _background_ahead(plausible(experiment, images, seed), detect)
         if _is_told_apart(scores) and scores[scores > 0].min() < 1:
             break
     return variables, np.sum(scores > 0, axis=1).tolist()

@@ -1,6 +1,6 @@
 """Prints how far our Mask R-CNN is from torchvision's with the same weights, as a Markdown table.
 
-.venv-peers/bin/python -m tools.torchvision_parity [FOLDER]
+.venv-peers/bin/python -m benchmarks.tables.torchvision_parity [FOLDER]
 
 Stage by stage as in tests/peers/test_torchvision_mask_rcnn.py, whose tolerances it explains: seeded
 images, and the photographs of a folder if one is given.

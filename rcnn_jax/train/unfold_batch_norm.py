@@ -1,19 +1,13 @@
-"""Gives pretrained weights with folded batch norm their statistics back, from training images.
-
-    python -m tools.unfold_batch_norm SPEC WEIGHTS OUTPUT.npz [--batches N]
+"""Folded batch norm, unfolded: statistics for pretrained weights that have none, from training images.
 
 Folded weights enter a network with batch norm as gamma 1, beta = bias, mean 0, variance 1: right as
 long as the statistics stay frozen, but batch norm that learns would push every channel to variance 1.
-Here the network of SPEC runs over training images and every batch norm takes the mean and variance of
-what it sees; gamma and beta change so that the network computes what it did:
+Here the network runs over training images and every batch norm takes the mean and variance of what it
+sees; gamma and beta change so that the network computes what it did:
 
     gamma' = s sqrt(v + eps),  beta' = o + m s      for the old scale s and offset o of a channel
-
-OUTPUT is a file for `pretrained_weights`, to be trained with `freeze_bn: False`. Layers that WEIGHTS
-does not fill are left out.
 """
 
-import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -28,42 +22,43 @@ from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.models.layers import BatchNorm
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.settings.data import LoaderSettings
-from rcnn_jax.spec.load import load_spec
 from rcnn_jax.structures import Batch
-from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 
 Statistics = dict[str, tuple[Any, Any]]
 """{batch norm: (mean, mean square) f32[c]}."""
 
 
-def main(spec: str, given: str, output: str, batches: int) -> None:
-    """Writes the weights with statistics."""
-    loaded = load_spec(spec)
-    if loaded.kind == "dataset_convert":
-        raise SystemExit(f"{spec}: expected the spec of a detector")
-    experiment = with_frozen_statistics(build_experiment(loaded.config, loaded.kind))
+def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dict[str, np.ndarray]:
+    """Returns {group/layer/leaf: array} of the layers that a file fills, with statistics.
+
+    Args:
+      experiment: names the network and the training images.
+      weights: file of pretrained weights.
+      batches: of training images that are looked at.
+
+    Raises:
+      RcnnError: the file or the images cannot be used.
+    """
+    experiment = with_frozen_statistics(experiment)
     task = experiment.task
     fresh = task.init(jax.random.key(experiment.seed))
-    weights = load_weights(given, None, task.model.convention.bn_eps)
+    given = load_weights(weights, None, task.model.convention.bn_eps)
     order = layer_order(task.model, task.pixels.channels)
     filled = apply_weights(
-        fresh["params"], fresh["batch_stats"], weights, layers=order, expected=weights
+        fresh["params"], fresh["batch_stats"], given, layers=order, expected=given
     )
     variables = {"params": filled.params, "batch_stats": filled.batch_stats}
     found = observe(experiment, variables, batches)
     unfolded = unfold(variables, found, task.model.convention.bn_eps)
     kept = {row.layer for row in filled.rows if row.status == "Yes"}
-    arrays = {
+    return {
         f"{group}/{layer}/{leaf}": np.asarray(array)
         for group, tree in unfolded.items()
         for layer, leaves in tree.items()
         if layer in kept
         for leaf, array in leaves.items()
     }
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(output, allow_pickle=False, **arrays)
-    print(f"{output}: {len(kept)} layers, statistics of {len(found)} from {batches} batches")
 
 
 def with_frozen_statistics(experiment: Experiment) -> Experiment:
@@ -130,13 +125,3 @@ def _listening(experiment: Experiment) -> Any:
         return seen
 
     return jax.jit(run)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("spec", metavar="SPEC")
-    parser.add_argument("weights", metavar="WEIGHTS")
-    parser.add_argument("output", metavar="OUTPUT.npz")
-    parser.add_argument("--batches", type=int, default=16, help="training batches (default: 16)")
-    options = parser.parse_args()
-    main(options.spec, options.weights, options.output, options.batches)

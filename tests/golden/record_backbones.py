@@ -1,6 +1,6 @@
 """Records what torchvision and Keras compute, for the tests that run without them.
 
-.venv-peers/bin/python -m tools.record_backbone_goldens
+.venv-peers/bin/python -m tests.golden.record_backbones
 
 Writes tests/golden/backbones_features.npz: of every network in tests/reference/backbone_cases.py a
 sample of the features of stride 16 and of the vector its tail makes of them, and the shapes of the
@@ -26,7 +26,7 @@ from tests.reference.backbone_cases import (
     seeded_variables,
 )
 
-OUTPUT = Path(__file__).parents[1] / "tests" / "golden" / "backbones_features.npz"
+OUTPUT = Path(__file__).with_name("backbones_features.npz")
 
 
 def record() -> dict[str, np.ndarray]:

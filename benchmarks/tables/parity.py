@@ -1,13 +1,13 @@
 """Prints how far exported graphs are from JAX: every backbone and Mask R-CNN, as Markdown.
 
-python -m tools.export_parity --images data/demo            the whole table, on photographs
-python -m tools.export_parity --networks resnet:18 vgg16    some rows, on made-up scenes
-python -m tools.export_parity --networks mask --factor 0.125 --canvas 128x192    a quick look
+python -m benchmarks.tables.parity --images data/demo            the whole table, on photographs
+python -m benchmarks.tables.parity --networks resnet:18 vgg16    some rows, on made-up scenes
+python -m benchmarks.tables.parity --networks mask --factor 0.125 --canvas 128x192    a quick look
 
 Each row is a whole detector, from uint8 image to detections, with random weights that behave like
-trained ones (`tools.lively`): scores and boxes are spread, and a black canvas is mostly empty. It is
-shown three images: a photograph, its mirror image and the black canvas. Where all places for
-detections are taken, the row says so.
+trained ones (`benchmarks.plausible_weights`): scores and boxes are spread, and a black canvas is
+mostly empty. It is shown three images: a photograph, its mirror image and the black canvas. Where all
+places for detections are taken, the row says so.
 
 One graph of free batch size runs the three images at once and each alone (batches of 3 and of 1);
 JAX runs the three at once. Partners are matched as in the check of every export. ResNet-18 and Mask
@@ -29,6 +29,7 @@ import cv2
 import jax
 import numpy as np
 
+from benchmarks.plausible_weights import settled
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.data.synthetic import generate
 from rcnn_jax.export.contracts import make_header, outputs_of
@@ -43,9 +44,8 @@ from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
-from tools.lively import settled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FASTER = ROOT / "configs" / "faster_rcnn" / "kitti_resnet18.txt"
 MASK = ROOT / "benchmarks" / "specs" / "mask_resnet50.txt"
 PROPOSALS, DETECTIONS, SCORE = 64, 16, 0.05

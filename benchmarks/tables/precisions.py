@@ -1,6 +1,6 @@
 """Prints what fp16 and int8 cost a trained model: the table of docs and README.
 
-    python -m tools.precision_table faster_rcnn -e SPEC -m MODEL.tlt [-k KEY] [--images N]
+    python -m benchmarks.tables.precisions faster_rcnn -e SPEC -m MODEL.tlt [-k KEY] [--images N]
 
 Exports the model once in fp32, calibrates once, and evaluates fp32, fp16 and int8 by the three
 methods in ONNX Runtime on validation images; nothing is kept in float and nothing is written.
