@@ -61,6 +61,29 @@ class Reporter(Protocol):
         ...
 
 
+class _Silent:
+    """A reporter that nobody listens to."""
+
+    console = Console(quiet=True)
+
+    def note(self, text: str) -> None:
+        """Says nothing."""
+
+    def warn(self, text: str) -> None:
+        """Says nothing."""
+
+    def status(self, status: Any, message: str, **fields: Any) -> None:
+        """Writes nothing."""
+
+    def track(self, items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
+        """Returns the items as they are."""
+        return items
+
+
+SILENT: Reporter = _Silent()
+"""What library calls report to unless they are given a reporter."""
+
+
 @contextmanager
 def log_to(reporter: Reporter) -> Iterator[None]:
     """Shows what the package says through `logging` as warnings of a reporter.

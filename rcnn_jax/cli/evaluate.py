@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
@@ -20,20 +20,16 @@ def run(args: Namespace, kind: Kind) -> int:
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind, "evaluate")
-        model, backend = choose_model(
-            args.model, config, "evaluation_config", "trt_evaluation", args.header
-        )
+        file = choose_model(args.model, config, "evaluation_config", "trt_evaluation", args.header)
         from rcnn_jax.evaluate.command import evaluate
 
         with memory_advice(kind):
             metrics = evaluate(
                 config,
                 kind,
-                model=model,
-                key=key,
+                model=open_chosen(file, key),
                 workdir=args.workdir,
                 session=session,
-                backend=backend,
             )
         session.status("RUNNING", "Evaluation metrics generated.", kpi=metrics)
     return 0

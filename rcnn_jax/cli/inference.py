@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
@@ -98,23 +98,19 @@ def start(
     found = folders(args, config)
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    model, backend = choose_model(
-        args.model, config, "inference_config", "trt_inference", args.header
-    )
+    file = choose_model(args.model, config, "inference_config", "trt_inference", args.header)
     from rcnn_jax.inference.command import inference
 
     with memory_advice(kind):
         failed = inference(
             config,
             kind,
-            model=model,
+            model=open_chosen(file, key),
             images=found.images[1],
             image_output=found.pictures and found.pictures[1],
             label_output=found.labels and found.labels[1],
             threshold=args.threshold,
-            key=key,
             session=session,
-            backend=backend,
             agnostic_nms=args.agnostic_nms,
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )

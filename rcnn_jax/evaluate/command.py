@@ -9,8 +9,8 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime.backend import Backend, experiment_of
-from rcnn_jax.runtime.bundle import BUNDLE
+from rcnn_jax.runtime.backend import OpenModel
+from rcnn_jax.runtime.open import experiment_of
 
 VALIDATION_FIELDS = {
     "faster_rcnn": "dataset_config.validation_fold or dataset_config.validation_data_source",
@@ -24,22 +24,18 @@ def evaluate(
     config: ConfigDict,
     kind: Kind,
     *,
-    model: Path,
-    key: str | None,
+    model: OpenModel,
     workdir: Path | None,
     session: Reporter,
-    backend: Backend = BUNDLE,
 ) -> dict[str, float]:
     """Scores a model on the validation images, prints the table and writes the report.
 
     Args:
       config: validated config of the detector the model is of.
       kind: which detector.
-      model: a file of the backend.
-      key: what it was sealed with, or None.
+      model: the file, opened.
       workdir: the report goes to `eval/` in it; beside the model when None.
       session: console.
-      backend: runs the model file.
 
     Returns:
       The metrics by name, as status.json shows them.
@@ -47,12 +43,10 @@ def evaluate(
     Raises:
       RcnnError: the model or the data cannot be used.
     """
-    experiment = experiment_of(
-        backend, model, config, kind, key=key, session=session, own_classes=False
-    )
+    experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
     if experiment.eval_source is None:
         raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
-    predictor = backend.predictor(model, experiment, experiment.evaluation, key)
+    predictor = model.predictor(experiment, experiment.evaluation)
     source = experiment.eval_source()
     for note in experiment.notes:
         session.note(note)
@@ -60,8 +54,7 @@ def evaluate(
     loop.check_images(experiment, source)
     result = loop.evaluate_detector(experiment, predictor, source, session.track)
     session.console.print(results.text(result), markup=False)
-    folder = (workdir or model.parent) / "eval"
-    name = model.stem if backend is BUNDLE else model.name  # a graph lies beside its bundle
+    folder, name = (workdir or model.path.parent) / "eval", model.report_name
     results.write_report(result, experiment.metrics, folder, name)
     session.console.print(f"report: {folder / (name + '.json')}", markup=False)
     return results.kpi(result)

@@ -12,8 +12,8 @@ from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
 from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime.backend import Backend, experiment_of
-from rcnn_jax.runtime.bundle import BUNDLE
+from rcnn_jax.runtime.backend import OpenModel
+from rcnn_jax.runtime.open import experiment_of
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.text_file import read_text
 
@@ -22,35 +22,31 @@ def inference(
     config: ConfigDict,
     kind: Kind,
     *,
-    model: Path,
+    model: OpenModel,
     images: Path,
     image_output: Path | None,
     label_output: Path | None,
     threshold: float | None,
-    key: str | None,
     session: Reporter,
     class_map: Path | None = None,
     include_mask: bool = False,
     agnostic_nms: float | None = None,
-    backend: Backend = BUNDLE,
 ) -> int:
     """Runs a model over images.
 
     Args:
       config: validated config of the detector the model is of.
       kind: which detector.
-      model: a file of the backend.
+      model: the file, opened.
       images: a folder of images of any size, one image, or a pattern such as `in/*.png`.
       image_output: folder of annotated images, or None.
       label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a
         Mask R-CNN.
       threshold: least score that is shown; None takes the one of the spec.
-      key: what the model was sealed with, or None.
       session: console.
       class_map: file of class names, one a line, background excluded; those of the model when None.
       include_mask: draw masks too.
       agnostic_nms: see `predict.run_inference`.
-      backend: runs the model file.
 
     Returns:
       The number of files that could not be used; each was named in a warning.
@@ -60,10 +56,8 @@ def inference(
     """
     found = find_images(images, what="image folder (images_dir, -i)")
     outputs = output_names(found.paths)
-    experiment = experiment_of(
-        backend, model, config, kind, key=key, session=session, own_classes=True
-    )
-    predictor = backend.predictor(model, experiment, experiment.inference, key)
+    experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
+    predictor = model.predictor(experiment, experiment.inference)
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
