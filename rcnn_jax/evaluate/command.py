@@ -11,13 +11,7 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.backend import Backend, experiment_of
 from rcnn_jax.runtime.bundle import BUNDLE
-
-VALIDATION_FIELDS = {
-    "faster_rcnn": "dataset_config.validation_fold or dataset_config.validation_data_source",
-    "mask_rcnn": "data_config.validation_file_pattern or data_config.coco_val_image_dir "
-    "together with data_config.val_json_file, or data_config.tfds_name",
-}
-"""The fields of a spec that name validation data."""
+from rcnn_jax.tasks.families import family
 
 
 def evaluate(
@@ -51,7 +45,8 @@ def evaluate(
         backend, model, config, kind, key=key, session=session, own_classes=False
     )
     if experiment.eval_source is None:
-        raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
+        fields = family(kind).validation_fields
+        raise DataError(f"the spec names no validation data: set {fields}")
     predictor = backend.predictor(model, experiment, experiment.evaluation, key)
     source = experiment.eval_source()
     for note in experiment.notes:
