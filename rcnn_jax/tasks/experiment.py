@@ -9,10 +9,8 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
 from rcnn_jax.settings.metrics import MetricSettings
 from rcnn_jax.settings.training import OptimizerSettings, RunSettings, ScheduleSettings
+from rcnn_jax.tasks.named_files import Config as Config
 from rcnn_jax.tasks.task import Task, TestSettings
-
-Config = Any
-"""A `ConfigDict` of the spec: its fields are in the spec's tables, which a type checker cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)

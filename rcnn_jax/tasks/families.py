@@ -64,7 +64,9 @@ class Family:
       read: config -> experiment.
       named_files: config -> the files and folders that it names for commands.
       model_name: config -> name of the models of a run, without number and suffix.
-      names_files: its specs name models, images and folders of results; where they do not, flags must.
+      file_fields: {`train`, `evaluate`, `inference`, `images`, `pictures`: field of the spec that names
+        the model or folder}; where a spec names none, flags must.
+      start_fields: of the spec, that name weights a run starts from and does not belong to.
       validation_fields: of the spec, that name validation data.
       network: message of the spec that describes the network.
       weights_depend_on: fields of the spec that trained weights depend on, see `tasks.dependence`.
@@ -89,7 +91,8 @@ class Family:
     read: ReadExperiment
     named_files: Callable[[Config], NamedFiles]
     model_name: Callable[[Any], str]
-    names_files: bool
+    file_fields: Mapping[str, str]
+    start_fields: tuple[str, ...]
     validation_fields: str
     network: str
     weights_depend_on: Mapping[str, str]
@@ -105,6 +108,11 @@ class Family:
     records_from: Literal["spec", "coco"]
     input_name: str
     outputs: Literal["nms_rows", "detection_rows"]
+
+    @property
+    def names_files(self) -> bool:
+        """Whether its specs name models, images and folders of results."""
+        return bool(self.file_fields)
 
 
 def family(kind: Kind) -> Family:
@@ -143,7 +151,14 @@ FASTER_RCNN = Family(
     read=_read_faster_rcnn,
     named_files=faster_rcnn_files.named_files,
     model_name=faster_rcnn_files.model_name,
-    names_files=True,
+    file_fields={
+        "train": "training_config.output_model",
+        "evaluate": "evaluation_config.model",
+        "inference": "inference_config.model",
+        "images": "inference_config.images_dir",
+        "pictures": "inference_config.detection_image_output_dir",
+    },
+    start_fields=("training_config.pretrained_weights", "training_config.retrain_pruned_model"),
     validation_fields="dataset_config.validation_fold or dataset_config.validation_data_source",
     network="model_config",
     weights_depend_on=faster_rcnn_fields.WEIGHTS_DEPEND_ON,
@@ -176,7 +191,8 @@ MASK_RCNN = Family(
     read=_read_mask_rcnn,
     named_files=mask_rcnn_files.named_files,
     model_name=mask_rcnn_files.model_name,
-    names_files=False,
+    file_fields={},
+    start_fields=("checkpoint", "pruned_model_path"),
     validation_fields="data_config.validation_file_pattern or data_config.coco_val_image_dir "
     "together with data_config.val_json_file, or data_config.tfds_name",
     network="maskrcnn_config",
