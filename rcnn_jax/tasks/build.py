@@ -1,4 +1,4 @@
-"""From a config to an experiment: the one place that maps a kind to its reader."""
+"""From a config to an experiment: the door to both readers."""
 
 import dataclasses
 
@@ -8,8 +8,7 @@ from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.dependence import dependence
 from rcnn_jax.tasks.experiment import Experiment
-from rcnn_jax.tasks.faster_rcnn.config import faster_rcnn_experiment
-from rcnn_jax.tasks.mask_rcnn.config import mask_rcnn_experiment
+from rcnn_jax.tasks.families import family
 
 AXIS = "data"
 """Name of the mapped axis over devices."""
@@ -27,8 +26,5 @@ def build_experiment(
       categories: the classes of a trained Mask R-CNN; None takes them from the annotations the spec
         names. The spec of a Faster R-CNN names its classes itself.
     """
-    if kind == "mask_rcnn":
-        experiment = mask_rcnn_experiment(config, bf16=bf16, axis_name=AXIS, categories=categories)
-    else:
-        experiment = faster_rcnn_experiment(config, bf16=bf16, axis_name=AXIS)
+    experiment = family(kind).read(config, bf16=bf16, axis_name=AXIS, categories=categories)
     return dataclasses.replace(experiment, depends=dependence(config, kind))
