@@ -24,18 +24,22 @@ def run(args: Namespace, kind: Kind) -> int:
             args.model, config, "evaluation_config", "trt_evaluation", args.header
         )
         from rcnn_jax.evaluate.command import evaluate
+        from rcnn_jax.evaluate.results import kpi
+        from rcnn_jax.runtime.backend import experiment_of
 
         with memory_advice(kind):
-            metrics = evaluate(
-                config,
-                kind,
-                model=model,
+            experiment = experiment_of(
+                backend, model, config, kind, key=key, session=session, own_classes=False
+            )
+            report = evaluate(
+                experiment,
+                model,
                 key=key,
                 workdir=args.workdir,
-                session=session,
                 backend=backend,
+                reporter=session,
             )
-        session.status("RUNNING", "Evaluation metrics generated.", kpi=metrics)
+        session.status("RUNNING", "Evaluation metrics generated.", kpi=kpi(report))
     return 0
 
 

@@ -102,19 +102,22 @@ def start(
         args.model, config, "inference_config", "trt_inference", args.header
     )
     from rcnn_jax.inference.command import inference
+    from rcnn_jax.runtime.backend import experiment_of
 
     with memory_advice(kind):
+        experiment = experiment_of(
+            backend, model, config, kind, key=key, session=session, own_classes=True
+        )
         failed = inference(
-            config,
-            kind,
-            model=model,
-            images=found.images[1],
+            experiment,
+            model,
+            found.images[1],
+            key=key,
             image_output=found.pictures and found.pictures[1],
             label_output=found.labels and found.labels[1],
             threshold=args.threshold,
-            key=key,
-            session=session,
             backend=backend,
+            reporter=session,
             agnostic_nms=args.agnostic_nms,
             **({} if kind == "faster_rcnn" else _of_masks(args)),
         )

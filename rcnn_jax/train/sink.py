@@ -1,6 +1,6 @@
 """One sink for the numbers of a run, in front of the writers; only the chief process has writers.
 
-    sink.step(...)  sink.epoch(...)  sink.evaluation(...)  --- Record ---> every writer of `writers`
+sink.step(...)  sink.epoch(...)  sink.evaluation(...)  --- Record ---> every writer of `writers`
 """
 
 import contextlib

@@ -6,9 +6,9 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rcnn_jax.train.logging import MetricLogger, cut_after
 from rich.console import Console
 
-from rcnn_jax.train.logging import MetricLogger, cut_after
 from rcnn_jax.train.tables import FASTER_RCNN, MASK_RCNN
 
 
