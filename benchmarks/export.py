@@ -35,10 +35,10 @@ from rcnn_jax.runtime.header import INPUT_NAMES, Header
 from rcnn_jax.runtime.onnx_runtime import (
     REFERENCE,
     Provider,
-    fastest_providers,
     open_session,
     predictor,
 )
+from rcnn_jax.runtime.openvino import fastest_providers
 
 GRAPH, OPENVINO = "onnxruntime", "onnxruntime openvino"
 PEER = Variant(name="torchvision")

@@ -15,21 +15,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rcnn_jax.checkpoints.bundle import read_header as read_bundle_header
-from rcnn_jax.checkpoints.state import load_model
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.loader.pictures import Picture, as_pictures, read_picture
-from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError, DataError
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.kinds import Kind
-from rcnn_jax.runtime import bundle
 from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.open import open_model
 from rcnn_jax.settings.data import GeometrySettings
-from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import Detections
-from rcnn_jax.tasks.build import build_experiment
 
 __all__ = ["Detector", "draw", "load"]
 
@@ -113,20 +109,10 @@ def load(path: str | Path, key: str | None = None, *, header: str | Path | None 
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise CheckpointError(f"load: expected the path of a model file, found {path!r}")
-    path = Path(path)
-    if path.suffix in (".onnx", ".etlt"):
-        from rcnn_jax.runtime.onnx_file import read_header, read_onnx
-        from rcnn_jax.runtime.onnx_runtime import fastest_providers, file_predictor, open_session
-
-        model = read_onnx(path, key)
-        known = read_header(model, str(path), None if header is None else Path(header), key)
-        session = open_session(model.SerializeToString(), str(path), fastest_providers())
-        return _from_header(known, file_predictor(session, known, str(path)))
-    if path.suffix in (".engine", ".trt", ".plan"):
-        from rcnn_jax.runtime.engine import open_engine, read_info
-
-        return _from_header(read_info(path).header, open_engine(path))
-    return _from_bundle(path, key)
+    opened = open_model(Path(path), key, header=None if header is None else Path(header))
+    if isinstance(opened, OpenBundle):
+        return _from_bundle(opened)
+    return _from_header(opened.header, opened.start())
 
 
 def draw(
@@ -164,20 +150,13 @@ def _from_header(header: Header, predictor: Predictor) -> Detector:
     )
 
 
-def _from_bundle(path: Path, key: str | None) -> Detector:
-    kind, stored = read_bundle_header(path, key)
-    config = parse_spec(stored["spec"], f"{path} (its spec)", kind, "inference").config
-    categories = None
-    if "category_ids" in stored:
-        categories = Categories(tuple(stored["category_ids"]), tuple(stored["class_names"]))
-    experiment = build_experiment(config, kind, categories=categories)
-    experiment, variables = load_model(path, experiment, key)
-    make = bundle.jax_predictor(experiment, experiment.inference)
+def _from_bundle(opened: OpenBundle) -> Detector:
+    experiment = opened.stored_experiment()
     return Detector(
-        kind,
+        experiment.kind,
         experiment.task.class_names,
         experiment.category_ids,
         experiment.geometry,
         experiment.task.pixels.channel_order,
-        bundle.bind(make, variables),
+        opened.predictor(experiment, experiment.inference),
     )

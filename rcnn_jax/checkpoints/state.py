@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.checkpoints.origin import Origin, check_classes
 from rcnn_jax.data.sources.categories import Categories
@@ -120,7 +120,7 @@ def restore_training(
     return state, bundle.header["run_state"]
 
 
-def stored_config(path: Path, key: str | None) -> ConfigDict:
+def stored_config(bundle: Bundle, name: str) -> ConfigDict:
     """Returns the config a model was trained with, from the spec inside its file.
 
     Together with `stored_categories` this is all that a model depends on: anchors, means, channel
@@ -129,44 +129,45 @@ def stored_config(path: Path, key: str | None) -> ConfigDict:
     was trained. Keys read as absent, paths are those of the machine that trained.
 
     Args:
-      path: a bundle.
-      key: what it was sealed with, or None.
+      bundle: read from a file.
+      name: of the file, for the message.
 
     Raises:
-      CheckpointError: see `read_bundle`; or the spec in the file cannot be read by this release.
+      CheckpointError: the spec in the file cannot be read by this release.
     """
-    kind, header = read_header(path, key)
     try:
-        return parse_spec(header["spec"], "its spec", kind).config
+        return parse_spec(bundle.header["spec"], "its spec", bundle.kind, "inference").config
     except SpecError as error:
         raise CheckpointError(
-            f"{path}: the spec that it stores cannot be read by rcnn-jax {__version__}: {error}"
+            f"{name}: the spec that it stores cannot be read by rcnn-jax {__version__}: {error}"
         ) from error
 
 
-def stored_categories(path: Path, key: str | None) -> Categories | None:
-    """Returns the classes a model file was trained for, None where its spec names them.
+def stored_categories(bundle: Bundle) -> Categories | None:
+    """Returns the classes a model was trained for, None where its spec names them."""
+    names, ids = _classes(bundle.header)
+    return None if ids is None else Categories(ids, names)
+
+
+def stored_experiment(bundle: Bundle, name: str) -> Experiment:
+    """Returns the experiment a model was trained by, as far as the model depends on it.
 
     Raises:
-      CheckpointError: see `read_bundle`.
+      CheckpointError: see `stored_config`.
     """
-    return stored_origin(path, key).categories
+    config = stored_config(bundle, name)
+    return build_experiment(config, bundle.kind, categories=stored_categories(bundle))
 
 
-def stored_origin(path: Path, key: str | None) -> Origin:
-    """Returns what a model file says of its model.
+def stored_origin(bundle: Bundle) -> Origin:
+    """Returns what a bundle says of its model.
 
-    A spec in the file that this release cannot read leaves all but the classes unsaid.
-
-    Raises:
-      CheckpointError: see `read_bundle`.
+    A spec in it that this release cannot read leaves all but the classes unsaid.
     """
-    kind, header = read_header(path, key)
-    names, ids = _classes(header)
-    origin = Origin(kind=kind, class_names=names, category_ids=ids)
+    names, ids = _classes(bundle.header)
+    origin = Origin(kind=bundle.kind, class_names=names, category_ids=ids)
     try:
-        config = parse_spec(header.get("spec", ""), "its spec", kind).config
-        trained = build_experiment(config, kind, categories=origin.categories)
+        trained = stored_experiment(bundle, "its file")
     except RcnnError:
         return origin
     return dataclasses.replace(origin, depends=trained.depends, geometry=trained.geometry)
@@ -202,6 +203,34 @@ def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: s
     return dataclasses.replace(experiment, task=task)
 
 
+def with_weights(experiment: Experiment, bundle: Bundle, name: str) -> tuple[Experiment, Variables]:
+    """Returns the experiment with the widths of a bundle, and its variables for prediction.
+
+    Args:
+      experiment: the model the spec describes; the bundle must be of the same.
+      bundle: read from a file.
+      name: of the file, for messages.
+
+    Raises:
+      CheckpointError: the bundle is of another model or has other classes.
+    """
+    names, ids = _classes(bundle.header)
+    check_classes(bundle.kind, names, ids, experiment, name)
+    experiment = with_stored_channels(experiment, bundle.header, name)
+    template = jax.eval_shape(experiment.task.init, jax.random.key(0))
+    group = "ema" if any(leaf.startswith("ema/") for leaf in bundle.arrays) else "params"
+    try:
+        params = unflatten(bundle.arrays, template["params"], group)
+        collections = {
+            part: unflatten(bundle.arrays, tree, part)
+            for part, tree in template.items()
+            if part != "params"
+        }
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error
+    return experiment, {"params": params, **collections}
+
+
 def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Experiment, Variables]:
     """Returns the experiment with the widths of a model file, and its variables for prediction.
 
@@ -213,19 +242,4 @@ def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Exp
     Raises:
       CheckpointError: see `read_bundle`; or the file is of another model or has other classes.
     """
-    bundle = read_bundle(path, key)
-    names, ids = _classes(bundle.header)
-    check_classes(bundle.kind, names, ids, experiment, str(path))
-    experiment = with_stored_channels(experiment, bundle.header, str(path))
-    template = jax.eval_shape(experiment.task.init, jax.random.key(0))
-    group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"
-    try:
-        params = unflatten(bundle.arrays, template["params"], group)
-        collections = {
-            name: unflatten(bundle.arrays, tree, name)
-            for name, tree in template.items()
-            if name != "params"
-        }
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: is not of the model in the spec: {error}") from error
-    return experiment, {"params": params, **collections}
+    return with_weights(experiment, read_bundle(path, key), str(path))

@@ -133,14 +133,14 @@ def run(args: Namespace) -> int:
     """
     from rcnn_jax.export.conversion import describe, values_of
     from rcnn_jax.runtime.engine import write_engine
-    from rcnn_jax.runtime.onnx_file import read_header, read_onnx
+    from rcnn_jax.runtime.graph import open_graph
 
     path = existing_file(args.model, "MODEL")
     with Session("converter", status_folder=None) as session:
         if args.calibration_batch is not None:
             session.note("-b has no effect here: the cache of -c holds the calibration")
-        model = read_onnx(path, key_from(args))
-        header = read_header(model, str(path), args.header, key_from(args))
+        opened = open_graph(path, key_from(args), header=args.header)
+        model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
         ((name, shape),) = values_of(model.graph.input).items()
         outputs = tuple(values_of(model.graph.output))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
@@ -98,25 +98,20 @@ def start(
     found = folders(args, config)
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    model, backend = choose_model(
-        args.model, config, "inference_config", "trt_inference", args.header
-    )
+    file = choose_model(args.model, config, "inference_config", "trt_inference", args.header)
     from rcnn_jax.inference.command import inference
-    from rcnn_jax.runtime.backend import experiment_of
+    from rcnn_jax.runtime.open import experiment_of
 
     with memory_advice(kind):
-        experiment = experiment_of(
-            backend, model, config, kind, key=key, session=session, own_classes=True
-        )
+        model = open_chosen(file, key)
+        experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
         failed = inference(
             experiment,
             model,
             found.images[1],
-            key=key,
             image_output=found.pictures and found.pictures[1],
             label_output=found.labels and found.labels[1],
             threshold=args.threshold,
-            backend=backend,
             reporter=session,
             agnostic_nms=args.agnostic_nms,
             **({} if kind == "faster_rcnn" else _of_masks(args)),

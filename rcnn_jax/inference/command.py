@@ -9,34 +9,30 @@ from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
 from rcnn_jax.reporter import SILENT, Reporter
-from rcnn_jax.runtime.backend import Backend
-from rcnn_jax.runtime.bundle import BUNDLE
+from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.text_file import read_text
 
 
 def inference(
     experiment: Experiment,
-    model: Path,
+    model: OpenModel,
     images: Path,
     *,
-    key: str | None = None,
     image_output: Path | None = None,
     label_output: Path | None = None,
     threshold: float | None = None,
     class_map: Path | None = None,
     include_mask: bool = False,
     agnostic_nms: float | None = None,
-    backend: Backend = BUNDLE,
     reporter: Reporter = SILENT,
 ) -> int:
     """Runs a model over images.
 
     Args:
-      experiment: from `runtime.backend.experiment_of`, which has compared it with the model.
-      model: a file of the backend.
+      experiment: from `runtime.open.experiment_of`, which has compared it with the model.
+      model: the file, opened.
       images: a folder of images of any size, one image, or a pattern such as `in/*.png`.
-      key: what the model was encrypted with, or None.
       image_output: folder of annotated images, or None.
       label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a
         Mask R-CNN.
@@ -44,7 +40,6 @@ def inference(
       class_map: file of class names, one a line, background excluded; those of the model when None.
       include_mask: draw masks too.
       agnostic_nms: see `predict.run_inference`.
-      backend: runs the model file.
       reporter: console.
 
     Returns:
@@ -55,7 +50,7 @@ def inference(
     """
     found = find_images(images, what="image folder (images_dir, -i)")
     outputs = output_names(found.paths)
-    predictor = backend.predictor(model, experiment, experiment.inference, key)
+    predictor = model.predictor(experiment, experiment.inference)
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)

@@ -1,4 +1,6 @@
-"""Training. The files in the order in which they explain each other:
+"""Training.
+
+The files in the order in which they explain each other:
 
 command      `train`: from an experiment and a folder to a result
 run          `Run`: what does not change from step to step, opened and checked before it begins
