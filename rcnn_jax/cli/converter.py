@@ -11,7 +11,7 @@ from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
-    from rcnn_jax.export.conversion import Shape
+    from rcnn_jax.export.conversion import Dims
     from rcnn_jax.runtime.tensorrt import BuildSettings
 
 Batches = tuple[int, int, int]
@@ -197,7 +197,7 @@ def _prepare(
     )
 
 
-def check_flags(args: Namespace, shape: "Shape", outputs: tuple[str, ...]) -> None:
+def check_flags(args: Namespace, shape: "Dims", outputs: tuple[str, ...]) -> None:
     """Compares what the flags say with what the model has.
 
     Args:
@@ -225,7 +225,7 @@ def check_flags(args: Namespace, shape: "Shape", outputs: tuple[str, ...]) -> No
             raise UsageError(f"{flag} {value}: expected 1 or more")
 
 
-def batches_of(profiles: list[str], largest: int, name: str, shape: "Shape") -> Batches:
+def batches_of(profiles: list[str], largest: int, name: str, shape: "Dims") -> Batches:
     """Returns the smallest, usual and largest batch of the engine.
 
     Args:

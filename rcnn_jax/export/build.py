@@ -14,7 +14,7 @@ from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.lowering.passes import drop_unused
 from rcnn_jax.export.verification.check import (
-    Problem,
+    GraphProblem,
     check_detections,
     check_model,
     check_stages,
@@ -59,7 +59,7 @@ class SingleCheck:
     operators: dict[str, int]
     stages: dict[str, float] = field(default_factory=dict)
     parity: Parity | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[GraphProblem, ...] = ()
 
 
 def build(experiment: Experiment, variables: Variables, header: Header) -> Built:

@@ -21,7 +21,7 @@ from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
 from rcnn_jax.export.precision.lower import Verdict, lower_until_good
 from rcnn_jax.export.precision.post_training import Calibrated, calibrate
 from rcnn_jax.export.precision.sensitivity import Sensitivity, sensitivity
-from rcnn_jax.export.verification.check import GraphCheck, Problem, check_model
+from rcnn_jax.export.verification.check import GraphCheck, GraphProblem, check_model
 from rcnn_jax.export.verification.report import CheckReport
 from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import SILENT, Reporter
@@ -53,7 +53,7 @@ class ExportResult:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lowered:
+class Judged:
     """A graph in its data type, and what was measured on the way there.
 
     Attributes:
@@ -147,7 +147,7 @@ def export(
     lowered = None
     # a wrong fp32 graph would only be judged wrong again, after the longest part of the work
     if not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
-        lowered = lower(plan, single, options, reporter)
+        lowered = lower_and_judge(plan, single, options, reporter)
         graph, scales = lowered.model, lowered.scales
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
@@ -172,7 +172,9 @@ def export(
     return ExportResult(output=files.output, report=report, files=(*written, *reports, *deployed))
 
 
-def lower(plan: Plan, single: bytes, options: ExportOptions, reporter: Reporter) -> Lowered:
+def lower_and_judge(
+    plan: Plan, single: bytes, options: ExportOptions, reporter: Reporter
+) -> Judged:
     """Returns the graph in the data type asked for, and what the judge says of it.
 
     Args:
@@ -196,13 +198,13 @@ def lower(plan: Plan, single: bytes, options: ExportOptions, reporter: Reporter)
         plan.experiment, plan.reference, plan.images, plan.header, data_type, plan.subset, reporter
     )
     if data_type == "fp32":
-        return Lowered(model=graph, verdict=judge(graph))
+        return Judged(model=graph, verdict=judge(graph))
     known = None if scales is None else scales.scales
     offsets = {} if scales is None else scales.offsets
     # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
     suffering = sensitivity(graph, known, [batch], offsets)
     found = lower_until_good(graph, data_type, known or {}, offsets, suffering, judge, reporter)
-    return Lowered(
+    return Judged(
         model=found.model,
         verdict=found.verdict,
         scales=scales,
@@ -215,8 +217,8 @@ def lower(plan: Plan, single: bytes, options: ExportOptions, reporter: Reporter)
 def make_report(
     plan: Plan,
     checked: SingleCheck,
-    lowered: Lowered | None,
-    problems: list[Problem],
+    lowered: Judged | None,
+    problems: list[GraphProblem],
     options: ExportOptions,
 ) -> CheckReport:
     """Returns the report of all that was checked."""
@@ -245,17 +247,20 @@ def make_report(
     )
 
 
-def _problems(lowered: Lowered | None, options: ExportOptions) -> list[Problem]:
+def _problems(lowered: Judged | None, options: ExportOptions) -> list[GraphProblem]:
     """Returns what is wrong with a lowered graph: with the graph itself, then with what it finds."""
     if lowered is None:
         return []
     is_lower = options.data_type != "fp32"
     looked = () if lowered.check is None else lowered.check.problems
-    return [*looked, *(Problem(text, lowering=is_lower) for text in lowered.verdict.problems)]
+    return [*looked, *(GraphProblem(text, lowering=is_lower) for text in lowered.verdict.problems)]
 
 
 def _refusal(
-    report: CheckReport, problems: list[Problem], lowered: Lowered | None, options: ExportOptions
+    report: CheckReport,
+    problems: list[GraphProblem],
+    lowered: Judged | None,
+    options: ExportOptions,
 ) -> ExportError:
     """Returns why the graph is not written, and what the user can do."""
     scales = None if lowered is None else lowered.scales

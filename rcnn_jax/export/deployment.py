@@ -7,7 +7,7 @@ import onnx
 
 from rcnn_jax.export.conversion import precision_of, values_of, with_precision
 from rcnn_jax.export.deepstream.bundle import write_bundle
-from rcnn_jax.export.deepstream.config import PARSER_LIBRARY, Bundle, check_header, notes
+from rcnn_jax.export.deepstream.config import PARSER_LIBRARY, DeepStreamBundle, check_header, notes
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.engine import info_path, write_engine
 from rcnn_jax.runtime.header import Header
@@ -75,7 +75,7 @@ def deploy(
     header, precision = read_header(graph, str(path)), precision_of(graph)
     if wanted.bundle:
         check_header(header, tuple(values_of(graph.graph.output)))
-        bundle = Bundle(
+        bundle = DeepStreamBundle(
             model=path,
             header=header,
             precision=precision,

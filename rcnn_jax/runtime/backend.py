@@ -20,7 +20,7 @@ from rcnn_jax.tasks.task import TestSettings
 Predictor = Callable[[Array], tuple[Detections, Proposals | None]]
 """Images u8[b h w c] on their canvas -> detections, and the proposals where the model tells them."""
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+RunGraph = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Normalised images f32[b c h w] -> {output: array}, for the batch sizes the graph takes."""
 
 
@@ -59,7 +59,7 @@ class OpenModel(Protocol):
         ...
 
 
-def predictor_of(run: Run, header: Header, least: int, most: int | None) -> Predictor:
+def predictor_of(run: RunGraph, header: Header, least: int, most: int | None) -> Predictor:
     """Returns the function of anything that runs a graph.
 
     Args:
@@ -83,7 +83,7 @@ def preprocess(images: np.ndarray, header: Header) -> np.ndarray:
 
 
 def _in_batches(
-    run: Run, images: np.ndarray, least: int, most: int | None
+    run: RunGraph, images: np.ndarray, least: int, most: int | None
 ) -> dict[str, np.ndarray]:
     """Runs a graph of limited batch sizes over any number of images."""
     parts = []

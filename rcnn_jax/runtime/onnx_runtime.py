@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from rcnn_jax.errors import CheckpointError
-from rcnn_jax.runtime.backend import Predictor, Run, predictor_of
+from rcnn_jax.runtime.backend import Predictor, RunGraph, predictor_of
 from rcnn_jax.runtime.header import Header
 
 Provider = str | tuple[str, dict[str, str]]
@@ -62,7 +62,7 @@ def predictor(session: onnxruntime.InferenceSession, header: Header) -> Predicto
     return predictor_of(runner(session), header, least=header.batch or 1, most=header.batch)
 
 
-def runner(session: onnxruntime.InferenceSession) -> Run:
+def runner(session: onnxruntime.InferenceSession) -> RunGraph:
     """Returns the function of a session: normalised images to all outputs by name."""
     input_name = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]

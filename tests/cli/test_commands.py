@@ -1,5 +1,6 @@
 """From flags and a spec to the arguments of the functions that do the work, which are recorded."""
 
+import inspect
 import json
 import sys
 import types
@@ -12,9 +13,6 @@ from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import seal
 from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
 from rcnn_jax.cli.train import slim_models
-from rcnn_jax.runtime.bundle import BUNDLE
-from rcnn_jax.runtime.engine import ENGINE
-from rcnn_jax.runtime.onnx_runtime import GRAPH
 from tests.checkpoints.headers import MODEL_HEADER
 
 FASTER = """
@@ -64,12 +62,25 @@ def train(monkeypatch):
 
 
 @pytest.fixture
-def evaluate(monkeypatch):
+def opened(monkeypatch):
+    """Stands for opening a model file; remembers what was opened and how."""
+    calls = []
+
+    def open_model(path, key, **options):
+        calls.append({"path": path, "key": key, **options})
+        return path
+
+    monkeypatch.setattr("rcnn_jax.runtime.open.open_model", open_model)
+    return calls
+
+
+@pytest.fixture
+def evaluate(monkeypatch, opened):
     return replace(monkeypatch, "rcnn_jax.evaluate.command", "evaluate", {"mAP": 0.25})
 
 
 @pytest.fixture
-def inference(monkeypatch):
+def inference(monkeypatch, opened):
     return replace(monkeypatch, "rcnn_jax.inference.command", "inference", 0)
 
 
@@ -149,15 +160,6 @@ def test_evaluate_without_any_model_says_where_to_name_one(tmp_path, evaluate, c
     )
 
 
-def test_the_suffix_chooses_what_runs_the_model(tmp_path, evaluate):
-    for name in ("a.tlt", "a.onnx", "a.etlt", "a.engine", "a.trt", "a.plan"):
-        (tmp_path / name).touch()
-        argv = ["evaluate", "-e", write(tmp_path, MASK), "-m", str(tmp_path / name)]
-        assert mask_rcnn(argv) == 0
-        wanted = {".tlt": BUNDLE, ".onnx": GRAPH, ".etlt": GRAPH}.get(Path(name).suffix, ENGINE)
-        assert evaluate.called["backend"] is wanted, name
-
-
 @pytest.mark.parametrize(
     ("named", "model"),
     [
@@ -168,7 +170,7 @@ def test_the_suffix_chooses_what_runs_the_model(tmp_path, evaluate):
     ],
 )
 def test_the_engine_or_exported_model_of_the_spec_comes_before_its_bundle(
-    tmp_path, evaluate, inference, named, model
+    tmp_path, evaluate, inference, opened, named, model
 ):
     for name in ("a.tlt", "b.trt", "b.etlt", "b.onnx", "cal.bin"):
         (tmp_path / name).touch()
@@ -182,11 +184,11 @@ def test_the_engine_or_exported_model_of_the_spec_comes_before_its_bundle(
         )
         assert faster_rcnn([task, "-e", write(tmp_path, FASTER + spec)]) == 0
         assert called.called["model"] == tmp_path / model
-        backend = called.called["backend"]
+        rewrite = opened[-1]["rewrite"]
         if "cal.bin" in named:
-            assert backend.predictor.keywords["cache"] == tmp_path / "cal.bin"
+            assert inspect.getclosurevars(rewrite).nonlocals["cache"] == tmp_path / "cal.bin"
         else:
-            assert backend is (ENGINE if model == "b.trt" else GRAPH)
+            assert rewrite is None
 
 
 def test_a_model_that_is_not_there_is_named_with_its_field(tmp_path, evaluate, capsys):

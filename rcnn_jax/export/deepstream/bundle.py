@@ -15,7 +15,7 @@ from rcnn_jax.export.deepstream.config import (
     INFER_CONFIG,
     LABELS,
     README,
-    Bundle,
+    DeepStreamBundle,
     app_config,
     infer_config,
     labels,
@@ -24,7 +24,7 @@ from rcnn_jax.export.deepstream.readme import readme
 from rcnn_jax.runtime.header import Header
 
 
-def write_bundle(bundle: Bundle) -> list[Path]:
+def write_bundle(bundle: DeepStreamBundle) -> list[Path]:
     """Writes the files beside the model, over those of an earlier export; returns their paths.
 
     Raises:

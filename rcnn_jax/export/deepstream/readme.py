@@ -7,13 +7,13 @@ from rcnn_jax.export.deepstream.config import (
     CLASS_MAP,
     INFER_CONFIG,
     LABELS,
-    Bundle,
+    DeepStreamBundle,
     notes,
 )
 from rcnn_jax.runtime.header import INPUT_NAMES
 
 
-def readme(bundle: Bundle) -> str:
+def readme(bundle: DeepStreamBundle) -> str:
     """Returns the text."""
     name, precision = bundle.model.name, bundle.precision
     steps = [
@@ -79,7 +79,7 @@ def readme(bundle: Bundle) -> str:
 {warnings}"""
 
 
-def _class_map(bundle: Bundle) -> str:
+def _class_map(bundle: DeepStreamBundle) -> str:
     """Returns the line about NVIDIA's own tool, whose classes a Mask R-CNN's labels would shift."""
     if bundle.header.kind == "faster_rcnn":
         return ""
@@ -89,7 +89,7 @@ def _class_map(bundle: Bundle) -> str:
     )
 
 
-def _calibrated(bundle: Bundle) -> str:
+def _calibrated(bundle: DeepStreamBundle) -> str:
     """Returns how nvinfer builds int8 from the fp32 graph and the calibration cache."""
     cache = os.path.relpath(bundle.cache or "", bundle.model.parent)
     return (
@@ -104,9 +104,9 @@ def _calibrated(bundle: Bundle) -> str:
     )
 
 
-def _input(bundle: Bundle) -> str:
+def _input(bundle: DeepStreamBundle) -> str:
     return INPUT_NAMES[bundle.header.kind]
 
 
-def _dims(bundle: Bundle) -> str:
+def _dims(bundle: DeepStreamBundle) -> str:
     return "x".join(str(dim) for dim in (len(bundle.header.mean), *bundle.header.canvas))

@@ -30,7 +30,7 @@ sets: rois of equal scores may come in either order."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class GraphProblem:
     """Why a graph is not written.
 
     Attributes:
@@ -52,7 +52,7 @@ class GraphCheck:
     """
 
     operators: dict[str, int]
-    problems: tuple[Problem, ...]
+    problems: tuple[GraphProblem, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class StageCheck:
     """
 
     differences: dict[str, float]
-    problems: tuple[Problem, ...]
+    problems: tuple[GraphProblem, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class DetectionCheck:
     """
 
     parity: Parity
-    problems: tuple[Problem, ...]
+    problems: tuple[GraphProblem, ...]
 
 
 def check_model(model: onnx.ModelProto) -> GraphCheck:
@@ -90,8 +90,8 @@ def check_model(model: onnx.ModelProto) -> GraphCheck:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        problems.append(Problem(f"onnx.checker: {error}"))
-    problems += [Problem(f"TensorRT: {text}") for text in tensorrt_gate.complaints(model)]
+        problems.append(GraphProblem(f"onnx.checker: {error}"))
+    problems += [GraphProblem(f"TensorRT: {text}") for text in tensorrt_gate.complaints(model)]
     return GraphCheck(operators, tuple(problems))
 
 
@@ -127,7 +127,9 @@ def check_stages(
         # not "greater than": a comparison with NaN is a problem too
         if dense and not difference <= tolerance.stage:
             problems.append(
-                Problem(f"stage {short} differs by {difference:.2e}, allowed {tolerance.stage:.0e}")
+                GraphProblem(
+                    f"stage {short} differs by {difference:.2e}, allowed {tolerance.stage:.0e}"
+                )
             )
     return StageCheck(differences, tuple(problems))
 
@@ -146,11 +148,11 @@ def check_detections(
     parity = compare_detections(wanted, found, tolerance)
     problems = []
     if not parity.within(tolerance):
-        problems.append(Problem(f"detections differ: {parity}, allowed {tolerance}"))
+        problems.append(GraphProblem(f"detections differ: {parity}, allowed {tolerance}"))
     # a free batch is one graph for every size: a wrong broadcast shows at one size only
     alone = compare_detections(_first(wanted), run(images[:1])[0], tolerance)
     if not alone.within(tolerance):
-        problems.append(Problem(f"detections of a single image differ: {alone}"))
+        problems.append(GraphProblem(f"detections of a single image differ: {alone}"))
     return DetectionCheck(parity, tuple(problems))
 
 

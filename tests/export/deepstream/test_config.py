@@ -19,7 +19,7 @@ from rcnn_jax.evaluate.masks import paste_masks
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.deepstream.bundle import verify
 from rcnn_jax.export.deepstream.config import (
-    Bundle,
+    DeepStreamBundle,
     check_header,
     infer_config,
     labels,
@@ -218,7 +218,7 @@ def header(kind="faster_rcnn", **changes):
 
 def bundle(tmp_path, **changes):
     fields = {"header": header(), "precision": "fp32", "threshold": 0.6, **changes}
-    return Bundle(model=tmp_path / "a.onnx", **fields)
+    return DeepStreamBundle(model=tmp_path / "a.onnx", **fields)
 
 
 def keys_of(text):
