@@ -323,9 +323,9 @@ def test_no_task_but_training_asks_for_a_schedule(tmp_path, evaluate, inference,
     for command, text in ((faster_rcnn, faster), (mask_rcnn, mask)):
         spec = write(tmp_path, text)
         assert command(["evaluate", "-e", spec, *model]) == 0
-        found = ["-i", str(tmp_path), "-r", str(tmp_path)]
+        found = ["-i", str(tmp_path / "in"), "-r", str(tmp_path / "out")]
         assert command(["inference", "-e", spec, *model, *found]) == 0
-        assert command(["train", "-e", spec, "-r", str(tmp_path)]) == 2
+        assert command(["train", "-e", spec, "-r", str(tmp_path / "out")]) == 2
     assert "total_steps or num_epochs must be given" in capsys.readouterr().err
 
 
@@ -356,10 +356,10 @@ def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
     path = tmp_path / "a.tlt"
     arrays = {name: np.ones(3, np.float32) for name in ("params/conv1/kernel", "opt_state/0")}
     write_bundle(path, Bundle("faster_rcnn", MODEL_HEADER, arrays), "key")
-    slim_models(tmp_path, "key")
+    slim_models([path], "key")
     once = path.read_bytes()
     assert list(read_bundle(path, "key").arrays) == ["params/conv1/kernel"]
-    slim_models(tmp_path, "key")
+    slim_models([path], "key")
     assert path.read_bytes() == once
 
 
