@@ -29,7 +29,7 @@ GENERATIONS = Path(__file__).parents[1] / "spec" / "generations"
 
 READ_ELSEWHERE = {
     "enc_key": "cli.session.read_spec takes it out before anything else sees the config",
-    "training_config.output_model": "train.stop names the models by it",
+    "training_config.output_model": "tasks.faster_rcnn.files: runs and models are named by it",
     "training_config.enable_qat": "train refuses it",
     "training_config.optimizer.rmsprop": "what is left where neither adam nor sgd is given",
 }
