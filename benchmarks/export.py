@@ -35,10 +35,10 @@ from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_runtime import (
     REFERENCE,
     Provider,
-    fastest_providers,
     open_session,
     predictor,
 )
+from rcnn_jax.runtime.openvino import fastest_providers
 from rcnn_jax.tasks.families import family
 
 GRAPH, OPENVINO = "onnxruntime", "onnxruntime openvino"

@@ -33,9 +33,10 @@ from benchmarks.measure import Side
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
-from rcnn_jax.export.verification.check import CheckReport, check_model
+from rcnn_jax.export.verification.check import check_model
 from rcnn_jax.models import BACKBONES, narrowed
-from rcnn_jax.runtime.onnx_runtime import open_session, preprocess
+from rcnn_jax.runtime.backend import preprocess
+from rcnn_jax.runtime.onnx_runtime import open_session
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.families import family
@@ -117,10 +118,9 @@ def _export(
     function = outputs_of(experiment, variables, "tao")
     graph = trace(function, family("faster_rcnn").input_name, shape, NCHW)
     model = graph.to_model("detector", header.to_metadata())
-    report = CheckReport(images="a made-up scene")
-    check_model(model, report)
-    if report.problems:
-        return None, tuple(report.problems)
+    problems = check_model(model).problems
+    if problems:
+        return None, tuple(problem.text for problem in problems)
     session = open_session(model.SerializeToString(), "the exported graph")
     feed = {session.get_inputs()[0].name: preprocess(images, header)}
     return Side(run=lambda: session.run(None, feed)), ()

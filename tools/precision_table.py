@@ -18,11 +18,10 @@ import numpy as np
 import onnx
 from onnxruntime import InferenceSession
 
-from rcnn_jax.checkpoints.state import load_model, stored_categories
 from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
-from rcnn_jax.export.build import build, check_images
+from rcnn_jax.export.build import build, check_built, check_images
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.precision.bias_correction import rounding_offsets
@@ -33,14 +32,15 @@ from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.precision.ranges import METHODS
 from rcnn_jax.export.verification.accuracy import GATED, metrics_of, validation_images
 from rcnn_jax.export.verification.agreement import agreement
+from rcnn_jax.runtime.backend import preprocess
+from rcnn_jax.runtime.bundle import open_bundle
 from rcnn_jax.runtime.onnx_runtime import (
     REFERENCE,
     Provider,
-    fastest_providers,
     open_session,
     predictor,
-    preprocess,
 )
+from rcnn_jax.runtime.openvino import fastest_providers
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 
@@ -52,18 +52,18 @@ def main() -> int:
     args = _parser().parse_args()
     session = Session("precision table", status_folder=None)
     config = load_spec(args.spec, args.kind).config
-    experiment = build_experiment(
-        config, args.kind, categories=stored_categories(args.model, args.key)
-    )
+    opened = open_bundle(args.model, args.key)
+    experiment = build_experiment(config, args.kind, categories=opened.origin.categories)
     header = make_header(experiment, "tao", None)
-    experiment, variables = load_model(args.model, experiment, args.key)
+    experiment, variables = opened.load(experiment)
     images, origin = check_images(experiment, header)
     reference = reference_predictor(experiment, variables)
-    content, report = build(experiment, variables, header, images[:2], origin, reference)
-    if report.problems:
-        print("\n".join(report.problems), file=sys.stderr)
+    built = build(experiment, variables, header)
+    found = check_built(built, experiment, variables, header, images[:2], reference)
+    if found.problems:
+        print("\n".join(problem.text for problem in found.problems), file=sys.stderr)
         return 1
-    single = onnx.load_from_string(content)
+    single = built.model
     subset = validation_images(experiment, args.images, session)
 
     settings = CalibrationSettings(

@@ -1,8 +1,6 @@
-"""Chooses the model file of a command and what runs it, by its suffix.
+"""Chooses the model file of a command: that of a flag, or one that the spec names."""
 
-.tlt  JAX        .onnx, .etlt  ONNX Runtime        .engine, .trt, .plan  TensorRT
-"""
-
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +13,22 @@ from rcnn_jax.tasks.named_files import NamedModel
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from rcnn_jax.runtime.backend import Backend
+    from rcnn_jax.runtime.backend import OpenModel
 
-GRAPH_SUFFIXES = (".onnx", ".etlt")
-ENGINE_SUFFIXES = (".engine", ".trt", ".plan")
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that exists, and how it is to be run.
+
+    Attributes:
+      path: the file.
+      cache: calibration cache with which an fp32 graph is run as int8.
+      header: file whose header an exported graph has, where another tool dropped its own.
+    """
+
+    path: Path
+    cache: Path | None = None
+    header: Path | None = None
 
 
 def choose_model(
@@ -27,8 +37,8 @@ def choose_model(
     kind: Kind,
     task: TaskName,
     header: Path | None = None,
-) -> tuple[Path, "Backend"]:
-    """Returns the model to run and its backend: -m, else what the spec names for the task.
+) -> ModelFile:
+    """Returns the model to run: -m, else what the spec names for the task.
 
     Args:
       flag: value of -m.
@@ -38,14 +48,14 @@ def choose_model(
       header: value of --header: file whose header an exported graph has.
 
     Raises:
-      UsageError: no model is named, there is no such file, or a header is given for no graph.
+      UsageError: no model is named, or there is no such file.
     """
     model = named_model(flag, config, kind, task)
     if model is None:
         field = family(kind).file_fields.get(task)
         hint = f" or {field} in the spec" if field else ""
         raise UsageError(f"no model: give -m FILE{hint}")
-    return existing_file(model.path, model.field), backend_of(model.path, model.cache, header)
+    return ModelFile(existing_file(model.path, model.field), model.cache, header)
 
 
 def named_model(
@@ -60,31 +70,27 @@ def named_model(
     return family(kind).named_files(config).models.get(task)
 
 
-def backend_of(model: Path, cache: Path | None = None, header: Path | None = None) -> "Backend":
-    """Returns what runs a model file.
+def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
+    """Returns the model of a file, opened; the command reads the file this once.
 
     Args:
-      model: the file.
-      cache: calibration cache with which an fp32 graph is run as int8.
-      header: file whose header an exported graph has, where another tool dropped its own.
+      file: from `choose_model`.
+      key: what it was sealed with, or None.
 
     Raises:
       UsageError: a header is given for a file that keeps its own.
+      CheckpointError: the file cannot be used.
     """
-    if header is not None and model.suffix not in GRAPH_SUFFIXES:
+    from rcnn_jax.runtime.open import GRAPH_SUFFIXES, open_model
+
+    if file.header is not None and file.path.suffix not in GRAPH_SUFFIXES:
         raise UsageError(
-            f"--header {header}: is for {' and '.join(GRAPH_SUFFIXES)} files that another tool "
-            f"rewrote; {model.name} says itself what it is"
+            f"--header {file.header}: is for {' and '.join(GRAPH_SUFFIXES)} files that another tool "
+            f"rewrote; {file.path.name} says itself what it is"
         )
-    if model.suffix in ENGINE_SUFFIXES:
-        from rcnn_jax.runtime.engine import ENGINE
-
-        return ENGINE
-    if model.suffix in GRAPH_SUFFIXES:
+    rewrite = None
+    if file.cache is not None:
         from rcnn_jax.export.conversion import as_int8
-        from rcnn_jax.runtime.onnx_runtime import graph_backend
 
-        return graph_backend(None if cache is None else as_int8(cache), header)
-    from rcnn_jax.runtime.bundle import BUNDLE
-
-    return BUNDLE
+        rewrite = as_int8(file.cache)
+    return open_model(file.path, key, header=file.header, rewrite=rewrite)

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
@@ -19,20 +19,16 @@ def run(args: Namespace, kind: Kind) -> int:
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind, "evaluate")
-        model, backend = choose_model(args.model, config, kind, "evaluate", args.header)
+        file = choose_model(args.model, config, kind, "evaluate", args.header)
         from rcnn_jax.evaluate.command import evaluate
+        from rcnn_jax.evaluate.results import kpi
+        from rcnn_jax.runtime.open import experiment_of
 
         with memory_advice(kind):
-            metrics = evaluate(
-                config,
-                kind,
-                model=model,
-                key=key,
-                workdir=args.workdir,
-                session=session,
-                backend=backend,
-            )
-        session.status("RUNNING", "Evaluation metrics generated.", kpi=metrics)
+            model = open_chosen(file, key)
+            experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
+            report = evaluate(experiment, model, workdir=args.workdir, reporter=session)
+        session.status("RUNNING", "Evaluation metrics generated.", kpi=kpi(report))
     return 0
 
 

@@ -24,8 +24,8 @@ from rcnn_jax.tasks.families import family
 
 if TYPE_CHECKING:
     from rcnn_jax.export.deployment import Deployment
+    from rcnn_jax.export.plan import ExportOptions
 
-SUFFIXES = (".onnx", ".etlt")
 OPSET = 17
 
 
@@ -50,50 +50,50 @@ def run(args: Namespace, kind: Kind) -> int:
         for note in notes:
             session.note(note)
         from rcnn_jax.export.command import export
-        from rcnn_jax.export.contracts import make_header
-        from rcnn_jax.export.deployment import check, deploy
-        from rcnn_jax.export.precision.calibration_data import CalibrationSettings
-        from rcnn_jax.runtime.backend import experiment_of
-        from rcnn_jax.runtime.bundle import BUNDLE
-        from rcnn_jax.runtime.header import NMS_NAMES
+        from rcnn_jax.runtime.bundle import open_bundle
+        from rcnn_jax.runtime.open import experiment_of
 
         model = existing_file(args.model, "-m")
         output = output_file(args, key)
         if key and output.suffix == ".onnx":
             session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
-        fixed = args.static_batch_size if args.static_batch_size > 0 else None
-        experiment = experiment_of(
-            BUNDLE, model, config, kind, key=key, session=session, own_classes=True
-        )
-        deployment = _deployment(args)
-        names = names or NMS_NAMES
-        check(deployment, make_header(experiment, args.contract, fixed, names))
+        opened = open_bundle(model, key)
+        experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
+        options = _options(args, output, key, names)
         with memory_advice(kind):
-            export(
-                experiment,
-                model=model,
-                key=key,
-                output=output,
-                contract=args.contract,
-                batch=fixed,
-                session=session,
-                data_type=args.data_type,
-                calibration=CalibrationSettings(
-                    cache_file=args.cal_cache_file,
-                    json_file=args.cal_json_file,
-                    image_dir=args.cal_image_dir,
-                    data_file=args.cal_data_file,
-                    batches=args.batches,
-                    batch_size=fixed or args.batch_size,
-                    method=args.cal_method,
-                ),
-                eval_images=args.eval_images,
-                nms_names=names,
-                accept_loss=args.accept_loss,
-            )
-        cache = args.cal_cache_file if args.data_type == "int8" else None
-        deploy(deployment, output, key, experiment.visualize_threshold, session, cache)
+            export(opened, experiment, options, session)
     return 0
+
+
+def _options(
+    args: Namespace, output: Path, key: str | None, names: tuple[str, str] | None
+) -> "ExportOptions":
+    """Returns what the flags say of the export."""
+    from rcnn_jax.export.plan import ExportOptions
+    from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+    from rcnn_jax.runtime.header import NMS_NAMES
+
+    fixed = args.static_batch_size if args.static_batch_size > 0 else None
+    return ExportOptions(
+        output=output,
+        key=key,
+        contract=args.contract,
+        batch=fixed,
+        nms_names=names or NMS_NAMES,
+        data_type=args.data_type,
+        calibration=CalibrationSettings(
+            cache_file=args.cal_cache_file,
+            json_file=args.cal_json_file,
+            image_dir=args.cal_image_dir,
+            data_file=args.cal_data_file,
+            batches=args.batches,
+            batch_size=fixed or args.batch_size,
+            method=args.cal_method,
+        ),
+        eval_images=args.eval_images,
+        accept_loss=args.accept_loss,
+        deployment=_deployment(args),
+    )
 
 
 def _deployment(args: Namespace) -> "Deployment":
@@ -164,11 +164,10 @@ def output_file(args: Namespace, key: str | None) -> Path:
     Raises:
       UsageError: it exists already, or has another suffix than .onnx and .etlt.
     """
+    from rcnn_jax.export.files import check_output
+
     path = _named_output(args, key)
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"-o {path}: expected a name ending in {' or '.join(SUFFIXES)}")
-    if path.exists():
-        raise UsageError(f"-o {path}: exists already; remove it or choose another name")
+    check_output(path)
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
@@ -100,21 +100,21 @@ def start(
     found = folders(args, config, kind)
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    model, backend = choose_model(args.model, config, kind, "inference", args.header)
+    file = choose_model(args.model, config, kind, "inference", args.header)
     from rcnn_jax.inference.command import inference
+    from rcnn_jax.runtime.open import experiment_of
 
     with memory_advice(kind):
+        model = open_chosen(file, key)
+        experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
         failed = inference(
-            config,
-            kind,
-            model=model,
-            images=found.images[1],
+            experiment,
+            model,
+            found.images[1],
             image_output=found.pictures and found.pictures[1],
             label_output=found.labels and found.labels[1],
             threshold=args.threshold,
-            key=key,
-            session=session,
-            backend=backend,
+            reporter=session,
             agnostic_nms=args.agnostic_nms,
             class_map=class_map(args),
             include_mask=args.include_mask,

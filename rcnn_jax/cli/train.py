@@ -29,24 +29,23 @@ def run(args: Namespace, kind: Kind) -> int:
         workdir = args.workdir or workdir_of(config, kind)
         session.keep_status_in(workdir)
         from rcnn_jax.inference.draw import draw_detections
-        from rcnn_jax.train.loop import train
+        from rcnn_jax.tasks.build import build_experiment
+        from rcnn_jax.train.command import train
+        from rcnn_jax.train.run import TrainOptions
 
+        options = TrainOptions(
+            key=key,
+            fresh=args.fresh,
+            accept_data_changes=args.accept_data_changes,
+            use_amp=args.use_amp,
+            devices=devices,
+            draw=draw_detections,
+            lock=session.lock,
+        )
         with memory_advice(kind):
-            models = train(
-                config,
-                kind,
-                workdir,
-                key=key,
-                fresh=args.fresh,
-                accept_data_changes=args.accept_data_changes,
-                use_amp=args.use_amp,
-                devices=devices,
-                session=session,
-                draw=draw_detections,
-                lock=session.lock,
-            )
+            result = train(build_experiment(config, kind), workdir, options, session)
         if args.slim:
-            slim_models(models, key)
+            slim_models(result.models, key)
     return 0
 
 

@@ -33,6 +33,21 @@ class StartSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpecRecord:
+    """The spec of an experiment for the record: what files and resumes keep of it, without keys.
+
+    Below the commands nobody reads settings from here; they are in the other attributes of `Experiment`.
+
+    Attributes:
+      text: in protobuf text form, with every field.
+      fields: the same as JSON values, {name of the spec: value or fields}.
+    """
+
+    text: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything a command needs, in the words of the field.
 
@@ -63,6 +78,7 @@ class Experiment:
       eval_source: opens the validation images; None when the spec names none.
       category_ids: category id of every class in result files, 0 for none; None where results name
         classes by their names.
+      spec: the spec as it is written down.
       depends: fields of the config that trained weights depend on, see `tasks.dependence`.
     """
 
@@ -91,4 +107,5 @@ class Experiment:
     eval_source: Callable[[], Source] | None
     category_ids: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
+    spec: SpecRecord = field(default_factory=SpecRecord)
     depends: Mapping[str, Any] = field(default_factory=dict)

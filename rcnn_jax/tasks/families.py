@@ -28,7 +28,7 @@ class ReadExperiment(Protocol):
     """Turns a config into an experiment."""
 
     def __call__(
-        self, config: Config, *, bf16: bool, axis_name: str, categories: "Categories | None"
+        self, config: Config, *, axis_name: str, categories: "Categories | None"
     ) -> "Experiment":
         """Returns the experiment; `tasks.build.build_experiment` explains the arguments."""
         ...
@@ -121,20 +121,20 @@ def family(kind: Kind) -> Family:
 
 
 def _read_faster_rcnn(
-    config: Config, *, bf16: bool, axis_name: str, categories: "Categories | None"
+    config: Config, *, axis_name: str, categories: "Categories | None"
 ) -> "Experiment":
     from rcnn_jax.tasks.faster_rcnn.config import faster_rcnn_experiment
 
     del categories  # the spec names its classes itself
-    return faster_rcnn_experiment(config, bf16=bf16, axis_name=axis_name)
+    return faster_rcnn_experiment(config, axis_name=axis_name)
 
 
 def _read_mask_rcnn(
-    config: Config, *, bf16: bool, axis_name: str, categories: "Categories | None"
+    config: Config, *, axis_name: str, categories: "Categories | None"
 ) -> "Experiment":
     from rcnn_jax.tasks.mask_rcnn.config import mask_rcnn_experiment
 
-    return mask_rcnn_experiment(config, bf16=bf16, axis_name=axis_name, categories=categories)
+    return mask_rcnn_experiment(config, axis_name=axis_name, categories=categories)
 
 
 _KERAS_LOSSES = {

@@ -32,7 +32,7 @@ def make_files(root: Path, kind: str) -> SimpleNamespace:
     variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
     model = root / "model.tlt"
-    write_bundle(model, Bundle(kind, model_header(experiment, config), arrays), None)
+    write_bundle(model, Bundle(kind, model_header(experiment), arrays), None)
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, 3)
     graph = trace(outputs_of(experiment, variables, "tao"), family(kind).input_name, shape, NCHW)

@@ -10,7 +10,7 @@ from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.deepstream.config import (
     COLOR_FORMATS,
-    Bundle,
+    DeepStreamBundle,
     app_config,
     infer_config,
     labels,
@@ -28,7 +28,7 @@ from rcnn_jax.export.deepstream.readme import readme
 from rcnn_jax.runtime.header import Header
 
 
-def write_bundle(bundle: Bundle) -> list[Path]:
+def write_bundle(bundle: DeepStreamBundle) -> list[Path]:
     """Writes the files beside the model, over those of an earlier export; returns their paths.
 
     Raises:

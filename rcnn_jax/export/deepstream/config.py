@@ -37,7 +37,7 @@ SAMPLE = "file:///opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bundle:
+class DeepStreamBundle:
     """What the files are about.
 
     Attributes:
@@ -136,7 +136,7 @@ def labels(header: Header) -> list[str]:
     return [*header.class_names, parser.background]
 
 
-def infer_config(bundle: Bundle) -> str:
+def infer_config(bundle: DeepStreamBundle) -> str:
     """Returns the text of nvinfer's config file."""
     header = bundle.header
     height, width = header.canvas
@@ -193,7 +193,7 @@ def infer_config(bundle: Bundle) -> str:
     return "\n".join(lines) + "\n"
 
 
-def app_config(bundle: Bundle) -> str:
+def app_config(bundle: DeepStreamBundle) -> str:
     """Returns the text of deepstream-app's config file: DeepStream's sample video in, out.mp4 out."""
     groups: dict[str, dict[str, object]] = {
         "application": {"enable-perf-measurement": 1, "perf-measurement-interval-sec": 5},

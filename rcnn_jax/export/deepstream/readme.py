@@ -2,12 +2,12 @@
 
 import os
 
-from rcnn_jax.export.deepstream.config import Bundle, notes
+from rcnn_jax.export.deepstream.config import DeepStreamBundle, notes
 from rcnn_jax.export.deepstream.files import APP_CONFIG, CLASS_MAP, INFER_CONFIG, LABELS
 from rcnn_jax.export.deepstream.parsers import parser_of
 
 
-def readme(bundle: Bundle) -> str:
+def readme(bundle: DeepStreamBundle) -> str:
     """Returns the text."""
     name, precision = bundle.model.name, bundle.precision
     steps = [
@@ -73,7 +73,7 @@ def readme(bundle: Bundle) -> str:
 {warnings}"""
 
 
-def _class_map(bundle: Bundle) -> str:
+def _class_map(bundle: DeepStreamBundle) -> str:
     """Returns the line about NVIDIA's own tool, whose classes a first label line would shift."""
     if not parser_of(bundle.header).background_first:
         return ""
@@ -83,7 +83,7 @@ def _class_map(bundle: Bundle) -> str:
     )
 
 
-def _calibrated(bundle: Bundle) -> str:
+def _calibrated(bundle: DeepStreamBundle) -> str:
     """Returns how nvinfer builds int8 from the fp32 graph and the calibration cache."""
     cache = os.path.relpath(bundle.cache or "", bundle.model.parent)
     return (
@@ -98,9 +98,9 @@ def _calibrated(bundle: Bundle) -> str:
     )
 
 
-def _input(bundle: Bundle) -> str:
+def _input(bundle: DeepStreamBundle) -> str:
     return bundle.header.input_name
 
 
-def _dims(bundle: Bundle) -> str:
+def _dims(bundle: DeepStreamBundle) -> str:
     return "x".join(str(dim) for dim in (len(bundle.header.mean), *bundle.header.canvas))
