@@ -31,7 +31,7 @@ from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.lowering.passes import drop_unused
-from rcnn_jax.runtime.header import INPUT_NAMES, Header
+from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_runtime import (
     REFERENCE,
     Provider,
@@ -39,6 +39,7 @@ from rcnn_jax.runtime.onnx_runtime import (
     predictor,
 )
 from rcnn_jax.runtime.openvino import fastest_providers
+from rcnn_jax.tasks.families import family
 
 GRAPH, OPENVINO = "onnxruntime", "onnxruntime openvino"
 PEER = Variant(name="torchvision")
@@ -96,7 +97,7 @@ def exported(subject: Subject, variables: Any) -> tuple[bytes, Header]:
     header = make_header(experiment, "plain", subject.batch)
     shape = (subject.batch, *subject.canvas, experiment.task.pixels.channels)
     function = outputs_of(experiment, variables, "plain")
-    graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    graph = trace(function, family(experiment.kind).input_name, shape, NCHW)
     drop_unused(graph)
     model = graph.to_model("detector", header.to_metadata())
     return model.SerializeToString(), header

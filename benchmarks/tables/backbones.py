@@ -39,10 +39,10 @@ from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.verification.check import check_model
 from rcnn_jax.models import BACKBONES, narrowed
 from rcnn_jax.runtime.backend import preprocess
-from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.runtime.onnx_runtime import open_session
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.task import Variables
 
 BASE = "resnet:18"
@@ -117,7 +117,7 @@ def _export(
     header = make_header(experiment, "tao", 1)
     shape = (1, *header.canvas, images.shape[-1])
     function = outputs_of(experiment, variables, "tao")
-    graph = trace(function, INPUT_NAMES["faster_rcnn"], shape, NCHW)
+    graph = trace(function, family("faster_rcnn").input_name, shape, NCHW)
     model = graph.to_model("detector", header.to_metadata())
     problems = check_model(model).problems
     if problems:

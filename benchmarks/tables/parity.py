@@ -37,12 +37,12 @@ from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.verification.parity import FP32, Parity, compare_detections
 from rcnn_jax.models import narrowed
-from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
 from rcnn_jax.spec import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.task import Variables
 
 ROOT = Path(__file__).parents[2]
@@ -192,7 +192,7 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, images.shape[-1])
     graph = trace(
-        outputs_of(experiment, variables, "tao"), INPUT_NAMES[experiment.kind], shape, NCHW
+        outputs_of(experiment, variables, "tao"), family(experiment.kind).input_name, shape, NCHW
     )
     model = graph.to_model("detector", header.to_metadata())
     run = predictor(open_session(model.SerializeToString(), "the exported graph"), header)

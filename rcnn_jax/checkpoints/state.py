@@ -17,7 +17,6 @@ from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError, RcnnError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.spec.load import parse_spec
-from rcnn_jax.spec.render import redact, render
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
@@ -31,16 +30,13 @@ def variables_of(state: TrainState) -> Variables:
     return {"params": params, **state.collections}
 
 
-def training_bundle(
-    experiment: Experiment, config: ConfigDict, state: TrainState, run_state: dict[str, Any]
-) -> Bundle:
+def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[str, Any]) -> Bundle:
     """Returns a bundle that predicts and from which training can go on.
 
     Args:
       experiment: what is trained.
-      config: its config; keys are redacted before they are stored.
       state: one replica, on the host.
-      run_state: JSON memory of the run.
+      run_state: JSON of the progress of the run.
     """
     arrays = {
         **flatten(state.params, "params"),
@@ -53,7 +49,7 @@ def training_bundle(
         **flatten(state.key, "key"),
     }
     header = {
-        **model_header(experiment, config),
+        **model_header(experiment),
         "step": int(state.step),
         "run_id": run_state["run_id"],
         "run_state": run_state,
@@ -61,11 +57,11 @@ def training_bundle(
     return Bundle(experiment.kind, header, arrays)
 
 
-def model_header(experiment: Experiment, config: ConfigDict) -> dict[str, Any]:
+def model_header(experiment: Experiment) -> dict[str, Any]:
     """Returns what every bundle says of its model: spec without keys, classes, widths, conventions."""
     task = experiment.task
     header = {
-        "spec": render(redact(config), experiment.kind),
+        "spec": experiment.spec.text,
         "class_names": list(task.class_names),
         "arch": task.model.arch,
         "channel_plan": task.model.channels.to_json(),
@@ -91,7 +87,7 @@ def versions() -> dict[str, str]:
 def restore_training(
     bundle: Bundle, template: TrainState, name: str
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Returns the state and the memory of the run that wrote a training bundle.
+    """Returns the state and the progress (JSON) of the run that wrote a training bundle.
 
     Args:
       bundle: read from a file.

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import existing_file
 from rcnn_jax.errors import UsageError
+from rcnn_jax.kinds import Kind, TaskName
+from rcnn_jax.tasks.families import family
+from rcnn_jax.tasks.named_files import NamedModel
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -31,48 +34,40 @@ class ModelFile:
 def choose_model(
     flag: Path | None,
     config: "ConfigDict",
-    section: str,
-    engine_section: str,
+    kind: Kind,
+    task: TaskName,
     header: Path | None = None,
 ) -> ModelFile:
-    """Returns the model to run: -m, else the spec's TensorRT model, else its model.
+    """Returns the model to run: -m, else what the spec names for the task.
 
     Args:
       flag: value of -m.
-      config: experiment spec; a Mask R-CNN spec names no model.
-      section: `evaluation_config` or `inference_config`.
-      engine_section: its message that names an engine, or an exported model and perhaps the
-        calibration cache that makes it int8.
+      config: experiment spec.
+      kind: which detector it is of.
+      task: `evaluate` or `inference`.
       header: value of --header: file whose header an exported graph has.
 
     Raises:
       UsageError: no model is named, or there is no such file.
     """
-    path, source, cache = named_model(flag, config, section, engine_section)
-    if path is None:
-        raise UsageError(f"no model: give -m FILE or {section}.model in the spec")
-    return ModelFile(existing_file(path, source), cache, header)
+    model = named_model(flag, config, kind, task)
+    if model is None:
+        field = family(kind).file_fields.get(task)
+        hint = f" or {field} in the spec" if field else ""
+        raise UsageError(f"no model: give -m FILE{hint}")
+    return ModelFile(existing_file(model.path, model.field), model.cache, header)
 
 
 def named_model(
-    flag: Path | None, config: "ConfigDict", section: str, engine_section: str
-) -> tuple[Path | None, str, Path | None]:
-    """Returns the model that is named, the flag or field that names it, and a calibration cache.
+    flag: Path | None, config: "ConfigDict", kind: Kind, task: TaskName
+) -> NamedModel | None:
+    """Returns the model that a flag or the spec names, None where neither does.
 
     Args: as of `choose_model`.
     """
-    path, source, cache = flag, "-m", None
-    if path is None and section in config:
-        fields: Any = config[section]
-        engine, exported = fields[engine_section], fields[engine_section].etlt_model
-        name, source = fields.model, f"{section}.model"
-        if engine.enabled and engine.trt_engine:
-            name, source = engine.trt_engine, f"{section}.{engine_section}.trt_engine"
-        elif engine.enabled and exported.enabled:
-            name, source = exported.model, f"{section}.{engine_section}.etlt_model.model"
-            cache = exported.calibration_cache or engine.calibration_cache
-        path = Path(name) if name else None
-    return path, source, Path(cache) if cache else None
+    if flag is not None:
+        return NamedModel("-m", flag)
+    return family(kind).named_files(config).models.get(task)
 
 
 def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":

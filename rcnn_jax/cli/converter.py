@@ -119,6 +119,7 @@ def places(args: Namespace) -> Places:
     known = Places()
     known.read("MODEL", args.model)
     known.read("-c", args.cache)
+    known.read("--header", args.header)
     known.write("-e", args.engine)
     known.write("the description of -e", beside(args.engine, ".json"))
     known.write("--timing_cache", args.timing_cache)

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
@@ -18,7 +18,9 @@ from rcnn_jax.cli.flags import (
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+from rcnn_jax.export.deepstream.files import bundle_files
 from rcnn_jax.kinds import Kind
+from rcnn_jax.tasks.families import family
 
 if TYPE_CHECKING:
     from rcnn_jax.export.deployment import Deployment
@@ -96,7 +98,7 @@ def _options(
 
 def _deployment(args: Namespace) -> "Deployment":
     """Returns what the flags want beside the ONNX file."""
-    from rcnn_jax.export.deepstream.config import PARSER_LIBRARY
+    from rcnn_jax.export.deepstream.parsers import LIBRARY
     from rcnn_jax.export.deployment import Deployment
     from rcnn_jax.runtime.tensorrt import BuildSettings
 
@@ -109,23 +111,26 @@ def _deployment(args: Namespace) -> "Deployment":
         ),
         strict=args.strict_type_constraints,
         bundle=args.gen_ds_config,
-        library=args.ds_parser_lib or PARSER_LIBRARY,
+        library=args.ds_parser_lib or LIBRARY,
     )
 
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what an export reads and writes; files that it reuses are written where they lack."""
-    from rcnn_jax.spec.build import REDACTED
-
-    known, config = common(args, kind)
+    known, config = common(args, kind, "export")
     known.read("-m", args.model)
     if config is not None:
-        spec_key: Any = config.get("enc_key")
-        key = key_from(args, spec_key if spec_key != REDACTED else None)
+        from rcnn_jax.spec.render import written_key
+
+        key = key_from(args, written_key(config))
         output = _named_output(args, key)
         known.write("-o" if args.output else "the default of -o,", output)
         for ending in (".json", ".txt"):
             known.write("the report of the check", beside(output, f".check{ending}"))
+        if args.gen_ds_config:
+            shifted = family(kind).outputs == "detection_rows"
+            for path in bundle_files(output, class_map=shifted).values():
+                known.write("the DeepStream file", path)
         if args.data_type == "int8":
             single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)
@@ -185,7 +190,7 @@ def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str]
     """
     if flag is None:
         return None
-    if kind != "faster_rcnn" or contract != "tao":
+    if family(kind).outputs != "nms_rows" or contract != "tao":
         raise UsageError(
             f"--output_names {flag}: only the outputs NMS and NMS_1 of a Faster R-CNN (--contract "
             "tao) can have other names: those of the others are what they are read by"

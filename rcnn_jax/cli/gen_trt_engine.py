@@ -109,7 +109,7 @@ def run(args: Namespace, kind: Kind) -> int:
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what is read and written."""
-    known, _ = common(args, kind)
+    known, _ = common(args, kind, "export")
     known.read("-m", args.model)
     engine = engine_file(args)
     engine_places(known, Namespace(engine_file=engine, timing_cache=args.timing_cache))

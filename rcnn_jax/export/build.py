@@ -22,7 +22,7 @@ from rcnn_jax.export.verification.check import (
 from rcnn_jax.export.verification.parity import FP32, Parity
 from rcnn_jax.export.verification.stages import STAGE_PREFIX, with_stages
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.runtime.header import INPUT_NAMES, Header
+from rcnn_jax.runtime.header import Header
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
@@ -75,7 +75,7 @@ def build(experiment: Experiment, variables: Variables, header: Header) -> Built
     """
     function = with_stages(outputs_of(experiment, variables, header.contract, header.nms_names))
     shape = (header.batch, *header.canvas, experiment.task.pixels.channels)
-    graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    graph = trace(function, header.input_name, shape, NCHW)
     # one trace for both: what is checked is what is written, but for the outputs that are dropped
     showing = graph.to_model("detector", header.to_metadata())
     graph.outputs = [name for name in graph.outputs if not name.startswith(STAGE_PREFIX)]

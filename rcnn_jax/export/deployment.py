@@ -7,7 +7,8 @@ import onnx
 
 from rcnn_jax.export.conversion import precision_of, values_of, with_precision
 from rcnn_jax.export.deepstream.bundle import write_bundle
-from rcnn_jax.export.deepstream.config import PARSER_LIBRARY, DeepStreamBundle, check_header, notes
+from rcnn_jax.export.deepstream.config import DeepStreamBundle, check_header, notes
+from rcnn_jax.export.deepstream.parsers import LIBRARY
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.engine import info_path, write_engine
 from rcnn_jax.runtime.header import Header
@@ -31,7 +32,7 @@ class Deployment:
     build: BuildSettings = BuildSettings()
     strict: bool = False
     bundle: bool = False
-    library: str = PARSER_LIBRARY
+    library: str = LIBRARY
 
 
 def check_deployment(wanted: Deployment, header: Header) -> None:

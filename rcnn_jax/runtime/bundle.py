@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, slim
 from rcnn_jax.checkpoints.origin import Origin
-from rcnn_jax.checkpoints.state import stored_experiment, stored_origin, with_weights
+from rcnn_jax.checkpoints.state import stored_config, stored_experiment, stored_origin, with_weights
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings, Variables
@@ -36,6 +37,14 @@ class OpenBundle:
     def report_name(self) -> str:
         """The name of the file without its suffix."""
         return self.path.stem
+
+    def stored_config(self) -> ConfigDict:
+        """Returns the config of the spec inside the file; see `checkpoints.state.stored_config`.
+
+        Raises:
+          CheckpointError: this release cannot read the spec.
+        """
+        return stored_config(self.bundle, str(self.path))
 
     def stored_experiment(self) -> Experiment:
         """Returns the experiment of the spec inside the file: the model as it was trained.

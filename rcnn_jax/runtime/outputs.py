@@ -11,17 +11,12 @@ _NOT_FOUND = -1
 
 def read_outputs(outputs: dict[str, np.ndarray], header: Header) -> Detections:
     """Returns the detections that the outputs of any contract describe."""
-    if header.contract == "plain":
-        return Detections(
-            boxes=outputs["boxes"],
-            scores=outputs["scores"],
-            classes=outputs["classes"],
-            valid=outputs["valid"],
-            masks=outputs.get("masks"),
-        )
-    if header.kind == "faster_rcnn":
-        return _read_nms(outputs, header.canvas)
-    return _read_generate_detections(outputs)
+    read = {
+        "plain": _read_plain,
+        "nms_rows": _read_nms_rows,
+        "detection_rows": _read_detection_rows,
+    }
+    return read[header.form](outputs, header.canvas)
 
 
 def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, name: str) -> None:
@@ -33,13 +28,13 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
       CheckpointError: they are not.
     """
     arrays = list(outputs.values())
-    by_place = header.contract == "tao" and header.kind == "faster_rcnn"
+    plain, by_place = header.form == "plain", header.form == "nms_rows"
     if not outputs.keys() >= set(header.output_names()) or (by_place and len(arrays) != 2):
         raise CheckpointError(
             f"{name}: its outputs are {', '.join(outputs)}, which are not those of a {header.kind} "
             f"of the contract '{header.contract}'; export the model again"
         )
-    if header.contract == "plain":
+    if plain:
         ranks = {"boxes": (3, "f"), "scores": (2, "f"), "classes": (2, "i"), "valid": (2, "b")}
         shapes = [(outputs[part], *form) for part, form in ranks.items()]
         count = outputs["scores"].shape[1:2]
@@ -55,7 +50,7 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
         count, sound = outputs[DETECTIONS].shape[1:2], outputs[DETECTIONS].shape[2:] == (6,)
         masks = outputs.get(MASKS)
     if masks is not None:
-        rank = 4 if header.contract == "plain" else 5
+        rank = 4 if plain else 5
         shapes.append((masks, rank, "f"))
         sound &= masks.shape[1:2] == count
         sound &= rank == 4 or masks.shape[2:3] == (len(header.class_names) + 1,)
@@ -71,7 +66,7 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
         )
     count = len(header.class_names)
     known = f"{name}: gives classes that are none of the {count} of its header"
-    if header.contract == "tao":
+    if not plain:
         labels = arrays[0][..., 1] if by_place else outputs[DETECTIONS][..., 4]
         if not ((labels >= _NOT_FOUND) & (labels <= count)).all():  # NaN is neither
             raise CheckpointError(known)
@@ -85,7 +80,17 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
         raise CheckpointError(f"{name}: gives boxes or scores that are not finite numbers")
 
 
-def _read_nms(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detections:
+def _read_plain(outputs: dict[str, np.ndarray], _: tuple[int, int]) -> Detections:
+    return Detections(
+        boxes=outputs["boxes"],
+        scores=outputs["scores"],
+        classes=outputs["classes"],
+        valid=outputs["valid"],
+        masks=outputs.get("masks"),
+    )
+
+
+def _read_nms_rows(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detections:
     # by position, as the parser does: the names may have been changed
     rows, total = list(outputs.values())
     rows = rows[:, 0]
@@ -96,7 +101,7 @@ def _read_nms(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detect
     return Detections(boxes=boxes, scores=rows[..., 2], classes=classes, valid=valid)
 
 
-def _read_generate_detections(outputs: dict[str, np.ndarray]) -> Detections:
+def _read_detection_rows(outputs: dict[str, np.ndarray], _: tuple[int, int]) -> Detections:
     rows = outputs[DETECTIONS]
     valid = rows[..., 4] != _NOT_FOUND
     classes = np.where(valid, rows[..., 4] - 1, 0).astype(np.int32)

@@ -21,7 +21,7 @@ def test_a_bundle_stores_all_that_its_model_depends_on(tmp_path, kind, data):
     config = load_spec(spec, kind).config
     experiment = build_experiment(config, kind)
     path = tmp_path / "m.tlt"
-    write_bundle(path, Bundle(kind, model_header(experiment, config), {}), "key")
+    write_bundle(path, Bundle(kind, model_header(experiment), {}), "key")
     bundle = read_bundle(path, "key")
     stored = stored_config(bundle, "m.tlt")
     categories = stored_categories(bundle)

@@ -14,10 +14,11 @@ from rcnn_jax.export.verification.parity import compare_detections
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
 from rcnn_jax.runtime import bundle
 from rcnn_jax.runtime.backend import preprocess
-from rcnn_jax.runtime.header import DETECTIONS, INPUT_NAMES, MASKS, Header
+from rcnn_jax.runtime.header import DETECTIONS, MASKS, Header
 from rcnn_jax.runtime.onnx_runtime import REFERENCE, open_session, predictor
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.settings.detection import RpnTargetSettings
+from rcnn_jax.tasks.families import family
 from tests.export import tiny
 
 CASES = {
@@ -46,7 +47,10 @@ def exported(kind, case="usual", contract="tao", batch=None):
     if (case, contract, batch) != ("usual", "tao", None):  # the check takes most of the time
         shape = (batch, *header.canvas, 3)
         graph = trace(
-            outputs_of(experiment, variables, contract), INPUT_NAMES[kind], shape, (0, 3, 1, 2)
+            outputs_of(experiment, variables, contract),
+            family(kind).input_name,
+            shape,
+            (0, 3, 1, 2),
         )
         model = graph.to_model("test", header.to_metadata())
         return experiment, variables, header, model.SerializeToString(), None

@@ -2,15 +2,9 @@
 
 import os
 
-from rcnn_jax.export.deepstream.config import (
-    APP_CONFIG,
-    CLASS_MAP,
-    INFER_CONFIG,
-    LABELS,
-    DeepStreamBundle,
-    notes,
-)
-from rcnn_jax.runtime.header import INPUT_NAMES
+from rcnn_jax.export.deepstream.config import DeepStreamBundle, notes
+from rcnn_jax.export.deepstream.files import APP_CONFIG, CLASS_MAP, INFER_CONFIG, LABELS
+from rcnn_jax.export.deepstream.parsers import parser_of
 
 
 def readme(bundle: DeepStreamBundle) -> str:
@@ -80,8 +74,8 @@ def readme(bundle: DeepStreamBundle) -> str:
 
 
 def _class_map(bundle: DeepStreamBundle) -> str:
-    """Returns the line about NVIDIA's own tool, whose classes a Mask R-CNN's labels would shift."""
-    if bundle.header.kind == "faster_rcnn":
+    """Returns the line about NVIDIA's own tool, whose classes a first label line would shift."""
+    if not parser_of(bundle.header).background_first:
         return ""
     return (
         f"- `{CLASS_MAP}` is for `tao-deploy mask_rcnn`: it counts classes from 1 and wants no line "
@@ -105,7 +99,7 @@ def _calibrated(bundle: DeepStreamBundle) -> str:
 
 
 def _input(bundle: DeepStreamBundle) -> str:
-    return INPUT_NAMES[bundle.header.kind]
+    return bundle.header.input_name
 
 
 def _dims(bundle: DeepStreamBundle) -> str:

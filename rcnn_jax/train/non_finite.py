@@ -1,4 +1,4 @@
-"""Looks at loss terms a little later than the device makes them, so that the device never waits."""
+"""Stops a run whose loss is NaN or infinite, without making the device wait for the check."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from rcnn_jax.errors import TrainingError
 from rcnn_jax.train.step import Metrics
 
 
-class LossWatch:
-    """Keeps the metrics of the last steps and stops the run when a loss term is not finite.
+class NonFiniteCheck:
+    """Collects the loss terms of steps on the device and fails when one is not finite.
 
     Attributes:
       name_of: from a record index to the name of the image, for the message.
@@ -22,20 +22,23 @@ class LossWatch:
         self._waiting: list[tuple[int, np.ndarray, Metrics]] = []
 
     def add(self, step: int, image_ids: np.ndarray, metrics: Metrics) -> None:
-        """Remembers the device metrics of a step."""
+        """Adds the device metrics of a step."""
         self._waiting.append((step, image_ids, metrics))
 
-    def read_older(self) -> None:
-        """Checks all remembered steps but the newest, which the device may still be working on.
+    def poll(self) -> None:
+        """Checks all steps but the newest.
+
+        The device may still be working on the newest one, and reading it would leave the device idle
+        until the host has sent the next step.
 
         Raises:
-          TrainingError: as `read`.
+          TrainingError: as `finish`.
         """
         self._check(self._waiting[:-1])
         self._waiting = self._waiting[-1:]
 
-    def read(self) -> None:
-        """Waits for the remembered steps and checks them.
+    def finish(self) -> None:
+        """Waits for all steps and checks them.
 
         Raises:
           TrainingError: a term is NaN or infinite; names the step, the term and the images.

@@ -1,4 +1,4 @@
-"""When a run stops to look around: ends of epochs, validations, bundles, all counted in steps."""
+"""When milestones come: ends of epochs, validations, model files, the end of the run, all in steps."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ from rcnn_jax.settings.training import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timetable:
-    """The calendar of a run; a period of 0 never comes.
+class Milestones:
+    """The milestones of a run; a period of 0 never comes.
 
     Attributes:
       steps_per_epoch: steps of an epoch.
       total_steps: length of the run.
       evaluate_every: steps between validations.
-      save_every: steps between bundles.
+      save_every: steps between model files.
     """
 
     steps_per_epoch: int
@@ -22,8 +22,8 @@ class Timetable:
     save_every: int
 
     @classmethod
-    def of(cls, run: RunSettings, steps_per_epoch: int) -> "Timetable":
-        """Returns the calendar of run settings for a data set of so many steps per epoch."""
+    def of(cls, run: RunSettings, steps_per_epoch: int) -> "Milestones":
+        """Returns the milestones of run settings for a data set of so many steps per epoch."""
         return cls(
             steps_per_epoch=steps_per_epoch,
             total_steps=run.total_steps or run.num_epochs * steps_per_epoch,
@@ -40,21 +40,21 @@ class Timetable:
         """Returns the 1-based epoch that ends at or holds the given number of steps taken."""
         return max(1, -(-step // self.steps_per_epoch))
 
-    def next_stop(self, step: int) -> int:
-        """Returns the next number of steps taken at which something is due."""
+    def next(self, step: int) -> int:
+        """Returns the first milestone after the given number of steps taken."""
         periods = (self.steps_per_epoch, self.evaluate_every, self.save_every)
         return min(self.total_steps, *((step // p + 1) * p for p in periods if p))
 
     def ends_epoch(self, step: int) -> bool:
-        """Says whether an epoch, or the run, is over after so many steps."""
+        """Tells whether an epoch, or the run, is over after so many steps."""
         return step % self.steps_per_epoch == 0 or step == self.total_steps
 
     def evaluates(self, step: int) -> bool:
-        """Says whether a validation is due after so many steps; the end of a run always has one."""
+        """Tells whether a validation is due after so many steps; the end of a run always has one."""
         return bool(self.evaluate_every) and (
             step % self.evaluate_every == 0 or step == self.total_steps
         )
 
     def saves(self, step: int) -> bool:
-        """Says whether a bundle is due after so many steps; the end of a run always has one."""
+        """Tells whether a model file is due after so many steps; the end of a run always has one."""
         return step == self.total_steps or bool(self.save_every and step % self.save_every == 0)
