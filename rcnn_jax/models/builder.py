@@ -1,13 +1,17 @@
-"""The hand that makes the layers of one network: every choice of the house is made here, once.
+"""Layer factory: creates every layer with its name, padding, batch-norm constants and pruned width.
 
-A `Builder` is a frozen value with the conventions of a network; its methods return Flax modules
-with explicit names, to be called inside a compact method. Backbones stay tables plus a few lines.
+A `Builder` is a frozen value. Its methods return Flax modules with explicit names, to be called inside a
+compact method or kept by `setup`. What holds for all layers (convention, precision, pruned widths, taps)
+is decided here, so that a backbone is a table of shapes and a few lines.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from rcnn_jax.models import layers
@@ -42,16 +46,16 @@ class BackboneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Builder:
-    """Makes named layers.
+    """Creates named layers.
 
     Attributes:
-      options: what the spec chose.
-      convention: padding, place of strides, constants of batch norm.
+      options: choices of the spec.
+      convention: padding, position of strides, constants of batch norm.
       channels: widths that differ from the published ones.
       dtype: of the computation.
       bn_axis_name: mapped axis that batch norm averages over, or None.
-      is_frozen: says of a layer's name whether its block keeps its values: its batch norm keeps the
-        statistics in training too.
+      is_frozen: layer name -> whether its block is frozen; a frozen batch norm uses its moving averages
+        in training too.
     """
 
     options: BackboneOptions = BackboneOptions()
@@ -137,3 +141,29 @@ class Builder:
             self.dtype,
             name=name,
         )
+
+    def tap(
+        self, name: str, function: Callable[[jax.Array], jax.Array] | None = None
+    ) -> layers.Tap:
+        """A named activation: the result of an elementwise function, or of what it is called with.
+
+        The module has a name of its own, because a tap is often called like the batch norm before it and
+        Flax refuses two modules of one name.
+        """
+        return layers.Tap(name, function, name=f"{name}_tap")
+
+    def relu(self, name: str) -> layers.Tap:
+        """ReLU, tapped as `name`."""
+        return self.tap(name, nn.relu)
+
+    def leaky_relu(self, name: str, slope: float) -> layers.Tap:
+        """Leaky ReLU (x for x >= 0, else slope * x), tapped as `name`."""
+        return self.tap(name, functools.partial(nn.leaky_relu, negative_slope=slope))
+
+    def sigmoid(self, name: str) -> layers.Tap:
+        """Logistic function, tapped as `name`."""
+        return self.tap(name, nn.sigmoid)
+
+    def swish(self, name: str) -> layers.Tap:
+        """Swish (x * sigmoid(x)), tapped as `name`."""
+        return self.tap(name, nn.swish)

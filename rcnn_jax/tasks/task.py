@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # two_stage needs the types of this file
     from rcnn_jax.tasks.two_stage import TwoStageSettings
 
 Variables = dict[str, Any]
-"""Linen variables: params, batch_stats."""
+"""Linen variables {collection: {layer: {leaf: array}}}: `params`, and `batch_stats` with batch norm."""
 
 LossTerms = dict[str, tuple[Array, Array]]
 """{name: (sum, count)}, f32[] or f32[k] over the images of one device.
@@ -55,6 +55,8 @@ class Task(Protocol):
       pixels: how uint8 images become network values.
       loss_weights: weight of every loss term, by its name in the logs.
       settings: numbers of the two-stage algorithm, anchors among them.
+      mutable: collections that `losses` may change: the statistics of batch norm, later what fake
+        quantisation observes.
     """
 
     @property
@@ -67,6 +69,8 @@ class Task(Protocol):
     def loss_weights(self) -> dict[str, float]: ...  # noqa: D102
     @property
     def settings(self) -> "TwoStageSettings": ...  # noqa: D102
+    @property
+    def mutable(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def init(self, key: jax.Array) -> Variables:
         """Returns fresh variables; they do not depend on the image size."""

@@ -58,6 +58,7 @@ class Graph:
       inputs: (tensor, shape for the file) of the graph inputs.
       outputs: tensors the graph returns.
       scope: layer that new tensors are named after.
+      taps: {tensor: name of the tap behind it}, in the order of computation.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -66,6 +67,7 @@ class Graph:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     scope: str = ""
+    taps: dict[str, str] = field(default_factory=dict)
     _made: dict[Any, list[str]] = field(default_factory=dict)
     _kept: dict[Any, str] = field(default_factory=dict)
     _producers: dict[str, Node] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.export.lowering.fold import INNER, fold
 from rcnn_jax.export.lowering.graph import Graph
 from rcnn_jax.export.lowering.marked_ops import MARKED
-from rcnn_jax.export.lowering.passes import simplify
+from rcnn_jax.export.lowering.passes import name_taps, simplify
 from rcnn_jax.export.lowering.table import LOWERINGS
 from rcnn_jax.export.lowering.values import Operand, Perm, whole
 from rcnn_jax.ops.marker import read_mark
@@ -63,6 +63,7 @@ def trace(
     for name, operand in zip(names, outputs, strict=True):
         graph.add_output(operand, name)
     simplify(graph)
+    name_taps(graph)
     return graph
 
 
