@@ -163,3 +163,11 @@ def test_names_of_tensors_are_paths_of_layers(x):
         r"batch",
         str(graph.to_model("m", {}).graph.input[0].type.tensor_type.shape.dim[0].dim_param),
     )
+
+
+def test_a_loop_over_constants_is_run_as_a_loop(x):
+    def function(x):
+        _, table = lax.scan(lambda total, row: (total + row, total * 2.0), 0.0, jnp.arange(4.0))
+        return x * table[None, None, :]
+
+    assert ops_of(assert_same(function, x)) == ["Mul"]
