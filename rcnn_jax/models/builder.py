@@ -28,7 +28,7 @@ class BackboneOptions:
       all_projections: ResNet, MobileNet v2: a convolution on every shortcut.
       use_bias: biases in the convolutions of the backbone.
       freeze_bn: batch norm keeps its statistics in training; gamma and beta stay trainable.
-      bn_momentum: share of the moving statistics kept in a step; 0 for what the network publishes.
+      bn_momentum: weight of the old moving averages; 0 for that of the published network.
       dropout_rate: VGG after fc1 and fc2, EfficientNet before the predictors; in [0, 1).
       drop_connect_rate: EfficientNet: rate of the last block, growing linearly from 0; in [0, 1).
       activation: EfficientNet: `swish` or `relu`.
@@ -86,8 +86,8 @@ class Builder:
           features: published output channels.
           kernel_size: side of the kernel.
           strides: step in both directions.
-          use_bias: None takes the choice of the spec.
-          padding: None takes the convention.
+          use_bias: None for the choice of the spec.
+          padding: None for the convention's.
           kernel_init: initial kernel.
         """
         return layers.Conv(
@@ -106,7 +106,7 @@ class Builder:
     ) -> layers.DepthwiseConv:
         """A depthwise convolution; it has as many channels as its input.
 
-        The families pad it in their own ways, whatever the convention of the network says.
+        Its padding is fixed by the family of the backbone, not by the convention of the network.
         """
         return layers.DepthwiseConv(
             kernel_size, strides, padding, self.options.use_bias, self.dtype, name=name
@@ -131,7 +131,7 @@ class Builder:
     def batch_norm(
         self, name: str, *, epsilon: float | None = None, momentum: float | None = None
     ) -> layers.BatchNorm:
-        """Batch norm; None takes the constants of the convention."""
+        """Batch norm; None for the constants of the convention."""
         published = self.convention.bn_momentum if momentum is None else momentum
         return layers.BatchNorm(
             self.convention.bn_eps if epsilon is None else epsilon,

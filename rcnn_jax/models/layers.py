@@ -200,7 +200,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
       epsilon: added to the variance.
-      momentum: share of the old moving average.
+      momentum: weight of the old moving average.
       frozen: statistics stay as they are in training too.
       axis_name: mapped axis the statistics are averaged over, or None.
       dtype: of the result.

@@ -49,8 +49,8 @@ def _execute(equation: Any, arrays: list[np.ndarray]) -> list[Any]:
 
 def _broadcast(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
     dims = [1] * len(params["shape"])
-    for place, length in zip(params["broadcast_dimensions"], x.shape, strict=True):
-        dims[place] = length
+    for axis, length in zip(params["broadcast_dimensions"], x.shape, strict=True):
+        dims[axis] = length
     return np.broadcast_to(x.reshape(dims), params["shape"])
 
 

@@ -1,7 +1,7 @@
 """A growing ONNX graph: nodes, initializers, and the layout of what flows between them.
 
-Every emitted node is remembered by operator, inputs and attributes: the same thing said twice is
-one node. Initializers are remembered by content.
+Every emitted node is remembered by operator, inputs and attributes: equal expressions share one
+node. Initializers are remembered by content.
 """
 
 import hashlib
@@ -134,7 +134,7 @@ class Graph:
         order = [operand.perm.index(axis) for axis in perm]
         target = tuple(operand.stored[i] for i in order)
         moved = [i for i in order if not _is_one(operand.stored[i])]
-        if moved == sorted(moved):  # only axes of length 1 change places
+        if moved == sorted(moved):  # only axes of length 1 move
             return self.reshaped(operand.name, target), target
         results = [Tensor(target, operand.dtype)]
         return self.emit("Transpose", [operand.name], results, perm=order)[0], target

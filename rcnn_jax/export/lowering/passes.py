@@ -76,7 +76,7 @@ def fold_affine(graph: Graph) -> None:
         del makers[conv.outputs[0]]
         conv.outputs = node.outputs
         makers[conv.outputs[0]] = conv
-    # a convolution keeps its place: nothing reads it before the node it absorbed
+    # A convolution keeps its position: nothing reads it before the node it absorbed.
     graph.nodes = kept
 
 

@@ -135,7 +135,7 @@ def test_a_kernel_that_is_computed_is_refused():
         graph_of(function, (2, 4, 4, 3))
 
 
-def test_an_image_with_holes_is_refused():
+def test_a_dilated_image_is_refused():
     kernel = np.ones((2, 2, 3, 2), np.float32)
 
     def function(x):
@@ -148,7 +148,7 @@ def test_an_image_with_holes_is_refused():
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    with pytest.raises(ExportError, match="a convolution of an image with holes"):
+    with pytest.raises(ExportError, match="a convolution with lhs_dilation"):
         graph_of(function, (2, 4, 4, 3))
 
 
