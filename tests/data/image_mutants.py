@@ -42,51 +42,51 @@ def mutants(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
         yield name, bytes(data)
 
 
-def _place(rng: random.Random, data: bytearray) -> int:
+def _position(rng: random.Random, data: bytearray) -> int:
     end = len(data) if rng.random() < 0.5 else min(_HEADER, len(data))
     return rng.randrange(max(end, 1))
 
 
 def _flip_bit(rng: random.Random, data: bytearray, other: bytes) -> None:
     if data:
-        data[_place(rng, data) % len(data)] ^= 1 << rng.randrange(8)
+        data[_position(rng, data) % len(data)] ^= 1 << rng.randrange(8)
 
 
 def _set_byte(rng: random.Random, data: bytearray, other: bytes) -> None:
     if data:
-        data[_place(rng, data) % len(data)] = rng.randrange(256)
+        data[_position(rng, data) % len(data)] = rng.randrange(256)
 
 
 def _set_extreme(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
+    position = _position(rng, data)
     value = rng.choice(EXTREMES)[: rng.choice((2, 4))]
-    data[place : place + len(value)] = value
+    data[position : position + len(value)] = value
 
 
 def _cut(rng: random.Random, data: bytearray, other: bytes) -> None:
-    del data[_place(rng, data) :]
+    del data[_position(rng, data) :]
 
 
 def _blank(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    length = min(rng.randint(1, 64), len(data) - place)
-    data[place : place + length] = bytes(max(length, 0))
+    position = _position(rng, data)
+    length = min(rng.randint(1, 64), len(data) - position)
+    data[position : position + length] = bytes(max(length, 0))
 
 
 def _double(rng: random.Random, data: bytearray, other: bytes) -> None:
-    start, place = _place(rng, data), _place(rng, data)
-    data[place:place] = data[start : start + rng.randint(1, 64)]
+    start, position = _position(rng, data), _position(rng, data)
+    data[position:position] = data[start : start + rng.randint(1, 64)]
 
 
 def _remove(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    del data[place : place + rng.randint(1, 32)]
+    position = _position(rng, data)
+    del data[position : position + rng.randint(1, 32)]
 
 
 def _graft(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place, start = _place(rng, data), rng.randrange(len(other))
+    position, start = _position(rng, data), rng.randrange(len(other))
     piece = other[start : start + rng.randint(1, 128)]
-    data[place : place + len(piece)] = piece
+    data[position : position + len(piece)] = piece
 
 
 CHANGES = (_flip_bit, _set_byte, _set_extreme, _cut, _blank, _double, _remove, _graft)

@@ -171,7 +171,7 @@ class Folder:
         path = self.root / "instances.json"
         path.write_bytes(data)
         dataset = CocoDataset.load_instances(path, masks=True)
-        classes = {item_id: place for place, item_id in enumerate(dataset.categories)}
+        classes = {item_id: index for index, item_id in enumerate(dataset.categories)}
         _look(CocoFolder(dataset, self.root, classes, tuple(map(str, classes))))
         evaluate_coco(path, [], ("bbox", "segm"))
         self._count += 1
@@ -235,25 +235,25 @@ def _look(source: Any) -> None:
 
 def _damage_tree(content: Any, rng: np.random.Generator) -> None:
     """Changes, replaces, removes or repeats one value somewhere in a tree of lists and dicts."""
-    place = content
+    node = content
     while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
             return
         key = keys[rng.integers(len(keys))]
-        inner = place[key]
+        inner = node[key]
         if isinstance(inner, dict | list) and inner and rng.random() < 0.9:
-            place = inner
+            node = inner
             continue
         choice = rng.random()
         if choice < 0.12:
-            del place[key]
+            del node[key]
         elif choice < 0.3 and isinstance(inner, int | float):
-            place[key] = inner + int(rng.integers(-3, 4))
-        elif choice < 0.2 and isinstance(place, list):
-            place.append(copy.deepcopy(inner))
+            node[key] = inner + int(rng.integers(-3, 4))
+        elif choice < 0.2 and isinstance(node, list):
+            node.append(copy.deepcopy(inner))
         else:
-            place[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])
+            node[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])
         return
 
 

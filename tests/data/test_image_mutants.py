@@ -23,8 +23,8 @@ def outcome(data: bytes) -> str:
 
 def test_mutants_are_decoded_or_refused(monkeypatch):
     monkeypatch.setenv("RCNN_JAX_MAX_PIXELS", str(1 << 22))  # quick, and the limit is met
-    found = [outcome(data) for _, data in mutants(seed=1, count=1500)]
-    assert 100 < found.count("decoded") < 1300
+    outcomes = [outcome(data) for _, data in mutants(seed=1, count=1500)]
+    assert 100 < outcomes.count("decoded") < 1300
 
 
 def test_equal_seeds_make_equal_mutants():

@@ -59,7 +59,7 @@ def test_notes_come_in_the_order_of_the_lines() -> None:
 
 def test_an_empty_key_is_mentioned() -> None:
     assert notes(f"enc_key: ''\n{FASTER}") == [
-        "enc_key is empty: files are written unsealed unless -k or RCNN_JAX_KEY gives a key"
+        "enc_key is empty: files are written unencrypted unless -k or RCNN_JAX_KEY gives a key"
     ]
 
 
