@@ -69,7 +69,7 @@ class LoadedSpec:
     dropped: list[str] = field(default_factory=list)
 
     def at(self, path: str) -> str:
-        """Returns `file:line:column: path`, for messages; an absent entry has the position of its block."""
+        """Returns `file:line:column: path`, where an absent entry has the position of its block."""
         return f"{_placed(self.name, _nearest(self.positions, path))} {visible(path)}"
 
 

@@ -34,7 +34,7 @@ from rcnn_jax.spec import {imports}
 
 
 def get_config() -> ConfigDict:
-    """Returns the config; fields that are not set here have their defaults."""
+    """Returns the config; what is not set here has its default."""
     config = default_config("{kind}")
 {body}
     return config

@@ -147,16 +147,16 @@ def fault(text: str, *, patient: bool = False) -> str:
         if secret and SECRET in redact_text(text):
             return "the key is in the redacted text"
         spec = parse_spec(text, "mutant.txt", upgrades=True)
-        said = "\n".join([*spec.notes, *spec.warnings, *spec.dropped])
+        messages = "\n".join([*spec.notes, *spec.warnings, *spec.dropped])
         parse_spec(render(redact(spec.config), spec.kind))
     except SpecError as error:
-        said = str(error)
+        messages = str(error)
     except Exception:
         return traceback.format_exc()
-    if secret and SECRET in said:
-        return f"the key is in a message: {said}"
-    if not all(each.isprintable() or each == "\n" for each in said):
-        return f"raw control characters in a message: {said!r}"
+    if secret and SECRET in messages:
+        return f"the key is in a message: {messages}"
+    if not all(each.isprintable() or each == "\n" for each in messages):
+        return f"raw control characters in a message: {messages!r}"
     spent = time.process_time() - began
     return f"{spent:.1f} seconds" if spent > PATIENCE and not patient else ""
 

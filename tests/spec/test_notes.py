@@ -1,4 +1,4 @@
-"""What is said of a sound spec, and what is not worth saying."""
+"""Remarks about valid specs, and the absence of those that help nobody."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_an_empty_key_is_mentioned() -> None:
     ]
 
 
-def test_absent_booleans_that_are_true_are_said_where_they_matter() -> None:
+def test_absent_booleans_that_are_true_are_reported_where_they_matter() -> None:
     assert notes(MASK) == [
         "maskrcnn_config.include_mask is not given: true, as the documentation recommends",
         "data_config.augment_input_data is not given: true, as the documentation recommends",

@@ -5,8 +5,8 @@ Source: docs/reference/specs.md, "Faster R-CNN: network".
 
 from rcnn_jax.spec.schema import (
     AT_LEAST_ONE,
-    POSITIVE,
     BELOW_ONE,
+    POSITIVE,
     Choice,
     Field,
     Interval,

@@ -6,12 +6,12 @@ schedules".
 
 from rcnn_jax.spec.schema import (
     AT_LEAST_ONE,
+    BELOW_ONE,
     NON_NEGATIVE,
     OPEN_UNIT,
     POSITIVE,
     POSITIVE_UNIT,
     READY_BATCHES,
-    BELOW_ONE,
     THREADS,
     UNIT,
     Choice,
