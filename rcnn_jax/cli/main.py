@@ -58,7 +58,7 @@ CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
     "converter": CONVERTER,
-    "decrypt": "take the seal off a model file",
+    "decrypt": "decrypt a model file",
 }
 """Commands without a detector, each in the file of its name."""
 LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))

@@ -56,7 +56,7 @@ class Files:
     def sealed(self, content: bytes) -> bytes:
         """Returns the bytes of a graph as the suffix of the output asks for them."""
         sealed = self.output.suffix == ".etlt" and self.key
-        return container.seal(content, self.key or "") if sealed else content
+        return container.encrypt(content, self.key or "") if sealed else content
 
 
 def export(

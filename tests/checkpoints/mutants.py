@@ -155,7 +155,7 @@ def safetensors(rng: random.Random) -> bytes:
 
 
 def bundle(rng: random.Random, path: Path) -> None:
-    """A bundle whose checksums fit, sealed in a third of the cases."""
+    """A bundle whose checksums fit, encrypted in a third of the cases."""
     write_bundle(path, Bundle("faster_rcnn", HEADER, {"params/conv1/kernel": np.ones((2, 3))}))
     data = path.read_bytes()
     size = struct.unpack_from("<Q", data, 16)[0]
@@ -176,12 +176,12 @@ def bundle(rng: random.Random, path: Path) -> None:
     version = 1 if rng.random() < 0.95 else rng.choice((0, 2, 2**32 - 1))
     length = len(text) if rng.random() < 0.95 else rng.choice((0, 2**62, len(text) + 5))
     data = struct.pack("<8sIIQ", b"RCNNBNDL", version, zlib.crc32(text), length) + text + payload
-    path.write_bytes(sealed(rng, data) if rng.random() < 0.33 else data)
+    path.write_bytes(encrypted(rng, data) if rng.random() < 0.33 else data)
 
 
-def sealed(rng: random.Random, data: bytes) -> bytes:
+def encrypted(rng: random.Random, data: bytes) -> bytes:
     """A container, in half of the cases with a forged header whose CRC fits."""
-    data = container.seal(data, KEY)
+    data = container.encrypt(data, KEY)
     if rng.random() < 0.5:
         return data
     fields = list(struct.unpack("<HBBBxIQ16s8s8s", data[8:58]))
