@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import rcnn_jax
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
-from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
 from rcnn_jax.spec.load import load_spec
 from tests.e2e.tiny import write_tiny
@@ -33,7 +33,7 @@ def pictures():
 
 def test_every_form_of_a_model_finds_the_same(files, pictures, tmp_path):
     etlt = tmp_path / "model.etlt"
-    etlt.write_bytes(seal(files.graph.read_bytes(), KEY))
+    etlt.write_bytes(encrypt(files.graph.read_bytes(), KEY))
     models = [
         rcnn_jax.load(files.model),
         rcnn_jax.load(str(files.graph)),
@@ -60,7 +60,7 @@ def test_a_sealed_bundle_is_loaded_with_its_key_only(boxes_files, tmp_path):
     assert rcnn_jax.load(sealed, key=KEY).class_names == ("disc", "rod", "star")
     with pytest.raises(CheckpointError, match="the key is wrong"):
         rcnn_jax.load(sealed, key="another")
-    with pytest.raises(CheckpointError, match="is sealed and no key was given"):
+    with pytest.raises(CheckpointError, match="is encrypted and no key was given"):
         rcnn_jax.load(sealed)
 
 

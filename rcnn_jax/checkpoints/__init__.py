@@ -1,1 +1,1 @@
-"""What a run keeps and what it gives away: resumable checkpoints, bundles, sealed containers."""
+"""Files of weights and state: resumable checkpoints, bundles, encryption, pretrained weights."""

@@ -1,7 +1,7 @@
-"""Zip archives that anybody may have written: `.npz`, `.pth`, `.keras`.
+"""Zip archives of untrusted origin: `.npz`, `.pth`, `.keras`.
 
-Members are read into memory and never unpacked into a folder, so their names lead nowhere. What an
-archive claims about itself is checked before anything is unpacked: a megabyte of zip can hold a
+Members are read into memory and never unpacked into a folder, so their names are harmless. The stated
+sizes are checked before anything is unpacked: a megabyte of zip can hold a
 gigabyte of zeros.
 """
 
@@ -28,20 +28,20 @@ _DAMAGE = (
     OverflowError,
     KeyError,
 )
-"""What zipfile raises at archives that are cut, changed or made up."""
+"""Exceptions of zipfile for truncated, changed or forged archives."""
 
 
 def largest_content(file_bytes: int) -> int:
-    """Returns how many bytes a file of weights may unpack to.
+    """Returns the largest unpacked size of a file of weights, in bytes.
 
-    Trained weights hardly shrink when they are compressed, those that pruning has set to zero a
-    few times. What grows further was made to fill the memory.
+    Trained weights hardly compress; those that pruning has set to zero, a few times. A larger ratio
+    is meant to fill the memory.
     """
     return _FREE + _RATIO * file_bytes
 
 
 class Archive:
-    """A zip archive that is open for reading; a context manager.
+    """A zip archive open for reading; a context manager.
 
     Attributes:
       names: of its members; none comes twice.
@@ -52,12 +52,11 @@ class Archive:
 
         Args:
           path: the file; begins every message.
-          what: it should be, for example `.npz of arrays`.
+          what: the expected content, for example `.npz of arrays`.
 
         Raises:
-          CheckpointError: not a zip archive; damaged; encrypted; compressed in a way that the
-            programs in question do not use; two members of one name; or it unpacks to far more than
-            its size.
+          CheckpointError: not a zip archive; damaged; encrypted; of an unusual
+            compression; two members of one name; or far larger unpacked.
         """
         self._path, self._what = path, what
         try:
@@ -95,6 +94,7 @@ class Archive:
             raise self._damaged(error) from error
 
     def _checked(self) -> frozenset[str]:
+        # file_size is a claim of the archive; zipfile stops reading there, so it bounds the memory.
         members = self._archive.infolist()
         names: set[str] = set()
         for member in members:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, flush to the disk, rename.
+"""Atomic files, whole or absent: temporary name, sync to the disk, rename.
 
 A run may be killed at any moment and a disk may be full; a reader never meets half a file.
 """
@@ -13,13 +13,13 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.processes import sweep_once, unfinished_name
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a disk, or of a user's share of it, that is full."""
+"""Error numbers of a full disk or quota."""
 SPARE_BYTES = 1 << 20
-"""Room asked for beyond the content itself: directory entries, metadata."""
+"""Required beyond the content itself: directory entries, metadata."""
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Stops before writing what would not fit.
+    """Checks that the disk has room.
 
     Args:
       folder: existing folder on the disk in question.
@@ -58,6 +58,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
             with temporary.open("wb") as file:
                 file.writelines(pieces)
                 file.flush()
+                # Before the rename: after a power failure a renamed file could be empty otherwise.
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
@@ -80,7 +81,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_file(path: Path, what: str) -> bytes:
-    """Returns the content of a file that has to exist.
+    """Returns the content of a required file.
 
     Args:
       path: the file.

@@ -1,11 +1,11 @@
-"""The bundle (`.tlt`): everything a model is, in one file.
+"""Bundle (`.tlt`): a model in one file.
 
     magic 8 | version, CRC and size of the JSON | JSON header | safetensors
 
-The JSON holds the kind of detector, the header given by the caller, and the size and SHA-256 of the
-arrays. Equal content gives equal bytes. With a key the whole is sealed (container.py). Nothing is
-unpickled. The arrays of a model are `params/...`, `batch_stats/...` and `quant/...`; a training
-bundle also has what is needed to go on.
+The JSON holds the kind of detector, the header of the caller, and the size and SHA-256 of the arrays.
+Equal content makes equal bytes. With a key the whole file is encrypted (container.py). Nothing is
+unpickled. The arrays of a model are `params/...`, `batch_stats/...` and `quant/...`; a training bundle
+also has the state of the optimizer.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ from rcnn_jax.kinds import Kind
 MAGIC = b"RCNNBNDL"
 VERSION = 1
 TRAINING_ARRAYS = ("opt_state", "epoch_sums", "loss_scale", "key")
-"""Groups of arrays that only a run which goes on needs."""
+"""Groups of arrays that only a resumed run needs."""
 TRAINING_HEADER = ("step", "run_id", "run_state")
-"""Header entries that only a run which goes on needs."""
+"""Header entries that only a resumed run needs."""
 
 _PREFIX = struct.Struct("<8sIIQ")
 _LONGEST_HEADER = 16 << 20
@@ -57,7 +57,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model and where it comes from.
+    """A model and its origin.
 
     Attributes:
       kind: which detector.
@@ -72,7 +72,7 @@ class Bundle:
 
 
 def slim(bundle: Bundle) -> Bundle:
-    """Returns the bundle without what only a run that goes on needs."""
+    """Returns the bundle without the state that only a resumed run needs."""
     arrays = {
         name: array
         for name, array in bundle.arrays.items()
@@ -83,20 +83,20 @@ def slim(bundle: Bundle) -> Bundle:
 
 
 def write_bundle(path: Path | str, bundle: Bundle, key: str | None = None) -> None:
-    """Writes the bundle whole or not at all, sealed when a key is given.
+    """Writes the bundle whole or not at all, encrypted with a key.
 
     Args:
       path: the file; missing folders are made.
       bundle: what to write.
-      key: seals the file; None or empty leaves it plain.
+      key: encrypts the file; None or empty leaves it plain.
 
     Raises:
       CheckpointError: the disk has too little room, or the file cannot be written.
-      ValueError: the header holds something that JSON cannot, or an array of an unknown dtype.
+      ValueError: the header is not JSON, or an array has an unknown dtype.
     """
     pieces = _encode(bundle)
     if key:
-        pieces = [container.seal(b"".join(pieces), key)]
+        pieces = [container.encrypt(b"".join(pieces), key)]
     write_file(Path(path), pieces)
 
 
@@ -105,7 +105,7 @@ def read_bundle(path: Path | str, key: str | None = None) -> Bundle:
 
     Args:
       path: the file.
-      key: what it was sealed with; a plain file needs none and ignores it.
+      key: of the encryption; a plain file needs none and ignores it.
 
     Raises:
       CheckpointError: missing file, no key or wrong key, truncated, damaged, of a newer version, or
@@ -125,14 +125,14 @@ def read_header(path: Path | str, key: str | None = None) -> tuple[Kind, dict[st
     """Returns (kind, header) without decoding the arrays.
 
     Raises:
-      CheckpointError: as `read_bundle`, but for the arrays, which are not looked at.
+      CheckpointError: as `read_bundle`, except for the arrays, which are not checked.
     """
     document, _ = _decode_header(_open(Path(path), key), str(path))
     return document["kind"], document["header"]
 
 
 def _encode(bundle: Bundle) -> list[bytes]:
-    # safetensors writes the memory as it lies, so it must lie in C order.
+    # safetensors writes memory without regard to strides: a transposed view would be stored wrong.
     arrays = {name: np.asarray(array, order="C") for name, array in bundle.arrays.items()}
     payload = safetensors.numpy.save(arrays)
     document = {
@@ -148,11 +148,11 @@ def _encode(bundle: Bundle) -> list[bytes]:
 def _open(path: Path, key: str | None) -> bytes:
     """Returns the plain bytes of a bundle file."""
     data = read_file(path, "model file")
-    if container.is_sealed(data):
-        data = container.open_sealed(data, key, str(path))
+    if container.is_encrypted(data):
+        data = container.decrypt(data, key, str(path))
         if data[: len(MAGIC)] != MAGIC:
             raise CheckpointError(
-                f"{path}: was opened but holds no bundle; an exported model (.etlt) is read by "
+                f"{path}: was decrypted but holds no bundle; an exported model (.etlt) is read by "
                 "`evaluate`, `inference` and the converter only"
             )
     if data[: len(MAGIC)] != MAGIC:
@@ -163,7 +163,7 @@ def _open(path: Path, key: str | None) -> bytes:
 
 
 def _decode_header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
-    """Returns the JSON document and where the arrays start."""
+    """Returns the JSON document and the offset of the arrays."""
     if len(data) < _PREFIX.size:
         raise _truncated(name, len(data), _PREFIX.size)
     _, version, crc, size = _PREFIX.unpack_from(data)
@@ -177,6 +177,7 @@ def _decode_header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
     stop = _PREFIX.size + size
     if len(data) < stop:
         raise _truncated(name, len(data), stop)
+    # A CRC, though the arrays have a SHA-256: `read_header` checks this part without reading those.
     text = data[_PREFIX.size : stop]
     if zlib.crc32(text) != crc:
         raise _damaged(name, "its header fails its CRC check")
@@ -215,14 +216,14 @@ def _refuse_constant(constant: str) -> float:
 def decode_arrays(payload: bytes, name: str) -> dict[str, np.ndarray]:
     """Returns {name: writable array} of safetensors bytes, sorted by name.
 
-    safetensors' own NumPy reader knows no bfloat16.
+    The NumPy reader of safetensors does not support bfloat16.
 
     Args:
       payload: content of a `.safetensors` file.
       name: of the file, for messages.
 
     Raises:
-      CheckpointError: not safetensors, damaged, or of a number type that NumPy has not.
+      CheckpointError: not safetensors, damaged, or of a number type that NumPy lacks.
     """
     try:
         tensors = dict(safetensors.deserialize(payload))
@@ -237,9 +238,9 @@ def decode_arrays(payload: bytes, name: str) -> dict[str, np.ndarray]:
     }
 
 
-def _truncated(name: str, found: int, expected: int) -> CheckpointError:
+def _truncated(name: str, length: int, expected: int) -> CheckpointError:
     return CheckpointError(
-        f"{name}: is truncated: it has {found:,} bytes of at least {expected:,}; copy it again"
+        f"{name}: is truncated: it has {length:,} bytes of at least {expected:,}; copy it again"
     )
 
 

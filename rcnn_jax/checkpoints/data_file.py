@@ -1,8 +1,8 @@
-"""`data.json`: the images a run was trained on, by name, so that a change of them can be told.
+"""`data.json`: the training images of a run by name, to report what has changed.
 
 A checkpoint holds only the digest of the whole list (`data/sources/digest.py`): the list of a large
-data set is as long as a small model. The file is written before the first step and is of no use without a
-checkpoint whose digest it fits.
+data set is as long as a small model. The file is written before the first step and counts only with a
+checkpoint of the same digest.
 """
 
 import json
@@ -27,13 +27,13 @@ def write_data(workdir: Path, data: DataDigest) -> None:
 
 
 def changes(stored: Mapping[str, Any], data: DataDigest, workdir: Path) -> list[str]:
-    """Returns what differs between the data of a checkpoint and that of today, a line each.
+    """Returns the differences between the data of a checkpoint and today's, a line each.
 
     Args:
       stored: `DataDigest.summary` of the data that the checkpoint was trained on. Of another version
-        it cannot be compared, and counts as the same.
-      data: of today.
-      workdir: of the run, with the file that knows the images of then.
+        it cannot be compared and counts as the same.
+      data: today's.
+      workdir: of the run, with the file.
     """
     if stored.get("version") != VERSION or stored == data.summary():
         return []

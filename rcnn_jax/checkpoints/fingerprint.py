@@ -1,10 +1,9 @@
-"""What a run may change between two starts, and what it may not.
+"""Fingerprint of a run: the settings that must agree when it is resumed.
 
-A resumed run must go on as if it had never stopped. The fingerprint of a config is everything in
-it that touches the weights or the order of the data; `may_change` of a detector's row
-(`tasks.families`) says what does not, and why. Fields that the spec's own tables mark as without
-effect, and secrets, are left out too, and so are extensions at their default: a run begun before an
-extension existed goes on after it does.
+A resumed run must go on as if it had never stopped. The fingerprint of a config is everything that
+affects the weights or the order of the data; `may_change` of a detector's row (`tasks.families`) lists
+the rest, with reasons. Fields without effect by the spec's tables, secrets, and extensions at their
+default are left out too: a run that began before an extension existed can be resumed after it.
 Names: docs/reference/specs.md.
 """
 
@@ -23,7 +22,7 @@ _ABSENT = object()
 
 
 def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
-    """Returns {path: value} of all that touches weights or data order, as JSON values.
+    """Returns {path: value} of all settings that affect weights or data order, as JSON values.
 
     Args:
       config: ConfigDict or nested dictionaries with the names of the spec.
@@ -66,7 +65,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], where: Any) -> None:
-    """Stops a run that would go on with other settings than it began with.
+    """Checks that a run is resumed with the settings it began with.
 
     Args:
       old: fingerprint stored with the run.
@@ -87,7 +86,7 @@ def check_resume(old: Mapping[str, Any], new: Mapping[str, Any], where: Any) -> 
 
 
 def _without_effect(kind: Kind) -> Iterator[str]:
-    """Paths of the spec's rows that change nothing, or that no file may hold."""
+    """Yields the paths of fields without effect and of secrets."""
     for path, field in walk(TABLES[kind]):
         if field.no_effect or field.secret:
             yield path
@@ -101,7 +100,7 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
 
 
 def _name(path: str) -> str:
-    """Returns the path as the spec's tables write it, without positions in lists."""
+    """Returns a path as in the spec's tables, without positions in lists."""
     return re.sub(r"\[\d+\]", "", path)
 
 
@@ -117,7 +116,7 @@ def _flatten(value: Any, path: str, flat: dict[str, Any]) -> None:
 
 
 def _json_value(value: Any) -> Any:
-    """What the value is after a round trip through JSON."""
+    """Returns the value after a round trip through JSON."""
     if isinstance(value, (list, tuple)):
         return [_json_value(child) for child in value]
     return value

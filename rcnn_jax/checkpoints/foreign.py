@@ -1,4 +1,4 @@
-"""Saying what a file is when it is not ours: the original's closed formats and common others.
+"""Descriptions of foreign files: the original's closed formats and common others.
 
 Sources: docs/reference/tensorrt.md, "Containers of models";
 docs/reference/mask_rcnn.md, "Names of model files".
@@ -12,11 +12,11 @@ _CLOSED = (
 
 
 def describe(data: bytes, name: str) -> str:
-    """Returns what the bytes seem to be and what to do, as one sentence or two.
+    """Describes a foreign file and what to do with it, in one or two sentences.
 
     Args:
       data: the beginning of the file, at least 64 bytes where it has them.
-      name: of the file; its suffix separates formats that look alike.
+      name: of the file; its suffix distinguishes formats that look alike.
     """
     suffix = name.rpartition(".")[2].lower()
     if not data:

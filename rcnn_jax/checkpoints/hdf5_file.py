@@ -1,8 +1,8 @@
-"""Opening HDF5 files that anybody may have written.
+"""HDF5 files of untrusted origin.
 
-A data set in HDF5 may name another file of the machine as the place of its numbers, and a link may
-lead into one: whoever reads along hands over what the author of the file chose. Neither Keras nor
-this project writes such names, so a file that has any is refused before a number is read.
+A data set in HDF5 may have its numbers in another file of the machine, and a link may lead into one: a
+reader would load a file that the author of this one chose. Neither Keras nor this project writes such
+references, so a file with any is refused before a number is read.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ from rcnn_jax.checkpoints.archive import largest_content
 from rcnn_jax.errors import CheckpointError
 
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
-"""What h5py raises at files that are cut, changed or made up."""
+"""Exceptions of h5py for truncated, changed or forged files."""
 
 
 def refuse_references(h5py: Any, file: Any, name: str) -> None:
-    """Stops at a file whose numbers lie elsewhere.
+    """Refuses a file with references to other files.
 
     Args:
       h5py: the package, which is optional.
@@ -26,9 +26,10 @@ def refuse_references(h5py: Any, file: Any, name: str) -> None:
       CheckpointError: a data set with external storage or a virtual one, or a link that is not to
         an object of the file.
     """
-    found: list[tuple[str, Any]] = [("/", file)]
-    file.visititems(lambda path, node: found.append((path, node)))
-    for path, node in found:
+    # visititems passes over links, so the children of every group are looked at below.
+    nodes: list[tuple[str, Any]] = [("/", file)]
+    file.visititems(lambda path, node: nodes.append((path, node)))
+    for path, node in nodes:
         if isinstance(node, h5py.Group):
             for child in node:
                 link = node.get(child, getlink=True)
@@ -44,7 +45,7 @@ def refuse_references(h5py: Any, file: Any, name: str) -> None:
 
 
 def check_sizes(datasets: dict[str, Any], file_bytes: int, name: str) -> None:
-    """Stops at data sets that are far larger than their file.
+    """Refuses data sets that are far larger than their file.
 
     Args:
       datasets: {path: data set} that will be read.

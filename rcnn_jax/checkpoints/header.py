@@ -1,7 +1,7 @@
-"""What the header of a bundle may say: the type and range of every field, checked when it is read.
+"""Header of a bundle: the type and range of every field, checked on reading.
 
-A checksum proves that a file arrived as it was sent, not that its sender was this program. Below
-this file a header is what its annotations say it is.
+A checksum proves that a file arrived as it was sent, not that this program wrote it. Code that gets a
+header from here may rely on its types.
 """
 
 import math
@@ -71,7 +71,7 @@ _MODEL: dict[str, Test] = {
     "channel_plan": _is_map_to(lambda width: _is_count(width) and 1 <= width <= _WIDEST),
     "convention": lambda value: isinstance(value, dict),
 }
-"""Every bundle has these."""
+"""Required fields."""
 
 _OTHERS: dict[str, Test] = {
     "category_ids": _is_list_of(_is_count),
@@ -80,14 +80,14 @@ _OTHERS: dict[str, Test] = {
     "run_id": _is_text,
     "run_state": _is_run_state,
 }
-"""Some have these; what is in neither list is passed over, as later releases may add to it."""
+"""Optional fields; unknown ones are ignored, since later releases may add some."""
 
 
 def check_header(header: Any, name: str) -> dict[str, Any]:
-    """Returns the header of a bundle.
+    """Checks the header of a bundle.
 
     Args:
-      header: as JSON gave it.
+      header: parsed JSON.
       name: of the file, begins the message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading Keras files: {layer: {parameter: array}}.
+"""Keras weight files: {layer: {parameter: array}}.
 
     Keras 2, and .h5 of Keras 3    [model_weights/]<layer>/<layer>/kernel[:0]
     Keras 3, .weights.h5           layers/<class>_<number>/vars/0, the layer's name an attribute
@@ -33,9 +33,9 @@ _NOT_LAYERS = ("optimizer", "optimizer_weights")
 
 
 def read_keras(path: Path) -> Layers:
-    """Returns the weights of a Keras file; layouts of kernels are Keras' own.
+    """Returns the weights of a Keras file in the layouts of Keras.
 
-    A wrapped layer is found under the wrapper's name and under its own.
+    A wrapped layer has two entries: the name of the wrapper and its own.
 
     Args:
       path: `.hdf5`, `.h5`, `.weights.h5` or `.keras`.
@@ -62,12 +62,13 @@ def _unpacked(path: Path) -> io.BytesIO:
 
 
 def _arrays(file: Any, dataset: type, path: Path) -> dict[str, np.ndarray]:
-    """Returns {path in the file: numbers} of what is stored, the optimizer's left out."""
-    found: dict[str, Any] = {}
-    file.visititems(lambda name, node: found.setdefault(name, node) and None)
+    """Returns {path in the file: array}, without the optimizer."""
+    nodes: dict[str, Any] = {}
+    # `and None`: any other value would end the walk.
+    file.visititems(lambda name, node: nodes.setdefault(name, node) and None)
     kept = {
         name: node
-        for name, node in found.items()
+        for name, node in nodes.items()
         if isinstance(node, dataset) and name.partition("/")[0] not in _NOT_LAYERS
         if node.shape is not None and node.dtype.kind == "f"
     }
@@ -76,7 +77,7 @@ def _arrays(file: Any, dataset: type, path: Path) -> dict[str, np.ndarray]:
 
 
 def _named(arrays: dict[str, np.ndarray], inner: dict[str, str]) -> Layers:
-    """Layers of the old layout: those in a group are named below it, a single one by it too."""
+    """Layers of the old layout, by the names below their group; a single one by the group too."""
     groups: dict[str, Layers] = {}
     for name, array in arrays.items():
         group, *folders, leaf = name.split("/")
@@ -91,7 +92,7 @@ def _named(arrays: dict[str, np.ndarray], inner: dict[str, str]) -> Layers:
 
 
 def _numbered(path: Path, arrays: dict[str, np.ndarray], name_of: Callable[[str], Any]) -> Layers:
-    """Layers of the new layout, whose variables are numbered in the order Keras made them."""
+    """Layers of the new layout, whose variables are numbered in the order of creation."""
     groups: dict[str, list[str]] = {}
     for name in arrays:
         folder, _, last = name.rpartition("/")
@@ -116,6 +117,7 @@ def _numbered(path: Path, arrays: dict[str, np.ndarray], name_of: Callable[[str]
 
 
 def _leaves(variables: list[np.ndarray]) -> dict[str, np.ndarray]:
+    # Numbers carry no names: four vectors of one shape are a batch norm, anything else kernel and bias.
     shapes = [array.shape for array in variables]
     if len(shapes[0]) == 1 and shapes == shapes[:1] * len(_BATCH_NORM):
         return dict(zip(_BATCH_NORM, variables, strict=True))

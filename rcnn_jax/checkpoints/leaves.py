@@ -1,7 +1,7 @@
-"""Pytrees as flat dictionaries of named host arrays, and back.
+"""Conversion of pytrees to flat dictionaries of named host arrays, and back.
 
 A name is the path of the leaf joined by `/`: `params/conv1/kernel`, `opt_state/0/trace/fc1/bias`.
-Typed PRNG keys are stored as their data; the template says which kind of key they become again.
+Typed PRNG keys are stored as their data; the template has the kind of key to restore.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,7 @@ def flatten(tree: Any, group: str = "") -> dict[str, np.ndarray]:
       ValueError: two leaves have the same name.
     """
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    # One device_get for all leaves: transfers overlap.
     host = jax.device_get([_plain(leaf) for _, leaf in paths])
     arrays = {}
     for (path, _), leaf in zip(paths, host, strict=True):
@@ -41,7 +42,7 @@ def flatten(tree: Any, group: str = "") -> dict[str, np.ndarray]:
 
 
 def unflatten(arrays: Mapping[str, np.ndarray], template: Any, group: str = "") -> Any:
-    """Returns a pytree of the shape of `template` with the leaves taken from `arrays`.
+    """Returns a pytree of the structure of `template` with leaves from `arrays`.
 
     Args:
       arrays: {name: array}; names outside `group` are ignored.
@@ -54,17 +55,17 @@ def unflatten(arrays: Mapping[str, np.ndarray], template: Any, group: str = "") 
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(template)
     wanted = {_name(path, group): leaf for path, leaf in paths}
-    found = {name: array for name, array in arrays.items() if _is_in(name, group)}
-    problems = [f"{name} is missing" for name in wanted if name not in found]
-    problems += [f"{name} has no place" for name in found if name not in wanted]
+    stored = {name: array for name, array in arrays.items() if _is_in(name, group)}
+    problems = [f"{name} is missing" for name in wanted if name not in stored]
+    problems += [f"{name} is not expected" for name in stored if name not in wanted]
     for name, leaf in wanted.items():
-        if name in found and _kind(leaf) != _kind(found[name]):
-            problems.append(f"{name} is {_text(_kind(found[name]))}, not {_text(_kind(leaf))}")
+        if name in stored and _kind(leaf) != _kind(stored[name]):
+            problems.append(f"{name} is {_text(_kind(stored[name]))}, not {_text(_kind(leaf))}")
     if problems:
         shown = "; ".join(problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(f"the stored arrays do not fit: {shown}{more}")
-    leaves = [_typed(found[name], leaf) for name, leaf in wanted.items()]
+    leaves = [_typed(stored[name], leaf) for name, leaf in wanted.items()]
     return jax.tree_util.tree_unflatten(structure, leaves)
 
 

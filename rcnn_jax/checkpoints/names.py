@@ -22,7 +22,7 @@ _PROGRESS = re.compile(r"^(?P<stem>.+)\.(?P<unit>epoch|step)[-_]?(?P<count>\d+)\
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run was when it wrote a bundle: `count` epochs (1-based) or steps."""
+    """Progress of a run at a bundle: `count` epochs (1-based) or steps."""
 
     stem: str
     unit: Literal["epoch", "step"]
@@ -30,7 +30,7 @@ class Progress:
 
 
 def epoch_bundle(output_model: Path | str, epoch: int) -> Path:
-    """Returns where Faster R-CNN saves an epoch.
+    """Returns the path of an epoch of Faster R-CNN.
 
     Example:
       >>> str(epoch_bundle("out/resnet18.tlt", 12))
@@ -41,7 +41,7 @@ def epoch_bundle(output_model: Path | str, epoch: int) -> Path:
 
 
 def step_bundle(folder: Path | str, step: int) -> Path:
-    """Returns where Mask R-CNN saves a step.
+    """Returns the path of a step of Mask R-CNN.
 
     Example:
       >>> str(step_bundle("out", 2500))
@@ -51,7 +51,7 @@ def step_bundle(folder: Path | str, step: int) -> Path:
 
 
 def parse(path: Path | str) -> Progress | None:
-    """Returns what a bundle's name says of its progress, or None where it says nothing.
+    """Returns the progress in a bundle's name, or None.
 
     Example:
       >>> parse("out/resnet18.epoch_12.tlt")
@@ -65,7 +65,7 @@ def parse(path: Path | str) -> Progress | None:
 
 
 def newest_bundle(folder: Path | str, stem: str | None = None) -> Path | None:
-    """Returns the bundle in a folder that went furthest, or None.
+    """Returns the bundle of the furthest progress in a folder, or None.
 
     Counts of epochs and of steps cannot be compared: where a folder holds both, the unit written
     last decides.
@@ -74,11 +74,11 @@ def newest_bundle(folder: Path | str, stem: str | None = None) -> Path | None:
       folder: searched without its sub-folders; it may be missing.
       stem: looks at bundles of this stem only, for example `resnet18`.
     """
-    found = {}
+    by_unit = {}
     folder = Path(folder)
     for path in folder.iterdir() if folder.is_dir() else ():
         progress = parse(path)
         if progress and path.suffix == ".tlt" and stem in (None, progress.stem):
-            found.setdefault(progress.unit, []).append((progress.count, path))
-    furthest = [max(candidates)[1] for candidates in found.values()]
+            by_unit.setdefault(progress.unit, []).append((progress.count, path))
+    furthest = [max(candidates)[1] for candidates in by_unit.values()]
     return max(furthest, key=lambda path: (path.stat().st_mtime_ns, path), default=None)

@@ -1,7 +1,7 @@
-"""Reading NumPy archives: {name: array}, nothing unpickled, nothing larger than the file allows.
+"""NumPy archives of untrusted origin: {name: array}, nothing unpickled.
 
-`numpy.load` makes an array of whatever size its header states before it reads a byte of it. Here
-the header is compared with the bytes that are there.
+`numpy.load` allocates the size that a header states before it reads a byte of the array. Here the header
+is compared with the bytes of the member.
 """
 
 import io
@@ -21,7 +21,7 @@ _MAX_DIMENSIONS = 32
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of numbers in an archive; those of other kinds are left out.
+    """Returns the numeric arrays of an archive; others are left out.
 
     Args:
       path: a file that `numpy.savez` or `numpy.savez_compressed` wrote.
@@ -45,7 +45,7 @@ def _array(data: bytes, where: str) -> np.ndarray:
         version = npy.read_magic(stream)
         if version not in _READERS:
             raise ValueError(f"its format is of version {version}")
-        shape, turned, dtype = _READERS[version](stream)
+        shape, fortran, dtype = _READERS[version](stream)
     except (
         ValueError,
         TypeError,
@@ -71,4 +71,4 @@ def _array(data: bytes, where: str) -> np.ndarray:
     if dtype.itemsize == 0:
         return np.empty(0, dtype)
     array = np.frombuffer(data, dtype, offset=start).copy()
-    return array.reshape(shape[::-1]).T if turned else array.reshape(shape)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)

@@ -1,7 +1,8 @@
-"""What a model file says of the model in it, and whether a spec describes the same model.
+"""Origin of a model file, and its comparison with a spec.
 
-Bundles, graphs and engines describe themselves in their own ways; an `Origin` is what they have in
-common, and `check_same_model` is the one comparison for all of them.
+Bundles, graphs and engines have metadata of their own; an `Origin` is the common part, and
+`check_same_model` compares it for all of them. Weights run with other means or anchors without a
+complaint and detect little.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ _SHOWN_LETTERS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a model was made for; None where the file does not say.
+    """The settings a model was trained with; None where the file has none.
 
     Attributes:
       kind: which detector.
@@ -52,7 +53,7 @@ class Origin:
 
 
 def check_same_model(origin: Origin, experiment: Experiment, name: str) -> list[str]:
-    """Compares what a file says of its model with what the spec describes.
+    """Compares the model of a file with the model of a spec.
 
     Args:
       origin: of the file.
@@ -60,7 +61,7 @@ def check_same_model(origin: Origin, experiment: Experiment, name: str) -> list[
       name: of the file, begins every message.
 
     Returns:
-      Sentences that the user should read: what differs and may, what could not be compared.
+      Sentences for the user: permitted differences, and settings that could not be compared.
 
     Raises:
       CheckpointError: the spec is of another model: results would be wrong. The message names every
@@ -73,8 +74,8 @@ def check_same_model(origin: Origin, experiment: Experiment, name: str) -> list[
         lines = list(_differences(dataclasses.asdict(stored), dataclasses.asdict(wanted)))
     if lines:
         raise CheckpointError(
-            f"{name}: is of another model than the spec describes, and its weights would find the "
-            "wrong things:\n  "
+            f"{name}: is of another model than the spec describes, and its weights would give "
+            "wrong detections:\n  "
             + "\n  ".join(lines)
             + "\nUse the spec it was trained with; thresholds, counts and paths may differ"
         )
@@ -98,7 +99,7 @@ def check_classes(
     experiment: Experiment,
     name: str,
 ) -> None:
-    """Stops when a file is of another detector or was trained for other classes.
+    """Checks the detector and the classes of a file.
 
     Raises:
       CheckpointError: it is.
@@ -119,7 +120,7 @@ def check_classes(
 
 
 def _notes(origin: Origin, experiment: Experiment, name: str) -> Iterator[str]:
-    """Yields what differs and may, and what could not be compared.
+    """Yields permitted differences, and settings that could not be compared.
 
     Raises:
       CheckpointError: the canvas differs and the model takes one only.
@@ -127,7 +128,7 @@ def _notes(origin: Origin, experiment: Experiment, name: str) -> Iterator[str]:
     if origin.depends is None:
         compared = "classes" if origin.pixels is None else "classes, input size and preprocessing"
         yield (
-            f"{name}: does not say which anchors and other settings it was trained with (an "
+            f"{name}: does not state the anchors and other settings of its training (an "
             f"earlier version wrote it): only {compared} were compared with the spec"
         )
     if origin.geometry is None or origin.geometry == experiment.geometry:

@@ -1,7 +1,9 @@
-"""Pretrained weights: read a file, fill the layers whose names and shapes agree, say which.
+"""Pretrained weights: read a file, fill the layers whose names and shapes agree, report them.
 
-Every file is data, never a program: no pickle is executed. Names and layouts of other projects are
-mapped by `torch_names` and `schemes`; what does not fit keeps its random start.
+    file --load_weights--> Weights --skip_matching, apply_weights--> params, rows, coverage
+
+Files are data, never programs: no pickle is executed. `torch_names` and `schemes` map names and layouts
+of other projects; layers that do not fit keep their random start.
 """
 
 import re
@@ -57,7 +59,7 @@ _SCOPES = {
     "box_head": r"fc6|fc7|class-predict|box-predict",
     "mask_head": r"mask-conv-l\d|conv5-mask|mask_fcn_logits",
 }
-"""Scopes that older releases of Mask R-CNN put its heads in: {scope: layers}."""
+"""Scopes of the heads in older releases of Mask R-CNN: {scope: layers}."""
 
 
 class Loaded(NamedTuple):
@@ -67,7 +69,7 @@ class Loaded(NamedTuple):
       params: of the structure, shapes and dtypes given.
       batch_stats: likewise.
       rows: one per layer, in the order of the model.
-      coverage: share in [0, 1] of the expected parameters that were filled.
+      coverage: fraction in [0, 1] of the expected parameters that were filled.
       reason: the likeliest reason why layers were not filled; empty where all were.
     """
 
@@ -83,7 +85,7 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
 
     Args:
       path: `.tlt` bundle, Keras `.hdf5`/`.h5`/`.keras`, `.npz`, `.safetensors`, or torch `.pth`/`.pt`.
-      key: of a sealed bundle.
+      key: of an encrypted bundle.
       bn_eps: epsilon of the model's batch norm, for files in which it is folded away.
 
     Raises:
@@ -100,8 +102,8 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
     if suffix != ".tlt" and not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; check the path")
     weights = _read(path, suffix, key, bn_eps)
-    # Names are printed; those of layers are plain, so nothing is lost where others are escaped.
-    return {name if name.isprintable() else ascii(name): held for name, held in weights.items()}
+    # Names are printed. Those of layers are plain, so escaping loses no layer.
+    return {name if name.isprintable() else ascii(name): leaves for name, leaves in weights.items()}
 
 
 def _read(path: Path, suffix: str, key: str | None, bn_eps: float) -> Weights:
@@ -123,10 +125,10 @@ def _flat_arrays(path: Path, suffix: str) -> dict[str, np.ndarray]:
 
 
 def skip_matching(weights: Weights, pattern: str) -> Weights:
-    """Drops the layers whose name a regular expression finds (`skip_checkpoint_variables`).
+    """Drops the layers whose name matches a regular expression (`skip_checkpoint_variables`).
 
-    The heads of Mask R-CNN are also found under the scopes older releases gave them, such as
-    `box_head/fc6`, so that the pattern `head` of the documentation means what it says.
+    The heads of Mask R-CNN match under their scopes in older releases too, such as `box_head/fc6`, so
+    that the pattern `head` of the documentation works.
 
     Args:
       weights: as read.
@@ -203,7 +205,7 @@ def apply_weights(
 
 
 def check_coverage(loaded: Loaded, path: Path | str, minimum: float) -> None:
-    """Stops a run whose pretrained file is plainly of another network.
+    """Refuses a pretrained file that is plainly of another network.
 
     Args:
       loaded: result of `apply_weights`.
@@ -223,7 +225,7 @@ def check_coverage(loaded: Loaded, path: Path | str, minimum: float) -> None:
 
 
 def status_table(loaded: Loaded) -> str:
-    """Returns what became of each layer, as a table in the form of the original.
+    """Returns the status of each layer, as a table in the form of the original.
 
     Source: docs/reference/faster_rcnn.md, "Table of loaded weights".
     """
@@ -243,7 +245,7 @@ def status_table(loaded: Loaded) -> str:
 
 
 def likely_scheme(names: Collection[str]) -> str:
-    """Returns whose naming most of the layers follow, or `an unknown project`."""
+    """Returns the project whose naming fits most of the layers, or `an unknown project`."""
     counts = {
         scheme: sum(bool(pattern.search(name)) for name in names) for pattern, scheme in _SCHEMES
     }
@@ -251,10 +253,10 @@ def likely_scheme(names: Collection[str]) -> str:
     return best if counts[best] else "an unknown project"
 
 
-def _fits(leaves: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray] | None) -> bool:
-    if found is None or found.keys() != leaves.keys():
+def _fits(leaves: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray] | None) -> bool:
+    if stored is None or stored.keys() != leaves.keys():
         return False
-    return all(found[leaf].shape == array.shape for leaf, array in leaves.items())
+    return all(stored[leaf].shape == array.shape for leaf, array in leaves.items())
 
 
 def _size(leaves: Mapping[str, np.ndarray]) -> int:
@@ -286,10 +288,10 @@ def _reason(model: Weights, weights: Weights, fitting: Collection[str]) -> str:
     """The likeliest reason why layers were not filled."""
     for name, leaves in model.items():
         for leaf, array in leaves.items():
-            found = weights.get(name, {}).get(leaf)
-            if found is not None and found.shape != array.shape:
+            stored = weights.get(name, {}).get(leaf)
+            if stored is not None and stored.shape != array.shape:
                 return (
-                    f"{name}/{leaf} is {list(found.shape)} in the file and {list(array.shape)} "
+                    f"{name}/{leaf} is {list(stored.shape)} in the file and {list(array.shape)} "
                     "in the model, so the file is of another network"
                 )
     missing = max(model.keys() - fitting, key=lambda name: (_size(model[name]), name))

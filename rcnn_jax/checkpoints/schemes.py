@@ -1,10 +1,10 @@
-"""From the names and layouts of other projects to ours.
+"""Conversion of weights from the names and layouts of other projects.
 
 Ours are those of the original (docs/reference/faster_rcnn.md, "Names of layers";
 docs/reference/mask_rcnn.md, "Names of layers") with
-`kernel` HWIO, background last, deltas (dy, dx, dh, dw) and features flattened H, W, C. What is
-reordered on the way in is reordered here and nowhere else. Any array may have any shape: one that
-cannot be reordered stays as it is and will fit no layer.
+`kernel` HWIO, background last, deltas (dy, dx, dh, dw) and features flattened H, W, C. Weights are
+reordered here and nowhere else. Arrays are untrusted: one whose shape cannot be reordered stays as it is
+and will fit no layer.
 """
 
 import re
@@ -43,13 +43,14 @@ def from_keras(layers: Weights) -> Weights:
         layers = {name.lower(): leaves for name, leaves in layers.items()}
     result: Weights = {}
     for name, leaves in layers.items():
-        # Keras 2 calls the kernel of a depthwise convolution so, Keras 3 does not.
+        # The prefix is from Keras 2; Keras 3 has none.
         leaves = {leaf.removeprefix("depthwise_"): array for leaf, array in leaves.items()}
-        turned = name == "conv5-mask" or DEPTHWISE.search(name)
-        if turned and "kernel" in leaves and leaves["kernel"].ndim == 4:
+        # Keras has (h, w, out, in) in transposed and (h, w, in, 1) in depthwise convolutions.
+        swapped = name == "conv5-mask" or DEPTHWISE.search(name)
+        if swapped and "kernel" in leaves and leaves["kernel"].ndim == 4:
             leaves["kernel"] = leaves["kernel"].swapaxes(2, 3)
         result[name] = leaves
-    # The original computes channels first, so these products read C, H, W.
+    # The original runs channels first, so it flattens C, H, W before these products.
     if "block_1a_conv_1" in result:
         rows_to_channels_last(result, "fc6", FPN_CHANNELS)
         rows_to_channels_last(result, "fc1", VGG_CHANNELS)

@@ -1,18 +1,18 @@
 """Resumable checkpoints of a run: `checkpoints/<step>/`, one Orbax checkpoint each.
 
 Saving is synchronous and atomic. Orbax writes under a temporary name and renames; a step that is
-replaced or deleted is renamed first. So at any moment every folder called by a bare number is
-whole, and a killed run leaves only names that the next `CheckpointStore` knows how to tidy up:
+replaced or deleted is renamed first. Invariant: at any moment every folder named by a bare number is
+whole. A killed run leaves only names that the next `CheckpointStore` cleans up:
 
     <step>.orbax-checkpoint-tmp*   half written: deleted; `<step>.unfinished` likewise
     <step>.deleted                 half deleted: deleted
-    <step>.replaced                an older save of the same step: put back if the newer one is
+    <step>.replaced                an older save of the same step: restored if the newer one is
                                    missing, else deleted
 
-A run with a key has sealed steps instead (`sealed_step.py`), written and replaced by the same rules.
+A run with a key has encrypted steps instead (`encrypted_step.py`), by the same rules.
 
-The manifest beside the arrays holds the SHA-256 of every leaf and of the run state; a step that
-fails its check is passed over with a warning.
+The manifest of a step holds the SHA-256 of every leaf and of the run state; a step that
+fails its check is skipped with a warning.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from rcnn_jax.checkpoints import sealed_step
+from rcnn_jax.checkpoints import encrypted_step
 from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
 from rcnn_jax.checkpoints.container import HINT, KeyMistakeError
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
@@ -52,16 +52,16 @@ class CheckpointStore:
     Attributes:
       directory: the folder of the steps.
       keep: how many of the newest steps stay; the best stays in addition.
-      key: seals every step that is saved; None saves plain ones.
+      key: encrypts every saved step; None saves plain ones.
     """
 
     def __init__(self, directory: Path | str, keep: int = 2, key: str | None = None):
-        """Makes the folder and tidies up what a killed run left.
+        """Creates the folder and cleans up after killed runs.
 
         Args:
           directory: made when missing.
           keep: at least 1.
-          key: see `CheckpointStore`; sealed steps are opened with it, plain ones without.
+          key: see `CheckpointStore`; encrypted steps are read with it, plain ones without.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1, found {keep}")
@@ -70,7 +70,7 @@ class CheckpointStore:
         self.key = key or None
         if jax.process_index() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._tidy()
+            self._clean_up()
         _wait_for_all("store opened")
         with _quiet():
             self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
@@ -82,7 +82,7 @@ class CheckpointStore:
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
 
     def save(self, step: int, state: Any, run_state: dict[str, Any], is_best: bool = False) -> None:
-        """Stores a step, then deletes what is no longer kept.
+        """Stores a step, then deletes the steps beyond `keep`.
 
         Args:
           step: steps taken, >= 0; a stored step of the same number is replaced.
@@ -91,7 +91,7 @@ class CheckpointStore:
           is_best: this is the best step so far; it stays until a better one is saved.
 
         Raises:
-          CheckpointError: the disk has too little room; what was stored before is untouched.
+          CheckpointError: the disk has too little room; earlier steps are untouched.
         """
         arrays = flatten(state)
         needed = sum(array.nbytes for array in arrays.values())
@@ -102,9 +102,12 @@ class CheckpointStore:
             "run_state": run_state,
             "run_state_sha256": _json_digest(run_state),
         }
+        # Before the older save is renamed: what is stored stays as it is when there is no room.
         require_space(self.directory, needed, f"checkpoint of step {step}")
         final = self.directory / str(step)
         replaced = final.with_name(f"{step}.replaced")
+        # Renamed, not deleted: a run killed during the save below still has this step. Milestones save
+        # a step twice, before validation and after it.
         if jax.process_index() == 0 and final.exists():
             final.rename(replaced)
         _wait_for_all(f"room for step {step}")
@@ -112,15 +115,15 @@ class CheckpointStore:
             if self.key is None:
                 self._save_plain(final, manifest, arrays)
             elif jax.process_index() == 0:
-                _save_sealed(final, manifest, arrays, self.key)
+                _save_encrypted(final, manifest, arrays, self.key)
         except Exception as error:
             if jax.process_index() == 0:
-                self._tidy()  # puts the older save of this step back
-            if not _says_full(error):
+                self._clean_up()  # restores the older save of this step
+            if not _is_full_disk(error):
                 raise
             raise CheckpointError(
                 f"checkpoint of step {step}: the disk of {self.directory} is full: {needed:,} bytes "
-                "are needed; free some space. What was saved before is whole"
+                "are needed; free some space. Earlier checkpoints are whole"
             ) from error
         if jax.process_index() == 0:
             _delete(replaced)
@@ -141,7 +144,7 @@ class CheckpointStore:
             )
 
     def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
-        """Returns (state, run state) of the newest step that is whole, or None in an empty store.
+        """Restores (state, run state) of the newest whole step; None in an empty store.
 
         Leaves are host arrays, bit for bit what was saved; typed PRNG keys are typed again.
 
@@ -151,7 +154,7 @@ class CheckpointStore:
 
         Raises:
           CheckpointError: no stored step is whole, the newest whole step is of another model, or it
-            is sealed and the key of the store does not open it.
+            is encrypted with another key than that of the store.
         """
         damaged = []
         for step in reversed(self.all_steps()):
@@ -165,12 +168,14 @@ class CheckpointStore:
                     "%s: the checkpoint of step %d is damaged: %s", self.directory, step, error
                 )
                 continue
+            # Another model is no damage: an older step would not fit either, and going back to it
+            # silently would lose steps.
             try:
                 return unflatten(arrays, template), run_state
             except CheckpointError as error:
                 raise CheckpointError(
                     f"{self.directory}: the checkpoint of step {step} is not of this model: "
-                    f"{error}. Give the spec it was trained with, another workdir, "
+                    f"{error}. Use the spec it was trained with, another workdir, "
                     "or --fresh to start anew"
                 ) from error
         if damaged:
@@ -193,25 +198,25 @@ class CheckpointStore:
         Reads no arrays and needs no template: settings can be compared before a model is built.
 
         Raises:
-          KeyMistakeError: the step is sealed, and there is no key or another one.
+          KeyMistakeError: the step is encrypted, and there is no key or another one.
         """
         for step in reversed(self.all_steps()):
             with contextlib.suppress(_DamagedError):
                 return self._read_manifest(step)["run_state"]
         return None
 
-    def seal_plain_steps(self) -> list[int]:
-        """Seals the steps that were stored plain, as every release before the seal did.
+    def encrypt_plain_steps(self) -> list[int]:
+        """Encrypts plain steps, which releases before encrypted steps wrote for every run.
 
         Returns:
-          Those steps; a step that is damaged stays as it is. Without a key none.
+          Those steps; a damaged step stays as it is. Without a key none.
         """
         if self.key is None:
             return []
-        sealed = []
+        encrypted = []
         for step in self.all_steps():
             folder = self._folder(step)
-            if sealed_step.is_sealed(folder):
+            if encrypted_step.is_encrypted(folder):
                 continue
             with contextlib.suppress(_DamagedError):
                 arrays, _ = self._read(step)
@@ -220,18 +225,18 @@ class CheckpointStore:
                 if jax.process_index() == 0:
                     replaced = folder.with_name(f"{step}.replaced")
                     folder.rename(replaced)
-                    _save_sealed(folder, manifest, arrays, self.key)
+                    _save_encrypted(folder, manifest, arrays, self.key)
                     _delete(replaced)
-                sealed.append(step)
-        return sealed
+                encrypted.append(step)
+        return encrypted
 
     def _folder(self, step: int) -> Path:
         return self.directory / str(step)
 
     def _read_manifest(self, step: int) -> dict[str, Any]:
-        if sealed_step.is_sealed(self._folder(step)):
-            return _opened(sealed_step.read_manifest, self._folder(step), self.key)
-        # Read directly: Orbax's reader waits for all processes, and deleting is up to one.
+        if encrypted_step.is_encrypted(self._folder(step)):
+            return _opened(encrypted_step.read_manifest, self._folder(step), self.key)
+        # Read without Orbax, whose reader waits for all processes: deleting is done by one alone.
         path = self.directory / str(step) / "manifest" / "metadata"
         try:
             manifest = json.loads(path.read_text())
@@ -243,9 +248,9 @@ class CheckpointStore:
         return manifest
 
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Returns the checked arrays and run state of one step."""
-        if sealed_step.is_sealed(self._folder(step)):
-            manifest, arrays = _opened(sealed_step.read, self._folder(step), self.key)
+        """Reads and checks the arrays and run state of one step."""
+        if encrypted_step.is_encrypted(self._folder(step)):
+            manifest, arrays = _opened(encrypted_step.read, self._folder(step), self.key)
         else:
             manifest = self._read_manifest(step)
             arrays = self._read_plain(step, manifest)
@@ -267,11 +272,12 @@ class CheckpointStore:
                 name: arrays[name] if _size(leaf) else np.empty(leaf["shape"], leaf["dtype"])
                 for name, leaf in manifest["leaves"].items()
             }
-        except Exception as error:  # A damaged folder makes Orbax fail in any way it likes.
+        except Exception as error:  # a damaged folder makes Orbax raise any exception
             raise _DamagedError(f"its arrays cannot be read ({_first_line(error)})") from error
 
     def _delete_surplus(self) -> None:
         """Keeps the newest `keep` steps and the best one."""
+        # Manifests are read, with their SHA-256 checks, only when something may be deleted.
         older = self.all_steps()[: -self.keep]
         if not older:
             return
@@ -286,7 +292,7 @@ class CheckpointStore:
         except _DamagedError:
             return False
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         for path in sorted(self.directory.iterdir()):
             match = _LEFTOVER.match(path.name)
             if match is None:
@@ -299,7 +305,7 @@ class CheckpointStore:
 
 
 def _delete(path: Path) -> None:
-    """Deletes a folder; a kill in between leaves no bare number behind."""
+    """Deletes a folder; a kill in between leaves no bare number."""
     doomed = path.with_suffix(".deleted")
     shutil.rmtree(doomed, ignore_errors=True)
     if path.exists():
@@ -307,13 +313,13 @@ def _delete(path: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _save_sealed(
+def _save_encrypted(
     final: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray], key: str
 ) -> None:
     unfinished = final.with_name(f"{final.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        sealed_step.write(unfinished, manifest, arrays, key)
+        encrypted_step.write(unfinished, manifest, arrays, key)
         unfinished.rename(final)
         sync_folder(final.parent)
     finally:
@@ -321,12 +327,12 @@ def _save_sealed(
 
 
 def _opened(read: Callable[[Path, str | None], Opened], folder: Path, key: str | None) -> Opened:
-    """Returns what `read` finds in a sealed step; a mistaken key is no damage."""
+    """Applies `read` to an encrypted step; a wrong key is no damage."""
     try:
         return read(folder, key)
     except KeyMistakeError as error:
         raise KeyMistakeError(
-            f"{folder.parent}: the run there is sealed, and "
+            f"{folder.parent}: the run there is encrypted, and "
             f"{'another key was given' if key else 'no key was given'}; give the key it was started "
             f"with {HINT}, or choose another folder for the results"
         ) from error
@@ -361,8 +367,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 
 
-def _says_full(error: Exception) -> bool:
-    """Tells a full disk from other errors; Orbax hands on text only."""
+def _is_full_disk(error: Exception) -> bool:
+    """Returns whether an error is a full disk; Orbax passes on text only."""
     text = str(error)
     return getattr(error, "errno", None) in FULL or any(os.strerror(code) in text for code in FULL)
 
@@ -375,7 +381,7 @@ def _wait_for_all(what: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax tells of every file it touches; only its errors are of interest."""
+    """Silences the log of Orbax, which names every file, but for errors."""
     before = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)
     try:

@@ -1,9 +1,9 @@
-"""Names of the modules of torchvision's and timm's classifiers, as layers of the original.
+"""Module names of torchvision's and timm's classifiers, mapped to layers of the original.
 
     torchvision    ResNet, VGG (by order, see `torch_names`), GoogLeNet, MobileNet v2, EfficientNet
     timm           ResNet, MobileNet v1 and v2, EfficientNet, DarkNet-53
 
-A table of rules per family; which family a file is of is told by modules that no other has.
+A table of rules per family. Modules that no other family has identify the family of a file.
 """
 
 import re
@@ -112,7 +112,7 @@ DARKNET_53: Rules = (
 
 
 def classifier_rules(modules: Collection[str]) -> Rules | None:
-    """Returns the rules of the family a file's modules are of, None for a ResNet or a detector."""
+    """Returns the rules for the family of a file's modules, None for a ResNet or a detector."""
     if "conv_stem" in modules:
         if any(".se." in module for module in modules):
             return EFFICIENTNET
@@ -131,9 +131,9 @@ def classifier_rules(modules: Collection[str]) -> Rules | None:
 def _mobilenet_of_timm(modules: Collection[str]) -> Rules:
     """Rules for MobileNet v1 or v2, whose blocks timm counts anew in every stage."""
     block = r"blocks\.(\d{1,2}\.\d{1,2})\."
-    places = {match[1] for match in (re.match(block, module) for module in modules) if match}
-    ordered = sorted(places, key=lambda place: [int(part) for part in place.split(".")])
-    number = {place: n for n, place in enumerate(ordered)}
+    positions = {match[1] for match in (re.match(block, module) for module in modules) if match}
+    ordered = sorted(positions, key=lambda position: [int(part) for part in position.split(".")])
+    number = {position: n for n, position in enumerate(ordered)}
     if not any(module.endswith(".conv_pwl") for module in modules):
         kinds = {"conv_dw": ("dw", ""), "bn1": ("dw", "_bn")}
         kinds |= {"conv_pw": ("pw", ""), "bn2": ("pw", "_bn")}

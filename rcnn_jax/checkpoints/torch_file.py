@@ -1,13 +1,13 @@
-"""Reading the tensors of a PyTorch file without torch and without running what the file says.
+"""PyTorch weight files, read without torch and without running their pickle.
 
 A `.pth` is a zip archive: `data.pkl` describes the objects, `data/<key>` are the raw storages. A
 pickle is a program; unpickling would run it. Here a small interpreter follows the opcodes that only
 build containers and numbers, rebuilds tensors itself, and turns every other object into an inert
 placeholder. Nothing named in the file is ever imported or called.
 
-What the program builds is checked where it is built: a tensor has whole numbers for its place and
-shape, a storage a name and a known kind. Two bounds keep a made-up program from running for hours
-or filling the memory: opcodes, and bytes of all tensors against those of the file.
+Results are checked where they are built: offset and shape of a tensor are whole numbers, a storage has a
+name and a known kind. Two bounds keep a forged program from running for hours or filling the memory:
+opcodes, and bytes of all tensors against those of the file.
 """
 
 import math
@@ -50,7 +50,7 @@ _MOST_PROGRAM_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class _Global:
-    """A name the file refers to; never looked up."""
+    """A global name in the file; never imported."""
 
     module: str
     name: str
@@ -58,7 +58,7 @@ class _Global:
 
 @dataclass(frozen=True)
 class _Storage:
-    """What a persistent id says: raw numbers under `data/<key>`."""
+    """Storage of a persistent id: raw numbers under `data/<key>`."""
 
     kind: str
     key: str
@@ -134,7 +134,7 @@ def _read_archive(archive: Archive, path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_kinds_and_total(tensors: dict[str, _Tensor], path: Path) -> None:
-    """Stops at numbers NumPy has not, and at tensors that are one storage over and over."""
+    """Refuses number types that NumPy lacks, and tensors that repeat one storage many times."""
     for name, tensor in tensors.items():
         if tensor.storage.kind not in _DTYPES:
             raise CheckpointError(
@@ -154,6 +154,7 @@ def _check_kinds_and_total(tensors: dict[str, _Tensor], path: Path) -> None:
 def _largest_state_dict(result: Any) -> dict[str, _Tensor]:
     if not isinstance(result, dict):
         return {}
+    # By id: several entries may be the same dictionary.
     inner = {id(value): value for value in result.values() if isinstance(value, dict)}
     named = [
         {key: value for key, value in candidate.items() if isinstance(value, _Tensor)}
@@ -163,10 +164,11 @@ def _largest_state_dict(result: Any) -> dict[str, _Tensor]:
 
 
 def _array(tensor: _Tensor, numbers: np.ndarray, where: str) -> np.ndarray:
-    """A copy of the tensor's part of its storage, with its strides."""
+    """Copies the part of a storage that belongs to a tensor, by its strides."""
     if 0 in tensor.shape:
         return np.empty(tensor.shape, numbers.dtype)
     steps = zip(tensor.shape, tensor.strides, strict=True)
+    # as_strided checks nothing: beyond the storage it would read other memory of the process.
     last = tensor.offset + sum((side - 1) * step for side, step in steps)
     if last >= numbers.size:
         raise CheckpointError(f"{where} lies outside its storage: the file is damaged")
@@ -176,7 +178,7 @@ def _array(tensor: _Tensor, numbers: np.ndarray, where: str) -> np.ndarray:
 
 
 def run(program: bytes) -> Any:
-    """Returns what a pickle builds, tensors as descriptions, other objects as placeholders.
+    """Interprets a pickle: tensors become descriptions, other objects placeholders.
 
     Raises:
       CheckpointError: an opcode that torch.save does not write.
@@ -199,7 +201,7 @@ def _opcodes(program: bytes) -> Iterator[tuple[str, Any, int | None]]:
 
 
 class _Machine:
-    """The stack and the memory of a pickle program."""
+    """Stack machine of the pickle opcodes that torch.save writes."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
@@ -214,10 +216,10 @@ class _Machine:
         """
         self._work -= work
         if self._work < 0:
-            raise CheckpointError(f"its data.pkl takes over {MOST_WORK:,} steps, as no model does")
+            raise CheckpointError(f"its data.pkl needs over {MOST_WORK:,} steps, as no model does")
 
     def pop(self) -> Any:
-        """Takes the value on top of the stack."""
+        """Pops the top of the stack."""
         return self._stack.pop()
 
     def step(self, name: str, argument: Any) -> None:
@@ -276,7 +278,7 @@ class _Machine:
             arguments, function = stack.pop(), stack.pop()
             stack.append(self._rebuild(function, arguments))
         elif name == "BUILD":
-            # Attributes of an object, such as the _metadata of a state dict: of no interest.
+            # Attributes of an object, such as the _metadata of a state dict, are not needed.
             stack.pop()
         else:
             raise CheckpointError(
@@ -315,7 +317,7 @@ def _sequence(value: Any) -> list[Any] | tuple[Any, ...]:
 
 
 def _storage(description: Any) -> _Storage | _Placeholder:
-    """What a persistent id says of a storage: ('storage', kind, key, device, size)."""
+    """Parses the persistent id of a storage: ('storage', kind, key, device, size)."""
     if not isinstance(description, tuple) or len(description) < 3:
         raise ValueError("a persistent id is no storage")
     _, kind, key, *_ = description
@@ -325,14 +327,14 @@ def _storage(description: Any) -> _Storage | _Placeholder:
 
 
 def _tensor(arguments: tuple[Any, ...]) -> _Tensor:
-    """Checks what rebuilds a tensor: (storage, offset, shape, strides, ...)."""
+    """Checks the arguments of a tensor: (storage, offset, shape, strides, ...)."""
     if len(arguments) < 4:
         raise ValueError("a tensor lacks its shape")
     storage, offset, shape, strides, *_ = arguments
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor has no storage")
     if not (_are_counts((offset,)) and _are_counts(shape) and _are_counts(strides)):
-        raise ValueError("the place of a tensor is not told in whole numbers")
+        raise ValueError("offset, shape or strides of a tensor are not whole numbers")
     if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
     return _Tensor(storage, offset, shape, strides)
@@ -349,7 +351,7 @@ def _extend(target: Any, items: list[Any]) -> None:
 
 
 def _set_items(target: Any, items: list[Any]) -> None:
-    """Puts pairs into a dictionary; keys that are not text name no tensor and are left out."""
+    """Sets pairs of a dictionary; keys that are not text name no tensor and are left out."""
     if len(items) % 2:
         raise ValueError("a dictionary has a key without a value")
     if isinstance(target, dict):

@@ -1,8 +1,8 @@
-"""Names and layouts of torchvision and timm models, and of files with folded batch norm.
+"""Weights of torchvision and timm models, and of files with folded batch norm.
 
-Known are the classifiers of `torch_classifiers`, VGG, Faster and Mask R-CNN with ResNet-FPN of
-torchvision, and numbered MobileNet convolutions. A module that no rule knows keeps its name, and so
-does a file whose modules lack what a rule needs: names come from files that anybody may have written.
+Supported are the classifiers of `torch_classifiers`, VGG, Faster and Mask R-CNN with ResNet-FPN of
+torchvision, and numbered MobileNet convolutions. Files are untrusted: a module that no rule knows keeps
+its name, and so does every module of a file that lacks what a rule needs.
 """
 
 import math
@@ -54,9 +54,9 @@ DETECTOR: Rules = (
 
 
 def from_flat(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights:
-    """Sorts flat names into layers, whatever project they come from.
+    """Groups flat names of any supported project by layer.
 
-    Understood are our own (`params/conv1/kernel`, orders as inside), those of the original in Keras
+    Supported are our own (`params/conv1/kernel`, orders as inside), those of the original in Keras
     (`conv1/kernel:0`, orders as there), torchvision's and timm's (`layer1.0.conv1.weight`), and
     numbered convolutions with folded batch norm (`00_conv.w`).
 
@@ -161,12 +161,12 @@ def _leaves(module: str, leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def renamed(weights: Weights, rules: Rules) -> Weights:
-    """Returns the weights under the names of the first rule that knows each module."""
+    """Renames modules, each by the first rule that matches."""
     result = {}
     for module, leaves in weights.items():
         matches = ((re.fullmatch(pattern, module), name) for pattern, name in rules)
-        found = next((name(match) for match, name in matches if match), module)
-        result[found] = leaves
+        layer = next((name(match) for match, name in matches if match), module)
+        result[layer] = leaves
     return result
 
 
@@ -194,7 +194,7 @@ def _vgg(weights: Weights, bn_eps: float) -> Weights:
             return weights
         if follower is None:
             batch_norm = folded_batch_norm(bias, bn_eps)
-            result[f"block{block}_conv{index + 1}"] = leaves  # what `vgg16` calls it
+            result[f"block{block}_conv{index + 1}"] = leaves  # its name in `vgg16`
         else:
             mean = follower.get("moving_mean")
             same = mean is not None and (mean.shape, mean.dtype) == (bias.shape, bias.dtype)

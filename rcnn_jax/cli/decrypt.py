@@ -1,4 +1,4 @@
-"""`decrypt`: takes the seal off a model file, for programs that cannot open it themselves."""
+"""`decrypt`: decrypts a model file, for programs that cannot read encrypted ones."""
 
 import argparse
 from argparse import Namespace
@@ -12,7 +12,7 @@ from rcnn_jax.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `decrypt`."""
     parser.add_argument(
-        "-m", "--model", type=Path, metavar="FILE", required=True, help="sealed model file"
+        "-m", "--model", type=Path, metavar="FILE", required=True, help="encrypted model file"
     )
     parser.add_argument("-k", "--key", metavar="KEY", help=f"its key (default: ${KEY_VARIABLE})")
     parser.add_argument(
@@ -29,14 +29,14 @@ def places(args: Namespace) -> Places:
 
 
 def run(args: Namespace) -> int:
-    """Writes the content of the sealed file; returns the exit code.
+    """Writes the content of the encrypted file; returns the exit code.
 
     Raises:
       UsageError: no key, no such file, or the output exists already.
       CheckpointError: the key is wrong or the file is damaged.
     """
     from rcnn_jax.checkpoints.atomic import write_file
-    from rcnn_jax.checkpoints.container import open_sealed
+    from rcnn_jax.checkpoints.container import decrypt
 
     model = existing_file(args.model, "-m")
     key = key_from(args)
@@ -45,5 +45,5 @@ def run(args: Namespace) -> int:
     output: Path = args.output_file
     if output.exists():
         raise UsageError(f"-o {output}: exists already; remove it or choose another name")
-    write_file(output, [open_sealed(model.read_bytes(), key, str(model))])
+    write_file(output, [decrypt(model.read_bytes(), key, str(model))])
     return 0

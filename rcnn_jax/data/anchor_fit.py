@@ -1,9 +1,10 @@
-"""How well anchors fit the objects of a data set, and which would fit better.
+"""Anchor fit: best IoU of objects with anchors, and sizes that would fit better.
 
     sides of objects on the canvas x sizes of anchors -> best IoU of every object
     sides of objects -> k-means of their size and of their ratio -> scales and ratios
 
-An object learns from anchors that overlap it, so objects that no anchor reaches are hardly learnt.
+Training matches an object with anchors that overlap it; an object that no anchor reaches is hardly
+learnt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 REACHED = 0.5
-"""IoU from which an anchor is said to reach an object."""
+"""IoU from which an anchor reaches an object."""
 
-_MOST_OBJECTS = 20_000  # more do not change a share
+_MOST_OBJECTS = 20_000  # more do not change a fraction
 _ROUNDS = 30
-_OFFSETS = (1 / 16, 3 / 16, 5 / 16, 7 / 16)  # strides
+# In strides: the centres of four equal parts of the half stride between a cell and its border.
+_OFFSETS = (1 / 16, 3 / 16, 5 / 16, 7 / 16)
 _OCTAVE_SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 
 CellSizes = Sequence[tuple[float, float]]
@@ -41,6 +43,7 @@ def best_overlaps(
     best = np.zeros(len(sides))
     for stride, sizes in cells.items():
         for size in sizes:
+            # Overlap of two intervals whose centres are an offset apart, unless one holds the other.
             reach = (sides + size) / 2.0 - stride * np.asarray(offset)
             common = np.clip(np.minimum(np.minimum(sides, size), reach), 0.0, None).prod(axis=1)
             union = sides.prod(axis=1) + size[0] * size[1] - common
@@ -49,10 +52,10 @@ def best_overlaps(
 
 
 def unreached(sides: np.ndarray, cells: Mapping[int, CellSizes]) -> float:
-    """Returns the share of objects that no anchor reaches, wherever between the cells they lie.
+    """Returns the fraction of objects that no anchor reaches, averaged over positions in a cell.
 
     An object is up to half a stride away from the nearest centre of a cell, in both directions: the
-    share is the mean over sixteen such places.
+    fraction is the mean over sixteen such positions.
     """
     if not len(sides):
         return 0.0
@@ -63,21 +66,22 @@ def unreached(sides: np.ndarray, cells: Mapping[int, CellSizes]) -> float:
 
 
 def fit_scales(sides: np.ndarray, count: int) -> tuple[float, ...]:
-    """Returns side lengths of squares as large as the objects are, whole pixels, smallest first."""
-    found = np.exp(_means(np.log(np.sqrt(sides.prod(axis=1))), count))
-    return tuple(sorted({float(max(round(value), 1)) for value in found}))
+    """Returns side lengths of squares with the areas of objects, whole pixels, smallest first."""
+    # Logarithms: twice as large and half as large are equally far for an IoU.
+    scales = np.exp(_means(np.log(np.sqrt(sides.prod(axis=1))), count))
+    return tuple(sorted({float(max(round(value), 1)) for value in scales}))
 
 
 def fit_ratios(sides: np.ndarray, count: int) -> tuple[float, ...]:
-    """Returns ratios width / height as the objects have, two digits, smallest first."""
-    found = np.exp(_means(np.log(sides[:, 1] / sides[:, 0]), count))
-    return tuple(sorted({float(f"{value:.2g}") for value in found}))
+    """Returns typical ratios width / height of objects, two digits, smallest first."""
+    ratios = np.exp(_means(np.log(sides[:, 1] / sides[:, 0]), count))
+    return tuple(sorted({float(f"{value:.2g}") for value in ratios}))
 
 
 def fit_octaves(
     sides: np.ndarray, strides: Sequence[int], num_scales: int, ratios: Sequence[float]
 ) -> int:
-    """Returns the base side in cells whose anchors on all levels miss the fewest objects.
+    """Returns the base side, in cells, whose anchors on all levels miss the fewest objects.
 
     Args:
       sides: [n 2], (height, width) of objects.

@@ -1,4 +1,4 @@
-"""The table of counts: objects by class, and what was left out. One table for every command."""
+"""Table of object counts by class and of omissions, the same for every command."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from rcnn_jax.reporter import Reporter
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One part of the data.
+    """One column: a part of the data.
 
     Attributes:
       name: heading, for example `training` or `fold 0 of 2`.
       images: number of images.
-      objects: class name -> number of objects that train or are judged.
-      findings: what was noticed and left out.
+      objects: class name -> number of objects that count in training or evaluation.
+      findings: omissions and other observations.
     """
 
     name: str
@@ -48,7 +48,7 @@ def counts_table(columns: Sequence[Column]) -> Table:
 
 
 def say(findings: Sequence[Finding], reporter: Reporter) -> None:
-    """Says what the table cannot: where a thing was found first, and what to do."""
+    """Reports what does not fit a table: the first example of a finding, and what to do."""
     for item in merged(findings):
         if item.sentence:
             (reporter.warn if item.severity == "warning" else reporter.note)(item.sentence)

@@ -1,7 +1,7 @@
-"""What readers notice about a data set, as values: a kind, the first place, a count.
+"""Findings about a data set as values: kind, first example, count.
 
-Readers and converters collect `Finding`s in a `Tally`. Rows of tables and sentences are made of the
-kinds below and nowhere else, so that training and conversion say the same of the same data.
+Readers and converters collect `Finding`s in a `Tally`. Table rows and log sentences come from the
+kinds below and nowhere else, so training and conversion report the same data in the same words.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ class Kind:
     """One kind of finding.
 
     Attributes:
-      row: what the table of counts calls it; may name `{where}`. Empty for findings without a row.
-      sentence: for the log, with `{count}` and `{where}`. Empty where the row says it all.
+      row: heading in the table of counts; may contain `{where}`. Empty for findings without a row.
+      sentence: for the log, with `{count}` and `{where}`. Empty where the row is enough.
       severity: a warning asks the user to act.
-      by_name: counted for every `where` on its own, not together with the first place kept.
+      by_name: counted separately for every `where`; otherwise together, with the first `where`.
     """
 
     row: str = ""
@@ -117,24 +117,24 @@ LABELS_ALONE = Kind(
 NO_VALIDATION = Kind(sentence="{where}", by_name=True)
 FIRST_IMAGES = Kind(sentence="{where}", by_name=True)
 SHARED_BETWEEN_FOLDS = Kind(
-    sentence="{count} images are in more than one fold, the first is {where}: a model would be judged "
-    "by what it was trained on",
+    sentence="{count} images are in more than one fold, the first is {where}: a model would be evaluated "
+    "on its own training images",
     severity="warning",
 )
 REPEATED = Kind(
-    sentence="{count} images come from more than one data source, the first is {where}: they count "
-    "as often as they come",
+    sentence="{count} images come from more than one data source, the first is {where}: they are "
+    "trained on once for every source",
     severity="warning",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that was noticed.
+    """One observation, counted.
 
     Attributes:
       kind: one of this module.
-      where: the first place, or the name it stands for.
+      where: the first example, or the name that is counted.
       count: how often.
     """
 
@@ -154,43 +154,43 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """What the log says; empty for nothing."""
+        """Its sentence in the log; empty for none."""
         return self.kind.sentence.format(count=self.count, where=shown(self.where))
 
 
 class Tally:
-    """Findings that are still being counted."""
+    """Mutable collection that counts findings."""
 
     def __init__(self):
-        self._found: dict[tuple[Kind, str], Finding] = {}
+        self._findings: dict[tuple[Kind, str], Finding] = {}
 
     def add(self, kind: Kind, where: str, count: int = 1) -> None:
         """Counts one more finding, or several."""
         if not count:
             return
         key = (kind, where if kind.by_name else "")
-        known = self._found.get(key)
-        self._found[key] = Finding(
+        known = self._findings.get(key)
+        self._findings[key] = Finding(
             kind, known.where if known else where, count + (known.count if known else 0)
         )
 
     def extend(self, findings: Iterable[Finding]) -> None:
-        """Adds what another tally found."""
+        """Adds the findings of another tally."""
         for item in findings:
             self.add(item.kind, item.where, item.count)
 
     def count(self, kind: Kind) -> int:
-        """Returns how often a kind was found."""
-        return sum(item.count for item in self._found.values() if item.kind is kind)
+        """Returns the count of a kind."""
+        return sum(item.count for item in self._findings.values() if item.kind is kind)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found, in the order of the first time."""
-        return tuple(self._found.values())
+        """All findings, in the order of their first occurrence."""
+        return tuple(self._findings.values())
 
 
 def merged(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Returns findings with those of one kind (and name) added up."""
+    """Returns findings with equal kinds (and names) added up."""
     tally = Tally()
     tally.extend(findings)
     return tally.findings

@@ -1,10 +1,10 @@
-"""Scenes of "cells" in three shapes, with exact boxes and masks: a dataset that needs no download.
+"""Synthetic dataset: scenes of "cells" in three shapes, with exact boxes and masks.
 
-Blobs (`disc`), stars (`star`) and bent rods (`rod`) lie over and beside each other on an uneven,
+Blobs (`disc`), stars (`star`) and bent rods (`rod`) overlap on an uneven,
 grainy background among streaks and specks of no class. Colour says nothing about the class, size
-hardly anything; light falls unevenly, and some cells are barely lighter than what is behind them.
-Shapes are placed from front to back, so a cell is final as soon as it is drawn: what can be seen of
-it is its mask, and one that would be mostly hidden is not drawn at all. Scene i is a pure function
+hardly anything; light falls unevenly, and some cells are barely lighter than the background.
+Shapes are drawn from front to back, so a cell is final as soon as it is drawn: its visible part is its
+mask, and a mostly hidden one is not drawn at all. Scene i is a pure function
 of (seed, i, size).
 """
 
@@ -23,9 +23,9 @@ from rcnn_jax.errors import DataError
 
 CLASS_NAMES = ("disc", "star", "rod")
 
-_LEAST_VISIBLE = 0.5  # share of the whole shape; less is not drawn
+_LEAST_VISIBLE = 0.5  # fraction of the whole shape; less is not drawn
 _LEAST_PIXELS = 24  # a mask of fewer pixels teaches nothing
-_PARTLY_HIDDEN = 0.7  # visible share below which KITTI labels say "occluded 1"
+_PARTLY_HIDDEN = 0.7  # visible fraction below which KITTI labels have occluded = 1
 _SUBPIXEL_BITS = 4  # cv2 draws polygons with vertices in sixteenths of a pixel
 _OUTLINE_POINTS = 48
 
@@ -48,14 +48,14 @@ CELLS = Contents()
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and what is in it.
+    """One image with its objects.
 
     Attributes:
       image: u8[h w 3], RGB.
-      instances: u8[h w], 0 for background, i + 1 where object i is seen.
-      boxes: f32[m 4], (y1, x1, y2, x2) in pixels, tight around what is seen.
+      instances: u8[h w], 0 for background, i + 1 where object i is visible.
+      boxes: f32[m 4], (y1, x1, y2, x2) in pixels, tight around the visible part.
       classes: i32[m], index into CLASS_NAMES.
-      visible: f32[m], seen share of the whole shape in (0, 1]; the rest is covered or outside.
+      visible: f32[m], visible fraction of the whole shape in (0, 1]; the rest is covered or outside.
     """
 
     image: np.ndarray
@@ -101,7 +101,7 @@ def write_kitti(
 ) -> list[Path]:
     """Writes `root/images/000000.png ...` and `root/labels/000000.txt ...`.
 
-    `truncated` and `occluded` follow from the visible share: 1 where less than 0.7 is seen.
+    `occluded` is 1 where less than 0.7 of the shape is visible.
 
     Returns:
       The label files in order.
@@ -176,11 +176,11 @@ def _scene(rng: np.random.Generator, height: int, width: int, contents: Contents
     wanted = 0 if rng.random() < 0.05 else int(rng.integers(1, contents.most + 1))
     for _ in range(wanted):
         kind = int(rng.integers(len(CLASS_NAMES)))
-        outline = _place(rng, _outline(rng, CLASS_NAMES[kind]), height, width, contents.radii)
-        share = _draw(rng, canvas, instances, outline, len(classes) + 1, base)
-        if share > 0:
+        outline = _pose(rng, _outline(rng, CLASS_NAMES[kind]), height, width, contents.radii)
+        fraction = _draw(rng, canvas, instances, outline, len(classes) + 1, base)
+        if fraction > 0:
             classes.append(kind)
-            visible.append(share)
+            visible.append(fraction)
     return Scene(
         image=_photograph(rng, canvas),
         instances=instances,
@@ -236,7 +236,7 @@ def _capsule(half: float, bend: float) -> np.ndarray:
     return np.stack([x, y + bend * (x * x - 0.5)], axis=1)
 
 
-def _place(
+def _pose(
     rng: np.random.Generator,
     outline: np.ndarray,
     height: int,
@@ -260,7 +260,7 @@ def _draw(
     number: int,
     base: np.ndarray,
 ) -> float:
-    """Draws a cell behind those already there and returns its visible share, 0 when not drawn."""
+    """Draws a cell behind those already there; returns its visible fraction, 0 when not drawn."""
     left, top = np.floor(outline.min(0)).astype(int) - 1
     right, bottom = np.ceil(outline.max(0)).astype(int) + 2
     shape = np.zeros((bottom - top, right - left), np.uint8)
@@ -316,10 +316,10 @@ def _tight_boxes(instances: np.ndarray, count: int) -> np.ndarray:
 
 
 def _kitti_objects(scene: Scene) -> Iterator[KittiObject]:
-    for (y1, x1, y2, x2), kind, share in zip(
+    for (y1, x1, y2, x2), kind, fraction in zip(
         scene.boxes.tolist(), scene.classes.tolist(), scene.visible.tolist(), strict=True
     ):
-        occluded = int(share < _PARTLY_HIDDEN)
+        occluded = int(fraction < _PARTLY_HIDDEN)
         yield KittiObject(
             class_name=CLASS_NAMES[kind], x1=x1, y1=y1, x2=x2, y2=y2, occluded=occluded
         )
@@ -332,6 +332,7 @@ def _empty_coco() -> dict[str, list]:
 
 def _coco_annotation(scene: Scene, number: int, annotation_id: int, image_id: int) -> dict:
     mask = scene.mask(number)
+    # Both forms of COCO masks occur in real data, so both are in the synthetic data set.
     polygons = None if annotation_id % 10 == 0 else mask_polygons(mask)
     y1, x1, y2, x2 = scene.boxes[number].tolist()
     return {

@@ -47,7 +47,7 @@ class Files:
 
     def sealed(self, content: bytes) -> bytes:
         """Returns the bytes of a graph as the suffix of the output asks for them."""
-        return container.seal(content, self.key) if self.seals and self.key else content
+        return container.encrypt(content, self.key) if self.seals and self.key else content
 
 
 def check_output(path: Path) -> None:

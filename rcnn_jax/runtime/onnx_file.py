@@ -39,8 +39,8 @@ def read_onnx(path: Path, key: str | None) -> onnx.ModelProto:
         names files of its own: a message each.
     """
     data = read_file(path, "exported model")
-    if container.is_sealed(data) or path.suffix == ".etlt":
-        data = container.open_sealed(data, key, str(path))
+    if container.is_encrypted(data) or path.suffix == ".etlt":
+        data = container.decrypt(data, key, str(path))
     return parse_onnx(data, str(path))
 
 

@@ -1,4 +1,4 @@
-"""From what a spec says to a whole ConfigDict: every field, with its default where it is silent."""
+"""ConfigDict of a spec: every field of the table, with its default where it is absent."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from rcnn_jax.spec.schema import Field, Message, Node
 from rcnn_jax.spec.text.literals import read_literal
 
 REDACTED = "<redacted>"
-"""What stands in files where a key was; read back as absent."""
+"""Replaces keys in files; read back as absent."""
 
 PYTHON_TYPES = {"bool": bool, "uint32": int, "double": float, "string": str, "enum": str}
 
@@ -17,7 +17,7 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     """Returns the locked ConfigDict of a message.
 
     Args:
-      values: what the spec says, as `scan` returns it.
+      values: the given fields, from `scan`.
       table: the table of the message.
 
     Raises:
@@ -30,7 +30,7 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
 
 
 def copy_config(config: Node, table: Message) -> ConfigDict:
-    """Returns an equal config that shares nothing with the given one.
+    """Returns a deep copy of a config.
 
     `copy.deepcopy` fails on maps whose keys have a dot, such as the class `st. bernard`.
     """
@@ -54,34 +54,36 @@ def _fill(target: Node, source: Node, table: Message) -> None:
             target[field.name] = value
 
 
-def _value(said: Any, field: Field) -> Any:
-    """Returns the entry of one field; `said` is None where the spec is silent."""
+def _value(given: Any, field: Field) -> Any:
+    """Returns the entry of one field; `given` is None where it is absent."""
     if field.kind == "message":
-        return _message(said, field)
+        return _message(given, field)
     if field.kind == "map":
-        return _map(field.default if said is None else said)
+        return _map(field.default if given is None else given)
     if field.kind == "literal":
         assert field.shape is not None
-        return field.default if said is None else read_literal(said, field.shape)
+        return field.default if given is None else read_literal(given, field.shape)
     if field.repeated:
-        return tuple(field.default if said is None else said)
-    if said is None or (field.secret and said == REDACTED):
-        said = field.default
-    return config_dict.placeholder(PYTHON_TYPES[field.kind]) if said is None else said
+        return tuple(field.default if given is None else given)
+    if given is None or (field.secret and given == REDACTED):
+        given = field.default
+    # A typed placeholder: an override of another type is refused although there is no value yet.
+    return config_dict.placeholder(PYTHON_TYPES[field.kind]) if given is None else given
 
 
-def _message(said: Any, field: Field) -> Any:
+def _message(given: Any, field: Field) -> Any:
     if field.repeated:
-        return [build(item, field.table) for item in said or []]
-    config = build(said or {}, field.table)
+        return [build(item, field.table) for item in given or []]
+    # Always there, given or not: readers need no test for None, and overrides have a target.
+    config = build(given or {}, field.table)
     if field.optional:
         with config.unlocked():
-            config.enabled = said is not None
+            config.enabled = given is not None
     return config
 
 
 def _map(entries: Any) -> ConfigDict:
-    config = ConfigDict(allow_dotted_keys=True)
+    config = ConfigDict(allow_dotted_keys=True)  # class names such as "st. bernard"
     for key, value in entries.items():
         config[key] = value
     return config

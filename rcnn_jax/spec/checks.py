@@ -1,4 +1,4 @@
-"""Checks of the fields of a ConfigDict one by one: type, range, presence. Nothing is raised."""
+"""Checks of single fields of a ConfigDict: type, range, presence. They yield and raise nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ Finding = tuple[str, str]
 
 
 def check_types(config: Node, table: Message) -> Iterator[Finding]:
-    """Yields every value that an override gave a type the field cannot have."""
+    """Yields every value of a wrong type, which only overrides can set."""
     for path, field, value in _entries(config, table):
         if value is None:
             if field.default is not None:
@@ -32,28 +32,28 @@ def check_types(config: Node, table: Message) -> Iterator[Finding]:
         elif field.repeated and not isinstance(value, tuple):
             yield path, f"= {shown_value(value)} is not a tuple"
         else:
-            for place, item in _scalars(path, field, value):
+            for item_path, item in _scalars(path, field, value):
                 kind = field.entry if field.kind == "map" else field.kind
                 if not _has_type(item, kind):
-                    said = "" if field.secret else f"= {shown_value(item)} "
-                    yield place, f"{said}is not {wanted(kind, field)}"
+                    shown = "" if field.secret else f"= {shown_value(item)} "
+                    yield item_path, f"{shown}is not {wanted(kind, field)}"
 
 
 def check_ranges(config: Node, table: Message) -> Iterator[Finding]:
     """Yields every value out of range; types must be right."""
     for path, field, value in _entries(config, table):
-        for place, item in _scalars(path, field, value):
+        for item_path, item in _scalars(path, field, value):
             complaint = _complaint(item, field)
             if complaint and field.shape is not None:
                 written = literals.write_literal(value, field.shape)
-                yield place, f"= '{printable(written)}': {shown_value(item)} {complaint}"
+                yield item_path, f"= '{printable(written)}': {shown_value(item)} {complaint}"
             elif complaint:
-                said = "" if field.secret else f"= {shown_value(item)} "
-                yield place, f"{said}{complaint}"
+                shown = "" if field.secret else f"= {shown_value(item)} "
+                yield item_path, f"{shown}{complaint}"
 
 
 def check_presence(config: Node, table: Message, prefix: str = "") -> Iterator[Finding]:
-    """Yields required fields that are absent and members of a choice that are given together."""
+    """Yields absent required fields, and members of a oneof that are given together."""
     given: dict[str, str] = {}
     for field in table.fields:
         path, value = f"{prefix}{field.name}", config[field.name]
@@ -67,8 +67,8 @@ def check_presence(config: Node, table: Message, prefix: str = "") -> Iterator[F
             if rival != field.name:
                 yield path, f"and {prefix}{rival} exclude each other"
         if is_block and present:
-            for place, block in _blocks(path, field, value):
-                yield from check_presence(block, field.table, f"{place}.")
+            for item_path, block in _blocks(path, field, value):
+                yield from check_presence(block, field.table, f"{item_path}.")
 
 
 def _entries(config: Node, table: Message, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:
@@ -76,8 +76,8 @@ def _entries(config: Node, table: Message, prefix: str = "") -> Iterator[tuple[s
     for field in table.fields:
         path, value = f"{prefix}{field.name}", config[field.name]
         if field.kind == "message":
-            for place, block in _blocks(path, field, value):
-                yield from _entries(block, field.table, f"{place}.")
+            for item_path, block in _blocks(path, field, value):
+                yield from _entries(block, field.table, f"{item_path}.")
         else:
             yield path, field, value
 

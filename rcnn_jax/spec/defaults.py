@@ -1,4 +1,4 @@
-"""Configs in which every field has its default: what a config file in Python begins with."""
+"""Default configs: the start of a config file in Python."""
 
 from ml_collections import ConfigDict
 
@@ -9,10 +9,10 @@ from rcnn_jax.spec.schema import walk
 
 
 def default_config(kind: SpecKind) -> ConfigDict:
-    """Returns a whole config: fields can be set, new ones cannot be added.
+    """Returns a config of defaults: fields can be set, new ones cannot be added.
 
     Args:
-      kind: what it is to describe. What must be given is not: `validate` tells.
+      kind: of the config. Required fields are absent; `validate` lists them.
     """
     return build({}, TABLES[kind])
 

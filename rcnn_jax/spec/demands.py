@@ -1,7 +1,7 @@
-"""What one task asks of a spec and the others do not.
+"""Demands of single tasks on a spec: training needs a schedule, evaluation validation data.
 
-NVIDIA's specs for deployment have no schedule, no optimizer and no training data: they evaluate, run
-and export all the same. Rules of what every task reads are in `rules` and `mask_rules`.
+NVIDIA's specs for deployment have no schedule, no optimizer and no training data, and evaluate, run
+and export all the same. Rules for all tasks are in `rules` and `mask_rules`.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ def whole_findings(config: Node, kind: SpecKind, task: TaskName | None) -> Itera
     Args:
       config: the config, its fields checked one by one.
       kind: what it describes.
-      task: what it is read for; None for whatever it means to serve: what only training asks of it is
-        asked if it has a schedule, an optimizer or training data.
+      task: the only task to check; None for all that the config is meant for, training included if it
+        has a schedule, an optimizer or training data.
     """
     yield from rules.cross_field_findings(config, kind)
     if task is not None:
@@ -33,7 +33,7 @@ def whole_findings(config: Node, kind: SpecKind, task: TaskName | None) -> Itera
 
 
 def unserved(config: Node, kind: SpecKind) -> dict[TaskName, list[Finding]]:
-    """Returns {task: reasons} of the tasks that a sound config cannot be used for."""
+    """Returns {task: reasons} of the tasks that a valid config cannot serve."""
     if kind == "dataset_convert":
         return {}
     reasons: dict[TaskName, list[Finding]] = {
@@ -44,11 +44,11 @@ def unserved(config: Node, kind: SpecKind) -> dict[TaskName, list[Finding]]:
         ]
         for task in TASKS
     }
-    return {task: found for task, found in reasons.items() if found}
+    return {task: findings for task, findings in reasons.items() if findings}
 
 
 def task_findings(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
-    """Yields what the config lacks, or has wrong, for this task alone."""
+    """Yields the broken rules of this task alone."""
     if kind == "faster_rcnn":
         if task == "train":
             yield from rules.faster_rcnn_training_rules(config)
@@ -59,13 +59,13 @@ def task_findings(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Find
 
 
 def refusals(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
-    """Yields the fields that ask for what cannot be done yet; only training asks for such things."""
+    """Yields fields whose value is not implemented; only training reads such fields."""
     if task == "train":
         yield from _unbuilt(config, TABLES[kind])
 
 
 def missing_data(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
-    """Yields which images the config does not name; commands find that when they open them."""
+    """Yields absent data fields; commands report them when they open the data."""
     if kind == "faster_rcnn":
         data = config.dataset_config
         if task == "train" and not _any(data, "data_sources", "tfds_name"):
@@ -100,7 +100,7 @@ def missing_data(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Findi
 
 
 def means_to_train(config: Node, kind: SpecKind) -> bool:
-    """Says whether the config has a schedule, an optimizer or training data at all."""
+    """Returns whether the config has a schedule, an optimizer or training data at all."""
     if kind == "faster_rcnn":
         training = config.training_config
         choices = [

@@ -1,4 +1,4 @@
-"""What the tables say of a field, in words: for `spec explain` and docs/spec_reference.md."""
+"""Descriptions of fields from the tables, for `spec explain` and docs/spec_reference.md."""
 
 from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.kinds import TABLES
@@ -27,7 +27,7 @@ def all_fields(kind: SpecKind | None = None) -> list[FieldRow]:
 
 
 def default_text(field: Field) -> str:
-    """Returns the default as a spec would write it, or what stands for none."""
+    """Returns the default as written in a spec, or a word for none."""
     if field.kind == "message":
         return "absent" if field.optional or field.repeated else "its fields' defaults"
     if field.default is None:
@@ -44,15 +44,15 @@ def default_text(field: Field) -> str:
 
 
 def range_text(field: Field) -> str:
-    """Returns the allowed values, or nothing where the type says it all."""
+    """Returns the allowed values; empty where the type is enough."""
     return "" if field.allowed is None else str(field.allowed)
 
 
 def effect_text(field: Field) -> str:
-    """Says whether the field does something here, and whether the original knows it."""
+    """Describes the effect of a field, and its relation to the original."""
     words = [f"no effect: {field.no_effect}"] if field.no_effect else []
     words += [f"train refuses it: {field.unbuilt}"] if field.unbuilt else []
-    words += ["true where it is absent, said once"] if is_true_though_absent(field) else []
+    words += ["true where it is absent, reported once"] if is_true_though_absent(field) else []
     words += ["extension of this project"] if field.extension else []
     words += [f"also read as {', '.join(field.aliases)}"] if field.aliases else []
     words += [f"excludes the other members of {field.oneof}"] if field.oneof else []

@@ -12,7 +12,7 @@ TABLES: dict[SpecKind, Message] = {
 
 
 def kind_of(names: set[str]) -> SpecKind | None:
-    """Returns the kind whose table knows most of these top-level names; None when that is a tie."""
+    """Returns the kind whose table has most of these top-level names; None for a tie."""
     known: dict[SpecKind, int] = {
         kind: sum(table.find(name) is not None for name in names) for kind, table in TABLES.items()
     }

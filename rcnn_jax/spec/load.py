@@ -1,14 +1,14 @@
-"""From a user's spec file to a locked ConfigDict with the same names.
+"""Spec loading: from a user's spec file to a locked ConfigDict with the same names.
 
-    text -> tokens -> secrets (keys out of sight) -> scan (values, positions, errors of form)
+    text -> tokens -> secrets (keys hidden) -> scan (values, positions, errors of form)
          -> build (defaults) -> checks (ranges), rules (several fields) -> LoadedSpec
 
-What the ConfigDict looks like:
+The ConfigDict:
 
 - Every field of the table is there, under its name; aliases are stored under the first name.
-- A scalar the spec does not give has its default, or is a placeholder (None with a type) where the
-  table has none. An explicit 0, 0.0, False or "" stays what it is and is never taken for absent.
-- A sub-message is always there. Where its presence means something (members of a choice such as
+- An absent scalar has its default, or is a placeholder (None with a type) where the table has none.
+  An explicit 0, 0.0, False or "" is kept and never counts as absent.
+- A sub-message is always there. Where its presence has a meaning (members of a choice such as
   `optimizer { sgd { } }`, optional mechanisms such as `early_stopping { }`) it has an extra entry
   `enabled`: whether the spec has the block. `visualizer` and `wandb_config` have a field `enabled`
   of their own, which serves.
@@ -16,8 +16,8 @@ What the ConfigDict looks like:
   ConfigDicts; enums are names; Mask R-CNN's literals are (nested) tuples of numbers.
 
 All errors are raised together in one `SpecError`, a line each, beginning with `file:line:column: `.
-Ranges are still checked when the form has errors; rules over several fields are not, since they
-would complain about what was left out.
+Ranges are still checked when the form has errors. Rules over several fields are not: they would report
+fields that were dropped for an error of form.
 """
 
 import shlex
@@ -49,14 +49,14 @@ class LoadedSpec:
 
     Attributes:
       config: the whole config, locked; see the module.
-      text: the spec as written; secrets are in it, `render.redact_text` takes them out.
-      kind: what the spec describes.
-      notes: what one should know of it although nothing is wrong, a sentence each, in line order.
+      text: the spec as written, secrets included; `render.redact_text` removes them.
+      kind: of the spec.
+      notes: remarks about a valid spec, a sentence each, in line order.
       name: the file name used in messages.
       positions: path of every entry the spec has -> (line, column), from 1.
-      warnings: what is legal and hardly meant, such as a field given twice: a sentence each, beginning
-        with its place, in line order.
-      dropped: what an old spec had and today's form has not, a sentence each; see `upgrade`.
+      warnings: legal but suspicious entries, such as a field given twice: a sentence each, beginning
+        with its position, in line order.
+      dropped: fields of an old spec without counterpart today, a sentence each; see `upgrade`.
     """
 
     config: ConfigDict
@@ -69,7 +69,7 @@ class LoadedSpec:
     dropped: list[str] = field(default_factory=list)
 
     def at(self, path: str) -> str:
-        """Returns `file:line:column: path`, for messages; an absent entry has its block's place."""
+        """Returns `file:line:column: path`, where an absent entry has the position of its block."""
         return f"{_placed(self.name, _nearest(self.positions, path))} {visible(path)}"
 
 
@@ -84,9 +84,9 @@ def load_spec(
 
     Args:
       path: the file; its spelling begins the error messages.
-      kind: what the spec describes; told from its top-level fields when None.
-      task: what it is read for, which decides what must be given; see `demands.whole_findings`.
-      upgrades: a spec of TLT 2.0 is read as today's form says it, where it is an error otherwise.
+      kind: of the spec; detected from its top-level fields when None.
+      task: decides which fields are required; see `demands.whole_findings`.
+      upgrades: translate a spec of TLT 2.0, which is an error otherwise.
 
     Raises:
       SpecError: the file cannot be read, or holds errors, all of which are in the message.
@@ -105,21 +105,21 @@ def parse_spec(
 ) -> LoadedSpec:
     """Checks and completes the text of a spec; see `load_spec`."""
     name = printable(name, 4096)
-    words = _words(text, name)
-    names = top_level_names(words.tokens)
-    old = is_old(words.tokens) and {kind, kind_of(names)} <= {None, "faster_rcnn"}
+    tokens = _tokens(text, name)
+    names = top_level_names(tokens.tokens)
+    old = is_old(tokens.tokens) and {kind, kind_of(names)} <= {None, "faster_rcnn"}
     kind = "faster_rcnn" if old else _kind(names, kind, name)
     dropped: list[str] = []
     if old:
         if not upgrades:
             raise SpecError(
                 f"{name}: this is a TLT 2.0 spec: `rcnn-jax spec translate {shlex.quote(name)} "
-                "-o NEW.txt` writes it as it is written today"
+                "-o NEW.txt` writes it in today's form"
             )
-        form = scan(words, OLD_EXPERIMENT)
+        form = scan(tokens, OLD_EXPERIMENT)
         form, dropped = upgrade(form)
     else:
-        form = scan(words, TABLES[kind])
+        form = scan(tokens, TABLES[kind])
     spec = _checked(form, text, name, kind, task)
     return replace(spec, dropped=dropped)
 
@@ -129,7 +129,7 @@ def validate(config: ConfigDict, kind: SpecKind, task: TaskName | None = None) -
 
     Args:
       config: from `load_spec` or a config file.
-      kind: what it describes.
+      kind: of the config.
       task: see `load_spec`.
 
     Raises:
@@ -146,8 +146,8 @@ def validate(config: ConfigDict, kind: SpecKind, task: TaskName | None = None) -
         raise SpecError("\n".join(lines))
 
 
-def _words(text: str, name: str) -> Hidden:
-    """Returns the words of a text that may be a spec.
+def _tokens(text: str, name: str) -> Hidden:
+    """Tokenizes a text that may be a spec, and hides its keys.
 
     Raises:
       SpecError: it cannot be one.
@@ -170,11 +170,11 @@ def _words(text: str, name: str) -> Hidden:
 
 
 def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
-    """Returns what a spec describes.
+    """Returns the kind of a spec.
 
     Args:
       names: its top-level fields.
-      kind: what it must describe; None for any.
+      kind: the required one; None for any.
       name: of the file.
 
     Raises:
@@ -183,21 +183,23 @@ def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
     network = other_network(names)
     if network:
         raise SpecError(f"{name}: this is a spec of {network}; faster_rcnn and mask_rcnn are read")
-    told = kind_of(names)
-    if kind is None and told is None:
+    detected = kind_of(names)
+    if kind is None and detected is None:
         shown = ", ".join(printable(each) for each in sorted(names)[:10]) or "none"
         raise SpecError(
             f"{name}: cannot tell what this spec describes from its top-level fields "
             f"({shown}): say --kind {'|'.join(TABLES)}"
         )
-    if kind and told and told != kind:
-        what = described(told, names)
-        raise SpecError(f"{name}: this is a {told} spec ({what}), and a {kind} spec is needed here")
-    return kind or told or "faster_rcnn"
+    if kind and detected and detected != kind:
+        what = described(detected, names)
+        raise SpecError(
+            f"{name}: this is a {detected} spec ({what}), and a {kind} spec is needed here"
+        )
+    return kind or detected or "faster_rcnn"
 
 
 def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | None) -> LoadedSpec:
-    """Returns the spec of a form without errors.
+    """Completes and checks a parsed spec.
 
     Raises:
       SpecError: with every error of form, range and rule.
@@ -216,11 +218,12 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | 
         ),
     ]
     if problems:
+        # Once: a value may break its range and a rule with the same sentence.
         raise SpecError("\n".join(dict.fromkeys(_lines(name, problems))))
     trains = task == "train" or (task is None and means_to_train(config, kind))
-    said = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
+    remarks = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
     warnings = _lines(name, form.warnings)
-    return LoadedSpec(config, text, kind, said, name, form.positions, warnings)
+    return LoadedSpec(config, text, kind, remarks, name, form.positions, warnings)
 
 
 def _lines(name: str, problems: list[Problem]) -> list[str]:
@@ -229,7 +232,7 @@ def _lines(name: str, problems: list[Problem]) -> list[str]:
 
 
 def _nearest(positions: Mapping[str, Position], path: str) -> Position:
-    """Returns where the path, or else its innermost block in the text, stands; else (0, 0)."""
+    """Returns the position of a path, or of its innermost block in the text, or (0, 0)."""
     while path and path not in positions:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return positions.get(path, (0, 0))

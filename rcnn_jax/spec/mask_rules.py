@@ -1,4 +1,4 @@
-"""Rules that bind several fields of a Mask R-CNN spec."""
+"""Rules over several fields of a Mask R-CNN spec."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ LARGEST_SIDE = 16384
 
 
 def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
-    """Rules of a Mask R-CNN experiment, whatever is done with it."""
+    """Yields broken rules of a Mask R-CNN experiment, for every task."""
     yield from _data_rules(config.data_config, config.maskrcnn_config.max_level)
     size = config.maskrcnn_config.mrcnn_resolution
     if size % 4:
@@ -19,7 +19,7 @@ def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
 
 
 def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
-    """Rules of training a Mask R-CNN."""
+    """Yields broken rules of training a Mask R-CNN."""
     yield from _schedule_rules(config)
     yield from _training_data_rules(config.data_config)
     yield from _overlap_rules(config.maskrcnn_config)
@@ -48,7 +48,7 @@ def _schedule_rules(config: Node) -> Iterator[Finding]:
 
 
 def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
-    stride = 2 ** min(max_level, 10)  # A level out of range is found by its own check.
+    stride = 2 ** min(max_level, 10)  # a level out of range is reported by its own check
     for side in data.image_size:
         if side <= 0:
             yield "data_config.image_size", f"= {tuple(data.image_size)}: {side} is not above 0"

@@ -1,8 +1,8 @@
-"""A spec as a config file in Python: `get_config()` sets the fields that the spec gives, one by one.
+"""Translation of a spec into a config file in Python, field by field.
 
-    config.training_config.num_epochs = 80  # the comment that stood there
+    config.training_config.num_epochs = 80  # the comment of that line
 
-The order of the fields and the comments are those of the spec; keys are left out.
+Fields and comments keep the order of the spec; keys are left out.
 """
 
 import shlex
@@ -19,7 +19,7 @@ from rcnn_jax.spec.text.tokens import comments
 
 WIDTH = 100
 INDENT = "    "
-TOP = "fields that are in no block"
+TOP = "fields outside of blocks"
 
 DOCUMENT = '''"""{title}
 
@@ -52,12 +52,12 @@ class Statement:
     """Lines of Python, without their indentation.
 
     Attributes:
-      place: (line, column) in the spec of what they say.
+      position: (line, column) of their source in the spec.
       block: top-level block they belong to, or `TOP`; "" for comments.
       lines: the lines.
     """
 
-    place: tuple[int, int]
+    position: tuple[int, int]
     block: str
     lines: tuple[str, ...]
 
@@ -66,11 +66,11 @@ def python_file(spec: LoadedSpec, output: str) -> str:
     """Returns the source of a config file whose config equals that of the spec, but for keys.
 
     Args:
-      spec: a sound spec.
+      spec: a valid spec.
       output: the name of the file, for the command in its docstring.
     """
     statements = _with_comments(
-        sorted(_statements(spec), key=lambda each: each.place), redact_text(spec.text)
+        sorted(_statements(spec), key=lambda each: each.position), redact_text(spec.text)
     )
     body = _joined(statements)
     blocks = "default_block(" in body
@@ -91,12 +91,12 @@ def _statements(spec: LoadedSpec) -> Iterator[Statement]:
 
 
 def _given(positions: Any) -> dict[str, tuple[int, int]]:
-    """Returns the place of every path that the text gives, and of the blocks and lists around it."""
+    """Returns the position of every given path, and of the blocks and lists around it."""
     given: dict[str, tuple[int, int]] = dict(positions)
-    for path, place in positions.items():
+    for path, position in positions.items():
         for end, letter in enumerate(path):
             if letter in ".[":
-                given[path[:end]] = min(given.get(path[:end], place), place)
+                given[path[:end]] = min(given.get(path[:end], position), position)
     return given
 
 
@@ -184,16 +184,16 @@ def _dotted(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> str:
-    """Returns a Python literal; text in it can neither end it nor hide what it is."""
+    """Returns a Python literal; no text can end it early or look like other code."""
     if isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}:
         return f'"{value}"'
     return repr(value) if not isinstance(value, str) else ascii(value)
 
 
 def _with_comments(statements: list[Statement], text: str) -> list[Statement]:
-    """Returns the statements with the comments of the text, those behind a field behind it."""
-    found = list(statements)
-    lines = {each.place[0]: index for index, each in enumerate(found)}
+    """Merges the comments of the text into the statements; one behind a field stays there."""
+    merged = list(statements)
+    lines = {each.position[0]: index for index, each in enumerate(merged)}
     alone = []
     for start, end in comments(text):
         line = text.count("\n", 0, start) + 1
@@ -203,17 +203,18 @@ def _with_comments(statements: list[Statement], text: str) -> list[Statement]:
         if owner is None:
             alone.append(Statement((line, column), "", (comment,)))
         else:
-            each = found[owner]
+            each = merged[owner]
             *first, last = each.lines
-            found[owner] = Statement(each.place, each.block, (*first, f"{last}  {comment}"))
-    return sorted(found + alone, key=lambda each: each.place)
+            merged[owner] = Statement(each.position, each.block, (*first, f"{last}  {comment}"))
+    return sorted(merged + alone, key=lambda each: each.position)
 
 
 def _comment(text: str) -> str:
-    """Returns a comment that stays one: a carriage return or the like would end it in Python."""
-    said = text.removeprefix("#").rstrip()
+    """Returns a one-line comment: a carriage return or the like would end it in Python."""
+    content = text.removeprefix("#").rstrip()
     shown = "".join(
-        letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in said
+        letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1]
+        for letter in content
     )
     return f"#{shown}" if not shown or shown.startswith((" ", "#")) else f"# {shown}"
 

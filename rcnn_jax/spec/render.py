@@ -1,4 +1,4 @@
-"""Back from a config to a spec, and out with the secrets.
+"""Spec text of a config, and redaction of secrets.
 
 `load(render(load(x))) == load(x)`: every value is written, defaults too, and a block with `enabled`
 only where it is enabled.
@@ -19,7 +19,7 @@ from rcnn_jax.spec.text.tokens import comments, quote, tokenize
 
 
 def render(config: ConfigDict, kind: SpecKind) -> str:
-    """Returns the spec text of a config; secrets are in it unless `redact` took them out."""
+    """Returns the spec text of a config, secrets included unless `redact` removed them."""
     return "".join(f"{line}\n" for line in _lines(config, TABLES[kind]))
 
 
@@ -38,13 +38,15 @@ def written_key(config: ConfigDict) -> str | None:
 
 
 def redact_text(text: str) -> str:
-    """Returns a spec, sound or not, with `<redacted>` for its keys, also where comments have them."""
-    words = hide(tokenize(text))
-    spans = [(start, _unspaced(text, end), f'"{REDACTED}"') for start, end in words.spans]
-    secrets = {text[start:end].strip("\"'") for start, end in words.spans} - {""}
-    secrets |= {token.text.strip("\"'") for token in words.originals.values()} - {""}
+    """Redacts the keys of a spec text, valid or not, in comments too."""
+    tokens = hide(tokenize(text))
+    spans = [(start, _unspaced(text, end), f'"{REDACTED}"') for start, end in tokens.spans]
+    secrets = {text[start:end].strip("\"'") for start, end in tokens.spans} - {""}
+    secrets |= {token.text.strip("\"'") for token in tokens.originals.values()} - {""}
+    # A key that is repeated in a comment, and the keys of fields that are commented out.
     for start, end in comments(text):
         comment = text[start:end]
+        # Longest first: a piece of a key must not leave the rest of it readable.
         for secret in sorted(secrets, key=len, reverse=True):
             comment = comment.replace(secret, REDACTED)
         for begin, stop in reversed([*commented_keys(comment)]):
@@ -60,7 +62,7 @@ def redact_text(text: str) -> str:
 
 
 def _unspaced(text: str, end: int) -> int:
-    """Returns where the word ends that a key without quotes ends in: a # may be part of it."""
+    """Returns the end of the word around `end`, for keys without quotes: a # may be part of one."""
     if text[end - 1 : end] in ("'", '"'):
         return end
     while end < len(text) and not text[end].isspace() and text[end] not in "}],;":
@@ -69,10 +71,10 @@ def _unspaced(text: str, end: int) -> int:
 
 
 def config_kind(config: ConfigDict) -> SpecKind:
-    """Returns what a config describes.
+    """Returns the kind of a config.
 
     Raises:
-      ValueError: it is no config that `load` made.
+      ValueError: it is no config of a spec.
     """
     kind = kind_of(set(config.keys()))
     if kind is None:

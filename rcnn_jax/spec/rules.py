@@ -1,7 +1,7 @@
-"""Rules that bind several fields of a Faster R-CNN or conversion spec, or need more than a range.
+"""Rules over several fields of a Faster R-CNN or conversion spec.
 
 Each rule yields findings (path, rest of the sentence) and raises nothing; `mask_rules` holds those
-of Mask R-CNN, `demands` says which task asks for which.
+of Mask R-CNN, `demands` assigns them to tasks.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ SMALLEST_ALLOWED_SIDE = 32
 
 
 def cross_field_findings(config: Node, kind: SpecKind) -> Iterator[Finding]:
-    """Yields every broken rule of what all tasks read; `demands.task_findings` adds those of one."""
+    """Yields the broken rules of all tasks; `demands.task_findings` adds those of one task."""
     rules = {
         "faster_rcnn": faster_rcnn_rules,
         "mask_rcnn": mask_rcnn_rules,
@@ -27,7 +27,7 @@ def cross_field_findings(config: Node, kind: SpecKind) -> Iterator[Finding]:
 
 
 def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
-    """Rules of a Faster R-CNN experiment, whatever is done with it."""
+    """Yields broken rules of a Faster R-CNN experiment, for every task."""
     yield from _input_rules(config.model_config.input_image_config)
     yield from _geometry_rules(config)
     yield from _freeze_rules(config.model_config)
@@ -50,7 +50,7 @@ def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
 
 
 def faster_rcnn_training_rules(config: Node) -> Iterator[Finding]:
-    """Rules of training a Faster R-CNN."""
+    """Yields broken rules of training a Faster R-CNN."""
     yield from _training_rules(config.training_config)
     yield from _schedule_rules(config.training_config.learning_rate)
     yield from _proposal_rules(config, "training_config")
@@ -60,14 +60,14 @@ def faster_rcnn_training_rules(config: Node) -> Iterator[Finding]:
 
 
 def validation_source_rules(dataset: Node) -> Iterator[Finding]:
-    """Rules of the data source that validates, where there is one."""
+    """Yields broken rules of the validation data source, where there is one."""
     if dataset.validation_data_source.enabled:
         source = dataset.validation_data_source
         yield from _source_rules(source, "dataset_config.validation_data_source")
 
 
 def one_of(config: Node, names: Iterable[str], path: str) -> Iterator[Finding]:
-    """Yields a finding unless a sub-message is given; two are found by the table's oneof."""
+    """Yields a finding unless one sub-message is given; the oneof of the table reports two."""
     names = tuple(names)
     if not any(config[name].enabled for name in names):
         yield path, f"needs one of {', '.join(names)}"
@@ -139,7 +139,7 @@ def _geometry_rules(config: Node) -> Iterator[Finding]:
 def _freeze_rules(model: Node) -> Iterator[Finding]:
     allowed = FREEZABLE_BLOCKS.get(model.arch.split(":")[0])
     if allowed is None:
-        return  # An unknown backbone is found by its own range.
+        return  # an unknown backbone is reported by its own range
     for index, block in enumerate(model.freeze_blocks):
         if block not in allowed:
             yield (
@@ -205,7 +205,7 @@ def _class_rules(dataset: Node) -> Iterator[Finding]:
         if seen.setdefault(key.lower(), value.lower()) != value.lower():
             yield (
                 f"{path}.target_class_mapping.{key}",
-                f"= {value!r}, but the same label in other case gives {seen[key.lower()]!r}",
+                f"= {value!r}, but the same label in other case is {seen[key.lower()]!r}",
             )
 
 
@@ -214,7 +214,7 @@ def _source_rules(source: Node, path: str) -> Iterator[Finding]:
     if bool(direct) == bool(records):
         yield path, "needs either tfrecords_path or kitti_directory_path"
     elif records and not source.image_directory_path:
-        yield path, "needs image_directory_path, where the records' frames lie"
+        yield path, "needs image_directory_path, the folder of the records' images"
 
 
 def _tfds_rules(dataset: Node) -> Iterator[Finding]:
@@ -234,7 +234,7 @@ def _tfds_rules(dataset: Node) -> Iterator[Finding]:
 
 
 def dataset_convert_rules(config: Node) -> Iterator[Finding]:
-    """Rules of a conversion to TFRecords."""
+    """Yields broken rules of a conversion to TFRecords."""
     if not (config.kitti_config.enabled or config.coco_config.enabled):
         yield "kitti_config", "or coco_config must be given"
     kitti, coco = config.kitti_config, config.coco_config

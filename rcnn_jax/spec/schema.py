@@ -1,7 +1,7 @@
-"""The vocabulary of the field tables: what a spec may say, row by row.
+"""Schema of specs: the types of the field tables.
 
 A table (`faster_rcnn`, `mask_rcnn`, `dataset_convert`) is a tree of `Message` and `Field`. It is
-the only source of names, types, defaults, ranges and documentation; the parser, the ConfigDict, the
+the single source of names, types, defaults, ranges and documentation; the parser, the ConfigDict, the
 checks, `docs/spec_reference.md` and `rcnn-jax spec explain` are made from it.
 """
 
@@ -43,7 +43,7 @@ class Interval:
 
     @property
     def complaint(self) -> str:
-        """What is said of a value outside."""
+        """The message about a value outside."""
         return f"is not in {self}"
 
 
@@ -61,7 +61,7 @@ class Choice:
 
     @property
     def complaint(self) -> str:
-        """What is said of a value outside."""
+        """The message about a value outside."""
         if len(self.values) == 1:
             return f"is not {self}"
         return f"is not one of {self}"
@@ -74,7 +74,7 @@ THREADS = Interval(1, 512)
 READY_BATCHES = Interval(1, 4096)
 UNIT = Interval(0, 1)
 OPEN_UNIT = Interval(0, 1, open_low=True, open_high=True)
-SHARE = Interval(0, 1, open_high=True)
+BELOW_ONE = Interval(0, 1, open_high=True)
 POSITIVE_UNIT = Interval(0, 1, open_low=True)
 
 
@@ -110,7 +110,7 @@ class Field:
       number: protobuf field number; from 1000 on an extension of this project.
       kind: type of the value. `whole` is a whole number the original declares as float.
       doc: one sentence.
-      default: the value when the spec is silent; None for none.
+      default: the value of an absent field; None for none.
       allowed: range of the value, or of every item.
       repeated: the field may be given several times.
       required: the field must be given (not be empty) where its message is given.
@@ -118,16 +118,16 @@ class Field:
       entry: type of the values of a map with string keys.
       shape: form of a literal.
       message: table of a sub-message.
-      optional: presence of the sub-message has a meaning; the ConfigDict says it in `enabled`.
+      optional: presence of the sub-message has a meaning, stored as `enabled` in the ConfigDict.
       oneof: fields of a message that share this name exclude each other.
       aliases: other names that are read.
       no_effect: why the value changes nothing here; empty when it has its effect.
-      silent: a value without effect is not mentioned: the original ignores it too, or all of it that
-        could be missed happens anyway.
-      only_checked: its whole effect is that a rule of the spec reads it.
+      silent: a value without effect is not reported: the original ignores it too, or its effect
+        happens anyway.
+      only_checked: only a rule of the spec reads it.
       unbuilt: why `train` refuses every value but the default.
       secret: never written to any file.
-      reads: what must exist before a run: a `file`, a `folder`, or files of a `glob` pattern.
+      reads: input that must exist before a run: a `file`, a `folder`, or files of a `glob` pattern.
     """
 
     name: str
@@ -154,7 +154,7 @@ class Field:
 
     @property
     def extension(self) -> bool:
-        """Says whether the field is unknown to the original."""
+        """Whether the field is unknown to the original."""
         return self.number >= FIRST_EXTENSION
 
     @property
@@ -204,7 +204,7 @@ class Message:
 
     @property
     def has_switch(self) -> bool:
-        """Says whether `enabled` is a field of the message itself."""
+        """Whether `enabled` is a field of the message itself."""
         return self.find("enabled") is not None
 
 
@@ -219,11 +219,11 @@ def walk(message: Message, prefix: str = "") -> Iterator[tuple[str, Field]]:
 
 def messages(message: Message) -> dict[str, Message]:
     """Returns every table below and including this one, by name, outermost first."""
-    found = {message.name: message}
+    tables = {message.name: message}
     for _, field in walk(message):
         if field.message is not None:
-            found.setdefault(field.message.name, field.message)
-    return found
+            tables.setdefault(field.message.name, field.message)
+    return tables
 
 
 def boolean(name: str, number: int, default: bool, doc: str, **marks: Any) -> Field:

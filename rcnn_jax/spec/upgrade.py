@@ -1,9 +1,9 @@
-"""Specs of TLT 2.0, as today's form says them.
+"""Translation of TLT 2.0 specs into today's form.
 
 TLT 2.0 (and 1.0) named the network and the data otherwise and kept everything but the network in
 `training_config`; TLT 3.0 gave the spec the form that it has had since. The mapping is mechanical: a
-table of moves. An old spec is read against a table of its own, today's with the old rows beside the
-new ones, so that its errors are found with their lines before anything is moved.
+table of moves. An old spec is read against a table of its own, today's with the old rows added,
+so that its errors are reported with their lines before anything is moved.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Move(NamedTuple):
     Attributes:
       old: its path.
       new: today's path.
-      change: what becomes of the value; None where it stays.
+      change: conversion of the value; None to keep it.
     """
 
     old: str
@@ -56,7 +56,7 @@ MOVES = (
     Move("training_config.inference_config", "inference_config"),
     Move("training_config.evaluation_config", "evaluation_config"),
 )
-"""What moved, members of a block before the block."""
+"""Moved fields, members of a block before the block."""
 
 _WITHOUT_COUNTERPART = {
     "evaluation_config": (
@@ -64,7 +64,7 @@ _WITHOUT_COUNTERPART = {
         "evaluation writes metrics; inference writes label files",
     ),
 }
-"""Old fields that today's form lacks, by block, and why; rows that today's tables have win."""
+"""Old fields without counterpart, by block, with the reason; rows of today's tables win."""
 
 
 def _now(name: str, table: Message = _NOW) -> Field:
@@ -136,7 +136,7 @@ _MARKS = frozenset(
 
 
 def is_old(tokens: list[Token]) -> bool:
-    """Says whether the words are those of a TLT 2.0 spec."""
+    """Returns whether the tokens are those of a TLT 2.0 spec."""
     return any(
         token.kind == "name" and token.text in _MARKS and following.is_mark(":", "{", "<")
         for token, following in zip(tokens, tokens[1:], strict=False)
@@ -144,32 +144,34 @@ def is_old(tokens: list[Token]) -> bool:
 
 
 def upgrade(form: Scan) -> tuple[Scan, list[str]]:
-    """Returns what an old spec says in today's form, and a sentence for all that has no counterpart.
+    """Returns an old spec in today's form, and a sentence for each field without counterpart.
 
     Args:
       form: from `scan` with `OLD_EXPERIMENT`; its values are moved.
     """
-    values, said = form.values, []
+    values, dropped = form.values, []
     network = values.get("network_config", {})
     if network and not {"conv_bn_share_bias", "use_bias"} & set(network):
-        network["conv_bn_share_bias"] = False  # As an absent boolean was read.
-        said.append(
+        network["conv_bn_share_bias"] = False  # an absent boolean was false
+        dropped.append(
             "network_config.conv_bn_share_bias is not given, which was false: model_config.use_bias "
             "is true"
         )
     for move in MOVES:
-        found, value = _taken(values, move.old)
-        if found:
+        present, value = _taken(values, move.old)
+        if present:
             lost = _put(values, move.new, move.change(value) if move.change else value)
-            said += [f"{move.old}{end} is left out: {move.new}{end} is given too" for end in lost]
+            dropped += [
+                f"{move.old}{end} is left out: {move.new}{end} is given too" for end in lost
+            ]
     for name, (row, reason) in _WITHOUT_COUNTERPART.items():
         if _now(name).table.find(row.name) is None and _taken(values, f"{name}.{row.name}")[0]:
-            said.append(f"{name}.{row.name} has no counterpart: {reason}")
-    return replace(form, positions={_path_now(p): at for p, at in form.positions.items()}), said
+            dropped.append(f"{name}.{row.name} has no counterpart: {reason}")
+    return replace(form, positions={_path_now(p): at for p, at in form.positions.items()}), dropped
 
 
 def _taken(values: dict[str, Any], path: str) -> tuple[bool, Any]:
-    """Takes the value of a path out; says whether there is one."""
+    """Removes the value of a path; returns (whether there was one, value)."""
     *blocks, last = path.split(".")
     for name in blocks:
         values = values.get(name, {})
@@ -177,10 +179,10 @@ def _taken(values: dict[str, Any], path: str) -> tuple[bool, Any]:
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> list[str]:
-    """Puts a value where a path leads, unless one is there; a block joins the one that is there.
+    """Sets the value of a path unless it has one; blocks are merged.
 
     Returns:
-      The ends of the paths whose value is left out: behind the path, or "" for the path itself.
+      The ends of the paths whose value was dropped: behind the path, or "" for the path itself.
     """
     *blocks, last = path.split(".")
     for name in blocks:
@@ -190,9 +192,9 @@ def _put(values: dict[str, Any], path: str, value: Any) -> list[str]:
         return []
     if not isinstance(value, dict):
         return [""]
-    there = values[last]
-    lost = [f".{name}" for name in value if name in there]
-    values[last] = {**value, **there}
+    present = values[last]
+    lost = [f".{name}" for name in value if name in present]
+    values[last] = {**value, **present}
     return lost
 
 

@@ -138,14 +138,14 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter)
       CheckpointError: the models of the run are sealed and no key is given.
     """
     if store.key is None:
-        if newest is not None and container.is_sealed(_beginning(newest)):
+        if newest is not None and container.is_encrypted(_beginning(newest)):
             raise container.KeyMistakeError(
                 f"{newest}: is sealed, so this run has a key, and none was given: its next files "
                 f"would be plain. Give the key {container.HINT}, or choose another folder for the "
                 "results"
             )
         return
-    steps = store.seal_plain_steps()
+    steps = store.encrypt_plain_steps()
     if steps:
         reporter.note(
             f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are sealed "

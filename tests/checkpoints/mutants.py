@@ -147,7 +147,7 @@ def safetensors(rng: random.Random) -> bytes:
 
 
 def bundle(rng: random.Random, path: Path) -> None:
-    """A bundle whose checksums fit, sealed in a third of the cases."""
+    """A bundle whose checksums fit, encrypted in a third of the cases."""
     data = rng.choice(_plain_bundles())
     size = struct.unpack_from("<Q", data, 16)[0]
     document, payload = json.loads(data[24 : 24 + size]), data[24 + size :]
@@ -167,14 +167,14 @@ def bundle(rng: random.Random, path: Path) -> None:
     version = 1 if rng.random() < 0.95 else rng.choice((0, 2, 2**32 - 1))
     length = len(text) if rng.random() < 0.95 else rng.choice((0, 2**62, len(text) + 5))
     data = struct.pack("<8sIIQ", b"RCNNBNDL", version, zlib.crc32(text), length) + text + payload
-    path.write_bytes(sealed(rng, data) if rng.random() < 0.33 else data)
+    path.write_bytes(encrypted(rng, data) if rng.random() < 0.33 else data)
 
 
 @functools.cache
 def _plain_bundles() -> list[bytes]:
     """Returns bundles to forge: of a real model of each detector, and one of a single layer."""
     stored = [case.data for case in sound_cases("bundles", ".tlt")]
-    plain = [data for data in stored if not container.is_sealed(data)]
+    plain = [data for data in stored if not container.is_encrypted(data)]
     return [*plain, untrained("mask_rcnn").bundle, _single_layer().data]
 
 
@@ -183,7 +183,7 @@ def _single_layer() -> Case:
     return written(lambda path: write_bundle(path, one), ".tlt")
 
 
-def sealed(rng: random.Random, data: bytes) -> bytes:
+def encrypted(rng: random.Random, data: bytes) -> bytes:
     """A container, in half of the cases with a forged header whose CRC fits."""
     data = _seal(rng, data)
     if rng.random() < 0.5:
@@ -201,7 +201,7 @@ def _seal(rng: random.Random, data: bytes) -> bytes:
     """Seals with salts of the generator: equal seeds make equal files."""
     container._secret_of_process.cache_clear()
     with mock.patch.object(os, "urandom", rng.randbytes):
-        return container.seal(data, KEY, kdf=CHEAP)
+        return container.encrypt(data, KEY, kdf=CHEAP)
 
 
 def _text(rng: random.Random) -> bytes:

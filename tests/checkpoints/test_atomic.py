@@ -44,7 +44,7 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_file(tmp_pat
     assert names(tmp_path) == ["model.onnx"]
 
 
-def test_too_little_disk_space_is_found_before_writing(tmp_path, monkeypatch):
+def test_too_little_disk_space_is_an_error_before_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda folder: Usage(10**9, 0, 1000))
     path = tmp_path / "model.tlt"
     with pytest.raises(CheckpointError) as error:
@@ -56,7 +56,7 @@ def test_too_little_disk_space_is_found_before_writing(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_folder_have_different_errors(tmp_path):
     with pytest.raises(CheckpointError) as error:
         atomic.read_file(tmp_path / "x.tlt", "model file")
     assert str(error.value) == f"{tmp_path}/x.tlt: no such model file; check the path"

@@ -40,7 +40,7 @@ def message(path, key=None) -> str:
 
 
 @pytest.mark.parametrize("key", [None, "", "nvidia_tlt"])
-def test_reading_gives_back_what_was_written(path, key):
+def test_reading_inverts_writing(path, key):
     write_bundle(path, BUNDLE, key)
     back = read_bundle(path, key)
     assert (back.kind, back.header) == ("faster_rcnn", HEADER)
@@ -66,7 +66,7 @@ def test_equal_content_gives_equal_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_sealed_bundle_shows_nothing(path):
+def test_an_encrypted_bundle_shows_nothing(path):
     write_bundle(path, BUNDLE, "key")
     assert b"resnet" not in path.read_bytes()
 
@@ -100,11 +100,11 @@ def test_a_missing_file_is_named(path):
 
 def test_key_errors_of_the_container_name_the_file(path):
     write_bundle(path, BUNDLE, "key")
-    assert message(path).startswith("m.tlt: is sealed and no key was given; give the key")
+    assert message(path).startswith("m.tlt: is encrypted and no key was given; give the key")
     assert message(path, "other").startswith("m.tlt: the key is wrong; give the key")
 
 
-def test_every_truncation_is_found(path):
+def test_every_truncation_is_reported(path):
     write_bundle(path, BUNDLE)
     data = path.read_bytes()
     for size in range(8, len(data)):
@@ -112,7 +112,7 @@ def test_every_truncation_is_found(path):
         assert message(path).startswith(f"m.tlt: is truncated: it has {size:,} bytes of at least")
 
 
-def test_a_damaged_header_and_damaged_arrays_are_found(path):
+def test_a_damaged_header_and_damaged_arrays_are_reported(path):
     write_bundle(path, BUNDLE)
     data = path.read_bytes()
     path.write_bytes(data.replace(b"resnet:18", b"resnet:34"))
@@ -144,9 +144,9 @@ def test_a_file_of_the_original_is_refused_with_an_explanation(path):
 
 
 def test_an_exported_model_is_not_a_bundle(path):
-    path.write_bytes(container.seal(b"\x08\x08onnx", "key"))
+    path.write_bytes(container.encrypt(b"\x08\x08onnx", "key"))
     assert message(path, "key") == (
-        "m.tlt: was opened but holds no bundle; an exported model (.etlt) is read by `evaluate`, "
+        "m.tlt: was decrypted but holds no bundle; an exported model (.etlt) is read by `evaluate`, "
         "`inference` and the converter only"
     )
 

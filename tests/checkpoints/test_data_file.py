@@ -7,7 +7,7 @@ OLD = DataDigest(("cat",), None, (("a.png", ImageDigest(5, "1f")), ("b.png", Ima
 NEW = DataDigest(("cat",), None, OLD.images[:1])
 
 
-def test_the_same_data_has_no_changes_whatever_the_file_says(tmp_path):
+def test_the_same_data_has_no_changes_whatever_the_file_holds(tmp_path):
     assert changes(OLD.summary(), OLD, tmp_path) == []
 
 

@@ -17,7 +17,7 @@ def test_a_header_is_returned_as_it_is_with_fields_of_later_releases():
 
 
 @pytest.mark.parametrize("field", ["spec", "class_names", "arch", "channel_plan", "convention"])
-def test_every_model_says_what_it_is(field):
+def test_every_header_has_the_fields_of_a_model(field):
     header = {name: value for name, value in HEADER.items() if name != field}
     assert message(header) == f"its header lacks {field}"
 

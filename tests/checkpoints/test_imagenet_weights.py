@@ -88,7 +88,7 @@ def test_mobilenet_v2_knows_the_cup_and_the_cat(shared):
     assert found.max(axis=1) == pytest.approx([0.76, 0.51], abs=0.1)
 
 
-def test_mobilenet_v1_places_a_cat_beside_its_mirror_image_and_apart_from_a_cup(shared):
+def test_mobilenet_v1_features_of_a_cat_are_near_its_mirror_image_and_far_from_a_cup(shared):
     cat, cup = photograph(shared, "chelsea"), photograph(shared, "coffee")
     build = TensorFlowBuilder()
     weights = load_weights(shared / "data" / "weights" / V1)
@@ -102,7 +102,7 @@ def test_mobilenet_v1_places_a_cat_beside_its_mirror_image_and_apart_from_a_cup(
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea"])
 @pytest.mark.peers
-def test_the_classifier_gives_the_probabilities_of_torch(shared, name):
+def test_the_classifier_has_the_probabilities_of_torch(shared, name):
     torch = pytest.importorskip("torch")
     image = photograph(shared, name)
     ours = probabilities(shared, image[None])[0]

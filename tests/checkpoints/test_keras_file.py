@@ -61,14 +61,14 @@ def test_weights_and_models_of_the_old_layout_are_read(h5py, path, root, ending)
     np.testing.assert_array_equal(layers["fc1"]["kernel"], kernel)
 
 
-def test_a_wrapped_layer_is_found_under_both_names(h5py, path):
+def test_a_wrapped_layer_has_both_names(h5py, path):
     with h5py.File(path, "w") as file:
         file["time_distributed_3/block_4a_conv_1/kernel:0"] = np.ones(2)
         file["td/td/fc1/kernel"] = np.ones(2)
     assert sorted(read_keras(path)) == ["block_4a_conv_1", "fc1", "td", "time_distributed_3"]
 
 
-def test_a_model_inside_a_model_gives_its_layers_and_no_mixture(h5py, path):
+def test_a_model_inside_a_model_keeps_its_layers_apart(h5py, path):
     with h5py.File(path, "w") as file:
         file["model_weights/inner/conv1/kernel:0"] = np.ones(2)
         file["model_weights/inner/conv2/kernel:0"] = np.ones(3)
@@ -97,7 +97,7 @@ def test_a_description_that_is_no_json_costs_nothing_but_names(h5py, path):
     assert sorted(read_keras(path)) == ["td"]
 
 
-def test_the_new_layout_numbers_variables_and_names_layers_beside_them(h5py, path):
+def test_the_new_layout_numbers_variables_and_names_layers_in_attributes(h5py, path):
     kernel = np.arange(6.0).reshape(2, 3)
     with h5py.File(path, "w") as file:
         numbered(file, "layers/dense", "fc1", kernel, np.ones(3))

@@ -59,7 +59,7 @@ def test_misfits_are_listed():
     with pytest.raises(CheckpointError) as error:
         unflatten(flat, template)
     assert str(error.value) == (
-        "the stored arrays do not fit: b is missing; c has no place; "
+        "the stored arrays do not fit: b is missing; c is not expected; "
         "a is float32[2], not float32[3]"
     )
 
@@ -79,5 +79,5 @@ def test_ambiguous_names_are_a_mistake_of_the_program():
         flatten({"a": {"b": 1}, "a/b": 2})
 
 
-def test_nesting_takes_one_group():
+def test_nesting_returns_one_group():
     assert nest({"params/a/b": 1, "params/c": 2, "ema/a/b": 3}, "params") == {"a": {"b": 1}, "c": 2}

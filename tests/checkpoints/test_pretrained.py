@@ -68,7 +68,7 @@ def test_a_layer_with_missing_surplus_or_misshaped_leaves_is_left_out(leaves):
     assert statuses(apply_weights(PARAMS, STATS, {"fc1": leaves}))["fc1"] == "No"
 
 
-def test_coverage_is_the_share_of_expected_parameters():
+def test_coverage_is_the_fraction_of_expected_parameters():
     # conv1 108, bn_conv1 16 of 108 + 16 + 10
     assert apply_weights(PARAMS, STATS, FILE).coverage == pytest.approx(124 / 134)
     assert apply_weights(PARAMS, STATS, FILE, expected={"conv1", "bn_conv1"}).coverage == 1.0
@@ -197,7 +197,7 @@ def test_layers_that_match_an_expression_are_skipped():
     )
 
 
-def test_a_bundle_gives_its_params_and_statistics(tmp_path):
+def test_a_bundle_returns_its_params_and_statistics(tmp_path):
     arrays = {
         "params/conv1/kernel": np.ones(2),
         "batch_stats/conv1/moving_mean": np.ones(3),

@@ -94,7 +94,7 @@ def test_a_file_of_a_big_endian_machine_is_swapped(path):
     assert read_torch(path)["a"].tolist() == [1.5, 2.0]
 
 
-def test_parameters_are_tensors_and_a_nested_state_dict_is_found(path):
+def test_parameters_are_tensors_and_a_nested_state_dict_is_read(path):
     plain = tensor("FloatStorage", "0", 0, (2,), (1,))
     parameter = b"ctorch._utils\n_rebuild_parameter\n" + MARK + plain + b"\x88" + ORDERED + b"tR"
     weights = state_dict(a=parameter, b=plain)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
-from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
 from rcnn_jax.cli.train import slim_models
 from tests.checkpoints.headers import MODEL_HEADER
@@ -365,7 +365,7 @@ def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
 
 def test_decrypt_writes_what_was_sealed_and_nothing_over_a_file(tmp_path, monkeypatch, capsys):
     sealed, plain = tmp_path / "a.etlt", tmp_path / "new" / "a.onnx"
-    sealed.write_bytes(seal(b"a graph", "key"))
+    sealed.write_bytes(encrypt(b"a graph", "key"))
     argv = ["decrypt", "-m", str(sealed), "-o", str(plain)]
     assert main(argv) == 2
     assert "decrypt needs the key" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from rcnn_jax.data.anchor_fit import (
 )
 
 
-def test_an_anchor_of_the_same_size_may_lie_beside_its_object():
+def test_an_anchor_of_the_same_size_may_be_off_centre():
     # 32 x 32 moved by 4 in both directions: 28 * 28 in common.
     common = 28 * 28
     (overlap,) = best_overlaps(np.array([[32.0, 32.0]]), {16: [(32.0, 32.0)]}, (0.25, 0.25))
@@ -27,7 +27,7 @@ def test_objects_far_from_every_anchor_overlap_little():
     assert unreached(np.zeros((0, 2)), {16: [(64.0, 64.0)]}) == 0.0
 
 
-def test_an_object_inside_a_larger_anchor_is_found_whole():
+def test_an_object_inside_a_larger_anchor_overlaps_as_a_whole():
     (overlap,) = best_overlaps(np.array([[10.0, 10.0]]), {16: [(40.0, 40.0)]})
     assert overlap == pytest.approx(100 / 1600)
 

@@ -82,7 +82,7 @@ def test_a_sealed_run_goes_on_with_its_key_only(runs, tmp_path, capsys, flags):
     before = files(workdir)
     assert train(runs / "spec.txt", workdir, *flags) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {workdir / 'checkpoints'}: the run there is sealed, and ")
+    assert error.startswith(f"error: {workdir / 'checkpoints'}: the run there is encrypted, and ")
     assert error.count("\n") == 1
     assert files(workdir) == before
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
-from rcnn_jax.checkpoints.container import is_sealed
+from rcnn_jax.checkpoints.container import is_encrypted
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
@@ -105,7 +105,7 @@ def test_an_etlt_is_sealed_and_runs(trained, tmp_path, capsys):
     _, spec, model = trained
     output = tmp_path / "model.etlt"
     assert run("export", spec, model, "-k", KEY, "-o", str(output), "--static_batch_size", "1") == 0
-    assert is_sealed(output.read_bytes())
+    assert is_encrypted(output.read_bytes())
     assert run("inference", spec, output, "-k", KEY) == 0
     assert run("inference", spec, output, "-k", "wrong") == 2
     assert "the key is wrong" in capsys.readouterr().err

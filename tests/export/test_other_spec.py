@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
-from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import main
 
 KEY = "the key of this test"
@@ -59,7 +59,7 @@ def model_of(files, form, folder):
     if form == ".onnx":
         return files.graph
     path = folder / "model.etlt"
-    path.write_bytes(seal(files.graph.read_bytes(), KEY))
+    path.write_bytes(encrypt(files.graph.read_bytes(), KEY))
     return path
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
-from rcnn_jax.checkpoints.container import is_sealed, open_sealed
+from rcnn_jax.checkpoints.container import decrypt, is_encrypted
 from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
@@ -145,8 +145,8 @@ def test_fp16_is_typed_in_the_graph_and_an_etlt_is_sealed(trained, tmp_path, cap
     output = tmp_path / "model.etlt"
     assert export(trained, output, "--data_type", "fp16", "--static_batch_size", "2") == 0
     data = output.read_bytes()
-    assert is_sealed(data)
-    model = onnx.load_from_string(open_sealed(data, KEY, "model.etlt"))
+    assert is_encrypted(data)
+    model = onnx.load_from_string(decrypt(data, KEY, "model.etlt"))
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert TensorProto.FLOAT16 in kinds
     ends = (*model.graph.input, *model.graph.output)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import converter, main
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import MissingDependencyError
@@ -264,7 +264,7 @@ def test_an_etlt_is_opened_with_its_key_and_the_key_goes_no_further(
     key = "a-key-that-must-not-travel"
     sealed = tmp_path / "sealed" / "model.etlt"
     sealed.parent.mkdir()
-    sealed.write_bytes(seal(Path(graph).read_bytes(), key))
+    sealed.write_bytes(encrypt(Path(graph).read_bytes(), key))
     assert build(sealed, "-k", "wrong")[0] == 2
     assert "the key is wrong" in capsys.readouterr().err
     assert build(sealed, "-k", key)[0] == 0

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import rcnn_jax
-from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import converter, main
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.runtime.onnx_file import parse_onnx, read_onnx
@@ -19,7 +19,7 @@ KEY = "the key of this test"
 @pytest.fixture
 def etlt(boxes_files, tmp_path):
     path = tmp_path / "model.etlt"
-    path.write_bytes(seal(boxes_files.graph.read_bytes(), KEY))
+    path.write_bytes(encrypt(boxes_files.graph.read_bytes(), KEY))
     return path
 
 
@@ -47,7 +47,7 @@ def test_every_damage_to_an_etlt_has_its_own_message(etlt, tmp_path):
         messages.append(says(etlt))
     for wanted, message in zip(
         (
-            "is sealed and no key was given",
+            "is encrypted and no key was given",
             "the key is wrong",
             "is truncated",
             "is truncated",
@@ -204,4 +204,4 @@ def test_decrypt_gives_the_graph_back_and_nothing_else(etlt, boxes_files, tmp_pa
     assert (
         main(["decrypt", "-m", str(boxes_files.graph), "-o", str(tmp_path / "b"), "-k", KEY]) == 2
     )
-    assert "is not a sealed file of this project" in capsys.readouterr().err
+    assert "is not an encrypted file of this project" in capsys.readouterr().err

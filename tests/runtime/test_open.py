@@ -5,7 +5,7 @@ import pytest
 import rcnn_jax
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
-from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import main
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.export.command import export_file
@@ -21,7 +21,7 @@ def sealed(boxes_files, tmp_path_factory):
     """{suffix: sealed file} of a tiny Faster R-CNN."""
     root = tmp_path_factory.mktemp("sealed")
     write_bundle(root / "model.tlt", read_bundle(boxes_files.model), KEY)
-    (root / "model.etlt").write_bytes(seal(boxes_files.graph.read_bytes(), KEY))
+    (root / "model.etlt").write_bytes(encrypt(boxes_files.graph.read_bytes(), KEY))
     return {path.suffix: path for path in root.iterdir()}
 
 

@@ -39,7 +39,7 @@ def test_every_spec_loads_and_renders_to_itself(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
-def test_every_document_gives_its_config_and_names_its_command(path: Path) -> None:
+def test_every_document_returns_its_config_and_names_its_command(path: Path) -> None:
     found = importlib.util.spec_from_file_location(path.stem, path)
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)

@@ -1,4 +1,4 @@
-"""Each task asks of a spec only what it uses."""
+"""Demands of tasks on a spec: only what they use."""
 
 import pytest
 
@@ -93,7 +93,7 @@ def test_a_spec_that_means_to_train_is_checked_for_training() -> None:
         (MASK, ("inference", "export")),
     ],
 )
-def test_a_spec_says_which_tasks_it_serves(text: str, served: tuple[TaskName, ...]) -> None:
+def test_the_tasks_that_a_spec_serves_are_known(text: str, served: tuple[TaskName, ...]) -> None:
     spec = parse_spec(text)
     lacking = unserved(spec.config, spec.kind)
     assert tuple(task for task in TASKS if task not in lacking) == served

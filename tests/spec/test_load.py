@@ -17,11 +17,11 @@ def complaints(text: str, kind: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_the_kind_is_told_from_the_fields(kind: str) -> None:
+def test_the_kind_is_detected_from_the_fields(kind: str) -> None:
     assert parse_spec(SAMPLES[kind]).kind == kind
 
 
-def test_a_spec_of_no_kind_says_what_to_do() -> None:
+def test_the_error_for_a_spec_of_no_kind_names_the_flag() -> None:
     (line,) = complaints("foo: 1")
     assert line == (
         "spec.txt: cannot tell what this spec describes from its top-level fields (foo): "
@@ -295,7 +295,7 @@ def test_a_canvas_has_a_size_that_can_be() -> None:
     ]
 
 
-def test_a_path_of_windows_is_told_how_to_be_written() -> None:
+def test_the_error_for_a_path_of_windows_shows_its_spelling() -> None:
     (first, second) = complaints(
         FASTER.replace("records/*", r"C:\new").replace('"images"', r'"C:\data"')
     )

@@ -1,4 +1,4 @@
-"""What is said of a sound spec, and what is not worth saying."""
+"""Remarks about valid specs, and the absence of those that help nobody."""
 
 from pathlib import Path
 
@@ -59,11 +59,11 @@ def test_notes_come_in_the_order_of_the_lines() -> None:
 
 def test_an_empty_key_is_mentioned() -> None:
     assert notes(f"enc_key: ''\n{FASTER}") == [
-        "enc_key is empty: files are written unsealed unless -k or RCNN_JAX_KEY gives a key"
+        "enc_key is empty: files are written unencrypted unless -k or RCNN_JAX_KEY gives a key"
     ]
 
 
-def test_absent_booleans_that_are_true_are_said_where_they_matter() -> None:
+def test_absent_booleans_that_are_true_are_reported_where_they_matter() -> None:
     assert notes(MASK) == [
         "maskrcnn_config.include_mask is not given: true, as the documentation recommends",
         "data_config.augment_input_data is not given: true, as the documentation recommends",

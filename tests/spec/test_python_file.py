@@ -58,7 +58,7 @@ def test_every_field_of_every_generation_is_written(path: Path, tmp_path: Path) 
     assert same(config, wanted)
 
 
-def test_only_what_the_spec_gives_is_set() -> None:
+def test_only_given_fields_are_set() -> None:
     assert body("total_steps: 9 data_config { num_classes: 3 }", "mask_rcnn") == [
         "",
         "config.total_steps = 9",
@@ -115,7 +115,7 @@ def test_keys_that_were_commented_out_are_left_out(comment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         r"r\"; import os",
         r"'''\"\"\"",
@@ -124,8 +124,8 @@ def test_keys_that_were_commented_out_are_left_out(comment: str) -> None:
         r"\342\200\256reversed",
     ],
 )
-def test_no_text_ends_its_quotes_or_hides(said: str, tmp_path: Path) -> None:
-    spec = parse_spec(f'{FASTER} inference_config {{ images_dir: "x{said}" }}')
+def test_no_text_ends_its_quotes_or_hides(text: str, tmp_path: Path) -> None:
+    spec = parse_spec(f'{FASTER} inference_config {{ images_dir: "x{text}" }}')
     python = python_file(spec, "x.py")
     assert "\u202e" not in python
     assert same(config_of(python, tmp_path), spec.config)

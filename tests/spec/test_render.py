@@ -26,7 +26,7 @@ ZEROS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_loading_what_was_rendered_gives_the_same_config(kind: SpecKind) -> None:
+def test_loading_a_rendered_config_returns_it(kind: SpecKind) -> None:
     config = parse_spec(SAMPLES[kind]).config
     assert parse_spec(render(config, kind)).config == config
 
@@ -173,7 +173,7 @@ def test_a_redacted_text_holds_the_key_nowhere() -> None:
     assert hidden.startswith(FASTER)
 
 
-def test_a_redacted_key_is_read_back_as_absent_and_said_so() -> None:
+def test_a_redacted_key_is_read_back_as_absent_and_reported() -> None:
     spec = parse_spec(redact_text(SECRET))
     assert spec.config.enc_key is None
     assert spec.notes == ["enc_key is redacted in this file: give it with -k or RCNN_JAX_KEY"]

@@ -1,4 +1,4 @@
-"""Rules that bind several fields: each one broken on its own, in otherwise sound specs."""
+"""Rules over several fields, each one broken on its own, in otherwise valid specs."""
 
 import pytest
 
@@ -125,7 +125,7 @@ FASTER_CASES = [
     (
         'value: "car" }',
         'value: "car" } target_class_mapping { key: "car" value: "auto" }',
-        "target_class_mapping.car = 'auto', but the same label in other case gives 'car'",
+        "target_class_mapping.car = 'auto', but the same label in other case is 'car'",
     ),
     (
         'target_class_mapping { key: "Car" value: "car" }',
@@ -136,7 +136,7 @@ FASTER_CASES = [
     (
         SOURCE,
         "tfrecords_path: 'x'",
-        "data_sources[0] needs image_directory_path, where the records' frames lie",
+        "data_sources[0] needs image_directory_path, the folder of the records' images",
     ),
     (
         "validation_fold: 0",
@@ -147,7 +147,7 @@ FASTER_CASES = [
 
 
 @pytest.mark.parametrize(("old", "new", "sentence"), FASTER_CASES)
-def test_a_broken_rule_of_faster_rcnn_is_told(old: str, new: str, sentence: str) -> None:
+def test_a_broken_rule_of_faster_rcnn_is_reported(old: str, new: str, sentence: str) -> None:
     assert old in FASTER
     assert sentence in broken(FASTER.replace(old, new))
 
@@ -228,7 +228,7 @@ def test_an_iou_range_must_rise() -> None:
         ("nlayers: 18", "max_level: 4000000000", "max_level = 4000000000 is not in [5, 10]"),
     ],
 )
-def test_a_broken_rule_of_mask_rcnn_is_told(old: str, new: str, sentence: str) -> None:
+def test_a_broken_rule_of_mask_rcnn_is_reported(old: str, new: str, sentence: str) -> None:
     assert old in MASK
     with pytest.raises(SpecError) as error:
         parse_spec(MASK.replace(old, new), "s", task="train")
@@ -269,5 +269,5 @@ def test_small_inputs_need_the_extension() -> None:
         ),
     ],
 )
-def test_a_broken_rule_of_a_conversion_is_told(text: str, sentence: str) -> None:
+def test_a_broken_rule_of_a_conversion_is_reported(text: str, sentence: str) -> None:
     assert sentence in broken(text)

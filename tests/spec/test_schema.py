@@ -1,4 +1,4 @@
-"""The tables themselves: consistent, documented, and the source of the reference page."""
+"""Field tables: consistent, documented, and the source of the reference page."""
 
 from pathlib import Path
 

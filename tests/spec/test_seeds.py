@@ -13,7 +13,7 @@ def sample(number: str, first: str, behind: str) -> str:
     """The sample spec of a document, between its first words and what follows it."""
     found = sorted(SEEDS.glob(f"{number}_*.txt"))
     if not found:
-        pytest.skip("the documents are read from shared/seeds beside the clone, which is absent")
+        pytest.skip("the documents are read from shared/seeds next to the clone, which is absent")
     text = found[0].read_text(encoding="utf-8")
     start = text.index(first)
     return text[start : text.index(behind, start)]

@@ -1,4 +1,4 @@
-"""Specs of TLT 2.0: told apart, read with their lines, written as today."""
+"""Specs of TLT 2.0: detected, read with their lines, written as today."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ def old(text: str = TEXT):
 
 
 @pytest.mark.parametrize("kind", [None, "faster_rcnn"])
-def test_an_old_spec_is_named_and_told_how_to_upgrade(kind) -> None:
+def test_the_error_for_an_old_spec_names_the_command_that_upgrades(kind) -> None:
     with pytest.raises(SpecError) as error:
         load_spec(OLD, kind)
     assert str(error.value) == (
-        f"{OLD}: this is a TLT 2.0 spec: `rcnn-jax spec translate {OLD} -o NEW.txt` writes it as "
-        "it is written today"
+        f"{OLD}: this is a TLT 2.0 spec: `rcnn-jax spec translate {OLD} -o NEW.txt` writes it in "
+        "today's form"
     )
 
 
@@ -69,7 +69,7 @@ def test_the_upgraded_text_is_a_sound_spec_of_today() -> None:
     assert again.warnings == []
 
 
-def test_the_places_are_those_of_the_old_text() -> None:
+def test_the_positions_are_those_of_the_old_text() -> None:
     spec = old()
     line = TEXT[: TEXT.index("weight_decay")].count("\n") + 1
     assert spec.at("training_config.regularizer.weight").startswith(f"old.txt:{line}:5: ")
@@ -95,7 +95,7 @@ def test_the_places_are_those_of_the_old_text() -> None:
         ("num_epochs: 20", "num_epochs: x", "training_config.num_epochs = x is not a whole number"),
     ],
 )
-def test_what_is_wrong_in_an_old_spec_is_found(before: str, after: str, sentence: str) -> None:
+def test_errors_in_an_old_spec_are_reported(before: str, after: str, sentence: str) -> None:
     assert before in TEXT
     with pytest.raises(SpecError) as error:
         old(TEXT.replace(before, after))
@@ -105,10 +105,10 @@ def test_what_is_wrong_in_an_old_spec_is_found(before: str, after: str, sentence
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"), [("L2", "L2"), ("l2", "L2"), ("None", "NO_REG"), ("NO_REG", "NO_REG")]
+    ("reg_type", "kind"), [("L2", "L2"), ("l2", "L2"), ("None", "NO_REG"), ("NO_REG", "NO_REG")]
 )
-def test_the_kind_of_regularizer_was_a_text(said: str, kind: str) -> None:
-    config = old(TEXT.replace("reg_type: 'L1'", f"reg_type: '{said}'")).config
+def test_the_kind_of_regularizer_was_a_text(reg_type: str, kind: str) -> None:
+    config = old(TEXT.replace("reg_type: 'L1'", f"reg_type: '{reg_type}'")).config
     assert config.training_config.regularizer.type == kind
 
 

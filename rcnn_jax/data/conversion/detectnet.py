@@ -1,6 +1,6 @@
-"""KITTI and COCO datasets to TFRecords in the DetectNet_v2 layout, which Faster R-CNN trains on.
+"""Conversion of KITTI and COCO datasets to DetectNet_v2 records, for Faster R-CNN.
 
-Images stay where they are: a record holds the name, the size and the objects of one image. All
+Images are not copied: a record holds the name, the size and the objects of one image. All
 files of a conversion appear together at the end (`staging`): an error leaves nothing half-written.
 Source: docs/reference/datasets.md, "Conversion spec".
 """
@@ -29,12 +29,12 @@ from rcnn_jax.text_file import read_text
 
 NO_CHANGE = SampleModifier()
 _LIDAR_CHANNELS = 4  # x, y, z, reflectance: fixed in the original's records
-_CROWD_OCCLUSION = 3  # "unknown": a region of many objects is too hard to judge
+_CROWD_OCCLUSION = 3  # "unknown" in KITTI; evaluation treats 1 and more as difficult
 
 
 @dataclass(frozen=True, kw_only=True)
 class KittiConversion:
-    """A dataset in KITTI layout and how to divide it (`kitti_config`).
+    """A dataset in KITTI layout and its division (`kitti_config`).
 
     Attributes:
       root: folder of the dataset.
@@ -253,6 +253,7 @@ def _kitti_frames(
     folder = settings.root / settings.image_dir_name
     labels = settings.root / settings.label_dir_name
     for path in images:
+        # Relative: frames of a sequences file may lie in sub-folders, and labels mirror them.
         stem = path.relative_to(folder).with_suffix("").as_posix()
         size = _whole_image_size(path)
         label_file = labels / f"{stem}.txt"
@@ -295,7 +296,7 @@ def _coco_frames(
         size = _whole_image_size(path)
         if size != (image.height, image.width):
             raise DataError(
-                f"{path}: is {size[1]} x {size[0]} pixels; {dataset.path} says {image.width} x "
+                f"{path}: is {size[1]} x {size[0]} pixels; {dataset.path} states {image.width} x "
                 f"{image.height} for image {image.id}."
             )
         objects = []
@@ -337,7 +338,7 @@ def _coco_object(annotation: CocoAnnotation, name: str) -> KittiObject:
 
 
 def _note_merged_categories(datasets: Sequence[CocoDataset], notes: Notes) -> None:
-    """Says which categories the records cannot tell apart, because they know names only."""
+    """Reports categories that become one class: records hold names, not ids."""
     for dataset in datasets:
         names = {item_id: joined(name) for item_id, name in dataset.categories.items()}
         for name, ids in shared_names(names).items():
@@ -360,6 +361,7 @@ def _extension(settings: KittiConversion) -> str:
 
 
 def _is_usable(item: KittiObject, size: tuple[int, int]) -> bool:
+    # Compared as whole pixels: a box from 10.2 to 10.9 has no extent.
     x1, y1, x2, y2 = _whole_box(item)
     inside = item.x1 < size[1] and item.y1 < size[0] and item.x2 > 0 and item.y2 > 0
     return x1 < x2 and y1 < y2 and inside

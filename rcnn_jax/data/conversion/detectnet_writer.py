@@ -1,4 +1,4 @@
-"""Frames of all partitions to record files that appear together, and the report about them."""
+"""Writer of DetectNet_v2 records: frames of all partitions to shards, and the report."""
 
 import json
 import re
@@ -18,17 +18,17 @@ from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.printable import shown
 
 _SHARD_NAME = re.compile(r"(-fold-\d{3,}-of-\d{3,})?(-shard-\d{5,}-of-\d{5,})?")
-"""What follows the prefix in the names of record files."""
+"""The rest of the name of a record file, behind the prefix."""
 
 
 @dataclass
 class Notes:
-    """What is noticed while frames are made.
+    """Observations made while frames are read.
 
     Attributes:
       skipped: name of an object in the warnings file -> its box (x1, y1, x2, y2) in whole pixels.
       label_names: class as written by the annotator -> class in the records.
-      tally: what else is worth a row or a sentence.
+      tally: all other findings.
     """
 
     skipped: dict[str, list[int]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def write_frames(
       num_shards: of every partition, 0 for a single file that is not named.
       modifier: changes of the samples of all partitions but `validation_fold`.
       validation_fold: number of a partition, or None.
-      notes: what the makers of `frames` noticed.
+      notes: filled by the iterators of `frames`.
 
     Raises:
       DataError: nothing is left to write, a file cannot be written, an image comes twice, or records
@@ -75,10 +75,12 @@ def write_frames(
     training_partitions = len(frames) - (validation_fold is not None)
     warnings_file = output.with_name(f"{output.name}_warning.json")
     reports = []
-    places: dict[str, int] = {}
+    partition_of: dict[str, int] = {}
+    # Frames are iterators: labels are read here, inside the context, so that an error in the last
+    # label file still removes the files of the first partitions.
     with StagedFiles() as staged:
         for number, samples in enumerate(frames):
-            samples = _once(samples, number, places, notes.tally)
+            samples = _once(samples, number, partition_of, notes.tally)
             if number != validation_fold:
                 samples = modifier.apply(samples, _class_names, training_partitions)
             paths = [
@@ -98,6 +100,7 @@ def write_frames(
         if not reports:
             raise DataError(f"{output}: no sample is left to write; see sample_modifier_config.")
         written = {path.name for report in reports for path in report.files}
+        # Only now is it known which partitions have files, and a file of an empty one would be older.
         refuse_older(output.parent, output.name, _SHARD_NAME, written)
         if notes.skipped:
             text = json.dumps(notes.skipped, indent=2)
@@ -130,16 +133,17 @@ def _write_partition(
 
 
 def _once(
-    samples: Iterable[DetectNetFrame], partition: int, places: dict[str, int], tally: Tally
+    samples: Iterable[DetectNetFrame], partition: int, partition_of: dict[str, int], tally: Tally
 ) -> Iterator[DetectNetFrame]:
-    """Yields the frames of a partition and notes where they were.
+    """Yields the frames of a partition and records their partition.
 
     Raises:
       DataError: one comes twice.
     """
+    # Before the modifier, which repeats frames on purpose.
     for frame in samples:
         name = frame.frame_id
-        before = places.get(name)
+        before = partition_of.get(name)
         if before == partition:
             raise DataError(
                 f"image '{shown(name)}' comes twice: records name images without their extension, so "
@@ -147,7 +151,7 @@ def _once(
             )
         if before is not None:
             tally.add(SHARED_BETWEEN_FOLDS, name)
-        places[name] = partition
+        partition_of[name] = partition
         yield frame
 
 

@@ -1,6 +1,6 @@
-"""COCO instance annotations to the TFRecords that Mask R-CNN trains on.
+"""Conversion of COCO instance annotations to TFRecords, for Mask R-CNN.
 
-Images and masks are inside the records. Image i of the annotation file goes to shard i modulo
+Records embed images and masks. Image i of the annotation file goes to shard i modulo
 num_shards. Source: docs/reference/datasets.md, "Mask R-CNN conversion".
 """
 
@@ -35,16 +35,16 @@ from rcnn_jax.errors import DataError, SpecError
 from rcnn_jax.printable import shown
 
 _SHARD_NAME = re.compile(r"-\d{5,}-of-\d{5,}\.tfrecord")
-"""What follows the tag in the names of record files."""
+"""The rest of the name of a record file, behind the tag."""
 
 _THREADS = 8  # masks are compressed outside Python's lock
 _CHUNK = 64  # images in work at a time: bounds the memory whatever the number of shards
-_SLACK = 1.0  # pixels by which annotation tools round boxes and masks apart
+_SLACK = 1.0  # pixels; annotation tools round boxes and masks differently
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskRcnnConversion:
-    """A COCO dataset and where its records go.
+    """A COCO dataset and the destination of its records.
 
     Attributes:
       image_dir: folder of the images.
@@ -72,7 +72,7 @@ class _Notes:
 
 @dataclass(frozen=True)
 class _Objects:
-    """Objects of one image that are kept, and the ids of annotations worth a warning."""
+    """The kept objects of one image, and the ids of annotations with a warning."""
 
     annotations: list[CocoAnnotation]
     boxes: list[tuple[float, float, float, float]]
@@ -92,7 +92,7 @@ def convert_mask_rcnn(settings: MaskRcnnConversion) -> ConversionReport:
     ids are written as they are.
 
     Raises:
-      DataError: an image is missing or has another size than the annotations say; a category id is
+      DataError: an image is missing or has another size than the annotations state; a category id is
         0; a box looks normalised; a segmentation is missing, unknown or of the wrong size; or the
         disk is too full. Nothing has been written then.
       SpecError: num_shards is not positive.
@@ -137,7 +137,8 @@ def _records(
     dataset: CocoDataset,
     notes: _Notes,
 ) -> Iterator[bytes]:
-    """Yields the records of the images in order and notes what was found."""
+    """Yields the records of the images in order and collects their findings."""
+    # `pool.map` over all images would read them all at once, whatever the writer has written.
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         for image, (record, objects) in zip(chunk, pool.map(build, chunk), strict=True):
@@ -187,7 +188,7 @@ def _build(
     require_whole(path)
     if (height, width) != (image.height, image.width):
         raise DataError(
-            f"{path}: is {width} x {height} pixels; {dataset.path} says {image.width} x "
+            f"{path}: is {width} x {height} pixels; {dataset.path} states {image.width} x "
             f"{image.height} for image {image.id}."
         )
     objects = _objects(image, dataset, settings.include_masks)
@@ -241,6 +242,7 @@ def _corners(
     x, y, width, height = item.bbox
     if width <= 0 or height <= 0:
         return None
+    # This also refuses a true box of one pixel in the corner of an image.
     if max(x, y, width, height) <= 1:
         raise DataError(
             f"{where}: its bbox {list(item.bbox)} looks normalised; expected x, y, width, height "

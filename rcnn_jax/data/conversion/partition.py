@@ -1,4 +1,4 @@
-"""How a dataset is divided into partitions (folds) and shards, and how their files are named."""
+"""Division of a dataset into partitions (folds) and shards, and the names of their files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +41,8 @@ def sequence_partitions(sequences: Mapping[str, Sequence[Item]], count: int) -> 
 def shards(items: Sequence[Item], count: int) -> list[Sequence[Item]]:
     """Divides into `count` (0 counts as 1) runs of equal length; the remainder joins the last."""
     count = max(count, 1)
+    # With more shards than items all but the last are empty; the files exist nevertheless, as their
+    # names promise (`of-%05d`).
     length = len(items) // count
     starts = [i * length for i in range(count)]
     return [items[a:b] for a, b in zip(starts, [*starts[1:], len(items)], strict=True)]

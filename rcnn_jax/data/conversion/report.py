@@ -1,4 +1,4 @@
-"""What a conversion did, for the command line to print and for `status.json`."""
+"""Report of a conversion, for the console and `status.json`."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ class PartitionReport:
     """One partition of a conversion.
 
     Attributes:
-      name: `fold 1 of 2`, or what the converter calls its only partition.
+      name: `fold 1 of 2`, or the name of the only partition.
       files: the record files, in order.
       images: samples written, copies included.
       objects: class name -> number of objects, sorted by name.
@@ -35,9 +35,9 @@ class ConversionReport:
     Attributes:
       partitions: those that were written; empty ones are not.
       label_names: class as written by the annotator -> class in the records.
-      skipped: number of objects that were left out.
-      findings: what was left out, crowd regions, and what else was noticed.
-      warnings_file: the JSON file that lists what was left out, or None.
+      skipped: number of omitted objects.
+      findings: omissions, crowd regions and other observations.
+      warnings_file: the JSON file with the omitted objects, or None.
     """
 
     partitions: tuple[PartitionReport, ...]
@@ -74,14 +74,14 @@ class ConversionReport:
 
 
 def refuse_older(folder: Path, prefix: str, rest: re.Pattern, written: Container[str]) -> None:
-    """Refuses to write beside records that training would read together with the new ones.
+    """Refuses a folder with older records that training would read together with the new ones.
 
-    They are not deleted: nobody but the user knows whether they are still needed.
+    They are not deleted: only the user knows whether they are still needed.
 
     Args:
       folder: of the records; may not exist yet.
-      prefix: what the names of all record files begin with.
-      rest: what follows it.
+      prefix: common beginning of the names of record files.
+      rest: pattern of the rest of a name.
       written: names of the files of this conversion.
 
     Raises:

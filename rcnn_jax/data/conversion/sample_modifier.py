@@ -1,4 +1,4 @@
-"""Changes of the training samples during conversion: leave out, duplicate, cap.
+"""Sample modifier: leaves out, duplicates and caps training samples during conversion.
 
 Source: docs/reference/datasets.md, "Sample modifier".
 """
@@ -16,9 +16,9 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleModifier:
-    """What happens to samples of training partitions; every default is "no change".
+    """Changes of the samples of training partitions; the defaults change nothing.
 
-    Class names are compared in lower case, as they stand in the records.
+    Class names are compared in lower case, as in the records.
     Deviation: the original compares text with bytes and so never finds a mapped class.
 
     Attributes:
@@ -28,7 +28,7 @@ class SampleModifier:
       minimum_target_class_imbalance: target class -> factor, 1.0 where absent.
       num_duplicates: copies added to a sample in which some other class is more frequent than a
         dominant class times the factor of that other class.
-      max_training_samples: cap over all training partitions, shared equally; 0 for none.
+      max_training_samples: cap over all training partitions, divided equally; 0 for none.
       source_to_target_class_mapping: class of the labels -> target class; others do not count.
 
     Raises:
@@ -64,13 +64,14 @@ class SampleModifier:
         class_names: Callable[[Sample], Sequence[str]],
         training_partitions: int,
     ) -> Iterator[Sample]:
-        """Yields the samples of one training partition after all changes, copies side by side.
+        """Yields the samples of one training partition after all changes, copies in a row.
 
         Args:
           samples: of the partition.
-          class_names: gives the class of every object of a sample.
-          training_partitions: number of partitions that share `max_training_samples`.
+          class_names: returns the class of every object of a sample.
+          training_partitions: number of partitions under `max_training_samples`.
         """
+        # The cap counts copies, and comes last: `islice` also stops reading samples beyond it.
         changed = (sample for item in samples for sample in [item] * self.copies(class_names(item)))
         cap = self.max_training_samples // max(training_partitions, 1)
         return islice(changed, cap) if self.max_training_samples else changed

@@ -1,7 +1,7 @@
-"""All files of one conversion appear together at the end, or none does.
+"""Staged files: all files of one conversion appear together at the end, or none does.
 
-Files are written under hidden temporary names beside their final place, which no pattern such as
-`prefix*` finds, and renamed when everything went well.
+Files are written in their folder under hidden temporary names, which no pattern such as `prefix*`
+matches, and renamed at the end.
 """
 
 import shutil
@@ -34,6 +34,7 @@ class StagedFiles:
         final = Path(final)
         make_folder(final.parent)
         sweep_once(final.parent)
+        # In the same folder, not in /tmp: a rename works within one file system only.
         temporary = unfinished_name(final)
         self._names[final] = temporary
         return temporary
@@ -54,7 +55,7 @@ def make_folder(folder: Path) -> None:
     """Creates a folder and its parents.
 
     Raises:
-      DataError: it cannot be created, for example because a file stands in the way.
+      DataError: it cannot be created, for example because a file has its name.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

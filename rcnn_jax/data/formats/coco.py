@@ -2,9 +2,9 @@
 
     file -> CocoDataset.load -> conversion | training | validation | evaluation
 
-Every command reads annotations here, so that a file which is fit to train is fit to validate, and what
-is wrong with it is said before any work begins. Boxes are `x y width height` in pixels, here as in the
-file; masks are described by `segmentation` and made by `coco_masks`.
+Every command reads annotations here, so a file that passes for training passes for validation, and its
+errors are reported before any work begins. Boxes are `x y width height` in pixels, as in the file;
+`coco_masks` makes masks of `segmentation`.
 """
 
 import json
@@ -54,7 +54,7 @@ class CocoAnnotation:
       image_id: the image it lies in.
       category_id: a key of `CocoDataset.categories`.
       bbox: (x, y, width, height) in pixels, finite; may be empty or reach beyond the image.
-      area: pixels of the mask, or of the box where the file does not say.
+      area: pixels of the mask, or of the box where the file has none.
       crowd: the file's `iscrowd`.
       segmentation: polygons of at least three points each, or an RLE of the size of the image; None
         when the file was loaded without masks.
@@ -78,7 +78,7 @@ class CocoDataset:
       images: in the order of the file.
       annotations: image id -> annotations in the order of the file; images without objects have ().
       categories: category id -> name, sorted by id.
-      findings: what was left out, and names that two categories share.
+      findings: omissions, and names that two categories share.
     """
 
     path: Path
@@ -109,7 +109,8 @@ class CocoDataset:
         categories = _checked(content["categories"], "category", _category, problems)
         names = {item_id: name for item_id, name in sorted(categories.items())}
         problems += [f"'{key}' is empty" for key in ("images", "categories") if not content[key]]
-        whole = not problems  # objects of an image that could not be read are no problem of theirs
+        # Objects of an image that could not be read would add a second problem of the same cause.
+        whole = not problems
         annotations = _checked(content["annotations"], "annotation", _annotation, problems)
         of_image: dict[int, list[CocoAnnotation]] = {item_id: [] for item_id in images}
         for item in annotations.values():
@@ -162,12 +163,12 @@ class CocoDataset:
             tally.add(
                 SAME_NAME,
                 f"{path}: the categories {', '.join(map(str, ids))} are all called '{name}'; they "
-                "stay different classes and are told apart by their ids",
+                "stay different classes with different ids",
             )
         return replace(dataset, categories=categories, findings=tally.findings)
 
     def content(self) -> dict[str, Any]:
-        """Returns what was kept as the content of a COCO annotation file, for its evaluation."""
+        """Returns the kept annotations as the content of a COCO annotation file, for evaluation."""
         return {
             "images": [
                 {"id": i.id, "file_name": i.file_name, "height": i.height, "width": i.width}
@@ -201,7 +202,7 @@ def shared_names(names: Mapping[int, str]) -> dict[str, list[int]]:
     ids: dict[str, list[int]] = {}
     for item_id, name in names.items():
         ids.setdefault(name, []).append(item_id)
-    return {name: found for name, found in ids.items() if len(found) > 1}
+    return {name: same for name, same in ids.items() if len(same) > 1}
 
 
 def _read_json(path: Path) -> dict[str, list]:
@@ -212,7 +213,7 @@ def _read_json(path: Path) -> dict[str, list]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}:{error.colno}: is not JSON: {error.msg}") from error
-    except ValueError as error:  # a whole number of thousands of digits
+    except ValueError as error:  # int() refuses numbers of more than 4300 digits
         raise DataError(f"{path}: holds a number that is too long for an id or a pixel") from error
     except RecursionError as error:
         raise DataError(f"{path}: is nested too deeply for a COCO annotation file") from error
@@ -228,7 +229,7 @@ def _read_json(path: Path) -> dict[str, list]:
 def _checked(
     entries: Sequence, noun: str, parse: Callable[[dict, int], Any], problems: list[str]
 ) -> dict[int, Any]:
-    """Parses entries into id -> value and adds what is wrong with them to `problems`."""
+    """Parses entries into id -> value; appends their errors to `problems`."""
     parsed = {}
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -276,7 +277,7 @@ def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
         )
     x, y, width, height = (float(side) for side in bbox)
     if max(abs(x), abs(y), abs(width), abs(height)) > _FARTHEST:
-        raise ValueError(f"'bbox' is {shown_value(bbox)}, which is no place in an image")
+        raise ValueError(f"'bbox' is {shown_value(bbox)}, which is outside any image")
     area = entry.get("area")
     if area is None:
         area = max(width, 0.0) * max(height, 0.0)
@@ -307,7 +308,7 @@ def _with_mask(
     """
     where = f"{path}: annotation {item.id}"
     if not item.segmentation and not has_area(item, image):
-        return _without_mask(item)  # left out because of its box by whoever reads it
+        return _without_mask(item)  # every reader drops it for its box; one finding is enough
     segmentation, parts = checked_segmentation(item.segmentation, image.height, image.width)
     if not segmentation:
         tally.add(NO_OUTLINE, where)
@@ -346,14 +347,14 @@ def _note_corners(
 
 
 def has_area(item: CocoAnnotation, image: CocoImage) -> bool:
-    """Says whether a box covers any of its image."""
+    """Checks whether a box covers a part of its image."""
     x, y, w, h = item.bbox
     right, bottom = min(x + w, image.width), min(y + h, image.height)
     return right > max(x, 0) and bottom > max(y, 0)
 
 
 def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
-    """Names the files that several images claim: their objects would contradict each other."""
+    """Lists the files of several images: an object of one would be background of the other."""
     first: dict[str, int] = {}
     problems = []
     for image in images:
@@ -367,7 +368,7 @@ def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
 
 
 def _text(entry: dict, key: str) -> str:
-    """A text without what no file name or table can hold.
+    """Returns a text fit for file names and tables.
 
     Raises:
       KeyError: it is absent.
@@ -386,7 +387,7 @@ def _text(entry: dict, key: str) -> str:
 
 
 def _whole(entry: dict, key: str) -> int:
-    """A whole number; JSON of tables often has 1.0 for it.
+    """Returns a whole number; 1.0, which JSON made from tables often has, counts as one.
 
     Raises:
       KeyError: it is absent.

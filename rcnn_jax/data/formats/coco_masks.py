@@ -1,7 +1,7 @@
 """COCO segmentations: polygons and run lengths to masks, and masks to segmentations.
 
-pycocotools decodes run lengths without looking at their sum and can read beyond its memory, so
-every description is checked before it gets there, and decoding is done here.
+pycocotools decodes run lengths without checking their sum and can read beyond its memory. Every
+segmentation is checked before, and run lengths are decoded here.
 """
 
 import math
@@ -113,7 +113,7 @@ def mask_rle(mask: np.ndarray) -> dict:
 
 
 def mask_polygons(mask: np.ndarray) -> list[list[float]] | None:
-    """Returns polygons whose rasterisation by COCO is `mask` again, or None when it has a hole.
+    """Returns polygons that COCO rasterises to exactly `mask`, or None when it has a hole.
 
     Polygons cannot have holes in COCO. The outline is traced on the mask at twice the size: it then
     runs a quarter of a pixel inside the edges of the mask and holds the centres of all its pixels.
@@ -126,7 +126,7 @@ def mask_polygons(mask: np.ndarray) -> list[list[float]] | None:
 
 
 def _has_points(polygon: Any, height: int, width: int) -> bool:
-    """Says whether a polygon has three points at least.
+    """Checks whether a polygon has three points at least.
 
     Raises:
       ValueError: it is no list of coordinates near the image.

@@ -1,4 +1,4 @@
-"""Records in the DetectNet_v2 layout: a frame and its objects, without pixels.
+"""DetectNet_v2 records: a frame and its objects, without pixels.
 
 Source: docs/reference/datasets.md, "DetectNet_v2 records".
 """
@@ -30,7 +30,7 @@ class DetectNetFrame:
       frame_id: image folder, `/`, file name without extension.
       height: pixels.
       width: pixels.
-      objects: boxes in pixels; class names as they stand in the record.
+      objects: boxes in pixels; class names as in the record.
       extra: further features, for example those of a point cloud.
     """
 
@@ -65,6 +65,7 @@ def encode_frame(frame: DetectNetFrame) -> bytes:
             "frame/height": [frame.height],
             "frame/width": [frame.width],
             "target/object_class": [item.class_name.encode() for item in objects],
+            # Arrays even where empty: their dtype keeps the kind of the feature (encode_example).
             "target/occlusion": np.array([item.occluded for item in objects], np.int64),
             **{f"target/{name}": np.array(values, np.float32) for name, values in floats.items()},
             **frame.extra,
@@ -74,7 +75,7 @@ def encode_frame(frame: DetectNetFrame) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LabelledFrame:
-    """What training reads of a record: frame id, (height, width) in pixels, and the objects."""
+    """The part of a record that training reads: frame id, (height, width) in pixels, objects."""
 
     frame_id: str
     size: tuple[int, int]

@@ -1,10 +1,10 @@
-"""From the bytes of an image file to its pixels, safely.
+"""Image decoding: bytes of a file to pixels, with limits checked before memory is taken.
 
     path --open_image, read_bytes--> bytes --decode--> u8[h w c]
 
 Size and kind are read from the header before anything is unpacked: half a megabyte can unpack to
-gigabytes. What the pixels lose on the way to 8-bit colours (opacity, depth, further pages, rotation)
-is said once per kind through `logging`, with the first image it happened to.
+gigabytes. Losses on the way to 8-bit colours (opacity, depth, further pages, rotation) are reported
+through `logging`, once per kind, with the first image concerned.
 
 Images of 16 bits keep their upper byte: 65535 becomes 255.
 """
@@ -20,7 +20,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from rcnn_jax.data.formats.image_header import ImageHeader, ends_early, header_of, what_else
+from rcnn_jax.data.formats.image_header import ImageHeader, ends_early, foreign_format, header_of
 from rcnn_jax.errors import DataError
 
 MAX_PIXELS = 178_956_970
@@ -37,8 +37,8 @@ _ADVICE = (
 )
 
 logger = logging.getLogger(__name__)
-_said: set[str] = set()
-_said_lock = threading.Lock()
+_reported: set[str] = set()
+_reported_lock = threading.Lock()
 
 
 def pixel_limit() -> int:
@@ -58,7 +58,7 @@ def pixel_limit() -> int:
 
 
 def open_image(path: Path, name: str) -> BinaryIO:
-    """Opens an image file, never waiting for one that is none, such as a named pipe.
+    """Opens an image file without waiting for what is no file, such as a named pipe.
 
     Args:
       path: the file.
@@ -68,7 +68,8 @@ def open_image(path: Path, name: str) -> BinaryIO:
       DataError: it is missing, unreadable, empty, too large or no ordinary file.
     """
     try:
-        # without O_NONBLOCK the opening of a pipe waits for its writer
+        # Without O_NONBLOCK, opening a named pipe waits for its writer. The check that it is a file
+        # follows on the open descriptor: between a check of the path and open() it may change.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
@@ -111,7 +112,7 @@ def check_header(header: ImageHeader | None, start: bytes, name: str) -> ImageHe
       DataError: there is no header, or it states more pixels than are read.
     """
     if header is None:
-        other = what_else(start) or "not an image, or is damaged" if start else "empty"
+        other = foreign_format(start) or "not an image, or is damaged" if start else "empty"
         raise DataError(f"{name}: is {other}; {_ADVICE}")
     limit = pixel_limit()
     if header.height * header.width > limit:
@@ -140,57 +141,60 @@ def decode(data: bytes, channel_order: str, name: str) -> np.ndarray:
             f"{name}: pixels of {header.bits}-bit {'real' if header.floating else 'whole'} numbers "
             "have no fixed range; save the image with 8 or 16 bits"
         )
-    if ends_early(data, header):  # before: decoders take memory for what a length promises
+    if ends_early(data, header):  # decoders take memory for a promised length before they read
         raise DataError(
             f"{name}: the file ends early ({header.format}, {len(data)} bytes); {_ADVICE}"
         )
+    # IMREAD_COLOR also converts palettes, grey, 16 bits and alpha: the same three channels for all.
     pixels = unpack(data, cv2.IMREAD_GRAYSCALE if channel_order == "l" else cv2.IMREAD_COLOR)
+    # The header may lie in either direction: memory and canvas were planned for its size.
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise DataError(
             f"{name}: {len(data)} bytes that do not decode as an image: the file is damaged "
             f"({header.format}); {_ADVICE}"
         )
-    _say_what_is_lost(header, data, pixels, name)
+    _warn_of_losses(header, data, pixels, name)
     if channel_order == "rgb":
         cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def unpack(data: bytes, flags: int) -> np.ndarray | None:
-    """Returns what OpenCV makes of bytes whose header was checked; None for damaged ones."""
+    """Decodes bytes whose header was checked with OpenCV; None for damaged ones."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # some damage raises instead of giving None
+    except cv2.error:  # for some damage OpenCV raises instead of returning None
         return None
 
 
-def _say_what_is_lost(header: ImageHeader, data: bytes, pixels: np.ndarray, name: str) -> None:
+def _warn_of_losses(header: ImageHeader, data: bytes, pixels: np.ndarray, name: str) -> None:
     if header.orientation != 1:
-        _say_once(
+        _warn_once(
             "orientation",
             f"{name}: EXIF orientation {header.orientation} is ignored, here and elsewhere: pixels "
             "are taken as stored, which is what labels and sizes refer to",
         )
     if header.alpha and header.format == "tiff" and header.bits == 8 and header.channels == 4:
-        # libtiff multiplies by the opacity before OpenCV sees the colours
-        _say_once(
+        # libtiff multiplies colours by the opacity before OpenCV gets them.
+        _warn_once(
             "alpha of TIFF",
             f"{name}: opacity darkens the colours, here and elsewhere; save TIFF images without it",
         )
     elif header.alpha:
-        _say_once("alpha", f"{name}: opacity is ignored, here and elsewhere")
+        _warn_once("alpha", f"{name}: opacity is ignored, here and elsewhere")
     if header.frames:
-        _say_once(
+        _warn_once(
             "frames", f"{name}: holds several pictures; the first is read, here and elsewhere"
         )
     if header.cmyk:
-        _say_once(
+        _warn_once(
             "cmyk",
             f"{name}: CMYK colours become RGB without a colour profile, here and elsewhere; save "
             "such images as RGB where colours matter",
         )
+    # Looked at in the 8-bit pixels: decoding again is for the message of the first such image only.
     if header.bits == 16 and pixels.size and pixels.max() < _LOW_RANGE:
-        _say_once("range", lambda: _low_range(data, name))
+        _warn_once("range", lambda: _low_range(data, name))
 
 
 def _low_range(data: bytes, name: str) -> str:
@@ -203,10 +207,10 @@ def _low_range(data: bytes, name: str) -> str:
     )
 
 
-def _say_once(kind: str, text: str | Callable[[], str]) -> None:
+def _warn_once(kind: str, text: str | Callable[[], str]) -> None:
     """Logs the first message of a kind; thousands of images of one kind have one cause."""
-    with _said_lock:
-        if kind in _said:
+    with _reported_lock:
+        if kind in _reported:
             return
-        _said.add(kind)
+        _reported.add(kind)
     logger.warning("%s", text if isinstance(text, str) else text())

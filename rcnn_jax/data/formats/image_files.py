@@ -1,4 +1,4 @@
-"""Whether image files are there and whole, found without decoding a pixel.
+"""Checks of image files that decode nothing: present, not empty, not cut off.
 
 A missing or cut file is cheap to find before a run and costs hours in the middle of it.
 """
@@ -25,7 +25,7 @@ _TAIL = 1 << 16
 
 
 def same_format(suffix: str, other: str) -> bool:
-    """Says whether two extensions name one format: in any case, `.jpg` as `.jpeg`."""
+    """Checks whether two extensions name one format: in any case, `.jpg` as `.jpeg`."""
     first, second = suffix.lower(), other.lower()
     return _FORMATS.get(first, first) == _FORMATS.get(second, second)
 
@@ -50,7 +50,7 @@ def require_files(paths: Iterable[Path], where: str) -> None:
 
     Args:
       paths: of the images.
-      where: what names them, for the message.
+      where: the list or file that names them, for the message.
 
     Raises:
       DataError: one is missing or has no bytes.
@@ -83,17 +83,18 @@ def require_whole(path: Path) -> None:
 
 def _fault(path: Path) -> str:
     try:
-        found = Path(path).stat()
+        state = Path(path).stat()
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(state.st_mode):
         return "is not a file"
-    return "" if found.st_size else "is empty (0 bytes)"
+    return "" if state.st_size else "is empty (0 bytes)"
 
 
 def _is_whole(stream: BinaryIO) -> bool:
     start = stream.read(8)
     if start == _PNG_MAGIC:
+        # One seek for nearly all files; the walk over the chunks is for those with bytes behind.
         return _ends_with(stream, _PNG_END) or _png_chunks_end(stream)
     if start.startswith(_JPEG_MAGIC):
         return _jpeg_ends(stream)
@@ -123,6 +124,7 @@ def _jpeg_ends(stream: BinaryIO) -> bool:
     if scan is None:
         return False
     stream.seek(0, os.SEEK_END)
+    # The tail first: most files end there, and a whole scan is megabytes.
     stream.seek(max(scan, stream.tell() - _TAIL))
     if _JPEG_END in stream.read():
         return True

@@ -1,9 +1,9 @@
-"""Which files are images: one rule for conversion, training and inference.
+"""Image listings: the files that count as images, by one rule for every command.
 
-Hidden files are no images: macOS leaves a `._x.png` beside every `x.png` that it copies, and editors
+Hidden files are no images: macOS leaves a `._x.png` with every `x.png` that it copies, and editors
 leave others. An entry that has the name of an image but is no file (a folder, a named pipe, a link
-to nothing) is set apart with its reason, so that callers can name it; it is never opened, because
-opening a pipe waits for ever.
+to nothing) is listed with its reason, so that callers can name it. It is never opened: opening a
+pipe waits for ever.
 """
 
 import glob
@@ -21,11 +21,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True)
 class ImageList:
-    """What is in a folder.
+    """The content of a folder.
 
     Attributes:
       paths: the images, sorted by name.
-      unusable: what is called like an image but is no file -> what it is instead.
+      unusable: entry with the name of an image that is no file -> its kind.
       others: suffix as written, `` for none -> number of visible files that are no images.
     """
 
@@ -33,8 +33,8 @@ class ImageList:
     unusable: Mapping[Path, str]
     others: Mapping[str, int]
 
-    def found(self) -> str:
-        """Returns what the folder holds instead of images, for messages."""
+    def summary(self) -> str:
+        """Returns the content of the folder besides images, for messages."""
         listed = Counter(self.others).most_common(5)
         parts = [f"{count} {suffix or 'without an ending'}" for suffix, count in listed]
         if self.unusable:
@@ -64,7 +64,7 @@ def list_images(
 
     Raises:
       RcnnError: of the given class; the folder is absent or cannot be listed. An empty list is no
-        error here: `ImageList.found` says what there is.
+        error here: `ImageList.summary` lists the content.
     """
     try:
         entries = sorted(Path(folder).iterdir(), key=lambda path: path.name)
@@ -81,7 +81,7 @@ def list_images(
 def find_images(source: Path | str, *, what: str = "image folder") -> ImageList:
     """Returns the images that a folder, a single file or a pattern (`*.png`) names.
 
-    A single file is taken whatever it is called: the user chose it.
+    A single file counts whatever its name: the user chose it.
 
     Args:
       source: what to look for. A file or folder of this very name comes before the pattern.
@@ -91,8 +91,9 @@ def find_images(source: Path | str, *, what: str = "image folder") -> ImageList:
       DataError: nothing is there, or nothing of it is an image.
     """
     path, text = Path(source), str(source)
+    # Existing names come before patterns: `scan[1].png` is a file name as well as a pattern.
     if _exists(path) and not _is_folder(path):
-        kind = kind_of_no_file(path)
+        kind = special_file_kind(path)
         if kind:
             raise DataError(f"{text}: expected an image or a folder of images, found a {kind}")
         return ImageList((path,), {}, {})
@@ -105,13 +106,13 @@ def find_images(source: Path | str, *, what: str = "image folder") -> ImageList:
     if not (listing.paths or listing.unusable):
         raise DataError(
             f"{text}: no image found; expected names ending in {', '.join(IMAGE_SUFFIXES)} (hidden "
-            f"files do not count), found {listing.found()}"
+            f"files do not count), found {listing.summary()}"
         )
     return listing
 
 
-def kind_of_no_file(path: Path) -> str:
-    """Returns what a path leads to, when that is no ordinary file; empty when it is one."""
+def special_file_kind(path: Path) -> str:
+    """Names the kind of an entry that is no ordinary file; empty for a file."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -161,7 +162,7 @@ def _sort_out(entries: Iterable[Path], suffixes: Sequence[str]) -> ImageList:
         if not is_image_name(path.name, suffixes):
             if path.is_file():
                 others[path.suffix] += 1
-        elif kind := kind_of_no_file(path):
+        elif kind := special_file_kind(path):
             unusable[path] = kind
         else:
             paths.append(path)

@@ -1,6 +1,6 @@
-"""What the first bytes of an image file say: format, size, kind of pixels; nothing is unpacked.
+"""Image headers: format, size and kind of pixels from the first bytes; nothing is unpacked.
 
-Sizes are those of the stored pixels. A header may lie: whoever decodes compares.
+Sizes are those of the stored pixels. A header may lie; `image_decoder` compares it with the pixels.
 
 Sources: PNG (W3C, third edition), JPEG (ITU T.81, EXIF 2.3), TIFF 6.0, WebP container (RFC 9649),
 GIF 89a, BITMAPINFOHEADER.
@@ -32,7 +32,7 @@ _WIDTH, _HEIGHT, _BITS, _COLORS, _ORIENTATION, _SAMPLES, _EXTRA, _SAMPLE_FORMAT 
 _SEPARATED = 5  # PhotometricInterpretation of CMYK
 _FLOAT = 3  # SampleFormat
 
-# Beginnings of what is found under the name of an image, and what to call it.
+# Magic bytes of other files that often bear the name of an image, and their names in messages.
 _STRANGERS = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run  git lfs pull"),
     (b"<!DOCTYPE", "a web page"),
@@ -58,7 +58,7 @@ _ISO_BRANDS = {b"avif": "an AVIF image", b"heic": "a HEIC image", b"mif1": "a HE
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """What a header states.
+    """The content of an image header.
 
     Attributes:
       format: `png`, `jpeg`, `bmp`, `gif`, `tiff` or `webp`.
@@ -70,7 +70,7 @@ class ImageHeader:
       cmyk: colours are those of a printer.
       floating: pixels are real numbers.
       frames: there are several pictures: an animation, or pages.
-      orientation: 1 to 8 as EXIF counts; 1 is upright, or nothing said.
+      orientation: 1 to 8 as EXIF counts; 1 is upright, also where the file does not say.
     """
 
     format: str
@@ -91,23 +91,23 @@ def read_header(stream: BinaryIO) -> ImageHeader | None:
     start = stream.read(32)
     try:
         if start.startswith(_PNG_MAGIC):
-            found = _png(stream)
+            header = _png(stream)
         elif start.startswith(_JPEG_MAGIC):
-            found = _jpeg(stream)
+            header = _jpeg(stream)
         elif start[:4] in (b"II*\x00", b"MM\x00*"):
-            found = _tiff(stream)
+            header = _tiff(stream)
         elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-            found = _webp(stream)
+            header = _webp(stream)
         elif start[:6] in (b"GIF87a", b"GIF89a"):
             width, height = struct.unpack_from("<HH", start, 6)
-            found = ImageHeader(format="gif", height=height, width=width)
+            header = ImageHeader(format="gif", height=height, width=width)
         elif start[:2] == b"BM":
-            found = _bmp(start)
+            header = _bmp(start)
         else:
             return None
     except struct.error:  # the file ends within its header
         return None
-    return found if found and min(found.height, found.width) > 0 else None
+    return header if header and min(header.height, header.width) > 0 else None
 
 
 def header_of(data: bytes) -> ImageHeader | None:
@@ -116,9 +116,9 @@ def header_of(data: bytes) -> ImageHeader | None:
 
 
 def ends_early(data: bytes, header: ImageHeader) -> bool:
-    """Returns whether an encoded image has lost its end, as far as its format can tell."""
+    """Checks whether an encoded image is cut off; False for formats without an end marker."""
     match header.format:
-        case "jpeg":  # a thumbnail inside has an end of its own, before the scan begins
+        case "jpeg":  # an EXIF thumbnail has an end marker too, before the scan of the image
             scan = data.rfind(b"\xff\xda")
             return scan < 0 or data.find(b"\xff\xd9", scan) < 0
         case "png":
@@ -130,17 +130,19 @@ def ends_early(data: bytes, header: ImageHeader) -> bool:
 
 
 def _png_chunks_are_whole(data: bytes) -> bool:
-    place = 8
-    while place + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        place += 12 + length
+    # Walked, not searched for: IEND may occur in compressed data, and a chunk may promise gigabytes
+    # (30 bytes that promised 2 GB took 2 GB and seven seconds in the decoder).
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
         if kind == b"IEND":
-            return place <= len(data)
+            return position <= len(data)
     return False
 
 
-def what_else(start: bytes) -> str:
-    """Returns what bytes are that are no image of a known format; empty where nothing tells."""
+def foreign_format(start: bytes) -> str:
+    """Names the format of bytes that are no readable image; empty for an unknown one."""
     for magic, name in _STRANGERS:
         if start.lstrip().startswith(magic) or start.startswith(magic):
             return name
@@ -152,10 +154,11 @@ def _png(stream: BinaryIO) -> ImageHeader | None:
     length, kind, width, height, bits, colors = struct.unpack(">I4sIIBB", stream.read(18))
     if kind != b"IHDR" or length != 13:
         return None
+    # Bit 2 of the colour type is an alpha channel; tRNS makes the other types transparent too.
     transparent, frames, orientation = bool(colors & 4), False, 1
-    place = 8 + 12 + 13
+    position = 8 + 12 + 13
     for _ in range(_MOST_CHUNKS):
-        stream.seek(place)
+        stream.seek(position)
         head = stream.read(8)
         if len(head) < 8:
             break
@@ -168,7 +171,7 @@ def _png(stream: BinaryIO) -> ImageHeader | None:
             transparent = True
         elif kind == b"eXIf":
             orientation = _exif_orientation(stream.read(min(length, 1 << 16)))
-        place += 12 + length
+        position += 12 + length
     return ImageHeader(
         format="png",
         height=height,
@@ -220,12 +223,16 @@ def _jpeg(stream: BinaryIO) -> ImageHeader | None:
 
 def _bmp(start: bytes) -> ImageHeader:
     (header,) = struct.unpack_from("<I", start, 14)
-    if header == 12:
+    if header == 12:  # BITMAPCOREHEADER of OS/2, with sizes of 16 bits
         width, height, _, bits = struct.unpack_from("<HHHH", start, 18)
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", start, 18)
     return ImageHeader(
-        format="bmp", height=abs(height), width=width, channels=1 if bits <= 8 else bits // 8
+        # a negative height means rows from top to bottom
+        format="bmp",
+        height=abs(height),
+        width=width,
+        channels=1 if bits <= 8 else bits // 8,
     )
 
 
@@ -235,9 +242,9 @@ def _webp(stream: BinaryIO) -> ImageHeader | None:
     if kind == b"VP8X":
         flags, low_w, high_w, low_h, high_h = struct.unpack("<B3xHBHB", stream.read(10))
         orientation = 1
-        place = 30
+        position = 30
         for _ in range(_MOST_CHUNKS if flags & 8 else 0):
-            stream.seek(place)
+            stream.seek(position)
             head = stream.read(8)
             if len(head) < 8:
                 break
@@ -247,7 +254,7 @@ def _webp(stream: BinaryIO) -> ImageHeader | None:
                     stream.read(min(length, 1 << 16)).removeprefix(b"Exif\x00\x00")
                 )
                 break
-            place += 8 + length + length % 2
+            position += 8 + length + length % 2  # RIFF pads chunks to even lengths
         return ImageHeader(
             format="webp",
             height=1 + low_h + (high_h << 16),
@@ -297,7 +304,7 @@ def _tiff(stream: BinaryIO) -> ImageHeader | None:
 
 
 def _exif_orientation(block: bytes) -> int:
-    """Returns the orientation that a block of EXIF states; 1 where it says nothing or is damaged."""
+    """Returns the orientation of an EXIF block; 1 where it is absent or damaged."""
     try:
         tags, _ = _first_directory(io.BytesIO(block))
     except struct.error:
@@ -310,14 +317,14 @@ def _checked(orientation: int) -> int:
 
 
 def _first_directory(stream: BinaryIO) -> tuple[dict[int, int], int]:
-    """Returns {tag: first value} of the short and long tags of a TIFF, and where the next lies."""
+    """Returns {tag: first value} of the integer tags of a TIFF, and the offset of the next page."""
     stream.seek(0)
     order = {b"II": "<", b"MM": ">"}.get(stream.read(2), "")
     if not order:
         return {}, 0
     stream.seek(4)
-    (place,) = struct.unpack(f"{order}I", stream.read(4))
-    stream.seek(place)
+    (position,) = struct.unpack(f"{order}I", stream.read(4))
+    stream.seek(position)
     (count,) = struct.unpack(f"{order}H", stream.read(2))
     entries = stream.read(12 * count)
     tags = {}
@@ -325,11 +332,11 @@ def _first_directory(stream: BinaryIO) -> tuple[dict[int, int], int]:
         if kind not in (1, 3, 4):
             continue
         form, size = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4)}[kind]
-        if length * size > 4:  # several values lie elsewhere; the first stands for all
+        if length * size > 4:  # values that do not fit lie elsewhere; the first one is enough
             (elsewhere,) = struct.unpack(f"{order}I", value)
             stream.seek(elsewhere)
             value = stream.read(size)
         tags[tag] = struct.unpack_from(f"{order}{form}", value)[0]
-    stream.seek(place + 2 + 12 * count)
+    stream.seek(position + 2 + 12 * count)
     rest = stream.read(4)
     return tags, struct.unpack(f"{order}I", rest)[0] if len(rest) == 4 else 0

@@ -1,4 +1,4 @@
-"""The size of an image file, from its header alone.
+"""Size of an image file, from its header alone.
 
 Sizes are those of the stored pixels: the EXIF orientation is ignored here as it is when images are
 decoded, so that boxes, sizes and pixels agree.

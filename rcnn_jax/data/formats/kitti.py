@@ -18,7 +18,7 @@ from rcnn_jax.text_file import read_text
 
 _COLUMNS = 15
 _LARGEST = float(2**31)
-"""Beyond it lie neither pixels nor metres, and 32-bit numbers of the records lose their digits."""
+"""No pixel or metre is larger, and the float32 of the records would lose digits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class KittiObject:
 
     Attributes:
       class_name: as written, no blanks.
-      truncated: share outside the image, 0 to 1.
+      truncated: fraction outside the image, 0 to 1.
       occluded: 0 visible, 1 partly, 2 largely hidden, 3 unknown (-1 in `DontCare` lines).
       alpha: observation angle.
       x1: left side in pixels.
@@ -66,8 +66,8 @@ def read_labels(path: Path) -> list[KittiObject]:
     """
     if not Path(path).exists():
         raise DataError(
-            f"{path}: there is no such label file. Every image needs one; an empty one says that "
-            "there is no object."
+            f"{path}: there is no such label file. Every image needs one; an empty one stands for "
+            "an image without objects."
         )
     text = read_text(path, "label file")
     lines = enumerate(text.splitlines(), start=1)
@@ -92,7 +92,7 @@ def _parse(columns: list[str], where: str) -> KittiObject:
         try:
             value = float(column)
         except ValueError:
-            value = math.nan
+            value = math.nan  # reported below, with what float() accepts: "nan" and "inf"
         if not math.isfinite(value):
             raise DataError(
                 f"{where}: column {number} is '{shown(column[:40])}'; expected a finite number."
@@ -122,7 +122,8 @@ def _parse(columns: list[str], where: str) -> KittiObject:
 
 
 def _wrong_count(columns: list[str]) -> str:
-    """Says what a line with another number of columns probably is."""
+    """Describes the likely cause of another number of columns."""
+    # Trailing numbers in the count of a label: what is before them is a class name with blanks.
     words = 1
     while words < len(columns) and not _is_number(columns[words]):
         words += 1

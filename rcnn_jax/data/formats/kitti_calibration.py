@@ -1,7 +1,7 @@
-"""Camera matrices of a KITTI calibration file, which the records carry for other networks.
+"""KITTI calibration files: camera matrices that the records carry for other networks.
 
-The detectors here never read them; they are written so that records serve all the programs that the
-original's records serve.
+The detectors here never read them. They are written so that the records serve every reader of the
+original's records.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The record of one image in the layout of TAO Mask R-CNN: encoded image, boxes, PNG masks.
 
-The keys are those of the TensorFlow object-detection records, so records of other programs can be
-read: what only some of them write may be missing.
+The keys are those of the TensorFlow object-detection records. Records of other programs can be read;
+features that only some of them write are optional.
 Source: docs/reference/datasets.md, "Mask R-CNN records".
 """
 
@@ -44,7 +44,7 @@ _OBJECT_KEYS = (
     "image/object/mask",
     "image/object/class/text",
 )
-_FARTHEST = 100.0  # sizes of the image; boxes in pixels lie beyond it
+_FARTHEST = 100.0  # in sizes of the image; boxes in pixels, written by mistake, lie beyond it
 _ID_DIGITS = 19  # of the largest 64-bit integer
 
 
@@ -83,6 +83,7 @@ class MaskRcnnRecord:
         """The source id as a number; without one, the first 63 bits of a hash of the image file."""
         if self.source_id:
             return int(self.source_id)
+        # 63 bits: COCO ids are signed 64-bit integers.
         return int.from_bytes(hashlib.sha256(self.encoded).digest()[:8], "big") >> 1
 
 
@@ -149,8 +150,8 @@ def decode_record(data: bytes, where: str = "record") -> MaskRcnnRecord:
         **{key: len(features[key]) for key in _OBJECT_KEYS if features.get(key)},
     }
     if len({*lengths.values(), *(len(side) for side in sides)}) > 1:
-        found = ", ".join(f"{key} {length}" for key, length in lengths.items())
-        raise DataError(f"{where}: the lists of objects differ in length: {found}.")
+        listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
+        raise DataError(f"{where}: the lists of objects differ in length: {listed}.")
     boxes = np.array(sides, np.float32).T.reshape(-1, 4)
     if not np.isfinite(boxes).all():
         raise DataError(f"{where}: a box is not finite: run dataset_convert again")
@@ -201,7 +202,7 @@ def decode_mask(
     Raises:
       DataError: it is not an image, or of another size.
     """
-    check_mask_header(encoded, where, size)  # before memory is taken
+    check_mask_header(encoded, where, size)  # a small file can unpack to gigabytes
     header = header_of(encoded)
     whole = header is not None and not ends_early(encoded, header)
     mask = unpack(encoded, cv2.IMREAD_GRAYSCALE) if whole else None
@@ -217,18 +218,18 @@ def check_mask_header(encoded: bytes, where: str, size: tuple[int, int] | None) 
       DataError: it is not an image, or of another size.
     """
     try:
-        found = encoded_image_size(encoded, where)
+        mask_size = encoded_image_size(encoded, where)
     except DataError as error:
         raise DataError(f"{where}: a mask is not a PNG image, or is damaged.") from error
-    if size is not None and found != size:
+    if size is not None and mask_size != size:
         raise DataError(
-            f"{where}: a mask is {found[0]}x{found[1]} pixels (height x width), its image "
+            f"{where}: a mask is {mask_size[0]}x{mask_size[1]} pixels (height x width), its image "
             f"{size[0]}x{size[1]}: convert the dataset again"
         )
 
 
 def _source_id(values: list | None, where: str) -> str:
-    """The image id as text, '' where the record has none.
+    """Returns the image id as text, '' where the record has none.
 
     Raises:
       DataError: it is not the number of an image.

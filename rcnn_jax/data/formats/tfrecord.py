@@ -1,6 +1,6 @@
 """TFRecord files of `tf.train.Example`, written and read without TensorFlow.
 
-A file is a row of frames `length u64 | crc(length) u32 | data | crc(data) u32`, little endian, with
+A file is a sequence of frames `length u64 | crc(length) u32 | data | crc(data) u32`, little endian, with
 the masked CRC-32C of the TFRecord format. `RecordFile` scans the lengths once and then reads any
 record by its number. An Example is a map from names to lists of bytes, int64 or float32; its
 protobuf messages are built here in a descriptor pool of their own, so that TensorFlow may be loaded
@@ -23,7 +23,7 @@ from rcnn_jax.errors import DataError
 FeatureValues = Sequence[bytes] | Sequence[int] | Sequence[float] | np.ndarray
 
 MOST_PIXELS = 1 << 30
-"""What OpenCV decodes at most; masks of a larger image would fill the memory."""
+"""Pixels that OpenCV decodes at most; masks of a larger image would fill the memory."""
 
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
@@ -46,6 +46,8 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
         with Path(path).open("wb") as file:
             for record in records:
                 length = _LENGTH.pack(len(record))
+                # The length has a CRC of its own: a reader that trusted a damaged length would look
+                # for all further records at wrong positions.
                 file.write(length + _CRC.pack(_masked_crc(length)))
                 file.write(record)
                 file.write(_CRC.pack(_masked_crc(record)))
@@ -71,6 +73,7 @@ class RecordFile:
             descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"{self.path}: cannot open records: {error.strerror}") from error
+        # A bare descriptor, read with pread below: no shared position, so no lock between threads.
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
         try:
@@ -78,6 +81,7 @@ class RecordFile:
         except BaseException:
             self._close()
             raise
+        # One byte a record. Two threads may check the same record at once, which is harmless.
         self._checked = bytearray(len(self._offsets))
 
     def __len__(self) -> int:
@@ -94,6 +98,7 @@ class RecordFile:
             raise IndexError(f"{self.path}: record {index} of {len(self._offsets)}")
         offset, length = int(self._offsets[index]), int(self._lengths[index])
         frame = os.pread(self._descriptor, length + _CRC.size, offset)
+        # A short read is no damaged record: the file was rewritten under the open descriptor.
         if len(frame) != length + _CRC.size:
             raise self._became_shorter(index, offset)
         data = frame[:length]
@@ -157,6 +162,8 @@ class RecordFile:
             length, crc = _HEADER.unpack(header)
             if crc != _masked_crc(header[: _LENGTH.size]):
                 raise self._damaged_length(position, header)
+            # Against the size of the file, before anything of that length is read: `length` is any
+            # number of 64 bits, and a Python integer does not overflow in the sum.
             end = position + _HEADER.size + length + _CRC.size
             if end > size:
                 raise self._cut_off(position, size)
@@ -208,6 +215,7 @@ def encode_example(features: Mapping[str, FeatureValues]) -> bytes:
         feature = fields[name]
         if isinstance(values, np.ndarray):
             kind = "float_list" if values.dtype.kind == "f" else "int64_list"
+            # Stores the kind of an empty array too: images without objects have the same features.
             getattr(feature, kind).SetInParent()
             getattr(feature, kind).value.extend(values.tolist())
         elif not values:
@@ -218,6 +226,7 @@ def encode_example(features: Mapping[str, FeatureValues]) -> bytes:
             feature.int64_list.value.extend(values)
         else:
             feature.float_list.value.extend(values)
+    # Map entries have no order in protobuf; without the flag equal features may differ in bytes.
     return example.SerializeToString(deterministic=True)
 
 
@@ -229,7 +238,7 @@ def decode_example(data: bytes, where: str = "record") -> dict[str, list]:
       where: file and record, for the message.
 
     Raises:
-      DataError: `data` is something else.
+      DataError: `data` is no such message.
     """
     try:
         example = _Example.FromString(data)
@@ -258,8 +267,8 @@ def feature(features: Mapping[str, list], key: str, expected: type, where: str) 
     """
     values = features.get(key) or []
     if values and not isinstance(values[0], expected):
-        found = type(values[0]).__name__
-        raise DataError(f"{where}: '{key}' holds {found}, expected {expected.__name__}.")
+        actual = type(values[0]).__name__
+        raise DataError(f"{where}: '{key}' holds {actual}, expected {expected.__name__}.")
     return values
 
 
@@ -341,6 +350,8 @@ def _example_class() -> type:
     example = file.message_type.add(name="Example")
     add(example, "features", 1, field.TYPE_MESSAGE, type_name=".tensorflow.Features")
 
+    # Not the default pool: TensorFlow registers the same names there, and the second one to do so
+    # fails.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

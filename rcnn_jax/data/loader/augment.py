@@ -1,4 +1,4 @@
-"""Random changes of training images: one affine matrix for all moves, one matrix for all colours.
+"""Augmentation: random moves as one affine matrix, random colours as another.
 
 Drawn on the host from a counter-based generator, so that image 17 of epoch 3 looks the same whoever
 loads it, in whatever order, before or after a resume.
@@ -35,7 +35,7 @@ _YUV = np.array(
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What happens to one image in one epoch.
+    """The augmentation of one image in one epoch.
 
     Attributes:
       size: (height, width) of the valid part of the canvas afterwards.
@@ -58,11 +58,12 @@ def draw(
       settings: ranges.
       size: (height, width) of the valid part of the canvas.
     """
+    # Every number is drawn whether or not its setting is on: switching one augmentation off leaves
+    # the draws of the others as they were.
     uniform = rng.uniform(size=10)
     brightness, hue, contrast = (_truncated_normal(rng) for _ in range(3))
-    shrunk = _shrunk(
-        rng.uniform(), settings.shrink_min, size
-    )  # last: other draws stay as they were
+    # Drawn last: anywhere before, it would shift all other draws of a seed.
+    shrunk = _shrunk(rng.uniform(), settings.shrink_min, size)
     return Augmentation(
         size=shrunk,
         matrix=_moves(uniform, settings, size, shrunk),
@@ -85,19 +86,19 @@ def _truncated_normal(rng: np.random.Generator) -> float:
 
 def _shrunk(uniform: float, least: float, size: tuple[int, int]) -> tuple[int, int]:
     """A size between `least` times `size` and `size`, in whole pixels."""
-    share = 1.0 - uniform * (1.0 - least)
-    return max(round(size[0] * share), 1), max(round(size[1] * share), 1)
+    factor = 1.0 - uniform * (1.0 - least)
+    return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
 
 
 def _moves(
     uniform: np.ndarray, settings: AugmentSettings, size: tuple[int, int], shrunk: tuple[int, int]
 ) -> np.ndarray | None:
-    """Composes the moves that nine of the uniform numbers ask for; None when there is none.
+    """Composes the moves drawn by nine of the uniform numbers; None when nothing moves.
 
     All but the first happen within the shrunk image.
     """
     h, w = shrunk
-    flip_x, flip_y, shift_x, shift_y, ratio, place_x, place_y, turn, angle = uniform[:9]
+    flip_x, flip_y, shift_x, shift_y, ratio, left_at, top_at, turn, angle = uniform[:9]
     parts = []
     if shrunk != size:
         parts.append(_matrix(w / size[1], 0, 0, 0, h / size[0], 0))
@@ -112,7 +113,7 @@ def _moves(
     zoom = settings.zoom_min + ratio * (settings.zoom_max - settings.zoom_min)
     if zoom != 1:
         # a window of size / zoom is magnified to the full size
-        left, top = place_x * (w - w / zoom), place_y * (h - h / zoom)
+        left, top = left_at * (w - w / zoom), top_at * (h - h / zoom)
         parts.append(_matrix(zoom, 0, -left * zoom, 0, zoom, -top * zoom))
     radians = np.deg2rad(settings.rotate_max_degrees * (2 * angle - 1))
     if turn < settings.rotate_probability and radians:

@@ -1,4 +1,8 @@
-"""One planned batch as arrays: decode, place, augment, pad the ground truth."""
+"""Batch assembly: a planned batch becomes arrays of fixed shape.
+
+PlannedBatch --decode--> pixels --fit, augment--> u8 canvas
+--annotation--> boxes on the canvas --pad--> GroundTruth
+"""
 
 from dataclasses import dataclass
 
@@ -16,7 +20,7 @@ MIN_BOX_SIDE = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """What every batch of a loader has in common.
+    """Settings shared by all batches of a loader.
 
     Attributes:
       geometry: from file to canvas.
@@ -38,7 +42,7 @@ class BatchSettings:
 
 
 def check_object_counts(source: Source, gt: GroundTruthSettings | None) -> None:
-    """Finds images with too many objects before the run starts instead of hours later.
+    """Checks the number of objects of every image before the run starts.
 
     Does nothing when surplus objects are truncated.
 
@@ -51,7 +55,7 @@ def check_object_counts(source: Source, gt: GroundTruthSettings | None) -> None:
 
 
 def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettings) -> Batch:
-    """Makes this process's slice of a planned batch.
+    """Assembles this process's slice of a planned batch.
 
     The result depends on the plan and the seed only: neither on threads nor on how many processes
     share the batch.
@@ -62,7 +66,7 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
       settings: what to do with them.
 
     Returns:
-      Batch of NumPy arrays; `scale` describes the placing without augmentation.
+      Batch of NumPy arrays; `scale` is that of the image before augmentation.
 
     Raises:
       DataError: an image is missing or damaged, has too many objects, or lacks a mask.
@@ -77,16 +81,19 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
     scale = np.ones((local, 2), np.float32)
     source_size = image_size.copy()
     gt = None if settings.gt is None else _empty_ground_truth(local, settings.gt)
-    places = np.flatnonzero(valid).tolist()
-    decoded = _decode_all(source, [int(records[place]) for place in places], settings.channel_order)
-    for place, image in zip(places, decoded, strict=True):
-        record, epoch = int(records[place]), int(epochs[place])
+    slots = np.flatnonzero(valid).tolist()
+    # All images before any ground truth: one error then names every damaged file of the batch.
+    decoded = _decode_all(source, [int(records[slot]) for slot in slots], settings.channel_order)
+    for slot, image in zip(slots, decoded, strict=True):
+        record, epoch = int(records[slot]), int(epochs[slot])
         placed = _fit(image, planned.canvas, source, record, settings.geometry)
-        scale[place], source_size[place] = placed.scale, image.shape[:2]
-        placed, min_side = _draw(image, placed, pixels[place], record, epoch, settings)
-        image_size[place] = placed.image_size
+        # Before augmentation: `scale` maps detections back, and detections are made on images
+        # that are not augmented.
+        scale[slot], source_size[slot] = placed.scale, image.shape[:2]
+        placed, min_side = _draw(image, placed, pixels[slot], record, epoch, settings)
+        image_size[slot] = placed.image_size
         if gt is not None and settings.gt is not None:
-            _fill(gt, place, source, record, placed, min_side, settings.gt)
+            _fill(gt, slot, source, record, placed, min_side, settings.gt)
     return Batch(
         images=pixels,
         image_size=image_size,
@@ -94,20 +101,22 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
         source_size=source_size,
         image_id=records.astype(np.int32),
         image_valid=valid.copy(),
+        # Position in the global batch: the step folds it into dropout and sampling keys, so results
+        # do not depend on the number of devices or processes.
         example_index=np.arange(part.start, part.stop, dtype=np.int32),
         gt=gt,
     )
 
 
 def _decode_all(source: Source, records: list[int], channel_order: str) -> list[np.ndarray]:
-    """Returns the images of a batch; what is wrong with any of them is told together."""
+    """Decodes the images of a batch; the problems of all of them make one error."""
     decoded, problems = [], []
     for record in records:
         try:
             decoded.append(source.image(record, channel_order))
         except DataError as error:
             problems.append(str(error))
-    problems = list(dict.fromkeys(problems))  # a small set comes twice in one batch
+    problems = list(dict.fromkeys(problems))  # a batch larger than the data set repeats images
     if problems:
         raise DataError("\n".join(problems))
     return decoded
@@ -145,8 +154,10 @@ def _fit(
     record: int,
     geometry: GeometrySettings,
 ) -> images.Fit:
-    """Returns how the image lies on the canvas that the plan chose from its stated size."""
+    """Fits the image to the canvas that the plan chose from its stated size."""
     h, w = image.shape[:2]
+    # All images of a batch share a canvas, chosen by the sizes in the records. A file that has
+    # changed since may not fit there.
     placed = images.fit((h, w), geometry, (canvas,))
     if placed.canvas != canvas:
         raise DataError(
@@ -158,7 +169,7 @@ def _fit(
 
 def _fill(
     gt: GroundTruth,
-    place: int,
+    slot: int,
     source: Source,
     record: int,
     placed: images.Fit,
@@ -169,14 +180,17 @@ def _fill(
     annotation = source.annotation(record)
     _check_count(source, record, annotation, settings)
     kept, boxes = visible_objects(annotation, placed, min_side, settings)
-    kept, boxes = kept[: settings.max_objects], boxes[: settings.max_objects]  # see data.census
+    kept, boxes = (
+        kept[: settings.max_objects],
+        boxes[: settings.max_objects],
+    )  # counted by data.census
     n = len(kept)
-    gt.boxes[place, :n] = boxes
-    gt.classes[place, :n] = annotation.classes[kept]
-    gt.crowd[place, :n] = annotation.crowd[kept]
-    gt.valid[place, :n] = True
+    gt.boxes[slot, :n] = boxes
+    gt.classes[slot, :n] = annotation.classes[kept]
+    gt.crowd[slot, :n] = annotation.crowd[kept]
+    gt.valid[slot, :n] = True
     if gt.masks is not None:
-        gt.masks[place, :n] = _crop_masks(
+        gt.masks[slot, :n] = _crop_masks(
             annotation, kept, boxes, placed.matrix, settings.mask_size, source.name(record)
         )
 
@@ -189,7 +203,7 @@ def _draw(
     epoch: int,
     settings: BatchSettings,
 ) -> tuple[images.Fit, float]:
-    """Draws the image, augmented; returns where it went and the smallest side boxes must have."""
+    """Draws the augmented image on `out`; returns its fit and the shortest side of a valid box."""
     if settings.augment is None:
         images.apply_image(image, placed, out)
         return placed, MIN_BOX_SIDE
@@ -198,6 +212,7 @@ def _draw(
     if drawn.matrix is not None:
         placed = images.move(placed, drawn.matrix, drawn.size)
     images.apply_image(image, placed, out)
+    # Colours last, and only where the image is: padding stays 0, as at test time.
     if drawn.colors is not None:
         h, w = placed.image_size
         augment.apply_colors(out[:h, :w], drawn.colors, settings.channel_order)
@@ -212,7 +227,7 @@ def _crop_masks(
     size: int,
     name: str,
 ) -> np.ndarray:
-    """Returns u8[n s s], the masks of the kept objects inside their boxes."""
+    """Crops the masks of the kept objects to their boxes: u8[n s s]."""
     crops = np.zeros((len(kept), size, size), np.uint8)
     for crop, item, box in zip(crops, kept.tolist(), boxes, strict=True):
         mask = annotation.masks[item] if annotation.masks is not None else None
@@ -228,7 +243,7 @@ def _crop_masks(
 def visible_objects(
     annotation: Annotation, placed: images.Fit, min_side: float, settings: GroundTruthSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of the objects to keep and their clipped canvas boxes, f32[n 4].
+    """Selects the objects with an area on the canvas; returns indices and clipped boxes f32[n 4].
 
     Args:
       annotation: the objects of an image.
@@ -236,6 +251,8 @@ def visible_objects(
       min_side: shortest side of a box in canvas pixels.
       settings: whether crowds are kept; the number of objects is not limited here.
     """
+    # Clipped twice: on the canvas, since augmentation moves boxes out of it, and before that in the
+    # source. Augmentation can also move a box beyond a crop back in, and its pixels are not drawn.
     shown = images.clip_boxes(annotation.boxes, placed.window)
     boxes = images.apply_boxes(shown, placed.matrix)
     boxes = images.clip_boxes(boxes, (0, 0, *placed.image_size))
@@ -252,7 +269,7 @@ def visible_objects(
 def _check_count(
     source: Source, record: int, annotation: Annotation, settings: GroundTruthSettings
 ) -> None:
-    """Counts before augmentation, so that an error does not depend on chance."""
+    """Compares the count before augmentation, so that an error does not depend on chance."""
     crowd = annotation.crowd.sum() if settings.skip_crowd else 0
     count = len(annotation.classes) - int(crowd)
     if settings.on_overflow == "error" and count > settings.max_objects:

@@ -1,6 +1,6 @@
-"""What training can learn from a source: objects by class, what is left out, and how large they are.
+"""Statistics of a source before training: objects by class, omissions, sizes of boxes.
 
-Taken before the first step from labels alone, by the rules that make batches without augmentation.
+They come from labels alone, by the rules that make batches without augmentation.
 """
 
 from collections import Counter
@@ -60,13 +60,13 @@ def take_census(
     for index in range(len(source)):
         annotation = source.annotation(index)
         crowd = annotation.crowd
-        for place in annotation.classes[crowd].tolist():
-            tally.add(CROWD, source.class_names[place])
+        for class_id in annotation.classes[crowd].tolist():
+            tally.add(CROWD, source.class_names[class_id])
         placed = images.fit(source.size(index), geometry)
         kept, boxes = visible_objects(annotation, placed, min_side, rules)
         tally.add(TINY, source.name(index), int((~crowd).sum()) - len(kept))
         if gt is not None:
-            # crowd regions take places too unless they are skipped
+            # Crowd regions fill slots of the padded ground truth too, unless they are skipped.
             every, _ = visible_objects(annotation, placed, min_side, gt)
             used = every[: gt.max_objects]
             if len(every) > gt.max_objects:
@@ -77,16 +77,16 @@ def take_census(
         counts.update(annotation.classes[kept].tolist())
         sides.append(boxes[:, 2:] - boxes[:, :2])
     tally.add(SURPLUS, str(most), surplus)
-    objects = {label: counts[place] for place, label in enumerate(source.class_names)}
+    objects = {label: counts[index] for index, label in enumerate(source.class_names)}
     column = Column(name=name, images=len(source), objects=objects, findings=tally.findings)
     return Census(column, np.concatenate(sides))
 
 
 def require_objects(census: Census) -> None:
-    """Checks that there is something to learn.
+    """Checks that the data has an object to learn from.
 
     Raises:
-      DataError: no object is left to train on; the message says where all of them went.
+      DataError: no object is left to train on; the message counts the reasons.
     """
     if sum(census.column.objects.values()):
         return

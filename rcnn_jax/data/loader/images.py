@@ -1,4 +1,4 @@
-"""Pixels and boxes from the image file to the canvas of the network, and back.
+"""Geometry of images: pixels and boxes from the file to the canvas of the network, and back.
 
     file --read_image--> u8[h w c] --fit, apply_image--> u8 canvas    boxes --apply_boxes--> boxes
 
@@ -28,7 +28,7 @@ WHOLE_PIXEL = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How one image lies on the canvas.
+    """The position of one image on its canvas.
 
     Attributes:
       canvas: (height, width) of the network input.
@@ -89,6 +89,8 @@ def scaled_size(source_size: tuple[int, int], geometry: GeometrySettings) -> tup
         case "stretch":
             return geometry.height, geometry.width
         case "keep_aspect":
+            # Cross products instead of quotients: equal ratios in float64 may differ by one bit, and
+            # the side that should fill the canvas would then be a pixel short.
             if geometry.height * w <= geometry.width * h:
                 return geometry.height, max(w * geometry.height // h, 1)
             return max(h * geometry.width // w, 1), geometry.width
@@ -108,7 +110,7 @@ def canvas_size(
     geometry: GeometrySettings,
     buckets: tuple[tuple[int, int], ...] = (),
 ) -> tuple[int, int]:
-    """Returns the (height, width) of the canvas an image goes to.
+    """Returns the (height, width) of the canvas of an image.
 
     Args:
       source_size: (height, width) in pixels.
@@ -128,7 +130,7 @@ def canvas_size(
 
 
 def origin(geometry: GeometrySettings) -> tuple[float, float]:
-    """Returns (y, x), the canvas pixels a crop takes off: the `offset` of `boxes_to_source`."""
+    """Returns (y, x), the canvas pixels cut off by a crop: the `offset` of `boxes_to_source`."""
     if geometry.mode == "pad_crop" and geometry.crop is not None:
         return float(geometry.crop[0]), float(geometry.crop[1])
     return 0.0, 0.0
@@ -139,7 +141,7 @@ def fit(
     geometry: GeometrySettings,
     buckets: tuple[tuple[int, int], ...] = (),
 ) -> Fit:
-    """Returns how an image lies on its canvas: top left, padded bottom and right.
+    """Fits an image to its canvas: top left, padded bottom and right.
 
     The order of mode `pad_crop` is scale, crop, pad (TAO augmentation_config). Scales are those of
     the rounded sizes, so pixels and boxes agree exactly.
@@ -208,6 +210,7 @@ def apply_image(image: np.ndarray, placed: Fit, out: np.ndarray | None = None) -
     if out is None:
         out = np.zeros((*placed.canvas, image.shape[2]), np.uint8)
     top, left, bottom, right = placed.window
+    # The window is cut out first: pixels beyond a crop must not bleed in when the image shrinks.
     matrix = placed.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ (left, top)
     h, w = placed.image_size
@@ -238,7 +241,8 @@ def resample(image: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
     if parallel and np.abs(corners - (first, last)).max() < WHOLE_PIXEL:
         _paste(image, corners.astype(int), out)
         return
-    # OpenCV counts from pixel centres: M' = T(-0.5) M T(0.5), given as the inverse to save one
+    # OpenCV counts from pixel centres: M' = T(-0.5) M T(0.5). It gets the inverse and the flag
+    # WARP_INVERSE_MAP, or it would invert the matrix itself once more.
     inverse = np.linalg.inv(np.vstack([matrix, (0.0, 0.0, 1.0)]))[:2]
     inverse[:, 2] += inverse[:, :2] @ (0.5, 0.5) - 0.5
     cv2.warpAffine(
@@ -250,6 +254,7 @@ def _shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Averages an axis that the matrix shrinks k >= 2 times down by floor(k); adapts the matrix."""
     h, w = image.shape[:2]
     length_x, length_y = np.linalg.norm(matrix[:, :2], axis=0)
+    # WHOLE_PIXEL: a factor of exactly 2 may arrive as 1.9999999, which would halve nothing.
     small_w = w // max(int(1 / length_x + WHOLE_PIXEL), 1) or 1
     small_h = h // max(int(1 / length_y + WHOLE_PIXEL), 1) or 1
     if (small_h, small_w) == (h, w):
@@ -260,7 +265,7 @@ def _shrink(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _paste(image: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
-    """Copies an image whose (x, y) corners go to two whole pixels, flipped if they say so."""
+    """Copies an image whose (x, y) corners map to whole pixels; swapped corners are a flip."""
     (x0, y0), (x1, y1) = corners
     left, right, top, bottom = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
     size = (int(right - left), int(bottom - top))
@@ -271,7 +276,7 @@ def _paste(image: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
     from_y, to_y = max(top, 0), min(bottom, out.shape[0])
     if to_x <= from_x or to_y <= from_y:
         return
-    # the part of the image that is seen, found before flipping so that only it is copied
+    # The visible part is cut out before flipping, so that no more than it is copied.
     columns = slice(right - to_x, right - from_x) if flip_x else slice(from_x - left, to_x - left)
     rows = slice(bottom - to_y, bottom - from_y) if flip_y else slice(from_y - top, to_y - top)
     seen, target = image[rows, columns], out[from_y:to_y, from_x:to_x]
@@ -282,7 +287,7 @@ def _paste(image: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
 
 
 def apply_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Returns the axis-parallel boxes around the moved corners of boxes, unclipped.
+    """Transforms boxes: the axis-parallel boxes around their moved corners, unclipped.
 
     Args:
       boxes: f32[m 4], (y1, x1, y2, x2).
@@ -299,7 +304,7 @@ def apply_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def clip_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> np.ndarray:
-    """Returns the f32[m 4] boxes cut to a window (top, left, bottom, right)."""
+    """Clips the f32[m 4] boxes to a window (top, left, bottom, right)."""
     low, high = np.asarray(window, boxes.dtype).reshape(2, 2)
     return np.clip(boxes, np.tile(low, 2), np.tile(high, 2))
 
@@ -310,16 +315,16 @@ def boxes_to_source(
     source_size: np.ndarray,
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """Returns boxes of the canvas as boxes of the image file, clipped to it.
+    """Maps boxes of the canvas to the image file, clipped to it.
 
-    The one mapping back: evaluation, inference and drawing all call it. It undoes `fit`, not an
+    Evaluation, inference and drawing all map back through this function. It undoes `fit`, not an
     augmentation.
 
     Args:
       boxes: f32[... 4], canvas pixels.
       scale: f32[2], canvas pixels per source pixel, (y, x).
       source_size: [2], (height, width) of the image file.
-      offset: what the crop took off, see `origin`.
+      offset: canvas pixels cut off by a crop, see `origin`.
 
     Returns:
       f32[... 4].

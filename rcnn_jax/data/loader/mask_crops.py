@@ -1,4 +1,4 @@
-"""Instance masks cut to their box at a fixed size, from polygons or from pixels.
+"""Mask targets: instance masks cropped to their box at a fixed size, from polygons or pixels.
 
 Polygons are filled directly in the grid of the box after their vertices went through the same
 matrix as the image, so nothing of full size is ever drawn. A cell is inside when its centre is.
@@ -71,19 +71,23 @@ def fill_polygon(points: np.ndarray, size: int) -> np.ndarray:
     """
     centers = np.arange(size) + 0.5
     (x, y), (next_x, next_y) = points.T[:, :, None], np.roll(points, -1, axis=0).T[:, :, None]
+    # Half open: a vertex exactly on a row of centres counts for one of its edges, not for both.
+    # Horizontal edges never cross, so the slope below divides by nothing that is 0.
     crosses = (y <= centers) != (next_y <= centers)  # [n s]
     edge, row = np.nonzero(crosses)
     y0, x0 = y[edge, 0], x[edge, 0]
     slope = (next_x[edge, 0] - x0) / (next_y[edge, 0] - y0)
     crossing = x0 + (centers[row] - y0) * slope
     column = np.clip(np.ceil(crossing - 0.5), 0, size).astype(int)
+    # One column more than cells: crossings right of the box toggle there, where nothing is read.
+    # np.add.at, because two edges may toggle the same cell; `toggles[row, column] += 1` would not.
     toggles = np.zeros((size, size + 1), np.int64)
     np.add.at(toggles, (row, column), 1)
     return np.cumsum(toggles[:, :size], axis=1) % 2 == 1
 
 
 def _warp(pixels: np.ndarray, to_cells: np.ndarray, size: int) -> np.ndarray:
-    """Samples full-size pixels bilinearly at the cells' centres; at least half inside counts."""
+    """Samples a full-size mask bilinearly at the centres of the cells; one half or more is inside."""
     inverse = np.linalg.inv(np.vstack([to_cells, (0.0, 0.0, 1.0)]))[:2]
     inverse[:, 2] += inverse[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from centres
     inside = np.where(pixels, np.uint8(255), np.uint8(0))

@@ -1,4 +1,4 @@
-"""Pictures as callers of the library have them: files, bytes, arrays, images of PIL.
+"""Image arguments of the library: files, bytes, arrays, PIL images.
 
 PIL is not imported: its images are known by their methods.
 """
@@ -36,7 +36,7 @@ def as_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
         raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}")
     try:
         return list(images)
-    except TypeError as error:  # an array of no dimension calls itself iterable
+    except TypeError as error:  # a 0-d array has __iter__, which raises
         raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}") from error
 
 
@@ -88,7 +88,7 @@ def _rgb(image: Any) -> np.ndarray:
 
 
 def _advice(pixels: np.ndarray) -> str:
-    """Says how an array of a usual other form becomes a picture."""
+    """Returns the conversion of a usual other array layout, for the message."""
     if pixels.ndim == 2:
         return ": repeat a grey image with np.stack([image] * 3, axis=-1)"
     if pixels.ndim == 3 and pixels.shape[2] == 1:

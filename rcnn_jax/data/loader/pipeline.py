@@ -1,4 +1,6 @@
-"""Batches on time: a plan walked by Grain's threads.
+"""Data loader: batches of a plan, made ahead by Grain's threads.
+
+    TrainingPlan[t] --make_batch on a thread--> Batch --in order--> training loop
 
 Threads suffice because OpenCV releases the interpreter lock; every thread makes whole batches. The
 iterators keep no state worth saving: training resumes from the number of batches already consumed,
@@ -29,11 +31,11 @@ from rcnn_jax.settings.data import (
 from rcnn_jax.structures import Batch
 
 ENDLESS = 2**62
-"""Length of a training stream; Grain wants one."""
+"""Length of a training stream; Grain asks every source for one."""
 
 
 class _BatchSource:
-    """Random access to batches, as Grain asks for it."""
+    """Random access to batches: the interface of a Grain source."""
 
     def __init__(self, make: Callable[[int], Batch | RcnnError], length: int):
         self._make = make
@@ -52,12 +54,12 @@ def batches_per_epoch(source: Source, global_batch: int) -> int:
 
 
 def training_canvases(source: Source, geometry: GeometrySettings) -> tuple[tuple[int, int], ...]:
-    """Returns the canvases (height, width) that training batches come in, smallest first.
+    """Returns the canvases (height, width) of the training batches, smallest first.
 
     Every one of them costs a compilation.
     """
-    found = set(_canvases(source, geometry, ()))
-    return tuple(sorted(found, key=lambda size: (size[0] * size[1], size)))
+    canvases = set(_canvases(source, geometry, ()))
+    return tuple(sorted(canvases, key=lambda size: (size[0] * size[1], size)))
 
 
 def training_batches(
@@ -130,7 +132,7 @@ def evaluation_batches(
     process_count: int = 1,
     buckets: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Batch]:
-    """Returns every image once, in order, canvas by canvas; the last batch is padded.
+    """Returns batches with every image once, in order, canvas by canvas; the last one is padded.
 
     Crowd objects are kept whatever `gt.skip_crowd` says: evaluation needs them. The arguments are
     those of `training_batches`; `batch` counts the images of all processes. With gt None the
@@ -158,7 +160,8 @@ def evaluation_batches(
 def _canvases(
     source: Source, geometry: GeometrySettings, buckets: tuple[tuple[int, int], ...]
 ) -> list[tuple[int, int]]:
-    """The canvas of every record; image sizes are asked for only where they matter."""
+    """Returns the canvas of every record."""
+    # One canvas for all: sizes are not read, which a TFDS source would have to decode headers for.
     if geometry.mode != "short_side":
         return [(geometry.height, geometry.width)] * len(source)
     sizes = [source.size(record) for record in range(len(source))]
@@ -169,16 +172,20 @@ def _canvases(
 def _prefetched(
     make: Callable[[int], Batch], length: int, threads: int, prefetch: int
 ) -> Iterator[Batch]:
-    import grain  # late: what only predicts does without it
+    import grain  # imported here: machines that only predict need no grain
 
-    cv2.setNumThreads(0)  # one image per thread: OpenCV's own threads would only compete
+    cv2.setNumThreads(0)  # every thread works on an image; OpenCV's own threads would compete
+    # A buffer smaller than the number of threads would leave threads idle.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     dataset = grain.MapDataset.source(_BatchSource(_errors_as_values(make), length))
     return _raised(iter(dataset.to_iter_dataset(options)))
 
 
 def _errors_as_values(make: Callable[[int], Batch]) -> Callable[[int], Batch | RcnnError]:
-    """Returns `make` with the user's errors returned: Grain would write its own text into them."""
+    """Returns `make` with the user's errors as return values.
+
+    Grain adds text of its own to an exception of its threads, and the message is for the user.
+    """
 
     def made(index: int) -> Batch | RcnnError:
         try:
@@ -190,11 +197,11 @@ def _errors_as_values(make: Callable[[int], Batch]) -> Callable[[int], Batch | R
 
 
 def _raised(batches: Any) -> Iterator[Batch]:
-    """Yields batches and raises the first error among them, in the place of its batch."""
+    """Yields batches and raises the first error among them, at the position of its batch."""
     try:
         for batch in batches:
             if isinstance(batch, RcnnError):
                 raise batch
             yield batch
     finally:
-        batches.close()
+        batches.close()  # otherwise the threads outlive a loop that stopped early

@@ -1,4 +1,6 @@
-"""Which images form which batch: a pure function of sizes, seed and global batch.
+"""Batch plan: which images form batch t, a pure function of sizes, seed and global batch.
+
+    canvases of all records + seed --TrainingPlan[t]--> PlannedBatch(canvas, records, epochs)
 
 Training is an endless stream. Every epoch shuffles all records; each record joins the queue of its
 canvas, and a queue that has grown to a whole batch leaves as one. What is left in the queues stays
@@ -25,14 +27,15 @@ from rcnn_jax.settings.data import GeometrySettings
 Size = tuple[int, int]
 
 SHUFFLE, AUGMENT = 0, 1
-"""What a generator is for: streams of different purposes never share numbers."""
+"""Purposes of a generator; streams of different purposes are independent."""
 
 
 def generator(seed: int, purpose: int, epoch: int, record: int = 0) -> np.random.Generator:
-    """Returns the random numbers of one purpose, epoch and record: a counter, no history.
+    """Returns the generator of one purpose, epoch and record, independent of all draws before.
 
     Philox has a 256-bit counter; epoch and record are its upper words, so streams are 2^128 apart.
     """
+    # Philox takes unsigned 64-bit words; any Python integer is a seed.
     key = np.array([seed % 2**64, purpose], np.uint64)
     counter = np.array([0, 0, record, epoch], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
@@ -46,7 +49,7 @@ class PlannedBatch:
       canvas: (height, width).
       records: i64[b], indices into the source.
       epochs: i64[b], how often the record was drawn before: its augmentation epoch.
-      valid: bool[b], False for places that nothing fills (evaluation only; record 0 stands there).
+      valid: bool[b], False for empty slots (evaluation only; they hold record 0).
     """
 
     canvas: Size
@@ -58,7 +61,7 @@ class PlannedBatch:
 def choose_buckets(
     sizes: Sequence[Size], geometry: GeometrySettings, limit: int = 4
 ) -> tuple[Size, ...]:
-    """Returns the few canvases that hold all images, smallest area first.
+    """Chooses the few canvases that hold all images, smallest area first.
 
     Every canvas costs a compilation. Starting from all that occur, the two whose union wastes the
     fewest pixels over the dataset are joined until `limit` remain. Modes other than `short_side`
@@ -72,6 +75,7 @@ def choose_buckets(
     if geometry.mode != "short_side":
         return ((geometry.height, geometry.width),)
     counts = Counter(images.canvas_size(size, geometry) for size in sizes)
+    # Greedy and cubic, but over distinct canvases, which `geometry.multiple` keeps few.
     while len(counts) > limit:
         candidates = sorted(counts)
         waste, first, second = min(
@@ -131,16 +135,19 @@ class TrainingPlan:
         self._counts = np.bincount(self._bucket_of).tolist()
         self._seed = seed
         self._batch = global_batch
-        # loader threads work on neighbouring batches: two epochs, and two more for the seams
+        # Loader threads work on neighbouring batches and a batch may span two epochs: four
+        # permutations are enough, and a run of any length keeps no more.
         self._epoch = functools.lru_cache(maxsize=4)(self._shuffle)
 
     def __getitem__(self, step: int) -> PlannedBatch:
+        # A batch belongs to the epoch in which its last record arrives; its first records may
+        # have waited in the queue since an earlier epoch.
         epoch = self._epoch_of(step)
         _, completed = self._epoch(epoch)
         bucket, last = completed[step - self._batches_before(epoch)]
         positions = np.arange(last + 1 - self._batch, last + 1)
-        epochs, places = np.divmod(positions, self._counts[bucket])
-        parts = [self._epoch(int(e))[0][bucket][places[epochs == e]] for e in np.unique(epochs)]
+        epochs, indices = np.divmod(positions, self._counts[bucket])
+        parts = [self._epoch(int(e))[0][bucket][indices[epochs == e]] for e in np.unique(epochs)]
         return PlannedBatch(
             canvas=self._buckets[bucket],
             records=np.concatenate(parts),
@@ -155,7 +162,9 @@ class TrainingPlan:
     def _epoch_of(self, step: int) -> int:
         """The epoch in which batch `step` is completed."""
         records = sum(self._counts)
-        epoch = max(-(-(step + 1) * self._batch // records) - 1, 0)  # exact for one canvas
+        # Exact for one canvas. With several, each holds back less than a batch, so the guess is
+        # never too late and a few steps forward reach the epoch.
+        epoch = max(-(-(step + 1) * self._batch // records) - 1, 0)
         while self._batches_before(epoch + 1) <= step:
             epoch += 1
         return epoch
@@ -169,13 +178,15 @@ class TrainingPlan:
         bucket_of = self._bucket_of[order]
         orders, completed = [], []
         for bucket, count in enumerate(self._counts):
-            places = np.flatnonzero(bucket_of == bucket)
-            orders.append(order[places])
+            times = np.flatnonzero(bucket_of == bucket)
+            orders.append(order[times])
             positions = epoch * count + np.arange(count)
             ends = (positions + 1) % self._batch == 0
-            times, lasts = places[ends], positions[ends]
-            completed.append(np.stack([times, np.full_like(times, bucket), lasts], axis=-1))
+            done, lasts = times[ends], positions[ends]
+            completed.append(np.stack([done, np.full_like(done, bucket), lasts], axis=-1))
         completed = np.concatenate(completed)
+        # In the order in which the shuffled epoch completes them: training alternates between the
+        # canvases instead of finishing one after the other.
         return orders, completed[np.argsort(completed[:, 0])][:, 1:]
 
 
@@ -184,7 +195,7 @@ def evaluation_plan(canvases: Sequence[Size], batch: int) -> list[PlannedBatch]:
 
     Args:
       canvases: canvas of every record.
-      batch: places in a batch over all processes.
+      batch: slots in a batch over all processes.
 
     Raises:
       DataError: there is no record.
@@ -195,10 +206,11 @@ def evaluation_plan(canvases: Sequence[Size], batch: int) -> list[PlannedBatch]:
     for canvas in sorted(set(canvases)):
         members = np.array([i for i, other in enumerate(canvases) if other == canvas])
         for start in range(0, len(members), batch):
-            found = members[start : start + batch]
+            chunk = members[start : start + batch]
+            # Padded, not shortened: a shorter last batch would cost a compilation of its own.
             records = np.zeros(batch, np.int64)
-            records[: len(found)] = found
-            valid = np.arange(batch) < len(found)
+            records[: len(chunk)] = chunk
+            valid = np.arange(batch) < len(chunk)
             plan.append(
                 PlannedBatch(
                     canvas=canvas, records=records, epochs=np.zeros(batch, np.int64), valid=valid

@@ -1,4 +1,4 @@
-"""The objects of an image as every source gives them, and the names of their classes."""
+"""Annotations: the objects of an image, and the map from class names to class ids."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ class Annotation:
       classes: i32[m] in [0, n).
       crowd: bool[m], see `structures.GroundTruth`.
       masks: one per object, None where an object has none; None for data without masks.
-      areas: f32[m], pixels of the masks as the data states them; None where it does not.
+      areas: f32[m], pixels of the masks as stated by the data; None where it has none.
     """
 
     boxes: np.ndarray
@@ -41,7 +41,7 @@ class Annotation:
 class ClassMap:
     """Class names of the dataset -> class ids of the network.
 
-    Names are matched whatever their case and their blanks: conversion from COCO writes "Traffic Light"
+    Names match in any case and without blanks: conversion from COCO writes "Traffic Light"
     as "trafficlight", and users write either. The classes are the distinct values in lower case, sorted.
 
     Args:
@@ -71,13 +71,13 @@ class ClassMap:
         """Returns the class id, or None for a name that is not mapped."""
         return self._ids.get(joined(name))
 
-    def unused_keys(self, found: Iterable[str]) -> tuple[Finding, ...]:
-        """Returns what to say of keys that are the name of no object.
+    def unused_keys(self, label_names: Iterable[str]) -> tuple[Finding, ...]:
+        """Returns findings about keys that name no object.
 
         Args:
-          found: all class names of the data.
+          label_names: all class names of the data.
         """
-        names = {joined(name): name for name in found}
+        names = {joined(name): name for name in label_names}
         free = [name for name in names if name not in self._ids]
         tally, silent = Tally(), []
         for key in self._ids:
@@ -94,12 +94,12 @@ class ClassMap:
 
 
 def joined(name: str) -> str:
-    """Returns a class name as it stands in records: lower case, without blanks."""
+    """Returns a class name as in records: lower case, without blanks."""
     return "".join(name.lower().split())
 
 
 class LabelTally(Tally):
-    """Findings about labels, and which class names they have."""
+    """Findings about labels, and the class names of the labels."""
 
     def __init__(self):
         super().__init__()
@@ -124,7 +124,7 @@ def annotate(
       objects: (class name, box, occluded) each.
       class_map: which classes there are.
       size: (height, width) of the image.
-      where: what messages call the record.
+      where: name of the record in messages.
       tally: where to count.
       difficult_is_crowd: occluded objects become crowd.
 
@@ -140,15 +140,16 @@ def annotate(
                 f"{where}: object {number} ({shown(name)}) has the box {tuple(map(float, box))} "
                 "(y1, x1, y2, x2), which is not finite: correct the label and convert again"
             )
-        found = class_map.get(name)
+        class_id = class_map.get(name)
         y1, x1, y2, x2 = box
-        if found is None:
+        if class_id is None:
             tally.add(UNMAPPED, name)
+        # Boxes partly outside stay whole; `batching.visible_objects` clips them.
         elif min(y2, h) <= max(y1, 0) or min(x2, w) <= max(x1, 0):
             tally.add(USELESS_BOX, where)
         else:
             boxes.append(box)
-            classes.append(found)
+            classes.append(class_id)
             crowd.append(occluded and difficult_is_crowd)
     return Annotation(
         boxes=np.array(boxes, np.float32).reshape(-1, 4),

@@ -1,8 +1,10 @@
-"""Images with their annotation by number, from whatever holds them on disk.
+"""Data sources of Faster R-CNN: images with their annotation by number.
 
-Labels are read when a source is opened, so that damaged records, unknown classes and useless boxes
-are reported before a run starts, as are image files that are missing or empty; pixels are read when
-asked for. What was left out stands in `findings`, for the caller to show once.
+    TFRecords + images | KITTI folder | several of them --> Source --> batches
+
+Labels are read when a source is opened, pixels on access. Damaged records, unknown classes, useless
+boxes and missing or empty image files are thus reported before a run starts. Omissions are listed in
+`findings`, for the caller to show once.
 """
 
 from collections.abc import Sequence
@@ -26,11 +28,11 @@ from rcnn_jax.printable import shown
 
 
 class Source(Protocol):
-    """What batches are made of; safe to use from threads.
+    """Images and annotations by number; safe to use from threads.
 
     Attributes:
       class_names: of the classes 0..n-1, background excluded.
-      findings: what was left out on opening.
+      findings: omissions, counted on opening.
     """
 
     class_names: tuple[str, ...]
@@ -39,7 +41,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What messages call the image."""
+        """The name of the image in messages."""
         ...
 
     def size(self, index: int) -> tuple[int, int]:
@@ -55,7 +57,7 @@ class Source(Protocol):
         ...
 
     def digest(self, index: int) -> ImageDigest:
-        """What differs when the image or its objects do; reads no image."""
+        """A digest that changes with the image or its objects; reads no image."""
         ...
 
 
@@ -69,51 +71,51 @@ def select_shards(
     """Returns the TFRecord files of a data source, sorted by name.
 
     Args:
-      patterns: globs; the `_warning.json` that conversion leaves beside the shards is skipped.
+      patterns: globs; the `_warning.json` that conversion writes next to the shards is skipped.
       fold: the spec's `validation_fold`; None takes every file.
       training: files whose name lacks `fold-NNN-of-`, else those whose name has it.
-      field: what the spec calls the patterns, for the message.
+      field: name of the patterns in the spec, for the message.
 
     Raises:
       DataError: a pattern matches nothing, or the fold leaves nothing.
 
     Source: docs/reference/specs.md, "Faster R-CNN: data".
     """
-    found = set()
+    shards = set()
     for pattern in patterns:
         path = Path(pattern)
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
         paths = {path for path in matches if _may_be_shard(path)}
         if not paths:
             raise DataError(f"{pattern}: no file matches {field}: run dataset_convert first")
-        found |= paths
+        shards |= paths
     if fold is not None:
         tag = f"fold-{fold:03d}-of-"
-        kept = {path for path in found if (tag in path.name) != training}
+        kept = {path for path in shards if (tag in path.name) != training}
         if not kept:
             kind, relation = ("training", "without") if training else ("validation", "with")
             raise DataError(
                 f"{', '.join(patterns)}: validation_fold = {fold} leaves no {kind} data: none of "
-                f"{len(found)} files is {relation} '{tag}' in its name. Convert again with another "
+                f"{len(shards)} files is {relation} '{tag}' in its name. Convert again with another "
                 "val_split, or leave validation_fold out"
             )
-        found = kept
-    return sorted(found)
+        shards = kept
+    return sorted(shards)
 
 
 def _may_be_shard(path: Path) -> bool:
-    """Neither the report of skipped boxes nor a file that a conversion is still writing."""
+    """Excludes the report of skipped boxes and files that a conversion is still writing."""
     return path.is_file() and path.suffix != ".json" and not path.name.startswith(".")
 
 
 class DetectNetRecords:
-    """TFRecords of labels (DetectNet_v2 layout) beside a folder of images.
+    """TFRecords of labels (DetectNet_v2 layout) and their folder of images.
 
     Args:
       shards: TFRecord files, see `select_shards`.
       image_dir: the image of frame `a/b` is `image_dir/a/b.<extension>`.
-      image_extension: `jpg`, `jpeg` or `png`. Where no such file is there, one of another spelling
-        or format is taken (`b.JPG`).
+      image_extension: `jpg`, `jpeg` or `png`. Another spelling or format (`b.JPG`) counts
+        where there is no such file.
       class_map: which classes there are.
       difficult_is_crowd: occluded objects become crowd, so that evaluation neither expects nor
         punishes them. Leave it off in training: the original trains on them.
@@ -137,7 +139,7 @@ class DetectNetRecords:
         self.class_names = class_map.names
         self._sizes, self._annotations = [], []
         frames: list[str] = []
-        places: dict[str, str] = {}
+        first_in: dict[str, str] = {}
         tally = LabelTally()
         for shard in shards:
             with RecordFile(shard) as file:
@@ -145,13 +147,14 @@ class DetectNetRecords:
                     where = f"{shard}: record {number}"
                     frame = decode_frame(data, where)
                     name = frame.frame_id
-                    # sample_modifier_config writes copies, side by side
-                    if name in places and name != frames[-1]:
+                    # sample_modifier_config writes copies next to each other; an image that comes back
+                    # later is in the records of another conversion.
+                    if name in first_in and name != frames[-1]:
                         raise DataError(
-                            f"{where}: image '{shown(name)}' comes twice, first in {places[name]}: "
+                            f"{where}: image '{shown(name)}' comes twice, first in {first_in[name]}: "
                             "the folder holds the records of two conversions; delete one of them"
                         )
-                    places.setdefault(name, where)
+                    first_in.setdefault(name, where)
                     frames.append(name)
                     self._sizes.append(frame.size)
                     self._annotations.append(
@@ -202,7 +205,7 @@ class DetectNetRecords:
         return self._annotations[index]
 
     def digest(self, index: int) -> ImageDigest:
-        """The length of the image file and a digest of what the record says."""
+        """The length of the image file and a digest of its record."""
         return _digest(self, self._paths[index], index)
 
 
@@ -293,8 +296,8 @@ class Concatenation:
         if not sources:
             raise DataError("no data source is given: add data_sources to dataset_config")
         if any(source.class_names != sources[0].class_names for source in sources):
-            found = "; ".join(", ".join(source.class_names) for source in sources)
-            raise DataError(f"the data sources have different classes: {found}")
+            listed = "; ".join(", ".join(source.class_names) for source in sources)
+            raise DataError(f"the data sources have different classes: {listed}")
         self._sources = tuple(sources)
         self._ends = np.cumsum([len(source) for source in sources])
         self.class_names = sources[0].class_names
@@ -326,28 +329,30 @@ class Concatenation:
         return source.annotation(inner)
 
     def digest(self, index: int) -> ImageDigest:
-        """As the source that holds the image gives it."""
+        """The digest of the source that holds the image."""
         source, inner = self._find(index)
         return source.digest(inner)
 
     def _find(self, index: int) -> tuple[Source, int]:
-        """The source and the index within it."""
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        return self._sources[place], index - int(self._ends[place]) + len(self._sources[place])
+        """Returns the source and the index within it."""
+        # side="right": the first index of a source equals the end of the one before.
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[number], index - int(self._ends[number]) + len(self._sources[number])
 
 
 def _digest(source: Source, path: Path, index: int) -> ImageDigest:
     annotation = source.annotation(index)
+    # Names, not class numbers: a renamed class shows as that, not as a change of every image.
     names = [source.class_names[c] for c in annotation.classes]
     return digest_image(path, source.size(index), names, [box_bytes(annotation)])
 
 
 def _repeated(sources: Sequence[Source]) -> list[Finding]:
-    """Images that several sources name, which may be meant: it makes them more frequent."""
+    """Counts the images of several sources, a warning only: repetition makes images more frequent."""
     names = [{source.name(i) for i in range(len(source))} for source in sources]
     seen: set[str] = set()
     again: set[str] = set()
-    for found in names:
-        again |= found & seen
-        seen |= found
+    for of_source in names:
+        again |= of_source & seen
+        seen |= of_source
     return [Finding(REPEATED, min(again), len(again))] if again else []

@@ -1,4 +1,4 @@
-"""Which class of the network stands for which category of the data set.
+"""Categories of a data set as classes of a network.
 
 Category ids are arbitrary whole numbers from 1 on; classes are 0..n-1. The map travels in the
 bundle, so that results carry the ids of the annotations the model was trained with.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rcnn_jax.errors import SpecError
 
 ABSENT = 0
-"""Stands for "no category" among the category ids of classes; background owns it in the data."""
+"""Id of a class without category; in the data, 0 is the background."""
 
 
 @dataclass(frozen=True)
@@ -28,32 +28,33 @@ class Categories:
     @property
     def class_ids(self) -> dict[int, int]:
         """{category id: class}."""
-        return {item_id: place for place, item_id in enumerate(self.ids) if item_id != ABSENT}
+        return {item_id: index for index, item_id in enumerate(self.ids) if item_id != ABSENT}
 
     @property
     def unused(self) -> tuple[int, ...]:
-        """Classes that stand for nothing: they are never predicted."""
-        return tuple(place for place, item_id in enumerate(self.ids) if item_id == ABSENT)
+        """Classes without a category: they are never predicted."""
+        return tuple(index for index, item_id in enumerate(self.ids) if item_id == ABSENT)
 
 
-def choose_categories(found: Mapping[int, str], num_classes: int, where: str) -> Categories:
-    """Returns the classes of a data set by the rule of `num_classes`.
+def choose_categories(names: Mapping[int, str], num_classes: int, where: str) -> Categories:
+    """Maps the categories of a data set to classes by the rule of `num_classes`.
 
     One more than there are categories: the sorted ids become the classes 0..n-1. More than the
     largest id: class c stands for id c + 1, and ids that do not occur leave unused classes (COCO:
     91 for 80 categories, as the original wants it).
 
     Args:
-      found: category id -> name.
+      names: category id -> name.
       num_classes: of the spec, background included.
       where: the annotation file, for the message.
 
     Raises:
       SpecError: num_classes is neither.
     """
-    ids = sorted(found)
+    ids = sorted(names)
     if num_classes == len(ids) + 1:
-        return Categories(tuple(ids), tuple(found[item_id] for item_id in ids))
+        return Categories(tuple(ids), tuple(names[item_id] for item_id in ids))
+    # Tried second: where both rules fit, ids are 1..n and the two give the same classes.
     largest = ids[-1] if ids else 0
     if num_classes <= largest or not ids:
         raise SpecError(
@@ -63,17 +64,17 @@ def choose_categories(found: Mapping[int, str], num_classes: int, where: str) ->
             "are)"
         )
     return Categories(
-        tuple(i if i in found else ABSENT for i in range(1, num_classes)),
-        tuple(found.get(i, f"(unused {i})") for i in range(1, num_classes)),
+        tuple(i if i in names else ABSENT for i in range(1, num_classes)),
+        tuple(names.get(i, f"(unused {i})") for i in range(1, num_classes)),
     )
 
 
 def numbered_categories(num_classes: int) -> Categories:
-    """Returns the classes where no annotation file tells: class c stands for category id c + 1."""
+    """Returns the classes of data without a list of categories: class c is category id c + 1."""
     ids = tuple(range(1, num_classes))
     return Categories(ids, tuple(numbered_name(item_id) for item_id in ids))
 
 
 def numbered_name(item_id: int) -> str:
-    """Returns the name of a category that nothing names."""
+    """Returns the name of a category without one."""
     return f"category {item_id}"

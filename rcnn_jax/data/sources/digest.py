@@ -1,9 +1,9 @@
-"""What a data set is, as far as a run depends on it: names, sizes and objects of all images.
+"""Digest of a data set: names, sizes and objects of all images, as far as a run depends on them.
 
 A run that is resumed on other images, or on the same ones labelled otherwise, is no longer the run
 that began. Pixels are not read: an image counts as the same while its file has the same name and
-length (records carry a checksum of their own, which covers the pixels too). Objects count by the
-name of their class, so that renaming a class shows as that and not as a change of every image.
+length. Records carry a checksum of their own, which covers the pixels too. Objects count by the name
+of their class, so that a renamed class shows as that and not as a change of every image.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from rcnn_jax.data.sources.boxes import Source
 
 VERSION = 1
-"""Of the way digests are made; those of two versions cannot be compared."""
+"""Version of the algorithm; digests of two versions cannot be compared."""
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class ImageDigest:
-    """One image.
+    """The digest of one image.
 
     Attributes:
       size: bytes of its file, or of its record; -1 where the file is missing.
@@ -43,7 +43,7 @@ class ImageDigest:
 
 @dataclass(frozen=True)
 class DataDigest:
-    """A data set.
+    """The digest of a data set.
 
     Attributes:
       class_names: of the classes 0..n-1.
@@ -66,10 +66,10 @@ class DataDigest:
 
     @classmethod
     def from_json(cls, values: Any) -> "DataDigest":
-        """Returns the digest that `to_json` wrote.
+        """Returns the digest of values written by `to_json`.
 
         Raises:
-          ValueError: somebody else wrote the values, or another version.
+          ValueError: the values are of another origin or version.
         """
         try:
             if values["version"] != VERSION:
@@ -84,7 +84,7 @@ class DataDigest:
             raise ValueError(f"not a list of images ({error})") from error
 
     def summary(self) -> dict[str, Any]:
-        """Returns what a checkpoint stores: two that are equal are of the same data."""
+        """Returns the summary for a checkpoint: equal summaries mean equal data."""
         text = json.dumps(self.to_json(), separators=(",", ":")).encode()
         return {
             "version": VERSION,
@@ -94,7 +94,7 @@ class DataDigest:
 
 
 def digest_source(source: "Source", category_ids: Sequence[int] | None = None) -> DataDigest:
-    """Returns the digest of all that a source holds.
+    """Returns the digest of a source.
 
     Args:
       source: reads no image for it.
@@ -133,15 +133,16 @@ def digest_image(
 
 
 def box_bytes(annotation: Annotation) -> bytes:
-    """Returns the boxes of an image and which of them are crowds."""
+    """Returns the boxes and crowd flags of an image as bytes."""
     boxes = np.ascontiguousarray(annotation.boxes, np.float32)
     return boxes.tobytes() + annotation.crowd.tobytes()
 
 
 def segmentation_bytes(segmentation: Any) -> bytes:
-    """Returns a segmentation of a COCO file, whether polygons or run lengths or neither."""
+    """Returns a segmentation of a COCO file as bytes: polygons, run lengths or none."""
     try:
         rings = [array("d", ring).tobytes() for ring in segmentation]
+        # With lengths: rings that are cut elsewhere must not give the same bytes.
         return b"".join(len(ring).to_bytes(8, "little") + ring for ring in rings)
     except (TypeError, OverflowError):
         return json.dumps(segmentation, sort_keys=True).encode()
@@ -150,8 +151,8 @@ def segmentation_bytes(segmentation: Any) -> bytes:
 def differences(old: DataDigest, new: DataDigest) -> list[str]:
     """Returns one line for every kind of change, with its first few images.
 
-    An image under another name, or in another place of a record file, is one that moved: the same
-    images in another order are other batches, too.
+    An image under another name, or at another position of a record file, has moved. The same images
+    in another order make other batches, too.
     """
     lines = []
     if old.class_names != new.class_names:
@@ -161,6 +162,8 @@ def differences(old: DataDigest, new: DataDigest) -> list[str]:
     before, after = dict(old.images), dict(new.images)
     gone = {n: image for n, image in before.items() if after.get(n) != image}
     come = {n: image for n, image in after.items() if before.get(n) != image}
+    # Counted, not collected in a set: a data set may hold several images of equal digest, and each
+    # that is gone explains one that has come.
     elsewhere = Counter(gone.values())
     moved = []
     for name, image in come.items():

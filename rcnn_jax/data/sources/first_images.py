@@ -1,4 +1,4 @@
-"""The beginning of a source: for evaluations that look at some images only."""
+"""The first images of a source, for evaluation on a part of the data."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class FirstImages:
         return self._count
 
     def name(self, index: int) -> str:
-        """What messages call the image."""
+        """The name of the image in messages."""
         return self._source.name(index)
 
     def source_id(self, index: int) -> int:

@@ -1,4 +1,4 @@
-"""Which file of a folder is the image of a name, whatever the spelling of its extension."""
+"""Image files of frames: by stem, whatever the spelling of the extension."""
 
 import os
 from collections import Counter
@@ -19,11 +19,11 @@ from rcnn_jax.printable import shown
 
 
 def note_labels_alone(folder: Path, stems: set[str], tally: Tally) -> None:
-    """Counts label files of images that are not there: a sign of a wrong folder or extension."""
+    """Counts label files without an image: a sign of a wrong folder or extension."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
     except OSError:
-        return  # said where the first label is read
+        return  # reported where the first label is read
     for name in names:
         path = Path(name)
         if path.suffix == ".txt" and not name.startswith(".") and path.stem not in stems:
@@ -31,7 +31,7 @@ def note_labels_alone(folder: Path, stems: set[str], tally: Tally) -> None:
 
 
 def find_files(folder: Path, frames: Sequence[str], suffix: str, tally: Tally) -> list[Path]:
-    """Returns the image file of every frame; the one that should be there where none is.
+    """Returns the image file of every frame; the expected path where there is none.
 
     Args:
       folder: that frames are relative to.
@@ -46,33 +46,34 @@ def find_files(folder: Path, frames: Sequence[str], suffix: str, tally: Tally) -
     paths = []
     for frame in frames:
         wanted = folder / (frame + suffix)
+        # A listing per folder, since it holds every spelling (`.JPG`, `.jpeg`) of an extension.
         if wanted.parent not in listings:
             listings[wanted.parent] = _by_stem(wanted.parent)
         stem = wanted.name.removesuffix(suffix)
-        found = listings[wanted.parent].get(stem, [])
-        if wanted.name not in found and found:
-            if len(found) > 1:
+        candidates = listings[wanted.parent].get(stem, [])
+        if wanted.name not in candidates and candidates:
+            if len(candidates) > 1:
                 raise DataError(
-                    f"{wanted.parent}: '{shown(stem)}' may be any of {shown(', '.join(found))}: "
+                    f"{wanted.parent}: '{shown(stem)}' may be any of {shown(', '.join(candidates))}: "
                     "remove all but one, or set image_extension"
                 )
-            wanted = wanted.with_name(found[0])
+            wanted = wanted.with_name(candidates[0])
             tally.add(OTHER_SPELLING, str(wanted))
         paths.append(wanted)
     return paths
 
 
 def _by_stem(folder: Path) -> dict[str, list[str]]:
-    """The names of the images of a folder by their stem; empty where there is no such folder."""
-    found: dict[str, list[str]] = {}
+    """Returns stem -> names of the images of a folder; empty where there is no such folder."""
+    by_stem: dict[str, list[str]] = {}
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
     except (OSError, ValueError):
-        return found
+        return by_stem
     for name in names:
         if is_image_name(name):
-            found.setdefault(Path(name).stem, []).append(name)
-    return found
+            by_stem.setdefault(Path(name).stem, []).append(name)
+    return by_stem
 
 
 def list_images(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
@@ -90,7 +91,7 @@ def list_images(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder}: cannot list the images: {error.strerror}") from error
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     others: list[Path] = []
     for path in paths:
         if path.name.startswith("."):
@@ -98,28 +99,28 @@ def list_images(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
                 tally.add(HIDDEN_FILE, str(path))
         elif same_format(path.suffix, suffix):
             require_text_name(path)
-            _require_new_stem(path, found)
-            found[path.stem] = path
+            _require_new_stem(path, by_stem)
+            by_stem[path.stem] = path
             if path.suffix != suffix:
                 tally.add(OTHER_SPELLING, str(path))
         else:
             others.append(path)
             if is_image_name(path.name):
                 tally.add(OTHER_EXTENSION, str(path))
-    if not found:
+    if not by_stem:
         counts = Counter(path.suffix for path in others)
         listed = ", ".join(f"{n} {shown(end) or 'without'}" for end, n in counts.most_common(5))
         raise DataError(
             f"{folder}: holds no image with image_extension '{suffix}'; found: "
             f"{listed or 'nothing'}."
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_stem.items()))
 
 
-def _require_new_stem(path: Path, found: Mapping[str, Path]) -> None:
-    if path.stem in found:
+def _require_new_stem(path: Path, by_stem: Mapping[str, Path]) -> None:
+    if path.stem in by_stem:
         raise DataError(
-            f"{path}: {found[path.stem].name} has the same stem, and labels are found by it: remove "
+            f"{path}: {by_stem[path.stem].name} has the same stem, and labels are by_stem by it: remove "
             "one of them"
         )
 
@@ -137,20 +138,20 @@ def find_images(folder: Path, stems: Sequence[str] | None, tally: Tally) -> list
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: the image folder does not exist")
-    found = {}
+    by_stem = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES:
             tally.add(HIDDEN_FILE, str(path))
         if not is_image_name(path.name):
             continue
         require_text_name(path)
-        _require_new_stem(path, found)
-        found[path.stem] = path
-    if not found:
+        _require_new_stem(path, by_stem)
+        by_stem[path.stem] = path
+    if not by_stem:
         raise DataError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in this folder")
     if stems is None:
-        return list(found.values())
-    missing = [stem for stem in stems if stem not in found]
+        return list(by_stem.values())
+    missing = [stem for stem in stems if stem not in by_stem]
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(stems)} listed images are not there, the first is "
@@ -158,4 +159,4 @@ def find_images(folder: Path, stems: Sequence[str] | None, tally: Tally) -> list
         )
     if not stems:
         raise DataError(f"{folder}: the list of images to use is empty")
-    return [found[stem] for stem in stems]
+    return [by_stem[stem] for stem in stems]

@@ -1,7 +1,6 @@
-"""Sources with instance masks: Mask R-CNN records and COCO folders.
+"""Data sources with instance masks: Mask R-CNN records and COCO folders.
 
-Category ids of the data set become classes through a mapping that the caller makes, because whether
-ids are compacted is decided by the spec.
+Category ids become classes by a mapping of the caller: the spec decides whether ids are compacted.
 """
 
 import functools
@@ -47,7 +46,7 @@ class MaskSource(Source, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is remembered of a record: all but the pixels of the image and of the masks."""
+    """The part of a record kept in memory: all but the pixels of image and masks."""
 
     source_id: int
     file_name: str
@@ -61,15 +60,15 @@ class _Entry:
 class MaskRcnnRecords:
     """TFRecords that embed images, boxes and PNG masks (TAO Mask R-CNN layout).
 
-    Every record is read once when the source is opened, so that what is wrong with it is said before
-    the first step; images and masks are read again when asked for. Boxes without area, which the
+    Every record is read once when the source is opened, so that its errors are reported before the
+    first step. Images and masks are read again on access. Boxes without area, which the
     converter leaves out, are dropped when batches are made.
 
     Args:
       shards: TFRecord files, see `sources.select_shards`.
       class_ids: category id -> class in [0, n).
       class_names: of the classes.
-      masks: whether masks will be asked for.
+      masks: whether masks are used.
 
     Raises:
       DataError: a file is missing or damaged, a record contradicts itself, an image comes twice, a
@@ -98,7 +97,7 @@ class MaskRcnnRecords:
                 f"{', '.join(map(str, shards)) or 'data source'}: the TFRecords hold no image: run "
                 "dataset_convert again"
             )
-        places: dict[int, str] = {}
+        first_in: dict[int, str] = {}
         self._entries = []
         for index in range(int(self._ends[-1])):
             where = self.name(index)
@@ -106,7 +105,7 @@ class MaskRcnnRecords:
             _check_pixels(record, where, masks=masks)
             classes = classes_of(record.labels.tolist(), class_ids, where)
             self._note_names(record, where)
-            if (first := places.setdefault(record.image_id, where)) != where:
+            if (first := first_in.setdefault(record.image_id, where)) != where:
                 raise DataError(
                     f"{where}: image {record.image_id} ('{shown(record.filename)}') comes twice, "
                     f"first in {first}: the folder holds the records of two conversions; delete one "
@@ -157,10 +156,11 @@ class MaskRcnnRecords:
         return image
 
     def annotation(self, index: int) -> Annotation:
-        """The objects of the image; the record is read when the first mask is asked for."""
+        """The objects of the image; the first access to a mask reads the record."""
         entry = self._entries[index]
         masks = None
         if entry.has_masks:
+            # Lazy: statistics and evaluation of boxes ask for annotations and decode no mask.
             stored = _StoredMasks(self, index)
             masks = tuple(
                 Raster(functools.partial(stored.decode, i)) for i in range(len(entry.classes))
@@ -168,7 +168,7 @@ class MaskRcnnRecords:
         return Annotation(boxes=entry.boxes, classes=entry.classes, crowd=entry.crowd, masks=masks)
 
     def _note_names(self, record: MaskRcnnRecord, where: str) -> None:
-        """Remembers what the records call their categories."""
+        """Collects the names of categories in the records."""
         for item_id, name in zip(record.labels.tolist(), record.class_names, strict=False):
             known = self.category_names.setdefault(item_id, name)
             if name != known:
@@ -189,21 +189,21 @@ class MaskRcnnRecords:
         return decode_record(file[number], self.name(index))
 
     def _find(self, index: int) -> tuple[RecordFile, int]:
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        return self._files[place], index - int(self._ends[place]) + len(self._files[place])
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self._files[number], index - int(self._ends[number]) + len(self._files[number])
 
 
 class _StoredMasks:
-    """The masks of one record, read together when the first is asked for."""
+    """The masks of one record, read together on first access."""
 
     def __init__(self, source: MaskRcnnRecords, index: int):
         self._source = source
         self._index = index
 
-    def decode(self, place: int) -> np.ndarray:
+    def decode(self, number: int) -> np.ndarray:
         """Returns u8[h w], the mask of one object."""
         name, size = self._source.name(self._index), self._source.size(self._index)
-        return decode_mask(self._encoded[place], name, size)
+        return decode_mask(self._encoded[number], name, size)
 
     @functools.cached_property
     def _encoded(self) -> tuple[bytes, ...]:
@@ -214,13 +214,13 @@ def _check_pixels(record: MaskRcnnRecord, where: str, *, masks: bool) -> None:
     """Compares the headers of the image and of its masks with the stated size.
 
     Raises:
-      DataError: they differ, or masks are asked for and missing.
+      DataError: they differ, or masks are used and missing.
     """
     size = (record.height, record.width)
-    found = encoded_image_size(record.encoded, where)
-    if found != size:
+    stored = encoded_image_size(record.encoded, where)
+    if stored != size:
         raise DataError(
-            f"{where}: the image is {found[0]}x{found[1]} pixels (height x width), its record states "
+            f"{where}: the image is {stored[0]}x{stored[1]} pixels (height x width), its record states "
             f"{size[0]}x{size[1]}: convert the dataset again"
         )
     if not masks:
@@ -240,7 +240,7 @@ class CocoFolder:
     Extension: the original needs TFRecords.
 
     Args:
-      dataset: the annotation file, loaded with masks where masks will be asked for.
+      dataset: the annotation file, loaded with masks where masks are used.
       image_dir: holds `file_name` of every image.
       class_ids: category id -> class in [0, n).
       class_names: of the classes.
@@ -264,9 +264,10 @@ class CocoFolder:
         tally = Tally()
         tally.extend(dataset.findings)
         for image in dataset.images:
-            found = dataset.annotations[image.id]
-            kept = tuple(item for item in found if has_area(item, image))
-            tally.add(USELESS_BOX, f"{dataset.path}: image {image.id}", len(found) - len(kept))
+            annotations = dataset.annotations[image.id]
+            kept = tuple(item for item in annotations if has_area(item, image))
+            dropped = len(annotations) - len(kept)
+            tally.add(USELESS_BOX, f"{dataset.path}: image {image.id}", dropped)
             self._objects.append(kept)
             ids = [item.category_id for item in kept]
             self._classes.append(classes_of(ids, class_ids, str(dataset.path)))
@@ -329,7 +330,7 @@ class CocoFolder:
         return self._image_dir / self._dataset.images[index].file_name
 
     def _mask(self, item: CocoAnnotation, index: int) -> Mask | None:
-        """The mask of an object, checked when the file was loaded; None without a segmentation."""
+        """Returns the mask of an object, checked on loading; None without a segmentation."""
         if item.segmentation is None:
             return None
         if isinstance(item.segmentation, list):

@@ -1,12 +1,11 @@
-"""Data sets of TensorFlow Datasets by name, read without TensorFlow.
+"""TensorFlow Datasets by name, read without TensorFlow.
 
     name + folder --find_dataset--> prepared folder --TfdsSplit--> examples --TfdsSource--> masks
                                                                             --TfdsBoxes--> boxes
 
-Stored as `array_record`, which the library reads, or as `tfrecord`, its default, which `records`
-reads. What TensorFlow Datasets knows about a set, features, splits and class names, is asked of the
-library; examples are parsed here, so neither TensorFlow nor the code that made the set is needed,
-and nothing is ever downloaded.
+The library reads sets stored as `array_record`, `RecordFile` those stored as `tfrecord`, its default.
+The library also knows features, splits and class names of a set. Examples are parsed here: neither
+TensorFlow nor the code that made the set is needed, and nothing is ever downloaded.
 
 Which features a set has is declared by its `features.json`. Most have boxes only: `coco/2014` and
 `coco/2017` leave the masks out. `lvis` has them.
@@ -39,17 +38,17 @@ FOLDER_VARIABLE = "TFDS_DATA_DIR"
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectFeatures:
-    """What a data set stores about the objects of an image, as keys of its examples.
+    """Keys of the object features in the examples of a data set.
 
     Attributes:
       names: of the classes; a label is an index.
       box: normalised (y1, x1, y2, x2).
       label: class index.
-      crowd: whether the object is a crowd; None where the set does not say.
-      difficult: whether evaluation should pass the object over; None where the set does not say.
-      area: pixels of the mask; None where the set does not say.
+      crowd: whether the object is a crowd; None where the set has no such feature.
+      difficult: whether evaluation should pass the object over; None for sets without.
+      area: pixels of the mask; None for sets without.
       mask: an image of the size of the picture, 0 outside the object; None for sets without masks.
-      found: all keys, for messages.
+      keys: all features of objects, for messages.
     """
 
     names: tuple[str, ...]
@@ -59,7 +58,7 @@ class ObjectFeatures:
     difficult: str | None
     area: str | None
     mask: str | None
-    found: tuple[str, ...]
+    keys: tuple[str, ...]
 
 
 class TfdsSplit:
@@ -93,7 +92,7 @@ class TfdsSplit:
         return f"{self._label}: example {index}"
 
     def digest(self, index: int) -> ImageDigest:
-        """The version of the data set: what a version holds does not change once it is prepared.
+        """The version of the data set: a prepared version never changes.
 
         Reading 20 GB of COCO at every start to make sure of it would take minutes.
         """
@@ -105,10 +104,10 @@ class TfdsSplit:
         Raises:
           DataError: it is damaged, or has no image.
         """
-        found = decode_example(self._examples[index], self.name(index))
-        if not found.get("image"):
+        example = decode_example(self._examples[index], self.name(index))
+        if not example.get("image"):
             raise DataError(f"{self.name(index)}: has no image")
-        return found
+        return example
 
     def image(self, index: int, channel_order: str) -> np.ndarray:
         """u8[h w c].
@@ -154,7 +153,7 @@ class TfdsSource:
         if masks and self._objects.mask is None:
             raise DataError(
                 f"{name}: this data set of TensorFlow Datasets has no instance masks; its objects "
-                f"have {', '.join(self._objects.found)}. Train on boxes with include_mask: False, "
+                f"have {', '.join(self._objects.keys)}. Train on boxes with include_mask: False, "
                 "take a set that has them (lvis), or read the original annotations with "
                 "coco_train_json and coco_train_image_dir"
             )
@@ -228,7 +227,7 @@ class TfdsSource:
 def read_categories(name: str, data_dir: str | None) -> dict[int, str]:
     """Returns {category id from 1 on: class name} of a data set.
 
-    The ids are places in the set's list of labels, not those of the annotations it was made from:
+    The ids are positions in the set's list of labels, not those of the annotations it was made from:
     TensorFlow Datasets does not keep those.
 
     Raises:
@@ -244,7 +243,7 @@ def find_dataset(name: str, data_dir: str | None) -> Path:
 
     Args:
       name: `name`, `name/config` or either with `:version`.
-      data_dir: holds the data sets; None takes TFDS_DATA_DIR, else `~/tensorflow_datasets`.
+      data_dir: holds the data sets; None means TFDS_DATA_DIR, else `~/tensorflow_datasets`.
 
     Raises:
       DataError: it is not there; the message says how to prepare it.
@@ -253,6 +252,7 @@ def find_dataset(name: str, data_dir: str | None) -> Path:
     root = Path(chosen).expanduser()
     stem, _, version = name.partition(":")
     folder = root / stem
+    # Compared as numbers: "1.10.0" is newer than "1.9.0".
     versions = {
         tuple(int(part) for part in path.parent.name.split(".")): path.parent
         for path in folder.glob(f"{version or '*'}/features.json")
@@ -299,9 +299,9 @@ class _TfrecordExamples:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> bytes:
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        file, skip = self._files[place]
-        before = int(self._ends[place - 1]) if place else 0
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        file, skip = self._files[number]
+        before = int(self._ends[number - 1]) if number else 0
         return file[skip + index - before]
 
 
@@ -325,6 +325,7 @@ def _random_access(builder: Any, split: str, name: str) -> Any:
             f"Prepare it again in another folder with  tfds build {name} --data_dir=DIR "
             "--file_format=array_record"
         )
+    # Raw bytes: `decode_example` parses them, as it does those of TFRecords.
     return builder.as_data_source(
         split=split, deserialize_method=library.decode.DeserializeMethod.RAW_BYTES
     )
@@ -356,7 +357,7 @@ def _object_features(features: Any, name: str) -> ObjectFeatures:
                 difficult=f"{group}/is_difficult" if "is_difficult" in parts else None,
                 area=f"{group}/area" if "area" in parts else None,
                 mask=f"{group}/{masks[0]}" if masks else None,
-                found=tuple(parts),
+                keys=tuple(parts),
             )
     raise DataError(
         f"{name}: no feature holds objects with boxes and labels; found {', '.join(features)}"
@@ -380,7 +381,7 @@ def read_boxes(example: Mapping[str, list], keys: ObjectFeatures, where: str) ->
 
 
 def read_column(example: Mapping[str, list], key: str | None, count: int, where: str) -> list:
-    """Returns one value per object, or nothing where the data set lacks the feature."""
+    """Returns one value per object, [] where the data set lacks the feature."""
     if key is None:
         return []
     values = example.get(key, [])

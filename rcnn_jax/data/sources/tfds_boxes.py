@@ -1,8 +1,8 @@
-"""Boxes of a data set of TensorFlow Datasets, for Faster R-CNN.
+"""TensorFlow Datasets as a data source of Faster R-CNN: boxes and labels.
 
 Any set with an image and objects that have a box and a label will do. As with every source of this
-detector, labels are read when it is opened: what is left out is told before training begins. Here
-that means reading the files once, because images and labels share them.
+detector, labels are read on opening, so that omissions are reported before training. Here that reads
+the files once, because images and labels share them.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ class TfdsBoxes:
       name: see `TfdsSplit`.
       split: see `TfdsSplit`.
       data_dir: see `find_dataset`.
-      class_map: which classes there are.
+      class_map: the classes.
       difficult_is_crowd: difficult objects and crowds become crowd, see `DetectNetRecords`.
 
     Raises:
@@ -99,6 +99,7 @@ class TfdsBoxes:
         labels = read_column(example, keys.label, len(boxes), where)
         unclear = np.zeros(len(boxes), bool)
         for key in (keys.crowd, keys.difficult):
+            # A column that the set lacks comes back empty, which `or` replaces.
             unclear |= np.array(read_column(example, key, len(boxes), where) or unclear, bool)
         if any(not 0 <= label < len(keys.names) for label in labels):
             raise DataError(

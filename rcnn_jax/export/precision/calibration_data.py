@@ -115,7 +115,7 @@ def _folder_batches(
     needed = settings.batches * settings.batch_size
     if len(paths) < needed:
         raise DataError(
-            f"--cal_image_dir {folder}: holds {len(paths)} images ({found.found()} besides), but "
+            f"--cal_image_dir {folder}: holds {len(paths)} images ({found.summary()} besides), but "
             f"--batches {settings.batches} of --batch_size {settings.batch_size} need {needed}: "
             "add images or lower --batches"
         )

@@ -1,1 +1,1 @@
-"""The field tables: what a spec may say, row by row."""
+"""Field tables of all specs."""

@@ -1,4 +1,4 @@
-"""The field tables of the data sections of Faster R-CNN, which it shares with DetectNet_v2.
+"""The field tables of the data sections of Faster R-CNN, the same as those of DetectNet_v2.
 
 Source: docs/reference/specs.md, "Faster R-CNN: data" and "Faster R-CNN: augmentation".
 """

@@ -180,7 +180,9 @@ EXPERIMENT = Message(
         block("model_config", 3, MODEL_CONFIG, "The network."),
         block("training_config", 4, TRAINING_CONFIG, "Training."),
         block("dataset_config", 5, DATASET_CONFIG, "Images and labels."),
-        string("enc_key", 6, None, "Key of sealed models; -k and RCNN_JAX_KEY win.", secret=True),
+        string(
+            "enc_key", 6, None, "Key of encrypted models; -k and RCNN_JAX_KEY win.", secret=True
+        ),
         block("augmentation_config", 7, AUGMENTATION_CONFIG, "Geometry and random changes."),
         block("inference_config", 8, INFERENCE_CONFIG, "Prediction."),
         block("evaluation_config", 9, EVALUATION_CONFIG, "Evaluation."),

@@ -5,8 +5,8 @@ Source: docs/reference/specs.md, "Faster R-CNN: network".
 
 from rcnn_jax.spec.schema import (
     AT_LEAST_ONE,
+    BELOW_ONE,
     POSITIVE,
-    SHARE,
     Choice,
     Field,
     Interval,
@@ -221,8 +221,8 @@ MODEL_CONFIG = Message(
             "ResNet, MobileNet v2: every shortcut is a 1 x 1 convolution.",
         ),
         boolean("use_pooling", 15, False, "ResNet, VGG: pooling layers instead of strides."),
-        real("dropout_rate", 17, 0.0, "Dropout of VGG and EfficientNet heads.", allowed=SHARE),
-        real("drop_connect_rate", 18, 0.0, "EfficientNet's stochastic depth.", allowed=SHARE),
+        real("dropout_rate", 17, 0.0, "Dropout of VGG and EfficientNet heads.", allowed=BELOW_ONE),
+        real("drop_connect_rate", 18, 0.0, "EfficientNet's stochastic depth.", allowed=BELOW_ONE),
         block("activation", 19, ACTIVATION, "EfficientNet's activation.", optional=True),
         mapping(
             "channel_plan",
@@ -236,9 +236,9 @@ MODEL_CONFIG = Message(
             "bn_momentum",
             1001,
             0.0,
-            "Share of batch norm's moving statistics kept in a step; 0 for what the network "
+            "Fraction of batch norm's moving statistics kept in a step; 0 for what the network "
             "publishes (0.99, MobileNet v2 0.999: too slow for runs of a few thousand steps).",
-            allowed=SHARE,
+            allowed=BELOW_ONE,
         ),
     ),
 )

@@ -6,12 +6,12 @@ schedules".
 
 from rcnn_jax.spec.schema import (
     AT_LEAST_ONE,
+    BELOW_ONE,
     NON_NEGATIVE,
     OPEN_UNIT,
     POSITIVE,
     POSITIVE_UNIT,
     READY_BATCHES,
-    SHARE,
     THREADS,
     UNIT,
     Choice,
@@ -38,7 +38,7 @@ REGULARIZER = Message(
     "Weight penalty.",
     (
         enum("type", 1, ("NO_REG", "L1", "L2"), "Kind of penalty."),
-        real("weight", 2, 1e-4, "Weight of the penalty.", allowed=SHARE),
+        real("weight", 2, 1e-4, "Weight of the penalty.", allowed=BELOW_ONE),
     ),
 )
 
@@ -47,8 +47,8 @@ ADAM = Message(
     "Adam.",
     (
         real("lr", 1, 1e-5, "Learning rate.", allowed=NON_NEGATIVE, **SCHEDULED),
-        real("beta_1", 2, 0.9, "Momentum of the mean.", allowed=SHARE),
-        real("beta_2", 3, 0.999, "Momentum of the square.", allowed=SHARE),
+        real("beta_1", 2, 0.9, "Momentum of the mean.", allowed=BELOW_ONE),
+        real("beta_2", 3, 0.999, "Momentum of the square.", allowed=BELOW_ONE),
         real(
             "epsilon",
             4,
@@ -67,7 +67,7 @@ SGD = Message(
     "Stochastic gradient descent.",
     (
         real("lr", 1, 0.02, "Learning rate.", allowed=NON_NEGATIVE, **SCHEDULED),
-        real("momentum", 2, 0.9, "Momentum.", allowed=SHARE),
+        real("momentum", 2, 0.9, "Momentum.", allowed=BELOW_ONE),
         real("decay", 3, 0.0, "The rate is divided by 1 + decay * step.", allowed=NON_NEGATIVE),
         boolean("nesterov", 4, False, "Nesterov momentum."),
     ),
@@ -95,8 +95,8 @@ SOFT_START = Message(
     (
         real("base_lr", 1, 0.02, "Highest rate.", allowed=POSITIVE),
         real("start_lr", 2, 0.002, "Rate of the first step.", allowed=NON_NEGATIVE),
-        real("soft_start", 3, 0.1, "Share of the run that the rise takes.", allowed=UNIT),
-        reals("annealing_points", 4, (0.8, 0.9), "Shares of the run.", allowed=UNIT),
+        real("soft_start", 3, 0.1, "Fraction of the run for the rise.", allowed=UNIT),
+        reals("annealing_points", 4, (0.8, 0.9), "Fractions of the run.", allowed=UNIT),
         real("annealing_divider", 5, 10.0, "Divisor at every point.", allowed=POSITIVE),
     ),
 )
@@ -123,7 +123,7 @@ COSINE = Message(
     (
         real("base_lr", 1, 0.02, "Highest rate.", allowed=POSITIVE),
         real("start_lr", 2, 0.002, "Rate of the first step.", allowed=NON_NEGATIVE),
-        real("soft_start", 3, 0.1, "Share of the run that the rise takes.", allowed=SHARE),
+        real("soft_start", 3, 0.1, "Fraction of the run for the rise.", allowed=BELOW_ONE),
         real("end_lr", 4, 0.0, "Rate at the end of the run.", allowed=NON_NEGATIVE),
     ),
 )
@@ -189,7 +189,7 @@ TRAINING_CONFIG = Message(
         ),
         string("pretrained_weights", 10, None, "Weights loaded by layer name.", reads="file"),
         count("num_epochs", 11, 12, "Length of the run.", allowed=AT_LEAST_ONE),
-        string("output_model", 13, None, "Name of the models: X.tlt gives X.epochN.tlt."),
+        string("output_model", 13, None, "Name of the models: X.tlt becomes X.epochN.tlt."),
         count("rpn_nms_max_boxes", 16, 2000, "Proposals after NMS.", allowed=AT_LEAST_ONE),
         real("rpn_nms_overlap_threshold", 17, 0.7, "IoU of the RPN's NMS.", allowed=OPEN_UNIT),
         block("regularizer", 20, REGULARIZER, "Weight penalty."),
@@ -220,7 +220,7 @@ TRAINING_CONFIG = Message(
             "model_parallelism",
             51,
             (),
-            "Shares of the layers per device.",
+            "Fractions of the layers per device.",
             allowed=POSITIVE,
             no_effect="every device holds the whole network",
         ),
@@ -235,13 +235,13 @@ TRAINING_CONFIG = Message(
             "`devices` multiplies the learning rate by the number of devices.",
             allowed=Choice(("devices", "none")),
         ),
-        real("ema_decay", 1003, 0.0, "Weight averaging; 0 for none.", allowed=SHARE),
+        real("ema_decay", 1003, 0.0, "Weight averaging; 0 for none.", allowed=BELOW_ONE),
         count("keep_checkpoints", 1004, 2, "Resume points kept.", allowed=AT_LEAST_ONE),
         real(
             "min_pretrained_coverage",
             1005,
             0.5,
-            "Smallest share of backbone weights that a pretrained file must fill.",
+            "Smallest fraction of backbone weights that a pretrained file must fill.",
             allowed=UNIT,
         ),
         real("clip_norm", 1006, 0.0, "Global gradient norm; 0 for no limit.", allowed=NON_NEGATIVE),

@@ -1,4 +1,4 @@
-"""A cursor over the words of a spec, and where it notes what is wrong with them."""
+"""Cursor over the tokens of a spec, with the errors and warnings found so far."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ class Problem:
 
 
 class TooManyError(Exception):
-    """There are so many problems that more of them help nobody."""
+    """Raised at MAX_PROBLEMS errors, to end the parsing."""
 
 
 @dataclass
@@ -34,11 +34,11 @@ class Block:
     Attributes:
       path: of its entries, with a dot at the end; empty at the top level.
       table: its fields; None for the entry of a map.
-      opener: the word that named it; None at the top level.
-      indent: column of the first word of the line that opened it.
+      opener: the token of its name; None at the top level.
+      indent: column of the first token in the line that opened it.
       row: the map whose entry this is; None for a message.
-      values: where its values go.
-      given: name of a field, or of a key of a map -> the words that gave it.
+      values: receives its values.
+      given: name of a field, or of a key of a map -> tokens of its entries.
     """
 
     path: str
@@ -50,76 +50,76 @@ class Block:
     given: dict[str, list[Token]] = field(default_factory=dict)
 
     def knows(self, name: str) -> bool:
-        """Says whether an entry of this name may stand here."""
+        """Returns whether the block has an entry of this name."""
         if self.table is None:
             return name in ("key", "value")
         return self.table.find(name) is not None
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The block in messages."""
         return f"the block {self.path.rstrip('.')}" if self.path else "the top level"
 
     @property
-    def place(self) -> str:
-        """Where its entries are, for messages."""
+    def location(self) -> str:
+        """The location of its entries in messages."""
         return f"in {self.path.rstrip('.')}" if self.path else "at the top level"
 
 
 class Cursor:
-    """The words, and which of them is next.
+    """The tokens and the index of the next one.
 
     Attributes:
-      tokens: the words of the text, without their keys.
+      tokens: of the text, keys hidden.
       originals: offset -> piece of a key, as written.
-      index: of the next word.
+      index: of the next token.
       blocks: those that are open, the innermost last.
       problems: errors of form, as they are found.
-      warnings: what is legal and hardly meant.
+      warnings: legal but suspicious entries.
     """
 
-    def __init__(self, words: Hidden) -> None:
+    def __init__(self, tokens: Hidden) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.blocks: list[Block] = []
-        self.originals = words.originals
+        self.originals = tokens.originals
         self.index = 0
-        self.tokens = self._without_slashes(words.tokens)
+        self.tokens = self._without_slashes(tokens.tokens)
 
     @property
     def here(self) -> Token:
-        """The next word."""
+        """The next token."""
         return self.tokens[self.index]
 
     @property
     def next(self) -> Token:
-        """The word behind the next one."""
+        """The token behind the next one."""
         return self.tokens[min(self.index + 1, len(self.tokens) - 1)]
 
     @property
     def last(self) -> Token:
-        """The word that was taken last."""
+        """The token that was consumed last."""
         return self.tokens[max(self.index - 1, 0)]
 
     def take(self) -> Token:
-        """Returns the next word and goes on; at the end it stays."""
+        """Consumes and returns the next token; the end token is never consumed."""
         token = self.here
         if token.kind != "end":
             self.index += 1
         return token
 
     def skip(self, *marks: str) -> bool:
-        """Takes the next word if it is one of the marks, and says whether it was."""
+        """Consumes the next token if it is one of the marks; returns whether it was."""
         if self.here.is_mark(*marks):
             self.index += 1
             return True
         return False
 
     def complain(self, token: Token, sentence: str) -> None:
-        """Notes an error.
+        """Adds an error.
 
         Raises:
-          TooManyError: it was one too many.
+          TooManyError: there are MAX_PROBLEMS now.
         """
         position = (token.line, token.column)
         self.problems.append(Problem(position, sentence))
@@ -130,21 +130,22 @@ class Cursor:
             raise TooManyError
 
     def warn(self, token: Token, sentence: str) -> None:
-        """Notes a warning, unless there are so many that more of them help nobody."""
+        """Adds a warning, up to MAX_PROBLEMS."""
         if len(self.warnings) < MAX_PROBLEMS:
             self.warnings.append(Problem((token.line, token.column), sentence))
 
     def begins_entry(self) -> bool:
-        """Says whether a field begins here: a name with a mark behind it, or a field of this block."""
+        """Returns whether a field begins here: a name before a mark, or a field of this block."""
         if self.here.kind not in ("name", "string", "word"):
             return False
+        # In one line: a name at the end of a line may be a value, with the next field below it.
         marked = self.next.is_mark(":", "{", "<", "=") and self.next.line == self.here.line
         if self.here.kind != "name":
             return marked and self.here.line > self.last.line
         return marked or self.blocks[-1].knows(self.here.text)
 
     def skip_brackets(self) -> None:
-        """Skips a block or list, whatever is in it."""
+        """Skips a block or list with its content."""
         opening, depth = self.here, 0
         while self.here.kind != "end":
             here = self.take()
@@ -154,10 +155,10 @@ class Cursor:
         self.complain(opening, f"the '{opening.text}' in line {opening.line} is not closed")
 
     def _without_slashes(self, tokens: list[Token]) -> list[Token]:
-        """Returns the words without comments of other languages, about which it complains once."""
+        """Returns the tokens without comments of other languages, reported once."""
         kept: list[Token] = []
         for token in tokens:
-            # Part of a word in front, as in s3://bucket, it is no comment.
+            # Directly behind another token, as in s3://bucket, it is no comment.
             if token.kind == "slashes" and not (kept and kept[-1].end == token.start):
                 if not self.problems:
                     self.complain(token, f"comments begin with #, not with {token.text[:2]}")

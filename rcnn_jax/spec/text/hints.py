@@ -1,4 +1,4 @@
-"""What a text may be that is no spec of this kind, and where a field may belong that stands wrong."""
+"""Hints for messages: other file formats and networks, and the right block of a field."""
 
 import re
 
@@ -8,7 +8,7 @@ from rcnn_jax.spec.schema import Message, walk
 from rcnn_jax.spec.text.tokens import Token
 from rcnn_jax.spec.text.values import did_you_mean, nearest
 
-MOST_PLACES = 3
+MOST_PATHS = 3
 
 _OTHER_NETWORKS = (
     ("detectnet_v2", {"cost_function_config", "postprocessing_config"}),
@@ -41,11 +41,11 @@ _FORMS = (
 
 
 def other_form(text: str, tokens: list[Token]) -> str:
-    """Says what the text is instead of protobuf text; nothing if it may be that.
+    """Names the format of a text that is no protobuf text; empty if it may be one.
 
     Args:
       text: the whole text.
-      tokens: its words.
+      tokens: its tokens.
     """
     head = text[:4096]
     for pattern, name in _FORMS:
@@ -69,45 +69,45 @@ def other_network(names: set[str]) -> str:
 
 
 def elsewhere(name: str, table: Message, root: Message) -> str:
-    """Says where an unknown field belongs, or what was meant; nothing where nobody knows.
+    """Suggests the block or the spelling of an unknown field; empty without a suggestion.
 
     Args:
-      name: as it is written.
+      name: as written.
       table: the fields of its block.
       root: the fields at the top level.
     """
-    places = _places(root)
-    if name in places:
-        return f"; it belongs {_in(places[name])}"
+    paths = _blocks_of(root)
+    if name in paths:
+        return f"; it belongs {_in(paths[name])}"
     near = did_you_mean(name, [field.name for field in table.fields])
     for kind, each in TABLES.items():
-        if each is not root and name in _places(each):
+        if each is not root and name in _blocks_of(each):
             return f"; specs of {kind} have it{near}"
     if near:
         return near
-    other = nearest(name, tuple(places), 0.8) if len(name) > 3 else ""
-    return f"; did you mean '{other}', which belongs {_in(places[other])}?" if other else ""
+    other = nearest(name, tuple(paths), 0.8) if len(name) > 3 else ""
+    return f"; did you mean '{other}', which belongs {_in(paths[other])}?" if other else ""
 
 
-def _in(places: tuple[str, ...]) -> str:
-    if places == ("",):
+def _in(paths: tuple[str, ...]) -> str:
+    if paths == ("",):
         return "to the top level"
-    named = [place or "the top level" for place in places[:MOST_PLACES]]
-    if len(places) > MOST_PLACES:
+    named = [path or "the top level" for path in paths[:MOST_PATHS]]
+    if len(paths) > MOST_PATHS:
         return f"into {', '.join(named)}, ..."
     return f"into {' or '.join(named)}"
 
 
-def _places(root: Message) -> dict[str, tuple[str, ...]]:
+def _blocks_of(root: Message) -> dict[str, tuple[str, ...]]:
     """Returns {name or alias of a field: paths of the blocks that have it}."""
-    found: dict[str, tuple[str, ...]] = {}
+    blocks: dict[str, tuple[str, ...]] = {}
     for path, field in walk(root):
         block = path.rpartition(".")[0]
         for name in (field.name, *field.aliases):
-            found[name] = (*found.get(name, ()), block)
-    return found
+            blocks[name] = (*blocks.get(name, ()), block)
+    return blocks
 
 
 def described(kind: SpecKind, names: set[str]) -> str:
     """Returns the fields that tell the kind of a spec, for a message."""
-    return ", ".join(sorted(name for name in names if TABLES[kind].find(name))[:MOST_PLACES])
+    return ", ".join(sorted(name for name in names if TABLES[kind].find(name))[:MOST_PATHS])

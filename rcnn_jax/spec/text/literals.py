@@ -1,4 +1,4 @@
-"""Python literals inside strings: read without evaluating anything, checked, and written back."""
+"""Python literals inside strings: parser and writer that evaluate nothing."""
 
 import math
 import re
@@ -18,9 +18,10 @@ _CLOSING = {"(": ")", "[": "]"}
 
 
 def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
-    """Reads a list or tuple; an empty string is an empty list.
+    """Parses a list or tuple; an empty string is an empty list.
 
-    Only what a shape can hold is read: numbers, in brackets, in brackets.
+    The grammar is that of the shapes: numbers, or tuples of numbers, in brackets. `ast.literal_eval`
+    would take deeper nesting and numbers of any length.
 
     Raises:
       ValueError: the text is no literal, or not of this shape; the message names the position
@@ -33,11 +34,11 @@ def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
         items, rest = _items(words, 1, _CLOSING[words[0][0]], words[0], shape, shape.inner)
     else:
         items, rest = _items(words, 0, "", words[0], shape, shape.inner)
-        if len(words) == 1:  # One number without a bracket is no list.
+        if len(words) == 1:  # one number without a bracket is no list
             raise ValueError(f"is not a {shape}")
     if rest < len(words):
-        word, place = words[rest]
-        raise ValueError(f"is not a {shape}: found {word!r} behind its end at character {place}")
+        word, position = words[rest]
+        raise ValueError(f"is not a {shape}: found {word!r} behind its end at character {position}")
     return _checked(items, shape)
 
 
@@ -50,7 +51,7 @@ def write_literal(value: tuple[Any, ...], shape: LiteralShape) -> str:
 
 
 def fits(value: Any, shape: LiteralShape) -> bool:
-    """Says whether a value that did not come from text has the shape."""
+    """Returns whether a value from Python code has the shape."""
     if not isinstance(value, tuple | list):
         return False
     if shape.length is not None and len(value) != shape.length:
@@ -84,15 +85,15 @@ def _items(
     shape: LiteralShape,
     inner: int,
 ) -> tuple[tuple[Any, ...], int]:
-    """Reads items up to the closing bracket, or to the end of the text where there is none.
+    """Parses items up to the closing bracket, or to the end of the text without one.
 
     Args:
       words: (word, character) of the literal.
       index: the first of them to read.
       closing: the bracket that ends the items; empty for the end of the text.
-      opening: the bracket that began them, for messages.
+      opening: the opening bracket, for messages.
       shape: the shape of the whole literal.
-      inner: how many numbers each item has; 0 where items are numbers.
+      inner: numbers per item; 0 where items are numbers.
 
     Returns:
       (items, index of the first word behind them).
@@ -105,45 +106,46 @@ def _items(
             raise ValueError(
                 f"is not a {shape}: '{opening[0]}' was never closed at character {opening[1]}"
             )
-        word, place = words[index]
+        word, position = words[index]
         if word == closing:
             return tuple(items), index + 1
         if inner and word in _CLOSING:
             item, index = _items(words, index + 1, _CLOSING[word], words[index], shape, 0)
             if len(item) != inner:
                 raise ValueError(
-                    f"is not a {shape}: {len(item)} numbers in the tuple at character {place}"
+                    f"is not a {shape}: {len(item)} numbers in the tuple at character {position}"
                 )
             items.append(item)
         else:
-            items.append(_number(word, place, shape, inner))
+            items.append(_number(word, position, shape, inner))
             index += 1
         if index < len(words) and words[index][0] == ",":
             index += 1
         elif index < len(words) and words[index][0] != closing:
-            word, place = words[index]
-            raise ValueError(f"is not a {shape}: expected ',' at character {place}")
+            word, position = words[index]
+            raise ValueError(f"is not a {shape}: expected ',' at character {position}")
 
 
-def _number(word: str, place: int, shape: LiteralShape, inner: int) -> int | float:
+def _number(word: str, position: int, shape: LiteralShape, inner: int) -> int | float:
     kind = "whole number" if shape.item == "int" else "number"
+    # Before int(): Python refuses more than 4300 digits with an error of its own.
     if len(word) > MAX_DIGITS:
         raise ValueError(
-            f"is not a {shape}: a number of {len(word)} characters at character {place}"
+            f"is not a {shape}: a number of {len(word)} characters at character {position}"
         )
     if inner:
-        raise ValueError(f"is not a {shape}: {word} at character {place} is not in a tuple")
+        raise ValueError(f"is not a {shape}: {word} at character {position} is not in a tuple")
     if word in ("True", "False") or (shape.item == "int" and _REAL.fullmatch(word)):
         if _WHOLE.fullmatch(word):
             value = int(word)
             if abs(value) > MAX_WHOLE:
-                raise ValueError(f"is not a {shape}: {word} at character {place} is too large")
+                raise ValueError(f"is not a {shape}: {word} at character {position} is too large")
             return value
-        raise ValueError(f"is not a {shape}: {word} at character {place} is not a {kind}")
+        raise ValueError(f"is not a {shape}: {word} at character {position} is not a {kind}")
     if not _REAL.fullmatch(word):
-        raise ValueError(f"is not a {shape}: no number at character {place}")
+        raise ValueError(f"is not a {shape}: no number at character {position}")
     if not math.isfinite(float(word)):
-        raise ValueError(f"is not a {shape}: {word} at character {place} is too large")
+        raise ValueError(f"is not a {shape}: {word} at character {position} is too large")
     return float(word)
 
 

@@ -1,4 +1,4 @@
-"""Values that are no blocks: which words belong to one, and what is said when they are wrong."""
+"""Parser of scalar values: the tokens of one value, and the errors about them."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from rcnn_jax.spec.text.values import (
 
 
 class ScalarReader(Cursor):
-    """Reads numbers, texts, names and literals."""
+    """Parses numbers, texts, names and literals."""
 
     def colon(self) -> bool:
-        """Takes what stands between a name and its value; says whether anything does."""
+        """Consumes the colon between a name and its value; returns whether there is one."""
         if not self.here.is_mark("="):
-            found = self.skip(":")
-            while found and self.skip(":"):
+            colon = self.skip(":")
+            while colon and self.skip(":"):
                 self.complain(self.last, "this ':' is one too many")
-            return found
+            return colon
         self.complain(self.here, f"expected ':' behind {self.last.shown}, found '='")
         while self.skip("=", ">", ":"):
             pass
@@ -40,14 +40,14 @@ class ScalarReader(Cursor):
         colon: bool,
         listed: bool = False,
     ) -> Any:
-        """Returns a value; None, with the reason said, if there is none.
+        """Parses a value; returns None after an error, which has been added.
 
         Args:
           token: the name of the entry.
           kind: type of the value.
           row: the field.
-          path: what messages call the value.
-          colon: whether a colon stands in front of it.
+          path: of the value, for messages.
+          colon: whether a colon precedes it.
           listed: whether it is an item of a list in brackets.
         """
         first = self.here
@@ -56,7 +56,7 @@ class ScalarReader(Cursor):
             self.complain(token, f"{path} has no value: it needs {wanted(kind, row)}")
             return None
         if not colon:
-            self.complain(first, f"expected ':' behind {path}, found {self.found()}")
+            self.complain(first, f"expected ':' behind {path}, found {self.shown_here()}")
         if first.is_mark(*OPENING):
             self._bracket(kind, row, path)
             return None
@@ -65,22 +65,22 @@ class ScalarReader(Cursor):
         try:
             return self._value([self.originals.get(w.start, w) for w in words], kind, row)
         except WrongValueError as error:
-            if secret:
+            if secret:  # the rest of such sentences repeats the value
                 what = str(error).partition(": write")[0].partition("; did")[0]
                 self.complain(first, f"{path} {what}")
             elif colon:
-                place = token if kind == "literal" and first.kind == "string" else first
-                self.complain(place, f"{path} = {printable(written(words))} {error}")
+                at = token if kind == "literal" and first.kind == "string" else first
+                self.complain(at, f"{path} = {printable(written(words))} {error}")
         return None
 
-    def found(self) -> str:
-        """Returns the next word for a message, unless it may be a key."""
+    def shown_here(self) -> str:
+        """Returns the next token for a message, unless it may be a key."""
         return "a key" if self.here.kind == "hidden" else self.here.shown
 
     def _words(self, *, listed: bool) -> list[Token]:
-        """Takes the words of one value: adjacent strings, or what somebody wrote for one value."""
+        """Consumes the tokens of one value: adjacent strings, or tokens meant as one value."""
         words = [self.take()]
-        if words[0].kind == "hidden":  # All of a key was found before.
+        if words[0].kind == "hidden":  # `secrets.hide` has found its end
             while self.here.kind == "hidden":
                 words.append(self.take())
         elif words[0].kind == "string":
@@ -93,14 +93,14 @@ class ScalarReader(Cursor):
         return words
 
     def _goes_on(self, before: Token, *, listed: bool, bracketed: bool) -> bool:
-        """Says whether the next word is still of the value."""
+        """Returns whether the next token is still part of the value."""
         here = self.here
         if here.kind == "end" or here.line > before.line or here.is_mark("}", ">", "]"):
             return False
         if bracketed:
             return not before.text.endswith(")")
         adjacent = here.start == before.end
-        if here.is_mark(",", ";"):  # 1,000 is meant as one number, unless it stands in a list.
+        if here.is_mark(",", ";"):  # 1,000 is one number, unless it is in a list
             number = self.next.start == here.end and self.next.kind == "number"
             return here.text == "," and number and adjacent and not listed
         if here.kind == "mark":
@@ -108,7 +108,7 @@ class ScalarReader(Cursor):
         return adjacent or not (listed or self.begins_entry())
 
     def _names_an_entry(self) -> bool:
-        """Says whether the string here is the name of a field, as in JSON."""
+        """Returns whether the next string is the name of a field, as in JSON."""
         return self.next.is_mark(":", "{") and self.here.line > self.last.line
 
     def _value(self, words: list[Token], kind: FieldKind, row: Field) -> Any:
@@ -120,7 +120,7 @@ class ScalarReader(Cursor):
             raise WrongValueError(sentence)
         if first.kind == "curly" and kind in ("string", "literal"):
             raise WrongValueError(
-                f"stands in typographic quotes: write {in_quotes(bare(written(words)))}"
+                f"has typographic quotes: write {in_quotes(bare(written(words)))}"
             )
         if len(words) == 1 or all(word.kind == "string" for word in words):
             return read_value(words, kind, row)
@@ -135,7 +135,7 @@ class ScalarReader(Cursor):
         return read_value([Token("word", text, first.start, first.line, first.column)], kind, row)
 
     def _bracket(self, kind: FieldKind, row: Field, path: str) -> None:
-        """Complains about a list or block where one value belongs, and skips it."""
+        """Reports a list or block in place of a scalar, and skips it."""
         opening, start = self.here, self.index
         self.skip_brackets()
         if opening.text != "[":

@@ -1,8 +1,11 @@
-"""Keys in a spec text, hidden before anything else looks at it, whatever is wrong around them.
+"""Secrets in spec text: keys are replaced by hidden tokens before anything is parsed.
 
-Messages are made of tokens. Where a key stands, the tokens say only how long it is; what the key is
-goes into the config and nowhere else. A key is found by the name in front of it, well or badly spelled,
-in any block; it ends with its line, or where the next field surely begins.
+    tokens --hide--> Hidden(tokens without keys, originals of the keys, spans to redact)
+
+Messages are made of tokens, and a hidden token holds only the length of a key. The key itself goes into
+the config and nowhere else. It is detected by the name before it, well or badly spelled, in any block;
+it ends with its line, or where the next field surely begins. In doubt a token is hidden: that costs a
+word in a message, and the opposite publishes a key.
 """
 
 import difflib
@@ -27,11 +30,11 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Hidden:
-    """A text whose keys are out of sight.
+    """The tokens of a spec with its keys hidden.
 
     Attributes:
-      tokens: the words, with `hidden` in place of the names, numbers and texts of a key.
-      originals: offset of every piece of a key -> the word as written, for the config alone.
+      tokens: of the text; names, numbers and texts of a key have the kind `hidden`.
+      originals: offset of every piece of a key -> its token as written, for the config alone.
       spans: (start, end) of every key, for redaction.
     """
 
@@ -41,7 +44,7 @@ class Hidden:
 
 
 def hide(tokens: list[Token]) -> Hidden:
-    """Returns the words without their keys.
+    """Returns the tokens with the keys hidden.
 
     Args:
       tokens: from `tokens.tokenize`.
@@ -50,11 +53,12 @@ def hide(tokens: list[Token]) -> Hidden:
     openers: list[str] = []
     index = 0
 
-    def put_away(first: int, end: int) -> None:
-        for place in range(first, end):
-            if tokens[place].kind != "mark":
-                originals[tokens[place].start] = tokens[place]
-                shown[place] = _without_text(tokens[place])
+    def conceal(first: int, end: int) -> None:
+        for i in range(first, end):
+            # Marks stay: the parser needs them to find the end of a block around a faulty key.
+            if tokens[i].kind != "mark":
+                originals[tokens[i].start] = tokens[i]
+                shown[i] = _without_text(tokens[i])
         if end > first:
             spans.append((tokens[first].start, tokens[end - 1].end))
 
@@ -64,39 +68,41 @@ def hide(tokens: list[Token]) -> Hidden:
             openers.append(_name_before(tokens, index))
         elif token.is_mark("}", ">") and openers:
             openers.pop()
+        # The block counts as well as the name: `key` is a secret in `wandb_config`, and the key of an
+        # entry in a map.
         named = _may_be_a_name(tokens, index) and _names_a_key(
             token, {*openers[-1:], _name_before(tokens, index)}
         )
         inside = not named and token.kind in _TEXTS and _key_inside(token.text)
-        if inside or (named and token.kind == "word"):  # The key may be part of the word.
-            put_away(index, index + 1)
+        if inside or (named and token.kind == "word"):  # the key may be part of the word
+            conceal(index, index + 1)
         index += 1
         if named or inside == "open":
             first = _value_begins(tokens, index)
             end = _value_ends(tokens, first)
-            put_away(first, end)
+            conceal(first, end)
             index = max(index, end)
     return Hidden(shown, originals, spans)
 
 
 def _key_inside(text: str) -> Literal["", "whole", "open"]:
-    """Says whether a text has a key in it, which a mark that is missing or wrong has put there.
+    """Detects a key inside a string or comment, put there by a missing or wrong quotation mark.
 
     Returns:
-      "open" if the text ends where the key would begin.
+      "whole" for a key, "open" if the text ends where the key would begin, "" for none.
     """
-    found: Literal["", "whole", "open"] = ""
+    result: Literal["", "whole", "open"] = ""
     for match in _INSIDE.finditer(text):
         if _sounds_secret(match.group(1)):
-            found = "whole" if match.group(2).strip("\"' ") else "open"
-    return found
+            result = "whole" if match.group(2).strip("\"' ") else "open"
+    return result
 
 
 def commented_keys(comment: str) -> Iterator[tuple[int, int]]:
-    """Yields the (start, end) offsets of what follows the name of a key in a comment."""
+    """Yields the (start, end) offsets of the text behind the name of a key in a comment."""
     reached = 0
     for match in _COMMENTED.finditer(comment):
-        # A `key` of a map is told from one by its length.
+        # `key: "car"` of a map entry is shorter than any real key.
         key = match.group(1) == "key" and _LONG.match(comment, match.end())
         if match.start() >= reached and (key or _sounds_secret(match.group(1))):
             rest = _REST.match(comment, match.end())
@@ -110,10 +116,11 @@ def _without_text(token: Token) -> Token:
 
 
 def _may_be_a_name(tokens: list[Token], index: int) -> bool:
-    """Says whether the word may name a field, and is not the value of one."""
+    """Returns whether a token may name a field and is not the value of one."""
     if tokens[index + 1].is_mark(":", "=", "{", "<", "["):
         return True
     token, following = tokens[index], tokens[index + 1]
+    # Behind a colon it is a value, unless a text follows in its line: `key: api_key "..."`.
     if index > 0 and tokens[index - 1].is_mark(":", "="):
         return following.line == token.line and following.kind in ("string", "open", "curly")
     return token.kind in ("name", "word")
@@ -125,10 +132,8 @@ def _names_a_key(token: Token, blocks: set[str]) -> bool:
         if len(words) != 1:
             return False
         name = words[0]
-        if name in (
-            "key",
-            "value",
-        ):  # Of the entry of a map, unless the block has a key of its own.
+        # Parts of a map entry, unless the block has a secret called `key`.
+        if name in ("key", "value"):
             return name == "key" and any(_near(a, b) for a in blocks for b in _owners())
         return _sounds_secret(name)
     squashed = _squashed(token.text)
@@ -139,6 +144,7 @@ def _names_a_key(token: Token, blocks: set[str]) -> bool:
 def _sounds_secret(name: str) -> bool:
     if name in _secret_names():
         return True
+    # A field of some table is not a misspelt secret. Long names would make the comparison slow.
     if name in known_names() or len(name) > 64:
         return False
     near = any(_near(name, known) for known in _secret_names())
@@ -147,6 +153,7 @@ def _sounds_secret(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _near(name: str, known: str) -> bool:
+    # Common letters first: SequenceMatcher is quadratic, and every word of the text comes here.
     letters = set(_squashed(known))
     if len(name) > 64 or len(letters & set(name.lower())) < 0.7 * len(letters):
         return False
@@ -160,12 +167,13 @@ def _squashed(name: str) -> str:
 
 @functools.cache
 def known_names() -> frozenset[str]:
-    """Returns the name of every field of every table, and its aliases."""
+    """Returns the names and aliases of all fields of all tables."""
     return frozenset(name for _, row in _rows() for name in (row.name, *row.aliases))
 
 
 @functools.cache
 def _secret_names() -> frozenset[str]:
+    # Without `key`, which maps have too; see _owners.
     return frozenset(row.name for _, row in _rows() if row.secret) - {"key"}
 
 
@@ -196,12 +204,13 @@ def _value_begins(tokens: list[Token], index: int) -> int:
 
 
 def _value_ends(tokens: list[Token], index: int) -> int:
-    """Returns the index behind a key that begins at an index."""
+    """Returns the index behind the key that begins at `index`."""
     if tokens[index].is_mark("{", "[", "<"):
         return _bracket_ends(tokens, index)
     first, whole = index, False
     while tokens[index].kind != "end":
         here, before = tokens[index], tokens[index - 1]
+        # Without a space between them, marks are part of a key: base64 ends in '='.
         adjacent = here.start == before.end and index > first
         if not adjacent and here.is_mark("}", ">", "]"):
             break
@@ -211,7 +220,7 @@ def _value_ends(tokens: list[Token], index: int) -> int:
             break
         if adjacent and here.is_mark("}", ">", "]", ",", ";") and before.kind == "string":
             break
-        # A string without its end may go on in the next line, and a name alone has its value there.
+        # An unclosed string may go on in the next line, and a name alone has its value there.
         whole = here.kind != "open" and (whole or here.kind != "mark")
         index += 1
     return index
@@ -221,6 +230,7 @@ def _bracket_ends(tokens: list[Token], index: int) -> int:
     depth = 0
     while tokens[index].kind != "end":
         depth += tokens[index].is_mark("{", "[", "<") - tokens[index].is_mark("}", "]", ">")
+        # Without a closing bracket: the key must not hide the rest of the spec.
         if _surely_a_field(tokens, index):
             return index
         index += 1

@@ -1,4 +1,4 @@
-"""Spec text as tokens that know where they stand; linear in the length of the text."""
+"""Tokenizer of spec text: tokens with line and column, in linear time."""
 
 import re
 from typing import Literal, NamedTuple
@@ -10,14 +10,15 @@ TokenKind = Literal[
 ]
 
 INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
-"""Characters of no width, which come along with text that is copied from a page."""
+"""Characters of no width, common in text that is copied from web pages."""
 
 DOUBLE, SINGLE = "“”„‟«»″", "‘’‚‛‹›′`´"
-"""What word processors and web pages make of quotation marks."""
+"""Typographic quotation marks of word processors and web pages."""
 
 _BREAK = re.compile(r"\r\n?|\n")
 
-# Every alternative ends where another kind of character begins, so nothing is read twice.
+# Linear: every alternative ends where another kind of character begins, so none backtracks far.
+# Order matters: a closed string before an open one, slashes before words.
 _PATTERN = re.compile(
     rf"""
     (?P<space>[\s{INVISIBLE}]+|\#[^\r\n]*)
@@ -43,18 +44,18 @@ _ESCAPE = re.compile(
 )
 
 MAX_SPEC = 2**18
-"""Length of the longest spec; those of real life have a few thousand characters."""
+"""Characters of the longest spec; real ones have a few thousand."""
 
 SHOWN = 60
 """Characters of a value that a message repeats."""
 
 
 class Token(NamedTuple):
-    """A word of the text.
+    """One token of the text.
 
     Attributes:
-      kind: what sort of word. `open` is a string without its closing mark, `curly` one in typographic
-        quotes, `word` what is neither a name nor a number, `slashes` a comment of another language,
+      kind: sort of token. `open` is a string without its closing mark, `curly` one in typographic
+        quotes, `word` neither a name nor a number, `slashes` a comment of another language,
         `hidden` a piece of a secret, and `end` an empty one behind the last.
       text: as written; of a piece of a secret only the length.
       start: offset of the first character.
@@ -75,21 +76,21 @@ class Token(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The word as an error message calls it."""
+        """The token in error messages."""
         return "the end of the file" if self.kind == "end" else printable(self.text)
 
     def is_mark(self, *marks: str) -> bool:
-        """Says whether this is one of the marks."""
+        """Returns whether this is one of the marks."""
         return self.kind == "mark" and self.text in marks
 
 
 def tokenize(text: str) -> list[Token]:
-    """Returns the words of a spec without spaces and comments, closed by an `end` token."""
+    """Returns the tokens of a spec without spaces and comments; the last has the kind `end`."""
     tokens: list[Token] = []
     line, line_start = 1, 0
     for match in _PATTERN.finditer(text):
         kind, word, start = match.lastgroup, match.group(), match.start()
-        if kind == "open":  # Marks at the end of the line are hardly meant to be text.
+        if kind == "open":  # marks at the end of the line are hardly part of the text
             word = word.rstrip(" \t}>,;") or word
         if kind == "word":
             kind = _kind_of_word(word)
@@ -98,9 +99,9 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token(kind, word, start, line, column))  # type: ignore[arg-type]
         if kind == "open":
             tokens += _marks(match.group()[len(word) :], start + len(word), line, line_start)
-        for found in _BREAK.finditer(match.group()):
+        for newline in _BREAK.finditer(match.group()):
             line += 1
-            line_start = start + found.end()
+            line_start = start + newline.end()
     tokens.append(Token("end", "", len(text), line, len(text) - line_start + 1))
     return tokens
 
@@ -118,7 +119,7 @@ def top_level_names(tokens: list[Token]) -> set[str]:
 
 
 def unquote(text: str) -> str:
-    """Returns what one string in quotes says.
+    """Returns the text of one string in quotes.
 
     Raises:
       ValueError: a backslash begins no escape, or the escapes give no UTF-8.
@@ -151,14 +152,14 @@ def comments(text: str) -> list[tuple[int, int]]:
 
 
 def printable(text: str, limit: int = SHOWN) -> str:
-    """Returns text of a file for a message: control characters as escapes, long text cut short."""
+    """Formats text of a file for a message: control characters as escapes, long text cut short."""
     if len(text) > limit:
         return f"{visible(text[: limit - 20])}... ({len(text)} characters)"
     return visible(text)
 
 
 def visible(text: str) -> str:
-    """Returns text with escapes for all that a terminal does not show or obeys."""
+    """Returns text with escapes for characters that a terminal hides or obeys."""
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 

@@ -1,7 +1,7 @@
-"""One value of a spec: what a word means for a field, or what is wrong with it and how to write it.
+"""Scalar values of a spec: parsing by field type, and messages that show the right spelling.
 
 Numbers are read as protobuf's text format reads them, with two differences: leading zeros, which
-protobuf takes for octal, are refused, and so is what is not finite.
+protobuf reads as octal, are refused, and so is what is not finite.
 """
 
 import difflib
@@ -32,10 +32,10 @@ class WrongValueError(ValueError):
 
 
 def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
-    """Returns what a word, or several adjacent strings, say.
+    """Returns the value of a token, or of several adjacent strings.
 
     Args:
-      tokens: the words, all strings where they are several.
+      tokens: one token, or several strings.
       kind: type of the value: that of the field, or of the key or value of a map.
       row: the field.
 
@@ -61,7 +61,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
 
 
 def wanted(kind: FieldKind, row: Field) -> str:
-    """Says in words what a value must look like."""
+    """Describes the values of a type."""
     words = {
         "bool": "true or false",
         "uint32": "a whole number from 0 on",
@@ -75,23 +75,23 @@ def wanted(kind: FieldKind, row: Field) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """Returns any value of a config as a message shows it: in one line, short, without escapes."""
+    """Formats any value of a config for a message: one short line, printable."""
     try:
         return printable(repr(value))
-    except ValueError:  # More digits than Python turns into text.
+    except ValueError:  # more digits than Python converts to text
         return f"a number of about 10^{int(math.log10(abs(value)))}"
 
 
 def control_complaint(value: Any) -> str:
-    """Returns what is wrong with a text that holds control characters; nothing for other values.
+    """Describes a control character in a text; empty for other values.
 
-    They come from paths of Windows in quotes, whose backslashes begin escapes.
+    Paths of Windows in quotes are the usual cause: their backslashes begin escapes.
     """
     text = value if isinstance(value, str) else ""
-    found = next((each for each in text if unicodedata.category(each) == "Cc"), "")
-    if not found:
+    control = next((each for each in text if unicodedata.category(each) == "Cc"), "")
+    if not control:
         return ""
-    return f"holds the control character {printable(found)}: a backslash is written \\\\, or as /"
+    return f"holds the control character {printable(control)}: a backslash is written \\\\, or as /"
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
@@ -102,9 +102,10 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def nearest(name: str, known: tuple[str, ...], likeness: float = 0.6) -> str:
-    """Returns the name that was meant, whatever its case and dashes, or nothing."""
+    """Returns the nearest known name, whatever its case and dashes, or nothing."""
     if len(name) > SHOWN:
         return ""
+    # Reversed: of two names that differ in case only, the first one wins.
     plain = {_plain(each): each for each in reversed(known)}
     if _plain(name) in plain:
         return plain[_plain(name)]
@@ -113,7 +114,7 @@ def nearest(name: str, known: tuple[str, ...], likeness: float = 0.6) -> str:
 
 
 def written(tokens: list[Token]) -> str:
-    """Returns words as they stand, those that touch without a space between."""
+    """Returns tokens as written, adjacent ones without a space between."""
     pieces = [tokens[0].text]
     for before, token in zip(tokens, tokens[1:], strict=False):
         pieces += ["" if token.start == before.end else " ", token.text]
@@ -121,7 +122,7 @@ def written(tokens: list[Token]) -> str:
 
 
 def text_of(tokens: list[Token]) -> str:
-    """Returns what adjacent strings say.
+    """Returns the text of adjacent strings.
 
     Raises:
       ValueError: one of them has a wrong escape.
@@ -175,7 +176,7 @@ def _number(text: str, kind: FieldKind, row: Field) -> int | float:
 
 
 def number_of(text: str, kind: FieldKind) -> int | float:
-    """Returns the number that a word of digits says.
+    """Returns the number of a token of digits.
 
     Raises:
       ValueError: it is not of this type.
@@ -205,7 +206,7 @@ def number_of(text: str, kind: FieldKind) -> int | float:
 
 
 def _as_meant(text: str, kind: FieldKind, row: Field) -> str:
-    """Returns how the value is written, where it can be told; else nothing."""
+    """Suggests the right spelling of a value; empty without a suggestion."""
     inside = bare(text)
     if len(inside) > SHOWN:
         return ""
@@ -225,7 +226,7 @@ def _as_meant(text: str, kind: FieldKind, row: Field) -> str:
 
 
 def _meant_number(text: str, kind: FieldKind) -> str:
-    """Returns the number behind dashes of print, thousands separators and decimal commas."""
+    """Returns a number with typographic dashes, thousands separators or decimal commas rewritten."""
     plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
     plain = re.sub(r"[\s_]", "", plain).removeprefix("+")
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", plain, re.ASCII):

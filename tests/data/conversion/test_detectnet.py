@@ -262,15 +262,15 @@ def test_every_spelling_of_an_extension_is_taken_and_other_formats_are_counted(t
     (images / ".DS_Store").write_bytes(b"x")
     report = convert_kitti(change(settings, image_extension="jpg"), tmp_path / "k")
     assert sorted(ids(report.files)) == ["image_2/000", "image_2/001", "image_2/002"]
-    found = {item.row: item.count for item in report.findings if item.row}
-    assert found == {
+    rows = {item.row: item.count for item in report.findings if item.row}
+    assert rows == {
         "hidden file": 1,
         "image of another format": 1,
         "label file without image": 1,
     }
-    said = sentences(report)
-    assert any("1 images of another format than image_extension are left out" in s for s in said)
-    assert any("2 images are read under another extension" in s and "001.JPG" in s for s in said)
+    logged = sentences(report)
+    assert any("1 images of another format than image_extension are left out" in s for s in logged)
+    assert any("2 images are read under another extension" in s and "001.JPG" in s for s in logged)
 
 
 def test_two_spellings_of_one_stem_are_refused(tmp_path):
@@ -454,7 +454,7 @@ def test_coco_sizes_must_be_those_of_the_files(tmp_path):
     images = [{"id": 4, "file_name": "sub/a.jpg", "height": 30, "width": 20}]
     settings = make_coco(tmp_path / "data", images=images)
     with pytest.raises(
-        DataError, match="sub/a.jpg: is 30 x 20 pixels; .*json says 20 x 30 for image 4"
+        DataError, match="sub/a.jpg: is 30 x 20 pixels; .*json states 20 x 30 for image 4"
     ):
         convert_coco(settings, tmp_path / "k")
 
@@ -469,12 +469,13 @@ def test_a_missing_coco_image_is_named(tmp_path):
     assert outputs(tmp_path / "out") == []
 
 
-def test_categories_that_become_one_class_are_said(tmp_path):
+def test_categories_that_become_one_class_are_reported(tmp_path):
     categories = [{"id": 0, "name": "Traffic Light"}, {"id": 5, "name": "trafficlight"}]
     report = convert_coco(make_coco(tmp_path / "data", categories=categories), tmp_path / "k")
     assert any(
-        "the categories 0, 5 are all called 'trafficlight' in records and become one class" in said
-        for said in sentences(report)
+        "the categories 0, 5 are all called 'trafficlight' in records and become one class"
+        in logged
+        for logged in sentences(report)
     )
 
 

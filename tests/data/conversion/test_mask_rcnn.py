@@ -198,7 +198,7 @@ def test_category_zero_is_refused(tmp_path):
         convert_mask_rcnn(settings)
 
 
-def test_crowds_are_counted_beside_the_objects(tmp_path):
+def test_crowds_are_counted_separately(tmp_path):
     report = convert_mask_rcnn(make(tmp_path, [annotation(1), annotation(2, iscrowd=1)]))
     assert report.objects == {"dog": 1}
     assert [(item.row, item.count) for item in report.findings] == [("crowd: dog", 1)]
@@ -231,7 +231,9 @@ def test_missing_damaged_and_turned_images_are_named(tmp_path):
     settings = make(tmp_path, [annotation(1)], count=2)
     image = tmp_path / "images" / "2.png"
     cv2.imwrite(str(image), MASK.T)
-    with pytest.raises(DataError, match=r"2.png: is 20 x 40 pixels; .* says 40 x 20 for image 2\."):
+    with pytest.raises(
+        DataError, match=r"2.png: is 20 x 40 pixels; .* states 40 x 20 for image 2\."
+    ):
         convert_mask_rcnn(settings)
     image.write_bytes(b"not an image")
     with pytest.raises(DataError, match="2.png: is not an image, or is damaged"):

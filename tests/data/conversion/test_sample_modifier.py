@@ -38,7 +38,7 @@ def test_samples_rich_in_a_rare_class_are_duplicated():
     assert modifier.copies(["car"]) == 1
 
 
-def test_the_cap_is_shared_by_the_training_partitions_and_counts_copies():
+def test_the_cap_is_divided_among_training_partitions_and_counts_copies():
     modifier = make(dominant_target_classes=("car",), num_duplicates=1, max_training_samples=7)
     samples = [["person"], ["car"], ["person"]]
     written = list(modifier.apply(samples, lambda s: s, training_partitions=2))

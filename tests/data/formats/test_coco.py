@@ -104,7 +104,7 @@ def problem(tmp_path, masks=False, **changes):
         (annotation(category_id=True), "annotation 11: 'category_id' is True; expected a whole"),
         (annotation(id=10**400), "ids are 0 or more and fit 64 bits"),
         (annotation(bbox=[10**400, 1, 2, 3]), "annotation 11: 'bbox' is [1"),
-        (annotation(bbox=[1e9, 0, 1, 1]), "which is no place in an image"),
+        (annotation(bbox=[1e9, 0, 1, 1]), "which is outside any image"),
         (annotation(iscrowd=[1]), "annotation 11: 'iscrowd' is [1]; expected 0 or 1"),
         ({"annotations": [[1]]}, "annotation number 0: is [1], not an object {...}"),
         ({"images": [{**CONTENT["images"][0], "file_name": "a\0b"}]}, "it holds a NUL character"),
@@ -172,37 +172,37 @@ def test_a_category_zero_with_objects_is_refused_for_mask_rcnn(tmp_path):
         load_instances(tmp_path, categories=zero[:1], annotations=[])
 
 
-def test_a_category_zero_without_objects_is_left_out_and_said(tmp_path):
+def test_a_category_zero_without_objects_is_left_out_and_reported(tmp_path):
     zero = [{"id": 0, "name": "cells-x1"}, *CONTENT["categories"]]
     dataset = load_instances(tmp_path, categories=zero)
     assert list(dataset.categories) == [1, 2]
-    (said,) = (item.sentence for item in dataset.findings)
-    assert said.endswith(
+    (sentence,) = (item.sentence for item in dataset.findings)
+    assert sentence.endswith(
         "category 0 ('cells-x1'): has no object and is left out: id 0 is the background of Mask R-CNN"
     )
     assert load_instances(tmp_path).findings == ()
 
 
-def test_two_categories_of_one_name_are_said_and_told_apart(tmp_path):
+def test_two_categories_of_one_name_are_reported_and_stay_two_classes(tmp_path):
     twins = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}]
     dataset = load_instances(tmp_path, categories=twins)
-    (said,) = (item.sentence for item in dataset.findings)
-    assert "the categories 1, 2 are all called 'cat'; they stay different classes" in said
+    (sentence,) = (item.sentence for item in dataset.findings)
+    assert "the categories 1, 2 are all called 'cat'; they stay different classes" in sentence
     assert unique_names(dataset.categories) == {1: "cat (id 1)", 2: "cat (id 2)", 5: "dog"}
 
 
 def test_a_part_of_two_points_is_left_out_and_the_object_kept(tmp_path):
     dataset = load(tmp_path, masks=True, **annotation(segmentation=[[1, 1, 2, 2], SQUARE]))
     assert dataset.annotations[7][0].segmentation == [SQUARE]
-    (found,) = dataset.findings
-    assert found.row == "part of fewer than 3 points" and found.count == 1
+    (finding,) = dataset.findings
+    assert finding.row == "part of fewer than 3 points" and finding.count == 1
 
 
 def test_an_object_without_any_outline_is_left_out_and_counted(tmp_path):
     dataset = load(tmp_path, masks=True, **annotation(segmentation=[[1, 1, 2, 2]]))
     assert dataset.annotations[7] == ()
-    (found,) = dataset.findings
-    assert found.row == "mask without a pixel" and found.where.endswith("annotation 11")
+    (finding,) = dataset.findings
+    assert finding.row == "mask without a pixel" and finding.where.endswith("annotation 11")
     kept = load(tmp_path, masks=False, **annotation(segmentation=[[1, 1, 2, 2]]))
     assert len(kept.annotations[7]) == 1 and kept.findings == ()
 
@@ -304,8 +304,8 @@ def test_a_mask_with_a_hole_has_no_polygons():
 
 def test_every_run_length_encoding_of_pycocotools_is_accepted():
     rng = np.random.Generator(np.random.Philox(1))
-    for share in (0.0, 0.02, 0.5, 1.0):
-        mask = (rng.random((40, 60)) < share).astype(np.uint8)
+    for fraction in (0.0, 0.02, 0.5, 1.0):
+        mask = (rng.random((40, 60)) < fraction).astype(np.uint8)
         np.testing.assert_array_equal(segmentation_mask(mask_rle(mask), 40, 60), mask)
     wide = np.zeros((400, 600), np.uint8)
     wide[3, 5] = wide[390:, 500:] = 1

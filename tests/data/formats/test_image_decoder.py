@@ -1,4 +1,4 @@
-"""From bytes to pixels: limits before unpacking, losses said once."""
+"""Image decoding: limits before unpacking, losses reported once."""
 
 import io
 import logging
@@ -22,9 +22,9 @@ SAMPLES = samples()
 
 
 @pytest.fixture
-def said(monkeypatch, caplog):
-    """What was said from here on."""
-    monkeypatch.setattr(image_decoder, "_said", set())
+def warnings(monkeypatch, caplog):
+    """The log from here on, with no loss reported yet."""
+    monkeypatch.setattr(image_decoder, "_reported", set())
     caplog.set_level(logging.WARNING, "rcnn_jax")
     return caplog
 
@@ -114,7 +114,7 @@ def test_real_and_32_bit_numbers_are_refused_with_what_to_do():
             decode(data, "rgb", "a.tif")
 
 
-def test_a_file_cut_off_says_so():
+def test_a_truncated_file_is_reported_as_such():
     for name in ("jpeg", "png", "webp"):
         data = SAMPLES[name]
         with pytest.raises(DataError, match=r"a: the file ends early \("):
@@ -128,21 +128,21 @@ def test_a_chunk_that_promises_gigabytes_is_refused_before_memory_is_taken():
         decode(bytes(data), "rgb", "a.png")
 
 
-def test_data_of_12_bits_in_16_is_said_once_with_its_range(said):
+def test_data_of_12_bits_in_16_is_reported_once_with_its_range(warnings):
     deep = picture()[..., 0].astype(np.uint16) * 14 + 300
     deep[0, :2] = 7, 4080
     data = cv2.imencode(".png", deep)[1].tobytes()
     pixels = decode(data, "rgb", "first.png")
     decode(data, "l", "second.png")
     assert pixels.max() == 15
-    (message,) = said.messages
+    (message,) = warnings.messages
     assert message.startswith("first.png: 16-bit values from 7 to 4080 become the levels 0 to 15")
     assert "12-bit data: times 16" in message
 
 
-def test_the_full_range_of_16_bits_needs_no_word(said):
+def test_the_full_range_of_16_bits_gives_no_warning(warnings):
     decode(SAMPLES["png_16bit"], "rgb", "a.png")
-    assert not said.messages
+    assert not warnings.messages
 
 
 @pytest.mark.parametrize(
@@ -155,17 +155,17 @@ def test_the_full_range_of_16_bits_needs_no_word(said):
         (("jpeg_cmyk", "tiff_cmyk"), "CMYK colours become RGB without a colour profile"),
     ],
 )
-def test_what_is_lost_is_said_once_with_the_first_image(said, names, message):
+def test_losses_are_reported_once_with_the_first_image(warnings, names, message):
     for name in names:
         decode(SAMPLES[name], "rgb", name)
-    (text,) = said.messages
+    (text,) = warnings.messages
     assert text.startswith(f"{names[0]}: ") and message in text
 
 
 def test_a_header_that_lies_about_the_size_is_damage():
     data = bytearray(SAMPLES["jpeg"])
-    place = data.index(b"\xff\xc0") + 5
-    data[place : place + 2] = (SIZE[0] + 1).to_bytes(2, "big")
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 2] = (SIZE[0] + 1).to_bytes(2, "big")
     pixels = None
     try:
         pixels = decode(bytes(data), "rgb", "a.jpg")

@@ -1,4 +1,4 @@
-"""Which entries of a folder count as images."""
+"""The entries of a folder that count as images."""
 
 import os
 import socket
@@ -80,7 +80,7 @@ def test_a_pattern_names_images_and_what_exists_comes_before_the_pattern(tmp_pat
         find_images(f"{tmp_path}/z*.png")
 
 
-def test_a_folder_without_images_says_what_it_holds(tmp_path):
+def test_the_error_for_a_folder_without_images_lists_its_content(tmp_path):
     fill(tmp_path, "a.gif", "b.gif", "c")
     with pytest.raises(DataError, match=r"no image found; .*found 2 \.gif, 1 without an ending"):
         find_images(tmp_path)

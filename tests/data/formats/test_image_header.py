@@ -1,11 +1,11 @@
-"""Headers say what the pixels are, without the pixels."""
+"""Image headers: format, size and kind of pixels, without decoding."""
 
 import io
 
 import pytest
 from PIL import Image
 
-from rcnn_jax.data.formats.image_header import ends_early, header_of, what_else
+from rcnn_jax.data.formats.image_header import ends_early, foreign_format, header_of
 from tests.data.image_samples import SIZE, by_pillow, samples
 
 SAMPLES = samples()
@@ -79,8 +79,8 @@ def test_a_thumbnail_does_not_hide_a_lost_end():
 )
 def test_what_lies_under_the_name_of_an_image_is_named(start, what):
     assert header_of(start) is None
-    assert what in what_else(start)
-    assert what_else(b"nothing known") == ""
+    assert what in foreign_format(start)
+    assert foreign_format(b"nothing known") == ""
 
 
 def test_a_header_of_nothing_but_chunks_ends():

@@ -9,7 +9,7 @@ from rcnn_jax.data.formats.tfrecord import RecordFile, decode_example, encode_ex
 from rcnn_jax.errors import DataError
 
 
-def slow_crc32c(data: bytes) -> int:
+def reference_crc32c(data: bytes) -> int:
     """The bit-by-bit definition, reflected polynomial 0x82F63B78."""
     crc = 0xFFFFFFFF
     for byte in data:
@@ -19,8 +19,8 @@ def slow_crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def slow_masked(data: bytes) -> bytes:
-    crc = slow_crc32c(data)
+def reference_masked(data: bytes) -> bytes:
+    crc = reference_crc32c(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) % 2**32)
 
 
@@ -35,7 +35,9 @@ def test_the_bytes_are_those_of_the_format(tmp_path):
     path = tmp_path / "one"
     assert write_records(path, [b"first"]) == 1
     length = struct.pack("<Q", 5)
-    assert path.read_bytes() == length + slow_masked(length) + b"first" + slow_masked(b"first")
+    assert path.read_bytes() == length + reference_masked(length) + b"first" + reference_masked(
+        b"first"
+    )
 
 
 def test_records_come_back_in_any_order(three):

@@ -112,11 +112,11 @@ def test_turned_rectangles_stay_inside_their_boxes_and_touch_them():
     for record in range(8):
         matrix = draw(AugmentSettings(rotate_max_degrees=20), record).matrix
         moved = images.move(placed, matrix)
-        found = box_of(images.apply_image(painted(*SIZE, box), moved))
+        actual = box_of(images.apply_image(painted(*SIZE, box), moved))
         expected = images.apply_boxes(np.float32([box]), moved.matrix)[0]
         expected = images.clip_boxes(expected[None], (0, 0, *SIZE))[0]
         # half-covered pixels at a sharp corner fall below one half: up to 1.5 pixels
-        np.testing.assert_allclose(found, expected, atol=1.5)
+        np.testing.assert_allclose(actual, expected, atol=1.5)
 
 
 def test_multi_scale_shrinks_the_whole_image_into_the_top_left_corner():
@@ -196,7 +196,7 @@ def test_zero_saturation_would_be_grey():
     np.testing.assert_allclose(colors[:, :3], np.tile(augment.LUMA, (3, 1)), atol=1e-12)
 
 
-def test_colours_are_clamped_and_rounded_like_a_slow_reading():
+def test_colours_are_clamped_and_rounded_like_the_numpy_reference():
     pixels = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     colors = np.array([[1.5, 0.2, 0, -30.0], [0, 0.7, 0.1, 12.0], [0.3, 0, 1.2, 0.0]])
     expected = np.clip(np.rint(pixels @ colors[:, :3].T + colors[:, 3]), 0, 255)

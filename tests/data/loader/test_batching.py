@@ -87,7 +87,7 @@ def test_a_batch_has_documented_shapes_types_and_values():
     assert gt.valid.dtype == gt.crowd.dtype == bool and gt.masks is None
 
 
-def test_multi_scale_is_told_to_the_network_as_the_size_of_the_valid_part():
+def test_multi_scale_reaches_the_network_as_the_size_of_the_valid_part():
     augmented = replace(SETTINGS, augment=AugmentSettings(shrink_min=0.5), seed=1)
     batch = batching.make_batch(SOURCE, planned([1, 0], epoch=1), augmented)
     for row, full in enumerate(([32, 48], [32, 32])):
@@ -99,7 +99,7 @@ def test_multi_scale_is_told_to_the_network_as_the_size_of_the_valid_part():
     np.testing.assert_array_equal(batch.scale, [[0.5, 0.5], [2, 2]])
 
 
-def test_places_that_nothing_fills_are_invalid_and_finite():
+def test_empty_slots_are_invalid_and_finite():
     batch = batching.make_batch(SOURCE, planned([1, 0], [True, False]), SETTINGS)
     np.testing.assert_array_equal(batch.image_valid, [True, False])
     assert not batch.images[1].any() and not batch.gt.valid[1].any()
@@ -170,7 +170,7 @@ def test_boxes_below_the_smallest_side_are_dropped():
     assert batching.make_batch(source, planned([0]), tiny).gt.valid.sum() == 3
 
 
-def test_too_many_objects_are_an_error_that_says_what_to_raise():
+def test_too_many_objects_are_an_error_that_names_the_field_to_raise():
     source = Memory([(32, 48)], [[[0, 0, 9, 9]] * 4])
     message = (
         "image-0: 4 objects, more than the 3 that max_objects_num_per_image allows: set it to 4 or "

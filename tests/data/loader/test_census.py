@@ -36,7 +36,7 @@ class Memory:
         objects = self.images[index]
         return Annotation(
             boxes=np.array([box for box, _, _ in objects], np.float32).reshape(-1, 4),
-            classes=np.array([place for _, place, _ in objects], np.int32),
+            classes=np.array([class_id for _, class_id, _ in objects], np.int32),
             crowd=np.array([crowd for _, _, crowd in objects], bool),
         )
 
@@ -66,14 +66,14 @@ def test_surplus_objects_are_counted_with_the_number_that_would_keep_all():
     gt = GroundTruthSettings(max_objects=2, on_overflow="truncate")
     census = take_census(source, "training", GEOMETRY, gt=gt)
     assert census.column.objects == {"cat": 2, "dog": 3} and len(census.sides) == 5
-    (found,) = census.column.findings
-    assert found.sentence == (
+    (finding,) = census.column.findings
+    assert finding.sentence == (
         "4 objects are dropped because their images have more than max_num_instances: 5 would keep "
         "all"
     )
 
 
-def test_crowds_take_places_unless_they_are_skipped():
+def test_crowds_fill_slots_unless_they_are_skipped():
     source = Memory([((0, 0, 20, 20), 0, True), ((0, 0, 20, 20), 1, False)])
     gt = GroundTruthSettings(max_objects=1, on_overflow="truncate")
     assert take_census(source, "", GEOMETRY, gt=gt).column.objects["dog"] == 0
@@ -81,7 +81,7 @@ def test_crowds_take_places_unless_they_are_skipped():
     assert take_census(source, "", GEOMETRY, gt=skipping).column.objects["dog"] == 1
 
 
-def test_a_training_set_without_objects_says_where_they_went():
+def test_the_error_for_a_set_without_objects_counts_the_reasons():
     source = Memory([((0, 0, 20, 40), 1, True)], [], findings=(Finding(UNMAPPED, "tram", 7),))
     with pytest.raises(DataError) as caught:
         require_objects(take_census(source, "training", GEOMETRY))
@@ -113,7 +113,7 @@ def test_the_table_has_classes_then_what_is_left_out_then_sums():
     ]
 
 
-def test_findings_of_one_kind_are_added_and_keep_the_first_place():
+def test_findings_of_one_kind_are_added_and_keep_the_first_example():
     tally = Tally()
     tally.add(TINY, "a", 2)
     tally.add(TINY, "b")
@@ -129,6 +129,6 @@ def test_findings_of_one_kind_are_added_and_keep_the_first_place():
 
 
 def test_names_cannot_write_to_the_console():
-    found = Finding(UNMAPPED, "\x1b[31mred\udce9")
-    assert found.row == r"not mapped: \x1b[31mred\xe9"
-    assert "\x1b" not in found.sentence
+    finding = Finding(UNMAPPED, "\x1b[31mred\udce9")
+    assert finding.row == r"not mapped: \x1b[31mred\xe9"
+    assert "\x1b" not in finding.sentence

@@ -48,7 +48,7 @@ def test_pad_crop_reports_the_part_that_is_not_padding():
     assert placed.scale == (1.0, 1.0)
 
 
-def test_crop_takes_its_window_off_and_blanks_the_rest():
+def test_crop_keeps_its_window_and_blanks_the_rest():
     image = noise(10, 12)
     placed = images.fit((10, 12), pad_crop(8, 8, crop=(2, 3, 7, 9)))
     canvas = images.apply_image(image, placed)
@@ -57,7 +57,7 @@ def test_crop_takes_its_window_off_and_blanks_the_rest():
     assert not canvas[5:].any() and not canvas[:, 6:].any()
 
 
-def test_crop_outside_the_image_says_so():
+def test_a_crop_outside_the_image_is_an_error():
     with pytest.raises(DataError, match="10x12 pixels .* has nothing inside the crop at top=20"):
         images.fit((10, 12), pad_crop(8, 8, crop=(20, 0, 28, 8)))
 
@@ -163,7 +163,7 @@ def test_an_image_moved_away_leaves_zeros():
     assert not images.apply_image(noise(6, 8), images.move(placed, away)).any()
 
 
-def test_warping_agrees_with_a_slow_bilinear_reading():
+def test_warping_agrees_with_a_bilinear_numpy_reference():
     image = noise(9, 11)
     matrix = np.array([[1.1, 0.2, -1.5], [-0.3, 0.9, 2.0]])
     out = np.zeros((10, 12, 3), np.uint8)

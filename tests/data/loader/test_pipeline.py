@@ -32,9 +32,9 @@ def training(source=SOURCE, loader=LOADER, geometry=GEOMETRY, **more):
 
 
 def take(batches, count):
-    found = list(islice(batches, count))
+    collected = list(islice(batches, count))
     batches.close()
-    return found
+    return collected
 
 
 def assert_same(a, b):
@@ -45,10 +45,10 @@ def assert_same(a, b):
 
 
 def test_training_goes_on_beyond_an_epoch_with_full_batches():
-    found = take(training(), 5)
-    ids = np.concatenate([batch.image_id for batch in found])
+    collected = take(training(), 5)
+    ids = np.concatenate([batch.image_id for batch in collected])
     assert sorted(ids[:10]) == sorted(ids[10:]) == list(range(10))
-    assert all(batch.image_valid.all() for batch in found)
+    assert all(batch.image_valid.all() for batch in collected)
 
 
 def test_epochs_are_a_constant_number_of_steps():
@@ -88,13 +88,13 @@ def test_dynamic_shapes_give_few_canvases_with_one_each():
     geometry = GeometrySettings(mode="short_side", short_side=32, long_side=64, multiple=16)
     sizes = [(32, 48), (48, 32)] * 5 + [(32, 64)]
     source = Memory(sizes, [[[1, 1, 20, 20]]] * len(sizes))
-    found = take(training(source, geometry=geometry), 12)
-    assert {batch.images.shape for batch in found} == {
+    collected = take(training(source, geometry=geometry), 12)
+    assert {batch.images.shape for batch in collected} == {
         (4, 32, 48, 3),
         (4, 48, 32, 3),
         (4, 32, 64, 3),
     }
-    for batch in found:
+    for batch in collected:
         shapes = {sizes[i] for i in batch.image_id}
         assert shapes == {batch.images.shape[1:3]}
 
@@ -102,16 +102,18 @@ def test_dynamic_shapes_give_few_canvases_with_one_each():
 def test_buckets_may_be_given():
     geometry = GeometrySettings(mode="short_side", short_side=32, multiple=16)
     source = Memory([(32, 48), (48, 32)], [[], []])
-    found = take(training(source, geometry=geometry, buckets=((64, 64),)), 2)
-    assert {batch.images.shape for batch in found} == {(4, 64, 64, 3)}
+    collected = take(training(source, geometry=geometry, buckets=((64, 64),)), 2)
+    assert {batch.images.shape for batch in collected} == {(4, 64, 64, 3)}
 
 
 def test_evaluation_is_in_order_padded_and_without_augmentation():
     batches = pipeline.evaluation_batches(SOURCE, GEOMETRY, GT, "rgb", batch=4)
-    found = list(batches)
-    assert np.concatenate([b.image_id[b.image_valid] for b in found]).tolist() == list(range(10))
-    assert [b.image_valid.sum() for b in found] == [4, 4, 2]
-    np.testing.assert_array_equal(found[0].gt.boxes[0, 0], np.float32([0, 0, 9 * 1.6, 32]))
+    collected = list(batches)
+    assert np.concatenate([b.image_id[b.image_valid] for b in collected]).tolist() == list(
+        range(10)
+    )
+    assert [b.image_valid.sum() for b in collected] == [4, 4, 2]
+    np.testing.assert_array_equal(collected[0].gt.boxes[0, 0], np.float32([0, 0, 9 * 1.6, 32]))
 
 
 def test_evaluation_keeps_crowd():

@@ -30,10 +30,10 @@ def test_any_batch_equals_the_replayed_queues(canvases, batch):
     steps = plan.TrainingPlan(canvases, seed=5, global_batch=batch)
     count = 0
     for step, (canvas, members) in enumerate(queues_with_carry_over(canvases, 5, batch, 60)):
-        found = steps[step]
-        assert found.canvas == canvas
-        assert list(zip(found.records.tolist(), found.epochs.tolist(), strict=True)) == members
-        assert found.valid.all()
+        planned = steps[step]
+        assert planned.canvas == canvas
+        assert list(zip(planned.records.tolist(), planned.epochs.tolist(), strict=True)) == members
+        assert planned.valid.all()
         count += 1
     # each canvas holds back less than a batch
     assert count > 60 * 10 / batch - len(set(canvases))
@@ -80,15 +80,15 @@ def test_empty_data_is_an_error():
 
 
 def test_evaluation_visits_every_record_once_in_order_and_pads():
-    found = plan.evaluation_plan([A] * 5, 2)
-    assert [p.records.tolist() for p in found] == [[0, 1], [2, 3], [4, 0]]
-    assert [p.valid.tolist() for p in found] == [[True, True], [True, True], [True, False]]
+    planned = plan.evaluation_plan([A] * 5, 2)
+    assert [p.records.tolist() for p in planned] == [[0, 1], [2, 3], [4, 0]]
+    assert [p.valid.tolist() for p in planned] == [[True, True], [True, True], [True, False]]
 
 
 def test_evaluation_groups_canvases():
-    found = plan.evaluation_plan([B, A, B, A, B], 2)
-    assert [p.canvas for p in found] == [A, B, B]
-    assert [p.records[p.valid].tolist() for p in found] == [[1, 3], [0, 2], [4]]
+    planned = plan.evaluation_plan([B, A, B, A, B], 2)
+    assert [p.canvas for p in planned] == [A, B, B]
+    assert [p.records[p.valid].tolist() for p in planned] == [[1, 3], [0, 2], [4]]
 
 
 def test_few_buckets_hold_every_image():

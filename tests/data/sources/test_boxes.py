@@ -70,7 +70,7 @@ def test_blanks_of_class_names_do_not_matter():
     assert classes.names == ("light", "sign")
 
 
-def test_keys_that_match_nothing_are_said_with_the_nearest_name():
+def test_keys_that_match_nothing_are_reported_with_the_nearest_name():
     classes = ClassMap({"traffic_light": "light", "van": "car", "car": "car"})
     near, silent = classes.unused_keys(["trafficlight", "Car"])
     assert near.sentence == (
@@ -93,10 +93,10 @@ def test_records_give_boxes_classes_sizes_and_pixels(tmp_path):
     )
     assert len(source) == 1 and source.size(0) == (20, 30)
     assert source.name(0) == str(tmp_path / "images/a.png")
-    found = source.annotation(0)
-    np.testing.assert_array_equal(found.boxes, np.float32([[2, 1, 12, 11], [4, 3, 6, 5]]))
-    np.testing.assert_array_equal(found.classes, [1, 0])
-    assert not found.crowd.any() and found.masks is None
+    actual = source.annotation(0)
+    np.testing.assert_array_equal(actual.boxes, np.float32([[2, 1, 12, 11], [4, 3, 6, 5]]))
+    np.testing.assert_array_equal(actual.classes, [1, 0])
+    assert not actual.crowd.any() and actual.masks is None
     np.testing.assert_array_equal(source.image(0, "rgb")[0, 0], (3, 2, 1))
     assert source.image(0, "l").shape == (20, 30, 1)
     assert source.findings == ()
@@ -108,7 +108,7 @@ def test_occluded_objects_are_crowd_only_where_asked(tmp_path):
     np.testing.assert_array_equal(source.annotation(0).crowd, [False, True])
 
 
-def test_what_is_left_out_is_counted_and_said_once(tmp_path):
+def test_omissions_are_counted_and_reported_once(tmp_path):
     source = records(
         tmp_path,
         frame("a", [("tram", 0, 0, 9, 9, 0), ("car", 5, 5, 5, 9, 0), ("car", 1, 1, 4, 4, 0)]),
@@ -327,10 +327,10 @@ def test_concatenated_sources_are_one(tmp_path):
     assert [source.annotation(i).classes.tolist() for i in range(3)] == [[1], [], [0]]
 
 
-def test_images_of_two_sources_are_said(tmp_path):
+def test_images_of_two_sources_are_reported(tmp_path):
     source = records(tmp_path, frame("a", []), frame("b", []))
-    (found,) = Concatenation([source, source]).findings
-    assert "2 images come from more than one data source" in found.sentence
+    (finding,) = Concatenation([source, source]).findings
+    assert "2 images come from more than one data source" in finding.sentence
 
 
 def test_concatenation_needs_sources_of_the_same_classes(tmp_path):

@@ -20,8 +20,8 @@ def test_more_classes_than_the_largest_id_uses_ids_as_they_are():
 
 
 def test_both_rules_agree_where_ids_have_no_gaps():
-    found = {1: "a", 2: "b"}
-    assert choose_categories(found, 3, "x").ids == (1, 2)
+    names = {1: "a", 2: "b"}
+    assert choose_categories(names, 3, "x").ids == (1, 2)
 
 
 @pytest.mark.parametrize("num_classes", [2, 4, 7])

@@ -64,7 +64,7 @@ def test_a_moved_box_and_another_class_are_relabelled_images(kitti, tmp_path):
     assert first.stem in line and second.stem in line
 
 
-def test_added_and_removed_images_and_those_of_another_length_are_told_apart(kitti, tmp_path):
+def test_added_and_removed_images_and_those_of_another_length_differ(kitti, tmp_path):
     before = kitti()
     images = sorted((tmp_path / "images").iterdir())
     images[0].unlink()
@@ -127,7 +127,7 @@ def test_polygons_and_categories_of_a_coco_file_count(tmp_path):
 
     def read():
         dataset = CocoDataset.load(path, masks=True)
-        ids = {item_id: place for place, item_id in enumerate(dataset.categories)}
+        ids = {item_id: index for index, item_id in enumerate(dataset.categories)}
         source = CocoFolder(dataset, folder, ids, tuple(dataset.categories.values()))
         return digest_source(source, tuple(dataset.categories))
 

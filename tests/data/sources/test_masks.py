@@ -165,12 +165,12 @@ def test_coco_folders_are_read_directly(tmp_path):
     }
     empty = {"category_id": 3, "bbox": [2, 1, 0, 5], "segmentation": []}
     source = coco(tmp_path, [SQUARE, crowd, empty])
-    found = source.annotation(0)
-    np.testing.assert_array_equal(found.boxes, [[0, 0, 4, 8], [1, 2, 6, 6]])
-    np.testing.assert_array_equal(found.classes, [1, 0])
-    np.testing.assert_array_equal(found.crowd, [False, True])
-    assert isinstance(found.masks[0], Polygons) and isinstance(found.masks[1], Raster)
-    assert found.masks[1].decode().all()
+    actual = source.annotation(0)
+    np.testing.assert_array_equal(actual.boxes, [[0, 0, 4, 8], [1, 2, 6, 6]])
+    np.testing.assert_array_equal(actual.classes, [1, 0])
+    np.testing.assert_array_equal(actual.crowd, [False, True])
+    assert isinstance(actual.masks[0], Polygons) and isinstance(actual.masks[1], Raster)
+    assert actual.masks[1].decode().all()
     assert source.source_id(0) == 42 and source.name(0).endswith("a.png")
     assert "1 boxes without area" in source.findings[0].sentence
 

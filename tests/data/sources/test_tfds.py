@@ -41,7 +41,7 @@ def prepare(folder: Path, data: Path) -> Path:
     import tensorflow_datasets as tfds
 
     class Cells(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        code_path = None  # the library looks for files beside the code of a builder
+        code_path = None  # the library looks for files next to the code of a builder
         VERSION = tfds.core.Version("1.2.0")
         BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("boxes", "masks")]
 
@@ -89,7 +89,7 @@ def prepare(folder: Path, data: Path) -> Path:
 
         def _object(self, item, size, make_box):
             (x, y, w, h), (height, width) = item.bbox, size
-            found = {
+            features = {
                 "area": int(item.area),
                 "bbox": make_box(y / height, x / width, (y + h) / height, (x + w) / width),
                 "id": item.id,
@@ -98,8 +98,8 @@ def prepare(folder: Path, data: Path) -> Path:
             }
             if self.builder_config.name == "masks":
                 mask = segmentation_mask(item.segmentation, *size)
-                found["segmentation"] = cv2.imencode(".png", mask)[1].tobytes()
-            return found
+                features["segmentation"] = cv2.imencode(".png", mask)[1].tobytes()
+            return features
 
     for config in ("boxes", "masks"):
         builder = Cells(config=config, data_dir=folder, file_format="array_record")
@@ -170,7 +170,7 @@ def as_tfrecords(folder, target):
     return target
 
 
-def test_a_data_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
+def test_the_error_for_an_unprepared_data_set_names_the_command(tmp_path):
     with pytest.raises(DataError) as error:
         find_dataset("coco/2017", str(tmp_path))
     assert f"{tmp_path}/coco/2017: holds no prepared version of the data set" in str(error.value)
@@ -204,19 +204,19 @@ def test_examples_hold_what_the_annotation_file_holds(spec, folder):
     source, truth = open_masks(folder, "train"), coco_folder(spec, "train")
     assert len(source) == len(truth) == 6
     dataset = CocoDataset.load(spec.parent / "data" / "instances_train.json")
-    place = {truth.source_id(i): i for i in range(len(truth))}
+    index_of = {truth.source_id(i): i for i in range(len(truth))}
     objects = 0
     for index in range(len(source)):
-        other = place[source.source_id(index)]
+        other = index_of[source.source_id(index)]
         assert source.file_name(index) == truth.file_name(other)
         assert source.size(index) == truth.size(other)
         np.testing.assert_array_equal(source.image(index, "rgb"), truth.image(other, "rgb"))
-        found, wanted = source.annotation(index), truth.annotation(other)
-        np.testing.assert_allclose(found.boxes, wanted.boxes, atol=1e-4)
-        np.testing.assert_array_equal(found.classes, wanted.classes)
-        np.testing.assert_array_equal(found.crowd, wanted.crowd)
+        actual, wanted = source.annotation(index), truth.annotation(other)
+        np.testing.assert_allclose(actual.boxes, wanted.boxes, atol=1e-4)
+        np.testing.assert_array_equal(actual.classes, wanted.classes)
+        np.testing.assert_array_equal(actual.crowd, wanted.crowd)
         items = dataset.annotations[source.source_id(index)]
-        for mask, item in zip(found.masks, items, strict=True):
+        for mask, item in zip(actual.masks, items, strict=True):
             shape = segmentation_mask(item.segmentation, *source.size(index))
             np.testing.assert_array_equal(mask.decode(), shape)
             objects += 1
@@ -276,8 +276,8 @@ def test_the_usual_format_of_the_library_is_read_too(folder, tmp_path):
         for index in range(len(theirs)):
             assert ours.source_id(index) == theirs.source_id(index)
             np.testing.assert_array_equal(ours.image(index, "rgb"), theirs.image(index, "rgb"))
-            found, wanted = ours.annotation(index), theirs.annotation(index)
-            np.testing.assert_array_equal(found.boxes, wanted.boxes)
+            actual, wanted = ours.annotation(index), theirs.annotation(index)
+            np.testing.assert_array_equal(actual.boxes, wanted.boxes)
 
 
 @pytest.mark.peers
@@ -313,7 +313,9 @@ def test_masks_are_trained_and_evaluated_by_name_alone(spec, folder, tmp_path):
 
 @pytest.mark.peers
 @needs_library
-def test_a_set_of_boxes_trains_without_masks_and_says_so_with_them(spec, folder, tmp_path, capsys):
+def test_a_set_of_boxes_trains_without_masks_and_is_an_error_with_them(
+    spec, folder, tmp_path, capsys
+):
     flags = ["-d", str(tmp_path / "run"), "--gpus", "1"]
     named = spec_of(spec, folder, "boxes", ("num_epochs: 2", "total_steps: 1"))
     assert main(["mask_rcnn", "train", "-e", str(named), *flags]) == 2
@@ -337,9 +339,9 @@ def test_a_set_of_boxes_trains_without_masks_and_says_so_with_them(spec, folder,
 @needs_library
 @pytest.mark.parametrize("form", ["array_record", "tfrecord"])
 def test_boxes_are_those_of_the_annotation_file_by_class_name(spec, folder, tmp_path, form):
-    place = folder if form == "array_record" else as_tfrecords(folder, tmp_path)
+    data_dir = folder if form == "array_record" else as_tfrecords(folder, tmp_path)
     mapping = ClassMap({"Disc": "round", "rod": "long"})
-    source = TfdsBoxes("cells/boxes", "train", str(place), mapping)
+    source = TfdsBoxes("cells/boxes", "train", str(data_dir), mapping)
     masks = TfdsSource("cells/boxes", "train", str(folder), IDS, NAMES, masks=False)
     assert source.class_names == ("long", "round") and len(source) == len(masks) == 6
     stars = 0
@@ -348,10 +350,10 @@ def test_boxes_are_those_of_the_annotation_file_by_class_name(spec, folder, tmp_
         names = np.array(NAMES)[wanted.classes]
         stars += (names == "star").sum()
         kept = names != "star"
-        found = source.annotation(index)
-        np.testing.assert_array_equal(found.boxes, wanted.boxes[kept])
-        assert found.classes.tolist() == [int(name == "disc") for name in names[kept]]
-        assert not found.crowd.any()
+        actual = source.annotation(index)
+        np.testing.assert_array_equal(actual.boxes, wanted.boxes[kept])
+        assert actual.classes.tolist() == [int(name == "disc") for name in names[kept]]
+        assert not actual.crowd.any()
         assert source.size(index) == masks.size(index)
     (left_out,) = source.findings
     assert left_out.count == stars and "star" in left_out.row

@@ -45,7 +45,7 @@ def test_numbers_become_the_type_of_the_shape() -> None:
         ("[1if]", STEPS, "is not a list of whole number"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_place(text: str, shape: LiteralShape, message: str) -> None:
+def test_errors_name_the_position(text: str, shape: LiteralShape, message: str) -> None:
     with pytest.raises(ValueError) as error:
         read_literal(text, shape)
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""Errors of form: every one of them, with its place and in words that name the cause."""
+"""Errors of form: every one of them, with its position and its cause."""
 
 import pytest
 
@@ -101,7 +101,9 @@ def test_unknown_fields_are_all_reported_with_the_nearest_name() -> None:
         ("v\x1b[31m: 1", r"expected a field, found v\x1b"),
     ],
 )
-def test_a_field_in_the_wrong_place_is_told_where_it_belongs(text: str, sentence: str) -> None:
+def test_the_error_for_a_field_in_a_wrong_block_names_the_right_one(
+    text: str, sentence: str
+) -> None:
     assert sentences(text)[0].endswith(sentence)
 
 
@@ -223,7 +225,7 @@ def test_a_field_in_the_wrong_place_is_told_where_it_belongs(text: str, sentence
         ),
         (
             "model_config { arch: “resnet:18” }",
-            '1:22: model_config.arch = “resnet:18” stands in typographic quotes: write "resnet:18"',
+            '1:22: model_config.arch = “resnet:18” has typographic quotes: write "resnet:18"',
         ),
         (
             'model_config { arch: "resnet:18”\n }',
@@ -248,7 +250,7 @@ def test_a_field_in_the_wrong_place_is_told_where_it_belongs(text: str, sentence
         ),
         ("verbose true", "1:9: expected ':' behind verbose, found true"),
         ("verbose = true", "1:9: expected ':' behind verbose, found '='"),
-        ("'verbose': true", "1:1: the name of a field stands without quotes: verbose"),
+        ("'verbose': true", "1:1: the name of a field is written without quotes: verbose"),
         ("verbose: true // as before", "1:15: comments begin with #, not with //"),
         ("verbose: true /* as\nbefore */", "1:15: comments begin with #, not with /*"),
         ("verbose: true }", "1:15: '}' closes nothing: remove it, or open what it closes"),
@@ -307,9 +309,7 @@ def test_a_mistake_is_named_where_it_stands(text: str, sentence: str) -> None:
         ),
     ],
 )
-def test_a_brace_too_many_or_too_few_is_found_where_it_is(
-    old: str, new: str, sentence: str
-) -> None:
+def test_a_surplus_or_missing_brace_is_located(old: str, new: str, sentence: str) -> None:
     assert old in FASTER
     text = FASTER.replace(old, new, 1)
     found = sentences(text)
@@ -317,7 +317,7 @@ def test_a_brace_too_many_or_too_few_is_found_where_it_is(
     assert len(found) == 1 or found[1:] == [sentence]
 
 
-def test_errors_behind_a_broken_entry_are_found_too() -> None:
+def test_errors_behind_a_broken_entry_are_reported_too() -> None:
     text = "verbos: true\nrandom_seed 42\nmodel_config {\n  arch: resnet\n  use_bia: 1\n"
     assert [sentence.split(":")[0] for sentence in sentences(text)] == ["1", "2", "3", "4", "5"]
 
@@ -398,8 +398,8 @@ def test_an_alias_and_its_field_are_the_same_field() -> None:
 
 def test_warnings_come_with_the_file_in_the_order_of_its_lines() -> None:
     text = FASTER.replace("arch:", "use_bias: true use_bias: false arch:") + "model_config { }"
-    places = [warning.split(" ")[0] for warning in parse_spec(text, "a.txt").warnings]
-    assert places == ["a.txt:5:18:", "a.txt:24:1:"]
+    positions = [warning.split(" ")[0] for warning in parse_spec(text, "a.txt").warnings]
+    assert positions == ["a.txt:5:18:", "a.txt:24:1:"]
 
 
 def test_positions_are_those_of_the_names() -> None:

@@ -116,7 +116,7 @@ def test_a_sound_key_is_read_whole() -> None:
     [
         (f"enc_key: {KEY}", "24:10: enc_key is not text in quotes"),
         (f"enc_key: '{KEY}", "24:10: enc_key is not closed: a ' is missing in this line"),
-        (f"enc_key: “{KEY}”", "24:10: enc_key stands in typographic quotes"),
+        (f"enc_key: “{KEY}”", "24:10: enc_key has typographic quotes"),
         (f"enc_key: ['{KEY}']", "24:10: enc_key needs text in quotes, found a list"),
         (f"enc_key '{KEY}'", "24:9: expected ':' behind enc_key, found a key"),
         (
@@ -125,7 +125,7 @@ def test_a_sound_key_is_read_whole() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_key_is_said_all_the_same(text: str, sentence: str) -> None:
+def test_errors_in_a_key_are_reported_without_the_key(text: str, sentence: str) -> None:
     with pytest.raises(SpecError) as error:
         parse_spec(FASTER + text, "a.txt")
     assert str(error.value) == f"a.txt:{sentence}"

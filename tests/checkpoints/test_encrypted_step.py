@@ -1,4 +1,4 @@
-"""Sealed checkpoints of the store: what a key protects is protected while a run goes on, too."""
+"""Encrypted checkpoints of the store: a key protects a run while it goes on, too."""
 
 import os
 import random
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcnn_jax.checkpoints import sealed_step
+from rcnn_jax.checkpoints import encrypted_step
 from rcnn_jax.checkpoints.container import KeyMistakeError
 from rcnn_jax.checkpoints.store import CheckpointStore
 from tests.checkpoints.test_store import ENDLESS_RUN, RUN, assert_same, names, state
@@ -74,14 +74,14 @@ def test_nothing_of_the_state_is_readable_on_the_disk(store):
 @pytest.mark.parametrize(
     ("key", "cause"), [(None, "no key was given"), ("other", "another key was given")]
 )
-def test_without_its_key_a_sealed_run_is_refused(store, key, cause):
+def test_without_its_key_an_encrypted_run_is_refused(store, key, cause):
     store.save(4, state(4), RUN)
     again = CheckpointStore(store.directory, key=key)
     for read in (again.latest_run_state, lambda: again.restore(state())):
         with pytest.raises(KeyMistakeError) as error:
             read()
         assert str(error.value) == (
-            f"{store.directory}: the run there is sealed, and {cause}; give the key it was started "
+            f"{store.directory}: the run there is encrypted, and {cause}; give the key it was started "
             f"with {HINT}, or choose another folder for the results"
         )
     assert again.all_steps() == [4]
@@ -99,7 +99,7 @@ def test_the_last_steps_and_the_best_are_kept_as_in_a_plain_run(tmp_path):
 def test_a_damaged_step_falls_back_to_the_one_before(store, damage, caplog):
     store.save(1, state(1), {"step": 1})
     store.save(2, state(2), {"step": 2})
-    file = store.directory / "2" / sealed_step.NAME
+    file = store.directory / "2" / encrypted_step.NAME
     data = bytearray(file.read_bytes())
     if damage == "flip":
         data[-40] ^= 1
@@ -116,7 +116,7 @@ def test_a_damaged_step_falls_back_to_the_one_before(store, damage, caplog):
     assert "the checkpoint of step 2 is damaged: it cannot be opened" in caplog.text
 
 
-def test_plain_steps_are_read_with_a_key_and_sealed_when_asked(tmp_path):
+def test_plain_steps_are_read_with_a_key_and_encrypted_when_asked(tmp_path):
     plain = CheckpointStore(tmp_path)
     plain.save(1, {"kernel": PATTERN}, {"n": 1}, is_best=True)
     plain.save(2, {"kernel": PATTERN * 2}, {"n": 2})
@@ -124,23 +124,23 @@ def test_plain_steps_are_read_with_a_key_and_sealed_when_asked(tmp_path):
     store = CheckpointStore(tmp_path, key=KEY)
     assert store.latest_run_state() == {"n": 3}
     np.testing.assert_array_equal(store.restore({"kernel": PATTERN})[0]["kernel"], PATTERN * 3)
-    assert store.seal_plain_steps() == [1, 2, 3]
-    assert store.seal_plain_steps() == []
+    assert store.encrypt_plain_steps() == [1, 2, 3]
+    assert store.encrypt_plain_steps() == []
     assert names(tmp_path) == ["1", "2", "3"]
     assert b"kernel" not in content(tmp_path)
     np.testing.assert_array_equal(store.restore({"kernel": PATTERN})[0]["kernel"], PATTERN * 3)
     store.save(4, {"kernel": PATTERN}, {"n": 4})
-    assert store.all_steps() == [1, 3, 4], "the best step is known as such after it was sealed"
+    assert store.all_steps() == [1, 3, 4], "the best step is known as such after it was encrypted"
 
 
-def test_without_a_key_nothing_is_sealed(tmp_path):
+def test_without_a_key_nothing_is_encrypted(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(1, state(1), {})
-    assert store.seal_plain_steps() == []
-    assert not sealed_step.is_sealed(tmp_path / "1")
+    assert store.encrypt_plain_steps() == []
+    assert not encrypted_step.is_encrypted(tmp_path / "1")
 
 
-def test_a_sealed_run_killed_at_any_moment_restores_a_whole_state(tmp_path):
+def test_an_encrypted_run_killed_at_any_moment_restores_a_whole_state(tmp_path):
     run = ENDLESS_RUN.replace("keep=2)", f"keep=2, key={KEY!r})")
     rng = random.Random(1)
     template = {"a": np.zeros((64, 64)), "b": np.zeros(5)}

@@ -1,10 +1,10 @@
-"""A checkpoint under a key: `checkpoints/<step>/sealed`, one container (`container.py`).
+"""Encrypted checkpoint of one step: `checkpoints/<step>/sealed`, one container (`container.py`).
 
     size of the manifest 8 | manifest, JSON | the bytes of every leaf, in the order of the manifest
 
-Orbax would write the weights plain before anybody could encrypt them, so a run with a key does
-without it. Leaves are encrypted from where they lie in memory, a chunk at a time: no plain byte
-reaches a disk, and a state of gigabytes needs no second copy.
+Orbax writes weights plain before anybody could encrypt them, so a run with a key does without it. Leaves
+are encrypted from memory, a chunk at a time: no plain byte reaches a disk, and a state of gigabytes
+needs no second copy.
 """
 
 import json
@@ -19,35 +19,36 @@ import numpy as np
 from rcnn_jax.checkpoints import container
 from rcnn_jax.errors import CheckpointError
 
-NAME = "sealed"
+NAME = "sealed"  # of the first release; runs of that time go on
 _SIZE = struct.Struct("<Q")
 _MOST_JSON = 1 << 30
 
 
-def is_sealed(step: Path) -> bool:
-    """Says whether the folder of a step holds a sealed checkpoint."""
+def is_encrypted(step: Path) -> bool:
+    """Returns whether the folder of a step holds an encrypted checkpoint."""
     return (step / NAME).exists()
 
 
 def write(step: Path, manifest: dict[str, Any], arrays: Mapping[str, np.ndarray], key: str) -> None:
-    """Writes a checkpoint into a folder and waits until the disk has it.
+    """Writes a checkpoint into a folder and syncs it to the disk.
 
     Args:
       step: made; its name should be a temporary one until this returns.
       manifest: JSON values, among them `leaves`: {name: {shape, dtype, ...}}.
       arrays: {name: array}, of the same names.
-      key: seals the file.
+      key: of the encryption.
 
     Raises:
       CheckpointError: the file cannot be written.
     """
     text = json.dumps(manifest).encode()
     leaves = [_bytes(arrays[name]) for name in manifest["leaves"]]
+    # The manifest first: settings are compared on resume before any array is read.
     pieces = (_SIZE.pack(len(text)), text, *leaves)
     try:
         step.mkdir()
         with (step / NAME).open("wb") as file:
-            file.writelines(container.seal_pieces(pieces, sum(map(len, pieces)), key))
+            file.writelines(container.encrypt_pieces(pieces, sum(map(len, pieces)), key))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -55,25 +56,25 @@ def write(step: Path, manifest: dict[str, Any], arrays: Mapping[str, np.ndarray]
 
 
 def read_manifest(step: Path, key: str | None) -> dict[str, Any]:
-    """Returns the manifest of a step; what follows it stays unread.
+    """Returns the manifest of a step; the leaves stay unread.
 
     Raises:
-      KeyMistakeError: no key, or another one than it was sealed with.
+      KeyMistakeError: no key, or another one than that of the file.
       CheckpointError: the file is damaged.
     """
     with (step / NAME).open("rb") as file:
-        return _manifest(_Payload(container.open_pieces(file, key, str(step))))
+        return _manifest(_Payload(container.decrypt_pieces(file, key, str(step))))
 
 
 def read(step: Path, key: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns the manifest and the arrays of a step.
 
     Raises:
-      KeyMistakeError: no key, or another one than it was sealed with.
+      KeyMistakeError: no key, or another one than that of the file.
       CheckpointError: the file is damaged.
     """
     with (step / NAME).open("rb") as file:
-        payload = _Payload(container.open_pieces(file, key, str(step)))
+        payload = _Payload(container.decrypt_pieces(file, key, str(step)))
         manifest = _manifest(payload)
         arrays = {}
         for name, leaf in manifest["leaves"].items():
@@ -95,7 +96,7 @@ class _Payload:
             if not len(self._rest):
                 self._rest = memoryview(next(self._chunks, b""))
                 if not len(self._rest):
-                    raise CheckpointError("the sealed file ends before its last leaf")
+                    raise CheckpointError("the encrypted file ends before its last leaf")
             count = min(len(target), len(self._rest))
             target[:count] = self._rest[:count]
             target, self._rest = target[count:], self._rest[count:]
@@ -106,7 +107,7 @@ def _manifest(payload: _Payload) -> dict[str, Any]:
     payload.read_into(memoryview(prefix))
     (size,) = _SIZE.unpack(prefix)
     if size > _MOST_JSON:
-        raise CheckpointError("the sealed file holds no checkpoint")
+        raise CheckpointError("the encrypted file holds no checkpoint")
     text = bytearray(size)
     payload.read_into(memoryview(text))
     return json.loads(bytes(text))
