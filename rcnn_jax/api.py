@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -266,7 +266,7 @@ def _read_spec(
             reporter.note(note)
     if kind == "dataset_convert":
         raise SpecError(f"expected the spec of a detector to {task}, found one of {kind}")
-    written = config.get("enc_key")
+    written: Any = config.get("enc_key")
     given = key or os.environ.get(KEY_VARIABLE)
     return redact(config), kind, given or (written if written != REDACTED else None) or None
 

@@ -28,9 +28,14 @@ class OpenBundle:
     path: Path
     bundle: Bundle
 
-    @cached_property
+    @property
     def origin(self) -> Origin:
         """What the file says of its model; a spec in it that cannot be read leaves much unsaid."""
+        return self._origin
+
+    @cached_property
+    def _origin(self) -> Origin:
+        # A spec is parsed for it; behind a property, because a protocol knows no cached one.
         return stored_origin(self.bundle)
 
     @property

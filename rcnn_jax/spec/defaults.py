@@ -1,6 +1,6 @@
 """Default configs: the start of a config file in Python."""
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.build import build
@@ -8,8 +8,8 @@ from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import walk
 
 
-def default_config(kind: SpecKind) -> ConfigDict:
-    """Returns a config of defaults: fields can be set, new ones cannot be added.
+def default_config(kind: SpecKind) -> Any:
+    """Returns a `ConfigDict` of defaults: fields can be set, new ones cannot be added.
 
     Args:
       kind: of the config. Required fields are absent; `validate` lists them.
@@ -17,7 +17,7 @@ def default_config(kind: SpecKind) -> ConfigDict:
     return build({}, TABLES[kind])
 
 
-def default_block(kind: SpecKind, path: str) -> ConfigDict:
+def default_block(kind: SpecKind, path: str) -> Any:
     """Returns one block with the defaults of its fields, for a list of blocks.
 
     Args:

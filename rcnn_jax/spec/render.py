@@ -33,7 +33,7 @@ def redact(config: ConfigDict) -> ConfigDict:
 
 def written_key(config: ConfigDict) -> str | None:
     """Returns the key that a config holds, None where it holds none or `redact` took it out."""
-    key = config.get("enc_key")
+    key: Any = config.get("enc_key")
     return key if key != REDACTED else None
 
 

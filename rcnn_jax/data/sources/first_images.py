@@ -4,6 +4,7 @@ import numpy as np
 
 from rcnn_jax.data.findings import FIRST_IMAGES, Finding
 from rcnn_jax.data.sources.annotations import Annotation
+from rcnn_jax.data.sources.digest import ImageDigest
 from rcnn_jax.data.sources.masks import MaskSource
 
 
@@ -49,6 +50,10 @@ class FirstImages:
     def image(self, index: int, channel_order: str) -> np.ndarray:
         """u8[h w c]."""
         return self._source.image(index, channel_order)
+
+    def digest(self, index: int) -> ImageDigest:
+        """See `Source.digest`."""
+        return self._source.digest(index)
 
     def annotation(self, index: int) -> Annotation:
         """The objects of the image."""
