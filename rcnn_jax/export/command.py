@@ -140,13 +140,11 @@ def export(
         plan.images[:STAGED_IMAGES],
         plan.reference,
     )
-    single, graph, scales = built.model.SerializeToString(), built.model, None
+    single, lowered = built.model, None
     del built  # its second graph holds all weights once more
-    lowered = None
     # a wrong fp32 graph would only be judged wrong again, after the longest part of the work
     if not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
         lowered = lower_and_judge(plan, single, options, reporter)
-        graph, scales = lowered.model, lowered.scales
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
     write_report(report, files)
@@ -155,8 +153,8 @@ def export(
         reporter.warn(f"{text}; written all the same, because --accept-loss says so")
     if report.problems:
         raise _refusal(report, problems, lowered, options)
-    content = single if lowered is None else graph.SerializeToString()
-    written = write_graphs(files, content, single, scales, options.scales, reporter)
+    graph, scales = (single, None) if lowered is None else (lowered.model, lowered.scales)
+    written = write_graphs(files, graph, single, scales, options.scales, reporter)
     # from memory: read back, a sealed graph would have to be opened with the key again
     deployed = deploy(
         options.deployment,
@@ -171,13 +169,13 @@ def export(
 
 
 def lower_and_judge(
-    plan: Plan, single: bytes, options: ExportOptions, reporter: Reporter
+    plan: Plan, graph: onnx.ModelProto, options: ExportOptions, reporter: Reporter
 ) -> Judged:
     """Returns the graph in the data type asked for, and what the judge says of it.
 
     Args:
       plan: what the export works on.
-      single: the FP32 graph, checked.
+      graph: FP32, checked; it stays as it is.
       options: data type, calibration.
       reporter: progress.
 
@@ -185,8 +183,6 @@ def lower_and_judge(
       ExportError: the graph cannot be lowered.
       RcnnError: there is nothing to calibrate on.
     """
-    # the passes change a graph in place, and the FP32 one is written beside an int8 one
-    graph = onnx.load_from_string(single)
     batch, data_type, scales = preprocess(plan.images, plan.header), options.data_type, None
     if data_type == "int8":
         # noise has no even background: biases corrected on it would be wrong on images

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
+
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import UsageError
@@ -69,8 +71,8 @@ def write_report(report: CheckReport, files: Files) -> None:
 
 def write_graphs(
     files: Files,
-    content: bytes,
-    single: bytes,
+    graph: onnx.ModelProto,
+    single: onnx.ModelProto,
     scales: Calibrated | None,
     calibration: CalibrationSettings,
     reporter: Reporter,
@@ -79,7 +81,7 @@ def write_graphs(
 
     Args:
       files: their names.
-      content: the graph in its data type.
+      graph: in its data type.
       single: the FP32 graph, to which the scales belong.
       scales: of int8, or None.
       calibration: names the files of scales.
@@ -87,7 +89,9 @@ def write_graphs(
     """
     pending: list[tuple[str, Path, bytes]] = []
     if scales is not None:
-        pending.append(("fp32 graph of the scales", files.single, files.sealed(single)))
+        pending.append(
+            ("fp32 graph of the scales", files.single, files.sealed(single.SerializeToString()))
+        )
         if not scales.reused:
             text = write_cache(scales.scales)
             pending.append(("calibration cache", calibration.cache_file, text.encode()))
@@ -95,7 +99,7 @@ def write_graphs(
             text = write_json(scales.scales)
             pending.append(("scales", calibration.json_file, text.encode()))
     # the model comes last: where it lies, everything that it needs lies too
-    pending.append(("model", files.output, files.sealed(content)))
+    pending.append(("model", files.output, files.sealed(graph.SerializeToString())))
     written = []
     try:
         for _, path, data in pending:

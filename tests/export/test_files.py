@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import onnx
 import pytest
 
 from rcnn_jax.cli.session import Session
@@ -17,13 +18,15 @@ def write(output: Path):
     files = Files(output=output, key=None)
     calibration = CalibrationSettings(cache_file=output.with_name("cal.bin"))
     session = Session("test", status_folder=None)
-    return write_graphs(files, b"int8", b"fp32", SCALES, calibration, session)
+    int8, fp32 = onnx.ModelProto(ir_version=8), onnx.ModelProto(ir_version=7)
+    return write_graphs(files, int8, fp32, SCALES, calibration, session)
 
 
 def test_the_model_is_written_last_after_what_belongs_to_it(tmp_path):
     written = write(tmp_path / "model.onnx")
     assert [path.name for path in written] == ["model.fp32.onnx", "cal.bin", "model.onnx"]
-    assert (tmp_path / "model.onnx").read_bytes() == b"int8"
+    assert onnx.load(tmp_path / "model.onnx").ir_version == 8
+    assert onnx.load(tmp_path / "model.fp32.onnx").ir_version == 7
 
 
 def test_where_the_model_cannot_be_written_nothing_is_left(tmp_path):
