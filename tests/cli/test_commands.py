@@ -216,7 +216,7 @@ def test_faster_rcnn_inference_reads_the_spec(tmp_path, inference):
     called = inference.called
     assert (str(called["args"][1]), str(called["image_output"])) == ("in", "drawn")
     assert (str(called["label_output"]), called["threshold"]) == ("labels", None)
-    assert "include_mask" not in called
+    assert not called["include_mask"]
     spec = write(tmp_path, FASTER + section)
     assert faster_rcnn(["inference", "-e", spec, "-r", str(tmp_path / "out")]) == 0
     assert inference.called["image_output"] == tmp_path / "out" / "images_annotated"

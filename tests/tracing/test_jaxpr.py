@@ -34,7 +34,7 @@ def as_closed_call(body):
     inputs, outputs = body.jaxpr.invars, body.jaxpr.outvars
     params = {"call_jaxpr": body}
     call = core.new_jaxpr_eqn(inputs, outputs, primitives.closed_call_p, params, core.no_effects)
-    return core.Jaxpr((), inputs, outputs, [call])
+    return body.jaxpr.replace(constvars=[], eqns=[call])
 
 
 CALLS = {
@@ -48,7 +48,7 @@ CONTROL = {
     "cond": lambda x: lax.cond(x[0] > 0, double, jnp.cos, x),
     "scan": lambda x: lax.scan(lambda total, row: (total + jnp.sin(row), row), 0.0, x)[0],
     "map": lambda x: lax.map(double, x),
-    "while": lambda x: lax.while_loop(lambda y: y[0] < 3.0, lambda y: jnp.sin(y) + 1.0, x),
+    "while": lambda x: lax.while_loop(lambda y: y[0] < 3.0, lambda y: jnp.sin(y) + y + 1.0, x),
 }
 
 

@@ -142,7 +142,6 @@ def test_tensors_are_called_like_the_taps_of_the_network(images):
         "norm": "Conv",
         "out": "Relu",
         "Transpose": "Transpose",
-        "Neg": "Neg",
     }
 
 
