@@ -1,13 +1,17 @@
 """The algorithm of Mask R-CNN on the tiny config: losses, gradients, predictions."""
 
+import contextlib
+import dataclasses
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rcnn_jax.data.sources.categories import Categories
+from rcnn_jax.models.layers import Tap
 from rcnn_jax.spec.load import load_spec, parse_spec
 from rcnn_jax.structures import Batch, GroundTruth, Proposals, RoiTargets, RpnOutputs, RpnTargets
 from rcnn_jax.tasks import two_stage
@@ -100,6 +104,35 @@ def predicted(experiment, images, seed=0):
 
 def rest_of(variables):
     return {name: tree for name, tree in variables.items() if name != "params"}
+
+
+def test_losses_change_the_collections_that_the_task_names_and_no_others(task):
+    task = dataclasses.replace(task, model=task.model.clone(include_mask=False))
+    watched = dataclasses.replace(task, mutable=("batch_stats", "intermediates"))
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    def changed(task):
+        _, collections = jax.eval_shape(lambda v: task.losses(v, batch_of(1, 2), keys), shapes)
+        return set(collections)
+
+    with sown_activations():
+        assert changed(task) == {"batch_stats"}
+        assert changed(watched) == {"batch_stats", "intermediates"}
+
+
+@contextlib.contextmanager
+def sown_activations():
+    """Every tap stores its result in the collection `intermediates`, where that may be changed."""
+
+    def sow(method, args, kwargs, context):
+        result = method(*args, **kwargs)
+        if isinstance(context.module, Tap) and context.method_name == "__call__":
+            context.module.sow("intermediates", "seen", result)
+        return result
+
+    with nn.intercept_methods(sow):
+        yield
 
 
 def finite(tree):
