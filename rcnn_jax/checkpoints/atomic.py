@@ -48,6 +48,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     Raises:
       CheckpointError: the file cannot be written, or the disk has too little room.
     """
+    # Collected first: the disk is asked for room before the first byte is written.
     pieces = list(pieces)
     temporary = unfinished_name(path)
     try:

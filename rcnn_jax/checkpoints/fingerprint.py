@@ -32,6 +32,8 @@ def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
       >>> fingerprint({"random_seed": 42, "verbose": True}, "faster_rcnn")
       {'random_seed': 42}
     """
+    # A list of exceptions, not of members: a field that nobody thought of stops a resume, and the
+    # opposite would let a run go on with other settings.
     patterns = (*family(kind).may_change, *_without_effect(kind))
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)

@@ -69,6 +69,7 @@ def check_same_model(origin: Origin, experiment: Experiment, name: str) -> list[
     """
     check_classes(origin.kind, origin.class_names, origin.category_ids, experiment, name)
     lines = list(_differences(origin.depends or {}, experiment.depends))
+    # Files of earlier versions state no fields of the spec, but graphs have always had their pixels.
     if not lines and origin.pixels is not None:
         stored, wanted = origin.pixels, experiment.task.pixels
         lines = list(_differences(dataclasses.asdict(stored), dataclasses.asdict(wanted)))

@@ -126,6 +126,7 @@ def _read_archive(archive: Archive, path: Path) -> dict[str, np.ndarray]:
         if storage not in storages:
             dtype = np.dtype(_DTYPES[storage.kind])
             data = archive.read(f"{folder}data/{storage.key}")
+            # Of a truncated storage the whole numbers: a tensor beyond them is reported by name.
             whole = data[: len(data) // dtype.itemsize * dtype.itemsize]
             numbers = np.frombuffer(whole, dtype)
             storages[storage] = numbers.byteswap() if swapped else numbers

@@ -1,1 +1,1 @@
-"""How good detections are: matching, average precision, reports."""
+"""Evaluation: matching, average precision of PASCAL VOC and COCO, reports."""

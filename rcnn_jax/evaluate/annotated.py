@@ -1,4 +1,4 @@
-"""Which image of the annotation file an image of the validation data is."""
+"""Images of an annotation file, and their match with the images of the validation data."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,13 +21,14 @@ class AnnotatedImages:
     """
 
     def __init__(self, content: Mapping[str, Any], where: str):
-        """Takes the content of an annotation file, and what messages call it."""
+        """Indexes the content of an annotation file; `where` names it in messages."""
         self.content = content
         self._where = where
         images: Any = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, list) or not images:
             raise DataError(f"{where}: has no list of images; expected a COCO annotation file")
         self._sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        # Names that several folders have are ambiguous: such images are matched by id.
         names = Counter(Path(image.get("file_name", "")).name for image in images)
         self._by_name = {
             name: image["id"]
@@ -41,7 +42,7 @@ class AnnotatedImages:
 
         Args:
           path: the file.
-          masks: whether masks will be held against it.
+          masks: whether masks are evaluated.
 
         Raises:
           DataError: the file is missing or damaged.
@@ -54,7 +55,7 @@ class AnnotatedImages:
         Masks of another size overlap nothing, so every one of them would count as missed.
 
         Raises:
-          DataError: one is not, or has not; the message names it.
+          DataError: one is missing, repeated or of another size; the message names it.
         """
         first: dict[int, str] = {}
         for index in range(len(source)):
@@ -68,7 +69,7 @@ class AnnotatedImages:
             (height, width), stated = source.size(index), self._sizes[image_id]
             if (height, width) != stated:
                 raise DataError(
-                    f"{name}: is {width} x {height} pixels; {self._where} says {stated[1]} x "
+                    f"{name}: is {width} x {height} pixels; {self._where} states {stated[1]} x "
                     f"{stated[0]} for image {image_id}"
                 )
 
@@ -76,7 +77,7 @@ class AnnotatedImages:
         """Returns the id of an image: that of the same file name, else the id the source states.
 
         Raises:
-          DataError: the file knows neither.
+          DataError: the file has neither.
         """
         name = Path(source.file_name(index)).name
         if name in self._by_name:

@@ -1,7 +1,7 @@
-"""The twelve numbers of COCO for boxes and for masks: the metric of Mask R-CNN.
+"""COCO metrics for boxes and masks: the metric of Mask R-CNN.
 
-pycocotools does the matching; the numbers are read from the arrays it accumulates, because its own
-summary only knows 100 detections per image and prints instead of returning.
+pycocotools does the matching. The metrics are computed from its accumulated arrays, because its own
+summary supports 100 detections per image only and prints instead of returning.
 
 Source: docs/reference/mask_rcnn.md, "Evaluation"; pycocotools `COCOeval`.
 """
@@ -33,16 +33,16 @@ _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 
 @dataclass(frozen=True, kw_only=True)
 class CocoReport:
-    """The numbers of one evaluation.
+    """Result of one COCO evaluation.
 
     Attributes:
       metrics: AP, AP50, AP75, APs, APm, APl, ARmax1, ARmax10, ARmax<K>, ARs, ARm, ARl in [0, 1],
         for masks the same with the prefix `mask_`; -1 where no such object exists.
-      class_ap: {"AP" | "mask_AP": {class name: AP}}, -1 for classes without objects; names that
-        several categories share have their id behind them.
-      max_detections: K, detections per image that are looked at.
-      images: number of images looked at.
-      engine: the package that did the matching.
+      class_ap: {"AP" | "mask_AP": {class name: AP}}, -1 for classes without objects; the same name of
+        several categories gets the id added.
+      max_detections: K, largest number of evaluated detections per image.
+      images: number of evaluated images.
+      engine: the package of the matching.
     """
 
     metrics: dict[str, float]
@@ -52,7 +52,7 @@ class CocoReport:
     engine: str
 
     def kpi(self) -> dict[str, float]:
-        """Returns the metrics in percent with 4 decimals, as status.json shows them; -1 stays."""
+        """Returns the metrics in percent with 4 decimals, for status.json; -1 stays."""
         return {
             name: round(100.0 * value, 4) if value >= 0 else value
             for name, value in self.metrics.items()
@@ -68,15 +68,15 @@ def evaluate_coco(
     image_ids: Sequence[int] | None = None,
     engine: Engine = "pycocotools",
 ) -> CocoReport:
-    """Scores COCO results against COCO annotations.
+    """Computes COCO metrics of results against annotations.
 
     Args:
       gt: the annotation file, or its content with `images`, `annotations`, `categories`.
-      results: dictionaries as `masks.coco_results` makes them; left unchanged.
+      results: dictionaries of `masks.coco_results`; not modified.
       iou_types: `bbox`, `segm` or both.
-      detections_per_image: what the model can yield; K = max(100, this).
-      image_ids: the images to look at; None for all. Images without results count as misses.
-      engine: `hotcoco` gives the same numbers some thirty times faster, if installed (extra
+      detections_per_image: largest number of the model; K = max(100, this).
+      image_ids: the images to evaluate; None for all. Images without results count as misses.
+      engine: `hotcoco` computes the same numbers some thirty times faster, if installed (extra
         `fast-eval`).
 
     Returns:
@@ -120,9 +120,9 @@ def fastest_engine() -> Engine:
 
 
 def _complete(content: Mapping[str, Any], name: str, iou_types: Sequence[IouType]) -> dict:
-    """Adds what COCO files may leave out, on copies; ids run from 1.
+    """Adds optional COCO fields, on copies; annotations are renumbered from 1.
 
-    pycocotools takes a match with annotation id 0 for no match, so ids are given anew.
+    pycocotools stores matches as ids, and id 0 counts as no match.
     """
     missing = [key for key in ("images", "annotations", "categories") if key not in content]
     if missing:
@@ -190,12 +190,12 @@ def _accumulate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns precision [iou recall class area k] and recall [iou class area k]."""
     dataset_of, evaluation_of = backend
-    found = [_detection(result, iou_type, index + 1) for index, result in enumerate(results)]
+    detected = [_detection(result, iou_type, index + 1) for index, result in enumerate(results)]
     with _silence():
         # pycocotools writes into the annotations it is given.
         annotations = [dict(annotation) for annotation in content["annotations"]]
         truth = _dataset(dataset_of, {**content, "annotations": annotations})
-        detections = _dataset(dataset_of, {**content, "annotations": found})
+        detections = _dataset(dataset_of, {**content, "annotations": detected})
         evaluation = evaluation_of(truth, detections, iou_type)
         evaluation.params.maxDets = [1, 10, last]
         if chosen is not None:
@@ -215,6 +215,8 @@ def _detection(result: Mapping[str, Any], iou_type: IouType, number: int) -> dic
     }
     if iou_type == "segm":
         segmentation = result["segmentation"]
+        # The size of a detection is that of its mask, as for the ground truth: by its box, a thin
+        # diagonal object would count as large.
         detection["segmentation"] = segmentation
         detection["area"] = float(coco_mask.area(segmentation))
         detection["bbox"] = [float(v) for v in coco_mask.toBbox(segmentation)]
@@ -225,6 +227,7 @@ def _detection(result: Mapping[str, Any], iou_type: IouType, number: int) -> dic
 
 
 def _dataset(dataset_of: type, content: dict[str, Any]) -> Any:
+    # pycocotools' constructor reads files only; its `loadRes` would change the results in place.
     if dataset_of is not pycocotools.coco.COCO:
         return dataset_of(content)
     dataset: Any = dataset_of()
@@ -252,13 +255,13 @@ def _summary(precision: np.ndarray, recall: np.ndarray, last: int) -> dict[str, 
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean over the entries that exist; pycocotools marks absent classes and sizes with -1."""
+    """Returns the mean of existing entries; pycocotools marks absent classes and sizes with -1."""
     present = values[values > -1]
     return float(np.mean(present)) if present.size else -1.0
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Swallows what pycocotools prints about its progress."""
+    """Suppresses the progress that pycocotools prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

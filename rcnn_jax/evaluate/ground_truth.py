@@ -1,6 +1,6 @@
 """Ground truth of a source as the content of a COCO annotation file.
 
-For data sets that bring their annotations along instead of naming an annotation file.
+For data sets that contain their annotations instead of naming an annotation file.
 """
 
 from collections.abc import Sequence
@@ -48,26 +48,26 @@ def coco_content(source: MaskSource, category_ids: Sequence[int], *, masks: bool
 
 
 def _annotations(
-    found: Annotation, category_ids: Sequence[int], image_id: int, *, masks: bool
+    annotation: Annotation, category_ids: Sequence[int], image_id: int, *, masks: bool
 ) -> list[dict[str, Any]]:
     """Returns the objects of an image without ids."""
-    y1, x1, y2, x2 = found.boxes.astype(np.float64).T
+    y1, x1, y2, x2 = annotation.boxes.astype(np.float64).T
     boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
-    areas = boxes[:, 2] * boxes[:, 3] if found.areas is None else found.areas
+    areas = boxes[:, 2] * boxes[:, 3] if annotation.areas is None else annotation.areas
     objects = [
         {
             "image_id": image_id,
-            "category_id": category_ids[place],
+            "category_id": category_ids[class_id],
             "bbox": box,
             "area": float(area),
             "iscrowd": int(crowd),
         }
-        for place, box, area, crowd in zip(
-            found.classes.tolist(), boxes.tolist(), areas, found.crowd, strict=True
+        for class_id, box, area, crowd in zip(
+            annotation.classes.tolist(), boxes.tolist(), areas, annotation.crowd, strict=True
         )
     ]
-    if masks and found.masks is not None:
-        for item, mask in zip(objects, found.masks, strict=True):
+    if masks and annotation.masks is not None:
+        for item, mask in zip(objects, annotation.masks, strict=True):
             if mask is not None:
                 item["segmentation"] = _segmentation(mask)
     return objects

@@ -1,7 +1,7 @@
-"""Runs a model over a source of images and scores what it found.
+"""Evaluation loop: runs a predictor over a source and computes the metrics of its detections.
 
-The model arrives as a function `images u8[b h w c] -> (Detections, Proposals | None)`, so JAX
-bundles and exported graphs are scored by the same lines.
+A predictor is a function `images u8[b h w c] -> (Detections, Proposals | None)`, so JAX bundles and
+exported graphs are evaluated by the same code.
 """
 
 import functools
@@ -31,7 +31,7 @@ from rcnn_jax.tasks.experiment import Experiment
 Track = Callable[[Iterable, int, str], Iterable]
 """(items, their number, label) -> the same items, shown as progress."""
 Row = tuple[Batch, int, Detections, np.ndarray | None]
-"""(batch, place in it, detections of the image, its proposals), both in source pixels."""
+"""(batch, row in it, detections of the image, its proposals), both in source pixels."""
 
 
 def detections_by_image(
@@ -39,10 +39,11 @@ def detections_by_image(
 ) -> Iterator[Row]:
     """Yields (batch, row, detections of the image in source pixels, proposals in source pixels).
 
-    The next batch is already on its way while the results of the last one are read. `offset` is
-    what the crop of the geometry took off, see `data.images.origin`.
+    `offset` is the part cut off by the crop of the geometry, see `data.images.origin`.
     """
     waiting: tuple[Batch, tuple[Detections, Proposals | None]] | None = None
+    # JAX dispatches asynchronously: the next batch is started before the outputs of the last one are
+    # read, which waits for them.
     for batch in batches:
         running = (batch, predictor(batch.images))
         if waiting is not None:
@@ -55,7 +56,7 @@ def detections_by_image(
 def evaluate_detector(
     experiment: Experiment, predictor: Predictor, source: Source, track: Track
 ) -> Report:
-    """Returns the report that the experiment's metrics ask for of a predictor on a source.
+    """Evaluates a predictor on a source with the metrics of the experiment.
 
     Args:
       experiment: geometry, batch size, metrics.
@@ -84,8 +85,8 @@ def evaluate_detector(
         case VocMetrics() as metrics:
             return evaluate_voc(
                 [
-                    _voc_result(batch, row, found, proposals, offset)
-                    for batch, row, found, proposals in seen
+                    _voc_result(batch, row, detections, proposals, offset)
+                    for batch, row, detections, proposals in seen
                 ],
                 experiment.task.class_names,
                 metrics.iou_thresholds,
@@ -95,10 +96,10 @@ def evaluate_detector(
 
 
 def check_images(experiment: Experiment, source: Source) -> None:
-    """Finds images that the annotation file does not know before a run instead of hours later.
+    """Checks before a run that the annotation file has every image of the source.
 
     Raises:
-      DataError: there is one.
+      DataError: it lacks one.
     """
     if isinstance(experiment.metrics, CocoMetrics):
         truth = _truth(experiment.metrics, experiment.category_ids, cast(MaskSource, source))
@@ -108,7 +109,7 @@ def check_images(experiment: Experiment, source: Source) -> None:
 def _voc_result(
     batch: Batch,
     row: int,
-    found: Detections,
+    detections: Detections,
     proposals: np.ndarray | None,
     offset: tuple[float, float],
 ) -> ImageResult:
@@ -118,9 +119,9 @@ def _voc_result(
         np.asarray(batch.gt.boxes[row])[keep], batch.scale[row], batch.source_size[row], offset
     )
     return ImageResult(
-        boxes=found.boxes,
-        scores=found.scores,
-        classes=found.classes,
+        boxes=detections.boxes,
+        scores=detections.scores,
+        classes=detections.classes,
         gt_boxes=truth,
         gt_classes=np.asarray(batch.gt.classes[row])[keep],
         gt_crowd=np.asarray(batch.gt.crowd[row])[keep],
@@ -131,17 +132,17 @@ def _voc_result(
 def _evaluate_coco(
     experiment: Experiment, metrics: CocoMetrics, source: MaskSource, seen: Iterable[Row]
 ) -> CocoReport:
-    """Scores detections with COCO's metrics; masks are pasted on threads while the device works."""
+    """Computes COCO metrics; masks are pasted on threads while the device works."""
     assert experiment.category_ids is not None
     truth = _truth(metrics, experiment.category_ids, source)
     with ThreadPoolExecutor(experiment.threads) as pool:
         image_ids, pending = [], []
-        for batch, row, found, _ in seen:
+        for batch, row, detections, _ in seen:
             record = int(batch.image_id[row])
             image_ids.append(truth.image_id(source, record))
             size = (int(batch.source_size[row][0]), int(batch.source_size[row][1]))
             pending.append(
-                pool.submit(image_results, image_ids[-1], found, experiment.category_ids, size)
+                pool.submit(image_results, image_ids[-1], detections, experiment.category_ids, size)
             )
         results = [result for future in pending for result in future.result()]
     return evaluate_coco(
@@ -158,7 +159,7 @@ def _evaluate_coco(
 def _truth(
     metrics: CocoMetrics, category_ids: tuple[int, ...] | None, source: MaskSource
 ) -> AnnotatedImages:
-    """The annotation file, or where none is named what the source knows about its images."""
+    """Returns the annotation file, or without one the annotations of the source."""
     if metrics.annotations:
         return AnnotatedImages.read(Path(metrics.annotations), masks=metrics.masks)
     assert category_ids is not None
@@ -169,10 +170,10 @@ def _truth(
 def _unpack(
     batch: Batch, outputs: tuple[Detections, Proposals | None], offset: tuple[float, float]
 ) -> Iterator[Row]:
-    found, proposals = jax.tree.map(np.asarray, outputs)
+    detections, proposals = jax.tree.map(np.asarray, outputs)
     for row in np.flatnonzero(batch.image_valid):
         scale, size = batch.scale[row], batch.source_size[row]
-        one = jax.tree.map(lambda leaf, i=row: leaf[i][found.valid[i]], found)
+        one = jax.tree.map(lambda leaf, i=row: leaf[i][detections.valid[i]], detections)
         yield (
             batch,
             int(row),

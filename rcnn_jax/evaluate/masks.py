@@ -1,9 +1,9 @@
-"""From mask probabilities inside a box to masks of the whole image, as COCO run lengths.
+"""Mask pasting: mask probabilities of a box to COCO run lengths of the whole image.
 
     mask f32[s s] + box --paste_window--> bool window of the image --encode--> run lengths
 
-Only the window under the box is ever computed: no full-size canvas exists, so the cost does not
-grow with the image. Nothing is shared between calls, so callers may use threads.
+Only the window under the box is computed: there is no full-size canvas, so the cost does not grow with
+the image. Calls have no common state, so callers may use threads.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Rle = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class MaskWindow:
-    """The part of a full-size mask that can hold True: everything outside is False.
+    """A full-size mask cut to a window; everything outside is False.
 
     Attributes:
       top: first image row of the window.
@@ -91,16 +91,19 @@ def encode_window(window: MaskWindow, image_size: tuple[int, int]) -> Rle:
     rows, columns = window.pixels.shape
     edges = np.zeros((columns, rows + 2), np.int8)
     edges[:, 1:-1] = window.pixels.T
+    # Every column begins and ends outside, so each has as many starts as ends.
     change = np.diff(edges, axis=1)
     offset = (window.left + np.arange(columns)) * height + window.top
     starts = _positions(change == 1, offset)
     ends = _positions(change == -1, offset)
     if len(starts):
+        # A run that ends at the bottom and one that starts at the top of the next column are one.
         separate = starts[1:] != ends[:-1]
         starts = np.concatenate([starts[:1], starts[1:][separate]])
         ends = np.concatenate([ends[:-1][separate], ends[-1:]])
     bounds = np.stack([starts, ends], axis=1).ravel()
     counts = np.diff(bounds, prepend=0, append=height * width)
+    # COCO's own encoder writes no last run of length 0.
     if len(bounds) and bounds[-1] == height * width:
         counts = counts[:-1]
     runs: Any = {"counts": counts.tolist(), "size": [height, width]}
@@ -109,7 +112,7 @@ def encode_window(window: MaskWindow, image_size: tuple[int, int]) -> Rle:
 
 
 def decode_window(rle: Rle) -> MaskWindow:
-    """Decodes run lengths to the window that holds the object, without drawing the image.
+    """Decodes run lengths to the window of the object, without drawing the image.
 
     Args:
       rle: run lengths; counts compressed (str or bytes) or as a list of integers.
@@ -166,28 +169,28 @@ def coco_results(
 
 def image_results(
     image_id: int,
-    found: Detections,
+    detections: Detections,
     category_ids: Sequence[int],
     image_size: tuple[int, int],
 ) -> list[dict]:
-    """Returns the detections of one image, as a model leaves them, in the results format of COCO.
+    """Returns the detections of one image in the results format of COCO, masks pasted.
 
     Args:
       image_id: see `coco_results`.
-      found: of one image, all valid, boxes in source pixels; masks or None.
+      detections: of one image, all valid, boxes in source pixels; masks or None.
       category_ids: the id of every class.
       image_size: (height, width) of the image file.
     """
-    boxes = np.asarray(found.boxes)
+    boxes = np.asarray(detections.boxes)
     masks = None
-    if found.masks is not None:
-        masks = paste_masks(np.asarray(found.masks), boxes, image_size)
-    ids = [category_ids[place] for place in np.asarray(found.classes).tolist()]
-    return coco_results(image_id, boxes, np.asarray(found.scores), ids, masks)
+    if detections.masks is not None:
+        masks = paste_masks(np.asarray(detections.masks), boxes, image_size)
+    ids = [category_ids[class_id] for class_id in np.asarray(detections.classes).tolist()]
+    return coco_results(image_id, boxes, np.asarray(detections.scores), ids, masks)
 
 
 def _sampling(start: float, stop: float, cells: int, limit: int) -> tuple[int, np.ndarray]:
-    """First pixel under [start, stop) and the f32[pixels cells] weights of linear interpolation."""
+    """Returns the first pixel under [start, stop) and interpolation weights f32[pixels cells]."""
     first = min(max(int(np.floor(start)), 0), limit)
     last = min(max(int(np.ceil(stop)), first), limit)
     size = max(stop - start, 1e-6)
@@ -204,7 +207,7 @@ def _positions(change: np.ndarray, offset: np.ndarray) -> np.ndarray:
 def _counts(counts: str | bytes | list[int]) -> list[int]:
     """Unpacks COCO's text form: 5 bits a letter, low bits first, from the third on differences.
 
-    Own code because the decoder of pycocotools fills a canvas of the image's size.
+    The decoder of pycocotools fills a canvas of the image's size.
     """
     if isinstance(counts, list):
         return counts

@@ -1,4 +1,4 @@
-"""Which detection found which object: overlaps and one-to-one matching, in NumPy.
+"""Matching of detections with objects: overlaps and greedy one-to-one matches, in NumPy.
 
 Coordinates are continuous (area = height * width, no "+1"), and arithmetic is float64 so that a
 comparison with a threshold means the same here as in pycocotools.
@@ -28,7 +28,7 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def best_overlaps(
     boxes: np.ndarray, classes: np.ndarray, gt_boxes: np.ndarray, gt_classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds for every box the ground truth of its own class that it overlaps most.
+    """Returns for every box the ground truth of its class with the largest overlap.
 
     Ties go to the lower index.
 
@@ -50,21 +50,21 @@ def best_overlaps(
     return np.where(overlap > 0.0, index, -1), overlap
 
 
-def first_claims(claimed: np.ndarray, count: int) -> np.ndarray:
-    """Marks the first claim on each object: greedy one-to-one matching in the order given.
+def first_matches(matches: np.ndarray, count: int) -> np.ndarray:
+    """Marks the first match of each object: greedy one-to-one matching in the given order.
 
     Args:
-      claimed: i64[n], the object each detection claims, best detection first; -1 claims nothing.
-      count: number of objects; claims are below it.
+      matches: i64[n], object of each detection, best detection first; -1 for none.
+      count: number of objects; matches are below it.
 
     Returns:
-      bool[n], True where nobody before claimed the same object.
+      bool[n], True where no detection before has the same object.
     """
-    order = np.flatnonzero(claimed >= 0)
+    order = np.flatnonzero(matches >= 0)
     first = np.full(count, -1, np.int64)
-    # An index that occurs twice keeps the last value written: written backwards, the first claim.
-    first[claimed[order[::-1]]] = order[::-1]
-    won = np.zeros(len(claimed), bool)
+    # Of a repeated index the last value written stays: written backwards, the first match.
+    first[matches[order[::-1]]] = order[::-1]
+    won = np.zeros(len(matches), bool)
     won[first[first >= 0]] = True
     return won
 

@@ -1,4 +1,4 @@
-"""One fixed colour per class, the same in annotated images and in precision-recall pictures."""
+"""Colours of classes, the same in annotated images and in precision-recall figures."""
 
 import colorsys
 

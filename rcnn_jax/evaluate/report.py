@@ -1,4 +1,4 @@
-"""Reports for people and for programs: tables as text, JSON, and the precision-recall picture."""
+"""Reports of evaluations: tables as text, JSON, and the precision-recall figure."""
 
 import io
 from pathlib import Path
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 _RULE = 90
 _COLUMN = 20
-# Class colours are made to shine on photographs; on white paper they need to be darker.
+# Class colours are for photographs; on white paper they need to be darker.
 _INK = 0.85
 
 
 def table(report: VocReport) -> str:
     """Returns one table per IoU threshold and the mAP lines.
 
-    Columns are 20 wide and left-aligned, numbers have 4 decimals, the RPN_recall column is there
-    only when the backend shows proposals. Source: docs/reference/faster_rcnn.md,
+    Columns are 20 wide and left-aligned, numbers have 4 decimals, the RPN_recall column exists
+    only when the backend has proposals. Source: docs/reference/faster_rcnn.md,
     "Evaluation".
     """
     header = ["Class", "AP", "precision", "recall"]
@@ -72,7 +72,7 @@ def to_json(report: VocReport) -> dict[str, Any]:
 
 
 def scalars(report: VocReport) -> dict[str, float]:
-    """Returns what a training log shows: `mAP@0.50` per threshold, the range if any, and `mAP`.
+    """Returns the metrics of a training log: `mAP@0.50` per threshold, the range if any, `mAP`.
 
     Source: docs/reference/faster_rcnn.md, "Validation during training".
     """
@@ -124,10 +124,10 @@ def pr_figure(report: VocReport, threshold_index: int = 0) -> "Figure":
 
     Args:
       report: of `evaluate_voc`.
-      threshold_index: which of its IoU thresholds.
+      threshold_index: index of the IoU threshold.
 
     Returns:
-      A figure that belongs to no window and to no global state.
+      A figure without window or global state of pyplot.
     """
     classes = report.classes[threshold_index]
     colors = {name: index for index, name in enumerate(sorted(c.name for c in classes))}
@@ -136,7 +136,7 @@ def pr_figure(report: VocReport, threshold_index: int = 0) -> "Figure":
     longest = max((len(result.name) for result in ranked), default=0)
     legend_inches = legend_columns * (0.95 + 0.085 * longest)
     height = 5.2 if len(ranked) <= 20 else 6.6
-    # late: what draws no curve does without matplotlib
+    # imported here: commands that draw no curve need no matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -184,14 +184,14 @@ def pr_figure(report: VocReport, threshold_index: int = 0) -> "Figure":
 
 
 def plot_pr_curve(report: VocReport, path: Path, threshold_index: int = 0) -> None:
-    """Writes the picture of `pr_figure` as PNG."""
+    """Writes `pr_figure` as PNG."""
     buffer = io.BytesIO()
     pr_figure(report, threshold_index).savefig(buffer, format="png")
     write_whole(path, buffer.getvalue())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it: readers see all of it or nothing.
+    """Writes a file atomically: under a temporary name, then renamed.
 
     Args:
       path: the final name; its folder is made when absent.
@@ -221,7 +221,7 @@ def _number(value: float) -> str:
 
 
 def _curve(result: ClassResult) -> tuple[list[float], list[float]]:
-    """Points of the curve, led to recall 0 at the first precision."""
+    """Returns the points of the curve, extended to recall 0 at the first precision."""
     recall, precision = result.curve_recall, result.curve_precision
     if len(recall) == 0:
         return [0.0], [0.0]

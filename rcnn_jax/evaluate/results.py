@@ -1,4 +1,4 @@
-"""What an evaluation found, whichever metrics it used: text, JSON, numbers for logs, files."""
+"""Output of an evaluation with either metric: text, JSON, numbers for logs, files."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ Report = VocReport | CocoReport
 
 
 def text(result: Report) -> str:
-    """Returns the table that is printed."""
+    """Returns the table for the console."""
     return report.coco_table(result) if isinstance(result, CocoReport) else report.table(result)
 
 
@@ -25,14 +25,14 @@ def document(result: Report) -> dict[str, Any]:
 
 
 def numbers(result: Report) -> dict[str, float]:
-    """Returns {metric: value in [0, 1]} for logs; -1 or NaN where nothing could be judged."""
+    """Returns {metric: value in [0, 1]} for logs; -1 or NaN for undefined ones."""
     if isinstance(result, CocoReport):
         return dict(result.metrics)
     return report.scalars(result)
 
 
 def kpi(result: Report) -> dict[str, float]:
-    """Returns the metrics as status.json shows them: COCO's in percent, as the original."""
+    """Returns the metrics for status.json: COCO's in percent, as in the original."""
     return result.kpi() if isinstance(result, CocoReport) else report.scalars(result)
 
 

@@ -1,10 +1,10 @@
-"""Average precision as PASCAL VOC defines it: the metric of Faster R-CNN.
+"""Average precision of PASCAL VOC: the metric of Faster R-CNN.
 
-A detection claims the object of its class that it overlaps most. If that overlap reaches the
-threshold it is a true positive, unless a better scored detection claimed the object before (then a
-false positive) or the object is difficult (then it does not count at all).
+A detection is matched to the object of its class with the largest overlap. If that overlap reaches the
+threshold it is a true positive, unless the object is matched to a detection with a better score (then a
+false positive) or is difficult (then the detection does not count at all).
 
-    images -> best overlap of each detection -> per class and threshold: claims -> curve -> AP
+    images -> best overlap of each detection -> per class and threshold: matches -> curve -> AP
 
 Source: The PASCAL Visual Object Classes Challenge (Everingham et al. 2010), section 4;
 docs/reference/faster_rcnn.md, "Evaluation". Deviation: boxes are continuous and not
@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from rcnn_jax.evaluate.matching import best_overlaps, first_claims, iou_matrix
+from rcnn_jax.evaluate.matching import best_overlaps, first_matches, iou_matrix
 
 Metric = Literal["voc07", "voc12"]
 RPN_RECALL_OVERLAP = 0.5
@@ -25,7 +25,7 @@ RPN_RECALL_OVERLAP = 0.5
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageResult:
-    """What was found in one image and what is there; boxes (y1, x1, y2, x2) in source pixels.
+    """Detections and ground truth of one image; boxes (y1, x1, y2, x2) in source pixels.
 
     Attributes:
       boxes: f32[d 4] of the detections, in any order.
@@ -34,7 +34,7 @@ class ImageResult:
       gt_boxes: f32[m 4].
       gt_classes: i32[m] in [0, n).
       gt_crowd: bool[m]; objects that are difficult: neither a hit nor a miss.
-      proposals: f32[p 4] of the RPN, or None where the backend does not show them.
+      proposals: f32[p 4] of the RPN, or None where the backend has none.
     """
 
     boxes: np.ndarray
@@ -48,14 +48,14 @@ class ImageResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassResult:
-    """How well one class was found at one IoU threshold.
+    """Result of one class at one IoU threshold.
 
     Attributes:
       name: of the class.
       ap: average precision in [0, 1]; 0 without ground truth.
-      precision: share of true positives among all counted detections; 0 without any.
-      recall: share of objects found by all counted detections; 0 without objects.
-      rpn_recall: share of objects with a proposal at IoU >= 0.5; None without proposals or objects.
+      precision: fraction of true positives among all counted detections; 0 without any.
+      recall: fraction of objects detected; 0 without objects.
+      rpn_recall: fraction of objects with a proposal at IoU >= 0.5; None without proposals or objects.
       n_gt: objects that are not difficult.
       n_det: detections that count: those on difficult objects do not.
       curve_recall: f64[n_det], recall after each counted detection, best score first.
@@ -81,7 +81,7 @@ class VocReport:
       metric: `voc07` (11 recall points) or `voc12` (area under the envelope).
       iou_thresholds: in the order given.
       classes: per threshold the classes that occur in ground truth or detections, sorted by name.
-      has_rpn_recall: whether the backend showed proposals.
+      has_rpn_recall: whether the backend has proposals.
     """
 
     metric: Metric
@@ -107,13 +107,13 @@ def evaluate_voc(
     score_threshold: float,
     metric: Metric = "voc07",
 ) -> VocReport:
-    """Scores detections against ground truth.
+    """Computes average precision of detections against ground truth.
 
     Classes with objects but no detection have AP 0, and so have classes with detections but no
     object; classes with neither are left out of the tables and of the means.
 
     Args:
-      results: one per image; consumed once, so a generator will do.
+      results: one per image; a generator is enough.
       class_names: n names, background excluded.
       iou_thresholds: in (0, 1]; rounded to 6 digits because `arange(0.5, 1, 0.05)` yields
         0.6000000000000001, which an exact 0.6 would miss.
@@ -150,6 +150,7 @@ def average_precision_07(true_positives: np.ndarray, precision: np.ndarray, n_gt
       precision: f64[k] after each detection.
       n_gt: number of objects, > 0.
     """
+    # In integers: recall >= 0.3 fails in floats for 3 of 10 objects (3 / 10 < 0.1 * 3).
     enough = 10 * true_positives[None, :] >= np.arange(11)[:, None] * n_gt
     return float(np.mean(np.max(np.where(enough, precision[None, :], 0.0), axis=1, initial=0.0)))
 
@@ -157,17 +158,18 @@ def average_precision_07(true_positives: np.ndarray, precision: np.ndarray, n_gt
 def average_precision_12(true_positives: np.ndarray, precision: np.ndarray, n_gt: int) -> float:
     """Area under the precision-recall curve made monotone; arguments as `average_precision_07`."""
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    # Recall rises only at true positives; divided by n_gt at the end, so the sum has one rounding.
     gained = np.diff(true_positives, prepend=0)
     return float(np.sum(gained * envelope) / n_gt)
 
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """All images as flat arrays; `claim` counts objects over all images."""
+    """All images as flat arrays; `match` is the index of an object over all images, or -1."""
 
     scores: np.ndarray
     classes: np.ndarray
-    claim: np.ndarray
+    match: np.ndarray
     overlap: np.ndarray
     gt_classes: np.ndarray
     gt_difficult: np.ndarray
@@ -175,7 +177,7 @@ class _Pool:
 
 
 def _pool(results: Iterable[ImageResult], score_threshold: float) -> _Pool:
-    scores, classes, claims, overlaps = [], [], [], []
+    scores, classes, matches, overlaps = [], [], [], []
     gt_classes, gt_difficult, gt_proposed = [], [], []
     with_proposals = set()
     objects = 0
@@ -183,12 +185,12 @@ def _pool(results: Iterable[ImageResult], score_threshold: float) -> _Pool:
         _check(image, number)
         kept = np.asarray(image.scores) >= score_threshold
         of_class = np.asarray(image.classes)[kept]
-        claim, overlap = best_overlaps(
+        match, overlap = best_overlaps(
             np.asarray(image.boxes)[kept], of_class, image.gt_boxes, image.gt_classes
         )
         scores.append(np.asarray(image.scores)[kept])
         classes.append(of_class)
-        claims.append(np.where(claim >= 0, claim + objects, -1))
+        matches.append(np.where(match >= 0, match + objects, -1))
         overlaps.append(overlap)
         gt_classes.append(image.gt_classes)
         gt_difficult.append(np.asarray(image.gt_crowd, bool))
@@ -202,7 +204,7 @@ def _pool(results: Iterable[ImageResult], score_threshold: float) -> _Pool:
     return _Pool(
         scores=_concatenate(scores, np.float64),
         classes=_concatenate(classes, np.int64),
-        claim=_concatenate(claims, np.int64),
+        match=_concatenate(matches, np.int64),
         overlap=_concatenate(overlaps, np.float64),
         gt_classes=_concatenate(gt_classes, np.int64),
         gt_difficult=_concatenate(gt_difficult, bool),
@@ -211,11 +213,11 @@ def _pool(results: Iterable[ImageResult], score_threshold: float) -> _Pool:
 
 
 def _check(image: ImageResult, number: int) -> None:
-    found = (len(image.boxes), len(image.scores), len(image.classes))
+    detected = (len(image.boxes), len(image.scores), len(image.classes))
     truth = (len(image.gt_boxes), len(image.gt_classes), len(image.gt_crowd))
-    if len(set(found)) > 1 or len(set(truth)) > 1:
+    if len(set(detected)) > 1 or len(set(truth)) > 1:
         raise ValueError(
-            f"image {number}: boxes, scores, classes have lengths {found} and "
+            f"image {number}: boxes, scores, classes have lengths {detected} and "
             f"gt_boxes, gt_classes, gt_crowd have lengths {truth}; each three must be equal"
         )
 
@@ -236,6 +238,7 @@ def _class_results(
     n_gt = int(np.sum(counted))
     if n_gt == 0 and len(of_class) == 0:
         return []
+    # Stable: equal scores keep the order of images, so the result is the same on every run.
     ranked = of_class[np.argsort(-pool.scores[of_class], kind="stable")]
     rpn_recall = None
     if pool.gt_proposed is not None and n_gt > 0:
@@ -255,12 +258,14 @@ def _class_result(
     threshold: float,
     metric: Metric,
 ) -> ClassResult:
-    claim = np.where(pool.overlap[ranked] >= threshold, pool.claim[ranked], -1)
-    on_difficult = np.zeros(len(claim), bool)
-    on_difficult[claim >= 0] = pool.gt_difficult[claim[claim >= 0]]
-    claim = claim[~on_difficult]
-    true_positives = np.cumsum(first_claims(claim, len(pool.gt_classes)))
-    precision = true_positives / np.arange(1, len(claim) + 1)
+    match = np.where(pool.overlap[ranked] >= threshold, pool.match[ranked], -1)
+    # A detection on a difficult object is removed, not counted as a false positive; it is matched first,
+    # so that it cannot fall back to another object.
+    on_difficult = np.zeros(len(match), bool)
+    on_difficult[match >= 0] = pool.gt_difficult[match[match >= 0]]
+    match = match[~on_difficult]
+    true_positives = np.cumsum(first_matches(match, len(pool.gt_classes)))
+    precision = true_positives / np.arange(1, len(match) + 1)
     recall = true_positives / max(n_gt, 1)
     average_precision = average_precision_07 if metric == "voc07" else average_precision_12
     return ClassResult(
@@ -270,7 +275,7 @@ def _class_result(
         recall=float(recall[-1]) if len(recall) else 0.0,
         rpn_recall=rpn_recall,
         n_gt=n_gt,
-        n_det=len(claim),
+        n_det=len(match),
         curve_recall=recall,
         curve_precision=precision,
     )

@@ -1,1 +1,1 @@
-"""Detections as pictures and label files."""
+"""Inference: runs a model on images; writes annotated images and label files."""

@@ -1,4 +1,4 @@
-"""Captions: a line of text on a filled tag, placed beside its box.
+"""Captions: a line of text on a filled tag at its box.
 
 Letters are drawn enlarged and scaled down, so that small text is as smooth as large text with every
 release of OpenCV.
@@ -16,9 +16,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_CAPITAL = 21.0  # height in pixels of a capital letter of this font at scale 1
 _ENLARGED = 4
 _MOST_OF_A_TAG = 0.25
-"""Share of a tag that may lie on tags of better detections."""
+"""Fraction of a tag that may lie on tags of better detections."""
 _MOST_OF_A_BOX = 0.5
-"""Share of another object that a tag may hide."""
+"""Fraction of another object that a tag may hide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +56,11 @@ def place_tags(
     image_size: tuple[int, int],
     line: int,
 ) -> list[tuple[int, int] | None]:
-    """Chooses for every tag in turn the place at its box that covers least of the tags before.
+    """Chooses for every tag in turn the position at its box that covers least of earlier tags.
 
-    Places in order of preference: above the box, inside at its top, below it, inside at its bottom,
+    Positions in order of preference: above the box, inside at its top, below it, inside at its bottom,
     each first at the left and then at the right. All are moved inside the image. A tag that would
-    still lie on other tags or hide another object is left out: among many small objects the picture
+    still cover other tags or hide another object is left out: among many small objects the image
     matters more than its captions.
 
     Args:
@@ -76,39 +76,39 @@ def place_tags(
     boxes = np.asarray(corners, float).reshape(-1, 4) + (0, 0, 1, 1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     taken = np.empty((0, 4))
-    places: list[tuple[int, int] | None] = []
+    positions: list[tuple[int, int] | None] = []
     for index, (tag, (y1, x1, y2, x2)) in enumerate(zip(tags, corners, strict=True)):
         rows, columns = tag.ink.shape
         tops = (y1 - rows, y1 + line, y2 + 1, y2 + 1 - line - rows)
         options = np.array([(top, left) for top in tops for left in (x1, x2 + 1 - columns)])
         inside = np.clip(options, 0, [max(height - rows, 0), max(width - columns, 0)])
         covered = _covered(inside, (rows, columns), taken).sum(axis=1)
-        # Being pushed back into the image costs as well: the tag then covers its own object.
+        # Moving into the image is a cost too: the tag then covers its own object.
         moved = np.abs(inside - options).sum(axis=1) * rows
         best = np.argmin(covered + moved)
         hidden = _covered(inside[best : best + 1], (rows, columns), boxes)[0] / areas
         hidden[index] = 0.0
         if covered[best] > _MOST_OF_A_TAG * rows * columns or hidden.max() > _MOST_OF_A_BOX:
-            places.append(None)
+            positions.append(None)
             continue
         top, left = (int(v) for v in inside[best])
         taken = np.vstack([taken, (top, left, top + rows, left + columns)])
-        places.append((top, left))
-    return places
+        positions.append((top, left))
+    return positions
 
 
 def draw_tag(
-    canvas: np.ndarray, tag: Tag, place: tuple[int, int], color: tuple[int, int, int]
+    canvas: np.ndarray, tag: Tag, position: tuple[int, int], color: tuple[int, int, int]
 ) -> None:
-    """Fills the tag with a colour and writes the text in black or white, whichever reads better.
+    """Fills the tag with a colour and writes the text in black or white, by contrast.
 
     Args:
       canvas: u8[h w 3], changed in place; what lies outside is cut off.
       tag: of `make_tag`.
-      place: (top, left).
+      position: (top, left).
       color: of the tag.
     """
-    top, left = place
+    top, left = position
     part = canvas[top : top + tag.ink.shape[0], left : left + tag.ink.shape[1]]
     ink = tag.ink[: part.shape[0], : part.shape[1], None]
     # Rec. 601 luma of the tag decides.
@@ -139,8 +139,8 @@ def _enlarged(capital: int) -> tuple[float, int]:
     return _ENLARGED * capital / _FONT_CAPITAL, max(1, round(_ENLARGED * capital / 7))
 
 
-def _covered(places: np.ndarray, size: tuple[int, int], rectangles: np.ndarray) -> np.ndarray:
-    """Returns the pixels [place rectangle] that a tag of this size covers."""
-    low = np.maximum(places[:, None, :], rectangles[None, :, :2])
-    high = np.minimum(places[:, None, :] + np.asarray(size), rectangles[None, :, 2:])
+def _covered(positions: np.ndarray, size: tuple[int, int], rectangles: np.ndarray) -> np.ndarray:
+    """Returns the covered pixels [position rectangle] of a tag of this size."""
+    low = np.maximum(positions[:, None, :], rectangles[None, :, :2])
+    high = np.minimum(positions[:, None, :] + np.asarray(size), rectangles[None, :, 2:])
     return np.prod(np.maximum(high - low, 0), axis=-1)

@@ -1,8 +1,8 @@
-"""Annotated pictures: boxes, captions and masks, readable from thumbnails to posters.
+"""Annotated images: boxes, captions and masks, readable at any size.
 
 Line width and text height follow the size of the picture. Detections are drawn worst first, so the
-best lie on top; captions are placed best first, each at the place around its box where it covers
-the least of the captions before it, and left out where they would hide other objects.
+best are on top. Captions are placed best first, each at the position around its box that covers least of
+earlier captions, and left out where they would hide other objects.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ _MASK_OPACITY = 0.45
 
 
 def line_width(height: int, width: int) -> int:
-    """Returns the width of box edges in pixels: a fixed share of the picture's side, at least 1."""
+    """Returns the width of box edges in pixels: a fixed fraction of the picture's side, at least 1."""
     return max(1, round(0.0036 * float(np.sqrt(height * width))))
 
 
 def text_height(height: int, width: int) -> int:
-    """Returns the height of capital letters in pixels: a share of the side, at least 6."""
+    """Returns the height of capital letters in pixels: a fraction of the side, at least 6."""
     return max(6, round(3.5 + 0.013 * float(np.sqrt(height * width))))
 
 
@@ -75,16 +75,16 @@ def draw(
         numbers = [""] * len(order) if scores is None else [f" {scores[i]:.2f}" for i in order]
         letter = text_height(height, width)
         tags = [make_tag(*parts, letter, width) for parts in zip(names, numbers, strict=True)]
-        places = place_tags(tags, [corners[index] for index in order], (height, width), line)
-        for tag, place, index in list(zip(tags, places, order, strict=True))[::-1]:
-            if place is not None:
-                draw_tag(canvas, tag, place, colors[index])
+        positions = place_tags(tags, [corners[index] for index in order], (height, width), line)
+        for tag, position, index in list(zip(tags, positions, order, strict=True))[::-1]:
+            if position is not None:
+                draw_tag(canvas, tag, position, colors[index])
     return canvas
 
 
 def draw_detections(
     image: np.ndarray,
-    found: Detections,
+    detections: Detections,
     class_names: Sequence[str],
     *,
     captions: bool,
@@ -94,20 +94,20 @@ def draw_detections(
 
     Args:
       image: u8[h w 3], RGB.
-      found: of one image, all valid, boxes in pixels of the picture.
+      detections: of one image, all valid, boxes in pixels of the picture.
       class_names: n names.
       captions: whether to write `name 0.97` at each box.
       masks: draw masks, where the model has them.
     """
     shapes = None
-    if masks and found.masks is not None:
+    if masks and detections.masks is not None:
         size = (image.shape[0], image.shape[1])
-        shapes = paste_masks(np.asarray(found.masks), np.asarray(found.boxes), size)
+        shapes = paste_masks(np.asarray(detections.masks), np.asarray(detections.boxes), size)
     return draw(
         image,
-        np.asarray(found.boxes),
-        np.asarray(found.scores),
-        np.asarray(found.classes),
+        np.asarray(detections.boxes),
+        np.asarray(detections.scores),
+        np.asarray(detections.classes),
         class_names,
         captions=captions,
         masks=shapes,
@@ -116,6 +116,7 @@ def draw_detections(
 
 def _corners(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
     """First and last pixel rows and columns (y1, x1, y2, x2) under a box, kept inside."""
+    # Continuous coordinates: a box from 0 to 10 covers the pixels 0 to 9.
     y1, x1, y2, x2 = (float(edge) for edge in box)
     top = min(max(round(y1), 0), height - 1)
     left = min(max(round(x1), 0), width - 1)

@@ -22,7 +22,7 @@ def kitti_lines(
     """Returns one line of 16 columns per detection.
 
     Columns: class, three zeros (truncated, occluded, alpha), x1 y1 x2 y2 with 2 decimals, seven
-    zeros (3-D size, place and rotation), score with 7 decimals. Blanks in a class name become `_`,
+    zeros (3-D size, position and rotation), score with 7 decimals. Blanks in a class name become `_`,
     because blanks separate the columns.
 
     Args:
@@ -51,7 +51,7 @@ def write_kitti_detections(
 
 
 def mask_labels(results: Sequence[dict[str, Any]], image_size: tuple[int, int]) -> list[dict]:
-    """Returns the annotations of one image as the original writes them beside its pictures.
+    """Returns the annotations of one image in the form of the original.
 
     Args:
       results: of `coco_results` for one image.

@@ -1,4 +1,4 @@
-"""What the outputs of an image are called: no two images share a file."""
+"""Names of the outputs of images, different for every image."""
 
 import os
 import unicodedata
@@ -7,37 +7,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Formats that annotated copies are written in."""
+"""Formats of annotated copies."""
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Returns the name of every image's outputs, to which their ending is added.
+    """Returns the name of every image's outputs, without their ending.
 
-    The stem, as the original has it, where no other image has it too; else the whole name (`a.png`
-    beside `a.jpg`), else the path below the folder that all images share, with `_` between its
+    The stem, as in the original, where no other image has it too; else the whole name (`a.png` and
+    `a.jpg`), else the path below the common folder of all images, with `_` between its
     parts, and at last a number. Names that differ only by case or by how an accent is encoded count
-    as equal, because some file systems take them for one.
+    as equal, because they are equal on some file systems.
 
     Args:
       paths: different files.
     """
     if not paths:
         return {}
-    shared = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
+    common = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
     choices = {
-        path: (path.stem, path.name, "_".join(path.absolute().relative_to(shared).parts))
+        path: (path.stem, path.name, "_".join(path.absolute().relative_to(common).parts))
         for path in paths
     }
     level = dict.fromkeys(paths, 0)
     while True:
         names = {path: choices[path][level[path]] for path in paths}
         claims = Counter(claim for path in paths for claim in _claims(path, names[path]))
-        shares = {
+        repeated = {
             path: any(claims[claim] > 1 for claim in _claims(path, names[path])) for path in paths
         }
-        raised = [path for path in paths if shares[path] and level[path] < 2]
+        raised = [path for path in paths if repeated[path] and level[path] < 2]
+        # Only images in conflict get a longer name, which may conflict anew: hence the loop.
         if not raised:
-            return _numbered(names, shares)
+            return _numbered(names, repeated)
         for path in raised:
             level[path] += 1
 
@@ -55,21 +56,21 @@ def picture_name(path: Path, name: str) -> str:
 
 
 def _claims(path: Path, name: str) -> set[str]:
-    """Names that no other image may have: of its label file and of its picture."""
+    """Returns the names that no other image may have: of its label file and of its picture."""
     forms = (name, picture_name(path, name))
     return {_folded(form) for form in forms}
 
 
-def _numbered(names: dict[Path, str], shares: dict[Path, bool]) -> dict[Path, str]:
-    """Gives numbers to names that are still shared; the first of them keeps its own."""
+def _numbered(names: dict[Path, str], repeated: dict[Path, bool]) -> dict[Path, str]:
+    """Numbers names that several images still have; the first of them keeps its own."""
     taken: set[str] = set()
     for path, name in names.items():
-        if not shares[path]:
+        if not repeated[path]:
             taken |= _claims(path, name)
     result = {}
     for path, name in names.items():
         unique = name
-        if shares[path]:
+        if repeated[path]:
             number, suffix = 1, path.suffix if name.endswith(path.suffix) else ""
             while taken & _claims(path, unique):
                 number += 1
@@ -80,4 +81,5 @@ def _numbered(names: dict[Path, str], shares: dict[Path, bool]) -> dict[Path, st
 
 
 def _folded(name: str) -> str:
+    # Normalised twice: casefold may decompose letters again.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

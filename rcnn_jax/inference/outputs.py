@@ -1,7 +1,7 @@
-"""What inference leaves behind: annotated pictures, KITTI lines, COCO results.
+"""Writers of inference: annotated images, KITTI labels, COCO results.
 
-A writer takes one image after the other and is closed at the end; files of one image are written as
-soon as its detections are known.
+A writer gets one image after the other and is closed at the end. Files of an image are written as soon
+as its detections are known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,19 @@ from rcnn_jax.structures import Detections
 
 
 class Writer(Protocol):
-    """Takes the detections of image files."""
+    """Writer of the detections of image files."""
 
-    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
-        """Writes what belongs to one image.
+    def write(self, path: Path, size: tuple[int, int], detections: Detections) -> None:
+        """Writes the outputs of one image.
 
         Args:
           path: the image file.
           size: its (height, width).
-          found: its detections in source pixels, all valid.
+          detections: in source pixels, all valid.
         """
 
     def close(self) -> list[tuple[str, Path]]:
-        """Writes what belongs to all images; returns (what, where) for the user."""
+        """Writes the outputs of all images; returns (what, where) for the user."""
         ...
 
 
@@ -44,7 +44,7 @@ class Pictures:
     """Annotated copies of the images, under their own names.
 
     Args:
-      folder: where they go.
+      folder: destination.
       outputs: name of every image's outputs, of `output_names`.
       class_names: written at the boxes.
       captions: write class and score at every box.
@@ -66,12 +66,13 @@ class Pictures:
         self._captions = captions
         self._masks = masks
 
-    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+    def write(self, path: Path, size: tuple[int, int], detections: Detections) -> None:
         """Writes the annotated picture."""
         del size
+        # Read again: only the canvas was kept, and a folder of images would not fit into memory.
         image = image_files.read_image(path, "rgb")
         picture = draw_detections(
-            image, found, self._names, captions=self._captions, masks=self._masks
+            image, detections, self._names, captions=self._captions, masks=self._masks
         )
         target = self._folder / picture_name(path, self._outputs[path])
         encoded = cv2.imencode(target.suffix.lower(), picture[..., ::-1])[1]
@@ -86,7 +87,7 @@ class KittiLabels:
     """One KITTI file with scores per image.
 
     Args:
-      folder: where they go.
+      folder: destination.
       outputs: name of every image's outputs, of `output_names`.
       class_names: first column of the lines.
     """
@@ -96,11 +97,13 @@ class KittiLabels:
         self._outputs = outputs
         self._names = class_names
 
-    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+    def write(self, path: Path, size: tuple[int, int], detections: Detections) -> None:
         """Writes the lines of one image."""
         del size
         target = self._folder / f"{self._outputs[path]}.txt"
-        write_kitti_detections(target, found.boxes, found.scores, found.classes, self._names)
+        write_kitti_detections(
+            target, detections.boxes, detections.scores, detections.classes, self._names
+        )
 
     def close(self) -> list[tuple[str, Path]]:
         """Names the folder."""
@@ -108,10 +111,10 @@ class KittiLabels:
 
 
 class CocoLabels:
-    """One JSON file of annotations per image, and beside the folder one of results for all.
+    """One JSON file of annotations per image, and one of results for all next to the folder.
 
     Args:
-      folder: where the files of images go; results go to `<folder>.json`.
+      folder: destination of the files of images; results go to `<folder>.json`.
       outputs: name of every image's outputs, of `output_names`, in the order of the image ids.
       category_ids: the id of every class.
     """
@@ -123,9 +126,9 @@ class CocoLabels:
         self._category_ids = category_ids
         self._results: list[dict[str, Any]] = []
 
-    def write(self, path: Path, size: tuple[int, int], found: Detections) -> None:
+    def write(self, path: Path, size: tuple[int, int], detections: Detections) -> None:
         """Writes the annotations of one image."""
-        results = image_results(self._ids[path], found, self._category_ids, size)
+        results = image_results(self._ids[path], detections, self._category_ids, size)
         write_mask_labels(self._folder / f"{self._outputs[path]}.json", results, size)
         self._results += results
 
@@ -137,7 +140,7 @@ class CocoLabels:
 
 
 def image_ids(paths: Sequence[Path]) -> dict[Path, int]:
-    """Returns an id for every image: the number it is called, as in COCO, else 1, 2, ... .
+    """Returns an id for every image: the number in its name, as in COCO, else 1, 2, ... .
 
     Names count only if all are different whole numbers.
     """

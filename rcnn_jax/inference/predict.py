@@ -1,7 +1,9 @@
-"""Runs a detector over image files and hands what it finds to writers.
+"""Inference loop: runs a predictor on image files and passes detections to writers.
 
-The model arrives as a function, so bundles and exported graphs share this file. Images are read on
-threads while the device computes; images of one canvas share a batch.
+    paths --_ahead--> Loaded --_groups--> batches --predictor--> Detections --> writers
+
+A predictor is a function, so bundles and exported graphs use the same loop. Images are read on threads
+while the device computes; images of one canvas size form a batch.
 """
 
 import errno
@@ -32,14 +34,14 @@ _OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """An image on its canvas, or the reason why there is none.
+    """An image on its canvas, or the error of its file.
 
     Attributes:
       path: the file.
       canvas: u8[h w c], or None.
       scale: f32[2], canvas pixels per source pixel.
       source_size: (height, width) of the file.
-      error: what is wrong with the file, in one message that names it.
+      error: message that names the file; empty for a readable one.
     """
 
     path: Path
@@ -52,7 +54,7 @@ class Loaded:
 def detect_files(
     paths: list[Path], experiment: Experiment, predictor: Predictor
 ) -> Iterator[tuple[Loaded, Detections | None]]:
-    """Yields every file with its detections in source pixels, None where it could not be read.
+    """Yields every file with its detections in source pixels, or None for an unreadable one.
 
     Args:
       paths: image files of any size.
@@ -66,9 +68,9 @@ def detect_files(
             _ahead(pool, paths, experiment.geometry, order), experiment.inference_batch
         ):
             good = [item for item in group if item.canvas is not None]
-            found = iter(_detect(good, experiment.inference_batch, predictor, offset))
+            detections = iter(_detect(good, experiment.inference_batch, predictor, offset))
             for item in group:
-                yield item, next(found) if item.canvas is not None else None
+                yield item, next(detections) if item.canvas is not None else None
 
 
 def run_inference(
@@ -81,14 +83,14 @@ def run_inference(
     reporter: Reporter,
     agnostic_nms: float | None = None,
 ) -> int:
-    """Detects in image files and hands the detections to the writers.
+    """Runs a predictor on image files and writes its detections.
 
     Args:
       experiment: geometry, channel order, batch size.
       predictor: images to detections on the canvas.
-      images: files to read, and entries that are none, which are named and skipped.
-      writers: what is made of the detections.
-      threshold: detections with a lower score are neither drawn nor dumped.
+      images: files to read, and other entries, which are reported and skipped.
+      writers: of the outputs.
+      threshold: lowest score of detections that are written.
       reporter: progress and warnings.
       agnostic_nms: overlap above which the lower of two scores goes, whatever the classes; None
         keeps them all.
@@ -104,12 +106,12 @@ def run_inference(
         reporter.warn(f"{shown(path)}: expected an image, found a {kind} (skipped)")
     failed, objects = len(images.unusable), 0
     paths = list(images.paths)
-    found_in = detect_files(paths, experiment, predictor)
-    for item, found in reporter.track(found_in, len(paths), "inference"):
+    by_file = detect_files(paths, experiment, predictor)
+    for item, detections in reporter.track(by_file, len(paths), "inference"):
         problem, kept = item.error, None
-        if found is not None:
-            keep = found.scores >= threshold
-            kept = jax.tree.map(lambda leaf, keep=keep: leaf[keep], found)
+        if detections is not None:
+            keep = detections.scores >= threshold
+            kept = jax.tree.map(lambda leaf, keep=keep: leaf[keep], detections)
             if agnostic_nms is not None:
                 kept = suppress_across_classes(kept, agnostic_nms)
             problem = _write(item, kept, writers)
@@ -130,31 +132,32 @@ def run_inference(
     return failed
 
 
-def suppress_across_classes(found: Detections, iou: float) -> Detections:
+def suppress_across_classes(detections: Detections, iou: float) -> Detections:
     """Keeps the best of the detections that overlap, whatever their classes.
 
     Detectors suppress per class, so an object that could be either of two classes has a box of each.
 
     Args:
-      found: of one image, all valid.
+      detections: of one image, all valid.
       iou: overlap in [0, 1] above which the lower score goes; ties go to the lower index.
     """
-    overlaps = iou_matrix(found.boxes, found.boxes) > iou
-    keep = np.zeros(len(found.scores), bool)
-    for i in np.argsort(-np.asarray(found.scores), kind="stable"):
+    # Greedy, best score first, against kept boxes only: a suppressed box suppresses none itself.
+    overlaps = iou_matrix(detections.boxes, detections.boxes) > iou
+    keep = np.zeros(len(detections.scores), bool)
+    for i in np.argsort(-np.asarray(detections.scores), kind="stable"):
         keep[i] = not (overlaps[i] & keep).any()
-    return jax.tree.map(lambda leaf: leaf[keep], found)
+    return jax.tree.map(lambda leaf: leaf[keep], detections)
 
 
-def _write(item: Loaded, found: Detections, writers: Sequence[Writer]) -> str:
-    """Writes the outputs of one image; returns what is wrong with this image, or nothing.
+def _write(item: Loaded, detections: Detections, writers: Sequence[Writer]) -> str:
+    """Writes the outputs of one image; returns the error of this image, or nothing.
 
     Raises:
-      DataError: something is wrong with more than this image, such as a full disk.
+      DataError: an error that concerns more than this image, such as a full disk.
     """
     try:
         for writer in writers:
-            writer.write(item.path, item.source_size, found)
+            writer.write(item.path, item.source_size, detections)
     except DataError as error:  # the file has changed since it was read
         return str(error)
     except OSError as error:
@@ -192,7 +195,7 @@ def _ahead(
     pool: ThreadPoolExecutor, paths: list[Path], geometry: GeometrySettings, order: str
 ) -> Iterator[Loaded]:
     """Loads files in order, a bounded number of them ahead of the reader."""
-    depth = 16
+    depth = 16  # canvases in memory at a time, whatever the number of files
     pending = [pool.submit(_load, path, geometry, order) for path in paths[:depth]]
     for path in [*paths[depth:], *[None] * len(pending)]:
         yield pending.pop(0).result()
@@ -201,7 +204,7 @@ def _ahead(
 
 
 def _groups(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
-    """Collects neighbours of one canvas size, at most `size` readable ones to a group."""
+    """Groups consecutive images of one canvas size, at most `size` readable ones to a group."""
     group: list[Loaded] = []
     shape = None
     for item in items:
@@ -219,14 +222,15 @@ def _groups(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
 def _detect(
     items: list[Loaded], size: int, predictor: Predictor, offset: tuple[float, float]
 ) -> Iterator[Detections]:
-    """Yields the detections of at most `size` canvases of one shape; the batch is filled up."""
+    """Yields the detections of at most `size` canvases of one shape."""
     if not items:
         return
     canvases = [np.asarray(item.canvas) for item in items]
+    # Filled up with copies of the first image: another batch size would be another compilation.
     batch = np.stack(canvases + [canvases[0]] * (size - len(items)))
-    found = jax.tree.map(np.asarray, predictor(batch)[0])
+    detections = jax.tree.map(np.asarray, predictor(batch)[0])
     for row, item in enumerate(items):
-        one = jax.tree.map(lambda leaf, i=row: leaf[i][found.valid[i]], found)
+        one = jax.tree.map(lambda leaf, i=row: leaf[i][detections.valid[i]], detections)
         boxes = image_files.boxes_to_source(
             one.boxes, np.asarray(item.scale), np.asarray(item.source_size), offset
         )

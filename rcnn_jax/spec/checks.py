@@ -62,6 +62,7 @@ def check_presence(config: Node, table: Message, prefix: str = "") -> Iterator[F
         several = field.repeated or field.kind in ("map", "literal")
         if field.required and not (present and (len(value) if several else True)):
             yield path, "must be given"
+        # A member with a default is present in every config, so it says nothing of what was given.
         if field.oneof and present and field.default is None:
             rival = given.setdefault(field.oneof, field.name)
             if rival != field.name:
@@ -101,6 +102,7 @@ def _scalars(path: str, field: Field, value: Any) -> list[tuple[str, Any]]:
 
 
 def _has_type(value: Any, kind: FieldKind) -> bool:
+    # First: bool is a subclass of int, and True must not pass as a number.
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "double":

@@ -206,6 +206,7 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | 
     """
     table = TABLES[kind]
     config = build(form.values, table)
+    # Types need no check here: the parser has made the values from the table.
     findings = [*check_ranges(config, table)]
     if not form.problems:
         findings += check_presence(config, table)

@@ -139,6 +139,7 @@ def _appended(
         item = f"{path}[{index}]"
         yield item, (f'{variable} = default_block("{kind}", "{path}")',)
         last = item
+        # In the order of the text, not of the table, so that comments stay with their fields.
         for inner, lines in sorted(
             _assignments(block, field.table, kind, f"{item}.", variable, given),
             key=lambda each: given[each[0]],

@@ -83,6 +83,7 @@ def config_kind(config: ConfigDict) -> SpecKind:
 
 
 def _lines(config: Node, table: Message) -> Iterator[str]:
+    # Oneofs that a block has won: a scalar of the same oneof, written behind it, would win on reading.
     rivals = {
         field.oneof
         for field in table.fields

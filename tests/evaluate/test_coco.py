@@ -135,8 +135,8 @@ def test_metrics_equal_the_summary_of_pycocotools(seed, iou_type):
     results = shaken(gt, seed + 10)
     prefix = {"bbox": "", "segm": "mask_"}[iou_type]
     report = evaluate_coco(gt, results, (iou_type,))
-    found = [report.metrics[prefix + name] for name in NAMES]
-    assert found == pycocotools_summary(gt, results, iou_type)
+    actual = [report.metrics[prefix + name] for name in NAMES]
+    assert actual == pycocotools_summary(gt, results, iou_type)
 
 
 def test_more_than_a_hundred_detections_per_image_are_counted_when_the_model_yields_them():
@@ -166,7 +166,7 @@ def test_sizes_without_objects_are_minus_one():
     assert (report.metrics["APl"], report.metrics["ARm"]) == (-1.0, -1.0)
 
 
-def test_an_annotation_with_id_zero_can_be_found():
+def test_an_annotation_with_id_zero_can_be_matched():
     gt = scene(images=1)
     gt["annotations"] = gt["annotations"][:1]
     gt["annotations"][0]["iscrowd"] = 0
@@ -202,7 +202,7 @@ def test_inputs_are_left_unchanged_and_nothing_is_printed(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_the_annotation_file_gives_the_same_as_its_content(tmp_path):
+def test_the_annotation_file_and_its_content_have_the_same_metrics(tmp_path):
     gt = scene()
     path = tmp_path / "val.json"
     path.write_text(json.dumps(gt))
@@ -272,7 +272,7 @@ needs_hotcoco = pytest.mark.skipif(
 
 
 @needs_hotcoco
-def test_hotcoco_gives_the_numbers_of_pycocotools():
+def test_hotcoco_has_the_metrics_of_pycocotools():
     gt = scene(images=10)
     results = shaken(gt)
     slow = evaluate_coco(gt, results, ("bbox", "segm"), image_ids=range(100, 108))
@@ -313,7 +313,7 @@ def nuclei(shared, images):
 
 @pytest.mark.peers
 @needs_hotcoco
-def test_hotcoco_gives_the_very_bits_of_pycocotools_on_real_masks(shared):
+def test_hotcoco_equals_pycocotools_bit_for_bit_on_real_masks(shared):
     path, chosen, results = nuclei(shared, images=40)
     rng = np.random.default_rng(0)
     moved = []

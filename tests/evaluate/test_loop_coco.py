@@ -1,4 +1,4 @@
-"""The way of detections from the canvas to COCO's numbers, without a network."""
+"""Evaluation loop: detections from the canvas to COCO metrics, without a network."""
 
 import json
 from pathlib import Path
@@ -36,9 +36,9 @@ class Oracle:
         self.experiment, self.source, self.next = experiment, source, 0
 
     def __call__(self, batch):
-        found = [self._detect(i) for i in range(self.next, self.next + len(batch))]
+        outputs = [self._detect(i) for i in range(self.next, self.next + len(batch))]
         self.next += len(batch)
-        stacked = {name: np.stack([one[name] for one in found]) for name in found[0]}
+        stacked = {name: np.stack([one[name] for one in outputs]) for name in outputs[0]}
         return Detections(**stacked), None
 
     def _detect(self, index):
@@ -104,7 +104,7 @@ class Renamed:
         return self._source_id(index)
 
 
-def test_images_are_found_by_name_first_then_by_id(experiment):
+def test_images_are_matched_by_name_first_then_by_id(experiment):
     source = experiment.eval_source()
     by_name = Renamed(source, lambda i: "elsewhere/" + source.file_name(i), lambda i: 12345)
     assert evaluate(experiment, by_name).metrics["mask_AP"] == 1.0

@@ -72,7 +72,7 @@ def test_two_cells_meet_in_the_middle_and_free_corners_are_rounded():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pasting_equals_the_slow_reading(seed):
+def test_pasting_equals_the_numpy_reference(seed):
     rng = np.random.default_rng(seed)
     mask = rng.random((7, 7)).astype(np.float32)
     corner = rng.uniform(-6, 20, 2)
@@ -112,12 +112,12 @@ def test_encoding_a_window_equals_encoding_the_whole_image(seed):
     columns = int(rng.integers(0, size[1] - left + 1))
     window = MaskWindow(top, left, rng.random((rows, columns)) < rng.choice([0.0, 0.5, 0.9, 1.0]))
     expected = coco_mask.encode(np.asfortranarray(full(window, size)))
-    found = encode_window(window, size)
-    assert found["counts"] == expected["counts"].decode()
-    assert found["size"] == list(expected["size"])
+    actual = encode_window(window, size)
+    assert actual["counts"] == expected["counts"].decode()
+    assert actual["size"] == list(expected["size"])
 
 
-def test_decoding_gives_the_window_that_holds_the_object():
+def test_decoding_returns_the_window_of_the_object():
     canvas = np.zeros((9, 12), np.uint8)
     canvas[2:5, 3:9] = 1
     canvas[3, 4] = 0

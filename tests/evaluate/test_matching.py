@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcnn_jax.evaluate.matching import best_overlaps, first_claims, iou_matrix
+from rcnn_jax.evaluate.matching import best_overlaps, first_matches, iou_matrix
 
 
 def random_boxes(rng, count, side=100.0):
@@ -63,11 +63,11 @@ def test_without_objects_nothing_is_overlapped():
     np.testing.assert_array_equal(overlap, [0, 0, 0])
 
 
-def test_only_the_first_claim_on_an_object_wins():
-    won = first_claims(np.array([2, -1, 0, 2, 0, 1]), 4)
+def test_only_the_first_match_of_an_object_counts():
+    won = first_matches(np.array([2, -1, 0, 2, 0, 1]), 4)
     np.testing.assert_array_equal(won, [True, False, True, False, False, True])
 
 
-def test_nobody_wins_without_claims():
-    assert not first_claims(np.array([-1, -1]), 0).any()
-    assert first_claims(np.zeros(0, int), 3).shape == (0,)
+def test_without_matches_nothing_counts():
+    assert not first_matches(np.array([-1, -1]), 0).any()
+    assert first_matches(np.zeros(0, int), 3).shape == (0,)

@@ -23,7 +23,7 @@ HALF = np.array([[0.0, 0.0, 10.0, 6.0]])
 
 
 def report(thresholds=(0.5,), proposals=None, names=("cat", "dog")):
-    """A cat found with IoU 0.6 and a dog missed."""
+    """A cat detected with IoU 0.6 and a dog missed."""
     return evaluate_voc(
         [
             ImageResult(

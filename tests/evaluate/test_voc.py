@@ -13,12 +13,12 @@ from tests.reference import voc_ap
 NAMES = ("bird", "cat", "dog")
 
 
-def image(found=(), truth=(), proposals=None):
-    """found: (box, score, class); truth: (box, class, difficult)."""
+def image(detected=(), truth=(), proposals=None):
+    """detected: (box, score, class); truth: (box, class, difficult)."""
     return ImageResult(
-        boxes=np.array([f[0] for f in found], np.float32).reshape(-1, 4),
-        scores=np.array([f[1] for f in found], np.float32),
-        classes=np.array([f[2] for f in found], np.int32),
+        boxes=np.array([f[0] for f in detected], np.float32).reshape(-1, 4),
+        scores=np.array([f[1] for f in detected], np.float32),
+        classes=np.array([f[2] for f in detected], np.int32),
         gt_boxes=np.array([t[0] for t in truth], np.float32).reshape(-1, 4),
         gt_classes=np.array([t[1] for t in truth], np.int32),
         gt_crowd=np.array([t[2] for t in truth], bool),
@@ -36,16 +36,16 @@ def random_images(rng, count, classes=3):
             h, w = rng.integers(4, 20, 2).tolist()
             box = (y, x, y + h, x + w)
             truth.append((box, int(rng.integers(classes)), bool(rng.random() < 0.2)))
-        found = []
+        detected = []
         for box, of, _ in truth:
             for _ in range(rng.integers(0, 3)):
                 y1, x1, y2, x2 = (np.array(box) + rng.integers(-2, 3, 4)).tolist()
                 guess = of if rng.random() < 0.8 else int(rng.integers(classes))
-                found.append(((y1, x1, max(y2, y1 + 1), max(x2, x1 + 1)), score(rng), guess))
+                detected.append(((y1, x1, max(y2, y1 + 1), max(x2, x1 + 1)), score(rng), guess))
         for _ in range(rng.integers(0, 4)):
             y, x = rng.integers(0, 30, 2).tolist()
-            found.append(((y, x, y + 9, x + 9), score(rng), int(rng.integers(classes))))
-        images.append((found, truth))
+            detected.append(((y, x, y + 9, x + 9), score(rng), int(rng.integers(classes))))
+        images.append((detected, truth))
     return images
 
 
@@ -149,7 +149,7 @@ def test_detections_below_the_score_threshold_are_ignored_and_equal_ones_kept():
     assert (result.n_det, result.precision) == (1, 1.0)
 
 
-def test_rpn_recall_is_the_share_of_objects_with_a_proposal():
+def test_rpn_recall_is_the_fraction_of_objects_with_a_proposal():
     images = [
         image([], [(BOX, 0, False), (FAR, 0, False)], proposals=np.array([HALF, (0, 0, 1, 1)])),
         image([], [(BOX, 0, True), (FAR, 1, False)], proposals=np.array([FAR])),
@@ -193,7 +193,7 @@ def test_an_unknown_metric_is_an_error_that_lists_the_known():
 
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("metric", ["voc07", "voc12"])
-def test_random_scenes_score_as_the_slow_reading_says(seed, metric):
+def test_random_scenes_score_as_the_numpy_reference(seed, metric):
     scenes = random_images(np.random.default_rng(seed), 6)
     thresholds = (0.3, 0.5, 0.75)
     report = evaluate_voc([image(*s) for s in scenes], NAMES, thresholds, 0.15, metric)
@@ -214,7 +214,9 @@ def test_order_of_images_does_not_matter_when_scores_differ():
     rng = np.random.default_rng(3)
     scenes = random_images(rng, 8)
     distinct = iter(rng.permutation(10_000) / 10_000)
-    scenes = [([(b, next(distinct), c) for b, _, c in found], truth) for found, truth in scenes]
+    scenes = [
+        ([(b, next(distinct), c) for b, _, c in detected], truth) for detected, truth in scenes
+    ]
     there = evaluate_voc([image(*s) for s in scenes], NAMES, [0.5], 0.0, "voc12")
     back = evaluate_voc([image(*s) for s in scenes[::-1]], NAMES, [0.5], 0.0, "voc12")
     assert there.maps == back.maps
@@ -228,17 +230,17 @@ def test_precision_at_101_recalls_equals_pycocotools():
         corner = 40.0 * np.stack(np.divmod(np.arange(9), 3), axis=1) + rng.integers(0, 8, (9, 2))
         truth = np.concatenate([corner, corner + rng.integers(10, 30, (9, 2))], axis=1)
         of = rng.integers(0, 3, 9)
-        found = np.repeat(truth, 2, axis=0) + rng.integers(-3, 4, (18, 4))
-        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
+        detected = np.repeat(truth, 2, axis=0) + rng.integers(-3, 4, (18, 4))
+        detected[:, 2:] = np.maximum(detected[:, 2:], detected[:, :2] + 1)
         guess = np.where(rng.random(18) < 0.85, np.repeat(of, 2), rng.integers(0, 3, 18))
         scores = rng.permutation(1000)[:18] / 1000
-        found_list = [(tuple(b), s, c) for b, s, c in zip(found, scores, guess, strict=True)]
+        detected_list = [(tuple(b), s, c) for b, s, c in zip(detected, scores, guess, strict=True)]
         images.append(
-            image(found_list, [(tuple(b), c, False) for b, c in zip(truth, of, strict=True)])
+            image(detected_list, [(tuple(b), c, False) for b, c in zip(truth, of, strict=True)])
         )
         for box, c in zip(truth, of, strict=True):
             annotations.append(entry(number, box, c) | {"id": len(annotations) + 1})
-        for box, c, s in zip(found, guess, images[-1].scores, strict=True):
+        for box, c, s in zip(detected, guess, images[-1].scores, strict=True):
             results.append(entry(number, box, c) | {"id": len(results) + 1, "score": float(s)})
     thresholds = np.linspace(0.5, 0.95, 10)
     report = evaluate_voc(images, NAMES, thresholds, 0.0)
@@ -270,14 +272,14 @@ def pycocotools_precision(annotations, results, images):
         "categories": [{"id": i, "name": n} for i, n in enumerate(NAMES)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        truth.dataset, found.dataset = (
+        truth, detected = COCO(), COCO()
+        truth.dataset, detected.dataset = (
             base | {"annotations": annotations},
             base | {"annotations": results},
         )
         truth.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
+        detected.createIndex()
+        evaluation = COCOeval(truth, detected, "bbox")
         evaluation.params.maxDets = [1, 10, 1000]
         evaluation.evaluate()
         evaluation.accumulate()

@@ -111,7 +111,7 @@ def test_layers_are_kept_in_float_round_by_round_and_a_failed_gate_leaves_no_mod
     assert "was not written, because the check failed: int8: detections agree to" in told.err
     assert "--accept-loss writes it all the same" in told.err
     rounds = [line for line in told.out.splitlines() if "trying again with" in line]
-    assert len(rounds) == len(precision.KEPT_SHARES) - 1
+    assert len(rounds) == len(precision.KEPT_FRACTIONS) - 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.onnx.check.json",
         "model.onnx.check.txt",
@@ -128,7 +128,7 @@ def test_a_loss_that_is_accepted_is_written_with_a_warning_and_kept_in_the_repor
     trained, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setitem(precision.GATES, "int8", precision.Gate(agreement=0.9999, loss=0.02))
-    monkeypatch.setattr(precision, "KEPT_SHARES", (0.0,))
+    monkeypatch.setattr(precision, "KEPT_FRACTIONS", (0.0,))
     output = tmp_path / "model.onnx"
     assert export(trained, output, "--data_type", "int8", "--accept-loss") == 0
     told = " ".join(capsys.readouterr().out.split())

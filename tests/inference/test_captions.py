@@ -6,10 +6,10 @@ from rcnn_jax.inference.captions import draw_tag, make_tag, place_tags
 
 def place(corners, size=(200, 300), text="cat"):
     tags = [make_tag(text, " 0.97", 10, size[1]) for _ in corners]
-    places = place_tags(tags, corners, size, 2)
+    positions = place_tags(tags, corners, size, 2)
     sizes = [tag.ink.shape for tag in tags]
-    found = [(size, at) for size, at in zip(sizes, places, strict=True) if at is not None]
-    return [(y, x, y + h, x + w) for (h, w), (y, x) in found]
+    drawn = [(size, at) for size, at in zip(sizes, positions, strict=True) if at is not None]
+    return [(y, x, y + h, x + w) for (h, w), (y, x) in drawn]
 
 
 def test_a_caption_stands_above_its_box():

@@ -30,7 +30,7 @@ def test_stems_that_differ_by_case_or_encoding_only_are_equal():
     assert set(named(composed, apart).values()) == {Path(composed).name, Path(apart).name}
 
 
-def test_images_of_several_folders_are_told_apart_by_their_folders():
+def test_images_of_several_folders_are_named_by_their_folders():
     assert named("in/x/1.png", "in/y/1.png", "in/y/2.png") == {
         "in/x/1.png": "x_1.png",
         "in/y/1.png": "y_1.png",

@@ -36,7 +36,7 @@ def test_images_of_other_names_are_numbered_from_one(names):
     assert image_ids(paths) == {paths[0]: 1, paths[1]: 2}
 
 
-def test_coco_labels_carry_category_ids_and_are_joined_beside_the_folder(image, tmp_path):
+def test_coco_labels_have_category_ids_and_are_joined_next_to_the_folder(image, tmp_path):
     writer = CocoLabels(tmp_path / "labels", {image: "7"}, (11, 42))
     writer.write(image, SIZE, FOUND)
     assert writer.close() == [

@@ -1,4 +1,4 @@
-"""A folder of all that is found in folders: what can be used is, the rest is named."""
+"""Inference on mixed folders: usable images are processed, the rest is reported."""
 
 import json
 import os
@@ -152,14 +152,14 @@ def test_outputs_that_cannot_be_written_at_all_end_the_command(experiment, tmp_p
 
 
 def test_across_classes_the_best_of_overlapping_boxes_stays():
-    found = Detections(
+    detections = Detections(
         boxes=np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 10, 9]], np.float32),
         scores=np.array([0.6, 0.9, 0.5, 0.9], np.float32),
         classes=np.array([0, 1, 0, 2], np.int32),
         valid=np.ones(4, bool),
         masks=None,
     )
-    kept = suppress_across_classes(found, 0.5)
+    kept = suppress_across_classes(detections, 0.5)
     assert kept.classes.tolist() == [1, 0]  # of equal scores the first
     np.testing.assert_allclose(kept.scores, [0.9, 0.5])
-    assert len(suppress_across_classes(found, 1.0).scores) == 4
+    assert len(suppress_across_classes(detections, 1.0).scores) == 4

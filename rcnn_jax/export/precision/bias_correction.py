@@ -1,11 +1,11 @@
-"""What rounding adds to a layer on average, taken back by its bias.
+"""Bias correction: the bias of an int8 layer removes the mean error of rounding.
 
     y = W x + b       y' = W' x' + b       b' = b + mean(y - y') of every output channel
 
-Over an even background an activation is nearly the same everywhere, so it is rounded to the same side
-everywhere: the error does not average out, it moves the whole channel. Measured one layer at a time,
-from FP32 inputs that are rounded but not clipped: what int8 clips is rare and large, and its mean says
-nothing of the other places.
+Over an even background an activation is nearly constant, so it is rounded to the same side everywhere:
+the error does not average out, it moves the whole channel. Measured one layer at a time, from FP32
+inputs that are rounded but not clipped: clipped values are rare and large, and their mean error does not
+hold for other positions.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV
 2019, section 4.2 and appendix D (the empirical way).
@@ -20,29 +20,29 @@ from onnx import helper, numpy_helper
 
 from rcnn_jax.export.precision.model_view import FLOAT
 from rcnn_jax.export.precision.quantize import Offsets
-from rcnn_jax.export.precision.sensitivity import DIFFERENCE, Copies, beside, int8_copies
+from rcnn_jax.export.precision.sensitivity import DIFFERENCE, Copies, int8_copies, with_copies
 from rcnn_jax.runtime.onnx_runtime import open_session, runs
 
 _AVERAGED = {"Conv": [0, 2, 3], "ConvTranspose": [0, 2, 3], "Gemm": [0]}
-"""Axes of a layer's result that count no channels; MatMul has no bias."""
+"""Axes of a layer's output other than channels; MatMul has no bias."""
 
 
 def rounding_offsets(
     model: onnx.ModelProto, scales: dict[str, float], batches: Iterable[np.ndarray]
 ) -> Offsets:
-    """Returns what rounding takes from every layer on average.
+    """Measures the mean rounding error of every layer, per output channel.
 
     Args:
       model: FP32 graph.
       scales: of int8, by tensor.
-      batches: f32[b c h w] as the graph takes them; real images, a handful is enough.
+      batches: f32[b c h w], inputs of the graph; a handful of real images is enough.
     """
     # without offsets: the copies measure what rounding does before anything is taken back
     copies = _without_clipping(int8_copies(model, scales))
     kinds = {node.output[0]: node.op_type for node in model.graph.node}
     layers = [name for name in copies.layers if kinds[name] in _AVERAGED]
     means = [f"{name}/offset" for name in layers]
-    measured = beside(model, copies)
+    measured = with_copies(model, copies)
     for name, mean in zip(layers, means, strict=True):
         axes = _AVERAGED[kinds[name]]
         measured.graph.node.append(
@@ -52,14 +52,14 @@ def rounding_offsets(
     session = open_session(measured.SerializeToString(), "the rounded layers")
     # every run counts alike: a fixed batch fills up its last one with the same images, a free one has
     # one image a run, so a mean of means is the mean
-    rows = zip(*(found for _, found in runs(session, means, batches)), strict=True)
+    rows = zip(*(values for _, values in runs(session, means, batches)), strict=True)
     return {name: np.mean(row, axis=0) for name, row in zip(layers, rows, strict=True)}
 
 
 def _without_clipping(copies: Copies) -> Copies:
-    """Returns the copies with rounding that has no ends, and rounded weights as floats.
+    """Returns the copies with unbounded rounding, and rounded weights as floats.
 
-    ONNX Runtime would round the input of a Gemm by itself where it meets int8 weights.
+    With int8 weights ONNX Runtime would quantise the input of a Gemm by itself.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copies.constants}
     nodes, weights = [], []
@@ -73,7 +73,7 @@ def _without_clipping(copies: Copies) -> Copies:
 
 
 def _dequantised(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.TensorProto:
-    """Returns the weights that a DequantizeLinear makes."""
+    """Returns the output of a DequantizeLinear on constant weights."""
     steps, scale = constants[node.input[0]], constants[node.input[1]]
     axis = node.attribute[0].i  # the only attribute that `insert_qdq` gives a DQ of weights
     shape = [-1 if i == axis else 1 for i in range(steps.ndim)]

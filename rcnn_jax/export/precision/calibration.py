@@ -1,4 +1,4 @@
-"""Calibration: the FP32 graph runs over images while histograms of its tensors grow.
+"""Calibration: runs the FP32 graph over images and counts histograms of its tensors.
 
     batches -> one image at a time -> ONNX Runtime, quantised tensors as outputs -> histograms
             -> {tensor: scale}
@@ -21,11 +21,11 @@ _FUSED = ("Clip", "HardSigmoid", "LeakyRelu", "MaxPool", "Relu", "Reshape", "Res
 
 
 def observe(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, Histogram]:
-    """Returns the histogram of every tensor that quantisation rounds.
+    """Returns the histogram of every quantised tensor.
 
     Args:
       model: FP32 graph with one input.
-      batches: f32[b c h w], as the graph takes them.
+      batches: f32[b c h w], inputs of the graph.
 
     Raises:
       ExportError: a number is not finite.
@@ -35,8 +35,8 @@ def observe(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, 
     session = open_session(showing(model, names).SerializeToString(), "the FP32 graph")
     entry = session.get_inputs()[0].name
     fetched = [name for name in names if name != entry]
-    for images, found in runs(session, fetched, batches):
-        results = dict(zip(fetched, found, strict=True))
+    for images, values in runs(session, fetched, batches):
+        results = dict(zip(fetched, values, strict=True))
         for name in names:
             histograms[name].add(results.get(name, images), name)
     return histograms
@@ -44,27 +44,30 @@ def observe(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, 
 
 def scales_of(histograms: dict[str, Histogram], method: Method) -> dict[str, float]:
     """Returns {tensor: scale}; a tensor that was always zero gets 1 / 127."""
-    thresholds = {name: found.threshold(method) or 1.0 for name, found in histograms.items()}
+    thresholds = {
+        name: histogram.threshold(method) or 1.0 for name, histogram in histograms.items()
+    }
     return {name: float(np.float32(t / LEVELS)) for name, t in thresholds.items()}
 
 
 def with_fused(model: onnx.ModelProto, scales: dict[str, float]) -> dict[str, float]:
-    """Returns the scales with those of the tensors before an activation or pooling added.
+    """Adds the scales of tensors before an activation or pooling.
 
-    TensorRT 10 and older quantises by itself from a cache and asks for the scale of every tensor;
-    between a layer and the activation that it fuses with, that of the activation is right.
+    With a cache, TensorRT 10 and older quantises by itself and needs the scale of every tensor. Between
+    a layer and the activation it fuses with, that of the activation is right.
     """
     view = ModelView(model)
-    found = dict(scales)
+    extended = dict(scales)
+    # Backwards, so that a chain (Conv, Relu, MaxPool) hands the scale up to the layer.
     for node in reversed(model.graph.node):
-        scale = found.get(node.output[0])
+        scale = extended.get(node.output[0])
         if scale is not None and node.op_type in _FUSED and node.input[0] in view.producers:
-            found.setdefault(node.input[0], scale)
-    return found
+            extended.setdefault(node.input[0], scale)
+    return extended
 
 
 def showing(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """Returns a copy of a model that also gives float tensors from its middle."""
+    """Returns a copy of a model with intermediate float tensors as further outputs."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     inputs = {value.name for value in model.graph.input}

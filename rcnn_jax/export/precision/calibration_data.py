@@ -1,4 +1,4 @@
-"""The images a model is calibrated on: from the training data, a folder, or a file of batches.
+"""Calibration images: from the training data, a folder, or a file of batches.
 
 --cal_data_file exists        -> its batches
 --cal_image_dir               -> a random sample of the folder   } written to --cal_data_file
@@ -26,16 +26,16 @@ from rcnn_jax.tasks.experiment import Experiment
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSettings:
-    """How the scales of int8 are found.
+    """Settings of calibration.
 
     Attributes:
       cache_file: scales in TensorRT's format; read where it exists, else written.
       json_file: largest values as JSON, written where named.
-      image_dir: images to calibrate on instead of the training data.
+      image_dir: images instead of the training data.
       data_file: preprocessed batches; read where it exists, else written.
-      batches: how many.
+      batches: number of batches.
       batch_size: images in each.
-      method: how the largest value of a tensor is chosen.
+      method: choice of the largest value of a tensor.
     """
 
     cache_file: Path
@@ -50,7 +50,7 @@ class CalibrationSettings:
 def calibration_batches(
     experiment: Experiment, header: Header, settings: CalibrationSettings, session: Reporter
 ) -> Iterator[np.ndarray]:
-    """Yields f32[b c h w], preprocessed as everywhere; says where they come from.
+    """Yields f32[b c h w], preprocessed as in training, and reports their origin.
 
     Raises:
       DataError: too few images, or data that is missing or damaged.
@@ -80,7 +80,7 @@ def calibration_batches(
 def _training_batches(
     experiment: Experiment, settings: CalibrationSettings, session: Reporter
 ) -> Iterator[np.ndarray]:
-    """Yields u8[b h w c]: shuffled batches over the whole training set, nothing augmented."""
+    """Yields u8[b h w c]: shuffled batches of the whole training set, not augmented."""
     source = experiment.train_source()
     size = min(settings.batch_size, len(source))
     count = min(settings.batches, len(source) // size)
@@ -110,12 +110,12 @@ def _folder_batches(
     experiment: Experiment, folder: Path, settings: CalibrationSettings
 ) -> Iterable[np.ndarray]:
     """Returns batches u8[b h w c] of a random sample of the images of a folder."""
-    found = list_images(folder, what="folder of --cal_image_dir")
-    paths = found.paths
+    listing = list_images(folder, what="folder of --cal_image_dir")
+    paths = listing.paths
     needed = settings.batches * settings.batch_size
     if len(paths) < needed:
         raise DataError(
-            f"--cal_image_dir {folder}: holds {len(paths)} images ({found.summary()} besides), but "
+            f"--cal_image_dir {folder}: holds {len(paths)} images ({listing.summary()} besides), but "
             f"--batches {settings.batches} of --batch_size {settings.batch_size} need {needed}: "
             "add images or lower --batches"
         )

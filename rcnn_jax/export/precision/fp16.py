@@ -1,10 +1,10 @@
-"""Half precision, written into a finished ONNX graph: convolutions and what stands between them.
+"""Half precision of a finished ONNX graph: layers and the operators between them.
 
     float32 ..... Cast | Conv - Relu - Conv - Add - Relu | Cast ..... RoiAlign, decode, NMS
                        '------------- float16 -----------'
 
-Types stand in the graph, because TensorRT 11 has no precision flags any more. Tensors keep their
-names; a tensor that is needed in both types gets a Cast with `/half` or `/single` added to its name.
+Precision is in the types of the graph: TensorRT 11 has no flags for it. Tensors keep their names; one
+needed in both types gets a Cast with `/half` or `/single` added to its name.
 """
 
 import numpy as np
@@ -23,18 +23,18 @@ from rcnn_jax.export.precision.model_view import (
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 QDQ_OPSET, QDQ_IR_VERSION = 19, 9
-"""The first in which QuantizeLinear and DequantizeLinear take float16."""
+"""The first with float16 in QuantizeLinear and DequantizeLinear."""
 SINGLE_ONLY = frozenset({"GlobalAveragePool", "ReduceMean"})
 """Means over whole maps are accumulated in float32, between float16 neighbours."""
 SINGLE_INPUTS = {"Resize": (1, 2)}
-"""Input places whose type is float32 whatever the operator computes in."""
+"""Input indices whose type is float32 in any precision."""
 ROUNDING = frozenset(
     {"Add", "AveragePool", "Cast", "DequantizeLinear", "Div", "HardSigmoid", "LeakyRelu", "Mul"}
     | {"Sigmoid", "Sub", "Tanh", *LAYERS}
 )
-"""Operators whose float16 results are not among their float16 inputs."""
+"""Operators whose float16 outputs are not among their float16 inputs."""
 LARGEST_LOSS = 1e-3
-"""Relative error of constants in float16 that is allowed; rounding alone makes 5e-4 at most."""
+"""Largest relative error of constants in float16; rounding alone is 5e-4 at most."""
 
 
 def to_fp16(model: onnx.ModelProto, keep: frozenset[str] = frozenset()) -> onnx.ModelProto:
@@ -48,7 +48,7 @@ def to_fp16(model: onnx.ModelProto, keep: frozenset[str] = frozenset()) -> onnx.
 
     Args:
       model: FP32, with or without Q/DQ.
-      keep: layers to leave in float32, by the tensor they make.
+      keep: layers to leave in float32, by their output tensors.
 
     Raises:
       ExportError: the graph contradicts itself or is too old.
@@ -66,10 +66,10 @@ def to_fp16(model: onnx.ModelProto, keep: frozenset[str] = frozenset()) -> onnx.
 def truly_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a copy of a model that rounds to float16 in ONNX Runtime on a CPU too.
 
-    There the runtime computes layers in float32 and drops the pairs of casts between them, so that
-    nothing is rounded and nothing overflows: a check of such a run would say nothing of a GPU. A
-    Max of one tensor can be computed in float16, and two in a row are; behind every float16 result
-    they make the cast stay.
+    There the runtime computes layers in float32 and drops the pairs of casts between them: nothing is
+    rounded and nothing overflows, so a check of such a run would not hold for a GPU. A Max of one
+    tensor can be computed in float16, and two in a row are; behind every float16 output they keep the
+    casts.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -90,13 +90,15 @@ def truly_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def half_nodes(view: ModelView, keep: frozenset[str]) -> list[onnx.NodeProto]:
-    """Returns the nodes that compute in float16: layers, and what stands between two of them."""
+    """Returns the nodes that compute in float16: layers, and operators between two of them."""
     made: set[str] = set()
     able = []
     for node in view.model.graph.node:
         if _is_able(view, node, made, keep):
             able.append(node)
             made.update(node.output)
+    # Backwards from the layers: an operator without a float16 layer behind it stays float32, as all of
+    # box decoding does.
     needed: set[str] = set()
     chosen = []
     for node in reversed(able):
@@ -107,7 +109,7 @@ def half_nodes(view: ModelView, keep: frozenset[str]) -> list[onnx.NodeProto]:
 
 
 def fits(array: np.ndarray) -> bool:
-    """Says whether float16 holds the numbers: none overflows, and not too many underflow."""
+    """Returns whether float16 holds an array: no overflow, and little underflow."""
     finite = array[np.isfinite(array)].astype(np.float64)
     with np.errstate(over="ignore"):
         error = finite.astype(np.float16).astype(np.float64) - finite
@@ -115,7 +117,7 @@ def fits(array: np.ndarray) -> bool:
 
 
 def _is_able(view: ModelView, node: onnx.NodeProto, made: set[str], keep: frozenset[str]) -> bool:
-    """Says whether a node could compute in float16, given what is made in float16 before it."""
+    """Returns whether a node could compute in float16, given the float16 tensors before it."""
     if node.op_type == "DequantizeLinear":
         return view.types.get(node.input[1]) == FLOAT and _constants_fit(view, node)
     if node.op_type == "QuantizeLinear":
@@ -134,21 +136,21 @@ def _is_able(view: ModelView, node: onnx.NodeProto, made: set[str], keep: frozen
 def _constants_fit(view: ModelView, node: onnx.NodeProto) -> bool:
     return all(
         fits(view.array(name))
-        for place, name in enumerate(node.input)
-        if name in view.constants and _becomes_half(view, node, place)
+        for index, name in enumerate(node.input)
+        if name in view.constants and _becomes_half(view, node, index)
     )
 
 
-def _becomes_half(view: ModelView, node: onnx.NodeProto, place: int) -> bool:
+def _becomes_half(view: ModelView, node: onnx.NodeProto, index: int) -> bool:
     return (
-        view.types.get(node.input[place], FLOAT) == FLOAT
-        and place not in SINGLE_INPUTS.get(node.op_type, ())
-        and node.input[place] != ""
+        view.types.get(node.input[index], FLOAT) == FLOAT
+        and index not in SINGLE_INPUTS.get(node.op_type, ())
+        and node.input[index] != ""
     )
 
 
 class _Rewriter:
-    """Changes the types of the chosen nodes in place and puts casts at the borders."""
+    """Changes the types of the chosen nodes in place and adds casts at the borders."""
 
     def __init__(self, view: ModelView, chosen: set[int]):
         self.view, self.graph, self.chosen = view, view.model.graph, chosen
@@ -166,15 +168,16 @@ class _Rewriter:
     def run(self) -> None:
         for node in self.graph.node:
             half = id(node) in self.chosen
-            for place, name in enumerate(node.input):
-                if half and _becomes_half(self.view, node, place):
-                    node.input[place] = self._half(name)
+            for index, name in enumerate(node.input):
+                if half and _becomes_half(self.view, node, index):
+                    node.input[index] = self._half(name)
                 elif name in self.made:
-                    node.input[place] = self._single(name)
+                    node.input[index] = self._single(name)
             self.nodes.append(node)
-            for place, name in enumerate(node.output):
+            for index, name in enumerate(node.output):
+                # Outputs of the graph keep name and type: the float16 tensor gets the suffix.
                 if name in self.made and name in self.outputs:
-                    node.output[place] = f"{name}/half"
+                    node.output[index] = f"{name}/half"
                     self._cast(f"{name}/half", name, FLOAT)
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)

@@ -1,6 +1,6 @@
-"""A lower precision that is good enough, or none: lower, judge, keep the worst layers, again.
+"""Mixed precision search: lower, compare with JAX, keep the most sensitive layers, repeat.
 
-FP32 graph -> to_fp16 | insert_qdq -> judge against JAX -- passes --> done
+FP32 graph -> to_fp16 | insert_qdq -> compare with JAX -- passes --> done
                     ^                      | fails
                     '--- keep the worst layers in float: 1/16, 1/8, 1/4, 1/2 of them
 """
@@ -21,17 +21,17 @@ from rcnn_jax.export.verification.agreement import Agreement
 from rcnn_jax.reporter import Reporter
 
 DataType = Literal["fp32", "fp16", "int8"]
-KEPT_SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""Share of the layers that each round keeps in float."""
+KEPT_FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Fraction of the layers that each round keeps in float."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What a data type must reach.
+    """Thresholds of a data type.
 
     Attributes:
-      agreement: least agreement with the detections of JAX, see `agreement`.
-      loss: largest loss of an average precision, as a share of 1, where images are evaluated.
+      agreement: smallest agreement with the detections of JAX, see `agreement`.
+      loss: largest loss of an average precision in [0, 1], where images are evaluated.
     """
 
     agreement: float
@@ -51,12 +51,12 @@ next."""
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of a graph.
+    """Result of the comparison of a graph with JAX.
 
     Attributes:
       agreement: with the detections of JAX.
-      accuracy: on validation images, where asked for.
-      problems: one sentence each; none when the graph is good enough.
+      accuracy: on validation images, or None.
+      problems: failed thresholds, one sentence each; none when the graph passes.
     """
 
     agreement: Agreement
@@ -71,7 +71,7 @@ class Lowered:
     Attributes:
       model: the graph.
       verdict: of the last round.
-      kept: layers that stayed in float because the graph was not good enough without.
+      kept: layers that stayed in float for the graph to pass.
     """
 
     model: onnx.ModelProto
@@ -80,7 +80,7 @@ class Lowered:
 
 
 def judged(agreement: Agreement, accuracy: Accuracy | None, data_type: DataType) -> Verdict:
-    """Returns the verdict of the data type's gate."""
+    """Compares agreement and accuracy with the thresholds of the data type."""
     gate, problems = GATES[data_type], []
     # not "less than": a comparison with NaN is a problem too
     if not agreement.share >= gate.agreement:
@@ -121,16 +121,16 @@ def lower_until_good(
     judge: Callable[[onnx.ModelProto], Verdict],
     session: Reporter,
 ) -> Lowered:
-    """Returns the first graph that is good enough, else the last that was tried.
+    """Returns the first graph that passes, else the last one tried.
 
     Args:
       model: FP32 graph.
       data_type: `fp16` or `int8`.
       scales: of int8.
       offsets: of the biases of int8 layers.
-      sensitivity: tells which layers to keep first.
-      judge: says whether a graph is good enough.
-      session: is told what is kept and why.
+      sensitivity: order of the layers to keep.
+      judge: compares a graph with JAX.
+      session: gets warnings with the kept layers and the reason.
 
     Raises:
       ExportError: the graph cannot be lowered.
@@ -140,9 +140,10 @@ def lower_until_good(
         raise ExportError(f"{data_type}: the graph has no layer that can be lowered")
     kept: list[str] = []
     lowered = None
-    for share in KEPT_SHARES:
+    # The fraction doubles every round, since each one costs a comparison with JAX.
+    for fraction in KEPT_FRACTIONS:
         if lowered is not None:
-            more = worst[len(kept) : math.ceil(share * len(worst))]
+            more = worst[len(kept) : math.ceil(fraction * len(worst))]
             if not more:
                 continue
             kept = kept + more

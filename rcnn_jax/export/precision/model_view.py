@@ -1,7 +1,6 @@
-"""An ONNX model read as a graph: who makes a tensor, who reads it, what type it has.
+"""Read-only view of an ONNX model: producers, consumers and types of tensors.
 
-Passes over finished models (fp16, Q/DQ, calibration) read through this; the exporter itself builds
-on `graph.Graph`.
+For passes over finished models (fp16, Q/DQ, calibration); the exporter itself builds on `graph.Graph`.
 """
 
 from collections import defaultdict
@@ -15,23 +14,23 @@ from rcnn_jax.errors import ExportError
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators with trained weights: where the arithmetic is."""
+"""Operators with trained weights, which have nearly all of the arithmetic."""
 PASSING = frozenset({
     "Add", "AveragePool", "Clip", "Concat", "Div", "Flatten", "GlobalAveragePool", "HardSigmoid",
     "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Resize",
     "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
 })  # fmt: skip
-"""Operators that stand between layers: activations, sums of branches, pooling, changes of shape."""
+"""Operators between layers: activations, sums of branches, pooling, changes of shape."""
 
 
 class ModelView:
-    """Indices over a model; they describe the model as it was when they were asked for.
+    """Indices over a model, built once: they do not follow later changes of the model.
 
     Attributes:
       model: the model itself.
       constants: {initializer: its proto}.
-      producers: {tensor: the node that makes it}.
-      consumers: {tensor: [(node, input place)]}, in the order of computation.
+      producers: {tensor: the node that computes it}.
+      consumers: {tensor: [(node, input index)]}, in the order of computation.
     """
 
     def __init__(self, model: onnx.ModelProto):
@@ -43,8 +42,8 @@ class ModelView:
         for node in model.graph.node:
             for name in node.output:
                 self.producers[name] = node
-            for place, name in enumerate(node.input):
-                self.consumers[name].append((node, place))
+            for index, name in enumerate(node.input):
+                self.consumers[name].append((node, index))
 
     def array(self, name: str) -> np.ndarray:
         """Returns the content of an initializer."""
@@ -52,7 +51,7 @@ class ModelView:
 
     @cached_property
     def types(self) -> dict[str, int]:
-        """{tensor: ONNX element type}, as shape inference finds them.
+        """{tensor: ONNX element type}, from shape inference.
 
         Raises:
           ExportError: the graph contradicts itself.
@@ -62,13 +61,13 @@ class ModelView:
         except onnx.shape_inference.InferenceError as error:
             raise ExportError(f"the ONNX graph contradicts itself: {error}") from error
         graph = inferred.graph
-        found = {t.name: t.data_type for t in graph.initializer}
+        types = {t.name: t.data_type for t in graph.initializer}
         for value in (*graph.value_info, *graph.input, *graph.output):
-            found[value.name] = value.type.tensor_type.elem_type
-        return found
+            types[value.name] = value.type.tensor_type.elem_type
+        return types
 
     def is_layer(self, node: onnx.NodeProto) -> bool:
-        """Says whether the node multiplies with weights that are known, quantised or not."""
+        """Returns whether the node multiplies with constant weights, quantised or not."""
         return (
             node.op_type in LAYERS and len(node.input) > 1 and self.weight_of(node.input[1]) != ""
         )
@@ -84,7 +83,7 @@ class ModelView:
 
 
 def layer_name(node: onnx.NodeProto) -> str:
-    """Returns what keep-lists and reports call a layer: the tensor it makes."""
+    """Returns the name of a layer in keep-lists and reports: its output tensor."""
     return node.output[0]
 
 
@@ -101,19 +100,19 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def raise_opset(model: onnx.ModelProto, version: int, ir_version: int) -> None:
-    """Moves a model in place to a newer version of the operators, as far as 17 to 19.
+    """Moves a model in index to a newer version of the operators, as far as 17 to 19.
 
     What changed for the operators of detectors: reductions take their axes as an input (18).
 
     Raises:
       ExportError: the model is older than 17 or uses an operator whose meaning changed otherwise.
     """
-    found = opset_of(model)
-    if found >= version:
+    current = opset_of(model)
+    if current >= version:
         return
-    if found < 17:
-        raise ExportError(f"the ONNX graph has opset {found}; fp16 and Q/DQ need 17 or newer")
-    for place, node in enumerate(model.graph.node):
+    if current < 17:
+        raise ExportError(f"the ONNX graph has opset {current}; fp16 and Q/DQ need 17 or newer")
+    for index, node in enumerate(model.graph.node):
         if node.op_type in ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL2"):
             axes = [a for a in node.attribute if a.name == "axes"]
             if axes:
@@ -123,7 +122,7 @@ def raise_opset(model: onnx.ModelProto, version: int, ir_version: int) -> None:
                 node.attribute.remove(axes[0])
                 node.input.append(name)
         elif node.op_type == "Split" and len(node.input) < 2:
-            raise ExportError(f"Split '{node.name}' (node {place}) without sizes")
+            raise ExportError(f"Split '{node.name}' (node {index}) without sizes")
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = version

@@ -1,21 +1,21 @@
-"""Where a graph is quantised: one reading of TensorRT's rules for everything that needs to know.
+"""Placement of Q/DQ in a graph, by TensorRT's rules.
 
     relu --+-- Q/DQ --+-- Conv -- Relu -- Q/DQ -- Conv --+
            |          |                                  Add -- Relu -- Q/DQ -- ...
            |          +---------- shortcut --------------+
            +-- RoiAlign            (other readers keep the float tensor)
 
-Post-training calibration, Q/DQ insertion from a cache and training with fake quantisation name the
-same tensors, because they all ask `place`. The rules:
+Calibration, Q/DQ insertion, sensitivity and the calibration cache name the same tensors, because they
+all call `place`. The rules:
 
-- A layer is Conv, ConvTranspose, Gemm or MatMul with constant weights. It takes int8 where its
-  result feeds another layer; the last layer of every head, and all that follows, stays float.
+- A layer is Conv, ConvTranspose, Gemm or MatMul with constant weights. It runs in int8 where its
+  output feeds another layer; the last layer of every head, and all that follows, stays float.
 - Its input is quantised per tensor; nothing stands between a layer and the activation after it.
 - Of a residual sum only the shortcut is quantised: the other, deeper branch ends in a layer that
-  becomes one kernel with the sum and its activation. The shortcut shares its quantised tensor with
-  the layers that read it too.
+  becomes one kernel with the sum and its activation. Other layers that read the shortcut read the same
+  quantised tensor.
 - RoiAlign reads the float tensor.
-- Tensors that operators pass on unchanged (pooling by maximum, Concat, Resize, ...) share a scale.
+- Tensors connected by operators that keep values (max pooling, Concat, Resize, ...) have one scale.
 
 Source: TensorRT developer guide, "Working with Quantized Types";
 docs/reference/tensorrt.md, "Placement of Q/DQ".
@@ -33,19 +33,19 @@ UNCHANGED = frozenset({
     "Concat", "Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose",
     "Unsqueeze",
 })  # fmt: skip
-"""Operators whose results are among their inputs."""
+"""Operators whose output values are among their input values."""
 Reader = tuple[str, int]
-"""(name of a node: its first output, input place)."""
+"""(name of a node: its first output, input index)."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What is quantised.
+    """The quantised tensors and layers of a graph.
 
     Attributes:
-      layers: names of the layers that take int8, in the order of computation.
-      readers: {tensor: who reads its quantised form}, in the order of computation.
-      tied: groups of tensors that share one scale.
+      layers: names of the int8 layers, in the order of computation.
+      readers: {tensor: inputs that read its quantised form}, in the order of computation.
+      tied: groups of tensors with one scale.
     """
 
     layers: tuple[str, ...]
@@ -54,11 +54,11 @@ class Placement:
 
 
 def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
-    """Returns where a float graph is quantised.
+    """Returns the placement of Q/DQ in a float graph.
 
     Args:
       view: of the FP32 graph.
-      keep: layers to leave in float, by the tensor they make.
+      keep: layers to leave in float, by their output tensors.
     """
     layers = [node for node in view.model.graph.node if _can_be_quantised(view, node)]
     feeding = _feeding(view, layers)
@@ -72,22 +72,23 @@ def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
         end = _fused_end(view, node, depths)
         if end is None or node.input[end] not in names:
             continue
+        # Only where the sum or its activation is quantised: otherwise nothing of it runs in int8.
         if _results(view, node).intersection(readers):
             readers.setdefault(node.input[1 - end], []).append((node.output[0], 1 - end))
     return Placement(
         layers=tuple(layer_name(node) for node in chosen),
-        readers={tensor: tuple(found) for tensor, found in readers.items()},
+        readers={tensor: tuple(inputs) for tensor, inputs in readers.items()},
         tied=_tied(view, readers),
     )
 
 
 def tied_scales(placement: Placement, scales: dict[str, float]) -> dict[str, float]:
-    """Returns the scale of every quantised tensor: tied ones take the largest of their group."""
-    found = {tensor: scales[tensor] for tensor in placement.readers}
+    """Returns the scale of every quantised tensor; tied ones have the largest of their group."""
+    chosen = {tensor: scales[tensor] for tensor in placement.readers}
     for group in placement.tied:
-        largest = max(found[tensor] for tensor in group)
-        found.update(dict.fromkeys(group, largest))
-    return found
+        largest = max(chosen[tensor] for tensor in group)
+        chosen.update(dict.fromkeys(group, largest))
+    return chosen
 
 
 def channel_axis(node: onnx.NodeProto) -> int:
@@ -104,20 +105,20 @@ def _can_be_quantised(view: ModelView, node: onnx.NodeProto) -> bool:
         return False
     weight = view.constants[node.input[1]]
     grouped = node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1
-    turned = node.op_type == "Gemm" and _attribute(node, "transA", 0)
+    transposed = node.op_type == "Gemm" and _attribute(node, "transA", 0)
     stacked = node.op_type == "MatMul" and len(weight.dims) != 2
-    return weight.data_type == FLOAT and not (grouped or turned or stacked)
+    return weight.data_type == FLOAT and not (grouped or transposed or stacked)
 
 
 def _feeding(view: ModelView, layers: list[onnx.NodeProto]) -> set[str]:
-    """Returns the tensors whose numbers reach a layer by way of sums, activations and crops."""
-    found: set[str] = set()
+    """Returns the tensors that reach a layer through sums, activations and crops."""
+    feeding: set[str] = set()
     waiting = [node.input[0] for node in layers]
     while waiting:
         tensor = waiting.pop()
-        if tensor in found or tensor in view.constants or not tensor:
+        if tensor in feeding or tensor in view.constants or not tensor:
             continue
-        found.add(tensor)
+        feeding.add(tensor)
         node = view.producers.get(tensor)
         if node is None:
             continue
@@ -125,37 +126,37 @@ def _feeding(view: ModelView, layers: list[onnx.NodeProto]) -> set[str]:
             waiting.append(node.input[0])  # boxes are no features
         elif node.op_type in PASSING:
             waiting.extend(n for n in node.input if view.types.get(n, FLOAT) == FLOAT)
-    return found
+    return feeding
 
 
 def _depths(view: ModelView) -> dict[str, int]:
-    """Returns how many layers lie at most between the input and every tensor."""
-    found: dict[str, int] = {}
+    """Returns {tensor: largest number of layers between it and the input}."""
+    depths: dict[str, int] = {}
     for node in view.model.graph.node:
-        depth = max((found.get(name, 0) for name in node.input), default=0)
-        found.update(dict.fromkeys(node.output, depth + view.is_layer(node)))
-    return found
+        depth = max((depths.get(name, 0) for name in node.input), default=0)
+        depths.update(dict.fromkeys(node.output, depth + view.is_layer(node)))
+    return depths
 
 
 def _fused_end(view: ModelView, node: onnx.NodeProto, depths: dict[str, int]) -> int | None:
-    """Returns the input place of a residual sum whose layer the sum joins, or None.
+    """Returns the input of a residual sum whose layer fuses with the sum, or None.
 
-    It does not depend on what is kept in float: keeping more never asks for a new tensor.
+    Independent of the layers kept in float: keeping more never needs the scale of a new tensor.
     """
     if node.op_type != "Add" or any(name in view.constants for name in node.input):
         return None
     ends = [
-        place
-        for place, name in enumerate(node.input)
+        index
+        for index, name in enumerate(node.input)
         if (maker := view.producers.get(name)) is not None
         and view.is_layer(maker)
         and len(_real_consumers(view, name)) == 1
     ]
-    return max(ends, key=lambda place: depths[node.input[place]], default=None)
+    return max(ends, key=lambda index: depths[node.input[index]], default=None)
 
 
 def _real_consumers(view: ModelView, name: str) -> list[onnx.NodeProto]:
-    """Returns who reads a tensor; an Identity only gives it the name of a graph output."""
+    """Returns the readers of a tensor, without Identity nodes, which only name graph outputs."""
     return [node for node, _ in view.consumers[name] if node.op_type != "Identity"]
 
 
@@ -166,7 +167,7 @@ def _results(view: ModelView, node: onnx.NodeProto) -> set[str]:
 
 
 def _tied(view: ModelView, tensors: Iterable[str]) -> tuple[frozenset[str], ...]:
-    """Returns the quantised tensors that are connected by operators that change no number."""
+    """Returns the groups of quantised tensors that are connected by UNCHANGED operators."""
     quantised = set(tensors)
     groups: list[set[str]] = []
     for node in view.model.graph.node:

@@ -22,13 +22,13 @@ from rcnn_jax.tasks.experiment import Experiment
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What int8 needs to know of a graph, and where it came from.
+    """Scales and offsets of int8 for a graph, with their origin.
 
     Attributes:
       scales: {tensor of the FP32 graph: scale}.
       origin: a few words for the report.
       reused: read from the cache file, which stays as it is.
-      offsets: of the biases of the layers; none without images to measure them on.
+      offsets: of the biases of the layers; empty without images.
     """
 
     scales: dict[str, float]
@@ -54,8 +54,8 @@ def calibrate(
       model: FP32 graph.
       experiment: geometry and data.
       header: of the graph.
-      settings: what to calibrate on.
-      session: is told where the scales come from.
+      settings: images, cache and method.
+      session: gets notes with the origin of the scales.
       images: f32[b c h w], real ones, to measure offsets on; where there are none, the first batch
         of calibration serves, and a cache comes without offsets.
 
@@ -78,7 +78,7 @@ def calibrate(
         session.note(f"{cache} exists: its scales are used and nothing is calibrated")
         offsets = {}
         if images is None:
-            session.note("there are no images to correct the biases of int8 layers on: they stay")
+            session.note("biases of int8 layers are not corrected: there are no images")
         else:
             offsets = rounding_offsets(model, scales, [images])
         return Calibrated(scales, f"scales of {cache.name}", reused=True, offsets=offsets)

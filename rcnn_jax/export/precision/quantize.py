@@ -1,12 +1,12 @@
-"""INT8, written into a finished FP32 ONNX graph as explicit QuantizeLinear / DequantizeLinear.
+"""INT8 quantisation of a finished FP32 ONNX graph by QuantizeLinear / DequantizeLinear.
 
     q = clip(round(x / scale), -128, 127),   x' = q * scale
 
 Symmetric, zero point 0, halves round to even. Activations have one scale per tensor, from
 calibration; weights have one per output channel, their largest number divided by 127, and are
-stored as int8. Biases stay float. Weights use the full range: TensorRT and CPUs with VNNI add
-without saturation; on a CPU without it ONNX Runtime's int8 kernels may saturate, which a check
-against JAX there would show.
+stored as int8. Biases stay float. Weights use the full range: TensorRT and CPUs with VNNI accumulate
+without saturation. ONNX Runtime's int8 kernels may saturate on a CPU without it, which the comparison
+with JAX there would show.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from rcnn_jax.export.precision.placement import channel_axis, place, tied_scales
 from rcnn_jax.export.precision.scales import LEVELS
 
 Offsets = dict[str, np.ndarray]
-"""{layer, by the tensor it makes: f32[output channels] to add to its bias}."""
+"""{layer, by its output tensor: f32[output channels] to add to its bias}."""
 
 _ZERO = "int8/zero"
 
@@ -30,19 +30,19 @@ def insert_qdq(
     keep: frozenset[str] = frozenset(),
     offsets: Offsets | None = None,
 ) -> onnx.ModelProto:
-    """Returns a copy of a model whose layers take int8 inputs and weights.
+    """Returns a copy of a model whose layers have int8 inputs and weights.
 
     Opset 17 stays: the operators around stay float32. `to_fp16(insert_qdq(...))` is the graph with
-    float16 around the int8 layers (opset 19), which is what TensorRT should build unless
-    `--strict_type_constraints` was asked for.
+    float16 around the int8 layers (opset 19), the graph for TensorRT unless
+    `--strict_type_constraints` is set.
 
     Args:
       model: FP32, without Q/DQ.
       scales: {tensor: largest value / 127}, of at least the tensors of `placement.place`; more are
         ignored.
-      keep: layers to leave in float, by the tensor they make.
-      offsets: what the biases of layers get on top, see `bias_correction`; layers that stay in float
-        and those without an entry keep theirs.
+      keep: layers to leave in float, by their output tensors.
+      offsets: additions to the biases of layers, see `bias_correction`; layers that stay in float and
+        those without an entry keep theirs.
 
     Raises:
       ExportError: the graph has Q/DQ already, has nothing to quantise, or a scale is missing (the
@@ -64,23 +64,24 @@ def insert_qdq(
         )
     known = tied_scales(placement, scales)
     quantised = {
-        (node, place): t for t, found in placement.readers.items() for node, place in found
+        (node, index): t for t, readers in placement.readers.items() for node, index in readers
     }
     layers = set(placement.layers)
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, np.ndarray] = {_ZERO: np.asarray(0, np.int8)}
     done: set[str] = set()
     for node in result.graph.node:
-        for place_ in range(len(node.input)):
-            tensor = quantised.get((node.output[0], place_))
+        for index in range(len(node.input)):
+            tensor = quantised.get((node.output[0], index))
             if tensor is None:
                 continue
-            if tensor not in done:
+            if tensor not in done:  # one pair per tensor, however many layers read it
                 done.add(tensor)
                 constants[f"{tensor}/scale"] = np.asarray(known[tensor], np.float32)
                 nodes += _pair(tensor)
-            node.input[place_] = f"{tensor}/dequantized"
+            node.input[index] = f"{tensor}/dequantized"
         if node.output[0] in layers:
+            # Weights carry DequantizeLinear alone, on int8 constants, a quarter of the size.
             weight = node.input[1]
             if weight not in done:
                 done.add(weight)
@@ -103,17 +104,19 @@ def insert_qdq(
 def quantise_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns int8 weights and their scales f32[channels].
 
-    A scale is the largest number of its channel / 127, rounded up to a number that float16 holds
-    (0.1 % at most), so that the graph can become float16 without touching the weights again. A
-    channel of zeros has scale 1.
+    A scale is the largest number of its channel / 127, rounded up to a float16 number (0.1 % at most),
+    so that the graph can become float16 without rounding weights again. A channel of zeros has
+    scale 1.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others).astype(np.float32)
     exact = np.where(largest > 0, largest / np.float32(LEVELS), np.float32(1)).astype(np.float32)
+    # Up, not to nearest: 127 steps then still reach the largest weight of the channel.
     with np.errstate(over="ignore"):
         half = exact.astype(np.float16)
         half = np.where(half < exact, np.nextafter(half, np.float16(np.inf)), half)
     rounded = half.astype(np.float32)
+    # A scale that float16 holds only coarsely (subnormal) or not at all stays float32.
     scale = np.where(rounded <= 1.001 * exact, rounded, exact)
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     steps = np.rint(weight / scale.reshape(shape))
@@ -152,7 +155,8 @@ def _dequantize(source: str, tensor: str, zero: str, axis: int | None = None) ->
 def _replace(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]
 ) -> None:
-    """Puts in the new nodes and constants and drops the float weights that nobody reads."""
+    """Replaces the nodes, adds the constants and drops float weights without readers."""
+    # Copied first: `nodes` holds protos of the list that is emptied.
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)

@@ -1,13 +1,13 @@
-"""The range of numbers a tensor takes, as a histogram that grows, and what int8 should cover of it.
+"""Activation ranges: growing histograms, and the largest value that int8 represents.
 
-Three ways to choose the largest value that int8 tells apart; larger ones are clipped to it:
+Three methods choose that value; larger ones are clipped to it:
 
     max         the largest value seen: nothing is clipped, one outlier makes all steps coarse
     percentile  covers 99.99 % of the values
-    entropy     the clipped and rounded distribution tells least apart from the real one (KL)
+    entropy     the clipped and rounded distribution is nearest to the real one (KL divergence)
 
 Exact zeros are not counted: every scale represents them exactly, and after a ReLU they are most of
-the values. The way of entropy is that of TensorRT's calibrator (Migacz, "8-bit inference with
+the values. Entropy follows TensorRT's calibrator (Migacz, "8-bit inference with
 TensorRT", GTC 2017): for thresholds of 128 bins and more, clip, merge the bins into 128 levels,
 compare.
 """
@@ -24,15 +24,15 @@ BINS = 2048
 LEVEL_COUNT = 128
 PERCENTILE = 0.9999
 CANDIDATE_STEP = 8
-"""Bins between the thresholds that entropy tries."""
+"""Bins between the candidate thresholds of entropy."""
 
 
 class Histogram:
-    """Counts of |x| over [0, BINS * width); it doubles its width when larger values come.
+    """Counts of |x| over [0, BINS * width); the width doubles for larger values.
 
     Attributes:
       counts: i64[BINS].
-      width: of a bin; 0 as long as only zeros came.
+      width: of a bin; 0 before the first value other than zero.
       largest: the largest |x|.
     """
 
@@ -58,6 +58,7 @@ class Histogram:
         self.largest = max(self.largest, largest)
         if self.width == 0.0:
             self.width = largest / BINS
+        # Doubling merges pairs of bins exactly: one pass over the images is enough, whatever comes.
         while largest > self.width * BINS:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([merged, np.zeros(BINS // 2, np.int64)])
@@ -66,7 +67,7 @@ class Histogram:
         self.counts += np.bincount(bins, minlength=BINS)
 
     def threshold(self, method: Method) -> float:
-        """Returns the largest value that int8 should tell apart; 0 if there were zeros only."""
+        """Returns the largest value that int8 represents; 0 if there were zeros only."""
         if self.largest == 0.0 or method == "max":
             return self.largest
         bins = _percentile(self.counts) if method == "percentile" else _entropy(self.counts)
@@ -74,13 +75,13 @@ class Histogram:
 
 
 def _percentile(counts: np.ndarray) -> int:
-    """Returns how many bins cover the share PERCENTILE of all counts."""
+    """Returns the number of bins that cover the fraction PERCENTILE of all counts."""
     covered = np.cumsum(counts)
     return int(np.searchsorted(covered, PERCENTILE * covered[-1])) + 1
 
 
 def _entropy(counts: np.ndarray) -> int:
-    """Returns how many bins to keep so that 128 levels of them resemble the whole best."""
+    """Returns the number of bins whose 128 levels are nearest to the whole distribution."""
     used = int(np.flatnonzero(counts)[-1]) + 1
     if used <= LEVEL_COUNT:
         return used
@@ -91,15 +92,16 @@ def _entropy(counts: np.ndarray) -> int:
 
 
 def _divergence(counts: np.ndarray, number: int) -> float:
-    """Returns KL(clipped || rounded) of the first bins; what is beyond counts as the last bin."""
+    """Returns KL(clipped || rounded) of the first bins; larger values count in the last one."""
     inside = counts[:number]
     clipped = inside.copy()
     clipped[-1] += counts[number:].sum()
     level = np.arange(number) * LEVEL_COUNT // number
     occupied = inside > 0
     totals = np.bincount(level, weights=inside, minlength=LEVEL_COUNT)
-    places = np.bincount(level, weights=occupied, minlength=LEVEL_COUNT)
-    mean = np.divide(totals, places, out=np.zeros(LEVEL_COUNT), where=places > 0)
+    occupants = np.bincount(level, weights=occupied, minlength=LEVEL_COUNT)
+    mean = np.divide(totals, occupants, out=np.zeros(LEVEL_COUNT), where=occupants > 0)
+    # Empty bins stay empty, as in TensorRT's calibrator.
     rounded = np.where(occupied, mean[level], 0.0)
     if not rounded.any():
         return np.inf

@@ -1,10 +1,10 @@
-"""Quantisation scales as files: TensorRT's calibration cache and the JSON of the original.
+"""Files of quantisation scales: TensorRT's calibration cache and the JSON of the original.
 
     TRT-100800-EntropyCalibration2          first line: TensorRT version, algorithm
     conv1_relu: 3c010a14                    tensor of the FP32 graph: bits of the float32 scale
 
-A scale is the largest value that int8 tells apart, divided by 127. The JSON file holds that largest
-value instead: {"tensor_scales": {tensor: largest}}.
+A scale is the largest represented value divided by 127. The JSON file holds that largest value instead:
+ {"tensor_scales": {tensor: largest}}.
 Source: docs/reference/tensorrt.md, "Calibration cache".
 """
 
@@ -17,9 +17,9 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.export.verification.tensorrt_gate import TENSORRT_VERSION
 
 LEVELS = 127
-"""Steps of int8 on either side of zero; -128 is only where values saturate."""
+"""Steps of int8 on either side of zero; -128 occurs only at saturation."""
 _DIGITS = 9
-"""More hexadecimal digits than a float32 has are a mistake, however many they are."""
+"""One more than a float32 has: enough to reject longer numbers without parsing them."""
 _HEADER = re.compile(r"TRT-\d+-\w+|1")  # one writer of the original put just "1"
 
 
@@ -80,14 +80,14 @@ def write_json(scales: dict[str, float]) -> str:
 
 
 def read_json(text: str, origin: str) -> dict[str, float]:
-    """Returns {tensor: scale} of the JSON that `write_json` and the original write.
+    """Returns {tensor: scale} of the JSON of `write_json` and of the original.
 
     Args:
       text: content of the file.
       origin: of the text, for messages.
 
     Raises:
-      DataError: it is no such JSON, or a value is not a positive number.
+      DataError: it is other JSON, or a value is not a positive number.
     """
     try:
         largest = json.loads(text)["tensor_scales"].items()

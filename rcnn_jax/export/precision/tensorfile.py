@@ -1,11 +1,11 @@
-"""Calibration batches on disk: the HDF5 tensorfile of the original, or a NumPy archive.
+"""Files of calibration batches: the HDF5 tensorfile of the original, or a NumPy archive.
 
     HDF5    attributes count, shape; group _tensorfile_array_key__<i>, dataset _tensorfile_array_key_
     .npz    arrays batch_0, batch_1, ...
 
 Batches are f32[b c h w] and preprocessed already. Both forms are written and read one batch at a
 time. HDF5 needs h5py (extra `calibration`); a name that ends in .npz does not. Nothing is unpickled,
-and no other file is read, whatever an HDF5 file asks for.
+and no other file is read, whatever an HDF5 file refers to.
 Source: docs/reference/tensorrt.md, "Tensorfile".
 """
 
@@ -59,7 +59,7 @@ def read_tensorfile(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndar
 
     Args:
       path: an existing file.
-      shape: (c, h, w) that the graph takes.
+      shape: (c, h, w) of the graph's input.
 
     Raises:
       DataError: it is no tensorfile, is damaged, or holds batches of another shape.

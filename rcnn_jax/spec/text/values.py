@@ -165,6 +165,7 @@ def _text(tokens: list[Token], kind: FieldKind, row: Field) -> str:
 def _number(text: str, kind: FieldKind, row: Field) -> int | float:
     if len(text) > MAX_DIGITS:
         raise WrongValueError(f"is longer than {MAX_DIGITS} characters")
+    # Octal to protobuf: 010 would be 8, which nobody means.
     if re.match(r"-?\s*0\d", text):
         raise WrongValueError(f"has leading zeros{_as_meant(text, kind, row)}")
     try:
@@ -191,7 +192,7 @@ def number_of(text: str, kind: FieldKind) -> int | float:
     elif digits.startswith(("inf", "nan")):
         raise OverflowError("is not a finite number")
     else:
-        value = sign * float(digits.rstrip("f"))
+        value = sign * float(digits.rstrip("f"))  # protobuf accepts 1.5f
         if not math.isfinite(value):
             raise OverflowError("is not a finite number")
         if kind == "double":

@@ -1,4 +1,4 @@
-"""What rounding adds to a layer on average goes into its bias, and what clipping does stays out."""
+"""Bias correction: the mean error of rounding goes into the bias, that of clipping does not."""
 
 import numpy as np
 import pytest
@@ -108,8 +108,8 @@ def test_a_fixed_batch_is_filled_up():
     fixed, free = network(bias=True, batch=2), network(bias=True)
     even = np.concatenate([x[:2], x[:2]])
     offsets = rounding_offsets(fixed, SCALES, [x[:2]])
-    for name, found in rounding_offsets(free, SCALES, [even]).items():
-        np.testing.assert_allclose(offsets[name], found, atol=1e-5)
+    for name, measured in rounding_offsets(free, SCALES, [even]).items():
+        np.testing.assert_allclose(offsets[name], measured, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_every_layer_with_a_bias_is_corrected(op, shape, attributes, source):
     model = model_of(nodes, constants, ["y", "head"], source)
     x = even_background() if len(source) == 4 else even_background()[:, :, 0, 0]
     quantised = insert_qdq(model, SCALES, offsets=rounding_offsets(model, SCALES, [x]))
-    found, wanted = run(quantised, x, "y"), run(model, x, "y")
+    actual, wanted = run(quantised, x, "y"), run(model, x, "y")
     axes = tuple(i for i in range(wanted.ndim) if i != 1)
     plain = run(insert_qdq(model, SCALES), x, "y").mean(axes)
     assert np.abs(plain - wanted.mean(axes)).max() > 0.01
-    np.testing.assert_allclose(found.mean(axes), wanted.mean(axes), atol=3e-4)
+    np.testing.assert_allclose(actual.mean(axes), wanted.mean(axes), atol=3e-4)

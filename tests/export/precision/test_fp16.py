@@ -41,8 +41,8 @@ def small_model(kernel_scale=1.0, bias=0.0):
 def types_of(model):
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = (*inferred.value_info, *inferred.input, *inferred.output)
-    found = {v.name: v.type.tensor_type.elem_type for v in values}
-    return found | {t.name: t.data_type for t in inferred.initializer}
+    types = {v.name: v.type.tensor_type.elem_type for v in values}
+    return types | {t.name: t.data_type for t in inferred.initializer}
 
 
 def run(model, x):
@@ -117,7 +117,7 @@ def test_a_kept_layer_stays_single():
     ],
 )
 def test_what_half_precision_can_hold(array, good):
-    """65520 rounds to infinity; a tiny number beside a large one does no harm."""
+    """65520 rounds to infinity; a tiny number next to a large one does no harm."""
     assert fits(np.asarray(array, np.float32)) is good
 
 
@@ -149,8 +149,8 @@ def test_an_old_model_with_reductions_moves_to_the_opset_of_half_qdq():
     assert types["d"] == H and types["s"] == F, "the input is quantised in single precision"
     assert types["m"] == F, "a mean is accumulated in single precision"
     x = np.random.default_rng(1).normal(0, 1, (2, 3, 8, 8)).astype(np.float32)
-    for single, found in zip(run(model, x), run(half, x), strict=True):
-        assert np.abs(single - found).max() < 4e-3 * np.abs(single).max()
+    for single, rounded in zip(run(model, x), run(half, x), strict=True):
+        assert np.abs(single - rounded).max() < 4e-3 * np.abs(single).max()
 
 
 def test_an_older_opset_is_refused():
@@ -162,7 +162,7 @@ def test_an_older_opset_is_refused():
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
-def test_a_whole_detector_in_half_precision_finds_what_it_found(detector):
+def test_a_whole_detector_in_half_precision_has_the_same_detections(detector):
     single, header = default_graph(detector)
     pictures = images(2)
     half = to_fp16(single)

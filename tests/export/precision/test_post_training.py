@@ -75,7 +75,7 @@ def test_training_batches_cover_the_set_without_repeating_an_image(case, tmp_pat
         assert np.abs(first - wanted).max(axis=(1, 2, 3)).min() < 1e-6
 
 
-def test_more_batches_than_images_are_cut_and_said(case, tmp_path):
+def test_more_batches_than_images_are_cut_and_reported(case, tmp_path):
     _, experiment, _, header = case
     listener = Listener()
     batches = calibration_batches(
@@ -116,16 +116,16 @@ def test_the_data_file_is_written_once_and_then_read(case, tmp_path):
 def test_every_method_finds_a_scale_for_every_tensor(case, tmp_path):
     _, experiment, model, header = case
     wanted = set(place(ModelView(model)).readers)
-    found = {}
+    calibrated = {}
     for method in ("max", "percentile", "entropy"):
         chosen = settings(tmp_path, method=method, batches=1)
-        found[method] = calibrate(model, experiment, header, chosen, Listener(), None)
-        assert wanted <= set(found[method].scales) and not found[method].reused
-        assert found[method].origin == f"calibrated by {method}"
+        calibrated[method] = calibrate(model, experiment, header, chosen, Listener(), None)
+        assert wanted <= set(calibrated[method].scales) and not calibrated[method].reused
+        assert calibrated[method].origin == f"calibrated by {method}"
     for name in wanted:
-        largest = found["max"].scales[name]
+        largest = calibrated["max"].scales[name]
         for method in ("percentile", "entropy"):
-            assert 0 < found[method].scales[name] <= largest * (1 + 1e-6)
+            assert 0 < calibrated[method].scales[name] <= largest * (1 + 1e-6)
 
 
 def test_an_existing_cache_is_used_and_no_image_is_read(case, tmp_path):
@@ -134,8 +134,8 @@ def test_an_existing_cache_is_used_and_no_image_is_read(case, tmp_path):
     scales = dict.fromkeys(place(ModelView(model)).readers, 0.25)
     chosen.cache_file.write_text(write_cache(scales))
     listener = Listener()
-    found = calibrate(model, experiment, header, chosen, listener, None)
-    assert found.reused and found.scales == read_cache(write_cache(scales))
+    calibrated = calibrate(model, experiment, header, chosen, listener, None)
+    assert calibrated.reused and calibrated.scales == read_cache(write_cache(scales))
     assert "cal.bin exists: its scales are used and nothing is calibrated" in listener.notes[0]
 
 
@@ -149,7 +149,7 @@ def test_offsets_are_the_same_with_a_cache_and_without(case, tmp_path):
     reused = calibrate(model, experiment, header, chosen, Listener(), batch[:2])
     listener = Listener()
     assert calibrate(model, experiment, header, chosen, listener, None).offsets == {}
-    assert "there are no images to correct the biases" in listener.notes[-1]
+    assert "biases of int8 layers are not corrected" in listener.notes[-1]
     kinds = ("Conv", "ConvTranspose", "Gemm")
     layers = [node.output[0] for node in model.graph.node if node.op_type in kinds]
     assert fresh.offsets and set(fresh.offsets) <= set(layers)

@@ -62,7 +62,7 @@ def test_of_a_residual_sum_the_shortcut_is_quantised_and_nothing_before_an_activ
     }
 
 
-def test_an_identity_shortcut_shares_the_quantised_tensor_of_the_layers():
+def test_an_identity_shortcut_reads_the_quantised_tensor_of_the_layers():
     nodes = [
         conv("x", "k0", "c0"),
         relu("c0", "r0"),
@@ -83,7 +83,7 @@ def test_keeping_a_layer_asks_for_no_new_tensor(kept):
     assert set(place(view, frozenset({kept})).readers) <= set(place(view).readers)
 
 
-def test_tensors_that_pass_unchanged_share_the_largest_scale():
+def test_tensors_that_pass_unchanged_have_the_largest_scale():
     nodes = [
         conv("x", "k0", "c0"),
         helper.make_node("MaxPool", ["c0"], ["pool"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
@@ -110,8 +110,8 @@ def test_activations_round_to_even_and_saturate():
     model = model_of(nodes, {"k": weight, "h": weight / 127}, ["head"], ("n", 1, 1, 6))
     quantised = insert_qdq(model, {"x": 0.5})
     x = np.asarray([0.25, 0.75, -0.75, 100.0, -100.0, 3.2], np.float32).reshape(1, 1, 1, 6)
-    (found,) = run(quantised, x)
-    np.testing.assert_allclose(found.ravel() / 127, [0.0, 1.0, -1.0, 63.5, -64.0, 3.0], rtol=1e-6)
+    (actual,) = run(quantised, x)
+    np.testing.assert_allclose(actual.ravel() / 127, [0.0, 1.0, -1.0, 63.5, -64.0, 3.0], rtol=1e-6)
 
 
 def test_weights_have_one_scale_per_output_channel_that_float16_holds():
@@ -218,7 +218,7 @@ def test_a_fixed_batch_is_filled_up():
 
 
 def test_the_layer_whose_weights_differ_most_within_a_channel_is_the_worst():
-    """One large weight beside small ones: the small ones lose their digits."""
+    """One large weight among small ones: the small ones lose their digits."""
     model = residual_block()
     weight = kernels("kc")["kc"] * 0.01
     weight[:, 0] = 50.0
@@ -234,11 +234,11 @@ def test_the_layer_whose_weights_differ_most_within_a_channel_is_the_worst():
     mask[:, 0] = 0.0  # the channel of the large weight says nothing
     model.graph.initializer.append(numpy_helper.from_array(mask, "mask"))
     x = np.random.default_rng(5).normal(0, 1, (3, 4, 8, 8)).astype(np.float32)
-    found = sensitivity(model, calibrated(model, x), [x])
-    assert next(iter(found.layers)) == "c"
-    values = list(found.layers.values())
+    result = sensitivity(model, calibrated(model, x), [x])
+    assert next(iter(result.layers)) == "c"
+    values = list(result.layers.values())
     assert values == sorted(values) and values[0] < 10 < 25 < values[1]
-    assert set(found.tensors) == {"x", "ra", "masked"}, "s is a layer's result"
+    assert set(result.tensors) == {"x", "ra", "masked"}, "s is a layer's result"
 
 
 def test_the_signal_to_noise_of_a_tensor_is_that_of_its_rounding():
@@ -253,9 +253,9 @@ def test_the_signal_to_noise_of_a_tensor_is_that_of_its_rounding():
 def test_float16_that_overflows_is_the_worst_there_is():
     model = residual_block()
     x = np.full((1, 4, 8, 8), 4e4, np.float32)
-    found = sensitivity(model, None, [x])
-    assert min(found.layers.values()) == -200.0 and found.tensors == {}
-    assert set(found.layers) == {"a", "b", "s", "c", "head"}
+    result = sensitivity(model, None, [x])
+    assert min(result.layers.values()) == -200.0 and result.tensors == {}
+    assert set(result.layers) == {"a", "b", "s", "c", "head"}
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])

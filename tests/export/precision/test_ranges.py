@@ -6,10 +6,10 @@ from rcnn_jax.export.precision.ranges import BINS, Histogram
 
 
 def histogram(*arrays):
-    found = Histogram()
+    result = Histogram()
     for array in arrays:
-        found.add(np.asarray(array, np.float32), "x")
-    return found
+        result.add(np.asarray(array, np.float32), "x")
+    return result
 
 
 def test_counts_do_not_depend_on_the_order_of_the_batches():
@@ -24,9 +24,9 @@ def test_counts_do_not_depend_on_the_order_of_the_batches():
 
 
 def test_zeros_are_not_counted_and_signs_are_dropped():
-    found = histogram([0.0, 0.0, -4.0, 1.0])
-    assert found.counts.sum() == 2 and found.largest == 4.0
-    assert found.counts[BINS - 1] == 1 and found.counts[BINS // 4] == 1
+    counted = histogram([0.0, 0.0, -4.0, 1.0])
+    assert counted.counts.sum() == 2 and counted.largest == 4.0
+    assert counted.counts[BINS - 1] == 1 and counted.counts[BINS // 4] == 1
 
 
 def test_max_is_the_largest_value():
@@ -43,8 +43,8 @@ def test_percentile_leaves_out_one_in_ten_thousand():
 def test_entropy_clips_outliers_and_keeps_what_is_dense():
     rng = np.random.default_rng(1)
     dense = np.abs(rng.normal(0, 1.0, 100_000))
-    found = histogram(np.concatenate([dense, [40.0, 60.0]])).threshold("entropy")
-    assert 2.0 < found < 8.0
+    threshold = histogram(np.concatenate([dense, [40.0, 60.0]])).threshold("entropy")
+    assert 2.0 < threshold < 8.0
     flat = rng.uniform(0.01, 1.0, 100_000)
     assert histogram(flat).threshold("entropy") > 0.95, "nothing is clipped of a flat distribution"
 

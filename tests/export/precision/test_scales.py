@@ -25,9 +25,9 @@ def test_a_cache_reads_back_to_the_last_bit():
 def test_caches_of_other_writers_are_read(header):
     """By TensorRT: no zero padding, sometimes upper case, unnamed layers."""
     text = f"{header}\ninput_image: 3C010204\n(Unnamed Layer* 5) [Convolution]_output: 3f800000\n"
-    found = read_cache(text)
-    assert found["input_image"] == pytest.approx(1 / 127, rel=1e-6)
-    assert found["(Unnamed Layer* 5) [Convolution]_output"] == 1.0
+    scales = read_cache(text)
+    assert scales["input_image"] == pytest.approx(1 / 127, rel=1e-6)
+    assert scales["(Unnamed Layer* 5) [Convolution]_output"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def test_the_hdf5_file_is_the_tensorfile_of_the_original(tmp_path):
         file.attrs["count"], file.attrs["shape"] = 1, (2, *SHAPE)
         group = file.create_group("_tensorfile_array_key__0")
         group.create_dataset("_tensorfile_array_key_", data=batches()[0].astype(np.float64))
-    (found,) = read_tensorfile(tmp_path / "theirs", SHAPE)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, batches()[0])
+    (batch,) = read_tensorfile(tmp_path / "theirs", SHAPE)
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, batches()[0])
 
 
 def test_a_write_that_fails_leaves_nothing(path):
