@@ -14,10 +14,19 @@ program itself stay ordinary Python exceptions and end with a traceback and exit
 """
 
 
+from rcnn_jax.printable import printable
+
+
 class RcnnError(Exception):
-    """An error that the user can mend; its text is the whole output of the program."""
+    """An error that the user can mend; its text is the whole output of the program.
+
+    Messages repeat what is found in files: control characters in it are shown, not obeyed.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(message))
 
 
 class UsageError(RcnnError):

@@ -6,6 +6,7 @@ import os
 import pytest
 from rich.table import Table
 
+from rcnn_jax.errors import DataError
 from rcnn_jax.printable import printable, shown
 from rcnn_jax.reporter import SafeConsole
 
@@ -24,6 +25,11 @@ from rcnn_jax.reporter import SafeConsole
 def test_control_characters_are_shown_as_codes(text, shown):
     assert printable(text) == shown
     shown.encode("utf-8")
+
+
+def test_no_error_has_raw_control_characters():
+    error = DataError("\x1b[2J.png: is empty;\nremove it")
+    assert str(error) == "\\x1b[2J.png: is empty;\nremove it"
 
 
 def test_a_name_is_one_line():

@@ -20,6 +20,7 @@ import numpy as np
 
 from rcnn_jax import optional
 from rcnn_jax.checkpoints.hdf5_file import refuse_references
+from rcnn_jax.checkpoints.npz_file import read_npy_header
 from rcnn_jax.errors import DataError
 
 KEY = "_tensorfile_array_key_"
@@ -28,10 +29,6 @@ LARGEST_BATCH = 1 << 12
 Check = Callable[[int, tuple[int, ...], Any], None]
 """(number, shape, dtype) of a batch; raises when it is none for the model."""
 _DAMAGES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 def write_tensorfile(path: Path, batches: Iterable[np.ndarray]) -> int:
@@ -137,9 +134,7 @@ def _read_npz(path: Path, check: Check) -> Iterator[np.ndarray]:
             for number in range(len(archive.namelist())):
                 name = f"batch_{number}.npy"
                 with archive.open(name) as member:
-                    version = np.lib.format.read_magic(member)
-                    read = _NPY_HEADERS[version]
-                    shape, _, dtype = read(member)
+                    shape, _, dtype = read_npy_header(member)
                 check(number, shape, dtype)
                 with archive.open(name) as member:
                     yield np.lib.format.read_array(member, allow_pickle=False)
