@@ -13,7 +13,6 @@ A message says what is wrong, where, what was found, what is expected and what t
 program itself stay ordinary Python exceptions and end with a traceback and exit code 1.
 """
 
-
 from rcnn_jax.printable import printable
 
 

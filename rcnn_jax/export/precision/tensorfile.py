@@ -22,6 +22,7 @@ from rcnn_jax import optional
 from rcnn_jax.checkpoints.hdf5_file import refuse_references
 from rcnn_jax.checkpoints.npz_file import read_npy_header
 from rcnn_jax.errors import DataError
+from rcnn_jax.printable import reason
 
 KEY = "_tensorfile_array_key_"
 LARGEST_BATCH = 1 << 12
@@ -116,7 +117,7 @@ def _read_hdf5(path: Path, check: Check) -> Iterator[np.ndarray]:
                 check(number, data.shape, data.dtype)
                 yield np.asarray(data)
     except _DAMAGES as error:
-        raise DataError(f"{path}: is no tensorfile, or is damaged: {error}") from error
+        raise DataError(f"{path}: is no tensorfile, or is damaged: {reason(error)}") from error
 
 
 def _write_npz(path: Path, batches: Iterable[np.ndarray]) -> int:
@@ -139,4 +140,6 @@ def _read_npz(path: Path, check: Check) -> Iterator[np.ndarray]:
                 with archive.open(name) as member:
                     yield np.lib.format.read_array(member, allow_pickle=False)
     except (*_DAMAGES, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: is no archive of batches, or is damaged: {error}") from error
+        raise DataError(
+            f"{path}: is no archive of batches, or is damaged: {reason(error)}"
+        ) from error
