@@ -4,7 +4,7 @@
     (found,) = model(["picture.jpg"])
 
 The names are those of `rcnn_jax.api`, imported when they are asked for: `import rcnn_jax` takes no
-JAX with it.
+JAX with it. Training and evaluation are `rcnn_jax.api.train` and `rcnn_jax.api.evaluate`.
 """
 
 import importlib
@@ -12,10 +12,12 @@ from typing import Any
 
 from rcnn_jax.version import __version__
 
-__all__ = ["Detector", "__version__", "draw", "load"]
+__all__ = ["Detector", "__version__", "api", "draw", "load"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "api":
+        return importlib.import_module("rcnn_jax.api")
     if name in __all__:
         return getattr(importlib.import_module("rcnn_jax.api"), name)
     raise AttributeError(f"module 'rcnn_jax' has no attribute '{name}'")

@@ -1,37 +1,52 @@
-"""The library in three lines: a model file of any form, pictures in, detections out.
+"""The library as its users call it: model files, training and evaluation.
 
     model = rcnn_jax.load("model.tlt", key="...")            .tlt .onnx .etlt .engine
     (found,) = model(["picture.jpg"])                        or arrays, bytes, PIL images
     picture = rcnn_jax.draw("picture.jpg", found, model.class_names)
 
-The file alone suffices: bundles carry their spec, graphs and engines a header.
+    result = rcnn_jax.api.train("spec.txt", "out")           a run, with its models and metrics
+    metrics = rcnn_jax.api.evaluate("out/best.tlt")          {"mAP": 0.61, ...}
+
+To run a model its file alone suffices: bundles carry their spec, graphs and engines a header. Nothing is
+printed unless a reporter is given. `rcnn_jax.train` and `rcnn_jax.evaluate` are packages, hence `api`.
 """
 
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.bundle import read_header as read_bundle_header
-from rcnn_jax.checkpoints.state import load_model
+from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.loader.pictures import Picture, as_pictures, read_picture
-from rcnn_jax.data.sources.categories import Categories
-from rcnn_jax.errors import CheckpointError, DataError
+from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
 from rcnn_jax.inference.draw import draw_detections
-from rcnn_jax.kinds import Kind
-from rcnn_jax.runtime import bundle
+from rcnn_jax.kinds import Kind, TaskName
+from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.open import experiment_of, open_model
 from rcnn_jax.settings.data import GeometrySettings
-from rcnn_jax.spec.load import parse_spec
+from rcnn_jax.spec.build import REDACTED
+from rcnn_jax.spec.kinds import kind_of
+from rcnn_jax.spec.load import load_spec, validate
+from rcnn_jax.spec.render import redact
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 
-__all__ = ["Detector", "draw", "load"]
+if TYPE_CHECKING:
+    from rcnn_jax.train.command import RunResult
+
+__all__ = ["Detector", "draw", "evaluate", "load", "train"]
+
+Spec = str | os.PathLike[str] | ConfigDict
+"""A spec file, or the config of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,20 +128,10 @@ def load(path: str | Path, key: str | None = None, *, header: str | Path | None 
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise CheckpointError(f"load: expected the path of a model file, found {path!r}")
-    path = Path(path)
-    if path.suffix in (".onnx", ".etlt"):
-        from rcnn_jax.runtime.onnx_file import read_header, read_onnx
-        from rcnn_jax.runtime.onnx_runtime import fastest_providers, file_predictor, open_session
-
-        model = read_onnx(path, key)
-        known = read_header(model, str(path), None if header is None else Path(header), key)
-        session = open_session(model.SerializeToString(), str(path), fastest_providers())
-        return _from_header(known, file_predictor(session, known, str(path)))
-    if path.suffix in (".engine", ".trt", ".plan"):
-        from rcnn_jax.runtime.engine import open_engine, read_info
-
-        return _from_header(read_info(path).header, open_engine(path))
-    return _from_bundle(path, key)
+    opened = open_model(Path(path), key, header=None if header is None else Path(header))
+    if isinstance(opened, OpenBundle):
+        return _from_bundle(opened)
+    return _from_header(opened.header, opened.start())
 
 
 def draw(
@@ -153,6 +158,119 @@ def draw(
     return draw_detections(picture, detections, names, captions=True, masks=masks)
 
 
+def train(
+    spec: Spec,
+    workdir: str | Path,
+    *,
+    key: str | None = None,
+    fresh: bool = False,
+    accept_data_changes: bool = False,
+    use_amp: bool = False,
+    devices: int | None = None,
+    reporter: Reporter = SILENT,
+) -> "RunResult":
+    """Trains what a spec describes, or goes on with the run that lies in the workdir.
+
+    Args:
+      spec: an experiment spec of either detector.
+      workdir: folder of all that is written.
+      key: encrypts model files and checkpoints; else the environment variable RCNN_JAX_KEY, else the
+        key of the spec, else they stay open.
+      fresh: throw away what the run has left in the workdir and start anew.
+      accept_data_changes: resume although training images or their objects have changed.
+      use_amp: compute in bfloat16.
+      devices: number of local devices; None for all.
+      reporter: told what the command line prints; nobody by default.
+
+    Returns:
+      Steps, best validation, model files and metrics; see `train.command.RunResult`.
+
+    Raises:
+      RcnnError: the spec, the data or the run are at fault.
+      KeyboardInterrupt: Ctrl-C, after the step at hand was saved; the same call goes on from there.
+    """
+    from rcnn_jax.train.command import train as train_experiment  # late: a model runs without it
+    from rcnn_jax.train.run import TrainOptions
+
+    config, kind, key = _read_spec(spec, "train", key, reporter)
+    options = TrainOptions(
+        key=key,
+        fresh=fresh,
+        accept_data_changes=accept_data_changes,
+        use_amp=use_amp,
+        devices=devices,
+        draw=draw_detections,
+    )
+    return train_experiment(build_experiment(config, kind), Path(workdir), options, reporter)
+
+
+def evaluate(
+    model: str | Path,
+    spec: Spec | None = None,
+    *,
+    key: str | None = None,
+    workdir: str | Path | None = None,
+    reporter: Reporter = SILENT,
+) -> dict[str, float]:
+    """Returns the metrics of a model on the validation images of a spec.
+
+    The report is written to `eval/` in the workdir, as the command does.
+
+    Args:
+      model: file of any form that `load` takes.
+      spec: the one that the model was trained with, thresholds and paths apart; None for the one inside
+        a `.tlt`, whose paths are those of the machine that trained it.
+      key: what the file was encrypted with; else RCNN_JAX_KEY, else the key of the spec.
+      workdir: folder of the report; beside the model when None.
+      reporter: told what the command line prints; nobody by default.
+
+    Returns:
+      {metric: value in [0, 1]}; -1 or NaN where nothing could be judged.
+
+    Raises:
+      RcnnError: the model, the spec or the data cannot be used.
+    """
+    from rcnn_jax.evaluate import results
+    from rcnn_jax.evaluate.command import evaluate as evaluate_model
+
+    if spec is None:
+        opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE))
+        if not isinstance(opened, OpenBundle):
+            raise UsageError(f"{model}: holds no spec, so one must be given")
+        config, kind = opened.stored_config(), opened.origin.kind
+    else:
+        config, kind, key = _read_spec(spec, "evaluate", key, reporter)
+        opened = open_model(Path(model), key)
+    experiment = experiment_of(opened, config, kind, own_classes=False, reporter=reporter)
+    folder = None if workdir is None else Path(workdir)
+    report = evaluate_model(experiment, opened, workdir=folder, reporter=reporter)
+    return results.numbers(report)
+
+
+def _read_spec(
+    spec: Spec, task: TaskName, key: str | None, reporter: Reporter
+) -> tuple[ConfigDict, Kind, str | None]:
+    """Returns the checked config of a spec without its key, the detector, and the key."""
+    if isinstance(spec, ConfigDict):
+        kind = kind_of(set(spec.keys()))
+        if kind is None:
+            raise SpecError("the config is not that of a spec")
+        validate(spec, kind, task)
+        config = spec
+    else:
+        loaded = load_spec(Path(spec), None, task)
+        config, kind = loaded.config, loaded.kind
+        for warning in loaded.warnings:
+            reporter.warn(warning)
+        for note in loaded.notes:
+            reporter.note(note)
+    if kind == "dataset_convert":
+        raise SpecError(f"expected the spec of a detector to {task}, found one of {kind}")
+    written = config.get("enc_key")
+    given = key or os.environ.get(KEY_VARIABLE)
+    return redact(config), kind, given or (written if written != REDACTED else None) or None
+
+
 def _from_header(header: Header, predictor: Predictor) -> Detector:
     return Detector(
         header.kind,
@@ -164,20 +282,13 @@ def _from_header(header: Header, predictor: Predictor) -> Detector:
     )
 
 
-def _from_bundle(path: Path, key: str | None) -> Detector:
-    kind, stored = read_bundle_header(path, key)
-    config = parse_spec(stored["spec"], f"{path} (its spec)", kind, "inference").config
-    categories = None
-    if "category_ids" in stored:
-        categories = Categories(tuple(stored["category_ids"]), tuple(stored["class_names"]))
-    experiment = build_experiment(config, kind, categories=categories)
-    experiment, variables = load_model(path, experiment, key)
-    make = bundle.jax_predictor(experiment, experiment.inference)
+def _from_bundle(opened: OpenBundle) -> Detector:
+    experiment = opened.stored_experiment()
     return Detector(
-        kind,
+        experiment.kind,
         experiment.task.class_names,
         experiment.category_ids,
         experiment.geometry,
         experiment.task.pixels.channel_order,
-        bundle.bind(make, variables),
+        opened.predictor(experiment, experiment.inference),
     )

@@ -21,10 +21,12 @@ from ml_collections import ConfigDict, config_flags
 
 from rcnn_jax.cli.flags import existing_file
 from rcnn_jax.cli.huge_pages import take_huge_pages
-from rcnn_jax.cli.main import KINDS, TASK_ALIASES, TASKS, detector_parser, guarded, run_config
+from rcnn_jax.cli.main import TASK_ALIASES, TASKS, detector_parser, guarded, run_config
 from rcnn_jax.errors import RcnnError, UsageError
+from rcnn_jax.interrupt import leave
 from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.kinds import kind_of
+from rcnn_jax.tasks.families import FAMILIES, FASTER_RCNN, family
 
 MODES = (*TASKS, *TASK_ALIASES)
 OWN = ("config", "workdir", "mode", "model", "images")
@@ -110,7 +112,7 @@ def run(others: Sequence[str] = ()) -> int:
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
     if mode != "dataset_convert":
         flags_ += ["-e", PLACEHOLDER]
-    elif kind == "faster_rcnn":
+    elif family(kind).records_from == "spec":
         flags_ += ["-d", PLACEHOLDER]
     if workdir is not None and mode == "dataset_convert":
         flags_ += ["-o", str(workdir / "data")]
@@ -133,7 +135,18 @@ def run(others: Sequence[str] = ()) -> int:
 
 def main() -> None:
     """Parses the flags with absl and leaves with the exit code of the run."""
-    sys.exit(guarded(lambda: app.run(lambda argv: run(argv[1:]), flags_parser=parse)))
+    leave(guarded(_run_by_absl))
+
+
+def _run_by_absl() -> int:
+    """Returns the exit code, which absl hands on as a SystemExit: `leave` must be the one who ends."""
+    try:
+        app.run(lambda argv: run(argv[1:]), flags_parser=parse)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        raise  # a text, which Python prints
+    return 0
 
 
 def _kind(mode: str, kind: str | None) -> Kind:
@@ -142,12 +155,18 @@ def _kind(mode: str, kind: str | None) -> Kind:
     Raises:
       UsageError: the config is not one for this mode.
     """
-    wanted = ("dataset_convert", "mask_rcnn") if mode == "dataset_convert" else tuple(KINDS)
-    if kind not in wanted:
+    if mode != "dataset_convert":
+        owners: dict[str, Kind] = {name: name for name in FAMILIES}
+    else:  # a dataset spec is a kind of its own
+        owners = {
+            "dataset_convert" if row.records_from == "spec" else row.kind: row.kind
+            for row in FAMILIES.values()
+        }
+    if kind not in owners:
         raise UsageError(
-            f"--config describes {kind or 'nothing known'}, {mode} needs {' or '.join(wanted)}"
+            f"--config describes {kind or 'nothing known'}, {mode} needs {' or '.join(owners)}"
         )
-    return "mask_rcnn" if kind == "mask_rcnn" else "faster_rcnn"
+    return owners[kind]
 
 
 def _is_own(flag: str) -> bool:
@@ -157,7 +176,7 @@ def _is_own(flag: str) -> bool:
         return False
     if name in OWN or name.startswith(("config.", "noconfig.")):
         return True
-    taken = any(detector_parser(kind).takes(flag) for kind in KINDS)
+    taken = any(detector_parser(kind).takes(flag) for kind in FAMILIES)
     return flag.startswith("--") and name.removeprefix("no") in flags.FLAGS and not taken
 
 
@@ -192,7 +211,7 @@ def _help(ours: Sequence[str]) -> None:
     mode = words[-1] if words and words[-1] in MODES else "train"
     sys.stdout.write(f"{__doc__}\nFlags of this program:\n{flags.FLAGS.main_module_help()}\n\n")
     sys.stdout.write("Flags of the task, for a config of Faster R-CNN (-e is not given here):\n\n")
-    detector_parser("faster_rcnn").parse_args([mode, "--help"])
+    detector_parser(FASTER_RCNN.kind).parse_args([mode, "--help"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How long-running functions talk to whoever started them, without knowing who that is."""
 
+import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,31 @@ class Reporter(Protocol):
     def track(self, items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
         """Passes the items on and shows how many of the total have gone by."""
         ...
+
+
+class _Silent:
+    """A reporter that prints and writes nothing."""
+
+    def __init__(self) -> None:
+        # Told not to look at the environment: FORCE_COLOR would make it a terminal, with a bar.
+        self.console: Console = SafeConsole(file=io.StringIO(), quiet=True, force_terminal=False)
+
+    def note(self, text: str) -> None:
+        """Does nothing."""
+
+    def warn(self, text: str) -> None:
+        """Does nothing."""
+
+    def status(self, status: Any, message: str, **fields: Any) -> None:
+        """Does nothing."""
+
+    def track(self, items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
+        """Returns the items."""
+        return items
+
+
+SILENT: Reporter = _Silent()
+"""What long functions talk to where the caller wants to hear nothing: the results are returned."""
 
 
 @contextmanager

@@ -11,6 +11,8 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 
+_LFS = b"version https://git-lfs."
+
 _HEAD = 4096
 """Bytes at the beginning that tell a binary file: no text has zero bytes."""
 
@@ -38,7 +40,7 @@ def read_text(
     except FileNotFoundError as cause:
         raise error(f"{path}: there is no such {what}") from cause
     except IsADirectoryError as cause:
-        raise error(f"{path}: expected a {what}, found a folder") from cause
+        raise error(f"{path}: expected {_a(what)}, found a folder") from cause
     except (OSError, ValueError) as cause:  # ValueError: a NUL in the name.
         raise error(f"{path}: the {what} cannot be read: {_reason(cause)}") from cause
     if limit is not None and len(data) > limit:
@@ -51,16 +53,31 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             raise error(f"{where}: the {what} is saved as {encoding}; save it as UTF-8")
+    head = data[:_HEAD]
+    if _is_bare_utf16(head):
+        raise error(f"{where}: the {what} is saved as UTF-16 without a mark; save it as UTF-8")
+    if head.startswith(_LFS):
+        raise error(f"{where}: is a pointer of Git LFS, not the {what} itself: run  git lfs pull")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         if b"\0" in data[:_HEAD]:
-            raise error(f"{where}: expected a {what}, found a file that is no text") from cause
+            raise error(f"{where}: expected {_a(what)}, found a file that is no text") from cause
         line = data.count(b"\n", 0, cause.start) + 1
         raise error(
             f"{where}:{line}: the {what} is not UTF-8 text (byte {cause.start} is "
             f"0x{data[cause.start]:02x}); save it as UTF-8"
         ) from cause
+
+
+def _is_bare_utf16(head: bytes) -> bool:
+    """Says whether every other byte is zero, as in UTF-16 of Latin letters."""
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    return min(even, odd) == 0 and max(even, odd) * 4 > len(head)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def _reason(error: Exception) -> str:

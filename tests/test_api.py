@@ -6,11 +6,14 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import rcnn_jax
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import seal
-from rcnn_jax.errors import CheckpointError, DataError
+from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
+from rcnn_jax.spec.load import load_spec
+from tests.e2e.tiny import write_tiny
 
 SIZES = ((75, 120), (60, 64), (96, 96))
 KEY = "the key"
@@ -107,6 +110,34 @@ def test_what_is_no_picture_or_no_model_is_one_message(boxes_files, pictures, tm
             rcnn_jax.load(nothing)
     with pytest.raises(AttributeError, match="no attribute 'teach'"):
         _ = rcnn_jax.teach
+
+
+def test_training_and_evaluation_are_functions_that_print_nothing(tmp_path, capfd):
+    spec = write_tiny(tmp_path, images=4, epochs=1)
+    out = tmp_path / "out"
+    result = rcnn_jax.api.train(spec, out, key=KEY, devices=1)
+    assert result.finished and result.step == 2
+    assert (result.best_step, result.best_metric) == (2, result.metrics["mAP"])
+    assert result.models == (out / "tiny.epoch1.tlt", out / "best.tlt")
+    assert not (out / "train.lock").exists() and not (out / "status.json").exists()
+    assert rcnn_jax.api.train(str(spec), str(out), key=KEY, devices=1) == result
+    config = load_spec(spec).config
+    metrics = rcnn_jax.api.evaluate(out / "best.tlt", config, key=KEY, workdir=tmp_path / "report")
+    assert metrics == pytest.approx(result.metrics, nan_ok=True)
+    assert (tmp_path / "report" / "eval" / "best.json").is_file()
+    assert rcnn_jax.api.evaluate(out / "best.tlt", key=KEY) == pytest.approx(metrics, nan_ok=True)
+    assert capfd.readouterr().out == ""
+    with pytest.raises(CheckpointError, match="other settings"):
+        rcnn_jax.api.train(spec, out, key=KEY, devices=1, use_amp=True)
+
+
+def test_what_cannot_be_trained_or_evaluated_is_one_message(boxes_files, tmp_path):
+    with pytest.raises(SpecError, match=r"nobody\.txt"):
+        rcnn_jax.api.train(tmp_path / "nobody.txt", tmp_path)
+    with pytest.raises(SpecError, match="is not that of a spec"):
+        rcnn_jax.api.train(ConfigDict({"a": 1}), tmp_path)
+    with pytest.raises(UsageError, match=r"model\.onnx: holds no spec"):
+        rcnn_jax.api.evaluate(boxes_files.graph)
 
 
 def test_importing_the_package_imports_no_jax():

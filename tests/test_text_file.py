@@ -17,6 +17,12 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     [
         ("car".encode("utf-16"), "the label file is saved as UTF-16; save it as UTF-8"),
         ("car".encode("utf-32"), "the label file is saved as UTF-32; save it as UTF-8"),
+        ("car 1".encode("utf-16-le"), "the label file is saved as UTF-16 without a mark; save it"),
+        ("car 1".encode("utf-16-be"), "the label file is saved as UTF-16 without a mark; save it"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is a pointer of Git LFS, not the label file",
+        ),
         (b"car\ncaf\xe9", "a.txt:2: the label file is not UTF-8 text (byte 7 is 0xe9)"),
     ],
 )
@@ -33,6 +39,8 @@ def test_what_is_no_file_is_one_message(tmp_path):
         read_text(tmp_path / "x", "spec", SpecError)
     with pytest.raises(DataError, match="expected a spec, found a folder"):
         read_text(tmp_path, "spec")
+    with pytest.raises(DataError, match="expected an annotation file, found a folder"):
+        read_text(tmp_path, "annotation file")
     with pytest.raises(DataError, match="the spec cannot be read"):
         read_text("a\0b", "spec")
 

@@ -17,11 +17,11 @@ def get_config() -> ConfigDict:
     config.seed = 123
     config.train_batch_size = 4
     config.eval_batch_size = 4
-    config.num_epochs = 18
-    config.num_steps_per_eval = 576
+    config.num_epochs = 22
+    config.num_steps_per_eval = 704
     config.warmup_steps = 40
     config.warmup_learning_rate = 0.001
-    config.init_learning_rate = 0.014
+    config.init_learning_rate = 0.02
     config.learning_rate_schedule = "cosine"
     config.learning_rate_steps = ()
     config.learning_rate_decay_levels = ()

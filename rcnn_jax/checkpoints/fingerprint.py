@@ -1,9 +1,10 @@
 """What a run may change between two starts, and what it may not.
 
 A resumed run must go on as if it had never stopped. The fingerprint of a config is everything in
-it that touches the weights or the order of the data; the rows of `MAY_CHANGE` say what does not,
-and why. Fields that the spec's own tables mark as without effect, and secrets, are left out too, and
-so are extensions at their default: a run begun before an extension existed goes on after it does.
+it that touches the weights or the order of the data; `may_change` of a detector's row
+(`tasks.families`) says what does not, and why. Fields that the spec's own tables mark as without
+effect, and secrets, are left out too, and so are extensions at their default: a run begun before an
+extension existed goes on after it does.
 Names: docs/reference/specs.md.
 """
 
@@ -16,57 +17,7 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import FIRST_EXTENSION, walk
-
-MAY_CHANGE: dict[Kind, dict[str, str]] = {
-    "faster_rcnn": {
-        "verbose": "logging",
-        "inference_config": "inference and export only",
-        "evaluation_config": "evaluation only",
-        "export": "export only",
-        "prune": "pruning only",
-        "training_config.num_epochs": "schedule length",
-        "training_config.early_stopping": "schedule length",
-        "training_config.output_model": "where files go",
-        "training_config.checkpoint_interval": "how often files are written",
-        "training_config.keep_checkpoints": "how many files stay",
-        "training_config.resume_from_model": "where to go on from; the workdir comes first",
-        "training_config.visualizer": "logging",
-        "training_config.n_workers": "speed of loading",
-        "training_config.prefetch_buffer_size": "speed of loading",
-        "training_config.min_pretrained_coverage": "a check at the start of a run",
-        "model_config.input_image_config.allow_small": "a check of the spec",
-        "dataset_config.validation_data_source": "evaluation only",
-        "dataset_config.tfds_data_dir": "where the same data lie",
-        "dataset_config.tfds_val_split": "evaluation only",
-    },
-    "mask_rcnn": {
-        "export": "export only",
-        "prune": "pruning only",
-        "num_epochs": "schedule length",
-        "total_steps": "schedule length",
-        "num_examples_per_epoch": "turns epochs into schedule length, nothing else",
-        "learning_rate_steps": "schedule length",
-        "learning_rate_decay_levels": "schedule length: one per boundary",
-        "num_steps_per_eval": "how often files are written and evaluation runs",
-        "keep_checkpoints": "how many files stay",
-        "logging_frequency": "logging",
-        "visualize_images_summary": "logging",
-        "wandb_config": "logging",
-        "clearml_config": "logging",
-        "eval_batch_size": "evaluation only",
-        "data_config.eval_samples": "evaluation only",
-        "data_config.validation_file_pattern": "evaluation only",
-        "data_config.val_json_file": "evaluation only",
-        "data_config.coco_val_image_dir": "evaluation only",
-        "data_config.tfds_val_split": "evaluation only",
-        "data_config.allow_small": "a check of the spec",
-        "min_pretrained_coverage": "a check at the start of a run",
-        "data_config.n_workers": "speed of loading",
-        "data_config.prefetch_buffer_size": "speed of loading",
-        "maskrcnn_config.test_*": "evaluation, inference and export only",
-    },
-}
-"""{kind: {path or pattern: why it may change}}; a path stands for everything below it as well."""
+from rcnn_jax.tasks.families import family
 
 _ABSENT = object()
 
@@ -82,7 +33,7 @@ def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
       >>> fingerprint({"random_seed": 42, "verbose": True}, "faster_rcnn")
       {'random_seed': 42}
     """
-    patterns = (*MAY_CHANGE[kind], *_without_effect(kind))
+    patterns = (*family(kind).may_change, *_without_effect(kind))
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
     defaults = {

@@ -42,7 +42,7 @@ def write(step: Path, manifest: dict[str, Any], arrays: Mapping[str, np.ndarray]
       CheckpointError: the file cannot be written.
     """
     text = json.dumps(manifest).encode()
-    leaves = [memoryview(_bytes(arrays[name])) for name in manifest["leaves"]]
+    leaves = [_bytes(arrays[name]) for name in manifest["leaves"]]
     pieces = (_SIZE.pack(len(text)), text, *leaves)
     try:
         step.mkdir()
@@ -78,7 +78,7 @@ def read(step: Path, key: str | None) -> tuple[dict[str, Any], dict[str, np.ndar
         arrays = {}
         for name, leaf in manifest["leaves"].items():
             arrays[name] = np.empty(leaf["shape"], leaf["dtype"])
-            payload.read_into(memoryview(_bytes(arrays[name])))
+            payload.read_into(_bytes(arrays[name]))
         return manifest, arrays
 
 
@@ -112,6 +112,6 @@ def _manifest(payload: _Payload) -> dict[str, Any]:
     return json.loads(bytes(text))
 
 
-def _bytes(array: np.ndarray) -> np.ndarray:
-    """The memory of an array in C order, as u8[n]; a view."""
-    return array.reshape(-1).view(np.uint8)
+def _bytes(array: np.ndarray) -> memoryview:
+    """The memory of an array that lies in C order."""
+    return array.reshape(-1).view(np.uint8).data

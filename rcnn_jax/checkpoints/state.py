@@ -10,14 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.checkpoints.origin import Origin, check_classes
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError, RcnnError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.spec.load import parse_spec
-from rcnn_jax.spec.render import redact, render
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
@@ -31,16 +30,13 @@ def variables_of(state: TrainState) -> Variables:
     return {"params": params, **state.collections}
 
 
-def training_bundle(
-    experiment: Experiment, config: ConfigDict, state: TrainState, run_state: dict[str, Any]
-) -> Bundle:
+def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[str, Any]) -> Bundle:
     """Returns a bundle that predicts and from which training can go on.
 
     Args:
       experiment: what is trained.
-      config: its config; keys are redacted before they are stored.
       state: one replica, on the host.
-      run_state: JSON memory of the run.
+      run_state: JSON of the progress of the run.
     """
     arrays = {
         **flatten(state.params, "params"),
@@ -53,7 +49,7 @@ def training_bundle(
         **flatten(state.key, "key"),
     }
     header = {
-        **model_header(experiment, config),
+        **model_header(experiment),
         "step": int(state.step),
         "run_id": run_state["run_id"],
         "run_state": run_state,
@@ -61,11 +57,11 @@ def training_bundle(
     return Bundle(experiment.kind, header, arrays)
 
 
-def model_header(experiment: Experiment, config: ConfigDict) -> dict[str, Any]:
+def model_header(experiment: Experiment) -> dict[str, Any]:
     """Returns what every bundle says of its model: spec without keys, classes, widths, conventions."""
     task = experiment.task
     header = {
-        "spec": render(redact(config), experiment.kind),
+        "spec": experiment.spec.text,
         "class_names": list(task.class_names),
         "arch": task.model.arch,
         "channel_plan": task.model.channels.to_json(),
@@ -91,7 +87,7 @@ def versions() -> dict[str, str]:
 def restore_training(
     bundle: Bundle, template: TrainState, name: str
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Returns the state and the memory of the run that wrote a training bundle.
+    """Returns the state and the progress (JSON) of the run that wrote a training bundle.
 
     Args:
       bundle: read from a file.
@@ -124,7 +120,7 @@ def restore_training(
     return state, bundle.header["run_state"]
 
 
-def stored_config(path: Path, key: str | None) -> ConfigDict:
+def stored_config(bundle: Bundle, name: str) -> ConfigDict:
     """Returns the config a model was trained with, from the spec inside its file.
 
     Together with `stored_categories` this is all that a model depends on: anchors, means, channel
@@ -133,44 +129,45 @@ def stored_config(path: Path, key: str | None) -> ConfigDict:
     was trained. Keys read as absent, paths are those of the machine that trained.
 
     Args:
-      path: a bundle.
-      key: what it was sealed with, or None.
+      bundle: read from a file.
+      name: of the file, for the message.
 
     Raises:
-      CheckpointError: see `read_bundle`; or the spec in the file cannot be read by this release.
+      CheckpointError: the spec in the file cannot be read by this release.
     """
-    kind, header = read_header(path, key)
     try:
-        return parse_spec(header["spec"], "its spec", kind).config
+        return parse_spec(bundle.header["spec"], "its spec", bundle.kind, "inference").config
     except SpecError as error:
         raise CheckpointError(
-            f"{path}: the spec that it stores cannot be read by rcnn-jax {__version__}: {error}"
+            f"{name}: the spec that it stores cannot be read by rcnn-jax {__version__}: {error}"
         ) from error
 
 
-def stored_categories(path: Path, key: str | None) -> Categories | None:
-    """Returns the classes a model file was trained for, None where its spec names them.
+def stored_categories(bundle: Bundle) -> Categories | None:
+    """Returns the classes a model was trained for, None where its spec names them."""
+    names, ids = _classes(bundle.header)
+    return None if ids is None else Categories(ids, names)
+
+
+def stored_experiment(bundle: Bundle, name: str) -> Experiment:
+    """Returns the experiment a model was trained by, as far as the model depends on it.
 
     Raises:
-      CheckpointError: see `read_bundle`.
+      CheckpointError: see `stored_config`.
     """
-    return stored_origin(path, key).categories
+    config = stored_config(bundle, name)
+    return build_experiment(config, bundle.kind, categories=stored_categories(bundle))
 
 
-def stored_origin(path: Path, key: str | None) -> Origin:
-    """Returns what a model file says of its model.
+def stored_origin(bundle: Bundle) -> Origin:
+    """Returns what a bundle says of its model.
 
-    A spec in the file that this release cannot read leaves all but the classes unsaid.
-
-    Raises:
-      CheckpointError: see `read_bundle`.
+    A spec in it that this release cannot read leaves all but the classes unsaid.
     """
-    kind, header = read_header(path, key)
-    names, ids = _classes(header)
-    origin = Origin(kind=kind, class_names=names, category_ids=ids)
+    names, ids = _classes(bundle.header)
+    origin = Origin(kind=bundle.kind, class_names=names, category_ids=ids)
     try:
-        config = parse_spec(header.get("spec", ""), "its spec", kind).config
-        trained = build_experiment(config, kind, categories=origin.categories)
+        trained = stored_experiment(bundle, "its file")
     except RcnnError:
         return origin
     return dataclasses.replace(origin, depends=trained.depends, geometry=trained.geometry)
@@ -206,6 +203,34 @@ def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: s
     return dataclasses.replace(experiment, task=task)
 
 
+def with_weights(experiment: Experiment, bundle: Bundle, name: str) -> tuple[Experiment, Variables]:
+    """Returns the experiment with the widths of a bundle, and its variables for prediction.
+
+    Args:
+      experiment: the model the spec describes; the bundle must be of the same.
+      bundle: read from a file.
+      name: of the file, for messages.
+
+    Raises:
+      CheckpointError: the bundle is of another model or has other classes.
+    """
+    names, ids = _classes(bundle.header)
+    check_classes(bundle.kind, names, ids, experiment, name)
+    experiment = with_stored_channels(experiment, bundle.header, name)
+    template = jax.eval_shape(experiment.task.init, jax.random.key(0))
+    group = "ema" if any(leaf.startswith("ema/") for leaf in bundle.arrays) else "params"
+    try:
+        params = unflatten(bundle.arrays, template["params"], group)
+        collections = {
+            part: unflatten(bundle.arrays, tree, part)
+            for part, tree in template.items()
+            if part != "params"
+        }
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error
+    return experiment, {"params": params, **collections}
+
+
 def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Experiment, Variables]:
     """Returns the experiment with the widths of a model file, and its variables for prediction.
 
@@ -217,19 +242,4 @@ def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Exp
     Raises:
       CheckpointError: see `read_bundle`; or the file is of another model or has other classes.
     """
-    bundle = read_bundle(path, key)
-    names, ids = _classes(bundle.header)
-    check_classes(bundle.kind, names, ids, experiment, str(path))
-    experiment = with_stored_channels(experiment, bundle.header, str(path))
-    template = jax.eval_shape(experiment.task.init, jax.random.key(0))
-    group = "ema" if any(name.startswith("ema/") for name in bundle.arrays) else "params"
-    try:
-        params = unflatten(bundle.arrays, template["params"], group)
-        collections = {
-            name: unflatten(bundle.arrays, tree, name)
-            for name, tree in template.items()
-            if name != "params"
-        }
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: is not of the model in the spec: {error}") from error
-    return experiment, {"params": params, **collections}
+    return with_weights(experiment, read_bundle(path, key), str(path))

@@ -206,17 +206,22 @@ class CheckpointStore:
         Returns:
           Those steps; a step that is damaged stays as it is. Without a key none.
         """
-        plain = [step for step in self.all_steps() if not sealed_step.is_sealed(self._folder(step))]
+        if self.key is None:
+            return []
         sealed = []
-        for step in plain if self.key is not None else ():
+        for step in self.all_steps():
+            folder = self._folder(step)
+            if sealed_step.is_sealed(folder):
+                continue
             with contextlib.suppress(_DamagedError):
                 arrays, _ = self._read(step)
                 manifest = self._read_manifest(step)
                 _wait_for_all(f"step {step} read")
                 if jax.process_index() == 0:
-                    self._folder(step).rename(self._folder(step).with_name(f"{step}.replaced"))
-                    _save_sealed(self._folder(step), manifest, arrays, self.key)
-                    _delete(self._folder(step).with_name(f"{step}.replaced"))
+                    replaced = folder.with_name(f"{step}.replaced")
+                    folder.rename(replaced)
+                    _save_sealed(folder, manifest, arrays, self.key)
+                    _delete(replaced)
                 sealed.append(step)
         return sealed
 

@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 
 from rcnn_jax.cli.flags import KEY_VARIABLE
-from rcnn_jax.kinds import Kind
+from rcnn_jax.kinds import Kind, TaskName
+from rcnn_jax.tasks.families import family
 
 
 def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
@@ -16,7 +17,8 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
     _spec(parser)
     _key(parser)
     names = ("-d", "--model_dir", "-r", "--results_dir", "--workdir")
-    fallback = "the folder of training_config.output_model" if kind == "faster_rcnn" else "required"
+    field = family(kind).file_fields.get("train")
+    fallback = f"the folder of {field}" if field else "required"
     parser.add_argument(
         *names,
         dest="workdir",
@@ -50,24 +52,25 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """Adds the flags of `evaluate`."""
     _spec(parser)
     _key(parser)
-    _model(parser, kind, fallback="evaluation_config.model")
+    _model(parser, kind, "evaluate")
     _header(parser)
     _results(parser)
     _unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
-    if kind == "faster_rcnn":
+    _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
+    if family(kind).names_files:
         _unused_path(parser, "-l", "--label_dir", dest="unused_label_dir")
-        _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     _launch(parser)
 
 
 def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
-    """Adds the flags of `inference`: Faster R-CNN reads the spec, Mask R-CNN the command line."""
+    """Adds the flags of `inference`: what the spec of a detector cannot name, a flag must."""
     _spec(parser, "--config_path")
     _key(parser)
-    _model(parser, kind, fallback="inference_config.model")
+    _model(parser, kind, "inference")
     _header(parser)
     _results(parser)
-    spec_names = kind == "faster_rcnn"
+    _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
+    images = family(kind).file_fields.get("images")
     parser.add_argument(
         "-i",
         "--image_dir",
@@ -75,12 +78,11 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         dest="image_dir",
         type=Path,
         metavar="IMAGES",
-        required=not spec_names,
+        required=images is None,
         help="folder of png, jpg and jpeg images, one image, or a quoted pattern"
-        + (" (default: inference_config.images_dir)" if spec_names else ""),
+        + (f" (default: {images})" if images else ""),
     )
-    if spec_names:
-        _unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
+    if family(kind).names_files:
         parser.set_defaults(
             image_output=None,
             label_output=None,
@@ -212,8 +214,8 @@ def add_gen_trt_engine(parser: argparse.ArgumentParser, kind: Kind) -> None:
 
 
 def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
-    """Adds the flags of `dataset_convert`: a spec for Faster R-CNN, a COCO file for Mask R-CNN."""
-    if kind == "faster_rcnn":
+    """Adds the flags of `dataset_convert`: a spec that describes labels, or a COCO file."""
+    if family(kind).records_from == "spec":
         parser.add_argument(
             "-d",
             "--dataset_spec",
@@ -306,8 +308,8 @@ def _key(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _model(parser: argparse.ArgumentParser, kind: Kind, *, fallback: str) -> None:
-    spec_names = kind == "faster_rcnn"
+def _model(parser: argparse.ArgumentParser, kind: Kind, task: TaskName) -> None:
+    field = family(kind).file_fields.get(task)
     parser.add_argument(
         "-m",
         "--model",
@@ -315,8 +317,8 @@ def _model(parser: argparse.ArgumentParser, kind: Kind, *, fallback: str) -> Non
         dest="model",
         type=Path,
         metavar="FILE",
-        required=not spec_names,
-        help="model file" + (f" (default: {fallback})" if spec_names else ""),
+        required=field is None,
+        help="model file" + (f" (default: {field})" if field else ""),
     )
 
 

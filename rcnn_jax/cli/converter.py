@@ -11,7 +11,7 @@ from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
-    from rcnn_jax.export.conversion import Shape
+    from rcnn_jax.export.conversion import Dims
     from rcnn_jax.runtime.tensorrt import BuildSettings
 
 Batches = tuple[int, int, int]
@@ -119,6 +119,7 @@ def places(args: Namespace) -> Places:
     known = Places()
     known.read("MODEL", args.model)
     known.read("-c", args.cache)
+    known.read("--header", args.header)
     known.write("-e", args.engine)
     known.write("the description of -e", beside(args.engine, ".json"))
     known.write("--timing_cache", args.timing_cache)
@@ -133,14 +134,14 @@ def run(args: Namespace) -> int:
     """
     from rcnn_jax.export.conversion import describe, values_of
     from rcnn_jax.runtime.engine import write_engine
-    from rcnn_jax.runtime.onnx_file import read_header, read_onnx
+    from rcnn_jax.runtime.graph import open_graph
 
     path = existing_file(args.model, "MODEL")
     with Session("converter", status_folder=None) as session:
         if args.calibration_batch is not None:
             session.note("-b has no effect here: the cache of -c holds the calibration")
-        model = read_onnx(path, key_from(args))
-        header = read_header(model, str(path), args.header, key_from(args))
+        opened = open_graph(path, key_from(args), header=args.header)
+        model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
         ((name, shape),) = values_of(model.graph.input).items()
         outputs = tuple(values_of(model.graph.output))
@@ -197,7 +198,7 @@ def _prepare(
     )
 
 
-def check_flags(args: Namespace, shape: "Shape", outputs: tuple[str, ...]) -> None:
+def check_flags(args: Namespace, shape: "Dims", outputs: tuple[str, ...]) -> None:
     """Compares what the flags say with what the model has.
 
     Args:
@@ -225,7 +226,7 @@ def check_flags(args: Namespace, shape: "Shape", outputs: tuple[str, ...]) -> No
             raise UsageError(f"{flag} {value}: expected 1 or more")
 
 
-def batches_of(profiles: list[str], largest: int, name: str, shape: "Shape") -> Batches:
+def batches_of(profiles: list[str], largest: int, name: str, shape: "Dims") -> Batches:
     """Returns the smallest, usual and largest batch of the engine.
 
     Args:

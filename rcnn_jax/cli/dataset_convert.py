@@ -1,22 +1,16 @@
 """`dataset_convert`: KITTI or COCO labels to the TFRecords that training reads."""
 
-import os
 from argparse import Namespace
-from pathlib import Path
-from typing import Any
-
-from ml_collections import ConfigDict
 
 from rcnn_jax.cli.flags import choose_devices, existing_file, existing_folder, flag_notes, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion.report import ConversionReport
 from rcnn_jax.data.count_table import counts_table, say
+from rcnn_jax.data.findings import NO_OBJECT, Finding
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
-
-DATA_VARIABLE = "DATA_BASE_PATH"
-"""Relative dataset folders are looked for below this folder, as in the original."""
+from rcnn_jax.tasks.families import family
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -28,7 +22,9 @@ def run(args: Namespace, kind: Kind) -> int:
     choose_devices(args, "dataset_convert")
     title = f"{kind} dataset_convert"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        if kind == "faster_rcnn":
+        if family(kind).records_from == "spec":
+            from rcnn_jax.tasks.dataset_convert import convert_detectnet
+
             config, _ = read_spec(session, args, "dataset_convert")
             if what_lies(args.output) == "folder":
                 session.note(
@@ -46,8 +42,8 @@ def run(args: Namespace, kind: Kind) -> int:
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what a conversion reads and writes."""
-    if kind == "faster_rcnn":
-        known, _ = common(args, "dataset_convert")
+    if family(kind).records_from == "spec":
+        known, _ = common(args, "dataset_convert", None)
         if args.output.name in ("", ".."):
             raise UsageError(
                 f"-o {args.output}: expected a folder and the beginning of the file names, such as "
@@ -56,7 +52,7 @@ def places(args: Namespace, kind: Kind) -> Places:
         warnings = beside(args.output, "_warning.json")
         known.write("the folder of -o", args.output.parent, "folder")
     else:
-        known, _ = common(Namespace(**{**vars(args), "spec": None}), "mask_rcnn")
+        known, _ = common(Namespace(**{**vars(args), "spec": None}), kind, None)
         known.read("-i", existing_folder(args.image_dir, "-i"), "folder")
         known.read("-a", existing_file(args.annotations_file, "-a"))
         tag = args.tag or args.annotations_file.stem
@@ -64,48 +60,6 @@ def places(args: Namespace, kind: Kind) -> Places:
         known.write("-o", args.output, "folder")
     known.write("the warnings", warnings)
     return known
-
-
-def convert_detectnet(
-    config: ConfigDict, output: Path, validation_fold: int | None
-) -> ConversionReport:
-    """Converts what a dataset spec describes.
-
-    Args:
-      config: spec of kind `dataset_convert`.
-      output: path prefix of the TFRecord files.
-      validation_fold: the fold that sample_modifier_config leaves alone, or None.
-    """
-    from rcnn_jax.data.conversion import detectnet as convert
-
-    modifier = _modifier(config)
-    fields: Any = config.kitti_config
-    if fields.enabled:
-        kitti = convert.KittiConversion(
-            root=_root(fields),
-            image_dir_name=fields.image_dir_name,
-            label_dir_name=fields.label_dir_name,
-            image_extension=fields.image_extension,
-            partition_mode=fields.partition_mode,
-            num_partitions=fields.num_partitions,
-            num_shards=fields.num_shards,
-            val_split=fields.val_split,
-            kitti_sequence_to_frames_file=fields.kitti_sequence_to_frames_file or "",
-            point_clouds_dir=fields.point_clouds_dir or "",
-            calibrations_dir=fields.calibrations_dir or "",
-        )
-        return convert.convert_kitti(
-            kitti, output, modifier=modifier, validation_fold=validation_fold
-        )
-    fields = config.coco_config
-    coco = convert.CocoConversion(
-        root=_root(fields),
-        img_dir_names=tuple(fields.img_dir_names),
-        annotation_files=tuple(fields.annotation_files),
-        num_partitions=fields.num_partitions,
-        num_shards=tuple(fields.num_shards),
-    )
-    return convert.convert_coco(coco, output, modifier=modifier, validation_fold=validation_fold)
 
 
 def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
@@ -119,28 +73,14 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
         markup=False,
     )
     say(report.findings, session)
+    if not any(report.objects.values()):
+        say([Finding(NO_OBJECT, str(report.files[0].parent))], session)
     if report.warnings_file:
         session.note(f"what was left out is listed in {report.warnings_file}")
     session.status(
         "RUNNING",
         "Conversion finished.",
         categorical={"num_objects": [{"label": k, "num": v} for k, v in report.objects.items()]},
-    )
-
-
-def _modifier(config: ConfigDict):
-    from rcnn_jax.data.conversion.sample_modifier import SampleModifier
-
-    fields: Any = config.sample_modifier_config
-    if not fields.enabled:
-        return SampleModifier()
-    return SampleModifier(
-        filter_samples_containing_only=tuple(fields.filter_samples_containing_only),
-        dominant_target_classes=tuple(fields.dominant_target_classes),
-        minimum_target_class_imbalance=dict(fields.minimum_target_class_imbalance),
-        num_duplicates=fields.num_duplicates,
-        max_training_samples=fields.max_training_samples,
-        source_to_target_class_mapping=dict(fields.source_to_target_class_mapping),
     )
 
 
@@ -158,8 +98,3 @@ def _convert_coco_masks(args: Namespace) -> ConversionReport:
             num_shards=args.num_shards,
         )
     )
-
-
-def _root(fields: Any) -> Path:
-    """Returns the dataset's folder; a relative one lies below DATA_BASE_PATH where that is set."""
-    return Path(os.environ.get(DATA_VARIABLE, "")) / fields.root_directory_path

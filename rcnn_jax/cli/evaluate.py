@@ -1,9 +1,8 @@
 """`evaluate`: scores a model on the validation images of the spec."""
 
 from argparse import Namespace
-from pathlib import Path
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
@@ -20,34 +19,31 @@ def run(args: Namespace, kind: Kind) -> int:
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind, "evaluate")
-        model, backend = choose_model(
-            args.model, config, "evaluation_config", "trt_evaluation", args.header
-        )
+        file = choose_model(args.model, config, kind, "evaluate", args.header)
         from rcnn_jax.evaluate.command import evaluate
+        from rcnn_jax.evaluate.results import kpi
+        from rcnn_jax.runtime.open import experiment_of
 
         with memory_advice(kind):
-            metrics = evaluate(
-                config,
-                kind,
-                model=model,
-                key=key,
-                workdir=args.workdir,
-                session=session,
-                backend=backend,
-            )
-        session.status("RUNNING", "Evaluation metrics generated.", kpi=metrics)
+            model = open_chosen(file, key)
+            experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
+            report = evaluate(experiment, model, workdir=args.workdir, reporter=session)
+        session.status("RUNNING", "Evaluation metrics generated.", kpi=kpi(report))
     return 0
 
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what evaluation reads and writes."""
-    known, config = common(args, kind)
+    known, config = common(args, kind, "evaluate")
+    known.read("--header", args.header)
     if config is None:
         return known
-    path, source, _ = named_model(args.model, config, "evaluation_config", "trt_evaluation")
-    known.read(source, path)
-    folder = (args.workdir or Path(path or "").parent) / "eval"
+    model = named_model(args.model, config, kind, "evaluate")
+    if model is None:  # `run` says so
+        return known
+    known.read(model.field, model.path)
+    folder = (args.workdir or model.path.parent) / "eval"
     known.write("the reports in", folder, "workdir")
-    for name in {Path(path or "").name, Path(path or "").stem} - {""}:
+    for name in sorted({model.path.name, model.path.stem}):
         known.write("the report", folder / f"{name}.json")
     return known

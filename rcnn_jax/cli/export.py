@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
@@ -18,12 +18,14 @@ from rcnn_jax.cli.flags import (
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+from rcnn_jax.export.deepstream.files import bundle_files
 from rcnn_jax.kinds import Kind
+from rcnn_jax.tasks.families import family
 
 if TYPE_CHECKING:
     from rcnn_jax.export.deployment import Deployment
+    from rcnn_jax.export.plan import ExportOptions
 
-SUFFIXES = (".onnx", ".etlt")
 OPSET = 17
 
 
@@ -48,55 +50,55 @@ def run(args: Namespace, kind: Kind) -> int:
         for note in notes:
             session.note(note)
         from rcnn_jax.export.command import export
-        from rcnn_jax.export.contracts import make_header
-        from rcnn_jax.export.deployment import check, deploy
-        from rcnn_jax.export.precision.calibration_data import CalibrationSettings
-        from rcnn_jax.runtime.backend import experiment_of
-        from rcnn_jax.runtime.bundle import BUNDLE
-        from rcnn_jax.runtime.header import NMS_NAMES
+        from rcnn_jax.runtime.bundle import open_bundle
+        from rcnn_jax.runtime.open import experiment_of
 
         model = existing_file(args.model, "-m")
         output = output_file(args, key)
         if key and output.suffix == ".onnx":
             session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
-        fixed = args.static_batch_size if args.static_batch_size > 0 else None
-        experiment = experiment_of(
-            BUNDLE, model, config, kind, key=key, session=session, own_classes=True
-        )
-        deployment = _deployment(args)
-        names = names or NMS_NAMES
-        check(deployment, make_header(experiment, args.contract, fixed, names))
+        opened = open_bundle(model, key)
+        experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
+        options = _options(args, output, key, names)
         with memory_advice(kind):
-            export(
-                experiment,
-                model=model,
-                key=key,
-                output=output,
-                contract=args.contract,
-                batch=fixed,
-                session=session,
-                data_type=args.data_type,
-                calibration=CalibrationSettings(
-                    cache_file=args.cal_cache_file,
-                    json_file=args.cal_json_file,
-                    image_dir=args.cal_image_dir,
-                    data_file=args.cal_data_file,
-                    batches=args.batches,
-                    batch_size=fixed or args.batch_size,
-                    method=args.cal_method,
-                ),
-                eval_images=args.eval_images,
-                nms_names=names,
-                accept_loss=args.accept_loss,
-            )
-        cache = args.cal_cache_file if args.data_type == "int8" else None
-        deploy(deployment, output, key, experiment.visualize_threshold, session, cache)
+            export(opened, experiment, options, session)
     return 0
+
+
+def _options(
+    args: Namespace, output: Path, key: str | None, names: tuple[str, str] | None
+) -> "ExportOptions":
+    """Returns what the flags say of the export."""
+    from rcnn_jax.export.plan import ExportOptions
+    from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+    from rcnn_jax.runtime.header import NMS_NAMES
+
+    fixed = args.static_batch_size if args.static_batch_size > 0 else None
+    return ExportOptions(
+        output=output,
+        key=key,
+        contract=args.contract,
+        batch=fixed,
+        nms_names=names or NMS_NAMES,
+        data_type=args.data_type,
+        calibration=CalibrationSettings(
+            cache_file=args.cal_cache_file,
+            json_file=args.cal_json_file,
+            image_dir=args.cal_image_dir,
+            data_file=args.cal_data_file,
+            batches=args.batches,
+            batch_size=fixed or args.batch_size,
+            method=args.cal_method,
+        ),
+        eval_images=args.eval_images,
+        accept_loss=args.accept_loss,
+        deployment=_deployment(args),
+    )
 
 
 def _deployment(args: Namespace) -> "Deployment":
     """Returns what the flags want beside the ONNX file."""
-    from rcnn_jax.export.deepstream.config import PARSER_LIBRARY
+    from rcnn_jax.export.deepstream.parsers import LIBRARY
     from rcnn_jax.export.deployment import Deployment
     from rcnn_jax.runtime.tensorrt import BuildSettings
 
@@ -109,23 +111,26 @@ def _deployment(args: Namespace) -> "Deployment":
         ),
         strict=args.strict_type_constraints,
         bundle=args.gen_ds_config,
-        library=args.ds_parser_lib or PARSER_LIBRARY,
+        library=args.ds_parser_lib or LIBRARY,
     )
 
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what an export reads and writes; files that it reuses are written where they lack."""
-    from rcnn_jax.spec.build import REDACTED
-
-    known, config = common(args, kind)
+    known, config = common(args, kind, "export")
     known.read("-m", args.model)
     if config is not None:
-        spec_key: Any = config.get("enc_key")
-        key = key_from(args, spec_key if spec_key != REDACTED else None)
+        from rcnn_jax.spec.render import written_key
+
+        key = key_from(args, written_key(config))
         output = _named_output(args, key)
         known.write("-o" if args.output else "the default of -o,", output)
         for ending in (".json", ".txt"):
             known.write("the report of the check", beside(output, f".check{ending}"))
+        if args.gen_ds_config:
+            shifted = family(kind).outputs == "detection_rows"
+            for path in bundle_files(output, class_map=shifted).values():
+                known.write("the DeepStream file", path)
         if args.data_type == "int8":
             single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)
@@ -159,11 +164,10 @@ def output_file(args: Namespace, key: str | None) -> Path:
     Raises:
       UsageError: it exists already, or has another suffix than .onnx and .etlt.
     """
+    from rcnn_jax.export.files import check_output
+
     path = _named_output(args, key)
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"-o {path}: expected a name ending in {' or '.join(SUFFIXES)}")
-    if path.exists():
-        raise UsageError(f"-o {path}: exists already; remove it or choose another name")
+    check_output(path)
     return path
 
 
@@ -186,7 +190,7 @@ def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str]
     """
     if flag is None:
         return None
-    if kind != "faster_rcnn" or contract != "tao":
+    if family(kind).outputs != "nms_rows" or contract != "tao":
         raise UsageError(
             f"--output_names {flag}: only the outputs NMS and NMS_1 of a Faster R-CNN (--contract "
             "tao) can have other names: those of the others are what they are read by"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import onnx
     from ml_collections import ConfigDict
 
+    from rcnn_jax.runtime.graph import OpenGraph
     from rcnn_jax.runtime.header import Header
 
 GIGABYTE = 1 << 30
@@ -65,7 +66,7 @@ def run(args: Namespace, kind: Kind) -> int:
         from rcnn_jax.export.conversion import describe, precision_of, with_precision
         from rcnn_jax.runtime import tensorrt
         from rcnn_jax.runtime.engine import write_engine
-        from rcnn_jax.runtime.onnx_file import read_header, read_onnx
+        from rcnn_jax.runtime.graph import open_graph
 
         config, key = None, key_from(args)
         if args.spec is None and args.config is None:
@@ -74,10 +75,10 @@ def run(args: Namespace, kind: Kind) -> int:
             config, key = read_spec(session, args, kind, "export")
         for note in notes:
             session.note(note)
-        model = read_onnx(path, key)
-        header = read_header(model, str(path))
+        opened = open_graph(path, key)
+        model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
-        _check_model(header, kind, config, str(path), session)
+        _check_model(opened, kind, config, session)
         batches = _batches(wanted, header.batch)
         found = precision_of(model)
         if args.data_type not in (None, found) and found != "fp32":
@@ -108,7 +109,7 @@ def run(args: Namespace, kind: Kind) -> int:
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what is read and written."""
-    known, _ = common(args, kind)
+    known, _ = common(args, kind, "export")
     known.read("-m", args.model)
     engine = engine_file(args)
     engine_places(known, Namespace(engine_file=engine, timing_cache=args.timing_cache))
@@ -135,21 +136,17 @@ def engine_file(args: Namespace) -> Path:
 
 
 def _check_model(
-    header: "Header", kind: Kind, config: "ConfigDict | None", name: str, session: Session
+    model: "OpenGraph", kind: Kind, config: "ConfigDict | None", session: Session
 ) -> None:
     """Stops when the model is of the other detector, or of another spec where one is given."""
-    if header.kind != kind:
-        raise UsageError(
-            f"-m {name}: is a model of {header.kind}: use {header.kind} gen_trt_engine"
-        )
+    found = model.header.kind
+    if found != kind:
+        raise UsageError(f"-m {model.path}: is a model of {found}: use {found} gen_trt_engine")
     if config is None:
         return
-    from rcnn_jax.checkpoints.origin import check_same_model
-    from rcnn_jax.tasks.build import build_experiment
+    from rcnn_jax.runtime.open import experiment_of
 
-    experiment = build_experiment(config, kind, categories=header.origin.categories)
-    for note in check_same_model(header.origin, experiment, name):
-        session.warn(note)
+    experiment_of(model, config, kind, own_classes=True, reporter=session)
 
 
 def _batches(args: Namespace, fixed: int | None) -> tuple[int, int, int]:
@@ -240,7 +237,7 @@ def _image_batches(header: "Header", args: Namespace) -> Iterator[np.ndarray]:
     """Yields f32[b c h w] of a random sample of a folder, preprocessed as the model was trained."""
     from rcnn_jax.data.formats.image_folder import find_images
     from rcnn_jax.data.loader import images as image_files
-    from rcnn_jax.runtime.onnx_runtime import preprocess
+    from rcnn_jax.runtime.backend import preprocess
 
     paths = find_images(args.cal_image_dir, what="--cal_image_dir").paths
     order = np.random.default_rng(0).permutation(len(paths))[: args.batches * args.batch_size]

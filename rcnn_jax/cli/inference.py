@@ -4,16 +4,16 @@ import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model, named_model
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.kinds import Kind
+from rcnn_jax.tasks.families import family
 
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"
@@ -58,14 +58,16 @@ def run(args: Namespace, kind: Kind) -> int:
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what inference reads and writes."""
-    known, config = common(args, kind)
+    known, config = common(args, kind, "inference")
     names = class_map(args)
     known.read("-c", names and existing_file(names, "-c"))
+    known.read("--header", args.header)
     if config is None:
         return known
-    path, source, _ = named_model(args.model, config, "inference_config", "trt_inference")
-    known.read(source, path)
-    found = folders(args, config)
+    model = named_model(args.model, config, kind, "inference")
+    if model is not None:
+        known.read(model.field, model.path)
+    found = folders(args, config, kind)
     name, images = found.images
     for folder in _image_folders(images):
         known.read(name, folder, "folder")
@@ -74,7 +76,7 @@ def places(args: Namespace, kind: Kind) -> Places:
     if found.labels is not None:
         name, labels = found.labels
         known.write(name, labels, "folder")
-        if kind == "mask_rcnn":
+        if family(kind).labels == "coco":
             known.write(f"the results of {name}", beside(labels, ".json"))
     return known
 
@@ -85,7 +87,7 @@ def start(
     """Runs the model of the flags or of the spec.
 
     Args:
-      config: experiment spec; Faster R-CNN names images, outputs and model in inference_config.
+      config: experiment spec; that of a Faster R-CNN names images, outputs and model.
       kind: which detector.
       args: model, image_dir, image_output, label_output, threshold, class_map, include_mask,
         agnostic_nms, workdir; None where the spec or a default decides.
@@ -95,49 +97,49 @@ def start(
     Raises:
       DataError: some images could not be used; the others were worked on.
     """
-    found = folders(args, config)
+    found = folders(args, config, kind)
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    model, backend = choose_model(
-        args.model, config, "inference_config", "trt_inference", args.header
-    )
+    file = choose_model(args.model, config, kind, "inference", args.header)
     from rcnn_jax.inference.command import inference
+    from rcnn_jax.runtime.open import experiment_of
 
     with memory_advice(kind):
+        model = open_chosen(file, key)
+        experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
         failed = inference(
-            config,
-            kind,
-            model=model,
-            images=found.images[1],
+            experiment,
+            model,
+            found.images[1],
             image_output=found.pictures and found.pictures[1],
             label_output=found.labels and found.labels[1],
             threshold=args.threshold,
-            key=key,
-            session=session,
-            backend=backend,
+            reporter=session,
             agnostic_nms=args.agnostic_nms,
-            **({} if kind == "faster_rcnn" else _of_masks(args)),
+            class_map=class_map(args),
+            include_mask=args.include_mask,
         )
     if failed:
         raise DataError(f"{failed} images could not be used (named above); the others are done")
 
 
-def folders(args: Namespace, config: ConfigDict) -> Folders:
+def folders(args: Namespace, config: ConfigDict, kind: Kind) -> Folders:
     """Returns where images come from and results go; a flag wins over the spec.
 
     Raises:
       UsageError: neither names images, or a place for results.
     """
-    named: Any = config.get("inference_config") or {}
-    fields = ("images_dir", "detection_image_output_dir", "labels_dump_dir")
+    fields = family(kind).file_fields
+    named = family(kind).named_files(config)
     images, pictures, labels = (
-        (f"inference_config.{field}", Path(named[field])) if named.get(field) else None
-        for field in fields
+        place and (place.field, place.path)
+        for place in (named.images, named.pictures, named.labels)
     )
     if args.image_dir:
         images = ("-i", args.image_dir)
     if images is None:
-        raise UsageError("no images: give -i DIR or inference_config.images_dir in the spec")
+        hint = f" or {fields['images']} in the spec" if "images" in fields else ""
+        raise UsageError(f"no images: give -i DIR{hint}")
     if args.workdir:
         pictures = (f"{IMAGES_FOLDER} of -r,", args.workdir / IMAGES_FOLDER)
         labels = (f"{LABELS_FOLDER} of -r,", args.workdir / LABELS_FOLDER)
@@ -153,8 +155,11 @@ def folders(args: Namespace, config: ConfigDict) -> Folders:
     if pictures is None and labels is None:
         raise UsageError(
             "no place for results: give "
-            + ("-r DIR" if named else "-o DIR, -l DIR or -r DIR")
-            + (" or inference_config.detection_image_output_dir in the spec" if named else "")
+            + (
+                f"-r DIR or {fields['pictures']} in the spec"
+                if "pictures" in fields
+                else "-o DIR, -l DIR or -r DIR"
+            )
         )
     return Folders(images, pictures, labels)
 
@@ -203,18 +208,14 @@ def _spare_ground_truth(name: str, folder: Path, kind: Kind) -> None:
     Raises:
       UsageError: the folder, or the file of all results, holds annotations.
     """
-    suffix = ".txt" if kind == "faster_rcnn" else ".json"
+    kitti = family(kind).labels == "kitti"
+    suffix = ".txt" if kitti else ".json"
     inside = (path for path in sorted(folder.glob(f"*{suffix}"))[:SAMPLE] if path.is_file())
     whole = beside(folder, ".json")
-    for path in [*inside, *([whole] if kind == "mask_rcnn" and whole.is_file() else [])]:
+    for path in [*inside, *([] if kitti or not whole.is_file() else [whole])]:
         line = path.read_bytes()[:4096].lstrip().partition(b"\n")[0]
-        if line.startswith(b"{") or (suffix == ".txt" and len(line.split()) == 15):
+        if line.startswith(b"{") or (kitti and len(line.split()) == 15):
             raise UsageError(
                 f"{name} {folder}: {path} holds annotations without scores, and label files of the "
                 "same name would replace it: name another folder"
             )
-
-
-def _of_masks(args: Namespace) -> dict[str, Any]:
-    """Returns the choices that only a model with masks has."""
-    return {"class_map": class_map(args), "include_mask": args.include_mask}

@@ -30,6 +30,7 @@ from rcnn_jax.errors import RcnnError
 from rcnn_jax.interrupt import Stopped, interrupts, stopped_by, too_late
 from rcnn_jax.kinds import Kind
 from rcnn_jax.printable import printable
+from rcnn_jax.tasks.families import FAMILIES, family
 from rcnn_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -50,15 +51,12 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
 TASK_ALIASES = {"inference_trt": "inference"}
 """Names of tasks that are another one here, because the model's suffix decides what runs it."""
 PLANNED = {"prune": "prune is not built yet"}
-KINDS: dict[Kind, str] = {
-    "faster_rcnn": "Faster R-CNN: boxes",
-    "mask_rcnn": "Mask R-CNN: boxes and masks",
-}
 CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
     "converter": CONVERTER,
-    "decrypt": "take the seal off a model file",
+    "decrypt": "decrypt a model file",
+    "unfold_batch_norm": "give folded weights the statistics of batch norm back",
 }
 """Commands without a detector, each in the file of its name."""
 LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))
@@ -208,7 +206,7 @@ def without_launcher(argv: Sequence[str]) -> list[str]:
 
 def detector_parser(kind: Kind) -> Parser:
     """Returns the parser of the tasks of one detector."""
-    parser = Parser(kind, description=KINDS[kind], planned=PLANNED)
+    parser = Parser(kind, description=family(kind).title, planned=PLANNED)
     _add_version(parser)
     _add_tasks(parser, kind)
     return parser
@@ -224,9 +222,9 @@ def _parser(program: str) -> Parser:
     parser = Parser(program, description=text, planned=PLANNED)
     _add_version(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for kind, text in KINDS.items():
+    for kind, row in FAMILIES.items():
         fill = partial(_add_tasks, kind=kind)
-        commands.add_parser(kind, help=text, description=text, planned=PLANNED, fill=fill)
+        commands.add_parser(kind, help=row.title, description=row.title, planned=PLANNED, fill=fill)
     for name, text in COMMANDS.items():
         fill = partial(_add_command, name=name)
         commands.add_parser(name, help=text, description=text, fill=fill)

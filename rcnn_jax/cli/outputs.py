@@ -9,7 +9,7 @@ import glob
 import os
 import stat
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,20 +18,9 @@ from rcnn_jax.cli.flags import existing_file, what_lies
 from rcnn_jax.errors import RcnnError, UsageError
 
 if TYPE_CHECKING:
-    from rcnn_jax.kinds import SpecKind
+    from rcnn_jax.kinds import SpecKind, TaskName
+    from rcnn_jax.spec.inputs import Input
 
-DATA_VARIABLE = "DATA_BASE_PATH"
-"""Relative data paths lie below this folder, as in the original."""
-ROOTS = {
-    "kitti_directory_path": ("kitti_image_dir_name", "kitti_label_dir_name"),
-    "root_directory_path": (
-        "image_dir_name",
-        "label_dir_name",
-        "img_dir_names",
-        "annotation_files",
-    ),
-}
-"""Fields whose folder is not read itself, and the fields that name what is read in it."""
 LONGEST_NAME = 255
 TEMPORARY = 24
 """Bytes that the temporary name of a file is longer than its own."""
@@ -81,12 +70,15 @@ class Places:
             self.writes.append(Place(name, Path(path), kind))
 
 
-def common(args: Namespace, kind: "SpecKind", *, workdir_flag: str = "-r") -> tuple[Places, Any]:
+def common(
+    args: Namespace, kind: "SpecKind", task: "TaskName | None", *, workdir_flag: str = "-r"
+) -> tuple[Places, Any]:
     """Returns the places that every task has, and its config.
 
     Args:
       args: flags: log_file, workdir, and the spec or config.
       kind: of the spec.
+      task: what the spec is read for, as of `read_spec`: one without a schedule has inputs too.
       workdir_flag: what the flag of the folder is called.
 
     Returns:
@@ -103,7 +95,7 @@ def common(args: Namespace, kind: "SpecKind", *, workdir_flag: str = "-r") -> tu
     if config is None and args.spec is not None:
         places.read("-e" if kind != "dataset_convert" else "-d", args.spec)
         existing_file(args.spec, places.reads[0].name)
-        config = _quiet_config(args.spec, kind)
+        config = _quiet_config(args.spec, kind, task)
     if config is not None:
         places.reads += spec_inputs(config, kind)
     return places, config
@@ -111,9 +103,20 @@ def common(args: Namespace, kind: "SpecKind", *, workdir_flag: str = "-r") -> tu
 
 def spec_inputs(config: Any, kind: "SpecKind") -> list[Place]:
     """Returns the data and weights that a spec names, other than the model of a command."""
-    from rcnn_jax.spec.kinds import TABLES
+    from rcnn_jax.spec.inputs import data_path, named_inputs
 
-    return list(_inputs(config, TABLES[kind]))
+    named = []
+    for found in named_inputs(config, kind):
+        path = data_path(found.value)
+        if found.parts is None:
+            named.append(_input(found, path))
+        else:
+            named += [_input(part, path / part.value) for part in found.parts]
+    return named
+
+
+def _input(found: "Input", path: Path) -> Place:
+    return Place(found.field, path, "folder" if found.reads == "folder" else "file")
 
 
 def check(places: Places) -> None:
@@ -239,40 +242,10 @@ def _noun(place: Place) -> str:
     return "folder" if place.kind in ("folder", "workdir") else "file"
 
 
-def _quiet_config(spec: Path, kind: "SpecKind") -> Any:
+def _quiet_config(spec: Path, kind: "SpecKind", task: "TaskName | None") -> Any:
     from rcnn_jax.spec.load import load_spec
 
     try:
-        return load_spec(spec, kind).config
+        return load_spec(spec, kind, task).config
     except RcnnError:
         return None
-
-
-def _inputs(config: Any, table: Any, prefix: str = "") -> Iterator[Place]:
-    """Yields every input that a config names."""
-    for row in table.fields:
-        name, value = f"{prefix}{row.name}", config[row.name]
-        if row.kind == "message" and row.repeated:
-            for index, block in enumerate(value):
-                yield from _inputs(block, row.table, f"{name}[{index}].")
-        elif row.kind == "message":
-            if not row.optional or value.enabled:
-                yield from _inputs(value, row.table, f"{name}.")
-        elif row.name in ROOTS and value:
-            for part in ROOTS[row.name]:
-                for below in _texts(config.get(part)):
-                    kind = "file" if part == "annotation_files" else "folder"
-                    yield Place(f"{prefix}{part}", _data_path(value) / below, kind)
-        elif row.reads and value:
-            kind = "folder" if row.reads == "folder" else "file"
-            yield Place(name, _data_path(value), kind)
-
-
-def _texts(value: str | Sequence[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
-
-
-def _data_path(value: str) -> Path:
-    """Returns a path of the spec; DATA_BASE_PATH counts where nothing lies at the path itself."""
-    below = Path(os.environ.get(DATA_VARIABLE, "")) / value
-    return below if below.exists() or not Path(value).exists() else Path(value)

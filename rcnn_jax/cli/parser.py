@@ -66,7 +66,11 @@ class Parser(argparse.ArgumentParser):
             for command in self._commands.values():
                 command.relatives = self._commands
             return super().parse_known_args(self._command_first(given), namespace)
-        namespace, rest = super().parse_known_args(self._cleaned(given), namespace)
+        words = self._cleaned(given)
+        unknown = self._unknown(words)
+        if unknown:  # before a flag is missed whose mistyped spelling is there
+            self._refuse(unknown)
+        namespace, rest = super().parse_known_args(words, namespace)
         if rest:
             self._refuse(rest)
         return namespace, rest
@@ -153,6 +157,27 @@ class Parser(argparse.ArgumentParser):
                 place += 1
         return cleaned
 
+    def _unknown(self, words: Sequence[str]) -> list[str]:
+        """Returns the words that are flags to argparse, and none of this command.
+
+        What follows a flag that takes a value is left to argparse: it may be a key, and no message
+        shows one.
+        """
+        end = words.index("--") if "--" in words else len(words)
+        actions = [self._option_string_actions.get(word) for word in words[:end]]
+        values = [False, *(action is not None and action.nargs is None for action in actions)]
+        return [
+            word
+            for word, is_value in zip(words[:end], values, strict=False)
+            if word.startswith("-")
+            and not is_value
+            and word != "-"
+            and " " not in word
+            and not _is_number(word)
+            and self.takes(word.partition("=")[0]) is None
+            and word[:2] not in self._option_string_actions  # -vs is -v -s
+        ]
+
     def _spelling(self, flag: str) -> str:
         """Returns a long flag as it is declared: with dashes or underscores."""
         if flag in self._option_string_actions or not flag.startswith("--"):
@@ -214,6 +239,14 @@ class Parser(argparse.ArgumentParser):
         if near and near[0] in self.planned:
             hint += f" {self.planned[near[0]]}"
         self.error(f"unknown command '{name}'{hint}; there are {', '.join(self._commands)}")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(word: str) -> str:

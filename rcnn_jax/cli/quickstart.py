@@ -44,7 +44,7 @@ COMMANDS = (
     ),
     (
         "Pictures and label files of new images",
-        f"faster_rcnn inference -e {FASTER} -m {OUTPUT}/run/best.tlt --agnostic_nms 0.6",
+        f"faster_rcnn inference -e {FASTER} -m {OUTPUT}/run/best.tlt --agnostic_nms 0.4",
     ),
     *(
         (
@@ -66,7 +66,7 @@ COMMANDS = (
         "Pictures with masks, COCO results of new images",
         f"mask_rcnn inference -e {MASK} -m {MASKS}/run/best.tlt -i {OUTPUT}/new/images "
         f"-o {MASKS}/inference/images -l {MASKS}/inference/labels -t 0.5 --include_mask "
-        "--agnostic_nms 0.6",
+        "--agnostic_nms 0.4",
     ),
     (
         "Faster R-CNN as an ONNX file, checked against JAX",
@@ -75,7 +75,7 @@ COMMANDS = (
     (
         "The same new images in ONNX Runtime",
         f"faster_rcnn inference -e {FASTER} -m {OUTPUT}/export/faster.onnx "
-        f"-r {OUTPUT}/export/faster --agnostic_nms 0.6",
+        f"-r {OUTPUT}/export/faster --agnostic_nms 0.4",
     ),
     (
         "Mask R-CNN as an ONNX file, checked against JAX",
@@ -84,7 +84,7 @@ COMMANDS = (
     (
         "The same new images in ONNX Runtime, with masks",
         f"mask_rcnn inference -e {MASK} -m {OUTPUT}/export/mask.onnx -i {OUTPUT}/new/images "
-        f"-r {OUTPUT}/export/mask -t 0.5 --include_mask --agnostic_nms 0.6",
+        f"-r {OUTPUT}/export/mask -t 0.5 --include_mask --agnostic_nms 0.4",
     ),
 )
 

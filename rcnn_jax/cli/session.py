@@ -28,9 +28,10 @@ from rich.console import Console
 from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 from rcnn_jax.interrupt import stopped_by, too_late
-from rcnn_jax.kinds import SpecKind, TaskName
+from rcnn_jax.kinds import Kind, SpecKind, TaskName
 from rcnn_jax.printable import printable
 from rcnn_jax.reporter import SafeConsole, log_to
+from rcnn_jax.tasks.families import family
 from rcnn_jax.train.lock import WorkdirLock, held
 
 Item = TypeVar("Item")
@@ -38,21 +39,6 @@ Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
 STATUS_FILE = "status.json"
 SECONDS_BETWEEN_LINES = 10.0
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-MEMORY_ADVICE = {
-    "faster_rcnn": (
-        "set a smaller size_height_width or batch_size_per_gpu",
-        "if it persists, choose a smaller arch, freeze more of freeze_blocks, or add --use_amp",
-        "resize very large images offline and make new TFRecords",
-    ),
-    "mask_rcnn": (
-        "set a smaller image_size or train_batch_size (eval_batch_size when it evaluates)",
-        "if it persists, reduce n_workers and prefetch_buffer_size (shuffle_buffer_size holds no "
-        "images here)",
-        "resize very large images offline and make new TFRecords",
-    ),
-}
-"""What to do when the device has no memory left, in the order of the original's documentation."""
 
 
 class Session:
@@ -233,9 +219,8 @@ def read_spec(
     Raises:
       SpecError: the spec is wrong, or there is no such file.
     """
-    from rcnn_jax.spec.build import REDACTED
     from rcnn_jax.spec.load import load_spec, validate
-    from rcnn_jax.spec.render import redact
+    from rcnn_jax.spec.render import redact, written_key
 
     notes = flag_notes(args)
     if args.config is not None:
@@ -249,16 +234,15 @@ def read_spec(
             session.warn(warning)
     for note in notes:
         session.note(note)
-    written: Any = config.get("enc_key")
-    return redact(config), key_from(args, written if written != REDACTED else None)
+    return redact(config), key_from(args, written_key(config))
 
 
 @contextmanager
-def memory_advice(kind: str) -> Iterator[None]:
+def memory_advice(kind: Kind) -> Iterator[None]:
     """Turns an exhausted device into one message that says what to change, in which order.
 
     Args:
-      kind: `faster_rcnn` or `mask_rcnn`, whose words the advice uses.
+      kind: whose words the advice uses.
 
     Raises:
       TrainingError: the device is out of memory.
@@ -268,7 +252,8 @@ def memory_advice(kind: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        advice = "\n".join(f"  {i}. {text}" for i, text in enumerate(MEMORY_ADVICE[kind], start=1))
+        rows = enumerate(family(kind).memory_advice, start=1)
+        advice = "\n".join(f"  {number}. {text}" for number, text in rows)
         raise TrainingError(
             f"the device is out of memory. What helps, in this order:\n{advice}"
         ) from error

@@ -6,7 +6,6 @@ import glob
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,15 +13,12 @@ from rcnn_jax.cli.outputs import Places
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
+from rcnn_jax.spec.inputs import DATA_VARIABLE, named_inputs
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
-from rcnn_jax.spec.schema import Message, Node
 from rcnn_jax.spec.text.tokens import SHOWN, printable
-
-DATA_VARIABLE = "DATA_BASE_PATH"
-"""Relative data paths are looked for below this folder too, as in the original."""
 
 MOST_FOLDERS = 100
 """In a path that may exist; a pattern of more takes a search deeper than Python goes."""
@@ -80,11 +76,11 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
     """Returns a sentence for every input the spec names that does not exist."""
     missing = [
         (
-            spec.positions.get(path, (0, 0)),
-            f"{spec.at(path)}: {kind} '{printable(value, 200)}' does not exist",
+            spec.positions.get(found.field, (0, 0)),
+            f"{spec.at(found.field)}: {found.reads} '{printable(found.value, 200)}' does not exist",
         )
-        for path, kind, value in _inputs(spec.config, TABLES[spec.kind])
-        if not _exists(value, kind)
+        for found in named_inputs(spec.config, spec.kind)
+        if not _exists(found.value, found.reads)
     ]
     return [sentence for _, sentence in sorted(missing)]
 
@@ -163,20 +159,6 @@ def _explain(args: Namespace) -> int:
         raise UsageError(f"no spec has a field '{printable(args.field)}'{hint}")
     _write("\n".join(describe(row) for row in rows).rstrip())
     return 0
-
-
-def _inputs(config: Node, table: Message, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yields (path, what it must be, value) of every input that the config names."""
-    for field in table.fields:
-        path, value = f"{prefix}{field.name}", config[field.name]
-        if field.kind == "message" and field.repeated:
-            for index, block in enumerate(value):
-                yield from _inputs(block, field.table, f"{path}[{index}].")
-        elif field.kind == "message":
-            if not field.optional or value.enabled:
-                yield from _inputs(value, field.table, f"{path}.")
-        elif field.reads and value:
-            yield path, field.reads, value
 
 
 def _exists(value: str, kind: str) -> bool:

@@ -4,7 +4,6 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,14 +12,7 @@ from rcnn_jax.cli.outputs import Place, Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
-
-START_FIELDS = (
-    "training_config.pretrained_weights",
-    "training_config.retrain_pruned_model",
-    "checkpoint",
-    "pruned_model_path",
-)
-"""Fields of weights that a run starts from and does not belong to."""
+from rcnn_jax.tasks.families import family
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -37,24 +29,23 @@ def run(args: Namespace, kind: Kind) -> int:
         workdir = args.workdir or workdir_of(config, kind)
         session.keep_status_in(workdir)
         from rcnn_jax.inference.draw import draw_detections
-        from rcnn_jax.train.loop import train
+        from rcnn_jax.tasks.build import build_experiment
+        from rcnn_jax.train.command import train
+        from rcnn_jax.train.run import TrainOptions
 
+        options = TrainOptions(
+            key=key,
+            fresh=args.fresh,
+            accept_data_changes=args.accept_data_changes,
+            use_amp=args.use_amp,
+            devices=devices,
+            draw=draw_detections,
+            lock=session.lock,
+        )
         with memory_advice(kind):
-            models = train(
-                config,
-                kind,
-                workdir,
-                key=key,
-                fresh=args.fresh,
-                accept_data_changes=args.accept_data_changes,
-                use_amp=args.use_amp,
-                devices=devices,
-                session=session,
-                draw=draw_detections,
-                lock=session.lock,
-            )
+            result = train(build_experiment(config, kind), workdir, options, session)
         if args.slim:
-            slim_models(models, key)
+            slim_models(result.models, key)
     return 0
 
 
@@ -64,15 +55,17 @@ def places(args: Namespace, kind: Kind) -> Places:
     Among the weights to start from, those whose names the run itself will use are at risk; a spec
     that lies where the run writes its own is, unless it is that one.
     """
-    known, config = common(args, kind, workdir_flag="-d/-r")
+    known, config = common(args, kind, "train", workdir_flag="-d/-r")
     if config is None:
         return known
     workdir = args.workdir or workdir_of(config, kind)
-    known.write("training_config.output_model", None if args.workdir else workdir, "workdir")
+    if args.workdir is None:
+        known.write(family(kind).file_fields["train"], workdir, "workdir")
     known.writes += [
         Place("a model of this run,", source.path)
         for source in known.reads
-        if source.name in START_FIELDS and _is_of_run(source.path, workdir, config, kind)
+        if source.name in family(kind).start_fields
+        and _is_of_run(source.path, workdir, config, kind)
     ]
     if args.spec is not None and args.config is None:
         written = workdir / "spec.txt"
@@ -87,10 +80,10 @@ def _is_of_run(path: Path, workdir: Path, config: ConfigDict, kind: Kind) -> boo
 
     if os.path.realpath(path.parent) != os.path.realpath(workdir):
         return False
-    fields: Any = config
-    stem = "model" if kind == "mask_rcnn" else Path(fields.training_config.output_model or "").stem
     progress = parse(path)
-    return path.name == BEST or (progress is not None and progress.stem == stem)
+    return path.name == BEST or (
+        progress is not None and progress.stem == family(kind).model_name(config)
+    )
 
 
 def _is_rendered(spec: Path, config: ConfigDict, kind: Kind) -> bool:
@@ -115,14 +108,15 @@ def slim_models(models: Iterable[Path], key: str | None) -> None:
 
 
 def workdir_of(config: ConfigDict, kind: Kind) -> Path:
-    """Returns the folder of training_config.output_model.
+    """Returns the folder of the models that a spec names.
 
     Raises:
-      UsageError: the spec names no output model.
+      UsageError: the spec names none.
     """
-    fields: Any = config
-    output = fields.training_config.output_model if kind == "faster_rcnn" else None
-    if not output:
-        field = " (or training_config.output_model in the spec)" if kind == "faster_rcnn" else ""
-        raise UsageError(f"{kind} train: no folder for the results: give -d DIR or -r DIR{field}")
-    return Path(output).parent
+    row = family(kind)
+    output = row.named_files(config).output_model
+    if output is None:
+        field = row.file_fields.get("train")
+        hint = f" (or {field} in the spec)" if field else ""
+        raise UsageError(f"{kind} train: no folder for the results: give -d DIR or -r DIR{hint}")
+    return output.path.parent

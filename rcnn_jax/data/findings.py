@@ -53,6 +53,15 @@ OUTSIDE_BOX = Kind(
     sentence="{count} boxes without extent or more than a pixel beyond their image are left out, "
     "the first is {where}",
 )
+CORNERS = Kind(
+    sentence="{count} boxes reach beyond their images, the first is {where}; read as x1, y1, x2, y2 all "
+    "boxes of the file lie inside: 'bbox' is x, y, width, height in COCO",
+    severity="warning",
+)
+NO_OBJECT = Kind(
+    sentence="{where}: no object is left, and without one nothing can be trained",
+    severity="warning",
+)
 TINY = Kind(
     row="smaller than a pixel",
     sentence="{count} objects are too small to be learnt at the size of the canvas, the first in "

@@ -23,12 +23,27 @@ from rcnn_jax.errors import DataError
 
 CLASS_NAMES = ("disc", "star", "rod")
 
-_MOST_OBJECTS = 10
 _LEAST_VISIBLE = 0.5  # share of the whole shape; less is not drawn
 _LEAST_PIXELS = 24  # a mask of fewer pixels teaches nothing
 _PARTLY_HIDDEN = 0.7  # visible share below which KITTI labels say "occluded 1"
 _SUBPIXEL_BITS = 4  # cv2 draws polygons with vertices in sixteenths of a pixel
 _OUTLINE_POINTS = 48
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a scene holds.
+
+    Attributes:
+      most: largest number of cells.
+      radii: smallest and largest radius of a cell, in units of the shorter side.
+    """
+
+    most: int = 10
+    radii: tuple[float, float] = (0.085, 0.2)
+
+
+CELLS = Contents()
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,9 @@ class Scene:
         return (self.instances == index + 1).astype(np.uint8)
 
 
-def generate(seed: int, count: int, height: int, width: int) -> Iterator[Scene]:
+def generate(
+    seed: int, count: int, height: int, width: int, contents: Contents = CELLS
+) -> Iterator[Scene]:
     """Yields `count` scenes of this size; about one in twenty is empty.
 
     Args:
@@ -62,17 +79,25 @@ def generate(seed: int, count: int, height: int, width: int) -> Iterator[Scene]:
       count: number of scenes; the first n scenes do not depend on it.
       height: pixels, at least 32.
       width: pixels, at least 32.
+      contents: how many cells there are, and how large.
 
     Raises:
       ValueError: a side is under 32 pixels.
     """
     if min(height, width) < 32:
         raise ValueError(f"a scene of {width} x {height} pixels is too small; use at least 32.")
-    return (_scene(_generator(seed, index), height, width) for index in range(count))
+    return (_scene(_generator(seed, index), height, width, contents) for index in range(count))
 
 
 def write_kitti(
-    root: Path, *, seed: int, count: int, height: int, width: int, image_extension: str = ".png"
+    root: Path,
+    *,
+    seed: int,
+    count: int,
+    height: int,
+    width: int,
+    image_extension: str = ".png",
+    contents: Contents = CELLS,
 ) -> list[Path]:
     """Writes `root/images/000000.png ...` and `root/labels/000000.txt ...`.
 
@@ -88,7 +113,7 @@ def write_kitti(
     make_folder(root / "images")
     make_folder(root / "labels")
     files = []
-    for index, scene in enumerate(generate(seed, count, height, width)):
+    for index, scene in enumerate(generate(seed, count, height, width, contents)):
         _write_image(root / "images" / f"{index:06d}{image_extension}", scene.image)
         path = root / "labels" / f"{index:06d}.txt"
         write_labels(path, _kitti_objects(scene))
@@ -143,15 +168,15 @@ def _generator(seed: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, index]))
 
 
-def _scene(rng: np.random.Generator, height: int, width: int) -> Scene:
+def _scene(rng: np.random.Generator, height: int, width: int, contents: Contents) -> Scene:
     base = rng.uniform(40, 150, 3).astype(np.float32)  # colour of the background, 0..255
     canvas = _background(rng, height, width, base)
     instances = np.zeros((height, width), np.uint8)
     classes, visible = [], []
-    wanted = 0 if rng.random() < 0.05 else int(rng.integers(1, _MOST_OBJECTS + 1))
+    wanted = 0 if rng.random() < 0.05 else int(rng.integers(1, contents.most + 1))
     for _ in range(wanted):
         kind = int(rng.integers(len(CLASS_NAMES)))
-        outline = _place(rng, _outline(rng, CLASS_NAMES[kind]), height, width)
+        outline = _place(rng, _outline(rng, CLASS_NAMES[kind]), height, width, contents.radii)
         share = _draw(rng, canvas, instances, outline, len(classes) + 1, base)
         if share > 0:
             classes.append(kind)
@@ -211,10 +236,16 @@ def _capsule(half: float, bend: float) -> np.ndarray:
     return np.stack([x, y + bend * (x * x - 0.5)], axis=1)
 
 
-def _place(rng: np.random.Generator, outline: np.ndarray, height: int, width: int) -> np.ndarray:
+def _place(
+    rng: np.random.Generator,
+    outline: np.ndarray,
+    height: int,
+    width: int,
+    radii: tuple[float, float],
+) -> np.ndarray:
     """Turns, scales and moves an outline to somewhere in the image, in pixels."""
     side = min(height, width)
-    radius = side * np.exp(rng.uniform(np.log(0.085), np.log(0.2)))
+    radius = side * np.exp(rng.uniform(*np.log(radii)))
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     center = rng.uniform(0, (width, height))

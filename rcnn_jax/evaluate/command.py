@@ -1,67 +1,50 @@
-"""The evaluation of a model file as one function of a config."""
+"""Evaluation as a function: from an experiment and a model file to metrics."""
 
 from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from rcnn_jax.data.count_table import say
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
-from rcnn_jax.kinds import Kind
-from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime.backend import Backend, experiment_of
-from rcnn_jax.runtime.bundle import BUNDLE
-
-VALIDATION_FIELDS = {
-    "faster_rcnn": "dataset_config.validation_fold or dataset_config.validation_data_source",
-    "mask_rcnn": "data_config.validation_file_pattern or data_config.coco_val_image_dir "
-    "together with data_config.val_json_file, or data_config.tfds_name",
-}
-"""The fields of a spec that name validation data."""
+from rcnn_jax.evaluate.results import Report
+from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.runtime.backend import OpenModel
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
 
 
 def evaluate(
-    config: ConfigDict,
-    kind: Kind,
+    experiment: Experiment,
+    model: OpenModel,
     *,
-    model: Path,
-    key: str | None,
-    workdir: Path | None,
-    session: Reporter,
-    backend: Backend = BUNDLE,
-) -> dict[str, float]:
+    workdir: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Report:
     """Scores a model on the validation images, prints the table and writes the report.
 
     Args:
-      config: validated config of the detector the model is of.
-      kind: which detector.
-      model: a file of the backend.
-      key: what it was sealed with, or None.
+      experiment: from `runtime.open.experiment_of`, which has compared it with the model.
+      model: the file, opened.
       workdir: the report goes to `eval/` in it; beside the model when None.
-      session: console.
-      backend: runs the model file.
+      reporter: console.
 
     Returns:
-      The metrics by name, as status.json shows them.
+      The metrics; `results.numbers` and `results.kpi` give them by name.
 
     Raises:
       RcnnError: the model or the data cannot be used.
     """
-    experiment = experiment_of(
-        backend, model, config, kind, key=key, session=session, own_classes=False
-    )
     if experiment.eval_source is None:
-        raise DataError(f"the spec names no validation data: set {VALIDATION_FIELDS[kind]}")
-    predictor = backend.predictor(model, experiment, experiment.evaluation, key)
+        fields = family(experiment.kind).validation_fields
+        raise DataError(f"the spec names no validation data: set {fields}")
+    predictor = model.predictor(experiment, experiment.evaluation)
     source = experiment.eval_source()
     for note in experiment.notes:
-        session.note(note)
-    say(source.findings, session)
+        reporter.note(note)
+    say(source.findings, reporter)
     loop.check_images(experiment, source)
-    result = loop.evaluate_detector(experiment, predictor, source, session.track)
-    session.console.print(results.text(result), markup=False)
-    folder = (workdir or model.parent) / "eval"
-    name = model.stem if backend is BUNDLE else model.name  # a graph lies beside its bundle
-    results.write_report(result, experiment.metrics, folder, name)
-    session.console.print(f"report: {folder / (name + '.json')}", markup=False)
-    return results.kpi(result)
+    report = loop.evaluate_detector(experiment, predictor, source, reporter.track)
+    reporter.console.print(results.text(report), markup=False)
+    folder, name = (workdir or model.path.parent) / "eval", model.report_name
+    results.write_report(report, experiment.metrics, folder, name)
+    reporter.console.print(f"report: {folder / (name + '.json')}", markup=False)
+    return report

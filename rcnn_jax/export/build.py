@@ -1,27 +1,28 @@
 """From a model in JAX to its checked FP32 graph."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
+import onnx
 
 from rcnn_jax.data.loader.pipeline import evaluation_batches
 from rcnn_jax.errors import DataError
 from rcnn_jax.export.contracts import outputs_of
-from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.lowering.passes import drop_unused
 from rcnn_jax.export.verification.check import (
-    CheckReport,
+    GraphProblem,
     check_detections,
     check_model,
     check_stages,
 )
-from rcnn_jax.export.verification.parity import FP32
+from rcnn_jax.export.verification.parity import FP32, Parity
 from rcnn_jax.export.verification.stages import STAGE_PREFIX, with_stages
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.runtime.header import INPUT_NAMES, Header
+from rcnn_jax.runtime.header import Header
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
@@ -31,46 +32,89 @@ NOISE = "random images: the spec names no images that exist"
 """What `check_images` says of images that say nothing of a detector's work."""
 
 
-def build(
-    experiment: Experiment,
-    variables: Variables,
-    header: Header,
-    images: np.ndarray,
-    origin: str,
-    reference: Predictor | None = None,
-) -> tuple[bytes, CheckReport]:
-    """Returns the FP32 ONNX file of an experiment and what its check found.
+@dataclass(frozen=True, eq=False)
+class Built:
+    """The FP32 graph of an experiment.
+
+    Attributes:
+      model: the graph that is written.
+      showing: the same with the results of the model's stages among its outputs, for the check.
+    """
+
+    model: onnx.ModelProto
+    showing: onnx.ModelProto
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleCheck:
+    """What the checks of an FP32 graph found.
+
+    Attributes:
+      operators: how many of each operator it has.
+      stages: {stage: largest relative difference to JAX}; none where the graph is not valid.
+      parity: of the final detections; None where the graph is not valid.
+      problems: why it cannot be used; none when it can.
+    """
+
+    operators: dict[str, int]
+    stages: dict[str, float] = field(default_factory=dict)
+    parity: Parity | None = None
+    problems: tuple[GraphProblem, ...] = ()
+
+
+def build(experiment: Experiment, variables: Variables, header: Header) -> Built:
+    """Returns the FP32 graph of an experiment, unchecked.
 
     Args:
       experiment: its `inference` settings hold the thresholds and counts.
       variables: of the model.
       header: from `make_header`.
-      images: u8[b h w c] to check on.
-      origin: where they came from.
-      reference: the model in JAX, where the caller has it already.
 
     Raises:
       ExportError: the model uses something that has no ONNX form.
     """
     function = with_stages(outputs_of(experiment, variables, header.contract, header.nms_names))
     shape = (header.batch, *header.canvas, experiment.task.pixels.channels)
-    graph = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    graph = trace(function, header.input_name, shape, NCHW)
+    # one trace for both: what is checked is what is written, but for the outputs that are dropped
     showing = graph.to_model("detector", header.to_metadata())
     graph.outputs = [name for name in graph.outputs if not name.startswith(STAGE_PREFIX)]
     drop_unused(graph)
-    model = graph.to_model("detector", header.to_metadata())
+    return Built(graph.to_model("detector", header.to_metadata()), showing)
 
-    report = CheckReport(images=origin)
-    check_model(model, report)
-    if report.problems:
-        return model.SerializeToString(), report
+
+def check_built(
+    built: Built,
+    experiment: Experiment,
+    variables: Variables,
+    header: Header,
+    images: np.ndarray,
+    reference: Predictor,
+) -> SingleCheck:
+    """Returns what is found when an FP32 graph is held against the model in JAX.
+
+    Args:
+      built: the graph.
+      experiment: it was built from.
+      variables: it was built from.
+      header: of the graph.
+      images: u8[b h w c] to compare on.
+      reference: the model in JAX.
+    """
+    looked = check_model(built.model)
+    if looked.problems:  # what is not valid need not run
+        return SingleCheck(operators=looked.operators, problems=looked.problems)
     if header.batch is not None:
         images = images[np.arange(header.batch) % len(images)]
     run = compiled_stages(experiment, header)
-    check_stages(showing, lambda batch: run(variables, batch), images, header, FP32, report)
-    reference = reference or reference_predictor(experiment, variables)
-    check_detections(model, reference, images, header, FP32, report)
-    return model.SerializeToString(), report
+    stages = check_stages(built.showing, lambda batch: run(variables, batch), images, header, FP32)
+    found = check_detections(built.model, reference, images, header, FP32)
+    return SingleCheck(
+        operators=looked.operators,
+        stages=stages.differences,
+        parity=found.parity,
+        problems=stages.problems + found.problems,
+    )
 
 
 def compiled_stages(experiment: Experiment, header: Header) -> Callable[..., dict[str, jax.Array]]:

@@ -1,30 +1,36 @@
-"""Export as one function of an experiment: a checked ONNX file, or none."""
+"""Export: a model file becomes a checked ONNX file, or none.
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+    open -> plan -> build -> check -> lower and judge -> report -> write -> deploy
+
+Every phase is a function that returns a value. `export` is their order; nothing has its final name
+before all checks have passed.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
-import numpy as np
 import onnx
 
-from rcnn_jax.checkpoints import container
-from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.checkpoints.state import load_model
-from rcnn_jax.errors import ExportError, UsageError
-from rcnn_jax.export.build import NOISE, build, check_images
-from rcnn_jax.export.contracts import make_header
-from rcnn_jax.export.judge import make_judge, reference_predictor
-from rcnn_jax.export.precision.calibration_data import CalibrationSettings
-from rcnn_jax.export.precision.lower import DataType, Verdict, lower_until_good
+from rcnn_jax.errors import ExportError
+from rcnn_jax.export.build import NOISE, SingleCheck, build, check_built
+from rcnn_jax.export.deployment import deploy
+from rcnn_jax.export.files import write_graphs, write_report
+from rcnn_jax.export.judge import make_judge
+from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
+from rcnn_jax.export.precision.lower import Verdict, lower_until_good
 from rcnn_jax.export.precision.post_training import Calibrated, calibrate
-from rcnn_jax.export.precision.scales import write_cache, write_json
-from rcnn_jax.export.precision.sensitivity import sensitivity
-from rcnn_jax.export.verification.accuracy import validation_images
-from rcnn_jax.export.verification.check import CheckReport, check_model
-from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime.header import NMS_NAMES, ContractName
-from rcnn_jax.runtime.onnx_runtime import preprocess
+from rcnn_jax.export.precision.sensitivity import Sensitivity, sensitivity
+from rcnn_jax.export.verification.check import GraphCheck, GraphProblem, check_model
+from rcnn_jax.export.verification.report import CheckReport
+from rcnn_jax.kinds import Kind
+from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.runtime.backend import preprocess
+from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
+from rcnn_jax.runtime.open import compare, experiment_of
+from rcnn_jax.spec.build import REDACTED
+from rcnn_jax.spec.load import load_spec
+from rcnn_jax.spec.render import redact
 from rcnn_jax.tasks.experiment import Experiment
 
 STAGED_IMAGES = 2
@@ -32,176 +38,234 @@ STAGED_IMAGES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
-    """What an export writes.
+class ExportResult:
+    """What an export left behind.
 
     Attributes:
-      output: the model, `.onnx`, or `.etlt` for a sealed one.
-      key: seals `.etlt` files.
+      output: the model.
+      report: what the checks found.
+      files: all that was written, the model and its report included.
     """
 
     output: Path
-    key: str | None
-
-    @property
-    def single(self) -> Path:
-        """The FP32 graph to which the scales of an int8 model belong."""
-        return self.output.with_name(f"{self.output.stem}.fp32{self.output.suffix}")
-
-    @property
-    def report(self) -> Path:
-        """The report of the check as JSON; the table lies beside it."""
-        return self.output.with_name(self.output.name + ".check.json")
-
-    def sealed(self, content: bytes) -> bytes:
-        """Returns the bytes of a graph as the suffix of the output asks for them."""
-        sealed = self.output.suffix == ".etlt" and self.key
-        return container.seal(content, self.key or "") if sealed else content
+    report: CheckReport
+    files: tuple[Path, ...]
 
 
-def export(
-    experiment: Experiment,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """A graph in its data type, and what was measured on the way there.
+
+    Attributes:
+      model: the graph.
+      verdict: how far it is from the model in JAX.
+      scales: of int8, or None.
+      sensitivity: of the layers; None in fp32.
+      kept: layers that stayed in float.
+      check: of the lowered graph; None in fp32, where it is the one that was checked before.
+    """
+
+    model: onnx.ModelProto
+    verdict: Verdict
+    scales: Calibrated | None = None
+    sensitivity: Sensitivity | None = None
+    kept: tuple[str, ...] = ()
+    check: GraphCheck | None = None
+
+
+def export_file(
+    spec: str | Path | Experiment | None = None,
     *,
-    model: Path,
-    key: str | None,
-    output: Path,
-    contract: ContractName,
-    batch: int | None,
-    session: Reporter,
-    data_type: DataType = "fp32",
-    calibration: CalibrationSettings | None = None,
-    eval_images: int = 0,
-    nms_names: tuple[str, str] = NMS_NAMES,
-    accept_loss: bool = False,
-) -> CheckReport:
+    model: str | Path,
+    output: str | Path,
+    key: str | None = None,
+    reporter: Reporter = SILENT,
+    **choices: Any,
+) -> ExportResult:
     """Writes the graph of a model file, checked against the model, and the report of the check.
 
     Args:
-      experiment: from `experiment_of`; Faster R-CNN takes counts and thresholds from
-        inference_config.
-      model: a bundle of the same model.
-      key: what it was sealed with; an `.etlt` is sealed with it too.
-      output: `.onnx`, or `.etlt` for a sealed file. The report goes to `<output>.check.json` and
-        `<output>.check.txt`; int8 also writes its scales and the FP32 graph whose tensors they
-        name, `<stem>.fp32<suffix>`.
-      contract: outputs for DeepStream's TAO parsers, or plain ones.
-      batch: fixed batch size; None leaves it free.
-      session: console.
-      data_type: of the dense part of the graph.
-      calibration: how int8 finds its scales.
-      eval_images: validation images on which average precisions are compared; 0 for none.
-      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
-      accept_loss: write an fp16 or int8 graph although it finds too little of what the model finds;
-        a graph that is wrong in fp32 is never written.
+      spec: a spec file or an experiment; None takes the spec inside the model file.
+      model: a bundle (`.tlt`).
+      output: `.onnx`, or `.etlt` for a file that is sealed with the key.
+      key: what the model was sealed with; None takes the one of a spec file.
+      reporter: console; silent unless given.
+      **choices: further fields of `ExportOptions`, for example `data_type="int8"`.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
-    calibration = calibration or CalibrationSettings(cache_file=output.with_suffix(".cal"))
-    header = make_header(experiment, contract, batch, nms_names)
-    files = Files(output=output, key=key)
-    if output.suffix == ".etlt" and not key:
-        raise UsageError(f"-o {output}: an .etlt file is sealed: give the key with -k")
-    if data_type == "int8" and files.single.exists():
-        raise UsageError(f"{files.single}: exists already; remove it or choose another -o")
-    experiment, variables = load_model(model, experiment, key)
-    subset = validation_images(experiment, eval_images, session) if eval_images else None
-    images, origin = check_images(experiment, header)
-    session.console.print(f"exporting {model}, check on {origin}", markup=False)
-    reference = reference_predictor(experiment, variables)
-    single, report = build(experiment, variables, header, images[:STAGED_IMAGES], origin, reference)
-    report.data_type = data_type
-    content, scales = single, None
-    if not report.problems and (data_type != "fp32" or subset is not None):
-        graph = onnx.load_from_string(single)
-        batch_ = preprocess(images, header)
-        if data_type == "int8":
-            real = None if origin == NOISE else batch_
-            scales = calibrate(graph, experiment, header, calibration, session, real)
-        judge = make_judge(experiment, reference, images, header, data_type, subset, session)
-        content = _lowered(graph, data_type, scales, judge, batch_, report, session)
-    if accept_loss and report.agreement is not None and data_type != "fp32":
-        report.accept(report.lowering_problems)
-    _write_report(report, files)
-    session.console.print(report.table(), markup=False)
-    for text in report.accepted:
-        session.warn(f"{text}; written all the same, because --accept-loss says so")
-    if report.problems:
-        reused = scales is not None and scales.reused
-        advice = f"\nthe scales are those of {calibration.cache_file}: remove it to calibrate anew"
-        insist = "\n--accept-loss writes it all the same"
-        raise ExportError(
-            f"{output} was not written, because the check failed: {report.problems[0]}"
-            f"{advice if reused else ''}"
-            f"{insist if report.problems == report.lowering_problems else ''}"
-            f"\nthe report is {files.report}"
-        )
-    _write(files, content, single, scales, calibration, session)
-    return report
-
-
-def _lowered(
-    graph: onnx.ModelProto,
-    data_type: DataType,
-    scales: Calibrated | None,
-    judge: Callable[[onnx.ModelProto], Verdict],
-    images: np.ndarray,
-    report: CheckReport,
-    session: Reporter,
-) -> bytes:
-    """Returns the graph in its data type, and adds to the report what was measured and judged."""
-    if data_type == "fp32":
-        verdict = judge(graph)
+    if isinstance(spec, str | Path):
+        loaded = load_spec(Path(spec), None, "export")
+        for warning in loaded.warnings:
+            reporter.warn(warning)
+        for note in loaded.notes:
+            reporter.note(note)
+        written = loaded.config.get("enc_key")
+        key = key or (written if written != REDACTED else None) or None
+        opened = open_bundle(Path(model), key)
+        config, kind = redact(loaded.config), cast(Kind, loaded.kind)
+        experiment = experiment_of(opened, config, kind, own_classes=True, reporter=reporter)
     else:
-        known = None if scales is None else scales.scales
-        offsets = {} if scales is None else scales.offsets
-        report.calibration = "" if scales is None else scales.origin
-        report.sensitivity = sensitivity(graph, known, [images], offsets)
-        found = lower_until_good(
-            graph, data_type, known or {}, offsets, report.sensitivity, judge, session
-        )
-        graph, verdict, report.kept = found.model, found.verdict, found.kept
-        check_model(graph, report)
-    report.agreement, report.accuracy = verdict.agreement, verdict.accuracy
-    report.problems += verdict.problems
-    report.lowering_problems = [] if data_type == "fp32" else list(verdict.problems)
-    return graph.SerializeToString()
+        opened = open_bundle(Path(model), key)
+        experiment = opened.stored_experiment() if spec is None else spec
+        compare(opened, experiment, reporter)
+    options = ExportOptions(output=Path(output), key=key, **choices)
+    return export(opened, experiment, options, reporter)
 
 
-def _write(
-    files: Files,
-    content: bytes,
-    single: bytes,
-    scales: Calibrated | None,
-    calibration: CalibrationSettings,
-    session: Reporter,
-) -> None:
-    """Writes the model, and before it what belongs to it; all of them or none."""
-    pending: list[tuple[str, Path, bytes]] = []
-    if scales is not None:
-        pending.append(("fp32 graph of the scales", files.single, files.sealed(single)))
-        if not scales.reused:
-            text = write_cache(scales.scales)
-            pending.append(("calibration cache", calibration.cache_file, text.encode()))
-        if calibration.json_file is not None:
-            text = write_json(scales.scales)
-            pending.append(("scales", calibration.json_file, text.encode()))
-    pending.append(("model", files.output, files.sealed(content)))
-    written = []
-    try:
-        for _, path, data in pending:
-            write_file(path, [data])
-            written.append(path)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
-    for what, path, data in pending:
-        session.console.print(f"{what}: {path} ({len(data) / 1e6:.1f} MB)", markup=False)
+def export(
+    model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter = SILENT
+) -> ExportResult:
+    """Writes the graph of an opened model, checked against the model, and the report of the check.
+
+    Args:
+      model: the file, opened.
+      experiment: of a spec, compared with the file already; Faster R-CNN takes counts and thresholds
+        from inference_config.
+      options: what is written, and how.
+      reporter: console.
+
+    Raises:
+      ExportError: the graph cannot be made or failed the check; nothing has the final name.
+      RcnnError: the model, the spec, the data or the key cannot be used.
+    """
+    files = options.files
+    plan = make_plan(model, experiment, options, reporter)
+    built = build(plan.experiment, plan.variables, plan.header)
+    checked = check_built(
+        built,
+        plan.experiment,
+        plan.variables,
+        plan.header,
+        plan.images[:STAGED_IMAGES],
+        plan.reference,
+    )
+    single, lowered = built.model, None
+    del built  # its second graph holds all weights once more
+    # a wrong fp32 graph would only be judged wrong again, after the longest part of the work
+    if not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
+        lowered = lower_and_judge(plan, single, options, reporter)
+    problems = [*checked.problems, *_problems(lowered, options)]
+    report = make_report(plan, checked, lowered, problems, options)
+    write_report(report, files)
+    reporter.console.print(report.table(), markup=False)
+    for text in report.accepted:
+        reporter.warn(f"{text}; written all the same, because --accept-loss says so")
+    if report.problems:
+        raise _refusal(report, problems, lowered, options)
+    graph, scales = (single, None) if lowered is None else (lowered.model, lowered.scales)
+    written = write_graphs(files, graph, single, scales, options.scales, reporter)
+    # from memory: read back, a sealed graph would have to be opened with the key again
+    deployed = deploy(
+        options.deployment,
+        graph,
+        path=files.output,
+        threshold=plan.experiment.visualize_threshold,
+        cache=options.scales.cache_file if options.data_type == "int8" else None,
+        reporter=reporter,
+    )
+    reports = (files.report, files.report.with_suffix(".txt"))
+    return ExportResult(output=files.output, report=report, files=(*written, *reports, *deployed))
 
 
-def _write_report(report: CheckReport, files: Files) -> None:
-    text = json.dumps(report.to_json(), indent=2) + "\n"
-    write_file(files.report, [text.encode()])
-    write_file(files.report.with_suffix(".txt"), [(report.table() + "\n").encode()])
+def lower_and_judge(
+    plan: Plan, graph: onnx.ModelProto, options: ExportOptions, reporter: Reporter
+) -> Judged:
+    """Returns the graph in the data type asked for, and what the judge says of it.
+
+    Args:
+      plan: what the export works on.
+      graph: FP32, checked; it stays as it is.
+      options: data type, calibration.
+      reporter: progress.
+
+    Raises:
+      ExportError: the graph cannot be lowered.
+      RcnnError: there is nothing to calibrate on.
+    """
+    batch, data_type, scales = preprocess(plan.images, plan.header), options.data_type, None
+    if data_type == "int8":
+        # noise has no even background: biases corrected on it would be wrong on images
+        real = None if plan.images_are == NOISE else batch
+        scales = calibrate(graph, plan.experiment, plan.header, options.scales, reporter, real)
+    judge = make_judge(
+        plan.experiment, plan.reference, plan.images, plan.header, data_type, plan.subset, reporter
+    )
+    if data_type == "fp32":
+        return Judged(model=graph, verdict=judge(graph))
+    known = None if scales is None else scales.scales
+    offsets = {} if scales is None else scales.offsets
+    # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
+    suffering = sensitivity(graph, known, [batch], offsets)
+    found = lower_until_good(graph, data_type, known or {}, offsets, suffering, judge, reporter)
+    return Judged(
+        model=found.model,
+        verdict=found.verdict,
+        scales=scales,
+        sensitivity=suffering,
+        kept=tuple(found.kept),
+        check=check_model(found.model),
+    )
+
+
+def make_report(
+    plan: Plan,
+    checked: SingleCheck,
+    lowered: Judged | None,
+    problems: list[GraphProblem],
+    options: ExportOptions,
+) -> CheckReport:
+    """Returns the report of all that was checked."""
+    accepts = options.accept_loss
+    accepted = tuple(each.text for each in problems if accepts and each.lowering)
+    left = tuple(each.text for each in problems if not (accepts and each.lowering))
+    report = CheckReport(
+        images=plan.images_are,
+        data_type=options.data_type,
+        operators=checked.operators,
+        stages=checked.stages,
+        parity=checked.parity,
+        problems=left,
+        accepted=accepted,
+    )
+    if lowered is None:
+        return report
+    return replace(
+        report,
+        operators=checked.operators if lowered.check is None else lowered.check.operators,
+        agreement=lowered.verdict.agreement,
+        accuracy=lowered.verdict.accuracy,
+        calibration="" if lowered.scales is None else lowered.scales.origin,
+        sensitivity=lowered.sensitivity,
+        kept=lowered.kept,
+    )
+
+
+def _problems(lowered: Judged | None, options: ExportOptions) -> list[GraphProblem]:
+    """Returns what is wrong with a lowered graph: with the graph itself, then with what it finds."""
+    if lowered is None:
+        return []
+    is_lower = options.data_type != "fp32"
+    looked = () if lowered.check is None else lowered.check.problems
+    return [*looked, *(GraphProblem(text, lowering=is_lower) for text in lowered.verdict.problems)]
+
+
+def _refusal(
+    report: CheckReport,
+    problems: list[GraphProblem],
+    lowered: Judged | None,
+    options: ExportOptions,
+) -> ExportError:
+    """Returns why the graph is not written, and what the user can do."""
+    scales = None if lowered is None else lowered.scales
+    cache = options.scales.cache_file
+    reused = f"\nthe scales are those of {cache}: remove it to calibrate anew"
+    insist = "\n--accept-loss writes it all the same"
+    return ExportError(
+        f"{options.output} was not written, because the check failed: {report.problems[0]}"
+        f"{reused if scales is not None and scales.reused else ''}"
+        f"{insist if all(each.lowering for each in problems) else ''}"
+        f"\nthe report is {options.files.report}"
+    )

@@ -1,8 +1,8 @@
 """What an exported graph takes and gives: names, shapes, order, units.
 
-    tao_frcnn   input_image              -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1], or other names
-    tao_mrcnn   Input                    -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
-    plain       input_image or Input     -> boxes, scores, classes, valid, masks
+    nms_rows         input_image             -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1], or other names
+    detection_rows   Input                   -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
+    plain            input_image or Input     -> boxes, scores, classes, valid, masks
 
 The first two are read by the public DeepStream parsers (docs/reference/deepstream.md,
 "Parser of Faster R-CNN" and "Parser of Mask R-CNN").
@@ -25,9 +25,8 @@ from rcnn_jax.runtime.header import DETECTIONS, MASKS, NMS_NAMES, ContractName, 
 from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
-from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
-from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
-from rcnn_jax.tasks.task import TestSettings, Variables
+from rcnn_jax.tasks.families import family
+from rcnn_jax.tasks.task import Task, TestSettings, Variables
 
 Outputs = Callable[[jax.Array], dict[str, jax.Array]]
 """Normalised images f32[b h w c] -> {output name: array}, in the order of the outputs."""
@@ -93,9 +92,10 @@ def outputs_of(
     task = dataclasses.replace(task, pixels=raw)
     if contract == "plain":
         return lambda images: plain(task.predict(variables, images, experiment.inference)[0])
-    if isinstance(task, FasterRcnnTask):
-        return lambda images: tao_frcnn(task, variables, images, experiment.inference, nms_names)
-    return lambda images: tao_mrcnn(task, variables, images, experiment.inference)
+    test = experiment.inference
+    if family(experiment.kind).outputs == "nms_rows":
+        return lambda images: nms_rows(task, variables, images, test, nms_names)
+    return lambda images: detection_rows(task, variables, images, test)
 
 
 def plain(found: Detections) -> dict[str, jax.Array]:
@@ -111,8 +111,8 @@ def plain(found: Detections) -> dict[str, jax.Array]:
     return {name: jnp.asarray(array) for name, array in outputs.items()}
 
 
-def tao_frcnn(
-    task: FasterRcnnTask,
+def nms_rows(
+    task: Task,
     variables: Variables,
     images: jax.Array,
     test: TestSettings,
@@ -145,8 +145,8 @@ def tao_frcnn(
     }
 
 
-def tao_mrcnn(
-    task: MaskRcnnTask, variables: Variables, images: jax.Array, test: TestSettings
+def detection_rows(
+    task: Task, variables: Variables, images: jax.Array, test: TestSettings
 ) -> dict[str, jax.Array]:
     """Returns what `NvDsInferParseCustomMrcnnTLTV2` reads.
 

@@ -21,7 +21,7 @@ from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import check_graph
 
 Precision = Literal["fp32", "fp16", "int8"]
-Shape = tuple[int | None, ...]
+Dims = tuple[int | None, ...]
 """Dims; None for the free batch."""
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
@@ -106,7 +106,7 @@ def describe(model: onnx.ModelProto, header: Header, name: str) -> str:
     )
 
 
-def values_of(values) -> dict[str, Shape]:
+def values_of(values) -> dict[str, Dims]:
     """Returns {name: dims} of graph inputs or outputs."""
     return {
         value.name: tuple(
@@ -117,7 +117,7 @@ def values_of(values) -> dict[str, Shape]:
     }
 
 
-def _text(shape: Shape) -> str:
+def _text(shape: Dims) -> str:
     return "x".join("N" if dim is None else str(dim) for dim in shape)
 
 

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
+
 from rcnn_jax.export.conversion import precision_of, values_of, with_precision
 from rcnn_jax.export.deepstream.bundle import write_bundle
-from rcnn_jax.export.deepstream.config import PARSER_LIBRARY, Bundle, check_header, notes
+from rcnn_jax.export.deepstream.config import DeepStreamBundle, check_header, notes
+from rcnn_jax.export.deepstream.parsers import LIBRARY
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime.engine import write_engine
+from rcnn_jax.runtime.engine import info_path, write_engine
 from rcnn_jax.runtime.header import Header
-from rcnn_jax.runtime.onnx_file import read_header, read_onnx
+from rcnn_jax.runtime.onnx_file import read_header
 from rcnn_jax.runtime.tensorrt import BuildSettings
 
 
@@ -29,10 +32,10 @@ class Deployment:
     build: BuildSettings = BuildSettings()
     strict: bool = False
     bundle: bool = False
-    library: str = PARSER_LIBRARY
+    library: str = LIBRARY
 
 
-def check(wanted: Deployment, header: Header) -> None:
+def check_deployment(wanted: Deployment, header: Header) -> None:
     """Stops before the export when the bundle cannot be written.
 
     Raises:
@@ -44,33 +47,37 @@ def check(wanted: Deployment, header: Header) -> None:
 
 def deploy(
     wanted: Deployment,
-    model: Path,
-    key: str | None,
+    graph: onnx.ModelProto,
+    *,
+    path: Path,
     threshold: float,
-    session: Reporter,
     cache: Path | None = None,
-) -> None:
-    """Writes what is wanted; the ONNX file is complete already.
+    reporter: Reporter,
+) -> tuple[Path, ...]:
+    """Writes what is wanted beside a graph; the ONNX file is complete already.
 
     Args:
       wanted: engine, bundle.
-      model: exported file.
-      key: what it was sealed with.
+      graph: the content of the ONNX file.
+      path: of the ONNX file.
       threshold: least score that DeepStream shows.
-      session: console.
       cache: calibration cache of an int8 model.
+      reporter: console.
+
+    Returns:
+      What was written.
 
     Raises:
       RcnnError: the bundle cannot be written, or the engine cannot be built here.
     """
     if not wanted.bundle and wanted.engine is None:
-        return
-    graph = read_onnx(model, key)
-    header, precision = read_header(graph, str(model)), precision_of(graph)
+        return ()
+    written: list[Path] = []
+    header, precision = read_header(graph, str(path)), precision_of(graph)
     if wanted.bundle:
         check_header(header, tuple(values_of(graph.graph.output)))
-        bundle = Bundle(
-            model=model,
+        bundle = DeepStreamBundle(
+            model=path,
             header=header,
             precision=precision,
             threshold=threshold,
@@ -79,12 +86,15 @@ def deploy(
             cache=cache,
         )
         for note in notes(header):
-            session.warn(note)
-        for path in write_bundle(bundle):
-            session.console.print(f"DeepStream: {path}", markup=False)
+            reporter.warn(note)
+        for file in write_bundle(bundle):
+            reporter.console.print(f"DeepStream: {file}", markup=False)
+            written.append(file)
     if wanted.engine is not None:
         settings = replace(wanted.build, precision=precision)
         if header.batch is not None:
             settings = replace(settings, batches=(header.batch,) * 3)
-        graph = with_precision(graph, None, None, strict=wanted.strict, name=str(model))
-        write_engine(wanted.engine, graph, header, settings, session)
+        graph = with_precision(graph, None, None, strict=wanted.strict, name=str(path))
+        write_engine(wanted.engine, graph, header, settings, reporter)
+        written += [wanted.engine, info_path(wanted.engine)]
+    return tuple(written)

@@ -1,8 +1,6 @@
-"""Inference with a model file as one function of a config."""
+"""Inference as a function: from an experiment, a model file and images to pictures and label files."""
 
 from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from rcnn_jax.data.formats.image_folder import find_images
 from rcnn_jax.data.sources.categories import ABSENT
@@ -10,47 +8,39 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
-from rcnn_jax.kinds import Kind
-from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime.backend import Backend, experiment_of
-from rcnn_jax.runtime.bundle import BUNDLE
+from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.text_file import read_text
 
 
 def inference(
-    config: ConfigDict,
-    kind: Kind,
-    *,
-    model: Path,
+    experiment: Experiment,
+    model: OpenModel,
     images: Path,
-    image_output: Path | None,
-    label_output: Path | None,
-    threshold: float | None,
-    key: str | None,
-    session: Reporter,
+    *,
+    image_output: Path | None = None,
+    label_output: Path | None = None,
+    threshold: float | None = None,
     class_map: Path | None = None,
     include_mask: bool = False,
     agnostic_nms: float | None = None,
-    backend: Backend = BUNDLE,
+    reporter: Reporter = SILENT,
 ) -> int:
     """Runs a model over images.
 
     Args:
-      config: validated config of the detector the model is of.
-      kind: which detector.
-      model: a file of the backend.
+      experiment: from `runtime.open.experiment_of`, which has compared it with the model.
+      model: the file, opened.
       images: a folder of images of any size, one image, or a pattern such as `in/*.png`.
       image_output: folder of annotated images, or None.
       label_output: folder of label files, or None: KITTI lines of a Faster R-CNN, COCO JSON of a
         Mask R-CNN.
       threshold: least score that is shown; None takes the one of the spec.
-      key: what the model was sealed with, or None.
-      session: console.
       class_map: file of class names, one a line, background excluded; those of the model when None.
       include_mask: draw masks too.
       agnostic_nms: see `predict.run_inference`.
-      backend: runs the model file.
+      reporter: console.
 
     Returns:
       The number of files that could not be used; each was named in a warning.
@@ -60,10 +50,7 @@ def inference(
     """
     found = find_images(images, what="image folder (images_dir, -i)")
     outputs = output_names(found.paths)
-    experiment = experiment_of(
-        backend, model, config, kind, key=key, session=session, own_classes=True
-    )
-    predictor = backend.predictor(model, experiment, experiment.inference, key)
+    predictor = model.predictor(experiment, experiment.inference)
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
@@ -85,7 +72,7 @@ def inference(
         found,
         writers,
         threshold=experiment.visualize_threshold if threshold is None else threshold,
-        session=session,
+        reporter=reporter,
         agnostic_nms=agnostic_nms,
     )
 

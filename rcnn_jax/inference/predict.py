@@ -78,7 +78,7 @@ def run_inference(
     writers: Sequence[Writer],
     *,
     threshold: float,
-    session: Reporter,
+    reporter: Reporter,
     agnostic_nms: float | None = None,
 ) -> int:
     """Detects in image files and hands the detections to the writers.
@@ -89,7 +89,7 @@ def run_inference(
       images: files to read, and entries that are none, which are named and skipped.
       writers: what is made of the detections.
       threshold: detections with a lower score are neither drawn nor dumped.
-      session: progress and warnings.
+      reporter: progress and warnings.
       agnostic_nms: overlap above which the lower of two scores goes, whatever the classes; None
         keeps them all.
 
@@ -101,11 +101,11 @@ def run_inference(
     """
     started = time.monotonic()
     for path, kind in images.unusable.items():
-        session.warn(f"{shown(path)}: expected an image, found a {kind} (skipped)")
+        reporter.warn(f"{shown(path)}: expected an image, found a {kind} (skipped)")
     failed, objects = len(images.unusable), 0
     paths = list(images.paths)
     found_in = detect_files(paths, experiment, predictor)
-    for item, found in session.track(found_in, len(paths), "inference"):
+    for item, found in reporter.track(found_in, len(paths), "inference"):
         problem, kept = item.error, None
         if found is not None:
             keep = found.scores >= threshold
@@ -114,19 +114,19 @@ def run_inference(
                 kept = suppress_across_classes(kept, agnostic_nms)
             problem = _write(item, kept, writers)
         if problem or kept is None:
-            session.warn(f"{problem} (skipped)")
+            reporter.warn(f"{problem} (skipped)")
             failed += 1
         else:
             objects += len(kept.scores)
     done = len(paths) + len(images.unusable) - failed
-    session.console.print(
+    reporter.console.print(
         f"{done} images, {objects} objects with a score of at least {threshold:g}, "
         f"{failed} skipped, {time.monotonic() - started:.1f} s",
         markup=False,
     )
     for writer in writers:
         for what, where in _closed(writer):
-            session.console.print(f"{what}: {where}", markup=False)
+            reporter.console.print(f"{what}: {where}", markup=False)
     return failed
 
 

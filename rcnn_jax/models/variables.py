@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from rcnn_jax.models.channels import ChannelPlan
-from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.heads import PREDICTORS
-from rcnn_jax.models.mask_rcnn import MaskRcnn
+from rcnn_jax.models.network import Network
+from rcnn_jax.tracing.jaxpr import walk
 
-Network = TypeVar("Network", FasterRcnn, MaskRcnn)
+SomeNetwork = TypeVar("SomeNetwork", bound=Network)
 Variables = dict[str, dict]
 
 _RUN_ONCE = {"xla_backend_optimization_level": 1}
@@ -19,9 +19,7 @@ _RUN_ONCE = {"xla_backend_optimization_level": 1}
 level, for the same bits."""
 
 
-def initial_variables(
-    model: FasterRcnn | MaskRcnn, key: jax.Array, image_channels: int = 3
-) -> Variables:
+def initial_variables(model: Network, key: jax.Array, image_channels: int = 3) -> Variables:
     """Fresh variables {"params": ..., "batch_stats": ...}, float32.
 
     Parameters do not depend on the size of the image, so the smallest one is used; under jit the
@@ -38,7 +36,7 @@ def initial_variables(
 
 
 def parameter_order(
-    model: FasterRcnn | MaskRcnn, image_channels: int = 3
+    model: Network, image_channels: int = 3
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """("layer/leaf", shape) of every trainable parameter in the order the layers are made.
 
@@ -56,25 +54,25 @@ def parameter_order(
     return tuple(order)
 
 
-def layer_order(model: FasterRcnn | MaskRcnn, image_channels: int = 3) -> tuple[str, ...]:
+def layer_order(model: Network, image_channels: int = 3) -> tuple[str, ...]:
     """Names of all layers in the order they run, those without weights among them.
 
-    Layers with weights are known by the scope their equations stand in, the others by the `tap`
-    behind them. Nothing is computed.
+    Layers with weights are known by the scope of their equations, the others by the tap behind them.
+    Nothing is computed.
     """
     inputs = _smallest_inputs(model, image_channels)
     variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     names = []
-    for equation in jax.make_jaxpr(model.apply)(variables, *inputs).eqns:
-        scope = str(equation.source_info.name_stack).rpartition("/")[2]
-        if equation.primitive.name == "name":
-            names.append(equation.params["name"])
-        elif scope in variables["params"]:
-            names.append(scope)
+    for site in walk(jax.make_jaxpr(model.apply)(variables, *inputs).jaxpr):
+        module = site.scope.rpartition("/")[2]
+        if site.primitive == "name":
+            names.append(site.equation.params["name"])
+        elif module in variables["params"]:
+            names.append(module)
     return tuple(dict.fromkeys(names))
 
 
-def layer_widths(model: FasterRcnn | MaskRcnn, image_channels: int = 3) -> dict[str, int]:
+def layer_widths(model: Network, image_channels: int = 3) -> dict[str, int]:
     """Output channels of every layer a `ChannelPlan` may name, in order of creation.
 
     The predictors are absent: their width is a number of classes or anchors. Depthwise convolutions
@@ -87,7 +85,7 @@ def layer_widths(model: FasterRcnn | MaskRcnn, image_channels: int = 3) -> dict[
     }
 
 
-def narrowed(model: Network, factor: float, image_channels: int = 3) -> Network:
+def narrowed(model: SomeNetwork, factor: float, image_channels: int = 3) -> SomeNetwork:
     """The same network with every width multiplied by `factor`, rounded, at least 2.
 
     Equal widths stay equal, so residual sums still fit: this is how tests make tiny networks.
@@ -97,8 +95,6 @@ def narrowed(model: Network, factor: float, image_channels: int = 3) -> Network:
     return model.clone(channels=plan)
 
 
-def _smallest_inputs(
-    model: FasterRcnn | MaskRcnn, image_channels: int
-) -> tuple[jax.Array, jax.Array]:
+def _smallest_inputs(model: Network, image_channels: int) -> tuple[jax.Array, jax.Array]:
     side = 2 ** max(model.levels)
     return jnp.zeros((1, side, side, image_channels)), jnp.zeros((1, 1, 4))

@@ -1,69 +1,95 @@
-"""Backends: what runs a model file. Commands choose one, evaluation and inference take it as a value."""
+"""Backends: a model file in memory, and the predictor of it, whatever runs it.
+
+Each form has its class: `bundle.OpenBundle` (JAX), `graph.OpenGraph` (ONNX Runtime), `engine.OpenEngine`
+(TensorRT). `open.open_model` chooses by the suffix; evaluation and inference take what it returns.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from ml_collections import ConfigDict
+import numpy as np
 
-from rcnn_jax.checkpoints.origin import Origin, check_kind, check_same_model
-from rcnn_jax.kinds import Kind
-from rcnn_jax.reporter import Reporter
+from rcnn_jax.checkpoints.origin import Origin
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.outputs import read_outputs
 from rcnn_jax.structures import Array, Detections, Proposals
-from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings
 
 Predictor = Callable[[Array], tuple[Detections, Proposals | None]]
 """Images u8[b h w c] on their canvas -> detections, and the proposals where the model tells them."""
 
+RunGraph = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Normalised images f32[b c h w] -> {output: array}, for the batch sizes the graph takes."""
 
-@dataclass(frozen=True)
-class Backend:
-    """How model files of one form are run.
 
-    Attributes:
-      origin: (file, key) -> what the file says of its model.
-      predictor: (file, experiment, test settings, key) -> images to detections. A graph keeps the
-        settings it was exported with.
+class OpenModel(Protocol):
+    """A model file that was read, and opened with its key, once.
+
+    Every command opens its model once: the key of a sealed file takes 0.8 s to derive, on purpose.
     """
 
-    origin: Callable[[Path, str | None], Origin]
-    predictor: Callable[[Path, Experiment, TestSettings, str | None], Predictor]
+    @property
+    def path(self) -> Path:
+        """The file; its name begins every message."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """What the file says of its model."""
+        ...
+
+    @property
+    def report_name(self) -> str:
+        """What reports on the model are called."""
+        ...
+
+    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+        """Returns what runs the model.
+
+        Args:
+          experiment: of the spec, compared with the file already.
+          test: counts and thresholds. A graph or engine keeps those it was exported with.
+
+        Raises:
+          CheckpointError: the file cannot be run.
+          MissingDependencyError: an engine needs TensorRT and a GPU.
+        """
+        ...
 
 
-def experiment_of(
-    backend: Backend,
-    model: Path,
-    config: ConfigDict,
-    kind: Kind,
-    *,
-    key: str | None,
-    session: Reporter,
-    own_classes: bool,
-) -> Experiment:
-    """Returns the experiment of a spec that is about to be run with a model file.
-
-    Every command that runs a model begins here, so none runs one with a spec of another.
+def predictor_of(run: RunGraph, header: Header, least: int, most: int | None) -> Predictor:
+    """Returns the function of anything that runs a graph.
 
     Args:
-      backend: of the file.
-      model: the file.
-      config: validated config.
-      kind: which detector the config is of.
-      key: what the file was sealed with, or None.
-      session: is told what differs and may.
-      own_classes: a Mask R-CNN has the classes of the file; else those of the annotations that the
-        spec names, which must be the same.
-
-    Raises:
-      CheckpointError: the file cannot be used, or is of another model than the spec.
-      RcnnError: the spec or its data cannot be used.
+      run: normalised images f32[b c h w] -> {output: array}.
+      header: of the graph.
+      least: smallest batch it takes; smaller ones are filled up.
+      most: largest batch it takes; None for any. Larger ones are cut into several.
     """
-    origin = backend.origin(model, key)
-    check_kind(origin.kind, kind, str(model))
-    categories = origin.categories if own_classes else None
-    experiment = build_experiment(config, kind, categories=categories)
-    for note in check_same_model(origin, experiment, str(model)):
-        session.warn(note)
-    return experiment
+
+    def predict(images: Array) -> tuple[Detections, None]:
+        batch = preprocess(np.asarray(images), header)
+        return read_outputs(_in_batches(run, batch, least, most), header), None
+
+    return predict
+
+
+def preprocess(images: np.ndarray, header: Header) -> np.ndarray:
+    """Returns u8[b h w c] as the graph takes it: f32[b c h w], normalised."""
+    mean, std = np.asarray(header.mean, np.float32), np.asarray(header.std, np.float32)
+    return np.ascontiguousarray(((images.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
+
+
+def _in_batches(
+    run: RunGraph, images: np.ndarray, least: int, most: int | None
+) -> dict[str, np.ndarray]:
+    """Runs a graph of limited batch sizes over any number of images."""
+    parts = []
+    for start in range(0, len(images), most or len(images)):
+        part = images[start : start + (most or len(images))]
+        missing = max(least - len(part), 0)
+        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+        parts.append({name: array[: len(part)] for name, array in run(filled).items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

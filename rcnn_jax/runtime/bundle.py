@@ -1,14 +1,89 @@
-"""The backend of bundles (`.tlt`): the model in JAX."""
+"""A bundle (`.tlt`), opened: the model in JAX, and the experiment it was trained by."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.state import load_model, stored_origin
-from rcnn_jax.runtime.backend import Backend, Predictor
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, slim
+from rcnn_jax.checkpoints.origin import Origin
+from rcnn_jax.checkpoints.state import stored_config, stored_experiment, stored_origin, with_weights
+from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings, Variables
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenBundle:
+    """A bundle in memory.
+
+    Attributes:
+      path: the file.
+      bundle: its header and weights, without what only a run that goes on needs.
+    """
+
+    path: Path
+    bundle: Bundle
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What the file says of its model; a spec in it that cannot be read leaves much unsaid."""
+        return stored_origin(self.bundle)
+
+    @property
+    def report_name(self) -> str:
+        """The name of the file without its suffix."""
+        return self.path.stem
+
+    def stored_config(self) -> ConfigDict:
+        """Returns the config of the spec inside the file; see `checkpoints.state.stored_config`.
+
+        Raises:
+          CheckpointError: this release cannot read the spec.
+        """
+        return stored_config(self.bundle, str(self.path))
+
+    def stored_experiment(self) -> Experiment:
+        """Returns the experiment of the spec inside the file: the model as it was trained.
+
+        Raises:
+          CheckpointError: this release cannot read the spec.
+        """
+        return stored_experiment(self.bundle, str(self.path))
+
+    def load(self, experiment: Experiment) -> tuple[Experiment, Variables]:
+        """Returns an experiment with the layer widths of the file, and the variables of the file.
+
+        Raises:
+          CheckpointError: the file is of another model or has other classes.
+        """
+        return with_weights(experiment, self.bundle, str(self.path))
+
+    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+        """Returns the predictor on the devices of JAX.
+
+        Args:
+          experiment: the model the spec describes; the file must be of the same.
+          test: counts and thresholds.
+
+        Raises:
+          CheckpointError: the file is of another model.
+        """
+        experiment, variables = self.load(experiment)
+        return bind(jax_predictor(experiment, test), variables)
+
+
+def open_bundle(path: Path, key: str | None) -> OpenBundle:
+    """Returns the bundle of a file.
+
+    Raises:
+      CheckpointError: see `read_bundle`.
+    """
+    # the state of an optimizer is twice the weights: it is not kept while a command runs
+    return OpenBundle(path=path, bundle=slim(read_bundle(path, key)))
 
 
 def jax_predictor(experiment: Experiment, test: TestSettings) -> Callable[..., Predictor]:
@@ -20,25 +95,3 @@ def jax_predictor(experiment: Experiment, test: TestSettings) -> Callable[..., P
 def bind(make: Callable[..., Predictor], variables: Variables) -> Predictor:
     """Puts the variables on the device once and returns the predictor over them."""
     return make(jax.device_put(variables))
-
-
-def load_predictor(
-    path: Path, experiment: Experiment, test: TestSettings, key: str | None
-) -> Predictor:
-    """Returns the predictor of a bundle.
-
-    Args:
-      path: `.tlt`.
-      experiment: the model the spec describes; the file must be of the same.
-      test: counts and thresholds.
-      key: what the file was sealed with, or None.
-
-    Raises:
-      CheckpointError: the file cannot be used or is of another model.
-    """
-    experiment, variables = load_model(path, experiment, key)
-    return bind(jax_predictor(experiment, test), variables)
-
-
-BUNDLE = Backend(stored_origin, load_predictor)
-"""Runs bundles on the devices of JAX."""

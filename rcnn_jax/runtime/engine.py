@@ -21,10 +21,10 @@ from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime import tensorrt
-from rcnn_jax.runtime.backend import Backend, Predictor
+from rcnn_jax.runtime.backend import Predictor, predictor_of
 from rcnn_jax.runtime.cuda import Device
 from rcnn_jax.runtime.header import Header
-from rcnn_jax.runtime.onnx_runtime import check_outputs, predictor_of
+from rcnn_jax.runtime.outputs import check_outputs
 from rcnn_jax.runtime.stored_fields import engine_values, parse_json
 from rcnn_jax.runtime.tensorrt import BuildSettings
 from rcnn_jax.tasks.experiment import Experiment
@@ -142,20 +142,20 @@ def read_info(path: Path) -> EngineInfo:
         ) from error
 
 
-def read_engine(path: Path, version: str, gpu: str) -> tuple[bytes, EngineInfo]:
-    """Returns the plan and the description of an engine that this machine can run.
+def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
+    """Returns the plan of an engine that this machine can run.
 
     Args:
       path: the engine.
+      info: its description.
       version: of TensorRT here.
       gpu: name of the GPU here.
 
     Raises:
-      CheckpointError: a file is missing or damaged, the two do not belong together, or the engine
-        was built for another TensorRT or GPU: a message each.
+      CheckpointError: the file is missing or damaged, is not the one described, or was built for
+        another TensorRT or GPU: a message each.
     """
     plan = read_file(path, "engine")
-    info = read_info(path)
     if hashlib.sha256(plan).hexdigest() != info.sha256:
         raise CheckpointError(
             f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
@@ -167,58 +167,69 @@ def read_engine(path: Path, version: str, gpu: str) -> tuple[bytes, EngineInfo]:
                 f"{path}: was built for {what} {built}, this machine has {here}: an engine belongs "
                 "to one machine; build it here from the .onnx file with rcnn-jax converter"
             )
-    return plan, info
+    return plan
 
 
-def stored_origin(path: Path, key: str | None) -> Origin:
-    """Returns what the description of an engine says of its model.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenEngine:
+    """An engine whose description was read; the plan itself is read when it is about to run.
+
+    Attributes:
+      path: the engine.
+      info: its description.
+    """
+
+    path: Path
+    info: EngineInfo
+
+    @property
+    def origin(self) -> Origin:
+        """What the description says of the model."""
+        return self.info.header.origin
+
+    @property
+    def header(self) -> Header:
+        """Of the graph it was built from."""
+        return self.info.header
+
+    @property
+    def report_name(self) -> str:
+        """The whole name of the file: an engine lies beside its bundle, and so do their reports."""
+        return self.path.name
+
+    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+        """Returns the predictor; the description says all that is needed, the plan holds the settings.
+
+        Raises: as `start`.
+        """
+        del experiment, test
+        return self.start()
+
+    def start(self) -> Predictor:
+        """Returns the function of the engine: uint8 canvases to detections in pixels of the canvas.
+
+        Raises:
+          CheckpointError: the engine does not run here.
+          MissingDependencyError: no TensorRT, or no GPU.
+        """
+        name = str(self.path)
+        trt = tensorrt.library(f"running {name}")
+        device = Device()
+        plan = read_plan(self.path, self.info, trt.__version__, device.name)
+        engine = tensorrt.Engine(trt, plan, name, device)
+
+        def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+            outputs = engine.run(batch)
+            check_outputs(outputs, len(batch), self.header, name)
+            return outputs
+
+        return predictor_of(run, self.header, engine.least, engine.most)
+
+
+def open_engine(path: Path) -> OpenEngine:
+    """Returns an engine, before anything is asked of this machine.
 
     Raises:
       CheckpointError: the description cannot be used.
     """
-    del key
-    return read_info(path).header.origin
-
-
-def load_predictor(
-    path: Path, experiment: Experiment, test: TestSettings, key: str | None
-) -> Predictor:
-    """Returns the predictor of an engine.
-
-    Args:
-      path: the engine.
-      experiment: without effect: the description says all that is needed.
-      test: without effect: counts and thresholds are those of the graph it was built from.
-      key: without effect: engines are not sealed.
-
-    Raises:
-      CheckpointError: the engine does not run here.
-      MissingDependencyError: no TensorRT, or no GPU.
-    """
-    del experiment, test, key
-    return open_engine(path)
-
-
-def open_engine(path: Path) -> Predictor:
-    """Returns the function of an engine: uint8 canvases to detections in pixels of the canvas.
-
-    Raises:
-      CheckpointError: the engine does not run here.
-      MissingDependencyError: no TensorRT, or no GPU.
-    """
-    info = read_info(path)  # before anything is asked of the machine
-    trt = tensorrt.library(f"running {path}")
-    device = Device()
-    plan, info = read_engine(path, trt.__version__, device.name)
-    engine = tensorrt.Engine(trt, plan, str(path), device)
-
-    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = engine.run(batch)
-        check_outputs(outputs, len(batch), info.header, str(path))
-        return outputs
-
-    return predictor_of(run, info.header, engine.least, engine.most)
-
-
-ENGINE = Backend(stored_origin, load_predictor)
-"""Runs engines on the GPU they were built for."""
+    return OpenEngine(path=path, info=read_info(path))

@@ -14,15 +14,22 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.runtime.stored_fields import header_values, parse_json
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.settings.network import PixelSettings
+from rcnn_jax.tasks.families import family
 from rcnn_jax.version import __version__
 
 ContractName = Literal["tao", "plain"]
 HEADER_KEY = "rcnn_jax"
-INPUT_NAMES: dict[Kind, str] = {"faster_rcnn": "input_image", "mask_rcnn": "Input"}
+OutputForm = Literal["plain", "nms_rows", "detection_rows"]
+"""How outputs are read: as plain arrays, or as the DeepStream parser of the detector takes them."""
 MASKS = "mask_fcn_logits/BiasAdd"
 DETECTIONS = "generate_detections"
 NMS_NAMES = ("NMS", "NMS_1")
 """Outputs of a Faster R-CNN for DeepStream; its parser reads them by place."""
+_OUTPUT_NAMES: dict[OutputForm, tuple[str, ...]] = {
+    "plain": ("boxes", "scores", "classes", "valid"),
+    "nms_rows": (),  # the names may be changed
+    "detection_rows": (DETECTIONS,),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +87,19 @@ class Header:
             fixed_canvas=True,
         )
 
+    @property
+    def form(self) -> OutputForm:
+        """How the outputs are read."""
+        return "plain" if self.contract == "plain" else family(self.kind).outputs
+
+    @property
+    def input_name(self) -> str:
+        """Name of the input, as the graph was written."""
+        return family(self.kind).input_name
+
     def output_names(self) -> tuple[str, ...]:
         """Returns the outputs that a graph of this kind and contract has at least."""
-        if self.contract == "plain":
-            return ("boxes", "scores", "classes", "valid")
-        return () if self.kind == "faster_rcnn" else (DETECTIONS,)
+        return _OUTPUT_NAMES[self.form]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the header as JSON values."""

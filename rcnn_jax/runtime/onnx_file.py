@@ -211,11 +211,10 @@ def _is_of(graph: onnx.GraphProto, header: Header) -> bool:
         return False
     dims = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
     outputs = {value.name for value in graph.output}
-    by_place = header.kind == "faster_rcnn" and header.contract == "tao"  # names may be changed
     return (
         dims == [len(header.mean), *header.canvas]
         and outputs.issuperset(header.output_names())
-        and (len(outputs) == 2 or not by_place)
+        and (len(outputs) == 2 or header.form != "nms_rows")  # read by place
     )
 
 

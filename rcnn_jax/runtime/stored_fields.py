@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.tasks.families import FAMILIES, family
 
 LARGEST_SIDE = 1 << 15
 """Pixels of a canvas: far beyond any detector, and still a size that arithmetic survives."""
 LARGEST_COUNT = 1 << 31
-_KINDS = ("faster_rcnn", "mask_rcnn")
 _CONTRACTS = ("tao", "plain")
 _ORDERS = ("rgb", "bgr", "l")
 _MODES = ("pad_crop", "stretch", "keep_aspect")
@@ -67,7 +67,7 @@ def _together(values: Mapping[str, Any]) -> None:
     if not len(values["mean"]) == len(values["std"]) == channels:
         raise ValueError("mean, std and channel_order are not of the same channels")
     ids = values["category_ids"]
-    if (ids is None) != (values["kind"] == "faster_rcnn"):
+    if (ids is not None) != family(values["kind"]).has_category_ids:
         raise ValueError("category_ids are for a Mask R-CNN, and for it alone")
     if ids is not None and len(ids) != len(values["class_names"]):
         raise ValueError("category_ids and class_names are not of the same number")
@@ -149,7 +149,7 @@ def _described(value: Any) -> bool:
 _side = _whole(0, LARGEST_SIDE)
 _count = _whole(1, LARGEST_COUNT)
 _HEADER: dict[str, Check] = {
-    "kind": _one_of(*_KINDS),
+    "kind": _one_of(*FAMILIES),
     "contract": _one_of(*_CONTRACTS),
     "class_names": _all(_text, 1, 1 << 16),
     "category_ids": _or_none(_all(_whole(-LARGEST_COUNT, LARGEST_COUNT), 1, 1 << 16)),

@@ -31,6 +31,12 @@ def redact(config: ConfigDict) -> ConfigDict:
     return hidden
 
 
+def written_key(config: ConfigDict) -> str | None:
+    """Returns the key that a config holds, None where it holds none or `redact` took it out."""
+    key = config.get("enc_key")
+    return key if key != REDACTED else None
+
+
 def redact_text(text: str) -> str:
     """Returns a spec, sound or not, with `<redacted>` for its keys, also where comments have them."""
     words = hide(tokenize(text))

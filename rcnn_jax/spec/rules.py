@@ -109,7 +109,8 @@ def _geometry_rules(config: Node) -> Iterator[Finding]:
     if pre.output_image_channel is not None and pre.output_image_channel != channels:
         yield (
             f"{path}.output_image_channel",
-            f"= {pre.output_image_channel}, but image_type {image.image_type} has {channels}",
+            f"= {pre.output_image_channel}, but image_type {image.image_type} has {channels}: write "
+            f"{channels}",
         )
     if image.size_height_width.enabled:
         for name in ("height", "width"):

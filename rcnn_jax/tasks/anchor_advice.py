@@ -1,13 +1,14 @@
 """What to say of the anchors of a spec beside the objects of its training data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rcnn_jax.data import anchor_fit
 from rcnn_jax.kinds import Kind
 from rcnn_jax.ops.anchors import cell_sizes_from_scales, cells_inside
-from rcnn_jax.tasks.experiment import Config
 from rcnn_jax.tasks.two_stage import TwoStageSettings
 
 _HARMLESS = 0.1  # share of objects that even good anchors may miss
@@ -24,12 +25,12 @@ class Advice:
 
 
 def anchor_advice(
-    config: Config, kind: Kind, settings: TwoStageSettings, sides: np.ndarray
+    fields: Mapping[str, Any], kind: Kind, settings: TwoStageSettings, sides: np.ndarray
 ) -> Advice:
     """Returns how many objects the anchors reach, and in the spec's words which would reach more.
 
     Args:
-      config: of the detector.
+      fields: of the spec, by name.
       kind: which detector.
       settings: of the task.
       sides: f32[n 2], (height, width) of the training objects on the canvas; at least one.
@@ -42,7 +43,7 @@ def anchor_advice(
             f"anchors reach {1 - missed:.0%} of the training objects (IoU {anchor_fit.REACHED:g})",
             act=False,
         )
-    words, better = (_of_scales if kind == "faster_rcnn" else _of_octaves)(config, sides, cells)
+    words, better = (_of_scales if kind == "faster_rcnn" else _of_octaves)(fields, sides, cells)
     text = (
         f"no anchor reaches {missed:.0%} of the training objects (IoU {anchor_fit.REACHED:g}) at the "
         "size they have on the canvas"
@@ -91,11 +92,11 @@ def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advic
     return Advice("; ".join(parts), act=bool(nowhere) and rule == "ignore")
 
 
-def _of_scales(config: Config, sides: np.ndarray, cells: dict) -> tuple[str, float]:
+def _of_scales(fields: Mapping[str, Any], sides: np.ndarray, cells: dict) -> tuple[str, float]:
     """Suggests as many scales and ratios as the spec has."""
-    anchors = config.model_config.anchor_box_config
-    scales = anchor_fit.fit_scales(sides, len(anchors.scale))
-    ratios = anchor_fit.fit_ratios(sides, len(anchors.ratio))
+    anchors = fields["model_config"]["anchor_box_config"]
+    scales = anchor_fit.fit_scales(sides, len(anchors["scale"]))
+    ratios = anchor_fit.fit_ratios(sides, len(anchors["ratio"]))
     (stride,) = cells
     better = anchor_fit.unreached(sides, {stride: cell_sizes_from_scales(scales, ratios)})
     listed = " ".join(
@@ -104,14 +105,14 @@ def _of_scales(config: Config, sides: np.ndarray, cells: dict) -> tuple[str, flo
     return f"anchor_box_config {{ {listed} }} (ratio is width / height)", better
 
 
-def _of_octaves(config: Config, sides: np.ndarray, cells: dict) -> tuple[str, float]:
+def _of_octaves(fields: Mapping[str, Any], sides: np.ndarray, cells: dict) -> tuple[str, float]:
     """Suggests a base side and as many aspect ratios as the spec has."""
-    network = config.maskrcnn_config
+    network = fields["maskrcnn_config"]
     strides = sorted(cells)
-    ratios = anchor_fit.fit_ratios(sides, len(network.aspect_ratios))
-    scale = anchor_fit.fit_octaves(sides, strides, network.num_scales, ratios)
+    ratios = anchor_fit.fit_ratios(sides, len(network["aspect_ratios"]))
+    scale = anchor_fit.fit_octaves(sides, strides, network["num_scales"], ratios)
     better = anchor_fit.unreached(
-        sides, anchor_fit.octave_cells(scale, strides, network.num_scales, ratios)
+        sides, anchor_fit.octave_cells(scale, strides, network["num_scales"], ratios)
     )
     pairs = ", ".join(f"({ratio**0.5:.2g}, {ratio**-0.5:.2g})" for ratio in ratios)
     return f'anchor_scale: {scale} and aspect_ratios: "[{pairs}]" (width, height)', better

@@ -1,15 +1,18 @@
-"""From a config to an experiment: the one place that maps a kind to its reader."""
+"""From a config to an experiment: the door to both readers."""
 
 import dataclasses
+import json
+from typing import Any
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.kinds import Kind
+from rcnn_jax.spec.render import redact, render
 from rcnn_jax.tasks.dependence import dependence
-from rcnn_jax.tasks.experiment import Experiment
-from rcnn_jax.tasks.faster_rcnn.config import faster_rcnn_experiment
-from rcnn_jax.tasks.mask_rcnn.config import mask_rcnn_experiment
+from rcnn_jax.tasks.experiment import Experiment, SpecRecord
+from rcnn_jax.tasks.families import family
 
 AXIS = "data"
 """Name of the mapped axis over devices."""
@@ -27,8 +30,22 @@ def build_experiment(
       categories: the classes of a trained Mask R-CNN; None takes them from the annotations the spec
         names. The spec of a Faster R-CNN names its classes itself.
     """
-    if kind == "mask_rcnn":
-        experiment = mask_rcnn_experiment(config, bf16=bf16, axis_name=AXIS, categories=categories)
-    else:
-        experiment = faster_rcnn_experiment(config, bf16=bf16, axis_name=AXIS)
-    return dataclasses.replace(experiment, depends=dependence(config, kind))
+    experiment = family(kind).read(config, axis_name=AXIS, categories=categories)
+    experiment = dataclasses.replace(
+        experiment, depends=dependence(config, kind), spec=spec_record(config, kind)
+    )
+    return with_bf16(experiment) if bf16 else experiment
+
+
+def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
+    """Returns what files and resumes keep of a config; keys are redacted."""
+    shown = redact(config)
+    # By way of JSON: what a run compares itself with when it is resumed was read from JSON.
+    return SpecRecord(text=render(shown, kind), fields=json.loads(shown.to_json()))
+
+
+def with_bf16(experiment: Experiment) -> Experiment:
+    """Returns the experiment with convolutions computed in bfloat16."""
+    task: Any = experiment.task
+    task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.bfloat16))
+    return dataclasses.replace(experiment, task=task)

@@ -9,10 +9,8 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
 from rcnn_jax.settings.metrics import MetricSettings
 from rcnn_jax.settings.training import OptimizerSettings, RunSettings, ScheduleSettings
+from rcnn_jax.tasks.named_files import Config as Config
 from rcnn_jax.tasks.task import Task, TestSettings
-
-Config = Any
-"""A `ConfigDict` of the spec: its fields are in the spec's tables, which a type checker cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +30,21 @@ class StartSettings:
     pretrained: str = ""
     skip: str = ""
     min_coverage: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecRecord:
+    """The spec of an experiment for the record: what files and resumes keep of it, without keys.
+
+    Below the commands nobody reads settings from here; they are in the other attributes of `Experiment`.
+
+    Attributes:
+      text: in protobuf text form, with every field.
+      fields: the same as JSON values, {name of the spec: value or fields}.
+    """
+
+    text: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +78,7 @@ class Experiment:
       eval_source: opens the validation images; None when the spec names none.
       category_ids: category id of every class in result files, 0 for none; None where results name
         classes by their names.
+      spec: the spec as it is written down.
       depends: fields of the config that trained weights depend on, see `tasks.dependence`.
     """
 
@@ -93,4 +107,5 @@ class Experiment:
     eval_source: Callable[[], Source] | None
     category_ids: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
+    spec: SpecRecord = field(default_factory=SpecRecord)
     depends: Mapping[str, Any] = field(default_factory=dict)

@@ -5,27 +5,18 @@ and commands know this protocol and nothing else of a detector.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax
 
-from rcnn_jax.models.faster_rcnn import FasterRcnn
-from rcnn_jax.models.mask_rcnn import MaskRcnn
+from rcnn_jax.models.network import Network
 from rcnn_jax.settings.detection import DetectionSettings, ProposalSettings
 from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
-
-if TYPE_CHECKING:  # two_stage needs the types of this file
-    from rcnn_jax.tasks.two_stage import TwoStageSettings
+from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 Variables = dict[str, Any]
-"""Linen variables: params, batch_stats."""
-
-LossTerms = dict[str, tuple[Array, Array]]
-"""{name: (sum, count)}, f32[] or f32[k] over the images of one device.
-
-A term is sum / count, 0 where nothing was counted, added up over the k parts it may have.
-"""
+"""Linen variables {collection: {layer: {leaf: array}}}: `params`, and `batch_stats` with batch norm."""
 
 MAX_TEST_CANDIDATES = 5000
 """Largest pre-NMS count at test time on every backend; TensorRT's TopK bounds it."""
@@ -55,10 +46,12 @@ class Task(Protocol):
       pixels: how uint8 images become network values.
       loss_weights: weight of every loss term, by its name in the logs.
       settings: numbers of the two-stage algorithm, anchors among them.
+      mutable: collections that `losses` may change: the statistics of batch norm, later what fake
+        quantisation observes.
     """
 
     @property
-    def model(self) -> FasterRcnn | MaskRcnn: ...  # noqa: D102
+    def model(self) -> Network: ...  # noqa: D102
     @property
     def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
@@ -66,7 +59,9 @@ class Task(Protocol):
     @property
     def loss_weights(self) -> dict[str, float]: ...  # noqa: D102
     @property
-    def settings(self) -> "TwoStageSettings": ...  # noqa: D102
+    def settings(self) -> TwoStageSettings: ...  # noqa: D102
+    @property
+    def mutable(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def init(self, key: jax.Array) -> Variables:
         """Returns fresh variables; they do not depend on the image size."""
@@ -93,6 +88,17 @@ class Task(Protocol):
           variables: params and batch_stats.
           images: u8[b h w c] on the canvas, in network channel order.
           test: thresholds and counts.
+        """
+        ...
+
+    def predict_planes(
+        self, variables: Variables, images: Array, test: TestSettings
+    ) -> tuple[Detections, jax.Array | None]:
+        """Returns detections without masks, and the mask logits f32[b d o o n] of every class.
+
+        DeepStream picks the plane of the class itself. None stands for a model without masks.
+
+        Args: as of `predict`.
         """
         ...
 

@@ -42,7 +42,12 @@ from rcnn_jax.structures import (
     RpnOutputs,
     RpnTargets,
 )
-from rcnn_jax.tasks.task import LossTerms
+
+LossTerms = dict[str, tuple[Array, Array]]
+"""{name: (sum, count)}, f32[] or f32[k] over the images of one device.
+
+A term is sum / count, 0 where nothing was counted, added up over the k parts it may have.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,8 @@ def count_of_all(devices: list[Device]) -> int:
 
 def map_step(step: StepFunction, devices: list[Device]) -> Any:
     """Returns the step over replicated states and sharded batches; the old state is given up."""
+    # Donation: the new state takes the memory of the old one, else a step would need both, with two
+    # moments per weight where the optimizer keeps them. The caller must not touch the old one again.
     return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
 

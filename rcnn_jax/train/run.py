@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.data.count_table import counts_table, say
@@ -14,18 +12,41 @@ from rcnn_jax.data.loader.census import Census, require_objects, take_census
 from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import DataDigest, digest_source
-from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
-from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.tasks.experiment import Config, Experiment
+from rcnn_jax.tasks.build import with_bf16
+from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.train import parallel
+from rcnn_jax.train.calendar import Milestones
 from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import widths_to_train
-from rcnn_jax.train.timetable import Timetable
 from rcnn_jax.train.validation import Drawer, Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train, beside what to train: the flags of the command.
+
+    Attributes:
+      key: encrypts model files and checkpoints, and opens encrypted ones; None leaves them open.
+      fresh: throw away what the run has left in the workdir and start anew.
+      accept_data_changes: resume although training images or their objects have changed.
+      use_amp: compute in bfloat16 on top of what the spec says.
+      devices: number of local devices; None for all.
+      draw: draws detections on validation images for TensorBoard, where the spec asks for them; see
+        `inference.draw.draw_detections`. None leaves such pictures out.
+      lock: of the workdir, where the caller holds it; None takes it as long as the run lasts.
+    """
+
+    key: str | None = None
+    fresh: bool = False
+    accept_data_changes: bool = False
+    use_amp: bool = False
+    devices: int | None = None
+    draw: Drawer | None = None
+    lock: WorkdirLock | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,36 +54,28 @@ class Run:
     """Everything of one training run that does not change from step to step.
 
     Attributes:
-      config: the validated config.
-      experiment: the same in the words of the field.
+      experiment: what is trained.
+      options: how.
       files: where the run lies.
-      key: seals bundles and checkpoints; None leaves them open.
       devices: local devices of the run.
       source: training images.
       data: what they are, for the next resume.
       validate: scores weights on the validation images; None without such images.
-      timetable: when what is due.
+      milestones: steps at which something is due.
       store: resumable checkpoints.
-      session: console and status file.
-      draw: draws detections for TensorBoard; None leaves such pictures out.
-      use_amp: compute in bfloat16 on top of what the config says.
-      lock: of the folder; None where nobody else can be at work there.
+      reporter: console and status file.
     """
 
-    config: Config
     experiment: Experiment
+    options: TrainOptions
     files: RunFolder
-    key: str | None
     devices: list[parallel.Device]
     source: Source
     data: DataDigest
     validate: Validation | None
-    timetable: Timetable
+    milestones: Milestones
     store: CheckpointStore
-    session: Reporter
-    draw: Drawer | None
-    use_amp: bool
-    lock: WorkdirLock | None = None
+    reporter: Reporter
 
     @property
     def workdir(self) -> Path:
@@ -79,50 +92,43 @@ class Run:
         """Learning rate by step, in the scale of this run's devices."""
         scaled = self.experiment.run.lr_scaling == "devices"
         scale = parallel.count_of_all(self.devices) if scaled else 1
-        return make_schedule(self.experiment.schedule, self.timetable.total_steps, scale)
+        return make_schedule(self.experiment.schedule, self.milestones.total_steps, scale)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must agree with before this run goes on from it."""
-        values = fingerprint.fingerprint(self.config, self.experiment.kind)
-        return {**values, "use_amp": self.use_amp, "global_batch": self.global_batch}
+        """What a checkpoint must agree with before this run goes on from it.
+
+        Precision and global batch are choices of the command line that change every step.
+        """
+        experiment, options = self.experiment, self.options
+        values = fingerprint.fingerprint(experiment.spec.fields, experiment.kind)
+        return {**values, "use_amp": options.use_amp, "global_batch": self.global_batch}
 
 
 def open_run(
-    config: ConfigDict,
-    kind: Kind,
-    workdir: Path,
-    key: str | None,
-    session: Reporter,
-    use_amp: bool,
-    devices: int | None,
-    draw: Drawer | None,
-    lock: WorkdirLock | None = None,
+    experiment: Experiment, workdir: Path, options: TrainOptions, reporter: Reporter
 ) -> Run:
-    """Builds the experiment of the config and opens its data; nothing is written but the store's folder.
+    """Opens and checks the data of an experiment; nothing is written but the store's folder.
 
     Args:
-      config: validated config of the detector.
-      kind: which detector.
+      experiment: what is trained.
       workdir: the folder that the user names for results.
-      key: see `Run`.
-      session: see `Run`.
-      use_amp: see `Run`.
-      devices: number of local devices; None for all.
-      draw: see `Run`.
-      lock: see `Run`.
+      options: how.
+      reporter: console and status file.
 
     Raises:
       RcnnError: anything the user can mend, see the tree in `errors`.
     """
-    chosen = parallel.choose_devices(devices)
-    experiment = build_experiment(config, kind, bf16=use_amp)
-    experiment = widths_to_train(experiment, key)
-    # All data is opened and checked before anything is written.
+    chosen = parallel.choose_devices(options.devices)
+    if options.use_amp:
+        experiment = with_bf16(experiment)
+    experiment = widths_to_train(experiment, options.key)
+    # All data is opened and checked before anything is written: a run with a damaged label must not
+    # delete, with --fresh, the run before it.
     source = experiment.train_source()
     check_object_counts(source, experiment.train_gt)
     for note in experiment.notes:
-        session.note(note)
+        reporter.note(note)
     census = take_census(
         source, "training", experiment.geometry, experiment.augment, experiment.train_gt
     )
@@ -131,43 +137,37 @@ def open_run(
     columns = [census.column]
     if validation is not None:
         columns.append(take_census(validation, "validation", experiment.geometry).column)
-    session.console.print(counts_table(columns))
+    reporter.console.print(counts_table(columns))
     for column in columns:
-        say(column.findings, session)
-    _advise(experiment, config, source, census, session)
-    files = run_folder(workdir, kind, config)
-    validate = Validation(experiment, validation, files.folder, session) if validation else None
+        say(column.findings, reporter)
+    _advise(experiment, source, census, reporter)
+    files = run_folder(workdir, experiment.kind, experiment.spec.fields)
+    validate = Validation(experiment, validation, files.folder, reporter) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
-        config=config,
         experiment=experiment,
+        options=options,
         files=files,
-        key=key,
         devices=chosen,
         source=source,
         data=digest_source(source, experiment.category_ids),
         validate=validate,
-        timetable=Timetable.of(experiment.run, steps_per_epoch),
+        milestones=Milestones.of(experiment.run, steps_per_epoch),
         store=CheckpointStore(
-            files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=key
+            files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=options.key
         ),
-        session=session,
-        draw=draw,
-        use_amp=use_amp,
-        lock=lock,
+        reporter=reporter,
     )
 
 
-def _advise(
-    experiment: Experiment, config: Config, source: Source, census: Census, session: Reporter
-) -> None:
-    """Says how the anchors fit the objects and the largest canvas."""
+def _advise(experiment: Experiment, source: Source, census: Census, reporter: Reporter) -> None:
+    """Reports how the anchors fit the objects and the largest canvas."""
     settings = experiment.task.settings
     canvas = training_canvases(source, experiment.geometry)[-1]
     for advice in (
-        anchor_advice(config, experiment.kind, settings, census.sides),
+        anchor_advice(experiment.spec.fields, experiment.kind, settings, census.sides),
         outside_advice(settings, canvas),
     ):
         if advice is not None:
-            (session.warn if advice.act else session.note)(advice.text)
+            (reporter.warn if advice.act else reporter.note)(advice.text)

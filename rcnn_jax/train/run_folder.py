@@ -14,25 +14,27 @@ Everything else of the first run of a folder lies there too; that of further one
 
 import json
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rcnn_jax.checkpoints import names
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.processes import sweep
-from rcnn_jax.tasks.experiment import Config
+from rcnn_jax.tasks.experiment import SpecRecord
+from rcnn_jax.tasks.families import family
 
-MASK_MODEL = "model"
-"""The name of every Mask R-CNN run: the original's models are called model.step-N.tlt."""
 RUNS = "runs"
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 EVAL_FOLDER = "eval"
 CHECKPOINTS = "checkpoints"
 CONFIG_FILE = "config.json"
+SPEC_FILE = "spec.txt"
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class RunFolder:
 
     def model(self, step: int, epoch: int) -> Path:
         """Returns the model file of so many steps, which are so many epochs."""
-        if self.kind == "mask_rcnn":
+        if family(self.kind).model_unit == "step":
             return names.step_bundle(self.root, step)
         return names.epoch_bundle(self.root / self.name, epoch)
 
     def models(self) -> Iterator[tuple[Path, names.Progress]]:
         """Yields the model files of the run but `best`, with what their names say."""
-        unit = "step" if self.kind == "mask_rcnn" else "epoch"
+        unit = family(self.kind).model_unit
         for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             progress = names.parse(path)
             if (
@@ -93,10 +95,10 @@ class RunFolder:
           step: steps that the run which begins anew has taken, 0 mostly.
           epoch: epochs of those steps.
           keep: files that the spec names as input; never deleted.
-          same_run: what begins goes back to a step of the run that is here; its lines up to there stay.
+          same_run: what begins is the run that is here, at an earlier step; its lines up to there stay.
         """
         kept = {path.resolve() for path in keep}
-        reached = step if self.kind == "mask_rcnn" else epoch
+        reached = step if family(self.kind).model_unit == "step" else epoch
         gone = [path for path, progress in self.models() if progress.count > reached]
         gone += [self.best] if self.best.exists() else []
         gone = [path for path in gone if path.resolve() not in kept]
@@ -121,45 +123,29 @@ class RunFolder:
                 shutil.rmtree(events, ignore_errors=True)
 
 
-def run_folder(root: Path, kind: Kind, config: Config) -> RunFolder:
-    """Returns where the run that a config describes lies, or will lie.
+def run_folder(root: Path, kind: Kind, fields: Mapping[str, Any]) -> RunFolder:
+    """Returns where the run of a spec lies, or will lie.
 
     Args:
       root: the folder of results.
       kind: which detector.
-      config: whose `training_config.output_model` names a Faster R-CNN run.
+      fields: of the spec, by name; they name the run, see `Family.model_name`.
 
     Raises:
       UsageError: the name of the models is none.
     """
-    name = model_name(kind, config)
+    name = family(kind).model_name(fields)
     owner = _owner(root)
     folder = root if owner in (None, (kind, name)) else root / RUNS / name
     return RunFolder(root, folder, kind, name)
 
 
-def model_name(kind: Kind, config: Config) -> str:
-    """Returns the name of the models of a run.
-
-    Example:
-      >>> from ml_collections import ConfigDict
-      >>> fields = ConfigDict({"training_config": {"output_model": "out/resnet18.tlt"}})
-      >>> model_name("faster_rcnn", fields)
-      'resnet18'
-
-    Raises:
-      UsageError: output_model ends in no file name.
-    """
-    if kind == "mask_rcnn":
-        return MASK_MODEL
-    fields: Any = config
-    given = fields["training_config"].get("output_model") or f"{MASK_MODEL}.tlt"
-    name = Path(given).name.removesuffix(".tlt")
-    if name in ("", ".", ".."):
-        raise UsageError(
-            f"training_config.output_model: '{given}' names no file; write FOLDER/NAME.tlt"
-        )
-    return name
+def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
+    """Writes what a run was asked to do, as config.json and as a spec that gives the same run again."""
+    document = {"kind": kind, "config": spec.fields, "versions": versions()}
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    write_file(folder / CONFIG_FILE, [text.encode()])
+    write_file(folder / SPEC_FILE, [spec.text.encode()])
 
 
 def _owner(root: Path) -> tuple[str, str] | None:
@@ -170,8 +156,8 @@ def _owner(root: Path) -> tuple[str, str] | None:
         return None
     try:
         document = json.loads((root / CONFIG_FILE).read_text(encoding="utf-8"))
-        kind, config = document["kind"], document["config"]
-        return kind, model_name(kind, config)
+        kind = document["kind"]
+        return kind, family(kind).model_name(document["config"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
         return None
 

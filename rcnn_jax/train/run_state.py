@@ -1,13 +1,16 @@
-"""What a run remembers besides arrays: plain values that travel as JSON beside every checkpoint."""
+"""The progress of a run besides arrays: plain values that travel as JSON beside every checkpoint."""
 
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+STORED_NAMES = {"pending": "due"}
+"""{attribute: its key in JSON}, where they differ: files of earlier versions must stay readable."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """The memory of a run; a new value is made whenever something changes.
+    """The progress of a run; a new value is made whenever something changes.
 
     Attributes:
       run_id: made once per run, copied by every resume.
@@ -16,7 +19,7 @@ class RunState:
       best_step: the step it was reached at.
       best_loss: lowest epoch loss so far, or None; early stopping looks at it.
       epochs_without_gain: epochs since best_loss.
-      due: the validation, bundles and other work of the stop after this step are not done yet.
+      pending: the milestone after this step (validation, model files) is still to be done.
       finished: the run is over.
     """
 
@@ -26,27 +29,29 @@ class RunState:
     best_step: int | None = None
     best_loss: float | None = None
     epochs_without_gain: int = 0
-    due: bool = False
+    pending: bool = False
     finished: bool = False
 
     def after_epoch(self, loss: float, min_delta: float) -> "RunState":
-        """Returns the memory after an epoch with this mean training loss."""
+        """Returns the progress after an epoch with this mean training loss."""
         if self.best_loss is None or loss < self.best_loss - min_delta:
             return dataclasses.replace(self, best_loss=loss, epochs_without_gain=0)
         return dataclasses.replace(self, epochs_without_gain=self.epochs_without_gain + 1)
 
     def after_evaluation(self, metric: float, step: int) -> "RunState":
-        """Returns the memory after a validation; the first of equal values stays the best."""
+        """Returns the progress after a validation; the first of equal values stays the best."""
         if self.best_metric is None or metric > self.best_metric:
             return dataclasses.replace(self, best_metric=metric, best_step=step)
         return self
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object."""
-        return dataclasses.asdict(self)
+        return {
+            STORED_NAMES.get(name, name): value for name, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunState":
-        """Returns the memory that `to_json` wrote; fields of other versions are passed over."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        """Returns the progress that `to_json` wrote; fields of other versions are passed over."""
+        keys = {STORED_NAMES.get(f.name, f.name): f.name for f in dataclasses.fields(cls)}
+        return cls(**{keys[key]: value for key, value in values.items() if key in keys})

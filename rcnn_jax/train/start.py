@@ -30,15 +30,15 @@ from rcnn_jax.train.run_state import RunState
 
 
 def begin(
-    experiment: Experiment, template: TrainState, *, key: str | None, session: Reporter
+    experiment: Experiment, template: TrainState, *, key: str | None, reporter: Reporter
 ) -> tuple[TrainState, RunState]:
-    """Returns the state and memory of a run whose workdir holds no checkpoint.
+    """Returns the state and progress of a run whose workdir holds no checkpoint.
 
     Args:
       experiment: names the weights to start from.
       template: a state with fresh weights.
       key: opens sealed bundles.
-      session: where the table of loaded layers is printed.
+      reporter: where the table of loaded layers is printed.
 
     Raises:
       CheckpointError: a named file is missing, sealed with another key, or does not fit.
@@ -47,24 +47,24 @@ def begin(
     if start.resume_from:
         path = _existing(start.resume_from, "resume_from_model")
         state, saved = restore_training(read_bundle(path, key), template, str(path))
-        session.note(f"going on from {path}, step {int(state.step)}")
-        # the best model so far lies in another folder, or is about to be deleted from this one
+        reporter.note(f"going on from {path}, step {int(state.step)}")
+        # The best model so far lies in another folder, or is about to be deleted from this one
         begins = {"finished": False, "best_metric": None, "best_step": None}
         return state, RunState.from_json({**saved, **begins})
     fresh = RunState(run_id=uuid.uuid4().hex)
     if start.pruned:
         path = _existing(start.pruned, "the pruned model of the spec")
         _, variables = load_model(path, experiment, key)
-        session.note(f"retraining {path}")
+        reporter.note(f"retraining {path}")
         return _with_variables(template, variables), fresh
     if start.pretrained:
         path = _existing(start.pretrained, "pretrained_weights")
-        return _with_weights(experiment, template, path, key, session), fresh
+        return _with_weights(experiment, template, path, key, reporter), fresh
     return template, fresh
 
 
 def say_passed_over(
-    experiment: Experiment, memory: RunState, *, key: str | None, session: Reporter
+    experiment: Experiment, progress: RunState, *, key: str | None, reporter: Reporter
 ) -> None:
     """Says that a run goes on from its own checkpoint where the spec names a model to go on from.
 
@@ -72,9 +72,9 @@ def say_passed_over(
 
     Args:
       experiment: names the model.
-      memory: of the checkpoint.
+      progress: of the checkpoint.
       key: opens sealed bundles.
-      session: where it is said.
+      reporter: where it is said.
     """
     if not experiment.start.resume_from:
         return
@@ -83,16 +83,16 @@ def say_passed_over(
         step = header["step"]
     except (CheckpointError, KeyError):
         return  # it was good when the run began
-    if step != memory.step or header.get("run_id") != memory.run_id:
-        session.note(
+    if step != progress.step or header.get("run_id") != progress.run_id:
+        reporter.note(
             f"resume_from_model names {experiment.start.resume_from} (step {step}); this run is at "
-            f"step {memory.step} already and goes on from there. To go on from step {step} instead, "
+            f"step {progress.step} already and goes on from there. To go on from step {step} instead, "
             "add --fresh"
         )
 
 
 def check_data(
-    stored: dict[str, Any], data: DataDigest, workdir: Path, accept: bool, session: Reporter
+    stored: dict[str, Any], data: DataDigest, workdir: Path, accept: bool, reporter: Reporter
 ) -> None:
     """Stops a run that would go on with other images or labels than it began with.
 
@@ -101,14 +101,14 @@ def check_data(
       data: of today.
       workdir: of the run.
       accept: go on all the same, and say so.
-      session: where that is said.
+      reporter: where that is said.
 
     Raises:
       CheckpointError: the data differs and nobody has accepted that; the message lists how.
     """
     step = stored["run"]["step"]
     if "data" not in stored:
-        session.note("this run began before its data was written down; from here on it is")
+        reporter.note("this run began before its data was written down; from here on it is")
         return
     lines = changes(stored["data"], data, workdir)
     if not lines:
@@ -120,10 +120,10 @@ def check_data(
             "Put the old data back to go on with it, choose another folder for the results, or give "
             "--accept-data-changes to go on with the data as it is now"
         )
-    session.warn(f"from step {step} on this run goes on with other data:\n  {listed}")
+    reporter.warn(f"from step {step} on this run goes on with other data:\n  {listed}")
 
 
-def keep_sealed(store: CheckpointStore, newest: Path | None, session: Reporter) -> None:
+def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter) -> None:
     """Sees to it that a run which goes on has a key as it had before, or is sealed from here on.
 
     Sealed checkpoints without a key are refused by the store. Here are those of earlier releases,
@@ -132,7 +132,7 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, session: Reporter) 
     Args:
       store: of the run, with the key given now.
       newest: the last model file that the run wrote, or None.
-      session: told what was sealed.
+      reporter: told what was sealed.
 
     Raises:
       CheckpointError: the models of the run are sealed and no key is given.
@@ -147,7 +147,7 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, session: Reporter) 
         return
     steps = store.seal_plain_steps()
     if steps:
-        session.note(
+        reporter.note(
             f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are sealed "
             "now. Model files that were written without the key stay as they are"
         )
@@ -159,7 +159,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _with_weights(
-    experiment: Experiment, template: TrainState, path: Path, key: str | None, session: Reporter
+    experiment: Experiment, template: TrainState, path: Path, key: str | None, reporter: Reporter
 ) -> TrainState:
     """Returns the template with every layer that the file holds in the right shape."""
     task, pattern = experiment.task, experiment.start.skip
@@ -168,9 +168,9 @@ def _with_weights(
     kept = skip_matching(weights, pattern)
     skipped = [name for name in weights if name not in kept]
     if skipped:
-        session.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
+        reporter.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
     elif pattern:
-        session.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
+        reporter.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
     backbone = {name: {} for name in template.params if task.is_backbone(name)}
     loaded = apply_weights(
         template.params,
@@ -179,8 +179,8 @@ def _with_weights(
         layers=layer_order(task.model, task.pixels.channels),
         expected=skip_matching(backbone, pattern),
     )
-    session.console.print(status_table(loaded), markup=False)
-    session.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
+    reporter.console.print(status_table(loaded), markup=False)
+    reporter.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
     check_coverage(loaded, path, experiment.start.min_coverage)
     filled = {"params": loaded.params}
     if statistics:

@@ -1,12 +1,13 @@
-"""What a training run says, as text: log lines and tables. Pure functions, no clock and no file."""
+"""Log lines and tables of a training run, as text: pure functions, no clock and no file."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from rich.table import Table
+
+from rcnn_jax.tasks.families import LogFormat
 
 Parameter = tuple[str, tuple[int, ...], bool]
 """(name such as `conv1/kernel`, shape, whether it is trained)."""
@@ -17,57 +18,18 @@ _BLOCK = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Words:
-    """How a detector's logs name the loss terms.
-
-    Attributes:
-      terms: {term: name in the line of a step}, in the order printed; other terms follow.
-      epoch_terms: the same for the line of an epoch; terms not named here are left out.
-      status_terms: the same for status.json and TensorBoard.
-      seconds_between_lines: 0 prints every logged step; more prints a step at most that often, and
-        only where no progress bar is shown.
-    """
-
-    terms: Mapping[str, str]
-    epoch_terms: Mapping[str, str] = field(default_factory=dict)
-    status_terms: Mapping[str, str] = field(default_factory=dict)
-    seconds_between_lines: float = 0.0
-
-
-_KERAS = {
-    "rpn_class": "rpn_out_class_loss",
-    "rpn_box": "rpn_out_regress_loss",
-    "class": "dense_class_td_loss",
-    "box": "dense_regress_td_loss",
-}
-FASTER_RCNN = Words(
-    terms=_KERAS, epoch_terms=_KERAS, status_terms=_KERAS, seconds_between_lines=10.0
-)
-"""The names Keras gave them in the original's log (docs/reference/faster_rcnn.md, "Log names")."""
-
-MASK_RCNN = Words(
-    terms={
-        "rpn_class": "rpn score loss",
-        "rpn_box": "rpn box loss",
-        "class": "fast_rcnn class loss",
-        "box": "fast_rcnn box loss",
-        "mask": "mask loss",
-    }
-)
-"""The words of the original's log line, and the mask loss.
-
-Source: docs/reference/mask_rcnn.md, "Log lines".
-"""
-
-
 def step_line(
-    words: Words, step: int, epoch: int, epochs: int, metrics: Mapping[str, float], tail: str = ""
+    log_format: LogFormat,
+    step: int,
+    epoch: int,
+    epochs: int,
+    metrics: Mapping[str, float],
+    tail: str = "",
 ) -> str:
     """Returns the line of one step.
 
     Args:
-      words: names of the loss terms.
+      log_format: names of the loss terms.
       step: steps taken so far.
       epoch: 1-based.
       epochs: of the whole run.
@@ -75,10 +37,11 @@ def step_line(
       tail: put at the end.
 
     Example:
-      >>> step_line(MASK_RCNN, 20, 1, 8, {"loss": 0.5, "mask": 0.25, "learning_rate": 0.02})
+      >>> from rcnn_jax.tasks.families import MASK_RCNN
+      >>> step_line(MASK_RCNN.log, 20, 1, 8, {"loss": 0.5, "mask": 0.25, "learning_rate": 0.02})
       'Global step 20 (epoch 1/8): total loss: 0.50000 (mask loss: 0.25000) learning rate: 0.02000'
     """
-    terms = _terms({**words.terms, **_unnamed(words, metrics)}, metrics)
+    terms = _terms({**log_format.terms, **_unnamed(log_format, metrics)}, metrics)
     return (
         f"Global step {step} (epoch {epoch}/{epochs}): total loss: {metrics['loss']:.5f}{terms} "
         f"learning rate: {metrics['learning_rate']:.5f}{tail}"
@@ -86,15 +49,16 @@ def step_line(
 
 
 def epoch_line(
-    words: Words, epoch: int, epochs: int, metrics: Mapping[str, float], seconds: float
+    log_format: LogFormat, epoch: int, epochs: int, metrics: Mapping[str, float], seconds: float
 ) -> str:
     """Returns the line at the end of an epoch, with the time that the remaining ones will take.
 
     Example:
-      >>> epoch_line(MASK_RCNN, 3, 12, {"loss": 0.5, "learning_rate": 0.02}, 60.0)
+      >>> from rcnn_jax.tasks.families import MASK_RCNN
+      >>> epoch_line(MASK_RCNN.log, 3, 12, {"loss": 0.5, "learning_rate": 0.02}, 60.0)
       'Epoch 3/12: loss: 0.50000 learning rate: 0.02000 Time taken: 0:01:00 ETA: 0:09:00'
     """
-    terms = _terms(words.epoch_terms, metrics)
+    terms = _terms(log_format.epoch_terms, metrics)
     return (
         f"Epoch {epoch}/{epochs}: loss: {metrics['loss']:.5f}{terms} "
         f"learning rate: {metrics['learning_rate']:.5f} "
@@ -182,11 +146,11 @@ def parameter_table(parameters: Iterable[Parameter]) -> Table:
     return table
 
 
-def _unnamed(words: Words, metrics: Mapping[str, float]) -> dict[str, str]:
-    known = {"loss", "learning_rate", *words.terms}
+def _unnamed(log_format: LogFormat, metrics: Mapping[str, float]) -> dict[str, str]:
+    known = {"loss", "learning_rate", *log_format.terms}
     return {name: f"{name} loss" for name in metrics if name not in known}
 
 
 def _terms(names: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    said = [f"{label}: {metrics[name]:.5f}" for name, label in names.items() if name in metrics]
-    return f" ({' '.join(said)})" if said else ""
+    parts = [f"{label}: {metrics[name]:.5f}" for name, label in names.items() if name in metrics]
+    return f" ({' '.join(parts)})" if parts else ""

@@ -38,7 +38,7 @@ class Drawer(Protocol):
 class Validation:
     """Scores weights on the validation images of an experiment; compiles once."""
 
-    def __init__(self, experiment: Experiment, source: Source, workdir: Path, session: Reporter):
+    def __init__(self, experiment: Experiment, source: Source, workdir: Path, reporter: Reporter):
         """Takes the opened validation images and where reports go.
 
         Raises:
@@ -48,7 +48,7 @@ class Validation:
         self._experiment = experiment
         self._source = source
         self._workdir = workdir
-        self._session = session
+        self._reporter = reporter
         self._predictor = bundle.jax_predictor(experiment, experiment.evaluation)
 
     def __call__(self, variables: Variables, step: int) -> dict[str, float]:
@@ -62,9 +62,9 @@ class Validation:
             self._experiment,
             bundle.bind(self._predictor, variables),
             self._source,
-            self._session.track,
+            self._reporter.track,
         )
-        self._session.console.print(results.text(result), markup=False)
+        self._reporter.console.print(results.text(result), markup=False)
         results.write_report(
             result, self._experiment.metrics, self._workdir / "eval", f"step-{step}"
         )

@@ -5,10 +5,11 @@ from fnmatch import fnmatchcase
 import pytest
 from ml_collections import ConfigDict, config_dict
 
-from rcnn_jax.checkpoints.fingerprint import MAY_CHANGE, check_resume, differences, fingerprint
+from rcnn_jax.checkpoints.fingerprint import check_resume, differences, fingerprint
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import walk
+from rcnn_jax.tasks.families import FAMILIES
 
 FASTER = {
     "random_seed": 42,
@@ -72,16 +73,16 @@ def test_mask_rcnn_leaves_out_schedule_length_logging_and_test_time():
     }
 
 
-@pytest.mark.parametrize("kind", MAY_CHANGE)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_every_row_names_a_field_of_the_spec(kind):
     paths = [path for path, _ in walk(TABLES[kind])]
-    rows = set(MAY_CHANGE[kind]) - {"export", "prune"}
+    rows = set(FAMILIES[kind].may_change) - {"export", "prune"}
     assert [row for row in rows if not any(fnmatchcase(path, row) for path in paths)] == []
-    assert all(MAY_CHANGE[kind].values())
+    assert all(FAMILIES[kind].may_change.values())
 
 
 def test_no_secret_gets_into_a_fingerprint():
-    for kind in MAY_CHANGE:
+    for kind in FAMILIES:
         secret = [path for path, field in walk(TABLES[kind]) if field.secret]
         config = {}
         for path in secret:

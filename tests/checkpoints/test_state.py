@@ -1,6 +1,6 @@
 import pytest
 
-from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
+from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
 from rcnn_jax.checkpoints.state import (
     model_header,
     stored_categories,
@@ -21,9 +21,10 @@ def test_a_bundle_stores_all_that_its_model_depends_on(tmp_path, kind, data):
     config = load_spec(spec, kind).config
     experiment = build_experiment(config, kind)
     path = tmp_path / "m.tlt"
-    write_bundle(path, Bundle(kind, model_header(experiment, config), {}), "key")
-    stored = stored_config(path, "key")
-    categories = stored_categories(path, "key")
+    write_bundle(path, Bundle(kind, model_header(experiment), {}), "key")
+    bundle = read_bundle(path, "key")
+    stored = stored_config(bundle, "m.tlt")
+    categories = stored_categories(bundle)
     with stored.unlocked(), config.unlocked():
         assert stored.enc_key is None
         del stored["enc_key"], config["enc_key"]
@@ -33,14 +34,11 @@ def test_a_bundle_stores_all_that_its_model_depends_on(tmp_path, kind, data):
     assert (again.geometry, again.category_ids) == (experiment.geometry, experiment.category_ids)
 
 
-def test_a_spec_that_this_release_cannot_read_is_named_with_the_file(tmp_path):
-    path = tmp_path / "m.tlt"
-    write_bundle(path, Bundle("faster_rcnn", {**MODEL_HEADER, "spec": "from_the_future: 1"}))
+def test_a_spec_that_this_release_cannot_read_is_named_with_the_file():
+    bundle = Bundle("faster_rcnn", {**MODEL_HEADER, "spec": "from_the_future: 1"})
     with pytest.raises(CheckpointError) as error:
-        stored_config(path, None)
-    assert str(error.value).startswith(
-        f"{path}: the spec that it stores cannot be read by rcnn-jax"
-    )
+        stored_config(bundle, "m.tlt")
+    assert str(error.value).startswith("m.tlt: the spec that it stores cannot be read by rcnn-jax")
     assert "from_the_future" in str(error.value)
 
 

@@ -160,6 +160,27 @@ def test_abbreviated_flags_are_unknown():
         parse(arguments.add_train, "faster_rcnn", "-e", "a", "--fre")
 
 
+def test_a_mistyped_flag_is_named_before_the_one_that_is_missing():
+    with pytest.raises(
+        UsageError, match="there is no flag --experiment_spec_fil; did you mean --ex"
+    ):
+        parse(arguments.add_train, "faster_rcnn", "--experiment_spec_fil", "a.txt")
+
+
+def test_a_key_that_begins_with_a_dash_is_not_shown():
+    with pytest.raises(UsageError, match="expected one argument") as caught:
+        parse(arguments.add_train, "faster_rcnn", "-e", "a.txt", "-k", "-hidden")
+    assert "hidden" not in str(caught.value)
+    assert parse(arguments.add_train, "faster_rcnn", "-e", "a", "-k=-hidden").key == "-hidden"
+
+
+@pytest.mark.parametrize("add_flags", [arguments.add_evaluate, arguments.add_inference])
+@pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
+def test_a_batch_size_is_accepted_and_said_to_be_without_effect(add_flags, kind):
+    args = parse(add_flags, kind, "-e", "a", "-m", "m", "-i", "i", "-b", "2")
+    assert any("-b" in note or "batch" in note for note in flag_notes(args))
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [

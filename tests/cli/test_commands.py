@@ -1,5 +1,6 @@
 """From flags and a spec to the arguments of the functions that do the work, which are recorded."""
 
+import inspect
 import json
 import sys
 import types
@@ -12,9 +13,6 @@ from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import seal
 from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
 from rcnn_jax.cli.train import slim_models
-from rcnn_jax.runtime.bundle import BUNDLE
-from rcnn_jax.runtime.engine import ENGINE
-from rcnn_jax.runtime.onnx_runtime import GRAPH
 from tests.checkpoints.headers import MODEL_HEADER
 
 FASTER = """
@@ -40,8 +38,8 @@ class Recorder:
         self.result = result
         self.called = None
 
-    def __call__(self, config, kind, *args, **kwargs):
-        self.called = {"config": config, "kind": kind, "args": args, **kwargs}
+    def __call__(self, experiment, *args, **kwargs):
+        self.called = {"experiment": experiment, "args": args, **kwargs}
         return self.result
 
 
@@ -60,16 +58,31 @@ def replace(monkeypatch, module, name, result=None):
 
 @pytest.fixture
 def train(monkeypatch):
-    return replace(monkeypatch, "rcnn_jax.train.loop", "train")
+    return replace(monkeypatch, "rcnn_jax.train.command", "train")
 
 
 @pytest.fixture
-def evaluate(monkeypatch):
+def opened(monkeypatch):
+    """Stands for opening a model file and comparing it; remembers what was opened and how."""
+    calls = []
+
+    def open_model(path, key, **options):
+        calls.append({"path": path, "key": key, **options})
+        return path
+
+    monkeypatch.setattr("rcnn_jax.runtime.open.open_model", open_model)
+    monkeypatch.setattr("rcnn_jax.runtime.open.experiment_of", lambda model, *_, **__: None)
+    return calls
+
+
+@pytest.fixture
+def evaluate(monkeypatch, opened):
+    monkeypatch.setattr("rcnn_jax.evaluate.results.kpi", lambda report: report)
     return replace(monkeypatch, "rcnn_jax.evaluate.command", "evaluate", {"mAP": 0.25})
 
 
 @pytest.fixture
-def inference(monkeypatch):
+def inference(monkeypatch, opened):
     return replace(monkeypatch, "rcnn_jax.inference.command", "inference", 0)
 
 
@@ -85,9 +98,10 @@ def statuses(folder):
 
 def test_train_works_in_the_folder_of_the_output_model(tmp_path, train):
     assert faster_rcnn(["train", "-e", write(tmp_path, FASTER)]) == 0
-    assert train.called["args"] == (tmp_path / "from_spec",)
-    assert (train.called["kind"], train.called["devices"]) == ("faster_rcnn", 1)
-    assert (train.called["fresh"], train.called["use_amp"]) == (False, False)
+    workdir, options, _ = train.called["args"]
+    assert workdir == tmp_path / "from_spec"
+    assert (train.called["experiment"].kind, options.devices) == ("faster_rcnn", 1)
+    assert (options.fresh, options.use_amp) == (False, False)
     assert [line["status"] for line in statuses(tmp_path / "from_spec")] == ["STARTED", "SUCCESS"]
 
 
@@ -96,22 +110,24 @@ def test_train_prefers_the_folder_and_the_key_of_the_command_line(tmp_path, trai
     argv = ["train", "-e", write(tmp_path, FASTER), "-r", str(out), "-k", "mine"]
     flags = ["--gpus", "2", "--fresh", "--use_amp", "--accept-data-changes"]
     assert faster_rcnn([*argv, *flags]) == 0
-    assert (train.called["args"], train.called["key"]) == ((out,), "mine")
-    assert (train.called["devices"], train.called["fresh"]) == (2, True)
-    assert train.called["use_amp"] and train.called["accept_data_changes"]
+    workdir, options, _ = train.called["args"]
+    assert (workdir, options.key) == (out, "mine")
+    assert (options.devices, options.fresh) == (2, True)
+    assert options.use_amp and options.accept_data_changes
     assert not (tmp_path / "from_spec").exists()
 
 
 def test_the_key_of_the_spec_is_used_but_leaves_the_config(tmp_path, train):
     assert faster_rcnn(["train", "-e", write(tmp_path, FASTER)]) == 0
-    assert train.called["key"] == "of the spec"
-    assert "of the spec" not in str(train.called["config"])
+    assert train.called["args"][1].key == "of the spec"
+    assert "of the spec" not in str(train.called["experiment"])
+    assert "<redacted>" in train.called["experiment"].spec.text
 
 
 def test_the_redacted_key_of_a_written_spec_is_no_key(tmp_path, train):
     spec = write(tmp_path, FASTER.replace("of the spec", "<redacted>"))
     assert faster_rcnn(["train", "-e", spec]) == 0
-    assert train.called["key"] is None
+    assert train.called["args"][1].key is None
 
 
 def test_mask_rcnn_train_needs_a_folder(tmp_path, train, capsys):
@@ -136,7 +152,7 @@ def test_evaluate_takes_the_model_of_the_spec_and_reports_its_metrics(tmp_path, 
     model.touch()
     spec = write(tmp_path, FASTER + f'evaluation_config {{ model: "{model}" }}')
     assert faster_rcnn(["evaluate", "-e", spec, "-r", str(tmp_path / "out")]) == 0
-    assert (evaluate.called["model"], evaluate.called["workdir"]) == (model, tmp_path / "out")
+    assert (evaluate.called["args"], evaluate.called["workdir"]) == ((model,), tmp_path / "out")
     lines = statuses(tmp_path / "out")
     assert [line["status"] for line in lines] == ["STARTED", "RUNNING", "SUCCESS"]
     assert lines[1]["kpi"] == {"mAP": "0.25"}
@@ -149,15 +165,6 @@ def test_evaluate_without_any_model_says_where_to_name_one(tmp_path, evaluate, c
     )
 
 
-def test_the_suffix_chooses_what_runs_the_model(tmp_path, evaluate):
-    for name in ("a.tlt", "a.onnx", "a.etlt", "a.engine", "a.trt", "a.plan"):
-        (tmp_path / name).touch()
-        argv = ["evaluate", "-e", write(tmp_path, MASK), "-m", str(tmp_path / name)]
-        assert mask_rcnn(argv) == 0
-        wanted = {".tlt": BUNDLE, ".onnx": GRAPH, ".etlt": GRAPH}.get(Path(name).suffix, ENGINE)
-        assert evaluate.called["backend"] is wanted, name
-
-
 @pytest.mark.parametrize(
     ("named", "model"),
     [
@@ -168,7 +175,7 @@ def test_the_suffix_chooses_what_runs_the_model(tmp_path, evaluate):
     ],
 )
 def test_the_engine_or_exported_model_of_the_spec_comes_before_its_bundle(
-    tmp_path, evaluate, inference, named, model
+    tmp_path, evaluate, inference, opened, named, model
 ):
     for name in ("a.tlt", "b.trt", "b.etlt", "b.onnx", "cal.bin"):
         (tmp_path / name).touch()
@@ -181,12 +188,12 @@ def test_the_engine_or_exported_model_of_the_spec_comes_before_its_bundle(
             'images_dir: "in" labels_dump_dir: "out" }' if section == "inference" else "}"
         )
         assert faster_rcnn([task, "-e", write(tmp_path, FASTER + spec)]) == 0
-        assert called.called["model"] == tmp_path / model
-        backend = called.called["backend"]
+        assert called.called["args"][0] == tmp_path / model
+        rewrite = opened[-1]["rewrite"]
         if "cal.bin" in named:
-            assert backend.predictor.keywords["cache"] == tmp_path / "cal.bin"
+            assert inspect.getclosurevars(rewrite).nonlocals["cache"] == tmp_path / "cal.bin"
         else:
-            assert backend is (ENGINE if model == "b.trt" else GRAPH)
+            assert rewrite is None
 
 
 def test_a_model_that_is_not_there_is_named_with_its_field(tmp_path, evaluate, capsys):
@@ -207,7 +214,7 @@ def test_faster_rcnn_inference_reads_the_spec(tmp_path, inference):
     )
     assert faster_rcnn(["inference", "-e", write(tmp_path, FASTER + section)]) == 0
     called = inference.called
-    assert (str(called["images"]), str(called["image_output"])) == ("in", "drawn")
+    assert (str(called["args"][1]), str(called["image_output"])) == ("in", "drawn")
     assert (str(called["label_output"]), called["threshold"]) == ("labels", None)
     assert "include_mask" not in called
     spec = write(tmp_path, FASTER + section)
@@ -316,9 +323,9 @@ def test_no_task_but_training_asks_for_a_schedule(tmp_path, evaluate, inference,
     for command, text in ((faster_rcnn, faster), (mask_rcnn, mask)):
         spec = write(tmp_path, text)
         assert command(["evaluate", "-e", spec, *model]) == 0
-        found = ["-i", str(tmp_path), "-r", str(tmp_path)]
+        found = ["-i", str(tmp_path / "in"), "-r", str(tmp_path / "out")]
         assert command(["inference", "-e", spec, *model, *found]) == 0
-        assert command(["train", "-e", spec, "-r", str(tmp_path)]) == 2
+        assert command(["train", "-e", spec, "-r", str(tmp_path / "out")]) == 2
     assert "total_steps or num_epochs must be given" in capsys.readouterr().err
 
 
@@ -349,10 +356,10 @@ def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
     path = tmp_path / "a.tlt"
     arrays = {name: np.ones(3, np.float32) for name in ("params/conv1/kernel", "opt_state/0")}
     write_bundle(path, Bundle("faster_rcnn", MODEL_HEADER, arrays), "key")
-    slim_models(tmp_path, "key")
+    slim_models([path], "key")
     once = path.read_bytes()
     assert list(read_bundle(path, "key").arrays) == ["params/conv1/kernel"]
-    slim_models(tmp_path, "key")
+    slim_models([path], "key")
     assert path.read_bytes() == once
 
 

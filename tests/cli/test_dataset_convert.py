@@ -81,6 +81,17 @@ def test_labels_that_are_missing_are_one_message(tmp_path, kitti, capsys):
     assert "Traceback" not in error
 
 
+def test_a_conversion_without_any_object_is_said(tmp_path, kitti, capsys):
+    for path in (kitti / "labels").iterdir():
+        path.write_text("Car 0 0 0 20 22 1 2 0 0 0 0 0 0 0\n")
+    spec = tmp_path / "convert.txt"
+    spec.write_text(SPEC.replace("ROOT", str(kitti)))
+    assert faster_rcnn(["dataset_convert", "-d", str(spec), "-o", str(tmp_path / "set")]) == 0
+    said = capsys.readouterr()
+    assert "warning:" in said.out + said.err
+    assert "no object is left, and without one nothing can be trained" in said.out + said.err
+
+
 def test_mask_rcnn_writes_the_shards_of_a_coco_file(tmp_path, kitti, capsys):
     annotation = {
         "id": 1,

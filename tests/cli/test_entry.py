@@ -37,21 +37,24 @@ def get_config():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Every call of the functions that do the work, as (name, config, positional, named)."""
+    """Every call of the functions that do the work, as (name, experiment, positional, named)."""
     seen = []
     for module, name, result in (
-        ("rcnn_jax.train.loop", "train", None),
+        ("rcnn_jax.train.command", "train", None),
         ("rcnn_jax.evaluate.command", "evaluate", {}),
         ("rcnn_jax.inference.command", "inference", 0),
     ):
         fake = types.ModuleType(module)
 
-        def work(config, kind, *args, _name=name, _result=result, **kwargs):
-            seen.append((_name, config, args, kwargs))
+        def work(experiment, *args, _name=name, _result=result, **kwargs):
+            seen.append((_name, experiment, args, kwargs))
             return _result
 
         setattr(fake, name, work)
         monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setattr("rcnn_jax.runtime.open.open_model", lambda path, key, **_: path)
+    monkeypatch.setattr("rcnn_jax.runtime.open.experiment_of", lambda *_, **__: None)
+    monkeypatch.setattr("rcnn_jax.evaluate.results.kpi", lambda report: report)
     return seen
 
 
@@ -74,10 +77,10 @@ def start(*argv):
 def test_training_starts_from_a_config_with_overrides(tmp_path, config, calls):
     override = "--config.training_config.num_epochs=3"
     assert start(f"--config={config}", f"--workdir={tmp_path / 'out'}", override) == 0
-    ((name, given, (workdir,), named),) = calls
-    assert (name, workdir, named["key"]) == ("train", tmp_path / "out", "secret")
-    assert given.training_config.num_epochs == 3
-    assert "secret" not in str(given)
+    ((name, experiment, (workdir, options, _), _),) = calls
+    assert (name, workdir, options.key) == ("train", tmp_path / "out", "secret")
+    assert experiment.run.num_epochs == 3
+    assert "secret" not in str(experiment)
 
 
 def test_an_override_out_of_range_is_a_spec_error(tmp_path, config, calls):
@@ -90,7 +93,7 @@ def test_an_override_out_of_range_is_a_spec_error(tmp_path, config, calls):
 def test_evaluation_takes_the_best_model_of_the_workdir(tmp_path, config, calls):
     (tmp_path / "best.tlt").touch()
     assert start(f"--config={config}", f"--workdir={tmp_path}", "--mode=evaluate") == 0
-    assert calls[0][3]["model"] == tmp_path / "best.tlt"
+    assert calls[0][2] == (tmp_path / "best.tlt",)
 
 
 def test_inference_takes_images_from_the_flags(tmp_path, config, calls):
@@ -98,8 +101,8 @@ def test_inference_takes_images_from_the_flags(tmp_path, config, calls):
     model.touch()
     argv = [f"--config={config}", f"--workdir={tmp_path}", "--mode=inference"]
     assert start(*argv, f"--model={model}", "--images=in") == 0
-    named = calls[0][3]
-    assert (named["model"], named["images"]) == (model, Path("in"))
+    *_, positional, named = calls[0]
+    assert positional == (model, Path("in"))
     assert named["image_output"] == tmp_path / "images_annotated"
 
 
@@ -117,10 +120,10 @@ def test_every_flag_of_the_task_reaches_its_function(tmp_path, config, calls):
     argv = [f"--config={config}", "--config.training_config.num_epochs", "3"]
     more = ["--gpus", "2", "--fresh", "--use-amp", "-k", "mine", "-r", str(tmp_path / "other")]
     assert start(*argv, f"--workdir={tmp_path / 'out'}", *more) == 0
-    ((_, given, (workdir,), named),) = calls
-    assert (workdir, named["key"], named["devices"]) == (tmp_path / "other", "mine", 2)
-    assert (named["fresh"], named["use_amp"]) == (True, True)
-    assert given.training_config.num_epochs == 3
+    ((_, experiment, (workdir, options, _), _),) = calls
+    assert (workdir, options.key, options.devices) == (tmp_path / "other", "mine", 2)
+    assert (options.fresh, options.use_amp) == (True, True)
+    assert experiment.run.num_epochs == 3
 
 
 def test_a_flag_of_the_user_wins_over_what_the_workdir_offers(tmp_path, config, calls):
@@ -129,7 +132,7 @@ def test_a_flag_of_the_user_wins_over_what_the_workdir_offers(tmp_path, config, 
     model.touch()
     argv = [f"--config={config}", f"--workdir={tmp_path}", "--mode=evaluate"]
     assert start(*argv, "--model_path", str(model)) == 0
-    assert calls[0][3]["model"] == model
+    assert calls[0][2] == (model,)
 
 
 def test_words_are_given_to_absl_or_to_the_task():

@@ -58,7 +58,7 @@ def root(tmp_path_factory):
 
 
 def experiment_of(root, arch, model_fields=""):
-    """The experiment at full width, and its config."""
+    """The experiment at full width."""
     text = SPEC.format(root=root, epochs=1, plan=model_fields, training="")
     for old, new in (
         ("height: 96 width: 96", "height: 64 width: 64"),
@@ -68,8 +68,7 @@ def experiment_of(root, arch, model_fields=""):
     ):
         assert old in text
         text = text.replace(old, new)
-    config = parse_spec(text).config
-    return build_experiment(config, "faster_rcnn"), config
+    return build_experiment(parse_spec(text).config, "faster_rcnn")
 
 
 def first_batch(experiment):
@@ -140,7 +139,7 @@ def test_one_step_and_back_from_the_file(arch, root, tmp_path):
     trained = TRAINED_OF_DEEP.get(arch)
     frozen = (ids[0], ids[-2]) if trained is None else ids[: len(ids) - trained]
     fields = " ".join(f"freeze_blocks: {block}" for block in frozen)
-    wide, config = experiment_of(root, arch, f"{fields} {OPTIONS}")
+    wide = experiment_of(root, arch, f"{fields} {OPTIONS}")
     narrow = with_model(wide, narrowed(wide.task.model, 1 / 8))
 
     before, after, metrics = one_step(narrow, first_batch(narrow))
@@ -157,7 +156,7 @@ def test_one_step_and_back_from_the_file(arch, root, tmp_path):
     assert kept and len(moments) == 2 * len(trainable)
 
     path = tmp_path / "model.tlt"
-    write_bundle(path, training_bundle(narrow, config, after, RunState(run_id="a").to_json()))
+    write_bundle(path, training_bundle(narrow, after, RunState(run_id="a").to_json()))
     reloaded, variables = load_model(path, wide, None)
     assert reloaded.task == narrow.task and read_bundle(path).header["arch"] == arch
     predictor = jax_predictor(reloaded, reloaded.inference)
@@ -171,7 +170,7 @@ def test_dropping_branches_reaches_the_trunk(root):
     """The class loss of the RPN reads the trunk only."""
     losses = []
     for rate in (0.0, 0.9):
-        wide, _ = experiment_of(root, "efficientnet:b0", f"drop_connect_rate: {rate}")
+        wide = experiment_of(root, "efficientnet:b0", f"drop_connect_rate: {rate}")
         task = with_model(wide, narrowed(wide.task.model, 1 / 8)).task
         shard = jax.tree.map(lambda leaf: leaf[None], first_batch(wide))
         keys = jax.random.split(jax.random.key(1), (1, IMAGES))

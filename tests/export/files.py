@@ -12,9 +12,9 @@ from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
-from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.families import family
 from tests.e2e import tiny as tiny_boxes
 from tests.e2e import tiny_mask
 from tests.export.tiny import lively_variables
@@ -32,10 +32,10 @@ def make_files(root: Path, kind: str) -> SimpleNamespace:
     variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
     model = root / "model.tlt"
-    write_bundle(model, Bundle(kind, model_header(experiment, config), arrays), None)
+    write_bundle(model, Bundle(kind, model_header(experiment), arrays), None)
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, 3)
-    graph = trace(outputs_of(experiment, variables, "tao"), INPUT_NAMES[kind], shape, NCHW)
+    graph = trace(outputs_of(experiment, variables, "tao"), family(kind).input_name, shape, NCHW)
     path = root / "model.onnx"
     path.write_bytes(graph.to_model("detector", header.to_metadata()).SerializeToString())
     return SimpleNamespace(

@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
     experiment = build_experiment(config, "faster_rcnn")
     variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
-    header = model_header(experiment, config)
+    header = model_header(experiment)
     model = root / "model.tlt"
     write_bundle(model, Bundle("faster_rcnn", header, arrays), KEY)
     return root, spec, model

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.export.command import build
+from rcnn_jax.export.build import build, check_built
 from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.verification.parity import compare_detections
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
 from rcnn_jax.runtime import bundle
-from rcnn_jax.runtime.header import DETECTIONS, INPUT_NAMES, MASKS, Header
-from rcnn_jax.runtime.onnx_runtime import REFERENCE, open_session, predictor, preprocess
+from rcnn_jax.runtime.backend import preprocess
+from rcnn_jax.runtime.header import DETECTIONS, MASKS, Header
+from rcnn_jax.runtime.onnx_runtime import REFERENCE, open_session, predictor
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.settings.detection import RpnTargetSettings
+from rcnn_jax.tasks.families import family
 from tests.export import tiny
 
 CASES = {
@@ -27,21 +30,32 @@ CASES = {
 DETECTORS = {"faster_rcnn": tiny.faster_rcnn, "mask_rcnn": tiny.mask_rcnn}
 
 
+def built(experiment, variables, header):
+    """(FP32 graph, what its check found) of an experiment."""
+    graph = build(experiment, variables, header)
+    reference = reference_predictor(experiment, variables)
+    found = check_built(graph, experiment, variables, header, tiny.images(2), reference)
+    return graph.model.SerializeToString(), found
+
+
 @functools.cache
 def exported(kind, case="usual", contract="tao", batch=None):
-    """(experiment, variables, header, model, report) of a tiny detector."""
+    """(experiment, variables, header, model, check) of a tiny detector."""
     experiment = DETECTORS[kind](test=CASES[case])
     variables = tiny.lively_variables(experiment)
     header = make_header(experiment, contract, batch)
     if (case, contract, batch) != ("usual", "tao", None):  # the check takes most of the time
         shape = (batch, *header.canvas, 3)
         graph = trace(
-            outputs_of(experiment, variables, contract), INPUT_NAMES[kind], shape, (0, 3, 1, 2)
+            outputs_of(experiment, variables, contract),
+            family(kind).input_name,
+            shape,
+            (0, 3, 1, 2),
         )
         model = graph.to_model("test", header.to_metadata())
         return experiment, variables, header, model.SerializeToString(), None
-    model, report = build(experiment, variables, header, tiny.images(2), "noise")
-    return experiment, variables, header, model, report
+    model, found = built(experiment, variables, header)
+    return experiment, variables, header, model, found
 
 
 def both(kind, count, *args, providers=REFERENCE):
@@ -163,8 +177,8 @@ def test_sizes_that_were_never_trained_propose_in_no_graph():
     experiment.task = dataclasses.replace(experiment.task, settings=settings)
     variables = tiny.lively_variables(experiment)
     header = make_header(experiment, "plain", None)
-    _, report = build(experiment, variables, header, tiny.images(2), "noise")
-    assert report.problems == []
+    _, report = built(experiment, variables, header)
+    assert report.problems == ()
     _, proposals = experiment.task.predict(variables, tiny.images(2), experiment.inference)
     boxes = np.asarray(proposals.boxes)[np.asarray(proposals.valid)]
     assert len(boxes) and (boxes[:, 2:] - boxes[:, :2]).max() < 100
@@ -174,8 +188,8 @@ def test_a_mask_rcnn_without_masks_has_one_output():
     experiment = tiny.mask_rcnn(include_mask=False, unused=(1,))
     variables = tiny.lively_variables(experiment)
     header = make_header(experiment, "tao", None)
-    model, report = build(experiment, variables, header, tiny.images(2), "noise")
-    assert report.problems == []
+    model, report = built(experiment, variables, header)
+    assert report.problems == ()
     session = open_session(model, "test")
     assert [output.name for output in session.get_outputs()] == [DETECTIONS]
     (rows,) = session.run(None, {"Input": preprocess(tiny.images(2), header)})
@@ -189,7 +203,7 @@ def test_the_dense_part_has_neither_transposes_nor_batch_norm(kind):
     # two per level behind the last convolution of the RPN, and three small ones behind the heads
     levels = 1 if kind == "faster_rcnn" else 5
     assert report.operators["Transpose"] <= 2 * levels + 3
-    assert report.problems == []
+    assert report.problems == ()
 
 
 @pytest.mark.parametrize("kind", DETECTORS)
@@ -212,5 +226,5 @@ def test_a_model_that_computes_in_bfloat16_is_exported_in_float32():
     half = experiment.task.model.clone(dtype="bfloat16")
     experiment = tiny.faster_rcnn(test=CASES["usual"])
     experiment.task = dataclasses.replace(experiment.task, model=half)
-    _, report = build(experiment, variables, header, tiny.images(2), "noise")
+    _, report = built(experiment, variables, header)
     assert not report.problems

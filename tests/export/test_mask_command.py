@@ -28,7 +28,7 @@ def exported(tmp_path_factory):
     experiment = build_experiment(config, "mask_rcnn")
     variables = jax.tree.map(np.asarray, lively_variables(experiment, predictors=0.3))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
-    header = model_header(experiment, config)
+    header = model_header(experiment)
     model = root / "model.tlt"
     write_bundle(model, Bundle("mask_rcnn", header, arrays), None)
     assert run("export", spec, model) == 0

@@ -5,16 +5,17 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks import plausible_weights
+from benchmarks.tables import parity
+from benchmarks.tables.parity import DETECTIONS, ROWS, Row, line
 from rcnn_jax.export.verification.parity import FP32, Parity
-from tools import export_parity, lively
-from tools.export_parity import DETECTIONS, ROWS, Row, line
 
 BOX, SCORE, MASK = 2e-2, 5e-4, 1e-2
 
 
 def printed(capsys, *arguments):
     """(exit code, [[cells of a row]]) of the tool."""
-    code = export_parity.main([*arguments, "--canvas", "128x192", "--factor", "0.125"])
+    code = parity.main([*arguments, "--canvas", "128x192", "--factor", "0.125"])
     lines = [text for text in capsys.readouterr().out.splitlines() if text.startswith("| `")]
     return code, [[cell.strip() for cell in text.strip("| ").split("|")] for text in lines]
 
@@ -73,7 +74,7 @@ def test_kernels_under_which_every_score_is_one_are_left(monkeypatch):
         first, _ = variables["params"]["dense_class_td"]["bias"]
         return np.array([[1.0, 1.0 if first == 0 else 0.5], [0.0, 0.0]])
 
-    monkeypatch.setattr(lively, "lively", kernels)
-    variables, counts = lively.settled(None, None, scores)
+    monkeypatch.setattr(plausible_weights, "plausible", kernels)
+    variables, counts = plausible_weights.settled(None, None, scores)
     assert variables["params"]["dense_class_td"]["bias"][0] == 1
     assert counts == [2, 0]

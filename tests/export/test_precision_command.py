@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
     variables = jax.tree.map(np.asarray, lively_variables(experiment))
     arrays = {k: v for name, tree in variables.items() for k, v in flatten(tree, name).items()}
     model = root / "model.tlt"
-    write_bundle(model, Bundle("faster_rcnn", model_header(experiment, config), arrays), KEY)
+    write_bundle(model, Bundle("faster_rcnn", model_header(experiment), arrays), KEY)
     return root, spec, model
 
 

@@ -9,8 +9,8 @@ from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.verification.parity import compare_detections
 from rcnn_jax.runtime import bundle
-from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
+from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
 from tests.export import tiny
 
@@ -32,7 +32,7 @@ def test_the_graph_gives_the_detections_of_jax():
     variables = tiny.lively_variables(experiment)
     header = make_header(experiment, "tao", None)
     outputs = outputs_of(experiment, variables, "tao")
-    graph = trace(outputs, INPUT_NAMES["mask_rcnn"], (None, *header.canvas, 3), (0, 3, 1, 2))
+    graph = trace(outputs, family("mask_rcnn").input_name, (None, *header.canvas, 3), (0, 3, 1, 2))
     model = graph.to_model("test", header.to_metadata()).SerializeToString()
 
     pictures = tiny.images(2, seed=7)

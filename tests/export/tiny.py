@@ -17,7 +17,6 @@ from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.models.variables import narrowed
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves, cell_sizes_from_scales
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.runtime.header import INPUT_NAMES
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.settings.detection import (
     DetectionSettings,
@@ -26,6 +25,7 @@ from rcnn_jax.settings.detection import (
     RpnTargetSettings,
 )
 from rcnn_jax.settings.network import AnchorConvention, PixelSettings
+from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.task import TestSettings
@@ -118,7 +118,7 @@ def graph(experiment, *, contract="plain", predictors=0.3):
     header = make_header(experiment, contract, None)
     function = outputs_of(experiment, variables, contract)
     shape = (None, *header.canvas, experiment.task.pixels.channels)
-    traced = trace(function, INPUT_NAMES[experiment.kind], shape, NCHW)
+    traced = trace(function, family(experiment.kind).input_name, shape, NCHW)
     return traced.to_model("detector", header.to_metadata()), header
 
 

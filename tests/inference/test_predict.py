@@ -59,7 +59,7 @@ def infer(experiment, source, out, capsys, suffix="txt"):
     writers = [labels, Pictures(out / "images", outputs, names, captions=True)]
     with Session("inference", status_folder=None) as session:
         failed = run_inference(
-            experiment, find_one, images, writers, threshold=0.5, session=session
+            experiment, find_one, images, writers, threshold=0.5, reporter=session
         )
     return failed, capsys.readouterr().out
 

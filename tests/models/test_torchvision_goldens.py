@@ -1,6 +1,6 @@
 """With torchvision's weights and conventions every stage says what torchvision said.
 
-The goldens were recorded by `tools/record_torchvision_goldens.py`. Torchvision itself is compared with
+The goldens were recorded by `tests/golden/record_torchvision.py`. Torchvision itself is compared with
 in tests/peers/test_torchvision_mask_rcnn.py, on more images and in training.
 """
 

@@ -3,7 +3,8 @@
 import onnxruntime
 import pytest
 
-from rcnn_jax.runtime.onnx_runtime import fastest_providers, open_session
+from rcnn_jax.runtime.onnx_runtime import open_session
+from rcnn_jax.runtime.openvino import fastest_providers
 from tests.export.test_contracts import DETECTORS, assert_equal_detections, both, exported
 
 pytestmark = pytest.mark.peers

@@ -129,7 +129,7 @@ def test_the_profile_of_p_and_batches_beyond_it(graph, tensorrt, boxes_files):
     code, engine = build(graph, "-p", profile)
     assert code == 0
     assert [shape[0] for shape in trt.built[0].profile["input_image"]] == [2, 2, 3]
-    predict = open_engine(engine)
+    predict = open_engine(engine).start()
     pictures = np.random.default_rng(0).integers(0, 256, (7, 96, 96, 3), np.uint8)
     found = predict(pictures)[0]  # 3, 3 and 1, the last filled up to 2
     alone = [predict(pictures[i : i + 1])[0] for i in range(7)]
@@ -335,7 +335,8 @@ def test_an_export_without_tensorrt_leaves_the_graph_whole(graph, monkeypatch, t
     with pytest.raises(
         MissingDependencyError, match=r"the ONNX model is complete without it\) need"
     ):
-        deploy(wanted, Path(graph), None, 0.6, Session("export", status_folder=None))
+        session = Session("export", status_folder=None)
+        deploy(wanted, onnx.load(graph), path=Path(graph), threshold=0.6, reporter=session)
     assert Path(graph).read_bytes() == before and (tmp_path / "nvinfer_config.txt").exists()
 
 
@@ -467,6 +468,6 @@ def test_a_real_engine_finds_what_the_graph_finds(kind, precision, request, tmp_
     header = read_header(model, "graph")
     reference = predictor(open_session(model.SerializeToString(), "graph"), header)
     pictures = np.random.default_rng(0).integers(0, 256, (3, *header.canvas, 3), np.uint8)
-    parity = compare_detections(reference(pictures)[0], open_engine(engine)(pictures)[0])
+    parity = compare_detections(reference(pictures)[0], open_engine(engine).start()(pictures)[0])
     assert parity.detections > 0
     assert parity.unmatched <= (0 if precision == "fp32" else parity.detections // 10)

@@ -3,7 +3,7 @@
 import pytest
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.spec import Task, parse_spec, validate
+from rcnn_jax.spec import TaskName, parse_spec, validate
 from rcnn_jax.spec.demands import TASKS, unserved
 from tests.spec.samples import FASTER, MASK
 
@@ -31,7 +31,7 @@ maskrcnn_config { include_mask: True test_nms: 0.5 }
 """The blocks that NVIDIA's own specs for deployment have."""
 
 
-def complaint(text: str, task: Task | None) -> str:
+def complaint(text: str, task: TaskName | None) -> str:
     with pytest.raises(SpecError) as error:
         parse_spec(text, "s", task=task)
     return str(error.value)
@@ -39,7 +39,7 @@ def complaint(text: str, task: Task | None) -> str:
 
 @pytest.mark.parametrize("task", ["inference", "export"])
 @pytest.mark.parametrize("text", [DEPLOYED_FASTER, DEPLOYED_MASK])
-def test_a_spec_without_schedule_and_data_runs_and_exports(text: str, task: Task) -> None:
+def test_a_spec_without_schedule_and_data_runs_and_exports(text: str, task: TaskName) -> None:
     parse_spec(text, task=task)
 
 
@@ -93,7 +93,7 @@ def test_a_spec_that_means_to_train_is_checked_for_training() -> None:
         (MASK, ("inference", "export")),
     ],
 )
-def test_a_spec_says_which_tasks_it_serves(text: str, served: tuple[Task, ...]) -> None:
+def test_a_spec_says_which_tasks_it_serves(text: str, served: tuple[TaskName, ...]) -> None:
     spec = parse_spec(text)
     lacking = unserved(spec.config, spec.kind)
     assert tuple(task for task in TASKS if task not in lacking) == served

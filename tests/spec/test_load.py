@@ -247,6 +247,10 @@ def test_an_overridden_literal_is_checked() -> None:
         ("data_config:\n  num_classes: 3\n", "this is YAML"),
         ("[data_config]\nnum_classes = 3\n", "this is TOML"),
         ("import os\ntotal_steps = 3\n", "this is Python"),
+        (
+            (Path(__file__).parents[2] / "configs/faster_rcnn/tiny.py").read_text(),
+            "this is Python, which `python -m rcnn_jax.main --config=FILE` runs; a spec is",
+        ),
         ("\n<!DOCTYPE html>\n<html>", "this is a web page"),
         (f"```\n{MASK}```", "this is Markdown"),
         (f"{MASK}<<<<<<< HEAD\n", "this is a text with an unfinished merge"),

@@ -6,36 +6,30 @@ from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import load_spec, parse_spec
 from rcnn_jax.spec.render import render
 from rcnn_jax.spec.schema import walk
-from rcnn_jax.tasks.dependence import (
-    FREE,
-    NETWORK,
-    WEIGHTS_DEPEND_ON,
-    dependence,
-    depends,
-    is_below,
-)
+from rcnn_jax.tasks.dependence import dependence, depends, is_below
+from rcnn_jax.tasks.families import FAMILIES
 
-KINDS = sorted(WEIGHTS_DEPEND_ON)
+KINDS = sorted(FAMILIES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_of_the_network_is_in_one_of_the_two_tables(kind):
     rows = [path for path, field in walk(TABLES[kind]) if field.kind != "message"]
-    inside = [path for path in rows if path.startswith(f"{NETWORK[kind]}.")]
+    inside = [path for path in rows if path.startswith(f"{FAMILIES[kind].network}.")]
     effective = {path for path, field in walk(TABLES[kind]) if not field.no_effect}
     undecided = [
         path
         for path in inside
-        if path in effective and not depends(path, kind) and not is_below(path, FREE[kind])
+        if path in effective and not depends(path, kind) and not is_below(path, FAMILIES[kind].free)
     ]
     assert undecided == [], "decide whether trained weights depend on these, with a reason"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("table", [WEIGHTS_DEPEND_ON, FREE])
+@pytest.mark.parametrize("table", ["weights_depend_on", "free"])
 def test_every_row_names_a_field_and_gives_a_reason(kind, table):
     paths = [path for path, _ in walk(TABLES[kind])]
-    for pattern, reason in table[kind].items():
+    for pattern, reason in getattr(FAMILIES[kind], table).items():
         assert any(is_below(path, {pattern: reason}) for path in paths), pattern
         assert reason
 

@@ -20,7 +20,8 @@ from rcnn_jax.spec import load_spec, parse_spec
 from rcnn_jax.spec.explain import all_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec
-from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.build import AXIS
+from rcnn_jax.tasks.families import family
 from tests.spec.samples import FASTER, MASK
 from tests.tasks.recorder import Recorder
 
@@ -28,7 +29,7 @@ GENERATIONS = Path(__file__).parents[1] / "spec" / "generations"
 
 READ_ELSEWHERE = {
     "enc_key": "cli.session.read_spec takes it out before anything else sees the config",
-    "training_config.output_model": "train.stop names the models by it",
+    "training_config.output_model": "tasks.faster_rcnn.files: runs and models are named by it",
     "training_config.enable_qat": "train refuses it",
     "training_config.optimizer.rmsprop": "what is left where neither adam nor sgd is given",
 }
@@ -95,7 +96,8 @@ def read_by_a_run(spec: LoadedSpec, folder: Path) -> set[str]:
         with suppress(RcnnError):
             dataset_convert.convert_detectnet(config, folder / "out", None)
         return read
-    experiment = build_experiment(config, spec.kind, categories=CATEGORIES)
+    # not build_experiment, which also writes every field down
+    experiment = family(spec.kind).read(config, axis_name=AXIS, categories=CATEGORIES)
     for opened in (experiment.train_source, experiment.eval_source):
         with suppress(RcnnError, OSError):
             if opened is not None:
@@ -106,7 +108,7 @@ def read_by_a_run(spec: LoadedSpec, folder: Path) -> set[str]:
         choose_model(None, config, "evaluation_config", "trt_evaluation")
     if spec.kind == "mask_rcnn":
         with suppress(RcnnError, OSError):
-            build_experiment(config, spec.kind)
+            family(spec.kind).read(config, axis_name=AXIS, categories=None)
         return read
     names = ("model", "image_dir", "image_output", "label_output", "workdir", "threshold")
     nothing = argparse.Namespace(**dict.fromkeys(names))

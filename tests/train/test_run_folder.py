@@ -3,24 +3,24 @@
 import json
 
 import pytest
-from ml_collections import ConfigDict
 
 from rcnn_jax.errors import UsageError
-from rcnn_jax.train.run_folder import run_folder
+from rcnn_jax.tasks.experiment import SpecRecord
+from rcnn_jax.train.run_folder import run_folder, write_spec
 
 
-def config_of(name):
-    return ConfigDict({"training_config": {"output_model": f"/elsewhere/{name}"}})
+def fields_of(name):
+    return {"training_config": {"output_model": f"/elsewhere/{name}"}}
 
 
 def begin(root, name, kind="faster_rcnn"):
     """What a run leaves in its folder."""
-    config = config_of(name) if kind == "faster_rcnn" else ConfigDict({})
-    files = run_folder(root, kind, config)
+    fields = fields_of(name) if kind == "faster_rcnn" else {}
+    files = run_folder(root, kind, fields)
     for folder in (files.folder / "checkpoints" / "6", files.folder / "eval", files.root):
         folder.mkdir(parents=True, exist_ok=True)
     (files.folder / "tensorboard").mkdir()
-    document = {"kind": kind, "config": json.loads(config.to_json())}
+    document = {"kind": kind, "config": fields}
     (files.folder / "config.json").write_text(json.dumps(document))
     for path in (
         files.best,
@@ -42,42 +42,42 @@ def names(root):
 
 
 def test_the_first_run_has_the_folder_and_a_second_one_a_folder_in_it(tmp_path):
-    first = run_folder(tmp_path, "faster_rcnn", config_of("resnet18.tlt"))
+    first = run_folder(tmp_path, "faster_rcnn", fields_of("resnet18.tlt"))
     assert first.folder == tmp_path
     begin(tmp_path, "resnet18.tlt")
-    second = run_folder(tmp_path, "faster_rcnn", config_of("resnet18_retrain.tlt"))
+    second = run_folder(tmp_path, "faster_rcnn", fields_of("resnet18_retrain.tlt"))
     assert second.folder == tmp_path / "runs" / "resnet18_retrain"
     assert second.model(6, 2) == tmp_path / "resnet18_retrain.epoch2.tlt"
     assert second.best == second.folder / "best.tlt"
-    assert run_folder(tmp_path, "faster_rcnn", config_of("resnet18.tlt")) == first
-    assert run_folder(tmp_path, "faster_rcnn", config_of("resnet18")) == first
+    assert run_folder(tmp_path, "faster_rcnn", fields_of("resnet18.tlt")) == first
+    assert run_folder(tmp_path, "faster_rcnn", fields_of("resnet18")) == first
 
 
 def test_the_two_detectors_are_two_runs(tmp_path):
     begin(tmp_path, "model.tlt")
-    masks = run_folder(tmp_path, "mask_rcnn", ConfigDict({}))
+    masks = run_folder(tmp_path, "mask_rcnn", {})
     assert masks.folder == tmp_path / "runs" / "model"
     assert masks.model(6, 2) == tmp_path / "model.step-6.tlt"
 
 
 def test_a_folder_from_which_the_run_is_gone_is_free(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    document = {"kind": "faster_rcnn", "config": config_of("a.tlt").to_dict()}
+    document = {"kind": "faster_rcnn", "config": fields_of("a.tlt")}
     (tmp_path / "config.json").write_text(json.dumps(document))
-    assert run_folder(tmp_path, "faster_rcnn", config_of("b.tlt")).folder == tmp_path
+    assert run_folder(tmp_path, "faster_rcnn", fields_of("b.tlt")).folder == tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": 3, "config": null}'])
 def test_a_run_whose_config_cannot_be_read_goes_on_as_it_did(tmp_path, text):
     begin(tmp_path, "a.tlt")
     (tmp_path / "config.json").write_text(text)
-    assert run_folder(tmp_path, "faster_rcnn", config_of("a.tlt")).folder == tmp_path
+    assert run_folder(tmp_path, "faster_rcnn", fields_of("a.tlt")).folder == tmp_path
 
 
 @pytest.mark.parametrize("name", ["out/..", "..", ".tlt"])
 def test_a_model_needs_a_name(tmp_path, name):
     with pytest.raises(UsageError, match=r"names no file; write FOLDER/NAME\.tlt"):
-        run_folder(tmp_path, "faster_rcnn", config_of(name))
+        run_folder(tmp_path, "faster_rcnn", fields_of(name))
 
 
 def test_fresh_deletes_all_of_this_run_and_nothing_of_another(tmp_path):
@@ -114,3 +114,13 @@ def test_tensorboard_files_behind_a_link_go_and_the_link_stays(tmp_path):
     (elsewhere / "mine.txt").write_text("x")
     files.clear(0, 0, set(), same_run=False)
     assert [path.name for path in elsewhere.iterdir()] == ["mine.txt"]
+
+
+def test_what_a_run_was_asked_to_do_lies_in_its_folder_and_names_it(tmp_path):
+    files = begin(tmp_path, "a.tlt")
+    spec = SpecRecord(text="random_seed: 42\n", fields=fields_of("a.tlt"))
+    write_spec(files.folder, "faster_rcnn", spec)
+    assert (tmp_path / "spec.txt").read_text() == spec.text
+    document = json.loads((tmp_path / "config.json").read_text())
+    assert (document["kind"], document["config"]) == ("faster_rcnn", spec.fields)
+    assert run_folder(tmp_path, "faster_rcnn", fields_of("b.tlt")).folder != tmp_path

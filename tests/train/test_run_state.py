@@ -3,9 +3,9 @@ import json
 from rcnn_jax.train.run_state import RunState
 
 
-def test_memory_survives_json():
-    memory = RunState(run_id="a", step=7, best_metric=0.5, best_step=5, best_loss=1.25)
-    assert RunState.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+def test_progress_survives_json():
+    progress = RunState(run_id="a", step=7, best_metric=0.5, best_step=5, best_loss=1.25)
+    assert RunState.from_json(json.loads(json.dumps(progress.to_json()))) == progress
 
 
 def test_fields_of_a_later_version_are_passed_over():
@@ -13,15 +13,21 @@ def test_fields_of_a_later_version_are_passed_over():
 
 
 def test_loss_must_improve_by_more_than_min_delta():
-    memory = RunState(run_id="a").after_epoch(1.0, 0.1)
-    assert (memory.best_loss, memory.epochs_without_gain) == (1.0, 0)
-    memory = memory.after_epoch(0.95, 0.1)
-    assert (memory.best_loss, memory.epochs_without_gain) == (1.0, 1)
-    memory = memory.after_epoch(0.8, 0.1)
-    assert (memory.best_loss, memory.epochs_without_gain) == (0.8, 0)
+    progress = RunState(run_id="a").after_epoch(1.0, 0.1)
+    assert (progress.best_loss, progress.epochs_without_gain) == (1.0, 0)
+    progress = progress.after_epoch(0.95, 0.1)
+    assert (progress.best_loss, progress.epochs_without_gain) == (1.0, 1)
+    progress = progress.after_epoch(0.8, 0.1)
+    assert (progress.best_loss, progress.epochs_without_gain) == (0.8, 0)
 
 
 def test_first_of_equal_metrics_stays_the_best():
-    memory = RunState(run_id="a").after_evaluation(0.5, 10).after_evaluation(0.5, 20)
-    assert (memory.best_metric, memory.best_step) == (0.5, 10)
-    assert memory.after_evaluation(0.6, 30).best_step == 30
+    progress = RunState(run_id="a").after_evaluation(0.5, 10).after_evaluation(0.5, 20)
+    assert (progress.best_metric, progress.best_step) == (0.5, 10)
+    assert progress.after_evaluation(0.6, 30).best_step == 30
+
+
+def test_the_key_of_a_pending_milestone_is_the_one_of_earlier_versions():
+    progress = RunState(run_id="a", pending=True)
+    assert progress.to_json()["due"] is True
+    assert RunState.from_json({"run_id": "a", "due": True}) == progress

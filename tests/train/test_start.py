@@ -34,8 +34,8 @@ def start(experiment, key=None):
     template = init_state(experiment.task, variables, experiment.optimizer, schedule, 0)
     session = Session("test", status_folder=None)
     session.console = Console(file=io.StringIO(), width=200, soft_wrap=True)
-    state, memory = begin(experiment, template, key=key, session=session)
-    assert memory.run_id
+    state, progress = begin(experiment, template, key=key, reporter=session)
+    assert progress.run_id
     return template, state, session.console.file.getvalue()
 
 

@@ -4,6 +4,7 @@ import doctest
 
 from rich.console import Console
 
+from rcnn_jax.tasks.families import FASTER_RCNN, MASK_RCNN
 from rcnn_jax.train import tables
 
 PARAMETERS = [
@@ -28,7 +29,7 @@ def test_examples_in_docstrings_hold():
 
 
 def test_the_mask_rcnn_line_is_the_originals_with_the_mask_loss():
-    assert tables.step_line(tables.MASK_RCNN, 40, 2, 8, METRICS) == (
+    assert tables.step_line(MASK_RCNN.log, 40, 2, 8, METRICS) == (
         "Global step 40 (epoch 2/8): total loss: 2.50000 (rpn score loss: 0.12500 rpn box loss: "
         "0.25000 fast_rcnn class loss: 0.50000 fast_rcnn box loss: 1.00000 mask loss: 0.62500) "
         "learning rate: 0.02000"
@@ -36,7 +37,7 @@ def test_the_mask_rcnn_line_is_the_originals_with_the_mask_loss():
 
 
 def test_the_faster_rcnn_epoch_line_names_losses_as_keras_did():
-    line = tables.epoch_line(tables.FASTER_RCNN, 1, 3, METRICS, 90.0)
+    line = tables.epoch_line(FASTER_RCNN.log, 1, 3, METRICS, 90.0)
     assert line == (
         "Epoch 1/3: loss: 2.50000 (rpn_out_class_loss: 0.12500 rpn_out_regress_loss: 0.25000 "
         "dense_class_td_loss: 0.50000 dense_regress_td_loss: 1.00000) learning rate: 0.02000 "
@@ -45,7 +46,7 @@ def test_the_faster_rcnn_epoch_line_names_losses_as_keras_did():
 
 
 def test_a_loss_term_without_a_name_is_still_printed():
-    line = tables.step_line(tables.MASK_RCNN, 1, 1, 1, {**METRICS, "l2": 0.1})
+    line = tables.step_line(MASK_RCNN.log, 1, 1, 1, {**METRICS, "l2": 0.1})
     assert "mask loss: 0.62500 l2 loss: 0.10000)" in line
 
 

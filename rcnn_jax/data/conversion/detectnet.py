@@ -109,7 +109,8 @@ def convert_kitti(
       validation_fold: partition that `modifier` leaves alone; None for none.
 
     Raises:
-      DataError: images, labels or other files are missing, damaged or contradictory.
+      DataError: images, labels or other files are missing, damaged or contradictory, or a box
+        looks normalised.
       SpecError: the settings contradict each other.
       UsageError: there is no such validation fold.
     """
@@ -258,6 +259,7 @@ def _kitti_frames(
         objects = []
         for index, item in enumerate(read_labels(label_file)):
             if not _is_usable(item, size):
+                _require_pixels(item, f"{label_file}: object {index + 1}", "x1, y1, x2, y2")
                 notes.skip(f"{label_file}_{index}", _whole_box(item))
                 continue
             name = item.class_name.lower()
@@ -301,6 +303,8 @@ def _coco_frames(
             name = dataset.categories[annotation.category_id]
             item = _coco_object(annotation, joined(name))
             if not _is_usable(item, size):
+                where = f"{dataset.path}: annotation {annotation.id}"
+                _require_pixels(item, where, "x, y, width, height")
                 notes.skip(f"{dataset.path}_{annotation.id}", _whole_box(item))
                 continue
             if annotation.crowd:
@@ -359,6 +363,20 @@ def _is_usable(item: KittiObject, size: tuple[int, int]) -> bool:
     x1, y1, x2, y2 = _whole_box(item)
     inside = item.x1 < size[1] and item.y1 < size[0] and item.x2 > 0 and item.y2 > 0
     return x1 < x2 and y1 < y2 and inside
+
+
+def _require_pixels(item: KittiObject, where: str, sides: str) -> None:
+    """Checks that a box that cannot be used is not one in shares of the image: then all are.
+
+    Raises:
+      DataError: it lies in the first pixel and has an extent there.
+    """
+    x1, y1, x2, y2 = item.x1, item.y1, item.x2, item.y2
+    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+        raise DataError(
+            f"{where}: its box ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}) looks normalised; expected "
+            f"{sides} in pixels."
+        )
 
 
 def _whole_box(item: KittiObject) -> list[int]:

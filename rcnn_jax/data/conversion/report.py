@@ -87,7 +87,8 @@ def refuse_older(folder: Path, prefix: str, rest: re.Pattern, written: Container
     Raises:
       DataError: there are other record files of this prefix.
     """
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in found if not path.is_dir())
     older = [
         name
         for name in names

@@ -9,12 +9,14 @@ file; masks are described by `segmentation` and made by `coco_masks`.
 
 import json
 import math
+import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rcnn_jax.data.findings import (
+    CORNERS,
     NO_OUTLINE,
     SAME_NAME,
     SHORT_PART,
@@ -106,6 +108,7 @@ class CocoDataset:
         images = _checked(content["images"], "image", _image, problems)
         categories = _checked(content["categories"], "category", _category, problems)
         names = {item_id: name for item_id, name in sorted(categories.items())}
+        problems += [f"'{key}' is empty" for key in ("images", "categories") if not content[key]]
         whole = not problems  # objects of an image that could not be read are no problem of theirs
         annotations = _checked(content["annotations"], "annotation", _annotation, problems)
         of_image: dict[int, list[CocoAnnotation]] = {item_id: [] for item_id in images}
@@ -126,10 +129,9 @@ class CocoDataset:
                 continue
             if kept is not None:
                 of_image[image.id].append(kept)
-        if not content["images"]:
-            problems.append("'images' is empty")
         problems += _repeated_files(images.values())
         _raise_together(path, problems)
+        _note_corners(path, images, annotations.values(), tally)
         ordered = {item_id: tuple(items) for item_id, items in of_image.items()}
         return cls(path, tuple(images.values()), ordered, names, tally.findings)
 
@@ -204,6 +206,8 @@ def shared_names(names: Mapping[int, str]) -> dict[str, list[int]]:
 
 def _read_json(path: Path) -> dict[str, list]:
     text = read_text(path, "annotation file")
+    if not text.strip():
+        raise DataError(f"{path}: the annotation file is empty")
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -275,10 +279,11 @@ def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
         raise ValueError(f"'bbox' is {shown_value(bbox)}, which is no place in an image")
     area = entry.get("area")
     if area is None:
-        area = width * height
-    if not _is_finite(area) or abs(area) > _FARTHEST**2:
-        raise ValueError(f"'area' is {shown_value(area)}; expected a finite number of pixels")
-    crowd = entry.get("iscrowd", 0)
+        area = max(width, 0.0) * max(height, 0.0)
+    if not _is_finite(area) or not 0 <= area <= _FARTHEST**2:
+        raise ValueError(f"'area' is {shown_value(area)}; expected a number of pixels, 0 or more")
+    crowd = entry.get("iscrowd")
+    crowd = 0 if crowd is None else crowd
     if not isinstance(crowd, int | float) or crowd not in (0, 1):
         raise ValueError(f"'iscrowd' is {shown_value(crowd)}; expected 0 or 1")
     return CocoAnnotation(
@@ -307,12 +312,37 @@ def _with_mask(
     if not segmentation:
         tally.add(NO_OUTLINE, where)
         return None
+    x, y, box_width, box_height = item.bbox
+    reach = max(x + box_width, y + box_height)
+    if isinstance(segmentation, list) and max(map(max, segmentation)) <= 1 < reach - 1:
+        raise ValueError(
+            f"its polygon {shown_value(segmentation[0])} looks normalised; expected pixels, as its "
+            f"bbox has them"
+        )
     tally.add(SHORT_PART, where, parts)
     return item if not parts else replace(item, segmentation=segmentation)
 
 
 def _without_mask(item: CocoAnnotation) -> CocoAnnotation:
     return item if item.segmentation is None else replace(item, segmentation=None)
+
+
+def _note_corners(
+    path: Path, images: Mapping[int, CocoImage], items: Iterable[CocoAnnotation], tally: Tally
+) -> None:
+    """Counts boxes beyond their images, if all of the file are inside as (x1, y1, x2, y2).
+
+    That is how other tools write boxes; most of them would be left out, the rest would be too large.
+    """
+    beyond = []
+    for item in items:
+        image, (x, y, width, height) = images[item.image_id], item.bbox
+        if not (x < width <= image.width + 1 and y < height <= image.height + 1):
+            return
+        if x + width > image.width + 1 or y + height > image.height + 1:
+            beyond.append(item.id)
+    if beyond:
+        tally.add(CORNERS, f"{path}: annotation {beyond[0]}", len(beyond))
 
 
 def has_area(item: CocoAnnotation, image: CocoImage) -> bool:
@@ -325,12 +355,15 @@ def has_area(item: CocoAnnotation, image: CocoImage) -> bool:
 def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
     """Names the files that several images claim: their objects would contradict each other."""
     first: dict[str, int] = {}
-    return [
-        f"image {image.id}: its file {shown(image.file_name)} is that of image "
-        f"{first[image.file_name]} too"
-        for image in images
-        if first.setdefault(image.file_name, image.id) != image.id
-    ]
+    problems = []
+    for image in images:
+        file = posixpath.normpath(image.file_name)  # ./a.jpg is a.jpg
+        if first.setdefault(file, image.id) != image.id:
+            problems.append(
+                f"image {image.id}: its file {shown(image.file_name)} is that of image "
+                f"{first[file]} too"
+            )
+    return problems
 
 
 def _text(entry: dict, key: str) -> str:

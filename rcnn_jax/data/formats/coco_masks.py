@@ -47,6 +47,11 @@ def checked_segmentation(segmentation: Any, height: int, width: int) -> tuple[An
                 "its segmentation is one flat list of numbers; polygons are lists inside a list: "
                 "[[x1, y1, x2, y2, x3, y3, ...]]"
             )
+        if len(segmentation) > 2 and all(map(_is_point, segmentation)):
+            raise ValueError(
+                "its segmentation is a list of points [x, y]; polygons are flat lists of numbers: "
+                "[[x1, y1, x2, y2, x3, y3, ...]]"
+            )
         kept = [part for part in segmentation if _has_points(part, height, width)]
         return kept, len(segmentation) - len(kept)
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
@@ -59,7 +64,9 @@ def checked_segmentation(segmentation: Any, height: int, width: int) -> tuple[An
         )
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
-    if not isinstance(counts, list | bytes):
+    if isinstance(counts, list):
+        counts = [int(run) if _is_whole(run) else run for run in counts]
+    elif not isinstance(counts, bytes):
         raise ValueError(f"its segmentation has an unknown form; expected {_FORMS}")
     _check_runs(counts if isinstance(counts, list) else _runs(counts), height, width)
     return {"size": [height, width], "counts": counts}, 0
@@ -124,6 +131,8 @@ def _has_points(polygon: Any, height: int, width: int) -> bool:
     Raises:
       ValueError: it is no list of coordinates near the image.
     """
+    if isinstance(polygon, dict) and {"size", "counts"} <= polygon.keys():
+        raise ValueError("its segmentation is an RLE inside a list; write it without the list")
     if not isinstance(polygon, list) or not _are_numbers(polygon):
         raise ValueError(
             f"its polygon {shown_value(polygon)} is not a list of at least three points x1, y1, x2, "
@@ -142,6 +151,15 @@ def _has_points(polygon: Any, height: int, width: int) -> bool:
     if min(xs) < -width or max(xs) > 2 * width or min(ys) < -height or max(ys) > 2 * height:
         raise ValueError(f"its polygon lies far outside the image of {width} x {height} pixels")
     return True
+
+
+def _is_point(part: Any) -> bool:
+    return isinstance(part, list) and len(part) == 2 and _are_numbers(part)
+
+
+def _is_whole(value: object) -> bool:
+    """Says whether a number is whole: what went through arrays is 3.0 in JSON."""
+    return type(value) is float and value.is_integer()
 
 
 def _are_numbers(values: list) -> bool:

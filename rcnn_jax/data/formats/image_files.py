@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from rcnn_jax.data.formats.near_file import near_file
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown
 
@@ -54,10 +55,12 @@ def require_files(paths: Iterable[Path], where: str) -> None:
     Raises:
       DataError: one is missing or has no bytes.
     """
-    problems = [f"{shown(path)}: {what}" for path in paths if (what := _fault(path))]
+    problems = [(path, what) for path in paths if (what := _fault(path))]
     if not problems:
         return
-    listed = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
+    listed = "\n".join(
+        f"  {shown(path)}: {what}{shown(near_file(path))}" for path, what in problems[:_SHOWN]
+    )
     more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     noun = "image" if len(problems) == 1 else "images"
     raise DataError(f"{where}: {len(problems)} {noun} cannot be used:\n{listed}{more}")

@@ -9,22 +9,26 @@ import numpy as np
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.deepstream.config import (
-    APP_CONFIG,
-    CLASS_MAP,
     COLOR_FORMATS,
-    INFER_CONFIG,
-    LABELS,
-    README,
-    Bundle,
+    DeepStreamBundle,
     app_config,
     infer_config,
     labels,
 )
+from rcnn_jax.export.deepstream.files import (
+    APP_CONFIG,
+    CLASS_MAP,
+    INFER_CONFIG,
+    LABELS,
+    README,
+    bundle_files,
+)
+from rcnn_jax.export.deepstream.parsers import parser_of
 from rcnn_jax.export.deepstream.readme import readme
 from rcnn_jax.runtime.header import Header
 
 
-def write_bundle(bundle: Bundle) -> list[Path]:
+def write_bundle(bundle: DeepStreamBundle) -> list[Path]:
     """Writes the files beside the model, over those of an earlier export; returns their paths.
 
     Raises:
@@ -36,12 +40,14 @@ def write_bundle(bundle: Bundle) -> list[Path]:
         APP_CONFIG: app_config(bundle),
         README: readme(bundle),
     }
-    if bundle.header.kind == "mask_rcnn":
+    shifted = parser_of(bundle.header).background_first
+    if shifted:
         files[CLASS_MAP] = "\n".join(bundle.header.class_names) + "\n"
     verify(files, bundle.header)
-    for name, text in files.items():
-        write_file(bundle.model.with_name(name), [text.encode()])
-    return [bundle.model.with_name(name) for name in files]
+    paths = bundle_files(bundle.model, class_map=shifted)
+    for name, path in paths.items():
+        write_file(path, [files[name].encode()])
+    return list(paths.values())
 
 
 def verify(files: dict[str, str], header: Header) -> None:

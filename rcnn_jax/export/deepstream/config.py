@@ -28,20 +28,16 @@ from pathlib import Path
 
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.export.conversion import Precision
-from rcnn_jax.runtime.header import DETECTIONS, MASKS, Header
+from rcnn_jax.export.deepstream.files import INFER_CONFIG, LABELS
+from rcnn_jax.export.deepstream.parsers import LIBRARY, parser_of
+from rcnn_jax.runtime.header import MASKS, Header
 
-PARSER_LIBRARY = "/opt/nvidia/deepstream/deepstream/lib/libnvds_infercustomparser.so"
-"""DeepStream's own library of parsers."""
-BACKGROUND = {"faster_rcnn": "background", "mask_rcnn": "BG"}
-"""What the line of the background is called; the last of Faster R-CNN, the first of Mask R-CNN."""
 COLOR_FORMATS = {"rgb": 0, "bgr": 1, "l": 2}
-INFER_CONFIG, LABELS, CLASS_MAP = "nvinfer_config.txt", "labels.txt", "class_map.txt"
-APP_CONFIG, README = "deepstream_app_config.txt", "deepstream_README.md"
 SAMPLE = "file:///opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_h264.mp4"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bundle:
+class DeepStreamBundle:
     """What the files are about.
 
     Attributes:
@@ -60,7 +56,7 @@ class Bundle:
     precision: Precision
     threshold: float
     engine: Path | None = None
-    library: str = PARSER_LIBRARY
+    library: str = LIBRARY
     cache: Path | None = None
 
     @property
@@ -98,12 +94,8 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
       SpecError: the channels are scaled differently.
       UsageError: no parser reads the outputs, or a class name cannot stand in a label file.
     """
-    if header.contract != "tao":
-        raise UsageError(
-            f"--gen_ds_config: no DeepStream parser reads the contract '{header.contract}'; leave "
-            "--contract out"
-        )
-    if header.kind == "mask_rcnn" and outputs is not None and MASKS not in outputs:
+    parser = parser_of(header)
+    if parser.masks and outputs is not None and MASKS not in outputs:
         raise UsageError(
             f"--gen_ds_config: the parser of Mask R-CNN needs the output {MASKS}, and the model "
             "was trained with include_mask: False"
@@ -138,17 +130,17 @@ def notes(header: Header) -> list[str]:
 
 def labels(header: Header) -> list[str]:
     """Returns the label of every class id that the parser gives."""
-    background = BACKGROUND[header.kind]
-    if header.kind == "faster_rcnn":
-        return [*header.class_names, background]
-    return [background, *header.class_names]
+    parser = parser_of(header)
+    if parser.background_first:
+        return [parser.background, *header.class_names]
+    return [*header.class_names, parser.background]
 
 
-def infer_config(bundle: Bundle) -> str:
+def infer_config(bundle: DeepStreamBundle) -> str:
     """Returns the text of nvinfer's config file."""
     header = bundle.header
     height, width = header.canvas
-    masks = header.kind == "mask_rcnn"
+    parser = parser_of(header)
     keys: dict[str, object] = {
         "gpu-id": 0,
         "gie-unique-id": 1,
@@ -167,25 +159,15 @@ def infer_config(bundle: Bundle) -> str:
         "labelfile-path": LABELS,
         "network-mode": 0,
         "strongly-typed": 1,
-        "network-type": 3 if masks else 0,
+        "network-type": 3 if parser.masks else 0,
         "num-detected-classes": len(labels(header)),
         "cluster-mode": 4,
         "crop-objects-to-roi-boundary": 1,
         "output-tensor-meta": 0,
         "custom-lib-path": bundle.library,
+        "output-blob-names": ";".join(parser.outputs or header.nms_names),
+        **parser.keys,
     }
-    if masks:
-        keys |= {
-            "output-blob-names": f"{DETECTIONS};{MASKS}",
-            "parse-bbox-instance-mask-func-name": "NvDsInferParseCustomMrcnnTLTV2",
-            "output-instance-mask": 1,
-            "segmentation-threshold": 0.0,
-        }
-    else:
-        keys |= {
-            "output-blob-names": ";".join(header.nms_names),
-            "parse-bbox-func-name": "NvDsInferParseCustomNMSTLT",
-        }
     comments = {
         "net-scale-factor": "network input = net-scale-factor * (pixel - offset)",
         "model-color-format": "0 RGB, 1 BGR, 2 grey",
@@ -211,7 +193,7 @@ def infer_config(bundle: Bundle) -> str:
     return "\n".join(lines) + "\n"
 
 
-def app_config(bundle: Bundle) -> str:
+def app_config(bundle: DeepStreamBundle) -> str:
     """Returns the text of deepstream-app's config file: DeepStream's sample video in, out.mp4 out."""
     groups: dict[str, dict[str, object]] = {
         "application": {"enable-perf-measurement": 1, "perf-measurement-interval-sec": 5},
@@ -241,7 +223,7 @@ def app_config(bundle: Bundle) -> str:
             "text-color": "1;1;1;1;",
             "text-bg-color": "0.3;0.3;0.3;1",
             "font": "Serif",
-            "display-mask": int(bundle.header.kind == "mask_rcnn"),
+            "display-mask": int(parser_of(bundle.header).masks),
             "display-bbox": 1,
             "display-text": 1,
         },

@@ -2,18 +2,12 @@
 
 import os
 
-from rcnn_jax.export.deepstream.config import (
-    APP_CONFIG,
-    CLASS_MAP,
-    INFER_CONFIG,
-    LABELS,
-    Bundle,
-    notes,
-)
-from rcnn_jax.runtime.header import INPUT_NAMES
+from rcnn_jax.export.deepstream.config import DeepStreamBundle, notes
+from rcnn_jax.export.deepstream.files import APP_CONFIG, CLASS_MAP, INFER_CONFIG, LABELS
+from rcnn_jax.export.deepstream.parsers import parser_of
 
 
-def readme(bundle: Bundle) -> str:
+def readme(bundle: DeepStreamBundle) -> str:
     """Returns the text."""
     name, precision = bundle.model.name, bundle.precision
     steps = [
@@ -79,9 +73,9 @@ def readme(bundle: Bundle) -> str:
 {warnings}"""
 
 
-def _class_map(bundle: Bundle) -> str:
-    """Returns the line about NVIDIA's own tool, whose classes a Mask R-CNN's labels would shift."""
-    if bundle.header.kind == "faster_rcnn":
+def _class_map(bundle: DeepStreamBundle) -> str:
+    """Returns the line about NVIDIA's own tool, whose classes a first label line would shift."""
+    if not parser_of(bundle.header).background_first:
         return ""
     return (
         f"- `{CLASS_MAP}` is for `tao-deploy mask_rcnn`: it counts classes from 1 and wants no line "
@@ -89,7 +83,7 @@ def _class_map(bundle: Bundle) -> str:
     )
 
 
-def _calibrated(bundle: Bundle) -> str:
+def _calibrated(bundle: DeepStreamBundle) -> str:
     """Returns how nvinfer builds int8 from the fp32 graph and the calibration cache."""
     cache = os.path.relpath(bundle.cache or "", bundle.model.parent)
     return (
@@ -104,9 +98,9 @@ def _calibrated(bundle: Bundle) -> str:
     )
 
 
-def _input(bundle: Bundle) -> str:
-    return INPUT_NAMES[bundle.header.kind]
+def _input(bundle: DeepStreamBundle) -> str:
+    return bundle.header.input_name
 
 
-def _dims(bundle: Bundle) -> str:
+def _dims(bundle: DeepStreamBundle) -> str:
     return "x".join(str(dim) for dim in (len(bundle.header.mean), *bundle.header.canvas))

@@ -37,6 +37,7 @@ def rounding_offsets(
       scales: of int8, by tensor.
       batches: f32[b c h w] as the graph takes them; real images, a handful is enough.
     """
+    # without offsets: the copies measure what rounding does before anything is taken back
     copies = _without_clipping(int8_copies(model, scales))
     kinds = {node.output[0]: node.op_type for node in model.graph.node}
     layers = [name for name in copies.layers if kinds[name] in _AVERAGED]
@@ -49,6 +50,8 @@ def rounding_offsets(
         )
         measured.graph.output.append(helper.make_tensor_value_info(mean, FLOAT, [None]))
     session = open_session(measured.SerializeToString(), "the rounded layers")
+    # every run counts alike: a fixed batch fills up its last one with the same images, a free one has
+    # one image a run, so a mean of means is the mean
     rows = zip(*(found for _, found in runs(session, means, batches)), strict=True)
     return {name: np.mean(row, axis=0) for name, row in zip(layers, rows, strict=True)}
 
@@ -61,6 +64,7 @@ def _without_clipping(copies: Copies) -> Copies:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copies.constants}
     nodes, weights = [], []
     for node in copies.nodes:
+        # weights are rounded for good, so theirs is a number; of activations only the clipping goes
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
             weights.append(_dequantised(node, constants))
         else:
@@ -71,7 +75,7 @@ def _without_clipping(copies: Copies) -> Copies:
 def _dequantised(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.TensorProto:
     """Returns the weights that a DequantizeLinear makes."""
     steps, scale = constants[node.input[0]], constants[node.input[1]]
-    axis = node.attribute[0].i
+    axis = node.attribute[0].i  # the only attribute that `insert_qdq` gives a DQ of weights
     shape = [-1 if i == axis else 1 for i in range(steps.ndim)]
     return numpy_helper.from_array(steps * scale.reshape(shape), node.output[0])
 

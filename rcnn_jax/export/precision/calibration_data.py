@@ -18,8 +18,8 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.export.precision.ranges import Method
 from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.header import Header
-from rcnn_jax.runtime.onnx_runtime import preprocess
 from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.tasks.experiment import Experiment
 

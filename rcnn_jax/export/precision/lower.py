@@ -44,8 +44,9 @@ GATES: dict[DataType, Gate] = {
     "int8": Gate(agreement=0.9, loss=0.02),
 }
 """Trained models reach 0.995 and more in fp16, and 0.90 to 0.97 in int8 with the better methods of
-calibration (`tools/precision_table.py`: a ResNet-18 Mask R-CNN, a MobileNetV2 Faster R-CNN). On a few
-dozen images an average precision of int8 moves by a point or two from one rounding to the next."""
+calibration (`benchmarks/tables/precisions.py`: a ResNet-18 Mask R-CNN, a MobileNetV2 Faster R-CNN).
+On a few dozen images an average precision of int8 moves by a point or two from one rounding to the
+next."""
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,11 @@ def sensitivity(
     """
     copies = _half_copies(model) if scales is None else int8_copies(model, scales, offsets)
     names = [name for name, _ in copies.pairs]
+    # without it ONNX Runtime drops the casts around a float16 layer, and every layer looks perfect
     shadowed = truly_half(_shadowed(model, copies))
     session = open_session(shadowed.SerializeToString(), "the shadowed graph")
     wanted = [f"{name}{kind}" for name in names for kind in (_SIGNAL, _NOISE)]
+    # sums, not ratios, are added over images: an image in which a layer says nothing has no ratio
     sums = np.zeros((len(names), 2))
     for _, found in runs(session, wanted, batches):
         sums += np.asarray(found, np.float64).reshape(-1, 2)
@@ -67,6 +69,7 @@ def sensitivity(
 
 
 def _decibels(signal: float, noise: float) -> float:
+    # what overflows comes first in the order of what is kept in float
     if not np.isfinite(noise) or not np.isfinite(signal):
         return -LIMIT_DB
     if noise == 0.0:
@@ -101,6 +104,7 @@ def int8_copies(
 ) -> Copies:
     """Returns the layers of the quantised graph, reading float tensors of the FP32 graph."""
     placement = place(ModelView(model))
+    # taken from the real pass: copies made here would measure another rounding than the one written
     quantised = insert_qdq(model, scales, offsets=offsets)
     theirs = {tensor.name for tensor in model.graph.initializer}
     constants = [t for t in quantised.graph.initializer if t.name not in theirs]
@@ -109,9 +113,11 @@ def int8_copies(
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             nodes.append(node)
         elif node.output[0] in placement.layers:
+            # only the result is renamed: its Q reads the FP32 tensor, so no earlier error comes in
             twin = onnx.NodeProto.FromString(node.SerializeToString())
             twin.name = twin.output[0] = node.output[0] + _ROUNDED
             nodes.append(twin)
+    # a tensor that a layer makes is in the list once, as the result of its layer
     tensors = [name for name in placement.readers if name not in placement.layers]
     pairs = [(name, f"{name}/dequantized") for name in tensors]
     pairs += [(name, name + _ROUNDED) for name in placement.layers]

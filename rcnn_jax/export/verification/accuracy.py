@@ -11,11 +11,11 @@ from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import ImageDigest
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import results
-from rcnn_jax.evaluate.command import VALIDATION_FIELDS
 from rcnn_jax.evaluate.loop import evaluate_detector
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
 
 GATED = ("mAP@0.50", "mAP", "AP", "AP50", "mask_AP", "mask_AP50")
 """Metrics whose loss is limited; the rest are reported."""
@@ -112,7 +112,7 @@ def validation_images(experiment: Experiment, count: int, session: Reporter) -> 
     if experiment.eval_source is None:
         raise DataError(
             f"--eval-images {count}: the spec names no validation data: set "
-            f"{VALIDATION_FIELDS[experiment.kind]}"
+            f"{family(experiment.kind).validation_fields}"
         )
     source = experiment.eval_source()
     if count > len(source):

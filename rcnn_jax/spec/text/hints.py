@@ -28,7 +28,12 @@ _FORMS = (
     (re.compile(r"\s*\[[\w.]+\]\s*\n"), "TOML"),
     (re.compile(r"\s*[{\[]"), "JSON"),
     (re.compile(r"(?:---|%YAML)"), "YAML"),
-    (re.compile(r"\s*(?:import|from|def|class) \w[^:{]*\n"), "Python"),
+    (
+        re.compile(
+            r"(?:[^\n]*\n)*?(?:from [\w.]+ import |import \w[^:{]*\n|def \w+\(|class \w+[(:])"
+        ),
+        "Python, which `python -m rcnn_jax.main --config=FILE` runs",
+    ),
     (re.compile(r"\s*```"), "Markdown: leave out the ```"),
     (re.compile(r"(?:[^\n]*\n)*?<{7} "), "a text with an unfinished merge: <<<<<<<"),
     (re.compile(r"version https://git-lfs"), "a pointer of Git LFS; `git lfs pull` gets the file"),

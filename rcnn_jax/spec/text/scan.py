@@ -7,6 +7,7 @@ where a field follows that only an outer block has.
 """
 
 import unicodedata
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,7 @@ class _Reader(ScalarReader):
     def __init__(self, words: Hidden, positions: dict[str, Position]) -> None:
         super().__init__(words)
         self.positions = positions
+        self._items: Counter[str] = Counter()
         # How many closing marks the text lacks; below 0, how many it has too many.
         self.missing = sum(
             token.is_mark("{", "<") - token.is_mark("}", ">") for token in self.tokens
@@ -242,7 +244,8 @@ class _Reader(ScalarReader):
         if row.kind == "map":
             self._map_entry(block, token, row, path)
             return
-        item = f"{path}[{len(block.values.get(row.name, []))}]"
+        item = f"{path}[{self._items[path]}]"  # values count only those that could be read
+        self._items[path] += 1
         self.positions[item] = (place.line, place.column)
         if row.kind == "message":
             inner = Block(f"{item}.", row.table, token)

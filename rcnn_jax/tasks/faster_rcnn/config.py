@@ -38,12 +38,11 @@ from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 LEVEL = 4  # stride 16
 
 
-def faster_rcnn_experiment(config: Config, *, bf16: bool, axis_name: str) -> Experiment:
+def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
     """Returns the experiment that a validated config describes.
 
     Args:
       config: a Faster R-CNN config from `spec.load`.
-      bf16: compute convolutions in bfloat16 even when the config does not ask for it.
       axis_name: name of the data axis that batch statistics are averaged over.
     """
     training = config.training_config
@@ -51,7 +50,7 @@ def faster_rcnn_experiment(config: Config, *, bf16: bool, axis_name: str) -> Exp
     inference = config.inference_config
     return Experiment(
         kind="faster_rcnn",
-        task=_task(config, bf16=bf16 or training.bf16, axis_name=axis_name),
+        task=_task(config, axis_name=axis_name),
         seed=config.random_seed,
         geometry=_geometry(config),
         augment=_augment(config.augmentation_config) if training.enable_augmentation else None,
@@ -91,7 +90,7 @@ def _notes(config: Config) -> tuple[str, ...]:
     )
 
 
-def _task(config: Config, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
+def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
     model = config.model_config
     training = config.training_config
     names = class_map(config).names
@@ -120,7 +119,7 @@ def _task(config: Config, *, bf16: bool, axis_name: str) -> FasterRcnnTask:
             options=options,
             convention=TAO_FRCNN,
             channels=ChannelPlan.from_json(model.channel_plan),
-            dtype=jnp.bfloat16 if bf16 else jnp.float32,
+            dtype=jnp.bfloat16 if training.bf16 else jnp.float32,
             bn_axis_name=axis_name if training.sync_bn else None,
             freeze_blocks=tuple(model.freeze_blocks),
         ),

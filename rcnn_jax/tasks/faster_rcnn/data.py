@@ -14,6 +14,7 @@ from rcnn_jax.data.sources.boxes import (
 )
 from rcnn_jax.data.sources.tfds_boxes import TfdsBoxes
 from rcnn_jax.errors import DataError
+from rcnn_jax.spec.inputs import DATA_VARIABLE
 from rcnn_jax.tasks.experiment import Config
 from rcnn_jax.text_file import read_text
 
@@ -105,7 +106,7 @@ def _tfds(config: Config, split: str, *, training: bool) -> Source:
 
 def _absolute(path: str) -> str:
     """Relative paths start at DATA_BASE_PATH where that is set, as in the original."""
-    return str(Path(os.environ.get("DATA_BASE_PATH", "")) / path)
+    return str(Path(os.environ.get(DATA_VARIABLE, "")) / path)
 
 
 def _stems(split_file: str | None) -> list[str] | None:

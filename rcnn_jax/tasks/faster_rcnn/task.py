@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from rcnn_jax.models.backbones import frozen_layers
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.settings.network import PixelSettings
-from rcnn_jax.structures import Array, Batch, Detections, Proposals
-from rcnn_jax.tasks import two_stage
-from rcnn_jax.tasks.task import LossTerms, TestSettings, Variables
+from rcnn_jax.structures import Array, Batch, Detections, GroundTruth, Levels, Proposals
+from rcnn_jax.tasks import recipe
+from rcnn_jax.tasks.task import TestSettings, Variables
+from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,15 @@ class FasterRcnnTask:
       pixels: how images become network values.
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box.
+      mutable: collections that a training step may change.
     """
 
     model: FasterRcnn
     class_names: tuple[str, ...]
     pixels: PixelSettings
-    settings: two_stage.TwoStageSettings
+    settings: TwoStageSettings
     loss_weight_pairs: tuple[tuple[str, float], ...]
+    mutable: tuple[str, ...] = ("batch_stats",)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -56,8 +58,8 @@ class FasterRcnnTask:
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array
     ) -> tuple[LossTerms, Variables]:
-        """Returns the four loss terms and the new batch statistics."""
-        run = nn.apply(self._losses, self.model, mutable=["batch_stats"])
+        """Returns the four loss terms and the new values of the `mutable` collections."""
+        run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
         return run(variables, batch, keys)
 
     def predict(
@@ -66,53 +68,25 @@ class FasterRcnnTask:
         """Returns detections and proposals in pixels of the canvas."""
         return nn.apply(self._predict, self.model)(variables, images, test)
 
-    def _losses(self, model: FasterRcnn, batch: Batch, keys: jax.Array) -> LossTerms:
-        assert batch.gt is not None
-        rpn_keys, roi_keys, dropout_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 3)))(
-            keys
-        )
-        images = two_stage.normalize(batch.images, self.pixels)
-        features = model.extract(images, train=True, dropout_keys=dropout_keys)
-        rpn = model.rpn(features)
-        anchors = two_stage.level_anchors(rpn, self.settings)
-        targets = two_stage.assign_rpn(
-            rpn_keys, anchors, batch.gt, jnp.asarray(batch.image_size), self.settings
-        )
-        terms = two_stage.rpn_losses(rpn, targets, self.settings)
+    def predict_planes(
+        self, variables: Variables, images: Array, test: TestSettings
+    ) -> tuple[Detections, None]:
+        """Returns detections; there are no masks."""
+        return self.predict(variables, images, test)[0], None
 
-        proposals = two_stage.propose(
-            *two_stage.proposing(rpn, anchors, batch.images.shape[1:3], self.settings),
-            jnp.asarray(batch.image_size),
-            self.settings.train_proposals,
-            self.settings.rpn_coder,
-        )
-        rois = two_stage.sample_rois(
-            roi_keys, proposals, batch.gt, len(self.class_names), self.settings
-        )
-        crops = two_stage.pool(
-            features, rois.boxes, self.settings.roi_size, self.settings.roi_levels
-        )
-        outputs = model.classify(crops, train=True, dropout_keys=dropout_keys)
-        return {**terms, **two_stage.box_losses(outputs, rois, self.settings)}
+    def _losses(self, model: FasterRcnn, batch: Batch, image_keys: jax.Array) -> LossTerms:
+        keys = recipe.split_keys(image_keys, dropout=True)
+
+        def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:
+            classes, settings = len(self.class_names), self.settings
+            return recipe.box_terms(model, features, proposals, gt, keys, classes, settings)[0]
+
+        return recipe.training_terms(model, batch, keys, self.pixels, self.settings, heads)
 
     def _predict(
         self, model: FasterRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, Proposals]:
-        size = two_stage.canvas_size(images)
-        features = model.extract(two_stage.normalize(images, self.pixels), train=False)
-        rpn = model.rpn(features)
-        anchors = two_stage.level_anchors(rpn, self.settings)
-        proposals = two_stage.propose(
-            *two_stage.proposing(rpn, anchors, images.shape[1:3], self.settings),
-            jnp.broadcast_to(size, (images.shape[0], 2)),
-            test.proposals,
-            self.settings.rpn_coder,
-        )
-        crops = two_stage.pool(
-            features, proposals.boxes, self.settings.roi_size, self.settings.roi_levels
-        )
-        outputs = model.classify(crops, train=False)
-        detections = two_stage.detect(
-            proposals, outputs, size, test.detections, self.settings.box_coder
-        )
-        return detections, proposals
+        def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
+            return recipe.box_detections(model, features, proposals, size, self.settings, test)
+
+        return recipe.prediction(model, images, self.pixels, self.settings, test, heads)

@@ -35,13 +35,12 @@ SHOWN_IMAGES = 8
 
 
 def mask_rcnn_experiment(
-    config: Config, *, bf16: bool, axis_name: str, categories: Categories | None
+    config: Config, *, axis_name: str, categories: Categories | None
 ) -> Experiment:
     """Returns the experiment that a validated config describes.
 
     Args:
       config: a Mask R-CNN config from `spec.load`.
-      bf16: compute convolutions in bfloat16 even when the config does not ask for it.
       axis_name: name of the data axis that batch statistics are averaged over.
       categories: the classes of a trained model; None takes them from the annotation files.
 
@@ -54,7 +53,7 @@ def mask_rcnn_experiment(
     test = _test(network)
     return Experiment(
         kind="mask_rcnn",
-        task=_task(config, categories, bf16=bf16 or config.use_amp, axis_name=axis_name),
+        task=_task(config, categories, axis_name=axis_name),
         seed=config.seed,
         geometry=_geometry(data),
         augment=_augment(data),
@@ -97,7 +96,7 @@ def mask_rcnn_experiment(
     )
 
 
-def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str) -> MaskRcnnTask:
+def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnnTask:
     network = config.maskrcnn_config
     convention = CONVENTIONS[network.convention]
     levels = tuple(range(network.min_level, network.max_level + 1))
@@ -134,7 +133,7 @@ def _task(config: Config, categories: Categories, *, bf16: bool, axis_name: str)
             ),
             convention=convention.convolution,
             channels=ChannelPlan.from_json(network.channel_plan),
-            dtype=jnp.bfloat16 if bf16 else jnp.float32,
+            dtype=jnp.bfloat16 if config.use_amp else jnp.float32,
             bn_axis_name=axis_name if config.sync_bn else None,
         ),
         class_names=categories.names,

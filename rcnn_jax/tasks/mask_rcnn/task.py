@@ -24,15 +24,15 @@ from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import (
     Array,
     Batch,
-    BoxOutputs,
     Detections,
     GroundTruth,
     Levels,
     Proposals,
     RoiTargets,
 )
-from rcnn_jax.tasks import two_stage
-from rcnn_jax.tasks.task import LossTerms, TestSettings, Variables
+from rcnn_jax.tasks import recipe
+from rcnn_jax.tasks.task import TestSettings, Variables
+from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 MASK_SHARE = 32
 """Rois of an image the mask head takes at a time in training."""
@@ -50,15 +50,17 @@ class MaskRcnnTask:
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box and, with masks, mask.
       freeze_blocks: backbone blocks that keep their values.
+      mutable: collections that a training step may change.
     """
 
     model: MaskRcnn
     class_names: tuple[str, ...]
     unused_classes: tuple[int, ...] = ()
     pixels: PixelSettings
-    settings: two_stage.TwoStageSettings
+    settings: TwoStageSettings
     loss_weight_pairs: tuple[tuple[str, float], ...]
     freeze_blocks: tuple[int, ...] = ()
+    mutable: tuple[str, ...] = ("batch_stats",)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -80,8 +82,8 @@ class MaskRcnnTask:
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array
     ) -> tuple[LossTerms, Variables]:
-        """Returns the loss terms and the new batch statistics."""
-        run = nn.apply(self._losses, self.model, mutable=["batch_stats"])
+        """Returns the loss terms and the new values of the `mutable` collections."""
+        run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
         return run(variables, batch, keys)
 
     def predict(
@@ -93,71 +95,57 @@ class MaskRcnnTask:
     def predict_planes(
         self, variables: Variables, images: Array, test: TestSettings
     ) -> tuple[Detections, jax.Array | None]:
-        """Returns detections without masks, and the mask logits f32[b d o o n] of every class.
-
-        DeepStream picks the plane of the class itself. None stands for a model without masks.
-        """
+        """Returns detections without masks, and the mask logits of every class or None."""
         return nn.apply(self._predict_planes, self.model)(variables, images, test)
 
-    def _losses(self, model: MaskRcnn, batch: Batch, keys: jax.Array) -> LossTerms:
-        assert batch.gt is not None
-        rpn_keys, roi_keys = jax.vmap(lambda key: tuple(jax.random.split(key, 2)))(keys)
-        image_size = jnp.asarray(batch.image_size)
-        features = model.extract(two_stage.normalize(batch.images, self.pixels), train=True)
-        rpn = model.rpn(features)
-        anchors = two_stage.level_anchors(rpn, self.settings)
-        targets = two_stage.assign_rpn(rpn_keys, anchors, batch.gt, image_size, self.settings)
-        terms = two_stage.rpn_losses(rpn, targets, self.settings)
+    def _losses(self, model: MaskRcnn, batch: Batch, image_keys: jax.Array) -> LossTerms:
+        keys = recipe.split_keys(image_keys, dropout=False)
 
-        proposals = two_stage.propose(
-            rpn, anchors, image_size, self.settings.train_proposals, self.settings.rpn_coder
-        )
-        rois = two_stage.sample_rois(
-            roi_keys, proposals, batch.gt, len(self.class_names), self.settings
-        )
-        crops = self._crops(features, rois.boxes, self.settings.roi_size)
-        terms |= two_stage.box_losses(model.classify(crops, train=True), rois, self.settings)
-        if model.include_mask:
-            terms["mask"] = self._mask_loss(model, features, rois, batch.gt)
-        return terms
+        def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:
+            classes, settings = len(self.class_names), self.settings
+            terms, rois = recipe.box_terms(model, features, proposals, gt, keys, classes, settings)
+            if model.include_mask:
+                terms["mask"] = self._mask_loss(model, features, rois, gt)
+            return terms
+
+        return recipe.training_terms(model, batch, keys, self.pixels, self.settings, heads)
 
     def _predict(
         self, model: MaskRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, Proposals]:
-        features, detections, proposals = self._detect(model, images, test)
-        if model.include_mask:
-            detections = detections.replace(masks=self._masks(model, features, detections))
-        return detections, proposals
+        def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
+            found = self._boxes(model, features, proposals, size, test)
+            if model.include_mask:
+                found = found.replace(masks=self._masks(model, features, found))
+            return found
+
+        return recipe.prediction(model, images, self.pixels, self.settings, test, heads)
 
     def _predict_planes(
         self, model: MaskRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, jax.Array | None]:
-        features, detections, _ = self._detect(model, images, test)
-        if not model.include_mask:
-            return detections, None
-        crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
-        return detections, model.segment(crops)
+        def heads(
+            features: Levels, proposals: Proposals, size: jax.Array
+        ) -> tuple[Detections, jax.Array | None]:
+            found = self._boxes(model, features, proposals, size, test)
+            if not model.include_mask:
+                return found, None
+            crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
+            return found, model.segment(crops)
 
-    def _detect(
-        self, model: MaskRcnn, images: Array, test: TestSettings
-    ) -> tuple[Levels, Detections, Proposals]:
-        """Returns the features, the detections without masks, and the proposals."""
-        size = two_stage.canvas_size(images)
-        features = model.extract(two_stage.normalize(images, self.pixels), train=False)
-        rpn = model.rpn(features)
-        proposals = two_stage.propose(
-            rpn,
-            two_stage.level_anchors(rpn, self.settings),
-            jnp.broadcast_to(size, (images.shape[0], 2)),
-            test.proposals,
-            self.settings.rpn_coder,
+        return recipe.prediction(model, images, self.pixels, self.settings, test, heads)[0]
+
+    def _boxes(
+        self,
+        model: MaskRcnn,
+        features: Levels,
+        proposals: Proposals,
+        size: jax.Array,
+        test: TestSettings,
+    ) -> Detections:
+        return recipe.box_detections(
+            model, features, proposals, size, self.settings, test, self.unused_classes
         )
-        crops = self._crops(features, proposals.boxes, self.settings.roi_size)
-        outputs = self._used(model.classify(crops, train=False))
-        detections = two_stage.detect(
-            proposals, outputs, size, test.detections, self.settings.box_coder
-        )
-        return features, detections, proposals
 
     def _mask_loss(
         self, model: MaskRcnn, features: Levels, rois: RoiTargets, gt: GroundTruth
@@ -189,15 +177,7 @@ class MaskRcnnTask:
         return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(found.classes)))
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
-        settings = self.settings
-        return two_stage.pool(features, boxes, side, settings.roi_levels, settings.roi_aligned)
-
-    def _used(self, outputs: BoxOutputs) -> BoxOutputs:
-        """Returns outputs in which classes without a category have probability 0."""
-        if not self.unused_classes:
-            return outputs
-        unused = jnp.isin(jnp.arange(len(self.class_names) + 1), jnp.asarray(self.unused_classes))
-        return outputs.replace(logits=jnp.where(unused, -jnp.inf, outputs.logits))
+        return recipe.roi_crops(features, boxes, side, self.settings)
 
 
 def _class_logits(model: MaskRcnn, crops: jax.Array, classes: jax.Array) -> jax.Array:

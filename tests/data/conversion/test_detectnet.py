@@ -128,6 +128,15 @@ def test_images_without_objects_are_kept(tmp_path):
     assert example["target/object_class"] == [] and example["target/coordinates_x1"] == []
 
 
+def test_boxes_in_shares_of_the_image_are_refused(tmp_path):
+    settings = make_kitti(tmp_path / "data", 1)
+    labels = tmp_path / "data" / "label_2" / "000.txt"
+    labels.write_text(label("Car", 0.1, 0.2, 0.7, 0.9))
+    with pytest.raises(DataError, match="000.txt: object 1: its box .* looks normalised"):
+        convert_kitti(settings, tmp_path / "k")
+    assert not list(tmp_path.glob("k*"))
+
+
 def test_useless_boxes_are_left_out_and_listed(tmp_path):
     settings = make_kitti(tmp_path / "data", 1)
     labels = tmp_path / "data" / "label_2" / "000.txt"

@@ -75,15 +75,17 @@ def problem(tmp_path, masks=False, **changes):
             annotation(bbox=[1, 2, 3, float("nan")]),
             "'bbox' is [1, 2, 3, nan]; expected four finite",
         ),
-        (annotation(area="big"), "annotation 11: 'area' is 'big'; expected a finite number"),
-        (annotation(area=1e300), "'area' is 1e+300; expected a finite number of pixels"),
+        (annotation(area="big"), "annotation 11: 'area' is 'big'; expected a number of pixels"),
+        (annotation(area=1e300), "'area' is 1e+300; expected a number of pixels, 0 or more"),
+        (annotation(area=-4), "'area' is -4; expected a number of pixels, 0 or more"),
         (annotation(iscrowd=2), "annotation 11: 'iscrowd' is 2; expected 0 or 1"),
         (
             {"annotations": [{"id": "x"}]},
             "annotation number 0: 'id' is 'x'; expected a whole number",
         ),
         ({"annotations": [{"id": 4}]}, "annotation 4: has no 'bbox'"),
-        ({"images": []}, "'images' is empty"),
+        ({"images": []}, "1 problem in the annotations:\n  'images' is empty"),
+        ({"categories": []}, "1 problem in the annotations:\n  'categories' is empty"),
         ({"images": [{"id": 1, "file_name": "", "height": 1, "width": 1}]}, "'file_name' is ''"),
         (
             {"images": [{"id": 1, "file_name": "a", "height": 0, "width": 1}]},
@@ -112,6 +114,10 @@ def problem(tmp_path, masks=False, **changes):
             {"images": [CONTENT["images"][0], {**CONTENT["images"][1], "file_name": "b.png"}]},
             "image 3: its file b.png is that of image 7 too",
         ),
+        (
+            {"images": [CONTENT["images"][0], {**CONTENT["images"][1], "file_name": "./b.png"}]},
+            "image 3: its file ./b.png is that of image 7 too",
+        ),
         ({"categories": [{"id": 1, "name": " "}]}, "category 1: 'name' is ' '"),
     ],
 )
@@ -130,6 +136,9 @@ def test_problems_are_listed_together_up_to_ten(tmp_path):
 def test_files_that_are_not_coco_are_refused(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(DataError, match="x.json: there is no such annotation file"):
+        CocoDataset.load(path, masks=False)
+    path.write_text(" \n")
+    with pytest.raises(DataError, match="x.json: the annotation file is empty"):
         CocoDataset.load(path, masks=False)
     path.write_text('{"images": [}')
     with pytest.raises(DataError, match="x.json:1:13: is not JSON: Expecting value"):
@@ -209,6 +218,28 @@ def test_all_segmentations_that_cannot_be_used_are_listed_together(tmp_path):
     assert "is one flat list of numbers" in lines[2] and "far outside the image" in lines[3]
 
 
+def test_polygons_in_shares_of_the_image_are_told_by_their_box(tmp_path):
+    shares = annotation(segmentation=[[0.2, 0.1, 0.6, 0.1, 0.6, 0.7]])
+    assert "looks normalised; expected pixels" in problem(tmp_path, masks=True, **shares)
+    tiny = annotation(segmentation=[[0, 0, 1, 0, 1, 1]], bbox=[0, 0, 1, 1])
+    assert len(load(tmp_path, masks=True, **tiny).annotations[7]) == 1
+
+
+def test_boxes_that_are_corners_are_said(tmp_path):
+    dataset = load(tmp_path, **annotation(bbox=[3, 2, 8, 5]))
+    (found,) = dataset.findings
+    assert found.severity == "warning" and "read as x1, y1, x2, y2" in found.sentence
+    both = [
+        {**CONTENT["annotations"][0], "id": i, "bbox": b}
+        for i, b in enumerate([[3, 2, 8, 5], [4, 1, 3, 4]])
+    ]
+    assert load(tmp_path, annotations=both).findings == ()
+
+
+def test_an_empty_iscrowd_is_none(tmp_path):
+    assert not load(tmp_path, **annotation(iscrowd=None)).annotations[7][0].crowd
+
+
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
     path = tmp_path / "instances.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(CONTENT).encode())
@@ -246,6 +277,13 @@ def test_polygons_and_run_lengths_give_the_same_mask():
         np.testing.assert_array_equal(segmentation_mask(segmentation, 6, 8), mask)
     as_bytes = {"size": [6, 8], "counts": compressed["counts"].encode()}
     np.testing.assert_array_equal(segmentation_mask(as_bytes, 6, 8), mask)
+
+
+def test_run_lengths_may_be_whole_numbers_with_a_point():
+    runs = {"size": [6, 8], "counts": [13.0, 3.0, 32.0]}
+    assert segmentation_mask(runs, 6, 8).sum() == 3
+    with pytest.raises(ValueError, match="its RLE is damaged"):
+        segmentation_mask({"size": [6, 8], "counts": [13.5, 2.5, 32.0]}, 6, 8)
 
 
 def test_polygons_of_a_mask_rasterise_to_the_mask():
@@ -302,6 +340,8 @@ GOOD = mask_rle(square_mask())
         ([[1, 2, 3, 4, 5, "6"]], "is not a list of at least three points"),
         ([[1, 2, 3, 4, 5, True]], "is not a list of at least three points"),
         ([[1, 2, 3, 4, 5, 10**400]], "is not a list of at least three points"),
+        ([[1, 2], [3, 1], [3, 3]], "is a list of points"),
+        ([GOOD], "is an RLE inside a list"),
         ([1, 2, 3, 1, 3, 3], "is one flat list of numbers; polygons are lists inside a list"),
         ([[1, 2, 3, 4, 5, float("nan")]], "is not a list of at least three points"),
         ([[1, 2, 3, 4, 5, 1e9]], "lies far outside the image of 8 x 6 pixels"),

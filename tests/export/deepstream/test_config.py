@@ -19,7 +19,7 @@ from rcnn_jax.evaluate.masks import paste_masks
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.deepstream.bundle import verify
 from rcnn_jax.export.deepstream.config import (
-    Bundle,
+    DeepStreamBundle,
     check_header,
     infer_config,
     labels,
@@ -78,7 +78,13 @@ def masks(masks_files, tmp_path_factory):
     model = shutil.copy(masks_files.graph, out / "model.onnx")
     threshold = masks_files.experiment.visualize_threshold
     session = Session("export", status_folder=None)
-    deploy(Deployment(bundle=True), model, None, threshold, session)
+    deploy(
+        Deployment(bundle=True),
+        onnx.load(model),
+        path=model,
+        threshold=threshold,
+        reporter=session,
+    )
     return out, masks_files.spec
 
 
@@ -212,7 +218,7 @@ def header(kind="faster_rcnn", **changes):
 
 def bundle(tmp_path, **changes):
     fields = {"header": header(), "precision": "fp32", "threshold": 0.6, **changes}
-    return Bundle(model=tmp_path / "a.onnx", **fields)
+    return DeepStreamBundle(model=tmp_path / "a.onnx", **fields)
 
 
 def keys_of(text):
@@ -278,7 +284,9 @@ def test_nvinfer_builds_the_precision_of_the_graph_itself(boxes_files, tmp_path,
     lowered = LOWERED[precision](graph) if precision in LOWERED else graph
     onnx.save(lowered, tmp_path / "model.onnx")
     session = Session("export", status_folder=None)
-    deploy(Deployment(bundle=True), tmp_path / "model.onnx", None, 0.3, session)
+    path = tmp_path / "model.onnx"
+    wanted = Deployment(bundle=True)
+    deploy(wanted, onnx.load(path), path=path, threshold=0.3, reporter=session)
     element = Nvinfer(tmp_path)
     assert element.precision == precision
     assert element.engine == element.keys["model-engine-file"], "found again at the next start"
@@ -297,7 +305,9 @@ def test_an_older_nvinfer_builds_int8_from_the_cache_as_the_readme_says(boxes_fi
     cache.parent.mkdir()
     cache.write_text(write_cache(dict.fromkeys(place(ModelView(graph)).readers, 0.05)))
     session = Session("export", status_folder=None)
-    deploy(Deployment(bundle=True), tmp_path / "model.onnx", None, 0.3, session, cache)
+    path = tmp_path / "model.onnx"
+    wanted = Deployment(bundle=True)
+    deploy(wanted, onnx.load(path), path=path, threshold=0.3, cache=cache, reporter=session)
     text = (tmp_path / "deepstream_README.md").read_text()
     said = re.findall(r"^ {7}([a-z0-9-]+)=(\S+)$", text, re.MULTILINE)
     config = tmp_path / "nvinfer_config.txt"

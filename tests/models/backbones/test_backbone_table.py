@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks.measure import Side
-from tools.backbone_table import HEAD, main, ratio
+from benchmarks.tables.backbones import HEAD, main, ratio
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """At full width: kernels and features of the networks torchvision and Keras publish.
 
 The recorded features were computed by those libraries with weights that both sides draw from the same
-seeds: `tools/record_backbone_goldens.py`. The peers' environment compares all of them,
+seeds: `tests/golden/record_backbones.py`. The peers' environment compares all of them,
 `tests/peers/test_backbones_*.py`.
 """
 

@@ -322,6 +322,13 @@ def test_errors_behind_a_broken_entry_are_found_too() -> None:
     assert [sentence.split(":")[0] for sentence in sentences(text)] == ["1", "2", "3", "4", "5"]
 
 
+def test_items_are_counted_as_they_stand() -> None:
+    assert sentences('training_config { model_parallelism: "2" model_parallelism: "1" }') == [
+        '1:38: training_config.model_parallelism[0] = "2" is not a number: write 2',
+        '1:61: training_config.model_parallelism[1] = "1" is not a number: write 1',
+    ]
+
+
 def test_there_is_an_end_to_errors() -> None:
     found = sentences("zzz: 1\n" * 5000)
     assert len(found) == 101

@@ -1,0 +1,84 @@
+"""`unfold_batch_norm`: gives pretrained weights with folded batch norm their statistics back."""
+
+import argparse
+from argparse import Namespace
+from pathlib import Path
+
+from rcnn_jax.cli.flags import existing_file
+from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.session import Session
+from rcnn_jax.errors import UsageError
+
+BATCHES = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `unfold_batch_norm`."""
+    parser.add_argument(
+        "-e",
+        "--experiment_spec",
+        dest="spec",
+        type=Path,
+        metavar="SPEC",
+        required=True,
+        help="spec of the network that will be trained, and its training images",
+    )
+    parser.add_argument(
+        "-w", "--weights", type=Path, metavar="FILE", required=True, help="folded weights"
+    )
+    parser.add_argument(
+        "-o",
+        "--output_file",
+        dest="output",
+        type=Path,
+        metavar="FILE.npz",
+        required=True,
+        help="file for pretrained_weights, to be trained with freeze_bn: False",
+    )
+    parser.add_argument(
+        "--batches", type=int, default=BATCHES, metavar="N", help=f"training batches ({BATCHES})"
+    )
+
+
+def places(args: Namespace) -> Places:
+    """Returns what is read and written."""
+    known = Places()
+    known.read("-e", args.spec)
+    known.read("-w", args.weights)
+    known.write("-o", args.output)
+    return known
+
+
+def run(args: Namespace) -> int:
+    """Writes weights with statistics; returns the exit code.
+
+    Raises:
+      RcnnError: the flags, the spec, the weights or the images are at fault.
+    """
+    if args.batches < 1:
+        raise UsageError(f"--batches {args.batches}: expected 1 or more")
+    if args.output.suffix != ".npz":
+        raise UsageError(f"-o {args.output}: expected a name ending in .npz")
+    import io
+
+    import numpy as np
+
+    from rcnn_jax.checkpoints.atomic import write_file
+    from rcnn_jax.spec.load import load_spec
+    from rcnn_jax.tasks.build import build_experiment
+    from rcnn_jax.train.unfold_batch_norm import unfolded_weights
+
+    with Session("unfold_batch_norm", status_folder=None) as session:
+        loaded = load_spec(existing_file(args.spec, "-e"))
+        if loaded.kind == "dataset_convert":
+            raise UsageError(f"-e {args.spec}: expected the spec of a detector")
+        experiment = build_experiment(loaded.config, loaded.kind)
+        arrays = unfolded_weights(experiment, existing_file(args.weights, "-w"), args.batches)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_file(args.output, [buffer.getvalue()])
+        layers = len({name.split("/")[1] for name in arrays})
+        session.console.print(
+            f"{args.output}: {layers} layers, statistics from {args.batches} batches", markup=False
+        )
+    return 0

@@ -1,0 +1,114 @@
+"""The files of an export: what they are called, and how they are written, all of them or none."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from rcnn_jax.checkpoints import container
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.errors import UsageError
+from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+from rcnn_jax.export.precision.post_training import Calibrated
+from rcnn_jax.export.precision.scales import write_cache, write_json
+from rcnn_jax.export.verification.report import CheckReport
+from rcnn_jax.reporter import Reporter
+
+SUFFIXES = (".onnx", ".etlt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Names of what an export writes.
+
+    Attributes:
+      output: the model, `.onnx`, or `.etlt` for a sealed one.
+      key: seals `.etlt` files.
+    """
+
+    output: Path
+    key: str | None = field(repr=False)
+
+    @property
+    def seals(self) -> bool:
+        """Whether graphs are sealed."""
+        return self.output.suffix == ".etlt"
+
+    @property
+    def single(self) -> Path:
+        """The FP32 graph to which the scales of an int8 model belong."""
+        return self.output.with_name(f"{self.output.stem}.fp32{self.output.suffix}")
+
+    @property
+    def report(self) -> Path:
+        """The report of the check as JSON; the table lies beside it."""
+        return self.output.with_name(self.output.name + ".check.json")
+
+    def sealed(self, content: bytes) -> bytes:
+        """Returns the bytes of a graph as the suffix of the output asks for them."""
+        return container.seal(content, self.key) if self.seals and self.key else content
+
+
+def check_output(path: Path) -> None:
+    """Stops where a model cannot be written under a name.
+
+    Raises:
+      UsageError: it exists already, or has another suffix than .onnx and .etlt.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"-o {path}: expected a name ending in {' or '.join(SUFFIXES)}")
+    if path.exists():
+        raise UsageError(f"-o {path}: exists already; remove it or choose another name")
+
+
+def write_report(report: CheckReport, files: Files) -> None:
+    """Writes a report as JSON and as a table, whether the check has passed or not."""
+    text = json.dumps(report.to_json(), indent=2) + "\n"
+    write_file(files.report, [text.encode()])
+    write_file(files.report.with_suffix(".txt"), [(report.table() + "\n").encode()])
+
+
+def write_graphs(
+    files: Files,
+    graph: onnx.ModelProto,
+    single: onnx.ModelProto,
+    scales: Calibrated | None,
+    calibration: CalibrationSettings,
+    reporter: Reporter,
+) -> tuple[Path, ...]:
+    """Writes the model, and before it what belongs to it; returns what was written.
+
+    Args:
+      files: their names.
+      graph: in its data type.
+      single: the FP32 graph, to which the scales belong.
+      scales: of int8, or None.
+      calibration: names the files of scales.
+      reporter: is told the names.
+    """
+    pending: list[tuple[str, Path, bytes]] = []
+    if scales is not None:
+        pending.append(
+            ("fp32 graph of the scales", files.single, files.sealed(single.SerializeToString()))
+        )
+        if not scales.reused:
+            text = write_cache(scales.scales)
+            pending.append(("calibration cache", calibration.cache_file, text.encode()))
+        if calibration.json_file is not None:
+            text = write_json(scales.scales)
+            pending.append(("scales", calibration.json_file, text.encode()))
+    # the model comes last: where it lies, everything that it needs lies too
+    pending.append(("model", files.output, files.sealed(graph.SerializeToString())))
+    written = []
+    try:
+        for _, path, data in pending:
+            write_file(path, [data])
+            written.append(path)
+    except BaseException:  # a signal too
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    for what, path, data in pending:
+        reporter.console.print(f"{what}: {path} ({len(data) / 1e6:.1f} MB)", markup=False)
+    return tuple(written)

@@ -1,0 +1,127 @@
+"""What an export is to do, and what it works on: its choices, and the plan made of them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rcnn_jax.errors import UsageError
+from rcnn_jax.export.build import check_images
+from rcnn_jax.export.contracts import make_header
+from rcnn_jax.export.deployment import Deployment, check_deployment
+from rcnn_jax.export.files import Files, check_output
+from rcnn_jax.export.judge import reference_predictor
+from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+from rcnn_jax.export.precision.lower import DataType
+from rcnn_jax.export.verification.accuracy import Subset, validation_images
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.runtime.bundle import OpenBundle
+from rcnn_jax.runtime.header import NMS_NAMES, ContractName, Header
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import Variables
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The choices of an export.
+
+    Attributes:
+      output: `.onnx`, or `.etlt` for a sealed file. The report goes to `<output>.check.json` and
+        `<output>.check.txt`; int8 also writes its scales and the FP32 graph whose tensors they
+        name, `<stem>.fp32<suffix>`.
+      key: seals an `.etlt`.
+      contract: outputs for DeepStream's TAO parsers, or plain ones.
+      batch: fixed batch size; None leaves it free.
+      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
+      data_type: of the dense part of the graph.
+      calibration: how int8 finds its scales; None takes the usual settings and a cache beside the output.
+      eval_images: validation images on which average precisions are compared; 0 for none.
+      accept_loss: write an fp16 or int8 graph although it finds too little of what the model finds;
+        a graph that is wrong in fp32 is never written.
+      deployment: what is wanted beside the ONNX file.
+    """
+
+    output: Path
+    key: str | None = field(default=None, repr=False)
+    contract: ContractName = "tao"
+    batch: int | None = None
+    nms_names: tuple[str, str] = NMS_NAMES
+    data_type: DataType = "fp32"
+    calibration: CalibrationSettings | None = None
+    eval_images: int = 0
+    accept_loss: bool = False
+    deployment: Deployment = Deployment()
+
+    @property
+    def scales(self) -> CalibrationSettings:
+        """How int8 finds its scales."""
+        if self.calibration is not None:
+            return self.calibration
+        return CalibrationSettings(cache_file=self.output.with_suffix(".cal"))
+
+    @property
+    def files(self) -> Files:
+        """Names of the files that are written."""
+        return Files(output=self.output, key=self.key)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What an export works on.
+
+    Attributes:
+      experiment: with the layer widths of the model file.
+      variables: of the model file.
+      header: of the graph.
+      images: u8[b h w c] on which the model and its graphs are compared.
+      images_are: where they came from.
+      subset: validation images on which average precisions are compared, or None.
+      reference: the model in JAX.
+    """
+
+    experiment: Experiment
+    variables: Variables
+    header: Header
+    images: np.ndarray
+    images_are: str
+    subset: Subset | None
+    reference: Predictor
+
+
+def make_plan(
+    model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter
+) -> Plan:
+    """Returns what an export works on; refuses what cannot be before anything takes long.
+
+    Args:
+      model: the file, opened.
+      experiment: compared with the file already.
+      options: the choices.
+      reporter: console.
+
+    Raises:
+      RcnnError: the choices, the spec, the data or the model cannot be used.
+    """
+    header = make_header(experiment, options.contract, options.batch, options.nms_names)
+    check_deployment(options.deployment, header)
+    files = options.files
+    check_output(files.output)
+    if files.seals and not options.key:
+        raise UsageError(f"-o {files.output}: an .etlt file is sealed: give the key with -k")
+    if options.data_type == "int8" and files.single.exists():
+        raise UsageError(f"{files.single}: exists already; remove it or choose another -o")
+    experiment, variables = model.load(experiment)
+    count = options.eval_images
+    subset = validation_images(experiment, count, reporter) if count else None
+    images, images_are = check_images(experiment, header)
+    reporter.console.print(f"exporting {model.path}, check on {images_are}", markup=False)
+    return Plan(
+        experiment=experiment,
+        variables=variables,
+        header=header,
+        images=images,
+        images_are=images_are,
+        subset=subset,
+        reference=reference_predictor(experiment, variables),
+    )

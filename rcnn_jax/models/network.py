@@ -1,0 +1,54 @@
+"""What every detector's network offers: its stages, and what files say of it."""
+
+from typing import Any, Protocol
+
+import jax
+
+from rcnn_jax.models.builder import BackboneOptions
+from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.settings.network import ConvConvention
+from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
+
+
+class Network(Protocol):
+    """A Linen module of a two-stage detector; the stages need a bound one.
+
+    Attributes:
+      arch: name of the backbone.
+      options: what the spec chooses in the backbone.
+      channels: widths that differ from the published ones.
+      convention: padding, strides and batch norm.
+      levels: those that `extract` returns.
+    """
+
+    @property
+    def arch(self) -> str: ...  # noqa: D102
+    @property
+    def options(self) -> BackboneOptions: ...  # noqa: D102
+    @property
+    def channels(self) -> ChannelPlan: ...  # noqa: D102
+    @property
+    def convention(self) -> ConvConvention: ...  # noqa: D102
+    @property
+    def levels(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    def extract(
+        self, images: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+    ) -> Levels:
+        """Returns the features {level: [b h w c]} of normalised images f32[b h w c]."""
+        ...
+
+    def rpn(self, features: Levels) -> RpnOutputs:
+        """Returns objectness and deltas of every anchor."""
+        ...
+
+    def classify(
+        self, crops: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+    ) -> BoxOutputs:
+        """Returns logits and deltas of crops [b r s s c]."""
+        ...
+
+    # of Linen
+    def init(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102
+    def apply(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102
+    def clone(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102

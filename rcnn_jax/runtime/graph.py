@@ -1,0 +1,115 @@
+"""An exported graph (`.onnx`, `.etlt`), opened: its header says what it is, ONNX Runtime runs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from rcnn_jax.checkpoints.origin import Origin
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.printable import reason
+from rcnn_jax.runtime.backend import Predictor, predictor_of
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_file import read_header, read_onnx
+from rcnn_jax.runtime.onnx_runtime import open_session, runner
+from rcnn_jax.runtime.openvino import fastest_providers
+from rcnn_jax.runtime.outputs import check_outputs
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.task import TestSettings
+
+Rewrite = Callable[[onnx.ModelProto, str], onnx.ModelProto]
+"""(graph, name of its file) -> graph."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenGraph:
+    """An exported graph in memory.
+
+    Attributes:
+      path: the file.
+      model: the graph.
+      header: what the exporter wrote about it.
+      rewrite: changes the graph before it runs, for example to int8.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    header: Header
+    rewrite: Rewrite | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """What the header says of the model."""
+        return self.header.origin
+
+    @property
+    def report_name(self) -> str:
+        """The whole name of the file: a graph lies beside its bundle, and so do their reports."""
+        return self.path.name
+
+    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+        """Returns the predictor; the header says all that is needed, the graph holds the settings.
+
+        Raises: as `start`.
+        """
+        del experiment, test
+        return self.start()
+
+    def start(self) -> Predictor:
+        """Returns the predictor of the graph as it was exported, on the CPU.
+
+        Raises:
+          CheckpointError: the runtime cannot load the graph.
+          RcnnError: the graph cannot be rewritten.
+        """
+        name = str(self.path)
+        model = self.model if self.rewrite is None else self.rewrite(self.model, name)
+        session = open_session(model.SerializeToString(), name, fastest_providers())
+        return file_predictor(session, self.header, name)
+
+
+def open_graph(
+    path: Path,
+    key: str | None,
+    *,
+    header: Path | None = None,
+    rewrite: Rewrite | None = None,
+) -> OpenGraph:
+    """Returns the graph of a file.
+
+    Args:
+      path: `.onnx` or `.etlt`.
+      key: what an `.etlt` was sealed with.
+      header: file whose header the graph has, where another tool dropped its own.
+      rewrite: changes the graph before it runs.
+
+    Raises:
+      CheckpointError: the file cannot be used.
+    """
+    model = read_onnx(path, key)
+    known = read_header(model, str(path), header, key)
+    return OpenGraph(path=path, model=model, header=known, rewrite=rewrite)
+
+
+def file_predictor(session: onnxruntime.InferenceSession, header: Header, name: str) -> Predictor:
+    """Returns the function of a file's session, which is not trusted to be an exporter's.
+
+    Args:
+      session: of the graph.
+      header: of the graph.
+      name: of the file, begins the message when a batch fails.
+    """
+    run = runner(session)
+
+    def checked(batch: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            outputs = run(batch)
+        except Exception as error:  # the runtime raises a dozen unrelated classes
+            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {reason(error)}") from error
+        check_outputs(outputs, len(batch), header, name)
+        return outputs
+
+    return predictor_of(checked, header, least=header.batch or 1, most=header.batch)

@@ -1,0 +1,83 @@
+"""A model file of any form, opened once, and the one comparison of it with a spec.
+
+.tlt  JAX        .onnx, .etlt  ONNX Runtime        .engine, .trt, .plan  TensorRT
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from rcnn_jax.checkpoints.origin import check_kind, check_same_model
+from rcnn_jax.kinds import Kind
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import OpenModel
+from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
+from rcnn_jax.runtime.engine import OpenEngine, open_engine
+from rcnn_jax.runtime.graph import OpenGraph, Rewrite, open_graph
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.experiment import Experiment
+
+GRAPH_SUFFIXES = (".onnx", ".etlt")
+ENGINE_SUFFIXES = (".engine", ".trt", ".plan")
+
+
+def open_model(
+    path: Path,
+    key: str | None,
+    *,
+    header: Path | None = None,
+    rewrite: Rewrite | None = None,
+) -> OpenBundle | OpenGraph | OpenEngine:
+    """Returns the model of a file, whose suffix says what runs it.
+
+    Args:
+      path: the file; one of another suffix is taken for a bundle.
+      key: what it was sealed with; an engine or a plain file ignores it.
+      header: file whose header a graph has, where another tool dropped its own.
+      rewrite: changes a graph before it runs, for example to int8.
+
+    Raises:
+      CheckpointError: the file is missing, damaged, sealed with another key or of another program.
+    """
+    if path.suffix in GRAPH_SUFFIXES:
+        return open_graph(path, key, header=header, rewrite=rewrite)
+    if path.suffix in ENGINE_SUFFIXES:
+        return open_engine(path)
+    return open_bundle(path, key)
+
+
+def experiment_of(
+    model: OpenModel, config: ConfigDict, kind: Kind, *, own_classes: bool, reporter: Reporter
+) -> Experiment:
+    """Returns the experiment of a spec that is about to be run with a model.
+
+    Args:
+      model: the file, opened.
+      config: validated config.
+      kind: which detector the config is of.
+      own_classes: a Mask R-CNN has the classes of the file; else those of the annotations that the
+        spec names, which must be the same.
+      reporter: is told what differs and may.
+
+    Raises:
+      CheckpointError: the file is of another model than the spec.
+      RcnnError: the spec or its data cannot be used.
+    """
+    check_kind(model.origin.kind, kind, str(model.path))
+    categories = model.origin.categories if own_classes else None
+    experiment = build_experiment(config, kind, categories=categories)
+    compare(model, experiment, reporter)
+    return experiment
+
+
+def compare(model: OpenModel, experiment: Experiment, reporter: Reporter) -> None:
+    """Holds an experiment against what a file says of its model.
+
+    Every command that runs a model comes through here, so none runs one with a spec of another:
+    weights run with other means or anchors without a complaint, and find little.
+
+    Raises:
+      CheckpointError: the file is of another model.
+    """
+    for note in check_same_model(model.origin, experiment, str(model.path)):
+        reporter.warn(note)

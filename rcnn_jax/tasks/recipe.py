@@ -1,0 +1,193 @@
+"""The recipe of a two-stage detector: how losses and detections follow from the stages of a network.
+
+    training    images -> features -> rpn -> terms of the rpn;  proposals -> heads -> their terms
+    prediction  images -> features -> rpn -> proposals -> heads -> what they find
+
+The first stage is the same in every detector. What comes behind the proposals is an argument: `heads`
+gets the features and the proposals. One box head is `box_terms` and `box_detections`; a mask head adds
+to them, and a cascade would be heads of its own in one file.
+
+The order of the operations is part of the result: another one is another program, whose last bits
+differ, and runs that are resumed would no longer go on bit for bit.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from rcnn_jax.models.network import Network
+from rcnn_jax.settings.network import PixelSettings
+from rcnn_jax.structures import (
+    Array,
+    Batch,
+    BoxOutputs,
+    Detections,
+    GroundTruth,
+    Levels,
+    Proposals,
+    RoiTargets,
+)
+from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks.task import TestSettings
+from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
+
+Found = TypeVar("Found")
+
+
+class Keys(NamedTuple):
+    """What is random in a step, one key per image each, [b].
+
+    Attributes:
+      rpn: samples anchors.
+      rois: samples proposals.
+      dropout: of the network; None where nothing drops.
+    """
+
+    rpn: jax.Array
+    rois: jax.Array
+    dropout: jax.Array | None = None
+
+
+def split_keys(keys: jax.Array, *, dropout: bool) -> Keys:
+    """Returns the keys of a step from one per image.
+
+    Args:
+      keys: [b].
+      dropout: with keys for the network.
+    """
+    return Keys(*jax.vmap(lambda key: tuple(jax.random.split(key, 3 if dropout else 2)))(keys))
+
+
+def training_terms(
+    network: Network,
+    batch: Batch,
+    keys: Keys,
+    pixels: PixelSettings,
+    settings: TwoStageSettings,
+    heads: Callable[[Levels, Proposals, GroundTruth], LossTerms],
+) -> LossTerms:
+    """Returns the loss terms of a batch: those of the RPN, then those of the heads.
+
+    Args:
+      network: bound, so that its statistics may change.
+      batch: training images with ground truth.
+      keys: of `split_keys`.
+      pixels: how images become network values.
+      settings: numbers of the algorithm.
+      heads: features, proposals and ground truth -> terms.
+    """
+    assert batch.gt is not None
+    image_size = jnp.asarray(batch.image_size)
+    images = two_stage.normalize(batch.images, pixels)
+    features = network.extract(images, train=True, dropout_keys=keys.dropout)
+    rpn = network.rpn(features)
+    anchors = two_stage.level_anchors(rpn, settings)
+    targets = two_stage.assign_rpn(keys.rpn, anchors, batch.gt, image_size, settings)
+    terms = two_stage.rpn_losses(rpn, targets, settings)
+    proposals = two_stage.propose(
+        *two_stage.proposing(rpn, anchors, batch.images.shape[1:3], settings),
+        image_size,
+        settings.train_proposals,
+        settings.rpn_coder,
+    )
+    return terms | heads(features, proposals, batch.gt)
+
+
+def box_terms(
+    network: Network,
+    features: Levels,
+    proposals: Proposals,
+    gt: GroundTruth,
+    keys: Keys,
+    num_classes: int,
+    settings: TwoStageSettings,
+) -> tuple[LossTerms, RoiTargets]:
+    """Returns the terms of one box head, and the rois it was trained on.
+
+    Args:
+      network: bound.
+      features: of the batch.
+      proposals: of `training_terms`.
+      gt: of the batch.
+      keys: of `split_keys`.
+      num_classes: without background.
+      settings: numbers of the algorithm.
+    """
+    rois = two_stage.sample_rois(keys.rois, proposals, gt, num_classes, settings)
+    crops = roi_crops(features, rois.boxes, settings.roi_size, settings)
+    outputs = network.classify(crops, train=True, dropout_keys=keys.dropout)
+    return two_stage.box_losses(outputs, rois, settings), rois
+
+
+def prediction(
+    network: Network,
+    images: Array,
+    pixels: PixelSettings,
+    settings: TwoStageSettings,
+    test: TestSettings,
+    heads: Callable[[Levels, Proposals, jax.Array], Found],
+) -> tuple[Found, Proposals]:
+    """Returns what the heads find, and the proposals that they looked at.
+
+    Args:
+      network: bound.
+      images: u8[b h w c] on the canvas.
+      pixels: how images become network values.
+      settings: numbers of the algorithm.
+      test: counts and thresholds.
+      heads: features, proposals and (height, width) f32[2] of the canvas -> what is found.
+    """
+    size = two_stage.canvas_size(images)
+    features = network.extract(two_stage.normalize(images, pixels), train=False)
+    rpn = network.rpn(features)
+    anchors = two_stage.level_anchors(rpn, settings)
+    proposals = two_stage.propose(
+        *two_stage.proposing(rpn, anchors, (images.shape[1], images.shape[2]), settings),
+        jnp.broadcast_to(size, (images.shape[0], 2)),
+        test.proposals,
+        settings.rpn_coder,
+    )
+    return heads(features, proposals, size), proposals
+
+
+def box_detections(
+    network: Network,
+    features: Levels,
+    proposals: Proposals,
+    size: jax.Array,
+    settings: TwoStageSettings,
+    test: TestSettings,
+    unused_classes: tuple[int, ...] = (),
+) -> Detections:
+    """Returns the detections of one box head, without masks.
+
+    Args:
+      network: bound.
+      features: of the images.
+      proposals: of `prediction`.
+      size: (height, width) of the canvas.
+      settings: numbers of the algorithm.
+      test: counts and thresholds.
+      unused_classes: have probability 0.
+    """
+    crops = roi_crops(features, proposals.boxes, settings.roi_size, settings)
+    outputs = _used(network.classify(crops, train=False), unused_classes)
+    return two_stage.detect(proposals, outputs, size, test.detections, settings.box_coder)
+
+
+def roi_crops(features: Levels, boxes: Array, side: int, settings: TwoStageSettings) -> jax.Array:
+    """Returns the crops [b r side side c] of boxes [b r 4], as the heads take them."""
+    return two_stage.pool(
+        features, jnp.asarray(boxes), side, settings.roi_levels, settings.roi_aligned
+    )
+
+
+def _used(outputs: BoxOutputs, unused_classes: tuple[int, ...]) -> BoxOutputs:
+    """Returns outputs in which some classes have probability 0."""
+    if not unused_classes:
+        return outputs
+    classes = jnp.arange(outputs.logits.shape[-1])
+    unused = jnp.isin(classes, jnp.asarray(unused_classes))
+    return outputs.replace(logits=jnp.where(unused, -jnp.inf, outputs.logits))

@@ -1,0 +1,60 @@
+"""When milestones come: ends of epochs, validations, model files, the end of the run, all in steps."""
+
+from dataclasses import dataclass
+
+from rcnn_jax.settings.training import RunSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Milestones:
+    """The milestones of a run; a period of 0 never comes.
+
+    Attributes:
+      steps_per_epoch: steps of an epoch.
+      total_steps: length of the run.
+      evaluate_every: steps between validations.
+      save_every: steps between model files.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    evaluate_every: int
+    save_every: int
+
+    @classmethod
+    def of(cls, run: RunSettings, steps_per_epoch: int) -> "Milestones":
+        """Returns the milestones of run settings for a data set of so many steps per epoch."""
+        return cls(
+            steps_per_epoch=steps_per_epoch,
+            total_steps=run.total_steps or run.num_epochs * steps_per_epoch,
+            evaluate_every=run.evaluate_steps or run.evaluate_epochs * steps_per_epoch,
+            save_every=run.save_steps or run.save_epochs * steps_per_epoch,
+        )
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the run, the last one perhaps not whole."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    def epoch(self, step: int) -> int:
+        """Returns the 1-based epoch that ends at or holds the given number of steps taken."""
+        return max(1, -(-step // self.steps_per_epoch))
+
+    def next(self, step: int) -> int:
+        """Returns the first milestone after the given number of steps taken."""
+        periods = (self.steps_per_epoch, self.evaluate_every, self.save_every)
+        return min(self.total_steps, *((step // p + 1) * p for p in periods if p))
+
+    def ends_epoch(self, step: int) -> bool:
+        """Tells whether an epoch, or the run, is over after so many steps."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+    def evaluates(self, step: int) -> bool:
+        """Tells whether a validation is due after so many steps; the end of a run always has one."""
+        return bool(self.evaluate_every) and (
+            step % self.evaluate_every == 0 or step == self.total_steps
+        )
+
+    def saves(self, step: int) -> bool:
+        """Tells whether a model file is due after so many steps; the end of a run always has one."""
+        return step == self.total_steps or bool(self.save_every and step % self.save_every == 0)

@@ -1,0 +1,172 @@
+"""Training as a function: from an experiment and a folder to model files and a result."""
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rcnn_jax.checkpoints.atomic import FULL
+from rcnn_jax.checkpoints.data_file import write_data
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.interrupt import Stopped
+from rcnn_jax.models.variables import parameter_order
+from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.structures import TrainState
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
+from rcnn_jax.train import tables
+from rcnn_jax.train.lock import held
+from rcnn_jax.train.loop import train_until_finished
+from rcnn_jax.train.milestones import ensure_best
+from rcnn_jax.train.resume import resume_or_begin
+from rcnn_jax.train.run import Run, TrainOptions, open_run
+from rcnn_jax.train.run_folder import METRICS_FILE, write_spec
+from rcnn_jax.train.run_state import RunState
+from rcnn_jax.train.writers import last_validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run has come to.
+
+    Attributes:
+      finished: the run is over, by its length or by early stopping.
+      step: steps taken, those of earlier calls included.
+      best_step: step of the best validation, which `best.tlt` is of; None without validation.
+      best_metric: its main metric.
+      models: the model files of the run, `best.tlt` last.
+      metrics: of the last validation, {name: value}; empty without validation.
+    """
+
+    finished: bool
+    step: int
+    best_step: int | None
+    best_metric: float | None
+    models: tuple[Path, ...]
+    metrics: dict[str, float]
+
+
+def train(
+    experiment: Experiment,
+    workdir: Path,
+    options: TrainOptions = TrainOptions(),  # noqa: B008  (frozen)
+    reporter: Reporter = SILENT,
+) -> RunResult:
+    """Trains until the end of the run or an early stop.
+
+    A workdir that holds checkpoints of the run is resumed; its settings must agree in everything that
+    touches weights or the order of data, and the training images and their objects must be the same. A
+    signal ends the run after the step at hand, which is saved.
+
+    Args:
+      experiment: what is trained, from `tasks.build.build_experiment`.
+      workdir: folder of all outputs; a further run in a folder has one of its own in it.
+      options: how to train.
+      reporter: console and status file; silent by default.
+
+    Raises:
+      RcnnError: anything the user can mend, see the tree in `errors`.
+      Stopped: a signal or a closed pipe ended the run; it says from which step it goes on.
+    """
+    with contextlib.ExitStack() as stack:
+        if options.lock is None:
+            workdir.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(held(workdir, "train", reporter.note))
+            options = dataclasses.replace(options, lock=lock)
+        run = open_run(experiment, workdir, options, reporter)
+        try:
+            progress = _train(run)
+        except (Stopped, BrokenPipeError) as error:
+            # Who reads a pipe and goes away ends the run as a signal does: Python ignores SIGPIPE.
+            stop = error if isinstance(error, Stopped) else Stopped(signal.SIGPIPE)
+            stop.advice = _how_to_go_on(run)
+            raise stop from error.__cause__
+        return RunResult(
+            finished=progress.finished,
+            step=progress.step,
+            best_step=progress.best_step,
+            best_metric=progress.best_metric,
+            models=tuple(run.files.all_models()),
+            metrics=last_validation(run.workdir / METRICS_FILE),
+        )
+
+
+def _train(run: Run) -> RunState:
+    files, reporter = run.files, run.reporter
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    for path in files.sweep():
+        reporter.note(f"{path}: left half written by a process that is gone; deleted")
+    if files.folder != files.root:
+        reporter.note(
+            f"{files.root} holds another run: the models of this one, {files.name}, are written there "
+            f"too, everything else to {files.folder}"
+        )
+    state, progress = resume_or_begin(run)
+    if progress.finished:
+        reporter.note(
+            f"the run {files.name} in {files.root} is finished ({progress.step} steps): nothing to do. "
+            "Raise the number of epochs to go on, or add --fresh to start this run anew"
+        )
+        ensure_best(run, state, progress)
+        return progress
+    write_spec(run.workdir, run.experiment.kind, run.experiment.spec)
+    write_data(run.workdir, run.data)
+    _print_parameters(run)
+    with _full_disk_reported(run, state):
+        return train_until_finished(run, state, progress)
+
+
+def _how_to_go_on(run: Run) -> str:
+    """Returns how a run that was ended goes on; one that began anew must not do so again."""
+    steps = run.store.all_steps()
+    if not steps:
+        return "no step was saved yet, the same command starts again"
+    without = " without --fresh" if run.options.fresh else ""
+    return (
+        f"step {steps[-1]} of {run.milestones.total_steps} is saved, the same command{without} goes on "
+        "from there"
+    )
+
+
+@contextlib.contextmanager
+def _full_disk_reported(run: Run, state: TrainState) -> Iterator[None]:
+    """Turns a disk that is full into one message with the space that the run needs.
+
+    Raises:
+      CheckpointError: the disk is full.
+    """
+    needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise CheckpointError(
+            f"{error.filename or run.workdir}: {error.strerror}. A checkpoint of this run takes "
+            f"{needed:,} bytes, {run.store.keep + 1} of them are kept, and each model file about as "
+            f"much. Free some space; {_how_to_go_on(run)}"
+        ) from error
+
+
+def _print_parameters(run: Run) -> None:
+    """Prints what is trained and how much of it."""
+    task, console = run.experiment.task, run.reporter.console
+    parameters = [
+        (name, shape, not task.is_frozen(name.split("/")[0]))
+        for name, shape in parameter_order(task.model, task.pixels.channels)
+    ]
+    if family(run.experiment.kind).log.lists_variables:
+        for row in tables.trainable_variables(parameters):
+            console.print(row, markup=False)
+    console.print(tables.parameter_table(parameters))
+    console.print(
+        f"{len(run.source)} training images, {run.global_batch} per step, "
+        f"{run.milestones.steps_per_epoch} steps per epoch, {run.milestones.num_epochs} epochs, "
+        f"{len(run.devices)} {run.devices[0].platform} device(s)",
+        markup=False,
+    )

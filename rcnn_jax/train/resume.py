@@ -1,0 +1,78 @@
+"""Where a run goes on: the workdir's checkpoint, a bundle that the spec names, or step 0.
+
+What is compared is compared before it is used: settings, then data, then arrays. A run with other
+settings is refused with the list of them, where arrays would only say that a shape differs.
+"""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from rcnn_jax.checkpoints import fingerprint
+from rcnn_jax.checkpoints.state import versions
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.structures import TrainState
+from rcnn_jax.train.milestones import has_stopped_early, newest_model
+from rcnn_jax.train.run import Run
+from rcnn_jax.train.run_state import RunState
+from rcnn_jax.train.start import begin, check_data, keep_sealed, say_passed_over
+from rcnn_jax.train.step import init_state
+
+
+def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
+    """Returns the state and the progress that a run goes on from, on the host.
+
+    Raises:
+      CheckpointError: what lies in the workdir is of other settings or data, or damaged.
+    """
+    experiment, options, reporter = run.experiment, run.options, run.reporter
+    stored = None if options.fresh else run.store.latest_run_state()
+    if stored is not None:
+        fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
+        check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
+        keep_sealed(run.store, newest_model(run), reporter)
+    variables = experiment.task.init(jax.random.key(experiment.seed))
+    template = init_state(
+        experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed
+    )
+    restored = None if options.fresh else run.store.restore(template)
+    if restored is None:
+        state, progress = begin(experiment, template, key=options.key, reporter=reporter)
+        # Not before the weights to start from are read: they may lie among the files that go.
+        if options.fresh:
+            _clear(run, progress)
+        if progress.step >= run.milestones.total_steps:
+            progress = dataclasses.replace(progress, finished=True)
+        return state, progress
+    state, saved = restored
+    progress = RunState.from_json(saved["run"])
+    say_passed_over(experiment, progress, key=options.key, reporter=reporter)
+    # A finished run whose spec now asks for more epochs, or more patience, goes on.
+    if progress.step < run.milestones.total_steps and not has_stopped_early(run, progress):
+        progress = dataclasses.replace(progress, finished=False)
+    if not progress.finished:
+        reporter.note(f"resuming {run.workdir} after step {progress.step}")
+        if saved["versions"] != versions():
+            reporter.warn(
+                "this run was started with other versions of JAX, NumPy or Python: it goes on, but "
+                "its weights will not be bit for bit those of a run without a break"
+            )
+    return state, progress
+
+
+def _clear(run: Run, progress: RunState) -> None:
+    """Deletes what the run has left, but for what comes before the step it goes back to."""
+    start = run.experiment.start
+    named = (start.resume_from, start.pruned, start.pretrained)
+    stored = None
+    with contextlib.suppress(CheckpointError):  # encrypted with another key, for example
+        stored = run.store.latest_run_state()
+    run.store.clear()
+    run.files.clear(
+        progress.step,
+        progress.step // run.milestones.steps_per_epoch,
+        {Path(name) for name in named if name},
+        same_run=stored is not None and stored["run"]["run_id"] == progress.run_id,
+    )

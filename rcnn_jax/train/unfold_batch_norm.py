@@ -1,0 +1,127 @@
+"""Folded batch norm, unfolded: statistics for pretrained weights that have none, from training images.
+
+Folded weights enter a network with batch norm as gamma 1, beta = bias, mean 0, variance 1: right as
+long as the statistics stay frozen, but batch norm that learns would push every channel to variance 1.
+Here the network runs over training images and every batch norm takes the mean and variance of what it
+sees; gamma and beta change so that the network computes what it did:
+
+    gamma' = s sqrt(v + eps),  beta' = o + m s      for the old scale s and offset o of a channel
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
+from rcnn_jax.data.loader.pipeline import training_batches
+from rcnn_jax.models.layers import BatchNorm
+from rcnn_jax.models.variables import layer_order
+from rcnn_jax.settings.data import LoaderSettings
+from rcnn_jax.structures import Batch
+from rcnn_jax.tasks.experiment import Experiment
+
+Statistics = dict[str, tuple[Any, Any]]
+"""{batch norm: (mean, mean square) f32[c]}."""
+
+
+def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dict[str, np.ndarray]:
+    """Returns {group/layer/leaf: array} of the layers that a file fills, with statistics.
+
+    Args:
+      experiment: names the network and the training images.
+      weights: file of pretrained weights.
+      batches: of training images that are looked at.
+
+    Raises:
+      RcnnError: the file or the images cannot be used.
+    """
+    experiment = with_frozen_statistics(experiment)
+    task = experiment.task
+    fresh = task.init(jax.random.key(experiment.seed))
+    given = load_weights(weights, None, task.model.convention.bn_eps)
+    order = layer_order(task.model, task.pixels.channels)
+    filled = apply_weights(
+        fresh["params"], fresh["batch_stats"], given, layers=order, expected=given
+    )
+    variables = {"params": filled.params, "batch_stats": filled.batch_stats}
+    found = observe(experiment, variables, batches)
+    unfolded = unfold(variables, found, task.model.convention.bn_eps)
+    kept = {row.layer for row in filled.rows if row.status == "Yes"}
+    return {
+        f"{group}/{layer}/{leaf}": np.asarray(array)
+        for group, tree in unfolded.items()
+        for layer, leaves in tree.items()
+        if layer in kept
+        for leaf, array in leaves.items()
+    }
+
+
+def with_frozen_statistics(experiment: Experiment) -> Experiment:
+    """Returns the experiment with a model whose batch norm uses what is stored."""
+    model = experiment.task.model
+    options = dataclasses.replace(model.options, freeze_bn=True)
+    task: Any = experiment.task
+    task = dataclasses.replace(task, model=model.clone(options=options, bn_axis_name=None))
+    return dataclasses.replace(experiment, task=task)
+
+
+def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
+    """Returns what every batch norm sees in training, on images and on rois, without augmentation."""
+    loader = LoaderSettings(global_batch=experiment.batch_per_device, seed=experiment.seed)
+    stream = training_batches(
+        experiment.train_source(),
+        experiment.geometry,
+        None,
+        experiment.train_gt,
+        experiment.task.pixels.channel_order,
+        loader,
+    )
+    listen = _listening(experiment)
+    keys = jax.random.split(jax.random.key(experiment.seed), batches)
+    seen = [listen(variables, batch, key) for batch, key in zip(stream, keys, strict=False)]
+    return jax.tree.map(lambda *parts: sum(parts) / batches, *seen)
+
+
+def unfold(variables: Any, found: Statistics, eps: float) -> Any:
+    """Returns variables of the same function whose batch norms hold the statistics found.
+
+    Args:
+      variables: params and batch_stats.
+      found: mean and mean square of the inputs of batch norms.
+      eps: of batch norm.
+    """
+    params, stats = (dict(variables[group]) for group in ("params", "batch_stats"))
+    for name, (mean, square) in found.items():
+        variance = jnp.maximum(square - mean**2, 0.0)
+        old, moving = params[name], stats[name]
+        scale = old["gamma"] / jnp.sqrt(moving["moving_variance"] + eps)
+        offset = old["beta"] - moving["moving_mean"] * scale
+        params[name] = {"gamma": scale * jnp.sqrt(variance + eps), "beta": offset + mean * scale}
+        stats[name] = {"moving_mean": mean, "moving_variance": variance}
+    return {"params": params, "batch_stats": stats}
+
+
+def _listening(experiment: Experiment) -> Any:
+    """Returns (variables, batch, key) -> what every batch norm saw in the losses of a batch."""
+
+    def run(variables: Any, batch: Batch, key: jax.Array) -> Statistics:
+        seen: Statistics = {}
+
+        def listen(method, args, kwargs, context):
+            if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+                x = args[0].astype(jnp.float32)
+                axes = tuple(range(x.ndim - 1))
+                seen[str(context.module.name)] = jnp.mean(x, axes), jnp.mean(x * x, axes)
+            return method(*args, **kwargs)
+
+        keys = jax.random.split(key, batch.images.shape[0])
+        with nn.intercept_methods(listen):
+            experiment.task.losses(variables, batch, keys)
+        return seen
+
+    return jax.jit(run)

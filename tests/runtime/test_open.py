@@ -1,0 +1,104 @@
+"""Opening a model file: once per command, by the suffix, and compared with a spec in one place."""
+
+import pytest
+
+import rcnn_jax
+from rcnn_jax.checkpoints import container
+from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
+from rcnn_jax.checkpoints.container import seal
+from rcnn_jax.cli.main import main
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.export.command import export_file
+from rcnn_jax.runtime.bundle import OpenBundle
+from rcnn_jax.runtime.graph import OpenGraph
+from rcnn_jax.runtime.open import open_model
+
+KEY = "the key of the openings"
+
+
+@pytest.fixture(scope="module")
+def sealed(boxes_files, tmp_path_factory):
+    """{suffix: sealed file} of a tiny Faster R-CNN."""
+    root = tmp_path_factory.mktemp("sealed")
+    write_bundle(root / "model.tlt", read_bundle(boxes_files.model), KEY)
+    (root / "model.etlt").write_bytes(seal(boxes_files.graph.read_bytes(), KEY))
+    return {path.suffix: path for path in root.iterdir()}
+
+
+@pytest.fixture
+def openings(monkeypatch):
+    """The names of the sealed files that are opened, in order; each costs one run of scrypt."""
+    names, honest = [], container.open_pieces
+
+    def counted(file, key, name):
+        names.append(name)
+        return honest(file, key, name)
+
+    monkeypatch.setattr(container, "open_pieces", counted)
+    return names
+
+
+@pytest.mark.parametrize("suffix", [".tlt", ".etlt"])
+@pytest.mark.parametrize("task", ["evaluate", "inference"])
+def test_a_command_opens_its_sealed_model_once(
+    boxes_files, sealed, openings, tmp_path, task, suffix
+):
+    model = sealed[suffix]
+    argv = ["-e", str(boxes_files.spec), "-m", str(model), "-k", KEY, "-r", str(tmp_path)]
+    assert main(["faster_rcnn", task, *argv]) == 0
+    assert openings == [str(model)]
+
+
+def test_export_opens_its_sealed_model_once_and_not_what_it_wrote(
+    boxes_files, sealed, openings, tmp_path
+):
+    model, output = sealed[".tlt"], tmp_path / "out.etlt"
+    argv = ["-e", str(boxes_files.spec), "-m", str(model), "-k", KEY, "-o", str(output)]
+    assert main(["faster_rcnn", "export", *argv, "--gen_ds_config"]) == 0
+    assert output.exists() and (tmp_path / "nvinfer_config.txt").exists()
+    assert openings == [str(model)]
+
+
+@pytest.mark.parametrize("suffix", [".tlt", ".etlt"])
+def test_load_opens_a_sealed_model_once(sealed, openings, suffix):
+    assert rcnn_jax.load(sealed[suffix], key=KEY).class_names == ("disc", "rod", "star")
+    assert openings == [str(sealed[suffix])]
+
+
+def test_the_suffix_says_what_a_file_is(boxes_files, sealed, tmp_path):
+    assert isinstance(open_model(boxes_files.model, None), OpenBundle)
+    assert isinstance(open_model(boxes_files.graph, None), OpenGraph)
+    assert isinstance(open_model(sealed[".etlt"], KEY), OpenGraph)
+    for suffix in (".engine", ".trt", ".plan"):
+        path = tmp_path / f"model{suffix}"
+        path.touch()
+        with pytest.raises(CheckpointError, match="the description .* is not beside it"):
+            open_model(path, None)
+
+
+def test_an_open_bundle_keeps_no_state_of_an_optimizer(boxes_files, tmp_path):
+    bundle = read_bundle(boxes_files.model)
+    weights = next(iter(bundle.arrays.values()))
+    arrays = {**bundle.arrays, "opt_state/0": weights, "ema/0": weights}
+    path = tmp_path / "training.tlt"
+    write_bundle(path, type(bundle)(bundle.kind, bundle.header, arrays))
+    kept = open_model(path, None).bundle.arrays
+    assert "opt_state/0" not in kept and "ema/0" in kept
+
+
+def test_the_library_exports_by_a_spec_by_an_experiment_or_by_the_spec_in_the_file(
+    boxes_files, tmp_path, capsys
+):
+    written = []
+    for number, spec in enumerate((boxes_files.spec, boxes_files.experiment, None)):
+        output = tmp_path / f"{number}.onnx"
+        found = export_file(spec, model=boxes_files.model, output=output)
+        assert found.report.problems == () and found.output == output
+        assert {path.name for path in found.files} == {
+            output.name,
+            f"{output.name}.check.json",
+            f"{output.name}.check.txt",
+        }
+        written.append(output.read_bytes())
+    assert written[0] == written[1] == written[2]
+    assert capsys.readouterr().out == "", "a library call is silent"
