@@ -13,11 +13,19 @@ A message says what is wrong, where, what was found, what is expected and what t
 program itself stay ordinary Python exceptions and end with a traceback and exit code 1.
 """
 
+from rcnn_jax.printable import printable
+
 
 class RcnnError(Exception):
-    """An error that the user can mend; its text is the whole output of the program."""
+    """An error that the user can mend; its text is the whole output of the program.
+
+    Messages repeat what is found in files: control characters in it are shown, not obeyed.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(message))
 
 
 class UsageError(RcnnError):

@@ -13,6 +13,8 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+_LONGEST = 300
+"""Characters of a foreign message."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 3
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
@@ -31,6 +33,15 @@ def shown(name: object) -> str:
 def shown_value(value: object) -> str:
     """Returns any value of a file as one short line, however long or deeply nested it is."""
     return shown(_BRIEF.repr(value))
+
+
+def reason(error: BaseException) -> str:
+    """Returns what another library says of a file, in one line of bounded length.
+
+    Some repeat the content: a made-up file would fill the screen.
+    """
+    words = shown(" ".join(str(error).split()))
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
 
 
 def _escape(match: re.Match[str]) -> str:

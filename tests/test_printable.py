@@ -6,7 +6,8 @@ import os
 import pytest
 from rich.table import Table
 
-from rcnn_jax.printable import printable, shown
+from rcnn_jax.errors import DataError
+from rcnn_jax.printable import printable, reason, shown
 from rcnn_jax.reporter import SafeConsole
 
 
@@ -24,6 +25,16 @@ from rcnn_jax.reporter import SafeConsole
 def test_control_characters_are_shown_as_codes(text, shown):
     assert printable(text) == shown
     shown.encode("utf-8")
+
+
+def test_no_error_has_raw_control_characters():
+    error = DataError("\x1b[2J.png: is empty;\nremove it")
+    assert str(error) == "\\x1b[2J.png: is empty;\nremove it"
+
+
+def test_the_words_of_a_library_are_one_line_that_ends():
+    assert reason(ValueError("bad\n  header")) == "bad header"
+    assert len(reason(ValueError("é" * 70_000))) == 303
 
 
 def test_a_name_is_one_line():

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.printable import reason
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
@@ -119,4 +120,4 @@ class Archive:
         return frozenset(names)
 
     def _damaged(self, error: BaseException) -> CheckpointError:
-        return CheckpointError(f"{self._path}: is not a readable {self._what}: {error}")
+        return CheckpointError(f"{self._path}: is not a readable {self._what}: {reason(error)}")

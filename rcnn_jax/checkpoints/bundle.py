@@ -27,6 +27,7 @@ from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.checkpoints.header import check_header
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.kinds import Kind
+from rcnn_jax.printable import reason
 
 MAGIC = b"RCNNBNDL"
 VERSION = 1
@@ -190,7 +191,7 @@ def _document(text: bytes, name: str) -> dict[str, Any]:
         document = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{name}: is not as this program writes bundles: its header is no JSON ({error})"
+            f"{name}: is not as this program writes bundles: its header is no JSON ({reason(error)})"
         ) from error
     sound = (
         isinstance(document, dict)
@@ -228,7 +229,7 @@ def decode_arrays(payload: bytes, name: str) -> dict[str, np.ndarray]:
     try:
         tensors = dict(safetensors.deserialize(payload))
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{name}: is not readable as safetensors: {error}") from error
+        raise CheckpointError(f"{name}: is not readable as safetensors: {reason(error)}") from error
     unknown = sorted({t["dtype"] for t in tensors.values()} - _DTYPES.keys())
     if unknown:
         raise CheckpointError(f"{name}: holds numbers of the type {', '.join(unknown)}")

@@ -23,6 +23,7 @@ from rcnn_jax.checkpoints.archive import Archive
 from rcnn_jax.checkpoints.hdf5_file import DAMAGE, check_sizes, refuse_references
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.optional import require
+from rcnn_jax.printable import reason
 
 Layers = dict[str, dict[str, np.ndarray]]
 
@@ -53,7 +54,7 @@ def read_keras(path: Path) -> Layers:
                 return _numbered(path, arrays, lambda group: file[group].attrs.get("name"))
             return _named(arrays, _inner_names(file.attrs.get("model_config", "{}")))
     except DAMAGE as error:
-        raise CheckpointError(f"{path}: is not a readable Keras file: {error}") from error
+        raise CheckpointError(f"{path}: is not a readable Keras file: {reason(error)}") from error
 
 
 def _unpacked(path: Path) -> io.BytesIO:

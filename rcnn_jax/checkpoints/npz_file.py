@@ -8,6 +8,7 @@ import io
 import math
 import tokenize
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -39,13 +40,19 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _array(data: bytes, where: str) -> np.ndarray:
-    stream = io.BytesIO(data)
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns (shape, Fortran order, dtype) of an array and leaves the stream at its numbers.
+
+    Args:
+      stream: content of a `.npy` file, at its start.
+
+    Raises:
+      ValueError: NumPy did not write it. NumPy's own words are about its parser and are not repeated.
+    """
     try:
         version = npy.read_magic(stream)
-        if version not in _READERS:
-            raise ValueError(f"its format is of version {version}")
-        shape, fortran, dtype = _READERS[version](stream)
+        if version in _READERS:
+            return _READERS[version](stream)
     except (
         ValueError,
         TypeError,
@@ -56,6 +63,15 @@ def _array(data: bytes, where: str) -> np.ndarray:
         OverflowError,
         EOFError,
     ) as error:
+        raise ValueError("its header cannot be read") from error
+    raise ValueError(f"its format is of version {version[0]}.{version[1]}")
+
+
+def _array(data: bytes, where: str) -> np.ndarray:
+    stream = io.BytesIO(data)
+    try:
+        shape, fortran, dtype = read_npy_header(stream)
+    except ValueError as error:
         raise CheckpointError(f"{where} is no array as NumPy writes them: {error}") from error
     if dtype.hasobject:
         raise CheckpointError(

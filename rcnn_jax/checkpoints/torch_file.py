@@ -23,6 +23,7 @@ import numpy as np
 
 from rcnn_jax.checkpoints.archive import Archive, largest_content
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.printable import reason
 
 _DTYPES = {
     "DoubleStorage": np.float64,
@@ -113,7 +114,7 @@ def _read_archive(archive: Archive, path: Path) -> dict[str, np.ndarray]:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, IndexError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"{path}: is damaged or not a torch file: {error}") from error
+        raise CheckpointError(f"{path}: is damaged or not a torch file: {reason(error)}") from error
     if not tensors:
         raise CheckpointError(
             f"{path}: holds no named tensors; save the state_dict of the model, not the model"

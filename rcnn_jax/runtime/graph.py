@@ -10,6 +10,7 @@ import onnxruntime
 
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.printable import reason
 from rcnn_jax.runtime.backend import Predictor, predictor_of
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import read_header, read_onnx
@@ -107,7 +108,7 @@ def file_predictor(session: onnxruntime.InferenceSession, header: Header, name: 
         try:
             outputs = run(batch)
         except Exception as error:  # the runtime raises a dozen unrelated classes
-            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {error}") from error
+            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {reason(error)}") from error
         check_outputs(outputs, len(batch), header, name)
         return outputs
 

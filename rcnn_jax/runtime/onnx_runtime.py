@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.printable import reason
 from rcnn_jax.runtime.backend import Predictor, RunGraph, predictor_of
 from rcnn_jax.runtime.header import Header
 
@@ -34,7 +35,7 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime raises a dozen unrelated classes
-        raise CheckpointError(f"{name}: ONNX Runtime cannot load it: {error}") from error
+        raise CheckpointError(f"{name}: ONNX Runtime cannot load it: {reason(error)}") from error
 
 
 def runs(

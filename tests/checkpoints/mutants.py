@@ -298,7 +298,8 @@ def damage(rng: random.Random, path: Path) -> None:
         path.write_bytes(changed_bytes(rng, path.read_bytes()))
 
 
-def _npy(rng: random.Random) -> bytes:
+def npy(rng: random.Random) -> bytes:
+    """An array whose header may promise what is not there, or be no header."""
     stream = io.BytesIO()
     array = np.ones(rng.choice(SHAPES), rng.choice((*DTYPES, "U3", "S2", "c8", "M8[s]")))
     np.lib.format.write_array(stream, array, allow_pickle=False)
@@ -328,7 +329,7 @@ def npz(rng: random.Random, path: Path) -> None:
         for name in dict.fromkeys(rng.choices(NAMES, k=rng.randrange(1, 4))):
             name = name.encode("utf-8", "replace").decode()
             suffix = rng.choice((".npy", ".npy", ""))
-            _add(archive, name.replace("\x00", "0") + suffix, _npy(rng))
+            _add(archive, name.replace("\x00", "0") + suffix, npy(rng))
         if method and rng.random() < 0.03:
             _add(archive, "bomb.npy", bytes(400 << 20))
     damage(rng, path)

@@ -7,6 +7,7 @@ import copy
 import functools
 import json
 import random
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from rcnn_jax.runtime.engine import EngineInfo, read_info
 from rcnn_jax.runtime.header import HEADER_KEY, Header
 from rcnn_jax.runtime.onnx_file import handed_header
 from rcnn_jax.text_file import decode
+from tests.checkpoints.mutants import npy
 from tests.fuzz.case import Case, Target, read_all, sound_cases, write_case, written
 from tests.fuzz.damage import ODD, changed_bytes, changed_tree
 from tests.fuzz.models import untrained
@@ -42,10 +44,18 @@ def mutant(rng: random.Random) -> Case:
         model = rng.choice(_graphs())
         return Case(GRAPH, forged_file(rng, model))
     suffix = rng.choice((ENGINE, HEADER, CACHE, SCALES, ARCHIVE, HDF5))
+    if suffix == ARCHIVE and rng.random() < 0.5:
+        return written(functools.partial(_archive, rng), suffix)
     (sound,) = sound_cases("headers", suffix)
     if suffix in (ENGINE, HEADER, SCALES) and rng.random() < 0.8:
         return Case(suffix, forged_json(rng, json.loads(sound.data)).encode())
     return Case(suffix, changed_bytes(rng, sound.data))
+
+
+def _archive(rng: random.Random, path: Path) -> None:
+    """Writes a tensorfile of one batch that nobody wrote."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("batch_0.npy"), npy(rng))
 
 
 @functools.cache

@@ -21,7 +21,7 @@ def _check(case: Case, folder: Path) -> None:
         case "traceback":
             raise ValueError("a mistake of the program")
         case "message":
-            raise DataError("\x1b[2Jclears the screen")
+            raise DataError("a.faulty: ValueError, this is a bug")
         case "memory":
             b"\1" * (3 << 29)
         case "endless memory":

@@ -20,7 +20,9 @@ import numpy as np
 
 from rcnn_jax import optional
 from rcnn_jax.checkpoints.hdf5_file import refuse_references
+from rcnn_jax.checkpoints.npz_file import read_npy_header
 from rcnn_jax.errors import DataError
+from rcnn_jax.printable import reason
 
 KEY = "_tensorfile_array_key_"
 LARGEST_BATCH = 1 << 12
@@ -28,10 +30,6 @@ LARGEST_BATCH = 1 << 12
 Check = Callable[[int, tuple[int, ...], Any], None]
 """(number, shape, dtype) of a batch; raises when it is none for the model."""
 _DAMAGES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 def write_tensorfile(path: Path, batches: Iterable[np.ndarray]) -> int:
@@ -119,7 +117,7 @@ def _read_hdf5(path: Path, check: Check) -> Iterator[np.ndarray]:
                 check(number, data.shape, data.dtype)
                 yield np.asarray(data)
     except _DAMAGES as error:
-        raise DataError(f"{path}: is no tensorfile, or is damaged: {error}") from error
+        raise DataError(f"{path}: is no tensorfile, or is damaged: {reason(error)}") from error
 
 
 def _write_npz(path: Path, batches: Iterable[np.ndarray]) -> int:
@@ -137,11 +135,11 @@ def _read_npz(path: Path, check: Check) -> Iterator[np.ndarray]:
             for number in range(len(archive.namelist())):
                 name = f"batch_{number}.npy"
                 with archive.open(name) as member:
-                    version = np.lib.format.read_magic(member)
-                    read = _NPY_HEADERS[version]
-                    shape, _, dtype = read(member)
+                    shape, _, dtype = read_npy_header(member)
                 check(number, shape, dtype)
                 with archive.open(name) as member:
                     yield np.lib.format.read_array(member, allow_pickle=False)
     except (*_DAMAGES, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: is no archive of batches, or is damaged: {error}") from error
+        raise DataError(
+            f"{path}: is no archive of batches, or is damaged: {reason(error)}"
+        ) from error
