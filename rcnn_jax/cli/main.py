@@ -141,6 +141,7 @@ def guarded(command: Callable[[], int]) -> int:
     Signals become the exception `interrupt.Stopped` wherever the command is; `Session` has written the
     last line of status.json when it arrives here.
     """
+    _open_closed_streams()
     with interrupts():
         try:
             return _end(command)
@@ -176,6 +177,16 @@ def _fault(error: BaseException) -> int:
     traceback.print_exception(error)
     _complain(f"this is a bug in rcnn-jax {__version__}: please report the lines above")
     return 1
+
+
+def _open_closed_streams() -> None:
+    """Opens the streams that the caller had closed, as some job schedulers do.
+
+    The next file would get the number of stdout and hold whatever a library prints there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _let_go_of_closed_pipes() -> None:

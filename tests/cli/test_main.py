@@ -25,6 +25,16 @@ def test_help_needs_neither_jax_nor_opencv():
         assert word in done.stdout
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_streams_may_be_closed_from_the_beginning(closed, tmp_path):
+    spec = Path(__file__).parents[2] / "configs/faster_rcnn/tiny.txt"
+    code = f"import sys; from rcnn_jax.cli.main import main; sys.exit(main(['spec', 'check', '{spec}']))"
+    log = tmp_path / "log"
+    command = f'exec "{sys.executable}" -c "{code}" >"{log}" 2>&1 {closed}'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert "Traceback" not in log.read_text()
+
+
 @pytest.mark.parametrize("program", [cli.main, cli.faster_rcnn, cli.mask_rcnn])
 def test_the_version_is_printed_by_every_program(program, capsys):
     with pytest.raises(SystemExit) as end:
