@@ -21,6 +21,8 @@ START_FIELDS = (
     "pruned_model_path",
 )
 """Fields of weights that a run starts from and does not belong to."""
+RUN_FILES = ("config.json", "data.json", "metrics.jsonl")
+"""Files that every run writes into its folder; their names serve for annotations too."""
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -69,6 +71,9 @@ def places(args: Namespace, kind: Kind) -> Places:
         return known
     workdir = args.workdir or workdir_of(config, kind)
     known.write("training_config.output_model", None if args.workdir else workdir, "workdir")
+    if not args.workdir:
+        known.write("the status file", workdir / "status.json", "log")
+    known.writes += [Place("a file of this run,", workdir / name) for name in RUN_FILES]
     known.writes += [
         Place("a model of this run,", source.path)
         for source in known.reads
