@@ -20,7 +20,13 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from rcnn_jax.data.formats.image_header import ImageHeader, ends_early, header_of, what_else
+from rcnn_jax.data.formats.image_header import (
+    ImageHeader,
+    ends_early,
+    header_of,
+    tiff_as_stored,
+    what_else,
+)
 from rcnn_jax.errors import DataError
 
 MAX_PIXELS = 178_956_970
@@ -144,6 +150,8 @@ def decode(data: bytes, channel_order: str, name: str) -> np.ndarray:
         raise DataError(
             f"{name}: the file ends early ({header.format}, {len(data)} bytes); {_ADVICE}"
         )
+    if header.format == "tiff" and header.orientation != 1:
+        data = tiff_as_stored(data)
     pixels = unpack(data, cv2.IMREAD_GRAYSCALE if channel_order == "l" else cv2.IMREAD_COLOR)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise DataError(
