@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -142,6 +143,7 @@ def guarded(command: Callable[[], int]) -> int:
     last line of status.json when it arrives here.
     """
     _open_closed_streams()
+    _write_what_cannot_be_encoded()
     with interrupts():
         try:
             return _end(command)
@@ -187,6 +189,12 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _write_what_cannot_be_encoded() -> None:
+    """Lets a terminal of ASCII or Latin-1 show other letters escaped, where Python would stop."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _let_go_of_closed_pipes() -> None:
