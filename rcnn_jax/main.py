@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from rcnn_jax.cli.flags import existing_file
@@ -65,6 +65,8 @@ def parse(argv: Sequence[str]) -> list[str]:
         raise
     except Exception as error:
         raise UsageError(_reason(error)) from error
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # absl raises it to what JAX tells its developers
     if config is not None and not isinstance(config, ConfigDict):
         raise UsageError(f"--config: get_config() returned {config!r}, expected a ConfigDict")
     return [argv[0], *others]
@@ -73,7 +75,8 @@ def parse(argv: Sequence[str]) -> list[str]:
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the arguments for absl, as `--flag=value`, and those for the parser of the task.
 
-    Where both know a flag (absl has `-v` and `--log_dir` of its own), it is the task's.
+    Where both know a flag (absl has `-v` and `--log_dir` of its own), it is the task's. A task that
+    stands in front, as on the command line, is the mode.
     """
     ours: list[str] = []
     others: list[str] = []
@@ -83,7 +86,9 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         flag, equals, _ = word.partition("=")
         following = arguments[place + 1 : place + 2]
         place += 1
-        if not _is_own(flag):
+        if place == 1 and word.replace("-", "_") in MODES:
+            ours.append(f"--mode={word.replace('-', '_')}")
+        elif not _is_own(flag):
             others.append(word)
         elif not equals and following and _is_value(following[0]):
             ours.append(f"{flag}={following[0]}")
@@ -187,6 +192,11 @@ def _is_value(word: str) -> bool:
 def _reason(error: Exception) -> str:
     """Returns what went wrong with the flags: in the user's config file, with its line."""
     text = str(error)
+    if isinstance(error, SyntaxError) and Path(error.filename or ".py").suffix != ".py":
+        return (
+            f"--config {error.filename}: is no Python; a spec file is run by "
+            f"--config=configs/spec.py:{error.filename}"
+        )
     if isinstance(error, flags.Error):
         return text
     if "no attribute 'get_config'" in text:

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -139,6 +140,8 @@ def guarded(command: Callable[[], int]) -> int:
     Signals become the exception `interrupt.Stopped` wherever the command is; `Session` has written the
     last line of status.json when it arrives here.
     """
+    _open_closed_streams()
+    _write_what_cannot_be_encoded()
     with interrupts():
         try:
             return _end(command)
@@ -174,6 +177,22 @@ def _fault(error: BaseException) -> int:
     traceback.print_exception(error)
     _complain(f"this is a bug in rcnn-jax {__version__}: please report the lines above")
     return 1
+
+
+def _open_closed_streams() -> None:
+    """Opens the streams that the caller had closed, as some job schedulers do.
+
+    The next file would get the number of stdout and hold whatever a library prints there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _write_what_cannot_be_encoded() -> None:
+    """Lets a terminal of ASCII or Latin-1 show other letters escaped, where Python would stop."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _let_go_of_closed_pipes() -> None:

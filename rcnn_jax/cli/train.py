@@ -14,6 +14,9 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
+RUN_FILES = ("config.json", "data.json", "metrics.jsonl")
+"""Files that every run writes into its folder; their names serve for annotations too."""
+
 
 def run(args: Namespace, kind: Kind) -> int:
     """Trains as the command line says; returns the exit code.
@@ -61,6 +64,8 @@ def places(args: Namespace, kind: Kind) -> Places:
     workdir = args.workdir or workdir_of(config, kind)
     if args.workdir is None:
         known.write(family(kind).file_fields["train"], workdir, "workdir")
+        known.write("the status file", workdir / "status.json", "log")
+    known.writes += [Place("a file of this run,", workdir / name) for name in RUN_FILES]
     known.writes += [
         Place("a model of this run,", source.path)
         for source in known.reads

@@ -148,6 +148,20 @@ def test_words_are_given_to_absl_or_to_the_task():
     assert others == ["-v", "-k", "--config_path", "x"]
 
 
+def test_a_task_in_front_is_the_mode():
+    assert entry.split(["gen-trt-engine", "-m", "x"]) == (["--mode=gen_trt_engine"], ["-m", "x"])
+    assert entry.split(["-i", "export"]) == ([], ["-i", "export"])
+
+
+def test_a_spec_in_place_of_a_config_is_told_how_it_is_run(tmp_path, calls, capsys):
+    sys.modules.pop("config_config", None)
+    path = tmp_path / "spec.txt"
+    path.write_text("model_config {\n}\n")
+    assert guarded(lambda: start(f"--config={path}", f"--workdir={tmp_path}")) == 2
+    said = capsys.readouterr().err
+    assert f"a spec file is run by --config=configs/spec.py:{path}" in said
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

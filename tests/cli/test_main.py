@@ -1,6 +1,7 @@
 """Commands, exit codes and messages; the heavy functions below are replaced by recorders."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -23,6 +24,31 @@ def test_help_needs_neither_jax_nor_opencv():
     assert done.stdout.splitlines()[-1] == "[]"
     for word in ("faster_rcnn", "mask_rcnn", "spec", "decrypt"):
         assert word in done.stdout
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(tmp_path):
+    spec = tmp_path / "kühe.txt"
+    spec.write_text((Path(__file__).parents[2] / "configs/faster_rcnn/tiny.txt").read_text())
+    code = "import sys; from rcnn_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "spec", "check", str(spec)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "k\\xfche.txt" in done.stdout
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_streams_may_be_closed_from_the_beginning(closed, tmp_path):
+    spec = Path(__file__).parents[2] / "configs/faster_rcnn/tiny.txt"
+    code = f"import sys; from rcnn_jax.cli.main import main; sys.exit(main(['spec', 'check', '{spec}']))"
+    log = tmp_path / "log"
+    command = f'exec "{sys.executable}" -c "{code}" >"{log}" 2>&1 {closed}'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.parametrize("program", [cli.main, cli.faster_rcnn, cli.mask_rcnn])

@@ -340,6 +340,15 @@ def test_a_spec_in_the_folder_of_the_run_is_kept_unless_the_run_wrote_it(here, c
     assert "--gpus 0: expected 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.jsonl", "status.json"])
+def test_annotations_in_the_folder_of_the_run_are_none_of_its_files(name, here, capsys):
+    Path("m.txt").write_text(MASK.replace("data/train.json", f"data/{name}"))
+    Path("data", name).write_text("{}")
+    assert main(["mask_rcnn", "train", "-e", "m.txt", "-d", "data", "--gpus", "0"]) == 2
+    said = capsys.readouterr().err
+    assert f"data/{name}: is what data_config.coco_train_json data/{name} reads" in said
+
+
 def test_devices_serve_as_log_files_and_folders_are_shared(here):
     places = Places()
     places.write("--log_file", "/dev/null", "log")

@@ -20,7 +20,13 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from rcnn_jax.data.formats.image_header import ImageHeader, ends_early, foreign_format, header_of
+from rcnn_jax.data.formats.image_header import (
+    ImageHeader,
+    ends_early,
+    foreign_format,
+    header_of,
+    tiff_as_stored,
+)
 from rcnn_jax.errors import DataError
 
 MAX_PIXELS = 178_956_970
@@ -145,6 +151,8 @@ def decode(data: bytes, channel_order: str, name: str) -> np.ndarray:
         raise DataError(
             f"{name}: the file ends early ({header.format}, {len(data)} bytes); {_ADVICE}"
         )
+    if header.format == "tiff" and header.orientation != 1:
+        data = tiff_as_stored(data)
     # IMREAD_COLOR also converts palettes, grey, 16 bits and alpha: the same three channels for all.
     pixels = unpack(data, cv2.IMREAD_GRAYSCALE if channel_order == "l" else cv2.IMREAD_COLOR)
     # The header may lie in either direction: memory and canvas were planned for its size.

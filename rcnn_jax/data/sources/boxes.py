@@ -83,11 +83,9 @@ def select_shards(
     """
     shards = set()
     for pattern in patterns:
-        path = Path(pattern)
-        matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        paths = {path for path in matches if _may_be_shard(path)}
+        paths = {path for path in _matches(pattern) if _may_be_shard(path)}
         if not paths:
-            raise DataError(f"{pattern}: no file matches {field}: run dataset_convert first")
+            raise DataError(f"{shown(pattern)}: no file matches {field}: {_advice(pattern)}")
         shards |= paths
     if fold is not None:
         tag = f"fold-{fold:03d}-of-"
@@ -101,6 +99,27 @@ def select_shards(
             )
         shards = kept
     return sorted(shards)
+
+
+def _matches(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    try:
+        if path.name and path.parent.is_dir():  # whose own name may have brackets
+            return list(path.parent.glob(path.name))
+        rest = path.relative_to(path.anchor)
+        return list(Path(path.anchor).glob(str(rest))) if rest.name else []
+    except (OSError, ValueError):  # ValueError: it is no pattern
+        return []
+
+
+def _advice(pattern: str) -> str:
+    if not pattern:
+        return "the pattern is empty"
+    if Path(pattern).is_dir():
+        return f"it is a folder; write {Path(pattern) / '*'}"
+    if "$" in pattern or pattern.startswith("~"):
+        return "~ and variables of the shell are not expanded in specs; write the whole path"
+    return "run dataset_convert first"
 
 
 def _may_be_shard(path: Path) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from rcnn_jax.data.formats import image_decoder
 from rcnn_jax.data.formats.image_decoder import decode, open_image, pixel_limit
+from rcnn_jax.data.formats.image_header import tiff_as_stored
 from rcnn_jax.data.formats.image_size import read_image_size
 from rcnn_jax.data.loader.images import read_image
 from rcnn_jax.errors import DataError
@@ -61,6 +62,21 @@ def test_pixels_are_those_that_pillow_finds(name):
     assert np.abs(ours.astype(int) - theirs).max() <= slack
     assert decode(SAMPLES[name], "l", name).shape == (*SIZE, 1)
     np.testing.assert_array_equal(decode(SAMPLES[name], "bgr", name), ours[..., ::-1])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_that_is_mirrored_or_lies_on_its_side_is_read_as_stored(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    data = by_pillow(Image.fromarray(picture()), "TIFF", exif=exif)
+    np.testing.assert_array_equal(decode(data, "rgb", "a.tif"), picture())
+
+
+def test_the_orientation_of_both_byte_orders_is_found():
+    for order, magic in (("<", b"II*\0"), (">", b"MM\0*")):
+        entry = struct.pack(f"{order}IHHHIHH", 8, 1, 0x112, 3, 1, 6, 0)
+        upright = struct.pack(f"{order}IHHHIHH", 8, 1, 0x112, 3, 1, 1, 0)
+        assert tiff_as_stored(magic + entry + bytes(4)) == magic + upright + bytes(4)
 
 
 def test_an_image_that_would_fill_the_memory_is_refused_by_its_header(tmp_path, monkeypatch):

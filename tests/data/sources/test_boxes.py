@@ -252,6 +252,35 @@ def test_a_pattern_without_files_is_an_error(tmp_path, monkeypatch):
         select_shards(["tfrecords/*"])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "advice"),
+    [
+        ("", "the pattern is empty"),
+        ("/", "it is a folder"),
+        (".", "it is a folder"),
+        ("set", r"it is a folder; write set/\*"),
+        ("$HOME/x*", "variables of the shell are not expanded"),
+        ("~/x*", "variables of the shell are not expanded"),
+        ("a**b", "run dataset_convert first"),
+    ],
+)
+def test_a_pattern_of_another_form_is_told_how_it_is_written(
+    pattern, advice, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a").touch()
+    with pytest.raises(DataError, match=f"no file matches tfrecords_path: .*{advice}"):
+        select_shards([pattern])
+
+
+def test_a_folder_may_have_brackets_in_its_name(tmp_path):
+    folder = tmp_path / "set [v2]"
+    folder.mkdir()
+    (folder / "a-00").touch()
+    assert select_shards([f"{folder}/a*"]) == [folder / "a-00"]
+
+
 def test_kitti_folders_are_read_directly(tmp_path):
     write_image(tmp_path, "images/b")
     write_image(tmp_path, "images/a", 10, 12)
