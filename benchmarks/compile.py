@@ -12,12 +12,12 @@ from typing import Any
 import jax
 
 from benchmarks.absent_gpu import NAME, UNTUNED, absent_gpu
+from benchmarks.case import Case
 from benchmarks.detectors import TINY, TRAINED, Detector, Subject, prepare, random_batch
 from benchmarks.jax_side import lowered_and_compiled
 from benchmarks.options import Options
 from benchmarks.results import Benchmark, Table
-from benchmarks.suite import Case
-from benchmarks.train import fresh_state, mapped_step, on_device
+from benchmarks.train_step import fresh_state, mapped_step, on_device
 
 _MIB = 2**20
 _CONVOLUTION = re.compile(r"stablehlo\.convolution.*-> tensor<[^>]*x(\w+)>")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.case import Case, effort
 from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
 from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark
-from benchmarks.suite import Case, effort
 from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.data.sources.annotations import ClassMap
 from rcnn_jax.data.sources.boxes import KittiFolder

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.case import Case, effort
 from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
 from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark, Reference
-from benchmarks.suite import Case, effort
 from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
 
 CANVAS = np.array((480.0, 640.0))

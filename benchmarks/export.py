@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import predict
+from benchmarks.case import Case, effort
 from benchmarks.detectors import (
     PREDICTED,
     Detector,
@@ -24,8 +24,8 @@ from benchmarks.detectors import (
 )
 from benchmarks.measure import OURS, Side, compare
 from benchmarks.options import Options
+from benchmarks.prediction import jax_prediction, torchvision_prediction
 from benchmarks.results import Aim, Benchmark
-from benchmarks.suite import Case, effort
 from benchmarks.torchvision_peer import Variant
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
@@ -68,13 +68,13 @@ def _measure(detector: Detector, options: Options) -> Benchmark:
     content, header = exported(subject, variables)
     seconds = time.perf_counter() - start
     makers: dict[str, Callable[[], Side]] = {
-        OURS: lambda: predict.ours(subject, variables),
+        OURS: lambda: jax_prediction(subject, variables),
         GRAPH: lambda: _graph(subject, content, header, REFERENCE),
     }
     if fastest_providers() != REFERENCE:
         makers[OPENVINO] = lambda: _graph(subject, content, header, fastest_providers())
     if options.peers:
-        makers[PEER.name] = lambda: predict.peer(subject, PEER)
+        makers[PEER.name] = lambda: torchvision_prediction(subject, PEER)
     sides, notes = compare(makers, effort(options))
     with_peer = any(side.name == PEER.name for side in sides)
     one = Benchmark(

@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend import core
 
 from benchmarks.stages import direction_of, stage_of
+from rcnn_jax.tracing.jaxpr import Site, sites
 
 Key = tuple[str, str]
 """(stage, direction)."""
@@ -20,39 +21,21 @@ Key = tuple[str, str]
 
 def flops_by_stage(function: Any, *arguments: Any) -> Counter[Key]:
     """Returns {(stage, direction): FLOP} of `function(*arguments)`; nothing is computed."""
-    closed = jax.make_jaxpr(function)(*arguments)
-    return _count(closed.jaxpr, "")
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr, None)
 
 
-def _count(jaxpr: Any, scope: str) -> Counter[Key]:
+def _count(jaxpr: core.Jaxpr, within: Site | None) -> Counter[Key]:
     found: Counter[Key] = Counter()
-    for equation in jaxpr.eqns:
-        name = f"{scope}/{equation.source_info.name_stack}"
-        found[stage_of(name), direction_of(name)] += _flops_of(equation)
-        inner = [
-            _count(body, f"{name}/{equation.params.get('name', '')}") for body in _bodies(equation)
-        ]
-        if equation.primitive.name == "cond":
-            inner = [max(inner, key=lambda counts: sum(counts.values()))]
-        rounds = equation.params["length"] if equation.primitive.name == "scan" else 1
-        for counts in inner:
+    for site in sites(jaxpr, within):
+        name = "/".join((site.scope, *site.calls))
+        found[stage_of(name), direction_of(name)] += _flops_of(site.equation)
+        inner = [(body, _count(body.jaxpr, site)) for body in site.bodies]
+        if site.primitive == "cond":
+            inner = [max(inner, key=lambda one: sum(one[1].values()))]
+        for body, counts in inner:
             for key, value in counts.items():
-                found[key] += rounds * value
+                found[key] += (body.rounds or 1) * value
     return found
-
-
-def _bodies(equation: Any) -> list[Any]:
-    """Returns the jaxprs that an equation holds; not the rules of its derivative."""
-    bodies = []
-    for name, value in equation.params.items():
-        if name.startswith(("fwd", "bwd", "jvp")):
-            continue
-        for one in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(one, core.ClosedJaxpr):
-                bodies.append(one.jaxpr)
-            elif isinstance(one, core.Jaxpr):
-                bodies.append(one)
-    return bodies
 
 
 def _flops_of(equation: Any) -> int:
@@ -67,7 +50,7 @@ def _flops_of(equation: Any) -> int:
 
 
 def _convolution(equation: Any, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
-    """Returns the FLOP of a convolution; taps on padding or in the holes of a dilation are none."""
+    """Returns the FLOP of a convolution; kernel offsets on padding or between dilated cells are none."""
     params = equation.params
     numbers, out = params["dimension_numbers"], equation.outvars[0].aval.shape
     pairs = 1

@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 
+from benchmarks.case import Case, effort
 from benchmarks.detectors import ROOT, Subject, random_batch, random_images
 from benchmarks.jax_side import jitted
 from benchmarks.measure import Side, compare
 from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark, SideResult
-from benchmarks.suite import Case, effort
-from benchmarks.train import fresh_state, stepping
+from benchmarks.train_step import fresh_state, stepping
 from rcnn_jax.spec import load_spec
 from rcnn_jax.tasks.build import build_experiment
 

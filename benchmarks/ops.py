@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from jax import lax
 
+from benchmarks.case import Case, effort
 from benchmarks.jax_side import jitted
 from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
 from benchmarks.options import Options
 from benchmarks.results import Aim, Benchmark, Reference, SideResult
-from benchmarks.suite import Case, effort
 from benchmarks.torchvision_peer import (
     SUBSTITUTED,
     import_torch,

@@ -1,16 +1,11 @@
-"""From uint8 images on the device to detections on it.
-
-The weights are random: what rcnn_jax does has fixed shapes and costs the same for any image, while
-torchvision skips what it does not find. Its weights are therefore drawn and sharpened until it has as
-many proposals and objects as rcnn_jax, and neither side pastes masks into the image.
-"""
+"""From uint8 images on the device to detections on it, beside torchvision."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
+from benchmarks.case import Case, effort
 from benchmarks.detectors import (
     PREDICTED,
     Detector,
@@ -19,24 +14,14 @@ from benchmarks.detectors import (
     notes_of,
     parameters_of,
     prepare,
-    random_images,
 )
-from benchmarks.jax_side import jitted
-from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
+from benchmarks.measure import OURS, Side, compare
 from benchmarks.options import Options
+from benchmarks.prediction import jax_prediction, torchvision_prediction
 from benchmarks.results import Aim, Benchmark
-from benchmarks.suite import Case, effort
 from benchmarks.torchvision_peer import (
     SUBSTITUTED,
-    Variant,
-    detector,
-    import_torch,
-    make_busy,
     own_kernels,
-    precision,
-    to_torch,
-    torch_device,
-    torch_side,
     variants,
 )
 
@@ -56,10 +41,10 @@ def _case(detector: Detector, options: Options) -> Case:
 def _measure(detector: Detector, options: Options) -> Benchmark:
     subject = prepare(detector, options)
     variables = subject.experiment.task.init(jax.random.key(0))
-    makers: dict[str, Callable[[], Side]] = {OURS: lambda: ours(subject, variables)}
+    makers: dict[str, Callable[[], Side]] = {OURS: lambda: jax_prediction(subject, variables)}
     if options.peers:
         for variant in variants(subject.bf16, options.compiled_peers):
-            makers[variant.name] = lambda variant=variant: peer(subject, variant)
+            makers[variant.name] = lambda variant=variant: torchvision_prediction(subject, variant)
     sides, notes = compare(makers, effort(options))
     if sides[1:]:
         notes = (*notes, *notes_of(subject), *(() if own_kernels() else (SUBSTITUTED,)))
@@ -87,42 +72,3 @@ def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
             unit="",
         ),
     )
-
-
-def ours(subject: Subject, variables: Any) -> Side:
-    """Returns the side of jitted JAX."""
-    experiment = subject.experiment
-
-    def run(variables: Any, images: Any) -> Any:
-        return experiment.task.predict(variables, images, experiment.inference)
-
-    return jitted(run, variables, random_images(subject))
-
-
-def peer(subject: Subject, variant: Variant) -> Side:
-    """Returns the side of torchvision.
-
-    Raises:
-      PeerUnavailableError: it is not installed or has no such detector.
-    """
-    if subject.depth is None:
-        raise PeerUnavailableError(f"torchvision has no detector over {subject.arch}")
-    torch, device = import_torch(), torch_device()
-    depth, inference = subject.depth, subject.experiment.inference
-    pixels = [to_torch(image, device) for image in random_images(subject)]
-
-    def fresh() -> Any:
-        classes, canvas = subject.num_classes, subject.canvas
-        return detector(depth, classes, canvas, variant, device, masks=subject.masks).eval()
-
-    def normal() -> Any:
-        return [image.permute(2, 0, 1).float() / 255.0 for image in pixels]
-
-    proposals, objects = inference.proposals.post_nms, inference.detections.max_detections
-    model = make_busy(fresh, normal(), proposals, objects)
-
-    def run() -> Any:
-        with torch.inference_mode(), precision(device, variant.bf16):
-            return model(normal())
-
-    return torch_side(run, device)

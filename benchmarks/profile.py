@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.case import Case
 from benchmarks.detectors import TRAINED, Detector, Subject, detectors, prepare, random_batch
 from benchmarks.flops import flops_by_stage
 from benchmarks.jax_side import compiled, jitted
@@ -24,9 +25,8 @@ from benchmarks.measure import OURS, Effort, compare
 from benchmarks.options import Options
 from benchmarks.results import Benchmark, Table
 from benchmarks.stages import BACKWARD, FORWARD, STAGES, direction_of, stage_of
-from benchmarks.suite import Case
 from benchmarks.trace import names_of_operations, read_events, seconds_by_operation
-from benchmarks.train import fresh_state, mapped_step, on_device
+from benchmarks.train_step import fresh_state, mapped_step, on_device
 
 STEPS = 3
 

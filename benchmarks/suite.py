@@ -1,30 +1,13 @@
-"""What a suite is: benchmarks that can be run one by one."""
+"""The suites by name. It stands above them: a suite imports `case`, never this file."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from benchmarks.measure import Effort
+from benchmarks.case import Case
 from benchmarks.options import Options
-from benchmarks.results import Benchmark
 
 NAMES = ("train", "predict", "export", "ops", "data", "eval", "growth", "compile")
 ON_REQUEST = ("profile",)
 """Suites that run only when they are asked for."""
 ON_GPU = ("train", "predict", "profile", "ops", "data")
 """Suites of size `gpu`: what the GPU computes, and the loader that has to feed it."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A benchmark that has not been run.
-
-    Attributes:
-      name: as the benchmark will be called.
-      run: measures it.
-    """
-
-    name: str
-    run: Callable[[], Benchmark]
 
 
 def load_suite(name: str, options: Options) -> list[Case]:
@@ -55,10 +38,3 @@ def load_suite(name: str, options: Options) -> list[Case]:
         case _:
             raise ValueError(f"suite is {name!r}, expected one of {', '.join(NAMES)}")
     return cases(options)
-
-
-def effort(options: Options) -> Effort:
-    """Returns how long the benchmarks of a size are measured."""
-    if options.size == "tiny":
-        return Effort(seconds=0.0, min_rounds=2, sample_seconds=0.0)
-    return Effort(seconds=options.seconds)

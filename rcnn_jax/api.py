@@ -33,10 +33,9 @@ from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.open import experiment_of, open_model
 from rcnn_jax.settings.data import GeometrySettings
-from rcnn_jax.spec.build import REDACTED
 from rcnn_jax.spec.kinds import kind_of
 from rcnn_jax.spec.load import load_spec, validate
-from rcnn_jax.spec.render import redact
+from rcnn_jax.spec.render import redact, written_key
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 
@@ -266,9 +265,8 @@ def _read_spec(
             reporter.note(note)
     if kind == "dataset_convert":
         raise SpecError(f"expected the spec of a detector to {task}, found one of {kind}")
-    written = config.get("enc_key")
     given = key or os.environ.get(KEY_VARIABLE)
-    return redact(config), kind, given or (written if written != REDACTED else None) or None
+    return redact(config), kind, given or written_key(config) or None
 
 
 def _from_header(header: Header, predictor: Predictor) -> Detector:

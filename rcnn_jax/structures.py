@@ -12,55 +12,18 @@ The same structures hold one image (no leading b) inside functions that are mapp
 from typing import Any
 
 import flax.struct
+import jax
 
-Array = Any
-"""A `jax.Array` on the device or an `np.ndarray` on the host; the same structures hold both."""
+from rcnn_jax.batches import Array as Array
+from rcnn_jax.batches import Batch as Batch
+from rcnn_jax.batches import GroundTruth as GroundTruth
+
+# Who gives them to jax imports them from here, where jax learns what is in them.
+jax.tree_util.register_dataclass(GroundTruth)
+jax.tree_util.register_dataclass(Batch)
 
 Levels = dict[int, Array]
 """A feature pyramid or anything else given per level; level l has stride 2**l."""
-
-
-class GroundTruth(flax.struct.PyTreeNode):
-    """What the annotator drew, padded to m objects.
-
-    Attributes:
-      boxes: f32[b m 4].
-      classes: i32[b m] in [0, n).
-      valid: bool[b m]; False for padding.
-      crowd: bool[b m]; a region of many objects (COCO) or an object too hard to judge (KITTI
-        occluded, VOC difficult): neither a positive nor a negative.
-      masks: u8[b m s s] in {0, 1}, cropped to the clipped box, or None.
-    """
-
-    boxes: Array
-    classes: Array
-    valid: Array
-    crowd: Array
-    masks: Array | None = None
-
-
-class Batch(flax.struct.PyTreeNode):
-    """One step's input as it leaves the host.
-
-    Attributes:
-      images: u8[b h w c] in the channel order of the network, padded bottom and right with 0.
-      image_size: f32[b 2], (height, width) of the part that is not padding.
-      scale: f32[b 2], network pixels per source pixel, (y, x).
-      source_size: f32[b 2], (height, width) of the image file.
-      image_id: i32[b], index of the record in its source.
-      image_valid: bool[b]; False for images that only fill up the last evaluation batch.
-      example_index: i32[b], position in the global batch: the key of per-image randomness.
-      gt: the ground truth, or None for inference.
-    """
-
-    images: Array
-    image_size: Array
-    scale: Array
-    source_size: Array
-    image_id: Array
-    image_valid: Array
-    example_index: Array
-    gt: GroundTruth | None = None
 
 
 class RpnOutputs(flax.struct.PyTreeNode):

@@ -16,6 +16,7 @@ FLOORS = {
     **dict.fromkeys(
         (
             "__init__",
+            "batches",
             "errors",
             "interrupt",
             "kinds",
@@ -95,8 +96,8 @@ def broken_rules(part: str, source: str) -> list[str]:
             broken.append(f"{where}: ops takes nothing of flax but flax.struct")
         if root == "rcnn_jax" and rest:
             other = rest[0] if rest[0] in FLOORS else "__init__"
-            if part == "spec" and other == "structures":
-                broken.append(f"{where}: structures imports jax, spec must not")
+            if part in NO_JAX and other == "structures":
+                broken.append(f"{where}: structures imports jax, {part} must not")
             if FLOORS[other] > FLOORS[part]:
                 broken.append(
                     f"{where}: floor {FLOORS[part]} ({part}) looks up to floor {FLOORS[other]} "

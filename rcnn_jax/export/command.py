@@ -28,9 +28,8 @@ from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.open import compare, experiment_of
-from rcnn_jax.spec.build import REDACTED
 from rcnn_jax.spec.load import load_spec
-from rcnn_jax.spec.render import redact
+from rcnn_jax.spec.render import redact, written_key
 from rcnn_jax.tasks.experiment import Experiment
 
 STAGED_IMAGES = 2
@@ -102,8 +101,7 @@ def export_file(
             reporter.warn(warning)
         for note in loaded.notes:
             reporter.note(note)
-        written = loaded.config.get("enc_key")
-        key = key or (written if written != REDACTED else None) or None
+        key = key or written_key(loaded.config) or None
         opened = open_bundle(Path(model), key)
         config, kind = redact(loaded.config), cast(Kind, loaded.kind)
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=reporter)

@@ -4,7 +4,6 @@ from rcnn_jax.models.backbones import BACKBONES, find_backbone, frozen_layers
 from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
-from rcnn_jax.models.layers import tap
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.models.variables import (
     initial_variables,
@@ -27,5 +26,4 @@ __all__ = [
     "layer_widths",
     "narrowed",
     "parameter_order",
-    "tap",
 ]

@@ -1,13 +1,17 @@
-"""The hand that makes the layers of one network: every choice of the house is made here, once.
+"""Layer factory: creates every layer with its name, padding, batch-norm constants and pruned width.
 
-A `Builder` is a frozen value with the conventions of a network; its methods return Flax modules
-with explicit names, to be called inside a compact method. Backbones stay tables plus a few lines.
+A `Builder` is a frozen value. Its methods return Flax modules with explicit names, to be called inside a
+compact method or kept by `setup`. What holds for all layers (convention, precision, pruned widths, taps)
+is decided here, so that a backbone is a table of shapes and a few lines.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from rcnn_jax.models import layers
@@ -24,7 +28,7 @@ class BackboneOptions:
       all_projections: ResNet, MobileNet v2: a convolution on every shortcut.
       use_bias: biases in the convolutions of the backbone.
       freeze_bn: batch norm keeps its statistics in training; gamma and beta stay trainable.
-      bn_momentum: share of the moving statistics kept in a step; 0 for what the network publishes.
+      bn_momentum: weight of the old moving averages; 0 for that of the published network.
       dropout_rate: VGG after fc1 and fc2, EfficientNet before the predictors; in [0, 1).
       drop_connect_rate: EfficientNet: rate of the last block, growing linearly from 0; in [0, 1).
       activation: EfficientNet: `swish` or `relu`.
@@ -42,16 +46,16 @@ class BackboneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Builder:
-    """Makes named layers.
+    """Creates named layers.
 
     Attributes:
-      options: what the spec chose.
-      convention: padding, place of strides, constants of batch norm.
+      options: choices of the spec.
+      convention: padding, position of strides, constants of batch norm.
       channels: widths that differ from the published ones.
       dtype: of the computation.
       bn_axis_name: mapped axis that batch norm averages over, or None.
-      is_frozen: says of a layer's name whether its block keeps its values: its batch norm keeps the
-        statistics in training too.
+      is_frozen: layer name -> whether its block is frozen; a frozen batch norm uses its moving averages
+        in training too.
     """
 
     options: BackboneOptions = BackboneOptions()
@@ -82,8 +86,8 @@ class Builder:
           features: published output channels.
           kernel_size: side of the kernel.
           strides: step in both directions.
-          use_bias: None takes the choice of the spec.
-          padding: None takes the convention.
+          use_bias: None for the choice of the spec.
+          padding: None for the convention's.
           kernel_init: initial kernel.
         """
         return layers.Conv(
@@ -102,7 +106,7 @@ class Builder:
     ) -> layers.DepthwiseConv:
         """A depthwise convolution; it has as many channels as its input.
 
-        The families pad it in their own ways, whatever the convention of the network says.
+        Its padding is fixed by the family of the backbone, not by the convention of the network.
         """
         return layers.DepthwiseConv(
             kernel_size, strides, padding, self.options.use_bias, self.dtype, name=name
@@ -127,7 +131,7 @@ class Builder:
     def batch_norm(
         self, name: str, *, epsilon: float | None = None, momentum: float | None = None
     ) -> layers.BatchNorm:
-        """Batch norm; None takes the constants of the convention."""
+        """Batch norm; None for the constants of the convention."""
         published = self.convention.bn_momentum if momentum is None else momentum
         return layers.BatchNorm(
             self.convention.bn_eps if epsilon is None else epsilon,
@@ -137,3 +141,29 @@ class Builder:
             self.dtype,
             name=name,
         )
+
+    def tap(
+        self, name: str, function: Callable[[jax.Array], jax.Array] | None = None
+    ) -> layers.Tap:
+        """A named activation: the result of an elementwise function, or of what it is called with.
+
+        The module has a name of its own, because a tap is often called like the batch norm before it and
+        Flax refuses two modules of one name.
+        """
+        return layers.Tap(name, function, name=f"{name}_tap")
+
+    def relu(self, name: str) -> layers.Tap:
+        """ReLU, tapped as `name`."""
+        return self.tap(name, nn.relu)
+
+    def leaky_relu(self, name: str, slope: float) -> layers.Tap:
+        """Leaky ReLU (x for x >= 0, else slope * x), tapped as `name`."""
+        return self.tap(name, functools.partial(nn.leaky_relu, negative_slope=slope))
+
+    def sigmoid(self, name: str) -> layers.Tap:
+        """Logistic function, tapped as `name`."""
+        return self.tap(name, nn.sigmoid)
+
+    def swish(self, name: str) -> layers.Tap:
+        """Swish (x * sigmoid(x)), tapped as `name`."""
+        return self.tap(name, nn.swish)

@@ -1,4 +1,4 @@
-"""Dropout whose randomness belongs to the image, not to its place in a device's batch.
+"""Dropout whose randomness belongs to the image, not to its position in a device's batch.
 
 Each image brings its own key, so the result does not depend on how images are spread over devices.
 """
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float, salt: int) -> jax.Array:
-    """Sets a random share `rate` of the elements to zero and scales the others by 1 / (1 - rate).
+    """Sets a random fraction `rate` of the elements to zero and scales the others by 1 / (1 - rate).
 
     Args:
       x: f[b*r ...], r consecutive rows per image.

@@ -13,7 +13,7 @@ import jax
 from jax import lax
 
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, tap, upsample_nearest
+from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, upsample_nearest
 from rcnn_jax.structures import Levels
 
 BACKBONE_MAX_LEVEL = 5
@@ -40,24 +40,26 @@ class FeaturePyramid(nn.Module):
     @nn.compact
     def __call__(self, backbone: Levels) -> Levels:
         """Maps {2..5: f[b h w c_l]} to {min_level..max_level: f[b h w c]}."""
+        tap = self.build.tap
         inner = range(self.min_level, BACKBONE_MAX_LEVEL + 1)
         laterals = {level: self._conv(f"l{level}")(backbone[level]) for level in inner}
-        merged = {BACKBONE_MAX_LEVEL: laterals[BACKBONE_MAX_LEVEL]}
+        top = BACKBONE_MAX_LEVEL
+        merged = {top: tap(f"l{top}")(laterals[top])}
         for level in reversed(inner[:-1]):
-            up = upsample_nearest(merged[level + 1])
-            merged[level] = tap(f"FPN_add_{level}", laterals[level] + up)
+            up = tap(f"FPN_up_{level}")(upsample_nearest(merged[level + 1]))
+            merged[level] = tap(f"FPN_add_{level}")(laterals[level] + up)
         pyramid = {level: self._smooth(level, merged[level]) for level in inner}
         if self.max_level == BACKBONE_MAX_LEVEL + 1:
-            pyramid[self.max_level] = _every_second(pyramid[BACKBONE_MAX_LEVEL])
+            pyramid[self.max_level] = tap(f"p{self.max_level}")(_every_second(pyramid[top]))
             return pyramid
         for level in range(BACKBONE_MAX_LEVEL + 1, self.max_level + 1):
             coarser = self._conv(f"p{level}", 3, strides=2)(pyramid[level - 1])
-            pyramid[level] = tap(f"p{level}", coarser)
+            pyramid[level] = tap(f"p{level}")(coarser)
         return pyramid
 
     def _smooth(self, level: int, x: jax.Array) -> jax.Array:
         name = f"post_hoc_d{level}"
-        return tap(name, self._conv(name, 3)(x))
+        return self.build.tap(name)(self._conv(name, 3)(x))
 
     def _conv(self, name: str, kernel_size: int = 1, strides: int = 1) -> Conv:
         return self.build.conv(

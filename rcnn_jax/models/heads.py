@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer, relu
+from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
 PREDICTORS = frozenset(
@@ -62,6 +62,7 @@ class RpnHead(nn.Module):
         conv, init = self.build.conv, self.kernel_init
         anchors = self.anchors_per_cell
         self.conv = conv(self.names.conv, self.features, 3, use_bias=True, kernel_init=init)
+        self.relu = self.build.relu(f"{self.names.conv}_relu")
         self.objectness = conv(self.names.objectness, anchors, use_bias=True, kernel_init=init)
         self.deltas = conv(self.names.deltas, 4 * anchors, use_bias=True, kernel_init=init)
 
@@ -69,7 +70,7 @@ class RpnHead(nn.Module):
         """Maps {level: f[b h w c]} to logits f32[b h w k] and deltas f32[b h w k 4] per level."""
         objectness, deltas = {}, {}
         for level, x in features.items():
-            x = relu(f"{self.names.conv}_relu", self.conv(x))
+            x = self.relu(self.conv(x))
             objectness[level] = self.objectness(x).astype(jnp.float32)
             boxes = self.deltas(x).astype(jnp.float32)
             deltas[level] = boxes.reshape(*boxes.shape[:3], self.anchors_per_cell, 4)
@@ -136,7 +137,7 @@ class BoxHead(nn.Module):
         """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r c']."""
         x = crops.reshape(crops.shape[0], -1)
         for name in ("fc6", "fc7"):
-            x = relu(f"{name}_relu", self.build.dense(name, self.features)(x))
+            x = self.build.relu(f"{name}_relu")(self.build.dense(name, self.features)(x))
         return x
 
 
@@ -160,8 +161,8 @@ class MaskHead(nn.Module):
         for index in range(4):
             name = f"mask-conv-l{index}"
             conv = build.conv(name, self.features, 3, use_bias=True, kernel_init=HE_NORMAL)
-            x = relu(f"{name}_relu", conv(x))
+            x = build.relu(f"{name}_relu")(conv(x))
         x = build.transposed("conv5-mask", self.features, 2, HE_NORMAL)(x)
-        x = relu("conv5-mask_relu", x)
+        x = build.relu("conv5-mask_relu")(x)
         logits = build.conv("mask_fcn_logits", self.num_classes + 1, use_bias=True)(x)
         return lax.slice_in_dim(logits.astype(jnp.float32), 0, self.num_classes, axis=3)

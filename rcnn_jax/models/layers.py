@@ -200,7 +200,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
       epsilon: added to the variance.
-      momentum: share of the old moving average.
+      momentum: weight of the old moving average.
       frozen: statistics stay as they are in training too.
       axis_name: mapped axis the statistics are averaged over, or None.
       dtype: of the result.
@@ -248,6 +248,28 @@ class BatchNorm(nn.Module):
         return mean, jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
 
 
+class Tap(nn.Module):
+    """Activation function whose result has a name: where quantisation observes or rounds.
+
+    Without quantisation it owns no variable and computes the function alone. It is a module so that
+    training with fake quantisation can keep a range here, in a collection of its own. The name is an
+    equation of the trace: `layer_order` knows layers without weights by it, and the exporter gives it to
+    the ONNX tensor.
+
+    Attributes:
+      tensor: name of the result, unique in the network and stable under pruning: the Keras name of the
+        layer that makes it.
+      function: elementwise; None passes the input on.
+    """
+
+    tensor: str
+    function: Callable[[jax.Array], jax.Array] | None = None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [...] to [...]."""
+        return checkpoint_name(x if self.function is None else self.function(x), self.tensor)
+
+
 def max_pool(x: jax.Array, window: int, strides: int, padding: Padding = "symmetric") -> jax.Array:
     """Largest value of every window, [b h w c] -> [b h' w' c]; padding never wins.
 
@@ -271,21 +293,3 @@ def _repeat_cells(x: jax.Array, factor: int) -> jax.Array:
     b, h, w, c = x.shape
     repeated = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
     return repeated.reshape(b, h * factor, w * factor, c)
-
-
-def tap(name: str, x: jax.Array) -> jax.Array:
-    """Marks an activation that quantisation may observe or round; the identity in float.
-
-    The mark is an equation of the trace, from which `layer_order` knows layers without weights.
-
-    Args:
-      name: unique name of the activation, stable under pruning: the Keras name of the layer that
-        made it.
-      x: the activation.
-    """
-    return checkpoint_name(x, name)
-
-
-def relu(name: str, x: jax.Array) -> jax.Array:
-    """max(x, 0), tapped as `name`."""
-    return tap(name, nn.relu(x))

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.heads import PREDICTORS
 from rcnn_jax.models.network import Network
+from rcnn_jax.tracing.jaxpr import walk
 
 SomeNetwork = TypeVar("SomeNetwork", bound=Network)
 Variables = dict[str, dict]
@@ -56,18 +57,18 @@ def parameter_order(
 def layer_order(model: Network, image_channels: int = 3) -> tuple[str, ...]:
     """Names of all layers in the order they run, those without weights among them.
 
-    Layers with weights are known by the scope their equations stand in, the others by the `tap`
-    behind them. Nothing is computed.
+    Layers with weights are known by the scope of their equations, the others by the tap behind them.
+    Nothing is computed.
     """
     inputs = _smallest_inputs(model, image_channels)
     variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     names = []
-    for equation in jax.make_jaxpr(model.apply)(variables, *inputs).eqns:
-        scope = str(equation.source_info.name_stack).rpartition("/")[2]
-        if equation.primitive.name == "name":
-            names.append(equation.params["name"])
-        elif scope in variables["params"]:
-            names.append(scope)
+    for site in walk(jax.make_jaxpr(model.apply)(variables, *inputs).jaxpr):
+        module = site.scope.rpartition("/")[2]
+        if site.primitive == "name":
+            names.append(site.equation.params["name"])
+        elif module in variables["params"]:
+            names.append(module)
     return tuple(dict.fromkeys(names))
 
 

@@ -1,6 +1,6 @@
 """Losses as (sum, count): two float32 scalars, so that devices can add both before dividing.
 
-A weight of 0 takes an element out of both; counts are sums of weights times the elements judged.
+A weight of 0 takes an element out of both; counts are sums of weights times the elements counted.
 Everything is computed in float32.
 """
 

@@ -1,4 +1,4 @@
-"""Masks of rois: what the mask head should say, and which plane of its answer counts."""
+"""Masks of rois: targets of the mask head, and the plane of its output that belongs to a class."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ _MIN_SIDE = 1e-6  # padding boxes are empty
 def mask_targets(
     gt_masks: Array, gt_boxes: Array, rois: Array, gt_index: Array, output_size: int
 ) -> jax.Array:
-    """Returns the ground-truth masks as the rois of one image see them.
+    """Returns the ground-truth masks of one image, resampled to the cells of its rois.
 
     A ground-truth mask fills its box with s x s cells and is 0 around it. It is read bilinearly at
     the middle of every cell of the roi, and 0.5 counts as inside. With one value per cell middle
@@ -60,7 +60,7 @@ def select_class_masks(logits: Array, classes: Array) -> jax.Array:
 
 
 def _hat(roi_low, roi_high, box_low, box_high, cells, samples):
-    """Returns f32[r samples cells], what each cell of the box counts at each middle of the roi."""
+    """Returns f32[r samples cells], the weight of each cell of the box at each sample of the roi."""
     step = (jnp.arange(samples) + 0.5) / samples
     position = roi_low[:, None] + (roi_high - roi_low)[:, None] * step[None, :]
     cells_per_pixel = cells / jnp.maximum(box_high - box_low, _MIN_SIDE)

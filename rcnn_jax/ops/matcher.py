@@ -23,7 +23,7 @@ _BLOCK = 8  # ground truths visited at a time
 
 
 class Matches(flax.struct.PyTreeNode):
-    """What the matcher says of a anchors.
+    """The matches of a anchors.
 
     Attributes:
       gt_index: i32[a], the ground truth with the best overlap, or the one that forced the match;
@@ -47,9 +47,9 @@ def match_anchors(
 ) -> Matches:
     """Matches the anchors of one image.
 
-    Ties between ground truths go to the lower index; ties between anchors for the place of the best
-    one go to the lower index too (except `ties`, where all win). An anchor that two ground truths
-    force goes to the one with the higher index. Overlap 0 forces nothing.
+    Ties between ground truths go to the lower index; ties between anchors for the best one go to the
+    lower index too (except `ties`, where all win). An anchor that two ground truths force goes to the
+    one with the higher index. Overlap 0 forces nothing.
 
     Args:
       anchors: f32[a 4].
@@ -86,6 +86,7 @@ def match_anchors(
         if settings.force_match == "unmatched_best":
             matched = jnp.zeros(forcing.shape, bool).at[gt_index].max(positive, mode="drop")
             forcing &= ~matched
+        # An anchor is forced by the highest index; -1 stands for none.
         numbers = jnp.arange(forcing.shape[0])
         forced = jnp.full(count, -1).at[best.gt_anchor].max(jnp.where(forcing, numbers, -1))
         label = jnp.where(forced >= 0, 1, label)
@@ -125,8 +126,8 @@ def _best_overlaps(anchors, inside, gt_boxes, real) -> _Best:
         used = lax.dynamic_slice_in_dim(padded_real, first, _BLOCK)
         overlap = iou_matrix(boxes, anchors)
         overlap = jnp.where(used[:, None] & inside[None, :], overlap, 0.0)  # [8 a]
-        # One rounding for both comparisons below: it must not be computed twice in different
-        # fusions.
+        # The comparisons below are for equality, so the overlaps must have one rounding: without the
+        # barrier XLA may compute them twice, in fusions that round differently.
         overlap = lax.optimization_barrier(overlap)
         anchor_best = jnp.max(overlap, axis=0)
         better = anchor_best > best.overlap

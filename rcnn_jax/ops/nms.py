@@ -53,14 +53,14 @@ def nms(
       (index i32[k], valid bool[k]); index is 0 where not valid.
     """
     order = jnp.argsort(-jnp.where(valid, scores, -jnp.inf))  # stable: ties keep the lower index
-    rank, found = ranked_nms(
+    rank, kept = ranked_nms(
         jnp.asarray(boxes)[order],
         jnp.asarray(valid)[order],
         threshold=threshold,
         max_keep=max_keep,
         tile=tile,
     )
-    return jnp.where(found, order[rank], 0), found
+    return jnp.where(kept, order[rank], 0), kept
 
 
 def ranked_nms(
@@ -73,6 +73,7 @@ def ranked_nms(
     boxes = jnp.pad(jnp.asarray(boxes), ((0, tiles * side - count), (0, 0)))
     alive = jnp.pad(jnp.asarray(valid), (0, tiles * side - count))
     slots = -(-max_keep // side) * side  # whole tiles, so that kept boxes are read tile by tile
+    # A box may be suppressed only by one before it: the strict upper triangle keeps ties one-sided.
     before = jnp.arange(side)[:, None] < jnp.arange(side)[None, :]
 
     def visit(state):
@@ -87,6 +88,7 @@ def ranked_nms(
         left = lax.dynamic_slice_in_dim(alive, step * side, side)
         left = lax.fori_loop(0, (kept + side - 1) // side, drop, left)
         keep = _fixed_point((iou_matrix(here, here) > threshold) & before, left)
+        # Boxes that are not kept, and those beyond the last slot, are written out of range and dropped.
         slot = jnp.where(keep, kept + jnp.cumsum(keep) - 1, slots)
         return (
             step + 1,
@@ -100,8 +102,8 @@ def ranked_nms(
         visit,
         (0, 0, jnp.zeros((slots, 4), boxes.dtype), jnp.zeros(slots, jnp.int32)),
     )
-    found = jnp.arange(max_keep) < kept
-    return jnp.where(found, kept_rows[:max_keep], 0), found
+    valid_slot = jnp.arange(max_keep) < kept  # the last tile may have kept more than were asked for
+    return jnp.where(valid_slot, kept_rows[:max_keep], 0), valid_slot
 
 
 def batched_nms(
@@ -150,16 +152,16 @@ def best_over_rows(
       the order of rows, and invalid scores are 0.
     """
     groups, members = scores.shape
-    place = (jnp.arange(groups)[:, None] * members + index).reshape(-1)  # in the flattened rows
-    kept_scores = gather_rows(scores.reshape(-1), place)
+    flat_index = (jnp.arange(groups)[:, None] * members + index).reshape(-1)
+    kept_scores = gather_rows(scores.reshape(-1), flat_index)
     kept_scores = jnp.where(kept.reshape(-1), kept_scores, -1.0)
-    best, chosen = lax.top_k(kept_scores, min(count, place.shape[0]))
-    place = gather_rows(place, chosen)
+    best, chosen = lax.top_k(kept_scores, min(count, flat_index.shape[0]))
+    flat_index = gather_rows(flat_index, chosen)
     missing = count - best.shape[0]
     return (
-        jnp.pad(gather_rows(boxes.reshape(-1, 4), place), ((0, missing), (0, 0))),
+        jnp.pad(gather_rows(boxes.reshape(-1, 4), flat_index), ((0, missing), (0, 0))),
         jnp.pad(jnp.maximum(best, 0.0), (0, missing)),
-        jnp.pad(lax.div(place, jnp.full_like(place, members)), (0, missing)),
+        jnp.pad(lax.div(flat_index, jnp.full_like(flat_index, members)), (0, missing)),
         jnp.pad(best >= 0.0, (0, missing)),
     )
 
@@ -170,7 +172,7 @@ def _sort_and_suppress(boxes, scores, valid, *, threshold, max_keep):
 
 
 def _suppress(boxes, scores, valid, *, threshold, max_keep):
-    del scores  # the exported graph needs them, the order says it all here
+    del scores  # for the exported graph alone: here the rows are sorted already
     one = functools.partial(ranked_nms, threshold=threshold, max_keep=max_keep)
     return _by_platform(one, boxes, valid)
 

@@ -1,10 +1,10 @@
 """RoIAlign: crops of equal size from boxes of any size, by bilinear samples of the feature pyramid.
 
-All levels and images are laid end to end as rows of one table; a cell of a crop is a weighted sum
-of its taps, which lie on a small grid of rows x columns:
+All levels and images are laid end to end as rows of one table. A bilinear sample is separable, so a cell
+of a crop is a sum over neighbours on a small grid of rows x columns:
 
-    boxes, level -> taps: offsets and weights [r s t] of rows and of columns, t = 2 sampling_ratio
-    table, taps  -> crops: sum over t x t of table[row + column] * row weight * column weight
+    boxes, level      -> neighbours: offsets and weights [r s t] of rows and columns, t = 2 sampling_ratio
+    table, neighbours -> crops: sum over t x t of table[row + column] * row weight * column weight
 
 The semantics are those of ONNX `RoiAlign` (mode avg, coordinate_transformation_mode half_pixel):
 the value of a feature cell sits in its middle; samples more than one cell outside the map are 0,
@@ -22,7 +22,8 @@ from rcnn_jax.ops.boxes import area, corners
 from rcnn_jax.ops.marker import marked
 from rcnn_jax.structures import Array, Levels
 
-_CPU_CHUNK = 32  # boxes whose gradient is spread at a time: about 25 MB, near the caches
+_CPU_CHUNK = 32
+"""Boxes whose gradient is scattered at a time on a CPU: about 25 MB of updates stay near the caches."""
 
 
 def roi_align(
@@ -32,7 +33,7 @@ def roi_align(
     output_size: int,
     sampling_ratio: int = 2,
     level: Array | None = None,
-    shares: tuple[Array, Array] | None = None,
+    cell_weights: tuple[Array, Array] | None = None,
 ) -> jax.Array:
     """Returns the average of sampling_ratio**2 bilinear samples in every cell of every box.
 
@@ -44,7 +45,7 @@ def roi_align(
       sampling_ratio: samples per side of a cell.
       level: i32[b r], the level each box is read from, cut to the levels at hand; None where there
         is only one.
-      shares: factors f32[b r s] of the rows and of the columns of a crop; None for 1.
+      cell_weights: factors f32[b r s] of the rows and of the columns of a crop; None for 1.
 
     Returns:
       [b r s s c] in the type of the features. Index arithmetic and sums, also those of the backward
@@ -68,7 +69,7 @@ def roi_align(
         output_size=output_size,
         sampling_ratio=sampling_ratio,
     )
-    return op(*(features[i] for i in levels), boxes, level, *(shares or ()))
+    return op(*(features[i] for i in levels), boxes, level, *(cell_weights or ()))
 
 
 def assign_levels(
@@ -106,8 +107,8 @@ def roi_align_unaligned(
     Such an operator takes the edge of a box, in cells, for a distance from the middle of the first
     cell, so it reads half a cell further down and right; and it stretches boxes narrower than a cell.
     A stretched box may reach beyond the map, where samples are 0 from one cell on. It is moved back
-    to the last cell, whose value nearer samples have anyway, and cells are multiplied by the share of
-    their samples that are not 0.
+    to the last cell, whose value nearer samples have anyway, and cells are multiplied by the
+    fraction of their samples that are not 0.
 
     Args:
       features: {l: [b h w c]}, stride 2**l.
@@ -130,8 +131,8 @@ def roi_align_unaligned(
     read = functools.partial(
         _unaligned_side, stride=stride, cells=output_size, samples=sampling_ratio
     )
-    y1, y2, row_shares = read(y1, y2, height)
-    x1, x2, column_shares = read(x1, x2, width)
+    y1, y2, row_weights = read(y1, y2, height)
+    x1, x2, column_weights = read(x1, x2, width)
     moved = jnp.stack([y1, x1, y2, x2], axis=-1)
     return roi_align(
         features,
@@ -139,12 +140,12 @@ def roi_align_unaligned(
         output_size=output_size,
         sampling_ratio=sampling_ratio,
         level=level,
-        shares=(row_shares, column_shares),
+        cell_weights=(row_weights, column_weights),
     )
 
 
 def _unaligned_side(low, high, length, *, stride, cells, samples):
-    """Returns (low, high, share of samples that are not 0 f32[b r s]) along one axis, in pixels."""
+    """Returns (low, high, fraction of samples that are not 0 f32[b r s]) along one axis, in pixels."""
     high = jnp.maximum(high, low + stride)
     step = _steps(cells * samples)
     position = low[..., None] + (high - low)[..., None] * step[None, None, :]
@@ -159,7 +160,7 @@ def _steps(count):
     return (jnp.arange(count) + 0.5) / count
 
 
-class _Taps(flax.struct.PyTreeNode):
+class _Neighbours(flax.struct.PyTreeNode):
     """Where crops read the table: cell (i, j) of box r reads rows[r, i, :] + columns[r, j, :].
 
     Attributes:
@@ -176,8 +177,8 @@ class _Taps(flax.struct.PyTreeNode):
 
 
 def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
-    """Does the work of `roi_align`; operands are the features by level, boxes, level and shares."""
-    features, (boxes, level, *shares) = operands[: len(levels)], operands[len(levels) :]
+    """Implements `roi_align`; operands are the features by level, boxes, level and cell weights."""
+    features, (boxes, level, *cell_weights) = operands[: len(levels)], operands[len(levels) :]
     batch, _, _, channels = features[0].shape
     heights = [feature.shape[1] for feature in features]
     widths = [feature.shape[2] for feature in features]
@@ -187,29 +188,32 @@ def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
     table = jnp.concatenate([f.reshape(batch, -1, channels) for f in features], axis=1)
 
     level = level.reshape(-1)
-    place = jnp.zeros_like(level)
+    # Levels may have gaps and `level` may lie outside them, so their index is counted, not subtracted.
+    index = jnp.zeros_like(level)
     for higher in levels[1:]:
-        place += (level >= higher).astype(place.dtype)
-    stride = jnp.asarray([2.0**i for i in levels])[place]
-    height, width = jnp.asarray(heights)[place], jnp.asarray(widths)[place]
+        index += (level >= higher).astype(index.dtype)
+    stride = jnp.asarray([2.0**i for i in levels])[index]
+    height, width = jnp.asarray(heights)[index], jnp.asarray(widths)[index]
     image = lax.broadcasted_iota(jnp.int32, boxes.shape[:2], 0).reshape(-1)
-    first = image * starts[-1] + jnp.asarray(starts[:-1])[place]  # where the box's map begins
+    first = image * starts[-1] + jnp.asarray(starts[:-1])[index]  # row of the table
     y1, x1, y2, x2 = corners(lax.stop_gradient(boxes).reshape(-1, 4) / stride[:, None])
-    rows, row_weights = _axis_taps(y1, y2, height, output_size, sampling_ratio)
-    columns, column_weights = _axis_taps(x1, x2, width, output_size, sampling_ratio)
-    if shares:
-        row_shares, column_shares = (share.reshape(-1, output_size, 1) for share in shares)
-        row_weights, column_weights = row_weights * row_shares, column_weights * column_shares
+    rows, row_weights = _axis_neighbours(y1, y2, height, output_size, sampling_ratio)
+    columns, column_weights = _axis_neighbours(x1, x2, width, output_size, sampling_ratio)
+    if cell_weights:
+        down, across = (weights.reshape(-1, output_size, 1) for weights in cell_weights)
+        row_weights, column_weights = row_weights * down, column_weights * across
     rows = first[:, None, None] + rows * width[:, None, None]
-    taps = _Taps(rows, columns, row_weights, column_weights)
-    crops = _read_taps((batch * starts[-1], table.dtype), table.reshape(-1, channels), taps)
+    neighbours = _Neighbours(rows, columns, row_weights, column_weights)
+    crops = _read_neighbours(
+        (batch * starts[-1], table.dtype), table.reshape(-1, channels), neighbours
+    )
     crops = crops.reshape(*boxes.shape[:2], output_size, output_size, channels)
-    # Stored once: a compiler may else repeat all reads in every operation that uses a part of them.
+    # Without the barrier a compiler may repeat all reads in every operation that uses a crop.
     return lax.optimization_barrier(crops.astype(table.dtype))
 
 
-def _axis_taps(low, high, size, cells, samples):
-    """Returns the cells that samples along one axis touch, and the shares they have in the average.
+def _axis_neighbours(low, high, size, cells, samples):
+    """Returns the cells that samples along one axis read, and their weights in the average.
 
     Args:
       low: f32[r], where boxes begin, in cells.
@@ -228,57 +232,60 @@ def _axis_taps(low, high, size, cells, samples):
     position = jnp.clip(position, 0.0, last)
     near = jnp.floor(position)
     far = jnp.minimum(near + 1.0, last)
-    share = (position - near) / samples
+    fraction = (position - near) / samples
     index = jnp.stack([near, far], axis=-1).astype(jnp.int32)
-    weight = jnp.stack([1.0 / samples - share, share], axis=-1) * inside[:, :, None]
+    weight = jnp.stack([1.0 / samples - fraction, fraction], axis=-1) * inside[:, :, None]
     shape = (low.shape[0], cells, 2 * samples)
     return index.reshape(shape), weight.reshape(shape)
 
 
-def _read(table_form: tuple, table: jax.Array, taps: _Taps) -> jax.Array:
+def _read(table_form: tuple, table: jax.Array, near: _Neighbours) -> jax.Array:
     """Returns crops f32[r s s c] of a table [n c]; table_form is (n, dtype), for the way back.
 
-    One small gather per tap fuses with its weight and the sum: nothing of size r s s t t c is
+    One small gather per neighbour fuses with its weight and the sum: nothing of size r s s t t c is
     stored. The derivative of that form would be as many scatters into as many tables, hence
-    `_spread`.
+    `_scatter`.
     """
     del table_form
     crops = jnp.float32(0.0)
-    for i in range(taps.rows.shape[-1]):
-        for j in range(taps.columns.shape[-1]):
-            index = taps.rows[:, :, None, i] + taps.columns[:, None, :, j]
-            weight = taps.row_weights[:, :, None, i] * taps.column_weights[:, None, :, j]
+    for i in range(near.rows.shape[-1]):
+        for j in range(near.columns.shape[-1]):
+            index = near.rows[:, :, None, i] + near.columns[:, None, :, j]
+            weight = near.row_weights[:, :, None, i] * near.column_weights[:, None, :, j]
             values = jnp.take(table, index, axis=0, mode="clip").astype(jnp.float32)
             crops += values * weight[..., None]
     return crops
 
 
-def _read_forward(table_form, table, taps):
-    return _read(table_form, table, taps), taps
+def _read_forward(table_form, table, near):
+    return _read(table_form, table, near), near
 
 
-def _read_backward(table_form, taps, gradient):
+def _read_backward(table_form, near, gradient):
     """Returns the gradient of the table; positions and weights come from boxes and have none."""
     rows, dtype = table_form
     empty = jnp.zeros((rows, gradient.shape[-1]), jnp.float32)
-    spread = lax.platform_dependent(empty, taps, gradient, cpu=_spread_by_chunk, default=_spread)
-    return spread.astype(dtype), None
+    table_gradient = lax.platform_dependent(
+        empty, near, gradient, cpu=_scatter_by_chunk, default=_scatter
+    )
+    return table_gradient.astype(dtype), None
 
 
-_read_taps = jax.custom_vjp(_read, nondiff_argnums=(0,))
-_read_taps.defvjp(_read_forward, _read_backward)
+_read_neighbours = jax.custom_vjp(_read, nondiff_argnums=(0,))
+_read_neighbours.defvjp(_read_forward, _read_backward)
 
 
-def _spread(table, taps, gradient):
+def _scatter(table, near, gradient):
     """Adds the gradient [r s s c] of crops to the rows [n c] they were read from, at once."""
-    index = taps.rows[:, :, None, :, None] + taps.columns[:, None, :, None, :]  # [r s s t t]
-    weight = taps.row_weights[:, :, None, :, None] * taps.column_weights[:, None, :, None, :]
-    shares = gradient[:, :, :, None, None, :] * weight[..., None]
-    return table.at[index].add(shares, mode="promise_in_bounds")
+    index = near.rows[:, :, None, :, None] + near.columns[:, None, :, None, :]  # [r s s t t]
+    weight = near.row_weights[:, :, None, :, None] * near.column_weights[:, None, :, None, :]
+    updates = gradient[:, :, :, None, None, :] * weight[..., None]
+    # `_axis_neighbours` clips positions to the map, so no bounds are checked.
+    return table.at[index].add(updates, mode="promise_in_bounds")
 
 
-def _spread_by_chunk(table, taps, gradient):
-    """Does as `_spread`, a few boxes at a time, in their order."""
+def _scatter_by_chunk(table, near, gradient):
+    """Scatters as `_scatter` does, a few boxes at a time, in their order."""
     boxes = gradient.shape[0]
     chunks = -(-boxes // _CPU_CHUNK)
 
@@ -286,5 +293,5 @@ def _spread_by_chunk(table, taps, gradient):
         padding = [(0, chunks * _CPU_CHUNK - boxes)] + [(0, 0)] * (x.ndim - 1)
         return jnp.pad(x, padding).reshape(chunks, _CPU_CHUNK, *x.shape[1:])
 
-    parts = jax.tree.map(split, (taps, gradient))
-    return lax.scan(lambda sums, part: (_spread(sums, *part), None), table, parts)[0]
+    parts = jax.tree.map(split, (near, gradient))
+    return lax.scan(lambda sums, part: (_scatter(sums, *part), None), table, parts)[0]

@@ -1,4 +1,4 @@
-"""The sampler: candidates -> a random subset of fixed size with a bounded share of positives.
+"""The sampler: candidates -> a random subset of fixed size with a bounded fraction of positives.
 
 Every candidate draws a random number and the largest win, by top-k: exact counts, every subset of
 that size equally likely, the same result for the same key, no sort of all anchors.

@@ -1,4 +1,4 @@
-"""What the RPN and the heads should say: matching, sampling and encoding of one image.
+"""Targets of the RPN and the heads: matching, sampling and encoding for one image.
 
 An image without ground truth is ordinary: all anchors are negative, all rois background. Nothing
 here has a gradient.
@@ -23,7 +23,7 @@ def rpn_targets(
     settings: RpnTargetSettings,
     coder: BoxCoder,
 ) -> RpnTargets:
-    """Returns what every anchor of one image should say.
+    """Returns the training targets of every anchor of one image.
 
     Args:
       key: random key of the image.
@@ -56,7 +56,7 @@ def roi_targets(
     num_classes: int,
     coder: BoxCoder,
 ) -> RoiTargets:
-    """Returns the rois of one image that train the heads, and what these should say.
+    """Returns the rois of one image that train the heads, and their targets.
 
     A roi belongs to the ground truth of its best overlap (the first of equals). It is foreground
     from foreground_overlap on, background within [background_low, background_high); without any

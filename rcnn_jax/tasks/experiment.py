@@ -9,7 +9,6 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
 from rcnn_jax.settings.metrics import MetricSettings
 from rcnn_jax.settings.training import OptimizerSettings, RunSettings, ScheduleSettings
-from rcnn_jax.tasks.named_files import Config as Config
 from rcnn_jax.tasks.task import Task, TestSettings
 
 

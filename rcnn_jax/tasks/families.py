@@ -76,7 +76,6 @@ class Family:
       model_unit: what the numbers in names of model files count.
       log: names of the loss terms in logs.
       memory_advice: what to do when the device has no memory left, in this order.
-      masks: its models may have masks.
       has_category_ids: results name classes by ids of a data set, which model files keep; otherwise by
         names, which the spec has.
       labels: files of detections that inference writes.
@@ -102,7 +101,6 @@ class Family:
     model_unit: Literal["epoch", "step"]
     log: LogFormat
     memory_advice: tuple[str, ...]
-    masks: bool
     has_category_ids: bool
     labels: Literal["kitti", "coco"]
     records_from: Literal["spec", "coco"]
@@ -177,7 +175,6 @@ FASTER_RCNN = Family(
         "if it persists, choose a smaller arch, freeze more of freeze_blocks, or add --use_amp",
         "resize very large images offline and make new TFRecords",
     ),
-    masks=False,
     has_category_ids=False,
     labels="kitti",
     records_from="spec",
@@ -219,7 +216,6 @@ MASK_RCNN = Family(
         "images here)",
         "resize very large images offline and make new TFRecords",
     ),
-    masks=True,
     has_category_ids=True,
     labels="coco",
     records_from="coco",

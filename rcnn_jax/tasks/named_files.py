@@ -3,7 +3,6 @@
 The command line asks for these before it opens its log, so that it can refuse to write over them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,3 @@ class NamedFiles:
     images: NamedPath | None = None
     pictures: NamedPath | None = None
     labels: NamedPath | None = None
-
-
-Reader = Callable[[Config], NamedFiles]

@@ -16,7 +16,7 @@ from rcnn_jax.structures import Array, Batch, Detections, Proposals
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 Variables = dict[str, Any]
-"""Linen variables: params, batch_stats."""
+"""Linen variables {collection: {layer: {leaf: array}}}: `params`, and `batch_stats` with batch norm."""
 
 MAX_TEST_CANDIDATES = 5000
 """Largest pre-NMS count at test time on every backend; TensorRT's TopK bounds it."""
@@ -46,6 +46,8 @@ class Task(Protocol):
       pixels: how uint8 images become network values.
       loss_weights: weight of every loss term, by its name in the logs.
       settings: numbers of the two-stage algorithm, anchors among them.
+      mutable: collections that `losses` may change: the statistics of batch norm, later what fake
+        quantisation observes.
     """
 
     @property
@@ -58,6 +60,8 @@ class Task(Protocol):
     def loss_weights(self) -> dict[str, float]: ...  # noqa: D102
     @property
     def settings(self) -> TwoStageSettings: ...  # noqa: D102
+    @property
+    def mutable(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def init(self, key: jax.Array) -> Variables:
         """Returns fresh variables; they do not depend on the image size."""

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from benchmarks import run, worker
+from benchmarks.case import Case
 from benchmarks.options import Options
 from benchmarks.results import SCHEMA
-from benchmarks.suite import NAMES, ON_GPU, ON_REQUEST, Case, load_suite
+from benchmarks.suite import NAMES, ON_GPU, ON_REQUEST, load_suite
 
 TINY = Options(size="tiny", peers=False)
 

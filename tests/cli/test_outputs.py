@@ -69,6 +69,7 @@ def here(tmp_path, monkeypatch):
     Path("f.txt").write_text(FASTER.replace("LABELS", "found"))
     Path("m.txt").write_text(MASK)
     Path("c.txt").write_text(CONVERT)
+    Path("class_map.txt").write_text(MASK)
     Path("names.txt").write_text("car\n")
     Path("link").symlink_to("new")
     return tmp_path
@@ -155,6 +156,30 @@ def everything(folder):
         ("converter x.onnx -e x.onnx", "-e x.onnx: is what MODEL x.onnx reads"),
         ("converter x.onnx -e cal.bin", "-e cal.bin: is what -c cal.bin reads"),
         ("converter x.onnx -e y.engine --timing_cache x.onnx", "is what MODEL x.onnx reads"),
+        (
+            "converter x.onnx --header cal.bin -c y.bin -e cal.bin",
+            "-e cal.bin: is what --header cal.bin reads",
+        ),
+        (
+            "faster_rcnn evaluate -e f.txt -m y.onnx --header x.onnx --log_file x.onnx",
+            "--log_file x.onnx: is what --header x.onnx reads",
+        ),
+        (
+            "mask_rcnn inference -e m.txt -m y.onnx -i new -o o --header x.onnx --log_file x.onnx",
+            "--log_file x.onnx: is what --header x.onnx reads",
+        ),
+        (
+            "mask_rcnn export -e m.txt -m x.tlt -o y.onnx --gen_ds_config --engine_file labels.txt",
+            "the DeepStream file labels.txt and --engine_file labels.txt are one file",
+        ),
+        (
+            "mask_rcnn export -e m.txt -m x.tlt -o y.onnx --gen_ds_config --log_file class_map.txt",
+            "--log_file class_map.txt and the DeepStream file class_map.txt are one file",
+        ),
+        (
+            "mask_rcnn export -e class_map.txt -m x.tlt -o y.onnx --gen_ds_config",
+            "the DeepStream file class_map.txt: is what -e class_map.txt reads",
+        ),
     ],
 )
 def test_no_command_writes_over_its_input_or_two_outputs_into_one(here, command, message, capsys):
@@ -241,6 +266,21 @@ def test_a_path_without_a_name_is_a_path(here, command, message, capsys):
     said = capsys.readouterr()
     assert message in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_spec_without_a_schedule_has_its_inputs_spared_too(here, capsys):
+    schedule = ("learning_rate { step { base_lr: 0.02 } }", "optimizer { sgd { momentum: 0.9 } }")
+    text = Path("f.txt").read_text()
+    for block in schedule:
+        text = text.replace(block, "")
+    Path("f.txt").write_text(text)
+    Path("m.txt").write_text(MASK.replace("total_steps: 10", ""))
+    before = everything(here)
+    assert main(shlex.split("faster_rcnn inference -e f.txt -r data")) == 2
+    assert "labels of -r, data/labels: is what dataset_config" in capsys.readouterr().err
+    assert main(shlex.split("mask_rcnn inference -e m.txt -m x.tlt -i new -o data/images")) == 2
+    assert "is what data_config.coco_train_image_dir data/images" in capsys.readouterr().err
+    assert everything(here) == before
 
 
 def test_the_label_folder_of_the_spec_is_spared_whoever_names_it(here, capsys):

@@ -1,9 +1,11 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rcnn_jax.models import layers
+from rcnn_jax.models.builder import Builder
 from rcnn_jax.ops.marker import read_mark
 from tests.reference import layers as slow
 
@@ -94,9 +96,31 @@ def test_upsampling_is_marked_for_the_exporter():
     assert names == [("upsample_nearest", {"factor": 2})]
 
 
-def test_tap_is_the_identity_in_float():
+def test_a_tap_owns_no_variable_and_computes_its_function_alone():
     x = normal(3)
-    assert layers.tap("block_1a_relu", x) is x
+    build = Builder()
+    tapped, variables = build.tap("block_1a_add").init_with_output(KEY, x)
+    assert tapped is x and variables == {}
+    rectified, variables = build.relu("block_1a_relu").init_with_output(KEY, x)
+    np.testing.assert_array_equal(rectified, nn.relu(x))
+    assert variables == {}
+
+
+def test_the_name_of_a_tap_is_an_equation_of_the_trace():
+    tap = Builder().leaky_relu("b1_conv1_lrelu", 0.1)
+    jaxpr = jax.make_jaxpr(lambda x: tap.apply({}, x))(jnp.zeros(3))
+    assert jaxpr.eqns[-1].primitive.name == "name"
+    assert jaxpr.eqns[-1].params["name"] == "b1_conv1_lrelu"
+
+
+def test_a_tap_may_be_called_like_the_layer_before_it():
+    class Shortcut(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            build = Builder()
+            return build.tap("shortcut")(build.batch_norm("shortcut")(x, False))
+
+    assert set(Shortcut().init(KEY, normal(1, 2, 2, 3))["params"]) == {"shortcut"}
 
 
 def test_leaves_are_named_as_in_keras():

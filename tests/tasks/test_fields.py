@@ -3,16 +3,11 @@
 Specs of every generation are given to the real readers with a config that notes what they read.
 """
 
-import argparse
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from rcnn_jax.cli import dataset_convert, train
-from rcnn_jax.cli.backends import choose_model
-from rcnn_jax.cli.inference import start
-from rcnn_jax.cli.session import Session
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.kinds import SpecKind
@@ -21,6 +16,7 @@ from rcnn_jax.spec.explain import all_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec
 from rcnn_jax.tasks.build import AXIS
+from rcnn_jax.tasks.dataset_convert import convert_detectnet
 from rcnn_jax.tasks.families import family
 from tests.spec.samples import FASTER, MASK
 from tests.tasks.recorder import Recorder
@@ -29,7 +25,6 @@ GENERATIONS = Path(__file__).parents[1] / "spec" / "generations"
 
 READ_ELSEWHERE = {
     "enc_key": "cli.session.read_spec takes it out before anything else sees the config",
-    "training_config.output_model": "tasks.faster_rcnn.files: runs and models are named by it",
     "training_config.enable_qat": "train refuses it",
     "training_config.optimizer.rmsprop": "what is left where neither adam nor sgd is given",
 }
@@ -94,7 +89,7 @@ def read_by_a_run(spec: LoadedSpec, folder: Path) -> set[str]:
     config = Recorder(spec.config, TABLES[spec.kind], read)
     if spec.kind == "dataset_convert":
         with suppress(RcnnError):
-            dataset_convert.convert_detectnet(config, folder / "out", None)
+            convert_detectnet(config, folder / "out", None)
         return read
     # not build_experiment, which also writes every field down
     experiment = family(spec.kind).read(config, axis_name=AXIS, categories=CATEGORIES)
@@ -102,18 +97,9 @@ def read_by_a_run(spec: LoadedSpec, folder: Path) -> set[str]:
         with suppress(RcnnError, OSError):
             if opened is not None:
                 opened()
-    with suppress(RcnnError):
-        train.workdir_of(config, spec.kind)
-    with suppress(RcnnError):
-        choose_model(None, config, "evaluation_config", "trt_evaluation")
-    if spec.kind == "mask_rcnn":
-        with suppress(RcnnError, OSError):
-            family(spec.kind).read(config, axis_name=AXIS, categories=None)
-        return read
-    names = ("model", "image_dir", "image_output", "label_output", "workdir", "threshold")
-    nothing = argparse.Namespace(**dict.fromkeys(names))
-    with Session("test", status_folder=None) as session, suppress(RcnnError):
-        start(config, spec.kind, nothing, key=None, session=session)
+    family(spec.kind).named_files(config)
+    with suppress(RcnnError, OSError):  # the classes of the annotations
+        family(spec.kind).read(config, axis_name=AXIS, categories=None)
     return read
 
 

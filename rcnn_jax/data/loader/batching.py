@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rcnn_jax.batches import Batch, GroundTruth
 from rcnn_jax.data.loader import augment, images, mask_crops, plan
 from rcnn_jax.data.sources.boxes import Annotation, Source
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
-from rcnn_jax.structures import Batch, GroundTruth
 
 MIN_BOX_SIDE = 1.0
 """Canvas pixels; without augmentation settings, boxes with a shorter side are dropped (TAO)."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 
+from rcnn_jax.batches import Batch
 from rcnn_jax.data.loader import plan
 from rcnn_jax.data.loader.batching import (
     BatchSettings,
@@ -26,7 +27,6 @@ from rcnn_jax.settings.data import (
     GroundTruthSettings,
     LoaderSettings,
 )
-from rcnn_jax.structures import Batch
 
 ENDLESS = 2**62
 """Length of a training stream; Grain wants one."""

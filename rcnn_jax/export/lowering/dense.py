@@ -24,7 +24,7 @@ def convolution(graph, params, operands, results):
     if params["batch_group_count"] != 1:
         raise ExportError("a convolution with batch groups")
     if tuple(params["lhs_dilation"]) != (1, 1):
-        raise ExportError("a convolution of an image with holes")
+        raise ExportError("a convolution with lhs_dilation (a dilated image)")
     image = convolved(
         graph,
         x,
@@ -54,8 +54,8 @@ def convolved(
     return _image(graph, "Conv", [graph.full(x, NCHW), weight], result, attributes)
 
 
-def painted(graph: Graph, x: Operand, kernel: Operand, result) -> Value:
-    """Returns NHWC images of which every cell paints a patch of a kernel [k k in out]."""
+def conv_transposed(graph: Graph, x: Operand, kernel: Operand, result) -> Value:
+    """Returns NHWC images upsampled by a transposed convolution: kernel [k k in out], stride k."""
     array = _whole_kernel(kernel)
     sides = list(array.shape[:2])
     attributes = {"kernel_shape": sides, "group": 1, "strides": sides, "pads": [0, 0, 0, 0]}
@@ -119,16 +119,16 @@ def reduction(op: str, *, axes_as_input: bool) -> Rule:
     def rule(graph, params, operands, results):
         x = graph.value(operands[0])
         axes = [int(axis) for axis in params["axes"]]
-        places = sorted(x.perm.index(axis) for axis in axes)
+        stored_axes = sorted(x.perm.index(axis) for axis in axes)
         left = [axis for axis in x.perm if axis not in axes]
         perm = tuple(sorted(left).index(axis) for axis in left)
         stored = tuple(results[0].shape[i] for i in perm)
         inputs = [graph.full(x, x.perm)]
         attributes: dict[str, Any] = {"keepdims": 0}
         if axes_as_input:
-            inputs.append(graph.integers(*places))
+            inputs.append(graph.integers(*stored_axes))
         else:
-            attributes["axes"] = places
+            attributes["axes"] = stored_axes
         name = graph.emit(op, inputs, [Tensor(stored, x.dtype)], **attributes)[0]
         return [Value(name, results[0].shape, x.dtype, perm, stored)]
 
@@ -147,15 +147,15 @@ def top_k(graph, params, operands, results):
         count = min(TOPK_LIMIT, k - start)
         dims = (*shape[:-1], count)
         results_ = [Tensor(dims, x.dtype), Tensor(dims, np.dtype(np.int64))]
-        best, place = graph.emit("TopK", [rest, graph.integers(count)], results_, axis=-1)
+        best, index = graph.emit("TopK", [rest, graph.integers(count)], results_, axis=-1)
         values.append(best)
-        indices.append(place)
-        if start + count < k:  # what was taken must not be taken again
+        indices.append(index)
+        if start + count < k:  # the next pass must not select the same elements again
             lowest = np.asarray([-np.inf], x.dtype)
             taken = graph.emit("Shape", [best], [Tensor((len(dims),), np.dtype(np.int64))])[0]
             worst = graph.emit("ConstantOfShape", [taken], [Tensor(dims, x.dtype)], value=lowest)
             tensor = [Tensor(x.shape, x.dtype)]
-            rest = graph.emit("ScatterElements", [rest, place, worst[0]], tensor, axis=-1)[0]
+            rest = graph.emit("ScatterElements", [rest, index, worst[0]], tensor, axis=-1)[0]
     names = [
         parts[0] if len(parts) == 1 else graph.emit("Concat", parts, [Tensor(shape, t)], axis=-1)[0]
         for parts, t in ((values, x.dtype), (indices, np.dtype(np.int64)))
@@ -195,17 +195,17 @@ def _without_transpose(graph: Graph, left: str, right: np.ndarray) -> tuple[str,
     flat = graph.producer(left)
     if flat is None or flat.op != "Reshape":
         return left, right
-    turned = graph.producer(flat.inputs[0])
-    if turned is None or turned.op != "Transpose":
+    transposed = graph.producer(flat.inputs[0])
+    if transposed is None or transposed.op != "Transpose":
         return left, right
-    order, logical = turned.attributes["perm"], graph.tensors[turned.outputs[0]].stored
+    order, logical = transposed.attributes["perm"], graph.tensors[transposed.outputs[0]].stored
     if order[0] != 0 or not is_static(logical[1:]) or len(graph.tensors[left].stored) != 2:
         return left, right
     if int(np.prod(logical[1:])) != right.shape[0]:
         return left, right
     rows = np.arange(right.shape[0]).reshape(logical[1:])
     back = [order[1:].index(i + 1) for i in range(len(order) - 1)]
-    source = graph.reshaped(turned.inputs[0], graph.tensors[left].stored)
+    source = graph.reshaped(transposed.inputs[0], graph.tensors[left].stored)
     return source, right[rows.transpose(back).reshape(-1)]
 
 

@@ -147,6 +147,15 @@ def unchanged(graph, params, operands, results):
     return list(operands)
 
 
+def tapped(graph, params, operands, results):
+    """Emits no node: a tap of the network only names the tensor of its input."""
+    del results
+    (x,) = operands
+    if isinstance(x, Value):
+        graph.taps.setdefault(x.name, params["name"])
+    return [x]
+
+
 def _longest(dims: Sequence[Any]) -> Any:
     return next((dim for dim in dims if not (isinstance(dim, int) and dim == 1)), 1)
 
@@ -177,7 +186,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "min": simple("Min"),
     "mul": arithmetic("Mul", 1.0, either_side=True),
     "ne": not_equal,
-    "name": unchanged,
+    "name": tapped,
     "neg": simple("Neg"),
     "not": simple("Not"),
     "optimization_barrier": unchanged,

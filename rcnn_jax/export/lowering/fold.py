@@ -13,9 +13,7 @@ from jax.extend import core
 
 from rcnn_jax.export.lowering.elementwise import ELEMENTWISE
 from rcnn_jax.export.lowering.values import Const, Operand, is_static, whole
-
-INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-"""Parameters under which calls keep their body."""
+from rcnn_jax.tracing.jaxpr import call_body
 
 
 def fold(equation: Any, operands: list[Operand]) -> list[Operand] | None:
@@ -42,17 +40,17 @@ def _execute(equation: Any, arrays: list[np.ndarray]) -> list[Any]:
     exact = _EXACT.get(primitive.name)
     if exact is not None and all(array.dtype == np.float32 for array in arrays):
         return [exact(params, *arrays)]
-    inner = next((params[key] for key in INNER if key in params), None)
-    if isinstance(inner, core.ClosedJaxpr):
-        return list(core.jaxpr_as_fun(inner)(*arrays))
+    body = call_body(equation)
+    if body is not None:
+        return list(core.jaxpr_as_fun(core.ClosedJaxpr(body.jaxpr, body.consts))(*arrays))
     outputs = primitive.bind(*(jnp.asarray(array) for array in arrays), **params)
     return list(outputs) if primitive.multiple_results else [outputs]
 
 
 def _broadcast(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
     dims = [1] * len(params["shape"])
-    for place, length in zip(params["broadcast_dimensions"], x.shape, strict=True):
-        dims[place] = length
+    for axis, length in zip(params["broadcast_dimensions"], x.shape, strict=True):
+        dims[axis] = length
     return np.broadcast_to(x.reshape(dims), params["shape"])
 
 

@@ -1,7 +1,7 @@
 """A growing ONNX graph: nodes, initializers, and the layout of what flows between them.
 
-Every emitted node is remembered by operator, inputs and attributes: the same thing said twice is
-one node. Initializers are remembered by content.
+Every emitted node is remembered by operator, inputs and attributes: equal expressions share one
+node. Initializers are remembered by content.
 """
 
 import hashlib
@@ -58,6 +58,7 @@ class Graph:
       inputs: (tensor, shape for the file) of the graph inputs.
       outputs: tensors the graph returns.
       scope: layer that new tensors are named after.
+      taps: {tensor: name of the tap behind it}, in the order of computation.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -66,6 +67,7 @@ class Graph:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     scope: str = ""
+    taps: dict[str, str] = field(default_factory=dict)
     _made: dict[Any, list[str]] = field(default_factory=dict)
     _kept: dict[Any, str] = field(default_factory=dict)
     _producers: dict[str, Node] = field(default_factory=dict)
@@ -132,7 +134,7 @@ class Graph:
         order = [operand.perm.index(axis) for axis in perm]
         target = tuple(operand.stored[i] for i in order)
         moved = [i for i in order if not _is_one(operand.stored[i])]
-        if moved == sorted(moved):  # only axes of length 1 change places
+        if moved == sorted(moved):  # only axes of length 1 move
             return self.reshaped(operand.name, target), target
         results = [Tensor(target, operand.dtype)]
         return self.emit("Transpose", [operand.name], results, perm=order)[0], target

@@ -8,6 +8,7 @@
 Values carry the order in which their axes are stored, so no Transpose appears between convolutions.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,18 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
-from jax.extend import core
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.lowering.fold import INNER, fold
+from rcnn_jax.export.lowering.fold import fold
 from rcnn_jax.export.lowering.graph import Graph
 from rcnn_jax.export.lowering.marked_ops import MARKED
-from rcnn_jax.export.lowering.passes import simplify
+from rcnn_jax.export.lowering.passes import name_taps, simplify
 from rcnn_jax.export.lowering.table import LOWERINGS
 from rcnn_jax.export.lowering.values import Operand, Perm, whole
 from rcnn_jax.ops.marker import read_mark
-
-_NEVER_INSIDE = {"while", "scan", "cond"}
+from rcnn_jax.tracing.jaxpr import Site, interpret
 
 
 def trace(
@@ -58,60 +57,43 @@ def trace(
     closed = jax.make_jaxpr(listed)(jax.ShapeDtypeStruct(dims, jnp.float32))
     graph = Graph()
     value = graph.add_input(input_name, dims, np.float32, input_perm)
-    outputs = _run(graph, closed.jaxpr, closed.consts, [value], "")
+    outputs = interpret(
+        closed.jaxpr, closed.consts, [value], functools.partial(_lower, graph), _constant
+    )
     graph.scope = ""
     for name, operand in zip(names, outputs, strict=True):
         graph.add_output(operand, name)
     simplify(graph)
+    name_taps(graph)
     return graph
 
 
-def _run(
-    graph: Graph, jaxpr: Any, consts: Sequence[Any], operands: Sequence[Operand], scope: str
-) -> list[Operand]:
-    """Returns the results of a jaxpr over operands."""
-    known: dict[Any, Operand] = dict(
-        zip(jaxpr.constvars, (whole(np.asarray(c)) for c in consts), strict=True)
-    )
-    known.update(zip(jaxpr.invars, operands, strict=True))
-
-    def read(atom: Any) -> Operand:
-        return whole(np.asarray(atom.val)) if isinstance(atom, core.Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        own = str(equation.source_info.name_stack)
-        inner = "/".join(part for part in (scope, own) if part)
-        graph.scope = _layer(inner)
-        inputs = [read(atom) for atom in equation.invars]
-        outputs = _lower(graph, equation, inputs, inner)
-        known.update(zip(equation.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _lower(graph: Graph, equation: Any, operands: list[Operand], scope: str) -> list[Operand]:
-    name, params = equation.primitive.name, equation.params
-    results = [atom.aval for atom in equation.outvars]
-    folded = fold(equation, operands)
+def _lower(graph: Graph, site: Site, operands: list[Operand]) -> list[Operand] | None:
+    """Emits the nodes of an equation and returns its results; None for a call to look inside."""
+    graph.scope = _layer(site.scope)
+    results = [atom.aval for atom in site.equation.outvars]
+    folded = fold(site.equation, operands)
     if folded is not None:
         return folded
-    inner = next((params[key] for key in INNER if key in params), None)
-    mark = read_mark(params["name"]) if inner is not None and "name" in params else None
-    if mark is not None:
-        op, attributes = mark
-        rule, arguments = MARKED.get(op), attributes
-    elif inner is not None and name not in _NEVER_INSIDE:
-        body = getattr(inner, "jaxpr", inner)
-        return _run(graph, body, getattr(inner, "consts", ()), operands, scope)
-    else:
-        rule, arguments = LOWERINGS.get(name), params
+    params = site.equation.params
+    rule, arguments = LOWERINGS.get(site.primitive), params
+    if site.call is not None:
+        mark = read_mark(params.get("name", ""))
+        if mark is None:
+            return None
+        rule, arguments = MARKED.get(mark[0]), mark[1]
     try:
         if rule is None:
             raise ExportError("there is no ONNX lowering")
         return [*rule(graph, arguments, operands, results)]
     except ExportError as error:
         raise ExportError(
-            f"layer {graph.scope or '(top)'}: cannot export  {_one_line(equation)}\n  {error}"
+            f"layer {graph.scope or '(top)'}: cannot export  {_one_line(site.equation)}\n  {error}"
         ) from error
+
+
+def _constant(array: Any) -> Operand:
+    return whole(np.asarray(array))
 
 
 def _layer(name_stack: str) -> str:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.lowering.dense import NCHW, TOPK_LIMIT, convolved, painted, pooled, top_k
+from rcnn_jax.export.lowering.dense import (
+    NCHW,
+    TOPK_LIMIT,
+    conv_transposed,
+    convolved,
+    pooled,
+    top_k,
+)
 from rcnn_jax.export.lowering.elementwise import apply, cast
 from rcnn_jax.export.lowering.graph import Graph, Tensor
 from rcnn_jax.export.lowering.roi_align import roi_align
@@ -31,7 +38,7 @@ def nms(graph, attributes, operands, results):
 
 
 def ranked_nms(graph, attributes, operands, results):
-    """The same for rows that are sorted already: the place is the score, so there are no ties."""
+    """The same for sorted rows: the rank from the end serves as score, so there are no ties."""
     boxes, scores, valid = operands
     count = scores.shape[-1]
     ramp = np.arange(count, 0, -1, dtype=np.float32).reshape((1,) * (len(scores.shape) - 1) + (-1,))
@@ -45,16 +52,16 @@ def gather_rows(graph, attributes, operands, results):
     mapped = len(table.shape) - attributes["row_rank"] - 1
     if mapped == 0:
         rows = graph.full(table, identity(len(table.shape)))
-        places = graph.full(index, identity(len(index.shape)))
-        name = graph.emit("Gather", [rows, places], [Tensor(shape, dtype)], axis=0)[0]
+        row_index = graph.full(index, identity(len(index.shape)))
+        name = graph.emit("Gather", [rows, row_index], [Tensor(shape, dtype)], axis=0)[0]
         return [graph.make(name, shape, dtype)]
     if mapped != 1 or len(index.shape) != 2 or table.shape[0] != index.shape[0]:
         raise ExportError("gather_rows with more than one mapped axis, or one that is not in front")
     rows = graph.full(table, identity(len(table.shape)))
-    places = cast(graph, reshaped(graph, index, (*index.shape, 1)), np.int64)
+    row_index = cast(graph, reshaped(graph, index, (*index.shape, 1)), np.int64)
     name = graph.emit(
         "GatherND",
-        [rows, graph.full(places, (0, 1, 2))],
+        [rows, graph.full(row_index, (0, 1, 2))],
         [Tensor(shape, dtype)],
         batch_dims=1,
     )[0]
@@ -96,7 +103,7 @@ def marked_conv(graph, attributes, operands, results):
 def transposed_conv(graph, attributes, operands, results):
     """One ConvTranspose, whose strides are the sides of its kernel."""
     x, kernel = operands
-    return [painted(graph, x, kernel, results[0])]
+    return [conv_transposed(graph, x, kernel, results[0])]
 
 
 def max_pool(graph, attributes, operands, results):

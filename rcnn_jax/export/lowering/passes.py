@@ -9,6 +9,7 @@
 All of them leave names and shapes of what is used as they are.
 """
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -26,6 +27,28 @@ def simplify(graph: Graph) -> None:
     find_mean(graph)
     make_gemm(graph)
     drop_unused(graph)
+
+
+def name_taps(graph: Graph) -> None:
+    """Names tensors after their taps; of a tap that runs several times, the later ones get a number.
+
+    It comes last: until then equations and rewrites refer to tensors by the names of their nodes. A
+    tensor that a rewrite has absorbed has no name any more.
+    """
+    made = [output for node in graph.nodes for output in node.outputs]
+    tapped = set(made).intersection(graph.taps).difference(graph.outputs)
+    taken = {*graph.inputs, *graph.constants, *made} - tapped
+    names: dict[str, str] = {}
+    for tensor in made:
+        if tensor in tapped:
+            tap = graph.taps[tensor]
+            candidates = itertools.chain([tap], (f"{tap}_{i}" for i in itertools.count(1)))
+            names[tensor] = next(name for name in candidates if name not in taken)
+            taken.add(names[tensor])
+    for node in graph.nodes:
+        node.inputs = [names.get(name, name) for name in node.inputs]
+        node.outputs = [names.get(name, name) for name in node.outputs]
+    graph.tensors = {names.get(name, name): tensor for name, tensor in graph.tensors.items()}
 
 
 def drop_unused(graph: Graph) -> None:
@@ -53,7 +76,7 @@ def fold_affine(graph: Graph) -> None:
         del makers[conv.outputs[0]]
         conv.outputs = node.outputs
         makers[conv.outputs[0]] = conv
-    # a convolution keeps its place: nothing reads it before the node it absorbed
+    # A convolution keeps its position: nothing reads it before the node it absorbed.
     graph.nodes = kept
 
 

@@ -1,12 +1,12 @@
 """Lowering of RoIAlign: one node for the whole pyramid.
 
 ONNX has no RoiAlign of several maps, and one node a level would sample every box on every level to
-throw all but one away. So the maps are laid below one another in a sheet, each in a frame of its own
-border cells, which is what samples up to a cell outside of a map have to read:
+throw all but one away. So the maps are laid below one another in an atlas, each padded with one cell of
+edge replication, which is what samples up to a cell outside of a map have to read:
 
-    +----------+      a box of level l, in pixels, is on the sheet, in cells,
+    +----------+      a box of level l, in pixels, is on the atlas, in cells,
     |  level 2 |
-    +-----+----+          box / 2**l + 1, moved down by the frames above
+    +-----+----+          box / 2**l + 1, moved down by the maps above
     |  3  |    |
     +--+--+    |      What lies right of a smaller map repeats its last column
     |4 |       |      and is not read. Boxes must lie within the canvas.
@@ -31,7 +31,7 @@ def roi_align(
 ) -> list[Operand]:
     """Returns the crops of boxes, each from its level."""
     levels, shape = attributes["levels"], results[0].shape
-    features, (boxes, level, *shares) = operands[: len(levels)], operands[len(levels) :]
+    features, (boxes, level, *cell_weights) = operands[: len(levels)], operands[len(levels) :]
     rows = shape[0] * shape[1]
     corners = graph.full(reshaped(graph, boxes, (rows, 4)), (0, 1))
     order = graph.integers(1, 0, 3, 2)  # x1 y1 x2 y2
@@ -43,11 +43,11 @@ def roi_align(
     if len(levels) == 1:
         crops = _crops(graph, attributes, features[0], rois, image, 2.0 ** -levels[0])
     else:
-        sheet, first = _sheet(graph, features)
-        rois = _on_sheet(graph, rois, level, levels, first)
-        crops = _crops(graph, attributes, sheet, rois, image, 1.0)
-    if shares:
-        crops = _scaled(graph, crops, *shares)
+        atlas, first = _atlas(graph, features)
+        rois = _on_atlas(graph, rois, level, levels, first)
+        crops = _crops(graph, attributes, atlas, rois, image, 1.0)
+    if cell_weights:
+        crops = _scaled(graph, crops, *cell_weights)
     return [reshaped(graph, crops, shape)]
 
 
@@ -69,43 +69,43 @@ def _crops(graph, attributes, feature, rois, image, scale) -> Value:
     return Value(name, (rows, size, size, channels), _F32, NCHW, stored)
 
 
-def _scaled(graph, crops, row_shares, column_shares) -> Value:
-    """Returns crops [rows s s c] times the shares f32[b r s] of their rows and columns."""
+def _scaled(graph, crops, row_weights, column_weights) -> Value:
+    """Returns crops [rows s s c] times the weights f32[b r s] of their rows and columns."""
     rows, size, _, _ = crops.shape
-    down = reshaped(graph, row_shares, (rows, size, 1, 1))
-    across = reshaped(graph, column_shares, (rows, 1, size, 1))
+    down = reshaped(graph, row_weights, (rows, size, 1, 1))
+    across = reshaped(graph, column_weights, (rows, 1, size, 1))
     factor = apply(graph, "Mul", [down, across], (rows, size, size, 1), _F32)
     return apply(graph, "Mul", [crops, factor], crops.shape, _F32)
 
 
-def _sheet(graph: Graph, features: list[Operand]) -> tuple[Value, list[int]]:
-    """Returns the maps [b h w c], finest first, in frames below one another, and their first rows."""
+def _atlas(graph: Graph, features: list[Operand]) -> tuple[Value, list[int]]:
+    """Returns the maps [b h w c], padded, finest first, one below the other, and their first rows."""
     batch, _, widest, channels = features[0].shape
-    width, first, frames = widest + 2, [0], []
+    width, first, maps = widest + 2, [0], []
     for feature in features:
         right = width - feature.shape[2] - 1
         pads = graph.integers(0, 0, 1, 1, 0, 0, 1, right)
-        framed = Tensor((batch, channels, feature.shape[1] + 2, width), feature.dtype)
-        frames += graph.emit("Pad", [graph.full(feature, NCHW), pads], [framed], mode="edge")
+        padded = Tensor((batch, channels, feature.shape[1] + 2, width), feature.dtype)
+        maps += graph.emit("Pad", [graph.full(feature, NCHW), pads], [padded], mode="edge")
         first.append(first[-1] + feature.shape[1] + 2)
     height = first.pop()
     stored = (batch, channels, height, width)
-    name = graph.emit("Concat", frames, [Tensor(stored, features[0].dtype)], axis=2)[0]
+    name = graph.emit("Concat", maps, [Tensor(stored, features[0].dtype)], axis=2)[0]
     return Value(name, (batch, height, width, channels), features[0].dtype, NCHW, stored), first
 
 
-def _on_sheet(graph, rois, level, levels, first) -> Value:
-    """Returns rois [rows 4], in pixels, in cells of the sheet; levels rise without a gap."""
+def _on_atlas(graph, rois, level, levels, first) -> Value:
+    """Returns rois [rows 4], in pixels, in cells of the atlas; levels rise without a gap."""
     last = len(levels) - 1
-    place = apply(graph, "Sub", [level, number(levels[0], np.int32)], level.shape, np.int32)
-    place = apply(graph, "Max", [place, number(0, np.int32)], level.shape, np.int32)
-    place = apply(graph, "Min", [place, number(last, np.int32)], level.shape, np.int32)
-    place = graph.full(reshaped(graph, cast(graph, place, np.int64), level.shape[:1]), (0,))
+    index = apply(graph, "Sub", [level, number(levels[0], np.int32)], level.shape, np.int32)
+    index = apply(graph, "Max", [index, number(0, np.int32)], level.shape, np.int32)
+    index = apply(graph, "Min", [index, number(last, np.int32)], level.shape, np.int32)
+    index = graph.full(reshaped(graph, cast(graph, index, np.int64), level.shape[:1]), (0,))
 
     def of_level(table: list[list[float]]) -> Value:
         entries = graph.constant(np.asarray(table, np.float32), "of_level")
         shape = (level.shape[0], len(table[0]))
-        name = graph.emit("Gather", [entries, place], [Tensor(shape, _F32)], axis=0)[0]
+        name = graph.emit("Gather", [entries, index], [Tensor(shape, _F32)], axis=0)[0]
         return graph.make(name, shape, _F32)
 
     cells = of_level([[2.0**-i] for i in levels])

@@ -54,22 +54,22 @@ def squeeze(graph, params, operands, results):
 def broadcast_in_dim(graph, params, operands, results):
     """Repeats nothing: new axes have length 1 until they are needed."""
     (x,), shape = operands, results[0].shape
-    places = tuple(params["broadcast_dimensions"])
+    axes = tuple(params["broadcast_dimensions"])
     if isinstance(x, Const):
         dims = [1] * len(shape)
-        for place, dim in zip(places, x.array.shape, strict=True):
-            dims[place] = dim
+        for axis, dim in zip(axes, x.array.shape, strict=True):
+            dims[axis] = dim
         return [Const(x.array.reshape(dims), shape)]
     if len(shape) == len(x.shape):
         return [relabel(x, shape)]
     if _whole(x):
-        lengths = dict(zip(places, x.shape, strict=True))
+        lengths = dict(zip(axes, x.shape, strict=True))
         thin = tuple(lengths.get(axis, 1) for axis in range(len(shape)))
         return [relabel(reshaped(graph, x, thin), shape)]
     name, have = graph.stored(x, identity(len(x.shape)))
     stored = [1] * len(shape)
-    for place, dim in zip(places, have, strict=True):
-        stored[place] = dim
+    for axis, dim in zip(axes, have, strict=True):
+        stored[axis] = dim
     name = graph.reshaped(name, tuple(stored))
     return [Value(name, shape, x.dtype, identity(len(shape)), tuple(stored))]
 
@@ -101,10 +101,10 @@ def split(graph, params, operands, results):
     sizes = [int(size) for size in params["sizes"]]
     if len(sizes) == 1:
         return [x]
-    name, place = graph.full(x, x.perm), x.perm.index(axis)
+    name, stored_axis = graph.full(x, x.perm), x.perm.index(axis)
     stored = [tuple(result.shape[i] for i in x.perm) for result in results]
     tensors = [Tensor(dims, x.dtype) for dims in stored]
-    names = graph.emit("Split", [name, graph.integers(*sizes)], tensors, axis=place)
+    names = graph.emit("Split", [name, graph.integers(*sizes)], tensors, axis=stored_axis)
     return [
         Value(name, result.shape, x.dtype, x.perm, dims)
         for name, result, dims in zip(names, results, stored, strict=True)

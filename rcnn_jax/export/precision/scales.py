@@ -1,7 +1,7 @@
 """Quantisation scales as files: TensorRT's calibration cache and the JSON of the original.
 
     TRT-100800-EntropyCalibration2          first line: TensorRT version, algorithm
-    FasterRcnn/trunk/Relu: 3c010a14         tensor of the FP32 graph: bits of the float32 scale
+    conv1_relu: 3c010a14                    tensor of the FP32 graph: bits of the float32 scale
 
 A scale is the largest value that int8 tells apart, divided by 127. The JSON file holds that largest
 value instead: {"tensor_scales": {tensor: largest}}.

@@ -11,7 +11,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool, tap
+from rcnn_jax.models.layers import avg_pool, max_pool
 from rcnn_jax.structures import Levels
 
 SLOPE = 0.1
@@ -46,7 +46,7 @@ class DarkNet53Tail(nn.Module):
     def __call__(self, crops: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Maps f[b*r s s c] to f[b*r 1024]."""
         x = _residual_group(self.build, 5, self.stride, crops, train)
-        return tap("avg_pool", avg_pool(x))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 class DarkNet19Trunk(nn.Module):
@@ -60,7 +60,7 @@ class DarkNet19Trunk(nn.Module):
         build = self.build
         x = _conv(build, "conv1", STEM_WIDTH, 3, 1, images, train)
         for group in range(1, 5):
-            x = tap(f"maxpool_{group}", max_pool(x, 2, 2, build.convention.padding))
+            x = build.tap(f"maxpool_{group}")(max_pool(x, 2, 2, build.convention.padding))
             x = _plain_group(build, group, 1, x, train)
         return {4: x}
 
@@ -75,7 +75,7 @@ class DarkNet19Tail(nn.Module):
     def __call__(self, crops: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Maps f[b*r s s c] to f[b*r 1024]."""
         x = _plain_group(self.build, 5, self.stride, crops, train)
-        return tap("avg_pool", avg_pool(x))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 def _residual_group(
@@ -87,7 +87,7 @@ def _residual_group(
         name = f"b{group}_conv{unit}"
         y = _conv(build, f"{name}_1", width // 2, 1, 1, x, train)
         y = _conv(build, f"{name}_2", width, 3, 1, y, train)
-        x = tap(f"b{group}_add{unit}", x + y)
+        x = build.tap(f"b{group}_add{unit}")(x + y)
     return x
 
 
@@ -112,7 +112,7 @@ def _conv(
 ) -> jax.Array:
     x = build.conv(name, features, kernel_size, stride)(x)
     x = build.batch_norm(f"{name}_bn")(x, train)
-    return tap(f"{name}_lrelu", nn.leaky_relu(x, SLOPE))
+    return build.leaky_relu(f"{name}_lrelu", SLOPE)(x)
 
 
 def block_of(layer: str) -> int | None:

@@ -7,7 +7,7 @@ section 3.3 (compound scaling); docs/reference/faster_rcnn.md, "Backbones".
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,7 +18,7 @@ from rcnn_jax.errors import SpecError
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.dropout import drop_connect, dropout
-from rcnn_jax.models.layers import avg_pool, tap
+from rcnn_jax.models.layers import avg_pool
 from rcnn_jax.structures import Levels
 
 # (width, depth) coefficients
@@ -46,7 +46,7 @@ TRUNK_GROUPS = 5
 STEM_WIDTH = 32
 TOP_WIDTH = 1280
 SE_RATIO = 0.25
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"swish": nn.swish, "relu": nn.relu}
+ACTIVATIONS = {"swish": Builder.swish, "relu": Builder.relu}
 
 
 class Block(NamedTuple):
@@ -100,7 +100,7 @@ class EfficientNetTail(nn.Module):
                 x = _block(build, block, block_count(self.variant), x, train, keys)
         x = build.conv("top_conv", scaled_width(TOP_WIDTH, self.variant))(x)
         x = _activation(build, "top_activation", build.batch_norm("top_bn")(x, train))
-        x = tap("avg_pool", avg_pool(x))
+        x = build.tap("avg_pool")(avg_pool(x))
         return dropout(x, keys, build.options.dropout_rate, block_count(self.variant))
 
 
@@ -159,22 +159,22 @@ def _block(
     y = build.conv(f"{name}project_conv", block.features, use_bias=False)(y)
     y = build.batch_norm(f"{name}project_bn")(y, train)
     if block.stride != 1 or block.inputs != block.features:
-        return tap(f"{name}project_bn", y)
+        return build.tap(f"{name}project_bn")(y)
     rate = build.options.drop_connect_rate * block.number / total
-    return tap(f"{name}add", x + drop_connect(y, keys, rate, block.number))
+    return build.tap(f"{name}add")(x + drop_connect(y, keys, rate, block.number))
 
 
 def _squeeze_excite(build: Builder, block: Block, x: jax.Array) -> jax.Array:
     """Scales every channel by a gate computed from the means of all channels."""
     name = block.name
-    mean = tap(f"{name}se_squeeze", jnp.mean(x, (1, 2), dtype=jnp.float32, keepdims=True))
+    mean = build.tap(f"{name}se_squeeze")(jnp.mean(x, (1, 2), dtype=jnp.float32, keepdims=True))
     squeezed = max(1, int(block.inputs * SE_RATIO))
     gate = build.conv(f"{name}se_reduce", squeezed, use_bias=True)(mean)
     gate = _activation(build, f"{name}se_reduce_activation", gate)
     # The gate is as wide as what it scales, so this width comes from there.
     gate = build.conv(f"{name}se_expand", x.shape[-1], use_bias=True)(gate)
-    gate = tap(f"{name}se_expand_activation", nn.sigmoid(gate))
-    return tap(f"{name}se_excite", x * gate)
+    gate = build.sigmoid(f"{name}se_expand_activation")(gate)
+    return build.tap(f"{name}se_excite")(x * gate)
 
 
 def _activation(build: Builder, name: str, x: jax.Array) -> jax.Array:
@@ -183,7 +183,7 @@ def _activation(build: Builder, name: str, x: jax.Array) -> jax.Array:
         raise SpecError(
             f"unknown activation_type '{activation}': expected one of {', '.join(ACTIVATIONS)}"
         )
-    return tap(name, ACTIVATIONS[activation](x))
+    return ACTIVATIONS[activation](build, name)(x)
 
 
 def block_of(layer: str) -> int | None:

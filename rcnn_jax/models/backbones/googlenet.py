@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool, relu, tap
+from rcnn_jax.models.layers import avg_pool, max_pool
 from rcnn_jax.structures import Levels
 
 
@@ -54,7 +54,7 @@ class GoogLeNetTrunk(nn.Module):
 
         def stem(name: str, features: int, kernel_size: int, stride: int, x: jax.Array):
             x = build.conv(name, features, kernel_size, stride)(x)
-            return relu(f"{name}_relu", build.batch_norm(f"bn_{name}")(x, train))
+            return build.relu(f"{name}_relu")(build.batch_norm(f"bn_{name}")(x, train))
 
         x = _pool(build, "pool1", stem("conv1", 64, 7, 2, images))
         x = stem("conv2_reduce", 64, 1, 1, x)
@@ -78,11 +78,11 @@ class GoogLeNetTail(nn.Module):
         x = _pool(self.build, "pool4", crops) if self.stride == 2 else crops
         for index in ("5a", "5b"):
             x = _inception(self.build, index, x, train)
-        return tap("avg_pool", avg_pool(x))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 def _pool(build: Builder, name: str, x: jax.Array) -> jax.Array:
-    return tap(name, max_pool(x, 2, 2, build.convention.padding))
+    return build.tap(name)(max_pool(x, 2, 2, build.convention.padding))
 
 
 def _inception(build: Builder, index: str, x: jax.Array, train: bool) -> jax.Array:
@@ -91,14 +91,16 @@ def _inception(build: Builder, index: str, x: jax.Array, train: bool) -> jax.Arr
     def conv(suffix: str, features: int, kernel_size: int, x: jax.Array) -> jax.Array:
         name = f"inception_{index}_{suffix}"
         x = build.conv(name, features, kernel_size)(x)
-        return relu(f"{name}_relu", build.batch_norm(f"{name}_bn")(x, train))
+        return build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
 
     one = conv("1x1", widths.conv1, 1, x)
     three = conv("3x3", widths.conv3, 3, conv("3x3_reduce", widths.reduce3, 1, x))
     five = conv("5x5", widths.conv5, 5, conv("5x5_reduce", widths.reduce5, 1, x))
-    pooled = tap(f"inception_{index}_pool", max_pool(x, 3, 1, build.convention.padding))
+    pooled = build.tap(f"inception_{index}_pool")(max_pool(x, 3, 1, build.convention.padding))
     pooled = conv("pool_proj", widths.pool, 1, pooled)
-    return tap(f"inception_{index}_output", jnp.concatenate((one, three, five, pooled), axis=-1))
+    return build.tap(f"inception_{index}_output")(
+        jnp.concatenate((one, three, five, pooled), axis=-1)
+    )
 
 
 def block_of(layer: str) -> int | None:

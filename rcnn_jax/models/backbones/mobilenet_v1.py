@@ -11,7 +11,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, relu, tap
+from rcnn_jax.models.layers import avg_pool
 from rcnn_jax.structures import Levels
 
 # (output channels, stride) of blocks 1 to 11
@@ -39,7 +39,7 @@ class MobileNetV1Trunk(nn.Module):
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {4: stride 16}."""
         x = self.build.conv("conv1", 32, 3, 2, padding="symmetric")(images)
-        x = relu("conv1_relu", self.build.batch_norm("conv1_bn")(x, train))
+        x = self.build.relu("conv1_relu")(self.build.batch_norm("conv1_bn")(x, train))
         for index, (features, stride) in enumerate(TRUNK, start=1):
             x = _block(self.build, index, features, stride, x, train)
         return {4: x}
@@ -56,7 +56,7 @@ class MobileNetV1Tail(nn.Module):
         """Maps f[b*r s s c] to f[b*r 1024]."""
         x = _block(self.build, 12, 1024, self.stride, crops, train)
         x = _block(self.build, 13, 1024, 1, x, train)
-        return tap("avg_pool", avg_pool(x))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 def _block(
@@ -64,10 +64,10 @@ def _block(
 ) -> jax.Array:
     name = f"conv_dw_{index}"
     x = build.depthwise(name, 3, stride, "symmetric")(x)
-    x = relu(f"{name}_relu", build.batch_norm(f"{name}_bn")(x, train))
+    x = build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
     name = f"conv_pw_{index}"
     x = build.conv(name, features)(x)
-    return relu(f"{name}_relu", build.batch_norm(f"{name}_bn")(x, train))
+    return build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
 
 
 def block_of(layer: str) -> int | None:

@@ -12,7 +12,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, relu, tap
+from rcnn_jax.models.layers import avg_pool
 from rcnn_jax.structures import Levels
 
 EXPANSION = 6
@@ -48,7 +48,7 @@ class MobileNetV2Trunk(nn.Module):
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {4: stride 16}."""
         x = self.build.conv("conv1", STEM_WIDTH, 3, 2, padding="symmetric")(images)
-        x = relu("conv1_relu", _norm(self.build, "bn_conv1", x, train))
+        x = self.build.relu("conv1_relu")(_norm(self.build, "bn_conv1", x, train))
         inputs = STEM_WIDTH
         for index, (features, stride) in enumerate(TRUNK):
             x = _block(self.build, index, inputs, features, stride, x, train)
@@ -71,8 +71,8 @@ class MobileNetV2Tail(nn.Module):
             x = _block(self.build, index, inputs, features, stride, x, train)
             inputs = features
         x = self.build.conv("conv_1", TOP_WIDTH)(x)
-        x = relu("conv_1_relu", _norm(self.build, "conv_1_bn", x, train))
-        return tap("avg_pool", avg_pool(x))
+        x = self.build.relu("conv_1_relu")(_norm(self.build, "conv_1_bn", x, train))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 def _block(
@@ -86,17 +86,17 @@ def _block(
     y = x
     if index:
         y = build.conv(f"{prefix}_expand", EXPANSION * inputs)(y)
-        y = relu(f"{prefix}_expand_relu", _norm(build, f"{prefix}_expand_bn", y, train))
+        y = build.relu(f"{prefix}_expand_relu")(_norm(build, f"{prefix}_expand_bn", y, train))
     y = build.depthwise(f"{prefix}_depthwise", 3, stride, "symmetric")(y)
-    y = relu(f"{prefix}_depthwise_relu", _norm(build, f"{prefix}_depthwise_bn", y, train))
+    y = build.relu(f"{prefix}_depthwise_relu")(_norm(build, f"{prefix}_depthwise_bn", y, train))
     y = build.conv(f"{prefix}_project", features)(y)
     y = _norm(build, f"{prefix}_project_bn", y, train)
     if stride != 1 or inputs != features:
-        return tap(f"{prefix}_project_bn", y)
+        return build.tap(f"{prefix}_project_bn")(y)
     if build.options.all_projections:
         name = f"{prefix}_projected_inputs"
-        x = tap(name, build.conv(name, inputs)(x))
-    return tap(f"{prefix}_add", x + y)
+        x = build.tap(name)(build.conv(name, inputs)(x))
+    return build.tap(f"{prefix}_add")(x + y)
 
 
 def _norm(build: Builder, name: str, x: jax.Array, train: bool) -> jax.Array:

@@ -15,7 +15,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool, relu, tap
+from rcnn_jax.models.layers import avg_pool, max_pool
 from rcnn_jax.structures import Levels
 
 REPEATS = {
@@ -47,9 +47,9 @@ class ResNetTrunk(nn.Module):
         """Maps f[b h w c] to {2: stride 4, 3: stride 8, 4: stride 16, ...}."""
         build = self.build
         x = build.conv("conv1", 64, 7, strides=2)(images)
-        x = relu("conv1_relu", build.batch_norm("bn_conv1")(x, train))
+        x = build.relu("conv1_relu")(build.batch_norm("bn_conv1")(x, train))
         if build.options.use_pooling:
-            x = tap("conv1_pool", max_pool(x, 3, 2, build.convention.padding))
+            x = build.tap("conv1_pool")(max_pool(x, 3, 2, build.convention.padding))
         levels: Levels = {}
         for block in range(1, self.blocks + 1):
             stride = 1 if block == 1 and build.options.use_pooling else 2
@@ -75,7 +75,7 @@ class ResNetTail(nn.Module):
     def __call__(self, crops: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Maps f[b*r s s c] to f[b*r c']."""
         x = _block(self.build, self.depth, 4, self.stride, crops, train)
-        return tap("avg_pool", avg_pool(x))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 def _block(
@@ -103,11 +103,11 @@ def _unit(
         y = build.conv(f"{name}_conv_{index}", features, kernel_size, step)(y)
         y = build.batch_norm(f"{name}_bn_{index}")(y, train)
         if index < len(shapes):
-            y = relu(f"{name}_relu_{index}", y)
+            y = build.relu(f"{name}_relu_{index}")(y)
     if name.endswith("a") or build.options.all_projections:
         x = build.conv(f"{name}_conv_shortcut", shapes[-1][1], 1, stride)(x)
-        x = tap(f"{name}_bn_shortcut", build.batch_norm(f"{name}_bn_shortcut")(x, train))
-    return relu(f"{name}_relu", x + y)
+        x = build.tap(f"{name}_bn_shortcut")(build.batch_norm(f"{name}_bn_shortcut")(x, train))
+    return build.relu(f"{name}_relu")(x + y)
 
 
 def block_of(layer: str) -> int | None:

@@ -12,7 +12,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool, relu, tap
+from rcnn_jax.models.layers import avg_pool, max_pool
 from rcnn_jax.structures import Levels
 
 BN_EPSILON = 1.001e-5
@@ -29,8 +29,10 @@ class ResNet101Trunk(nn.Module):
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {4: stride 16}."""
         x = self.build.conv("conv1_conv", 64, 7, 2, padding="symmetric")(images)
-        x = relu("conv1_relu", self.build.batch_norm("conv1_bn", epsilon=BN_EPSILON)(x, train))
-        x = tap("pool1_pool", max_pool(x, 3, 2))
+        x = self.build.relu("conv1_relu")(
+            self.build.batch_norm("conv1_bn", epsilon=BN_EPSILON)(x, train)
+        )
+        x = self.build.tap("pool1_pool")(max_pool(x, 3, 2))
         for name, width, units, stride in STACKS:
             x = _stack(self.build, name, width, units, stride, x, train)
         return {4: x}
@@ -46,7 +48,7 @@ class ResNet101Tail(nn.Module):
     def __call__(self, crops: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         """Maps f[b*r s s c] to f[b*r c']."""
         x = _stack(self.build, "conv5", 512, 3, self.stride, crops, train)
-        return tap("avg_pool", avg_pool(x))
+        return self.build.tap("avg_pool")(avg_pool(x))
 
 
 def _stack(
@@ -66,10 +68,10 @@ def _unit(
         x = build.conv(f"{name}_{index}_conv", features, kernel_size, step, use_bias=True)(x)
         return build.batch_norm(f"{name}_{index}_bn", epsilon=BN_EPSILON)(x, train)
 
-    shortcut = tap(f"{name}_0_bn", conv_bn(0, 4 * width, 1, stride, x)) if project else x
-    y = relu(f"{name}_1_relu", conv_bn(1, width, 1, stride, x))
-    y = relu(f"{name}_2_relu", conv_bn(2, width, 3, 1, y))
-    return relu(f"{name}_out", shortcut + conv_bn(3, 4 * width, 1, 1, y))
+    shortcut = build.tap(f"{name}_0_bn")(conv_bn(0, 4 * width, 1, stride, x)) if project else x
+    y = build.relu(f"{name}_1_relu")(conv_bn(1, width, 1, stride, x))
+    y = build.relu(f"{name}_2_relu")(conv_bn(2, width, 3, 1, y))
+    return build.relu(f"{name}_out")(shortcut + conv_bn(3, 4 * width, 1, 1, y))
 
 
 def block_of(layer: str) -> int | None:

@@ -15,7 +15,7 @@ import jax
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.dropout import dropout
-from rcnn_jax.models.layers import max_pool, relu, tap
+from rcnn_jax.models.layers import max_pool
 from rcnn_jax.structures import Levels
 
 REPEATS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -39,9 +39,9 @@ class VggTrunk(nn.Module):
                 name = f"block_{block}{chr(ord('a') + unit)}"
                 stride = 2 if unit == 0 and block > 1 and not pooling else 1
                 x = build.conv(f"{name}_conv_1", width, 3, stride)(x)
-                x = relu(f"{name}_relu", build.batch_norm(f"{name}_bn_1")(x, train))
+                x = build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn_1")(x, train))
             if pooling and block < 5:
-                x = tap(f"block{block}_pool", max_pool(x, 2, 2, build.convention.padding))
+                x = build.tap(f"block{block}_pool")(max_pool(x, 2, 2, build.convention.padding))
         return {4: x}
 
 
@@ -57,9 +57,11 @@ class PlainVggTrunk(nn.Module):
         for block, (repeats, width) in enumerate(zip(REPEATS[16], WIDTHS, strict=True), 1):
             for unit in range(1, repeats + 1):
                 name = f"block{block}_conv{unit}"
-                x = relu(f"{name}_relu", self.build.conv(name, width, 3, use_bias=True)(x))
+                x = self.build.relu(f"{name}_relu")(
+                    self.build.conv(name, width, 3, use_bias=True)(x)
+                )
             if block < 5:
-                x = tap(f"block{block}_pool", max_pool(x, 2, 2, "valid"))
+                x = self.build.tap(f"block{block}_pool")(max_pool(x, 2, 2, "valid"))
         return {4: x}
 
 
@@ -74,10 +76,10 @@ class VggTail(nn.Module):
         """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r 4096]."""
         x = crops
         if self.stride == 2:
-            x = tap("classifier_pool", max_pool(x, 2, 2, "valid"))
+            x = self.build.tap("classifier_pool")(max_pool(x, 2, 2, "valid"))
         x = x.reshape(x.shape[0], -1)
         for salt, name in enumerate(("fc1", "fc2")):
-            x = relu(f"{name}_relu", self.build.dense(name, DENSE_WIDTH)(x))
+            x = self.build.relu(f"{name}_relu")(self.build.dense(name, DENSE_WIDTH)(x))
             x = dropout(x, keys, self.build.options.dropout_rate, salt)
         return x
 

@@ -2,7 +2,7 @@
 
 XLA derives a convolution as two convolutions. On a CPU the gradient of the kernel is then one with a
 window as large as the image, up to seven times slower than the same sum as matrix products, one for
-each tap of the kernel. Other devices keep XLA's form: their libraries know better.
+each offset in the kernel. Other devices keep XLA's form: their libraries have kernels for it.
 """
 
 import functools
@@ -47,25 +47,26 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
-    return by_platform(_by_taps, _by_convolution, (strides, pads), *saved, gradient)
+    return by_platform(_by_offsets, _by_convolution, (strides, pads), *saved, gradient)
 
 
-def _by_taps(strides, pads, x, kernel, gradient):
-    """Returns the gradients of x, as a convolution, and of the kernel, tap by tap."""
+def _by_offsets(strides, pads, x, kernel, gradient):
+    """Returns the gradients of x, as a convolution, and of the kernel, offset by offset."""
 
-    def of_tap(read):
-        # rows are one axis: of a sum over several XLA would first turn copies of x and gradient
+    def at_offset(window):
+        # One flat axis of cells: XLA first transposes copies of both for a sum over several axes.
         return lax.dot_general(
-            _rows(read), _rows(gradient), _OVER_ROWS, preferred_element_type=jnp.float32
+            _rows(window), _rows(gradient), _OVER_ROWS, preferred_element_type=jnp.float32
         )
 
-    taps = map_taps(of_tap, x, kernel.shape[0], strides, pads, gradient.shape[1:3])
-    of_kernel = taps.reshape(kernel.shape)
-    of_x = _input_by_turned_kernel if strides == 1 else _input_by_xla
-    return of_x(strides, pads, x, kernel, gradient), of_kernel.astype(kernel.dtype)
+    sums = map_offsets(at_offset, x, kernel.shape[0], strides, pads, gradient.shape[1:3])
+    grad_kernel = sums.reshape(kernel.shape)
+    # The flipped form is for stride 1: with a stride the gradient would have to be dilated before.
+    grad_x = _grad_x_by_flipped_kernel if strides == 1 else _grad_x_by_xla
+    return grad_x(strides, pads, x, kernel, gradient), grad_kernel.astype(kernel.dtype)
 
 
-def map_taps(
+def map_offsets(
     function: Callable[[jax.Array], jax.Array],
     x: jax.Array,
     side: int,
@@ -73,50 +74,54 @@ def map_taps(
     pads: Pads,
     size: Sequence[int],
 ) -> jax.Array:
-    """Returns the results [side * side ..] of what every tap of a kernel reads of x.
+    """Maps a function over the kernel offsets, row by row: over the cells of x that each one reads.
 
-    A loop, so that there is one copy of x at a time and not one for every tap.
+    A loop, so that there is one copy of x at a time and not one for every offset.
 
     Args:
-      function: of the cells [b h' w' c] that a tap reads.
+      function: of the cells [b h' w' c] at an offset.
       x: [b h w c].
       side: of the kernel.
       strides: step in both directions.
       pads: cells of zeros around x.
       size: (h', w') of what the convolution returns.
+
+    Returns:
+      [side * side ..].
     """
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = (strides * (length - 1) + 1 for length in size)
     window = (x.shape[0], rows, columns, x.shape[3])
 
-    def of_tap(index):
+    def at(index):
         begin = (0, index // side, index % side, 0)
         return function(lax.dynamic_slice(padded, begin, window)[:, ::strides, ::strides])
 
-    return lax.map(of_tap, jnp.arange(side * side))
+    return lax.map(at, jnp.arange(side * side))
 
 
 def _by_convolution(strides, pads, x, kernel, gradient):
     """Returns the gradients as XLA derives them."""
-    (of_kernel,) = jax.linear_transpose(lambda k: _conv(x, k, strides, pads), kernel)(gradient)
-    return _input_by_xla(strides, pads, x, kernel, gradient), of_kernel
+    (grad_kernel,) = jax.linear_transpose(lambda k: _conv(x, k, strides, pads), kernel)(gradient)
+    return _grad_x_by_xla(strides, pads, x, kernel, gradient), grad_kernel
 
 
-def _input_by_xla(strides, pads, x, kernel, gradient):
-    (of_x,) = jax.linear_transpose(lambda x: _conv(x, kernel, strides, pads), x)(gradient)
-    return of_x
+def _grad_x_by_xla(strides, pads, x, kernel, gradient):
+    (grad_x,) = jax.linear_transpose(lambda x: _conv(x, kernel, strides, pads), x)(gradient)
+    return grad_x
 
 
-def _input_by_turned_kernel(strides, pads, x, kernel, gradient):
-    """Returns what `_input_by_xla` does; XLA turns the kernel well in the outermost program only.
+def _grad_x_by_flipped_kernel(strides, pads, x, kernel, gradient):
+    """Returns what `_grad_x_by_xla` does, as a convolution of the gradient with the flipped kernel.
 
-    Inside a condition its form is six times slower.
+    XLA flips the kernel well in the outermost program only: inside a `cond` its form is six times slower
+    on a CPU.
     """
     del strides, x
-    turned = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
     side = kernel.shape[0]
-    rest = tuple((side - 1 - before, side - 1 - after) for before, after in pads)
-    return _conv(gradient, turned, 1, rest)
+    complement = tuple((side - 1 - before, side - 1 - after) for before, after in pads)
+    return _conv(gradient, flipped, 1, complement)
 
 
 def _rows(x):

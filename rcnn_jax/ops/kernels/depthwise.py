@@ -1,9 +1,9 @@
 """Depthwise convolution as a sum of shifted products: one filter per channel, no matrix in it.
 
 XLA runs a convolution with as many groups as channels element by element on a CPU. Written as the
-sum over the k x k taps it is one fused loop, 5 to 20 times faster. Its derivative is written out for
-a CPU, where the one of JAX, k x k sums over the image at once, takes up to four times as long to run
-and to compile. Other devices keep that one.
+sum over the k x k kernel offsets it is one fused loop, 5 to 20 times faster. Its derivative is
+written out for a CPU, where the one of JAX, k x k sums over the image at once, takes up to four times as
+long to run and to compile. Other devices keep that one.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.ops.kernels.by_platform import by_platform
-from rcnn_jax.ops.kernels.conv import Pads, map_taps
+from rcnn_jax.ops.kernels.conv import Pads, map_offsets
 from rcnn_jax.ops.marker import marked
 
 
@@ -32,21 +32,21 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) ->
     Returns:
       [b h' w' c] of the type of x, h' = (h + top + bottom - k) // s + 1.
     """
-    return marked("depthwise_conv", _sum_of_taps, strides=strides, pads=pads)(x, kernel)
+    return marked("depthwise_conv", _sum_over_offsets, strides=strides, pads=pads)(x, kernel)
 
 
-def _sum_of_taps(x, kernel, *, strides, pads):
+def _sum_over_offsets(x, kernel, *, strides, pads):
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     batch, height, width, channels = padded.shape
     side = kernel.shape[0]
     rows, columns = ((length - side) // strides * strides for length in (height, width))
     weights = kernel.astype(jnp.float32).reshape(side * side, 1, 1, channels)
     total = jnp.zeros((), jnp.float32)
-    for tap, weight in enumerate(lax.split(weights, [1] * side**2)):
-        p, q = divmod(tap, side)
+    for offset, weight in enumerate(lax.split(weights, [1] * side**2)):
+        p, q = divmod(offset, side)
         stop = (batch, p + rows + 1, q + columns + 1, channels)
-        read = lax.slice(padded, (0, p, q, 0), stop, (1, strides, strides, 1))
-        total = total + read.astype(jnp.float32) * weight
+        window = lax.slice(padded, (0, p, q, 0), stop, (1, strides, strides, 1))
+        total = total + window.astype(jnp.float32) * weight
     return total.astype(x.dtype)
 
 
@@ -55,29 +55,30 @@ def _forward(x, kernel, strides, pads):
 
 
 def _backward(strides, pads, saved, gradient):
-    return by_platform(_by_taps, _by_jax, (strides, pads), *saved, gradient)
+    return by_platform(_by_offsets, _by_jax, (strides, pads), *saved, gradient)
 
 
-def _by_taps(strides, pads, x, kernel, gradient):
+def _by_offsets(strides, pads, x, kernel, gradient):
     side = kernel.shape[0]
-    # the gradient with holes where x was stepped over: that of x is its sum over the turned taps
-    apart = [
+    # The gradient of x is the gradient, dilated by the stride and padded to the size of x, convolved with
+    # the flipped kernel.
+    dilation = [
         (side - 1 - before, length + before - 1 - strides * (steps - 1), strides - 1)
         for (before, _), length, steps in zip(pads, x.shape[1:3], gradient.shape[1:3], strict=True)
     ]
-    spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *apart, (0, 0, 0)))
-    turned = lax.rev(kernel, (0, 1))
-    of_x = _sum_of_taps(spread, turned, strides=1, pads=((0, 0), (0, 0)))
+    dilated = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *dilation, (0, 0, 0)))
+    flipped = lax.rev(kernel, (0, 1))
+    grad_x = _sum_over_offsets(dilated, flipped, strides=1, pads=((0, 0), (0, 0)))
 
-    def of_tap(read):
-        return jnp.sum(read.astype(jnp.float32) * gradient.astype(jnp.float32), (0, 1, 2))
+    def at_offset(window):
+        return jnp.sum(window.astype(jnp.float32) * gradient.astype(jnp.float32), (0, 1, 2))
 
-    of_kernel = map_taps(of_tap, x, side, strides, pads, gradient.shape[1:3])
-    return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
+    grad_kernel = map_offsets(at_offset, x, side, strides, pads, gradient.shape[1:3])
+    return grad_x, grad_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _by_jax(strides, pads, x, kernel, gradient):
-    _, derive = jax.vjp(functools.partial(_sum_of_taps, strides=strides, pads=pads), x, kernel)
+    _, derive = jax.vjp(functools.partial(_sum_over_offsets, strides=strides, pads=pads), x, kernel)
     return derive(gradient)
 
 

@@ -1,7 +1,7 @@
 """Max pooling with a backward pass that is not slow on a CPU.
 
 The derivative of `lax.reduce_window` is a select-and-scatter, which XLA runs element by element on
-a CPU. Here every window remembers which of its places won, and the gradient is put together by
+a CPU. Here every window remembers the index of its largest cell, and the gradient is put together by
 sums of shifted arrays: the same gradient, five times faster (a 3 x 3 window of stride 2).
 """
 
@@ -48,8 +48,9 @@ def _pool_forward(x, window, strides, pads):
 
 def _pool_backward(window, strides, pads, x, gradient):
     winner = _winners(x, gradient.shape, window, strides, pads)
-    # The padded input falls apart into strides x strides phases: rows i, i + strides, ... each.
-    # Place (i, j) of the windows feeds phase (i % strides, j % strides), shifted by i // strides.
+    # The padded input is split into strides x strides phases: rows i, i + strides, ... each.
+    # Offset (i, j) of the windows feeds phase (i % strides, j % strides), shifted by i // strides.
+    # So every addition is dense; a scatter to the winners runs element by element on a CPU.
     reach = -(-window // strides)
     zero = jnp.zeros((), gradient.dtype)
     batch, rows, columns, channels = gradient.shape
@@ -57,37 +58,37 @@ def _pool_backward(window, strides, pads, x, gradient):
     phases = [[empty] * strides for _ in range(strides)]
     for i in range(window):
         for j in range(window):
-            share = jnp.where(winner == i * window + j, gradient, zero)
+            routed = jnp.where(winner == i * window + j, gradient, zero)
             down, right = i // strides, j // strides
             edges = ((down, reach - 1 - down, 0), (right, reach - 1 - right, 0))
-            share = lax.pad(share, zero, ((0, 0, 0), *edges, (0, 0, 0)))
-            phases[i % strides][j % strides] += share
-    woven = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)  # [b h s w s c]
+            routed = lax.pad(routed, zero, ((0, 0, 0), *edges, (0, 0, 0)))
+            phases[i % strides][j % strides] += routed
+    interleaved = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)  # [b h s w s c]
     height, width = empty.shape[1] * strides, empty.shape[2] * strides
-    spread = woven.reshape(batch, height, width, channels)
+    padded = interleaved.reshape(batch, height, width, channels)
     (top, _), (left, _) = pads
     below, beside = top + x.shape[1] - height, left + x.shape[2] - width
     cut = ((-top, below, 0), (-left, beside, 0))  # negative padding cuts off
-    return (lax.pad(spread, zero, ((0, 0, 0), *cut, (0, 0, 0))),)
+    return (lax.pad(padded, zero, ((0, 0, 0), *cut, (0, 0, 0))),)
 
 
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _winners(x, shape, window, strides, pads):
-    """Returns i32[b h' w' c], the number of the place that has the largest value of every window.
+    """Returns i32[b h' w' c], the index of the largest cell of every window.
 
-    It is found anew: a comparison with the result fails where the compiler computes x a second time
+    It is computed again: a comparison with the result fails where the compiler computes x a second time
     and rounds differently.
     """
     lowest = jnp.full((), -jnp.inf, x.dtype)
     padded = lax.pad(x, lowest, ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
     batch, rows, columns, channels = shape
     winner, best = jnp.zeros(shape, jnp.int32), jnp.full(shape, lowest)
-    for place in range(window * window):
-        i, j = divmod(place, window)
+    for index in range(window * window):
+        i, j = divmod(index, window)
         stop = (batch, i + (rows - 1) * strides + 1, j + (columns - 1) * strides + 1, channels)
         value = lax.slice(padded, (0, i, j, 0), stop, (1, strides, strides, 1))
         better = value > best  # the first of equals stays
-        winner, best = jnp.where(better, place, winner), jnp.where(better, value, best)
+        winner, best = jnp.where(better, index, winner), jnp.where(better, value, best)
     return winner

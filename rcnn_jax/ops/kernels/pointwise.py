@@ -1,7 +1,7 @@
 """Convolution with a kernel of one cell: a matrix product of channels.
 
 On a CPU it runs as that product, forward and backward, up to three times as fast as XLA's convolution of
-some JAX releases. Other devices keep the convolution: their libraries know better.
+some JAX releases. Other devices keep the convolution: their libraries are fast.
 """
 
 import functools
@@ -61,9 +61,9 @@ def _by_convolution(strides, x, kernel, gradient):
 
 
 def _transposed(form, x, kernel, gradient):
-    (of_x,) = jax.linear_transpose(lambda x: form(x, kernel), x)(gradient)
-    (of_kernel,) = jax.linear_transpose(lambda kernel: form(x, kernel), kernel)(gradient)
-    return of_x, of_kernel
+    (grad_x,) = jax.linear_transpose(lambda x: form(x, kernel), x)(gradient)
+    (grad_kernel,) = jax.linear_transpose(lambda kernel: form(x, kernel), kernel)(gradient)
+    return grad_x, grad_kernel
 
 
 pointwise_conv.defvjp(_forward, _backward)

@@ -1,8 +1,8 @@
-"""Transposed convolution whose stride is its kernel size: every cell paints a patch of its own.
+"""Transposed convolution whose stride is its kernel size: every cell fills a patch of its own.
 
 Patches do not overlap, so it is a matrix product and a reordering, and its derivative two of them.
 Derived from the convolution instead, the gradient of the kernel takes XLA 50 times as long on a CPU.
-Forward a CPU takes the product too; other devices keep the convolution: their libraries know better.
+Forward a CPU takes the product too; other devices keep the convolution: their libraries are fast.
 """
 
 import jax
@@ -34,8 +34,8 @@ def _on_platform(x, kernel):
 def _product(x, kernel):
     batch, height, width, channels = x.shape
     side, _, _, features = kernel.shape
-    taps = kernel.transpose(2, 0, 1, 3).reshape(channels, side * side * features)
-    patches = x.reshape(-1, channels) @ taps  # one row for each cell of x
+    flat = kernel.transpose(2, 0, 1, 3).reshape(channels, side * side * features)
+    patches = x.reshape(-1, channels) @ flat  # one row for each cell of x
     patches = patches.reshape(batch, height, width, side, side, features)
     return patches.swapaxes(2, 3).reshape(batch, side * height, side * width, features)
 
@@ -60,13 +60,13 @@ def _backward(saved, gradient):
     x, kernel = saved
     batch, height, width, channels = x.shape
     side, _, _, features = kernel.shape
-    # one row for each cell of x: a product over one axis needs no turned copy
+    # One row for each cell of x: a product over one axis needs no transposed copy.
     patches = gradient.reshape(batch, height, side, width, side, features).swapaxes(2, 3)
     patches = patches.reshape(-1, side * side * features)
-    taps = kernel.swapaxes(2, 3).reshape(-1, channels)
-    of_x = (patches @ taps).reshape(x.shape)
-    of_taps = lax.dot_general(patches, x.reshape(-1, channels), (((0,), (0,)), ((), ())))
-    return of_x, of_taps.reshape(side, side, features, channels).swapaxes(2, 3)
+    flat = kernel.swapaxes(2, 3).reshape(-1, channels)
+    grad_x = (patches @ flat).reshape(x.shape)
+    grad_flat = lax.dot_general(patches, x.reshape(-1, channels), (((0,), (0,)), ((), ())))
+    return grad_x, grad_flat.reshape(side, side, features, channels).swapaxes(2, 3)
 
 
 transposed_conv.defvjp(_forward, _backward)

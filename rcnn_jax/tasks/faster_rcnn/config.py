@@ -29,9 +29,10 @@ from rcnn_jax.settings.training import (
     SoftStartSchedule,
     StepSchedule,
 )
-from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
+from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
+from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 

@@ -15,7 +15,7 @@ from rcnn_jax.data.sources.boxes import (
 from rcnn_jax.data.sources.tfds_boxes import TfdsBoxes
 from rcnn_jax.errors import DataError
 from rcnn_jax.spec.inputs import DATA_VARIABLE
-from rcnn_jax.tasks.experiment import Config
+from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.text_file import read_text
 
 

@@ -28,6 +28,7 @@ class FasterRcnnTask:
       pixels: how images become network values.
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box.
+      mutable: collections that a training step may change.
     """
 
     model: FasterRcnn
@@ -35,6 +36,7 @@ class FasterRcnnTask:
     pixels: PixelSettings
     settings: TwoStageSettings
     loss_weight_pairs: tuple[tuple[str, float], ...]
+    mutable: tuple[str, ...] = ("batch_stats",)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -56,8 +58,8 @@ class FasterRcnnTask:
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array
     ) -> tuple[LossTerms, Variables]:
-        """Returns the four loss terms and the new batch statistics."""
-        run = nn.apply(self._losses, self.model, mutable=["batch_stats"])
+        """Returns the four loss terms and the new values of the `mutable` collections."""
+        run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
         return run(variables, batch, keys)
 
     def predict(

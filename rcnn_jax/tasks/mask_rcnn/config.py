@@ -23,10 +23,11 @@ from rcnn_jax.settings.detection import (
 )
 from rcnn_jax.settings.metrics import CocoMetrics
 from rcnn_jax.settings.training import OptimizerSettings, RunSettings, WarmupSchedule
-from rcnn_jax.tasks.experiment import Config, Experiment, StartSettings
+from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
+from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 

@@ -18,7 +18,7 @@ from rcnn_jax.data.sources.masks import CocoFolder, MaskRcnnRecords, MaskSource
 from rcnn_jax.data.sources.tfds import TfdsSource, read_categories
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown
-from rcnn_jax.tasks.experiment import Config
+from rcnn_jax.tasks.named_files import Config
 
 
 def find_categories(data: Config, *, masks: bool) -> Categories:

@@ -50,6 +50,7 @@ class MaskRcnnTask:
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box and, with masks, mask.
       freeze_blocks: backbone blocks that keep their values.
+      mutable: collections that a training step may change.
     """
 
     model: MaskRcnn
@@ -59,6 +60,7 @@ class MaskRcnnTask:
     settings: TwoStageSettings
     loss_weight_pairs: tuple[tuple[str, float], ...]
     freeze_blocks: tuple[int, ...] = ()
+    mutable: tuple[str, ...] = ("batch_stats",)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -80,8 +82,8 @@ class MaskRcnnTask:
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array
     ) -> tuple[LossTerms, Variables]:
-        """Returns the loss terms and the new batch statistics."""
-        run = nn.apply(self._losses, self.model, mutable=["batch_stats"])
+        """Returns the loss terms and the new values of the `mutable` collections."""
+        run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
         return run(variables, batch, keys)
 
     def predict(

@@ -135,7 +135,7 @@ def test_a_kernel_that_is_computed_is_refused():
         graph_of(function, (2, 4, 4, 3))
 
 
-def test_an_image_with_holes_is_refused():
+def test_a_dilated_image_is_refused():
     kernel = np.ones((2, 2, 3, 2), np.float32)
 
     def function(x):
@@ -148,7 +148,7 @@ def test_an_image_with_holes_is_refused():
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    with pytest.raises(ExportError, match="a convolution of an image with holes"):
+    with pytest.raises(ExportError, match="a convolution with lhs_dilation"):
         graph_of(function, (2, 4, 4, 3))
 
 
@@ -163,3 +163,11 @@ def test_names_of_tensors_are_paths_of_layers(x):
         r"batch",
         str(graph.to_model("m", {}).graph.input[0].type.tensor_type.shape.dim[0].dim_param),
     )
+
+
+def test_a_loop_over_constants_is_run_as_a_loop(x):
+    def function(x):
+        _, table = lax.scan(lambda total, row: (total + row, total * 2.0), 0.0, jnp.arange(4.0))
+        return x * table[None, None, :]
+
+    assert ops_of(assert_same(function, x)) == ["Mul"]

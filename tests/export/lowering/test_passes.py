@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.models import layers
+from rcnn_jax.models.builder import Builder
 from tests.export.run import assert_same, ops_of
 
 NCHW = (0, 3, 1, 2)
@@ -115,3 +116,45 @@ def test_max_pool_and_upsampling_keep_the_layout(images):
 
     graph = assert_same(function, images, perm=NCHW, atol=1e-5)
     assert ops_of(graph) == ["MaxPool", "Resize", "ReduceMean"]
+
+
+class Residual(nn.Module):
+    """A shared head on two branches, a sum of both, and an activation."""
+
+    @nn.compact
+    def __call__(self, x):
+        build = Builder()
+        conv, relu = build.conv("shared", 3, 3), build.relu("shared_relu")
+        branches = [relu(conv(x)), relu(conv(-x))]
+        norm = build.tap("norm")(
+            build.batch_norm("norm")(build.conv("last", 3)(branches[0]), False)
+        )
+        return build.relu("out")(norm + branches[1])
+
+
+def test_tensors_are_called_like_the_taps_of_the_network(images):
+    """A tap that runs twice names two tensors; the batch norm is in the convolution before its tap."""
+    graph = assert_same(applied(Residual(), images), images, perm=NCHW, atol=1e-5)
+    made = {node.outputs[0]: node.op for node in graph.nodes}
+    assert {name: op for name, op in made.items() if "/" not in name and name != "y"} == {
+        "shared_relu": "Relu",
+        "shared_relu_1": "Relu",
+        "norm": "Conv",
+        "out": "Relu",
+        "Transpose": "Transpose",
+    }
+
+
+def test_a_tap_of_the_input_or_of_an_output_changes_no_contract(images):
+    def function(x):
+        y = jnp.exp(Builder().tap("image").apply({}, x))
+        return {"y": Builder().tap("y").apply({}, y)}
+
+    graph = assert_same(function, images)
+    assert (graph.inputs, graph.outputs) == (["x"], ["y"])
+    assert [node.outputs for node in graph.nodes] == [["y_1"], ["y"]]
+
+
+def test_a_tap_leaves_no_node(images):
+    graph = assert_same(lambda x: Builder().tap("a").apply({}, x) + 1.0, images)
+    assert ops_of(graph) == ["Add"]

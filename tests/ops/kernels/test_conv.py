@@ -77,7 +77,7 @@ def test_the_form_of_other_devices_agrees():
     x, kernel = (jnp.asarray(array) for array in arrays(3, (5, 4)))
     gradient = np.random.default_rng(1).standard_normal((2, 3, 2, 4)).astype(np.float32)
     pads = ((1, 1), (1, 1))
-    of_taps = module._by_taps(2, pads, x, kernel, gradient)
+    of_offsets = module._by_offsets(2, pads, x, kernel, gradient)
     of_convolution = module._by_convolution(2, pads, x, kernel, gradient)
-    for one, other in zip(of_taps, of_convolution, strict=True):
+    for one, other in zip(of_offsets, of_convolution, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)

@@ -53,9 +53,9 @@ def test_the_form_of_other_devices_agrees():
     )
     kernel = jax.random.normal(keys[2], (5, 5, 1, 6))
     pads = ((2, 2), (1, 3))
-    of_taps = module._by_taps(2, pads, x, kernel, gradient)
+    of_offsets = module._by_offsets(2, pads, x, kernel, gradient)
     of_jax = module._by_jax(2, pads, x, kernel, gradient)
-    for one, other in zip(of_taps, of_jax, strict=True):
+    for one, other in zip(of_offsets, of_jax, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 

@@ -1,0 +1,1 @@
+"""Reading a function by its trace."""

@@ -1,0 +1,31 @@
+"""The benchmarks import downwards only; read from the source, nothing is imported."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SUITES = {"train", "predict", "export", "ops", "data", "eval", "growth", "compile", "profile"}
+
+
+def imports_by_module():
+    """{module: modules of the benchmarks that it imports, inside functions too}."""
+    modules = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py")}
+    found = {name: set() for name in modules}
+    for name, tree in modules.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "benchmarks":
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchmarks."):
+                found[name].add(node.module.split(".")[1])
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    TopologicalSorter(imports_by_module()).prepare()  # raises CycleError
+
+
+def test_suites_do_not_know_each_other():
+    imports = imports_by_module()
+    assert {name: imports[name] & SUITES for name in SUITES} == {name: set() for name in SUITES}
+    assert imports["suite"] & SUITES == SUITES
