@@ -198,7 +198,7 @@ def _check_calibration(args: Namespace) -> None:
         )
     from rcnn_jax.data.formats.image_folder import find_images
 
-    find_images(args.cal_image_dir, what="--cal_image_dir")
+    find_images(args.cal_image_dir, what="image folder (--cal_image_dir)")
 
 
 def _calibrate(
@@ -239,7 +239,7 @@ def _image_batches(header: "Header", args: Namespace) -> Iterator[np.ndarray]:
     from rcnn_jax.data.loader import images as image_files
     from rcnn_jax.runtime.backend import preprocess
 
-    paths = find_images(args.cal_image_dir, what="--cal_image_dir").paths
+    paths = find_images(args.cal_image_dir, what="image folder (--cal_image_dir)").paths
     order = np.random.default_rng(0).permutation(len(paths))[: args.batches * args.batch_size]
     for start in range(0, len(order), args.batch_size):
         canvases = []

@@ -89,7 +89,7 @@ def test_scales_of_json_are_checked_one_by_one():
         (["-r", "out", "--data_type", "int8"], "there is no calibration cache cal.bin: give"),
         (
             ["-r", "out", "--data_type", "int8", "--cal_image_dir", "gone"],
-            "gone: the image directory does not exist",
+            "gone: the image folder (--cal_image_dir) does not exist",
         ),
         (
             ["-r", "out", "--data_type", "int8", "--cal_json_file", "gone.json"],
