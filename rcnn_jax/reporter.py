@@ -21,9 +21,8 @@ class SafeConsole(Console):
     """
 
     def __init__(self, **options: Any):
-        super().__init__(
-            **{"highlight": False, "soft_wrap": True} | options, markup=False, emoji=False
-        )
+        chosen: dict[str, Any] = {"highlight": False, "soft_wrap": True} | options
+        super().__init__(**chosen, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed comes through here, those in tables too."""
