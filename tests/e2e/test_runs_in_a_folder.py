@@ -94,13 +94,17 @@ def test_fresh_leaves_nothing_of_the_run_before(first, tmp_path):
     shutil.copytree(first.parent / "run", run, ignore=shutil.ignore_patterns("runs", "second*"))
     leftover = run / ".tiny.epoch2.tlt.99999999.tmp"
     leftover.write_bytes(b"half")
-    shorter = variant(first, "shorter.txt", ("num_epochs: 2", "num_epochs: 1"))
+    (run / "tensorboard").mkdir()
+    (run / "tensorboard" / "events.out.tfevents.1.host").write_bytes(b"of the run before")
+    change = ("num_epochs: 2", "num_epochs: 1\n  visualizer { enabled: true }")
+    shorter = variant(first, "shorter.txt", change)
     assert train(shorter, "-d", str(run), "--fresh") == 0
     assert {path.name for path in run.glob("*.tlt")} == {"tiny.epoch1.tlt", "best.tlt"}
     assert {path.name for path in (run / "eval").glob("*.json")} == {"step-3.json"}
     assert {row["step"] for row in metrics(run)} == {3}
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["3"]
-    assert len(list((run / "tensorboard").iterdir())) == 1
+    (events,) = (run / "tensorboard").iterdir()
+    assert events.name != "events.out.tfevents.1.host"
     assert not leftover.exists()
 
 
