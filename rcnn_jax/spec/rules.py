@@ -200,6 +200,11 @@ def _class_rules(dataset: Node) -> Iterator[Finding]:
     path = "dataset_config"
     seen: dict[str, str] = {}
     for key, value in dataset.target_class_mapping.items():
+        if not key.strip() or not value.strip():
+            yield (
+                f"{path}.target_class_mapping.{key}",
+                f"= {value!r}: a label and its class need names",
+            )
         if "background" in (key.lower(), value.lower()):
             yield f"{path}.target_class_mapping.{key}", "uses the reserved class 'background'"
         if seen.setdefault(key.lower(), value.lower()) != value.lower():

@@ -123,6 +123,12 @@ FASTER_CASES = [
         "target_class_mapping.Car uses the reserved class 'background'",
     ),
     (
+        'value: "car"',
+        'value: " "',
+        "target_class_mapping.Car = ' ': a label and its class need names",
+    ),
+    ('key: "Car"', 'key: ""', "target_class_mapping. = 'car': a label and its class need names"),
+    (
         'value: "car" }',
         'value: "car" } target_class_mapping { key: "car" value: "auto" }',
         "target_class_mapping.car = 'auto', but the same label in other case is 'car'",
