@@ -167,7 +167,7 @@ def bundle(rng: random.Random, path: Path) -> None:
     version = 1 if rng.random() < 0.95 else rng.choice((0, 2, 2**32 - 1))
     length = len(text) if rng.random() < 0.95 else rng.choice((0, 2**62, len(text) + 5))
     data = struct.pack("<8sIIQ", b"RCNNBNDL", version, zlib.crc32(text), length) + text + payload
-    path.write_bytes(encrypted(rng, data) if rng.random() < 0.33 else data)
+    path.write_bytes(forged_encryption(rng, data) if rng.random() < 0.33 else data)
 
 
 @functools.cache
@@ -183,9 +183,9 @@ def _single_layer() -> Case:
     return written(lambda path: write_bundle(path, one), ".tlt")
 
 
-def encrypted(rng: random.Random, data: bytes) -> bytes:
+def forged_encryption(rng: random.Random, data: bytes) -> bytes:
     """A container, in half of the cases with a forged header whose CRC fits."""
-    data = _seal(rng, data)
+    data = _encrypted(rng, data)
     if rng.random() < 0.5:
         return data
     fields = list(struct.unpack("<HBBBxIQ16s8s8s", data[8:58]))
@@ -197,7 +197,7 @@ def encrypted(rng: random.Random, data: bytes) -> bytes:
     return data[:8] + head + struct.pack("<I", zlib.crc32(head)) + data[62:]
 
 
-def _seal(rng: random.Random, data: bytes) -> bytes:
+def _encrypted(rng: random.Random, data: bytes) -> bytes:
     """Seals with salts of the generator: equal seeds make equal files."""
     container._secret_of_process.cache_clear()
     with mock.patch.object(os, "urandom", rng.randbytes):
@@ -456,8 +456,8 @@ def _apply(path: Path) -> None:
 
 def _bundle_seeds() -> dict[str, Case]:
     model = untrained("faster_rcnn").bundle
-    sealed = _seal(random.Random(0), model)
-    return {"boxes": Case(".tlt", model), "sealed": Case(".tlt", sealed)}
+    encrypted = _encrypted(random.Random(0), model)
+    return {"boxes": Case(".tlt", model), "encrypted": Case(".tlt", encrypted)}
 
 
 def _weights_seeds() -> dict[str, Case]:
