@@ -102,7 +102,7 @@ def export_file(
             reporter.warn(warning)
         for note in loaded.notes:
             reporter.note(note)
-        written = loaded.config.get("enc_key")
+        written: Any = loaded.config.get("enc_key")
         key = key or (written if written != REDACTED else None) or None
         opened = open_bundle(Path(model), key)
         config, kind = redact(loaded.config), cast(Kind, loaded.kind)
