@@ -1,4 +1,4 @@
-"""Image arguments of the library: files, bytes, arrays, PIL images.
+"""Image arguments of the library: files, named or open, bytes, arrays, PIL images.
 
 PIL is not imported: its images are known by their methods.
 """
@@ -15,7 +15,8 @@ from rcnn_jax.data.loader.images import read_image
 from rcnn_jax.errors import DataError
 
 Picture: TypeAlias = Any
-"""An image file (str, Path), the bytes of one, a PIL image, or an array u8[h w 3] in RGB."""
+"""An image file (str, Path), the bytes of one or a file opened for them, a PIL image, or an array
+u8[h w 3] in RGB."""
 
 _DEEP_MODES = ("I", "F")
 """Modes of PIL whose pixels have no fixed range; I;16 and its kin begin alike."""
@@ -54,6 +55,8 @@ def read_picture(image: Picture, channel_order: str) -> np.ndarray:
         return read_image(Path(image), channel_order)
     if isinstance(image, bytes | bytearray | memoryview):
         return read_image(bytes(image), channel_order)
+    if _is_file(image):
+        return read_image(_content(image), channel_order)
     pixels = _rgb(image)
     if channel_order == "l":
         return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
@@ -106,13 +109,30 @@ def _advice(pixels: np.ndarray) -> str:
 
 
 def _is_one(images: Any) -> bool:
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or _is_pil(images):
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview):
+        return True
+    if _is_pil(images) or _is_file(images):  # a file would give its lines
         return True
     return hasattr(images, "__array__") and getattr(images, "ndim", 0) in (2, 3)
 
 
 def _is_pil(image: Any) -> bool:
     return all(hasattr(image, name) for name in ("convert", "mode", "getbands", "tobytes"))
+
+
+def _is_file(image: Any) -> bool:
+    return hasattr(image, "read") and not hasattr(image, "__array__")
+
+
+def _content(file: Any) -> bytes:
+    """Returns what an open file holds from where it is; an upload is one."""
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed, or no text
+        raise DataError(f"found {_called(file)} that cannot be read: {error}") from error
+    if not isinstance(data, bytes):
+        raise DataError(f"found {_called(file)} opened for text: open it with mode 'rb'")
+    return data
 
 
 def _called(value: Any) -> str:

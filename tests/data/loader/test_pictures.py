@@ -84,3 +84,15 @@ def test_what_holds_no_pictures_is_one_message(value):
 def test_what_is_no_picture_is_one_message(value, message):
     with pytest.raises(DataError, match=message):
         read_picture(value, "rgb")
+
+
+def test_open_files_are_pictures_and_not_their_lines(file):
+    wanted = read_picture(file, "rgb")
+    (upload,) = as_pictures(io.BytesIO(file.read_bytes()))
+    np.testing.assert_array_equal(read_picture(upload, "rgb"), wanted)
+    with file.open("rb") as opened:
+        np.testing.assert_array_equal(read_picture(opened, "rgb"), wanted)
+    with pytest.raises(DataError, match=r"BufferedReader that cannot be read: .*closed"):
+        read_picture(opened, "rgb")
+    with pytest.raises(DataError, match="StringIO opened for text: open it with mode 'rb'"):
+        read_picture(io.StringIO("x"), "rgb")
