@@ -28,13 +28,13 @@ def sealed(boxes_files, tmp_path_factory):
 @pytest.fixture
 def openings(monkeypatch):
     """The names of the sealed files that are opened, in order; each costs one run of scrypt."""
-    names, honest = [], container.open_pieces
+    names, honest = [], container.decrypt_pieces
 
     def counted(file, key, name):
         names.append(name)
         return honest(file, key, name)
 
-    monkeypatch.setattr(container, "open_pieces", counted)
+    monkeypatch.setattr(container, "decrypt_pieces", counted)
     return names
 
 

@@ -11,19 +11,17 @@ PLATES = np.tile(np.float32([[26 / 3.6**0.5, 26 * 3.6**0.5]]), (50, 1))
 
 
 def of_scales(sides, scales, ratios):
-    config = SimpleNamespace(
-        model_config=SimpleNamespace(anchor_box_config=SimpleNamespace(scale=scales, ratio=ratios))
-    )
+    fields = {"model_config": {"anchor_box_config": {"scale": scales, "ratio": ratios}}}
     settings = SimpleNamespace(cell_sizes=((4, cell_sizes_from_scales(scales, ratios)),))
-    return anchor_advice(config, "faster_rcnn", settings, sides)
+    return anchor_advice(fields, "faster_rcnn", settings, sides)
 
 
 def of_octaves(sides, scale, aspects):
-    config = SimpleNamespace(maskrcnn_config=SimpleNamespace(aspect_ratios=aspects, num_scales=1))
+    fields = {"maskrcnn_config": {"aspect_ratios": aspects, "num_scales": 1}}
     cells = tuple(
         (level, cell_sizes_from_octaves(scale, 2**level, 1, aspects)) for level in range(2, 7)
     )
-    return anchor_advice(config, "mask_rcnn", SimpleNamespace(cell_sizes=cells), sides)
+    return anchor_advice(fields, "mask_rcnn", SimpleNamespace(cell_sizes=cells), sides)
 
 
 def test_one_line_when_all_is_well():
