@@ -64,7 +64,8 @@ def faster(root, file, training=""):
 
 def write_arch(spec, arch, *fields):
     """Puts another backbone into the spec, in place of the narrow ResNet."""
-    rows = [row for row in spec.read_text().splitlines() if "channel_plan" not in row]
+    given = ("channel_plan", *(field.split(":")[0] for field in fields))
+    rows = [row for row in spec.read_text().splitlines() if not row.strip().startswith(given)]
     text = "\n".join(rows).replace('arch: "resnet:10"', "\n".join([f'arch: "{arch}"', *fields]))
     spec.write_text(text)
 
