@@ -198,7 +198,7 @@ def forged_encryption(rng: random.Random, data: bytes) -> bytes:
 
 
 def _encrypted(rng: random.Random, data: bytes) -> bytes:
-    """Seals with salts of the generator: equal seeds make equal files."""
+    """Encrypts with salts of the generator: equal seeds make equal files."""
     container._secret_of_process.cache_clear()
     with mock.patch.object(os, "urandom", rng.randbytes):
         return container.encrypt(data, KEY, kdf=CHEAP)
