@@ -78,7 +78,7 @@ def test_an_empty_folder(spec, capsys):
         image.unlink()
     code, error = train(spec, capsys)
     assert code == 2
-    assert "no image (.jpg, .jpeg, .png) in this folder" in error
+    assert "no image (.jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp) in this folder" in error
 
 
 def test_a_box_that_is_not_a_number(spec, capsys):

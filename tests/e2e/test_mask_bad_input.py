@@ -112,6 +112,7 @@ def test_category_zero(spec, capsys):
             item["id"] -= 1
         for item in content["annotations"]:
             item["category_id"] -= 1
+        content["annotations"][0]["category_id"] = 0  # without objects it would be left out
 
     change(spec, "val", alter)
     assert "category id 0 ('disc'): ids of categories begin with 1" in train(spec, capsys)
