@@ -6,6 +6,7 @@
 
     result = rcnn_jax.api.train("spec.txt", "out")           a run, with its models and metrics
     metrics = rcnn_jax.api.evaluate("out/best.tlt")          {"mAP": 0.61, ...}
+    rcnn_jax.api.export("out/best.tlt", "model.onnx")        checked against the model in JAX
 
 To run a model its file alone suffices: bundles carry their spec, graphs and engines a header. Nothing is
 printed unless a reporter is given. `rcnn_jax.train` and `rcnn_jax.evaluate` are packages, hence `api`.
@@ -15,7 +16,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -40,9 +41,10 @@ from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 
 if TYPE_CHECKING:
+    from rcnn_jax.export.command import ExportResult
     from rcnn_jax.train.command import RunResult
 
-__all__ = ["Detector", "draw", "evaluate", "load", "train"]
+__all__ = ["Detector", "draw", "evaluate", "export", "load", "train"]
 
 Spec = str | os.PathLike[str] | ConfigDict
 """A spec file, or the config of one."""
@@ -244,6 +246,35 @@ def evaluate(
     folder = None if workdir is None else Path(workdir)
     report = evaluate_model(experiment, opened, workdir=folder, reporter=reporter)
     return results.numbers(report)
+
+
+def export(
+    model: str | Path,
+    output: str | Path,
+    spec: str | Path | None = None,
+    *,
+    key: str | None = None,
+    reporter: Reporter = SILENT,
+    **choices: Any,
+) -> "ExportResult":
+    """Writes a model as an ONNX file, compared with the model in JAX, and the report of the check.
+
+    Args:
+      model: a `.tlt`.
+      output: `.onnx`, or `.etlt` for a file that is encrypted with the key.
+      spec: the one that the model was trained with, thresholds and paths apart; None for the one inside.
+      key: what the model was encrypted with; else RCNN_JAX_KEY, else the key of the spec.
+      reporter: told what the command line prints; nobody by default.
+      **choices: fields of `export.plan.ExportOptions`, for example `data_type="int8"`.
+
+    Raises:
+      ExportError: the graph cannot be made or failed the check; nothing has the final name.
+      RcnnError: the model, the spec, the data or the key cannot be used.
+    """
+    from rcnn_jax.export.command import export_file
+
+    key = key or os.environ.get(KEY_VARIABLE)
+    return export_file(spec, model=model, output=output, key=key, reporter=reporter, **choices)
 
 
 def _read_spec(
