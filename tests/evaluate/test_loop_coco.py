@@ -72,7 +72,8 @@ def test_ground_truth_fed_back_scores_one_for_boxes_and_for_masks(experiment):
     assert report.images == 3
     for name in ("AP", "AP50", "AP75", "ARmax100", "mask_AP", "mask_AP50", "mask_AP75"):
         assert report.metrics[name] == 1.0, name
-    assert list(report.class_ap["mask_AP"].values()) == pytest.approx([1.0] * 3)
+    judged = [ap for ap in report.class_ap["mask_AP"].values() if ap != -1]  # -1: no such object
+    assert len(judged) >= 2 and judged == pytest.approx([1.0] * len(judged))
 
 
 def test_a_report_becomes_text_json_and_percentages(experiment, tmp_path):
