@@ -101,7 +101,8 @@ def _bytes_of(field: str) -> int:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    # Not ru_maxrss, which a process inherits from the one that started it, however large that was.
+    return _bytes_of("VmHWM")
 
 
 if __name__ == "__main__":
