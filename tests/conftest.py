@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None)
@@ -9,11 +10,10 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Where nothing is optimised, XLA's older emitters compile a program in two thirds of the time.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=4 --xla_cpu_use_fusion_emitters=false",
-)
+# Where nothing is optimised, XLA's older emitters compile a program in two thirds of the time. Later
+# releases have no such flag, and XLA ends a process that gives one that it does not know.
+OLDER_EMITTERS = " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4" + OLDER_EMITTERS)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Programs run a few times on tiny images: most of the time would go into optimising them.

@@ -25,7 +25,7 @@ class Drawer(Protocol):
     def __call__(
         self,
         image: np.ndarray,
-        found: Detections,
+        detections: Detections,
         class_names: tuple[str, ...],
         *,
         captions: bool,
