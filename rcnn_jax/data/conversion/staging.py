@@ -72,6 +72,6 @@ def require_free_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
-            f"{folder}: the disk has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are "
-            "needed. Free some space or choose another output folder."
+            f"{folder}: about {needed:,} bytes are needed, {free:,} are free on its disk: free some "
+            "space or choose another output folder"
         )

@@ -144,10 +144,23 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
+def _fits(text: str, row: Field) -> bool:
+    """Tells whether a text is of the form of a row; rows without one take any."""
+    if row.shape is None:
+        return True
+    try:
+        read_literal(text, row.shape)
+    except ValueError:
+        return False
+    return True
+
+
 def _text(tokens: list[Token], kind: FieldKind, row: Field) -> str:
     if tokens[0].kind != "string":
         text = bare(written(tokens))
-        raise WrongValueError(f"is not {wanted(kind, row)}: write {in_quotes(text)}")
+        # What is advised must be read: 832 in quotes is no tuple of two either.
+        advice = f": write {in_quotes(text)}" if _fits(text, row) else ""
+        raise WrongValueError(f"is not {wanted(kind, row)}{advice}")
     try:
         text = text_of(tokens)
     except ValueError as error:
