@@ -183,7 +183,7 @@ def test_a_checkpoint_of_another_model_is_an_error(store):
         "not fit: params/fc1/bias is float32[3], not float32[4]; params/fc1/kernel is"
     )
     assert str(error.value).endswith(
-        ". Give the spec it was trained with, another workdir, or --fresh to start anew"
+        ". Use the spec it was trained with, another workdir, or --fresh to start anew"
     )
 
 

@@ -160,8 +160,8 @@ def test_other_files_are_refused_with_advice(path):
     ("program", "cause"),
     [
         (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (1, 1))), "2 strides"),
-        (state_dict(a=tensor("FloatStorage", "0", 0, (-2,), (1,))), "not told in whole numbers"),
-        (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (-1,))), "not told in whole numbers"),
+        (state_dict(a=tensor("FloatStorage", "0", 0, (-2,), (1,))), "of a tensor are not whole numbers"),
+        (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (-1,))), "of a tensor are not whole numbers"),
         (state_dict(a=tensor("FloatStorage", "0", 0, (1,) * 40, (1,) * 40)), "has 40 sides"),
         (state_dict(a=tensor("ComplexStorage", "0", 0, (1,), (1,))), "kind 'ComplexStorage'"),
         (state_dict(a=tensor("FloatStorage", "0", 0, (99999,) * 3, (0, 0, 0))), "far more than"),
@@ -188,9 +188,9 @@ def test_a_program_cannot_run_for_hours(path):
     again = b"ccollections\nOrderedDict\nh\x00\x85R" * 20_000
     pairs = b"]q\x00" + MARK + b"K\x01K\x02\x86" * 20_000 + b"e"
     write(path, pairs + again, {})
-    assert "takes over 1,000,000 steps" in message(path)
+    assert "needs over 1,000,000 steps" in message(path)
     write(path, b"K\x01" * 1_100_000, {})
-    assert "takes over 1,000,000 steps" in message(path)
+    assert "needs over 1,000,000 steps" in message(path)
 
 
 def test_keys_that_are_deep_are_left_out_unhashed(path):
