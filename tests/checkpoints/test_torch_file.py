@@ -160,8 +160,14 @@ def test_other_files_are_refused_with_advice(path):
     ("program", "cause"),
     [
         (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (1, 1))), "2 strides"),
-        (state_dict(a=tensor("FloatStorage", "0", 0, (-2,), (1,))), "are not whole numbers"),
-        (state_dict(a=tensor("FloatStorage", "0", 0, (2,), (-1,))), "are not whole numbers"),
+        (
+            state_dict(a=tensor("FloatStorage", "0", 0, (-2,), (1,))),
+            "of a tensor are not whole numbers",
+        ),
+        (
+            state_dict(a=tensor("FloatStorage", "0", 0, (2,), (-1,))),
+            "of a tensor are not whole numbers",
+        ),
         (state_dict(a=tensor("FloatStorage", "0", 0, (1,) * 40, (1,) * 40)), "has 40 sides"),
         (state_dict(a=tensor("ComplexStorage", "0", 0, (1,), (1,))), "kind 'ComplexStorage'"),
         (state_dict(a=tensor("FloatStorage", "0", 0, (99999,) * 3, (0, 0, 0))), "far more than"),
