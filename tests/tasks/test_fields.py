@@ -38,6 +38,13 @@ OF_FASTER = [
         "validation_fold: 0",
         'validation_data_source { kitti_directory_path: "kitti" kitti_split_file: "split.txt" }',
     ),
+    FASTER.replace(
+        """data_sources {
+    tfrecords_path: "records/*"
+    image_directory_path: "images"
+  }""",
+        'tfds_name: "voc/2007"',
+    ).replace("validation_fold: 0", ""),
     FASTER.replace("size_height_width { height: 256 width: 320 }", "size_min { min: 256 }").replace(
         "output_image_width: 320 output_image_height: 256", ""
     )
