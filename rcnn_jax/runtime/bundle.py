@@ -28,10 +28,14 @@ class OpenBundle:
     path: Path
     bundle: Bundle
 
-    @cached_property
+    @property
     def origin(self) -> Origin:
         """What the file says of its model; a spec in it that cannot be read leaves much unsaid."""
-        return stored_origin(self.bundle)
+        return self._origin
+
+    @cached_property
+    def _origin(self) -> Origin:
+        return stored_origin(self.bundle)  # parses the spec and builds the experiment
 
     @property
     def report_name(self) -> str:

@@ -161,7 +161,9 @@ def test_close_epoch_logs_the_means_and_counts_epochs_without_gain(milestone):
     assert outcome.progress.epochs_without_gain == 1
     first, second = lines(milestone)
     assert (first["kind"], first["step"], first["loss"]) == ("epoch", STEPS, 1.5)
-    assert first["learning_rate"] == pytest.approx(float(milestone.run.schedule(np.int32(STEPS - 1))))
+    assert first["learning_rate"] == pytest.approx(
+        float(milestone.run.schedule(np.int32(STEPS - 1)))
+    )
     assert second["step"] == 2 * STEPS
 
 
