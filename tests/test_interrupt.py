@@ -146,6 +146,14 @@ def test_a_signal_after_the_last_line_comes_too_late(tmp_path):
     assert last_line(tmp_path)["status"] == "SUCCESS"
 
 
+@pytest.fixture(autouse=True)
+def heard_signals():
+    """Handlers as a terminal leaves them: of a job in the background a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_postponed_signal_is_noted_and_a_second_one_raises(capfd):
     with interrupts() as signals:
         signals.postponed = True
