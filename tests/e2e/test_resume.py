@@ -103,13 +103,14 @@ def test_a_second_run_in_the_folder_is_refused_and_leaves_the_first_alone(comman
     workdir = root / "two"
     flags = found["train"].flags(workdir)
     first = start(*flags)
-    while not (workdir / "train.lock").exists() and first.poll() is None:
+    status = workdir / "status.json"  # its first line is written when the lock is held
+    while not (status.exists() and status.read_bytes().endswith(b"\n")) and first.poll() is None:
         pass
-    before = len(statuses(workdir)) if (workdir / "status.json").exists() else 0
     first.send_signal(signal.SIGSTOP)
+    before = len(statuses(workdir))
     output = finish(start(*flags), code=2)
     assert f"{workdir}: faster_rcnn train (process {first.pid} on " in output
-    assert len(statuses(workdir) if before else []) == before
+    assert len(statuses(workdir)) == before
     first.send_signal(signal.SIGCONT)
     finish(first)
     assert different(results(workdir), expected) == []
