@@ -23,7 +23,7 @@ from rcnn_jax.data.formats.image_size import read_image_size
 from rcnn_jax.data.formats.kitti import KittiObject, read_labels
 from rcnn_jax.data.formats.kitti_calibration import read_calibration
 from rcnn_jax.data.sources.annotations import joined
-from rcnn_jax.data.sources.frame_images import find_files, list_images, note_labels_alone
+from rcnn_jax.data.sources.frame_images import find_files, images_of_format, note_labels_alone
 from rcnn_jax.errors import DataError, SpecError
 from rcnn_jax.text_file import read_text
 
@@ -209,7 +209,7 @@ def _random_kitti_partitions(settings: KittiConversion, notes: Notes) -> list[li
             f"kitti_config.val_split = {settings.val_split:g} is not in [0, 100), a percentage."
         )
     folder = settings.root / settings.image_dir_name
-    images = list_images(folder, _extension(settings), notes.tally)
+    images = images_of_format(folder, _extension(settings), notes.tally)
     parts = random_partitions(list(images.values()), settings.val_split, settings.seed)
     if not parts[0]:
         notes.tally.add(

@@ -22,7 +22,7 @@ from rcnn_jax.data.formats.tfrecord import RecordFile
 from rcnn_jax.data.loader import images
 from rcnn_jax.data.sources.annotations import Annotation, ClassMap, LabelTally, annotate
 from rcnn_jax.data.sources.digest import ImageDigest, box_bytes, digest_image
-from rcnn_jax.data.sources.frame_images import find_files, find_images, note_labels_alone
+from rcnn_jax.data.sources.frame_images import find_files, images_of_stems, note_labels_alone
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown
 
@@ -255,7 +255,7 @@ class KittiFolder:
     ):
         self.class_names = class_map.names
         tally = LabelTally()
-        self._paths = find_images(Path(image_dir), stems, tally)
+        self._paths = images_of_stems(Path(image_dir), stems, tally)
         require_files(self._paths, str(image_dir))
         if stems is None:
             note_labels_alone(Path(label_dir), {path.stem for path in self._paths}, tally)

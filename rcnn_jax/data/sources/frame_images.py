@@ -76,7 +76,7 @@ def _by_stem(folder: Path) -> dict[str, list[str]]:
     return by_stem
 
 
-def list_images(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
+def images_of_format(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
     """Returns stem -> image of one format, sorted by stem, whatever the spelling of its extension.
 
     Args:
@@ -120,12 +120,12 @@ def list_images(folder: Path, suffix: str, tally: Tally) -> dict[str, Path]:
 def _require_new_stem(path: Path, by_stem: Mapping[str, Path]) -> None:
     if path.stem in by_stem:
         raise DataError(
-            f"{path}: {by_stem[path.stem].name} has the same stem, and labels are by_stem by it: remove "
+            f"{path}: {by_stem[path.stem].name} has the same stem, and labels are found by it: remove "
             "one of them"
         )
 
 
-def find_images(folder: Path, stems: Sequence[str] | None, tally: Tally) -> list[Path]:
+def images_of_stems(folder: Path, stems: Sequence[str] | None, tally: Tally) -> list[Path]:
     """Returns the images of a folder by sorted stem, or those of the given stems.
 
     Args:
