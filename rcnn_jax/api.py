@@ -30,9 +30,9 @@ from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.runtime.bundle import OpenBundle
+from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.header import Header
-from rcnn_jax.runtime.open import experiment_of, open_model
+from rcnn_jax.runtime.open import compare, experiment_of, open_model
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.spec.kinds import kind_of
 from rcnn_jax.spec.load import load_spec, validate
@@ -251,7 +251,7 @@ def evaluate(
 def export(
     model: str | Path,
     output: str | Path,
-    spec: str | Path | None = None,
+    spec: Spec | None = None,
     *,
     key: str | None = None,
     reporter: Reporter = SILENT,
@@ -271,10 +271,20 @@ def export(
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
-    from rcnn_jax.export.command import export_file
+    from rcnn_jax.export.command import export as export_model
+    from rcnn_jax.export.plan import ExportOptions
 
-    key = key or os.environ.get(KEY_VARIABLE)
-    return export_file(spec, model=model, output=output, key=key, reporter=reporter, **choices)
+    if spec is None:
+        key = key or os.environ.get(KEY_VARIABLE)
+        opened = open_bundle(Path(model), key)
+        experiment = opened.stored_experiment()
+        compare(opened, experiment, reporter)
+    else:
+        config, kind, key = _read_spec(spec, "export", key, reporter)
+        opened = open_bundle(Path(model), key)
+        experiment = experiment_of(opened, config, kind, own_classes=True, reporter=reporter)
+    options = ExportOptions(output=Path(output), key=key, **choices)
+    return export_model(opened, experiment, options, reporter)
 
 
 def _read_spec(

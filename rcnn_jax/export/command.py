@@ -8,7 +8,6 @@ before all checks have passed.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import onnx
 
@@ -23,13 +22,9 @@ from rcnn_jax.export.precision.post_training import Calibrated, calibrate
 from rcnn_jax.export.precision.sensitivity import Sensitivity, sensitivity
 from rcnn_jax.export.verification.check import GraphCheck, GraphProblem, check_model
 from rcnn_jax.export.verification.report import CheckReport
-from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import preprocess
-from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
-from rcnn_jax.runtime.open import compare, experiment_of
-from rcnn_jax.spec.load import load_spec
-from rcnn_jax.spec.render import redact, written_key
+from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.tasks.experiment import Experiment
 
 STAGED_IMAGES = 2
@@ -70,47 +65,6 @@ class Judged:
     sensitivity: Sensitivity | None = None
     kept: tuple[str, ...] = ()
     check: GraphCheck | None = None
-
-
-def export_file(
-    spec: str | Path | Experiment | None = None,
-    *,
-    model: str | Path,
-    output: str | Path,
-    key: str | None = None,
-    reporter: Reporter = SILENT,
-    **choices: Any,
-) -> ExportResult:
-    """Writes the graph of a model file, checked against the model, and the report of the check.
-
-    Args:
-      spec: a spec file or an experiment; None takes the spec inside the model file.
-      model: a bundle (`.tlt`).
-      output: `.onnx`, or `.etlt` for a file that is sealed with the key.
-      key: what the model was sealed with; None takes the one of a spec file.
-      reporter: console; silent unless given.
-      **choices: further fields of `ExportOptions`, for example `data_type="int8"`.
-
-    Raises:
-      ExportError: the graph cannot be made or failed the check; nothing has the final name.
-      RcnnError: the model, the spec, the data or the key cannot be used.
-    """
-    if isinstance(spec, str | Path):
-        loaded = load_spec(Path(spec), None, "export")
-        for warning in loaded.warnings:
-            reporter.warn(warning)
-        for note in loaded.notes:
-            reporter.note(note)
-        key = key or written_key(loaded.config) or None
-        opened = open_bundle(Path(model), key)
-        config, kind = redact(loaded.config), cast(Kind, loaded.kind)
-        experiment = experiment_of(opened, config, kind, own_classes=True, reporter=reporter)
-    else:
-        opened = open_bundle(Path(model), key)
-        experiment = opened.stored_experiment() if spec is None else spec
-        compare(opened, experiment, reporter)
-    options = ExportOptions(output=Path(output), key=key, **choices)
-    return export(opened, experiment, options, reporter)
 
 
 def export(

@@ -8,10 +8,12 @@ from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import main
 from rcnn_jax.errors import CheckpointError
-from rcnn_jax.export.command import export_file
-from rcnn_jax.runtime.bundle import OpenBundle
+from rcnn_jax.export.command import export
+from rcnn_jax.export.plan import ExportOptions
+from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.graph import OpenGraph
 from rcnn_jax.runtime.open import open_model
+from rcnn_jax.tasks.experiment import Experiment
 
 KEY = "the key of the openings"
 
@@ -92,7 +94,11 @@ def test_the_library_exports_by_a_spec_by_an_experiment_or_by_the_spec_in_the_fi
     written = []
     for number, spec in enumerate((boxes_files.spec, boxes_files.experiment, None)):
         output = tmp_path / f"{number}.onnx"
-        found = export_file(spec, model=boxes_files.model, output=output)
+        if isinstance(spec, Experiment):
+            opened, options = open_bundle(boxes_files.model, None), ExportOptions(output=output)
+            found = export(opened, spec, options)
+        else:
+            found = rcnn_jax.api.export(boxes_files.model, output, spec)
         assert found.report.problems == () and found.output == output
         assert {path.name for path in found.files} == {
             output.name,
