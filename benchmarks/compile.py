@@ -18,6 +18,7 @@ from benchmarks.jax_side import lowered_and_compiled
 from benchmarks.options import Options
 from benchmarks.results import Benchmark, Table
 from benchmarks.train_step import fresh_state, mapped_step, on_device
+from rcnn_jax.train import parallel
 
 _MIB = 2**20
 _CONVOLUTION = re.compile(r"stablehlo\.convolution.*-> tensor<[^>]*x(\w+)>")
@@ -43,13 +44,17 @@ def _compile_here(detector: Detector, options: Options) -> Benchmark:
 
 
 def _compile_for_gpu(detector: Detector, options: Options) -> Benchmark:
-    devices = [absent_gpu()]
+    devices = parallel.Devices((absent_gpu(),))
     subject = prepare(detector, options)
-    state, batch = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),
-        (fresh_state(subject), random_batch(subject)),
-    )
+    whole, rows = devices.sharding(parallel.WHOLE), devices.sharding(parallel.ROWS)
+    state, batch = _placed(fresh_state(subject), whole), _placed(random_batch(subject), rows)
     return _compile(subject, NAME, mapped_step(subject, devices), state, batch, UNTUNED)
+
+
+def _placed(tree: Any, where: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
+    )
 
 
 def _compile(

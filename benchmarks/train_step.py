@@ -28,7 +28,7 @@ def fresh_state(subject: Subject) -> TrainState:
     return jax.tree.map(np.asarray, state)
 
 
-def mapped_step(subject: Subject, devices: list[Any] | None = None) -> Any:
+def mapped_step(subject: Subject, devices: parallel.Devices | None = None) -> Any:
     """Returns the step as the training loop maps it, on the first device or on those given."""
     experiment = subject.experiment
     step = make_step(

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -49,9 +49,13 @@ class Interrupts:
       noted: number of the first signal, or None.
       postponed: the first signal is only noted; a second one is an exception in any case.
       over: the command has ended and its last line is being written: signals come too late.
+      asked: told the number of the first signal where several processes stop together; it is then only
+        noted, until they have agreed where.
     """
 
     def __init__(self):
+        self.asked: Callable[[int], object] | None = None
+        self._passed_on = False
         self.noted: int | None = None
         self.postponed = False
         self.over = False
@@ -60,9 +64,13 @@ class Interrupts:
         """The handler of all signals; runs in the main thread between two steps of Python."""
         if self.over:
             return
-        first = self.noted is None
-        self.noted = self.noted or number
-        if first and self.postponed:
+        first = self.noted is None and not self._passed_on
+        if first and self.asked is not None:
+            self._passed_on = True
+            self.asked(number)
+        else:
+            self.noted = self.noted or number
+        if first and (self.postponed or self._passed_on):
             text = f"\n{signal.Signals(number).name}: saving; a second one ends at once\n"
             with contextlib.suppress(OSError):
                 os.write(2, text.encode())  # a stream could be in the middle of another write

@@ -18,6 +18,7 @@ FLOORS = {
             "__init__",
             "batches",
             "errors",
+            "hosts",
             "interrupt",
             "kinds",
             "optional",

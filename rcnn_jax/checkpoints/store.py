@@ -36,6 +36,7 @@ from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
 from rcnn_jax.checkpoints.container import HINT, KeyMistakeError
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.hosts.team import team
 
 Opened = TypeVar("Opened")
 _LOG = logging.getLogger(__name__)
@@ -73,7 +74,19 @@ class CheckpointStore:
             self._clean_up()
         _wait_for_all("store opened")
         with _quiet():
-            self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+            # Every process reads for itself and the chief writes for all: Orbax need not make them meet.
+            here = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"alone_{here}"
+            )
+            self._orbax = ocp.Checkpointer(
+                ocp.CompositeCheckpointHandler(
+                    composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+                    state=ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+                    manifest=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+                ),
+                multiprocessing_options=alone,
+            )
 
     def all_steps(self) -> list[int]:
         """Returns the steps that are stored, ascending."""
@@ -93,6 +106,11 @@ class CheckpointStore:
         Raises:
           CheckpointError: the disk has too little room; earlier steps are untouched.
         """
+        if jax.process_index() == 0:
+            self._save(step, state, run_state, is_best)
+        _wait_for_all(f"step {step} saved")
+
+    def _save(self, step: int, state: Any, run_state: dict[str, Any], is_best: bool) -> None:
         arrays = flatten(state)
         needed = sum(array.nbytes for array in arrays.values())
         manifest = {
@@ -108,27 +126,23 @@ class CheckpointStore:
         replaced = final.with_name(f"{step}.replaced")
         # Renamed, not deleted: a run killed during the save below still has this step. Milestones save
         # a step twice, before validation and after it.
-        if jax.process_index() == 0 and final.exists():
+        if final.exists():
             final.rename(replaced)
-        _wait_for_all(f"room for step {step}")
         try:
             if self.key is None:
                 self._save_plain(final, manifest, arrays)
-            elif jax.process_index() == 0:
+            else:
                 _save_encrypted(final, manifest, arrays, self.key)
         except Exception as error:
-            if jax.process_index() == 0:
-                self._clean_up()  # restores the older save of this step
+            self._clean_up()  # restores the older save of this step
             if not _is_full_disk(error):
                 raise
             raise CheckpointError(
                 f"checkpoint of step {step}: the disk of {self.directory} is full: {needed:,} bytes "
                 "are needed; free some space. Earlier checkpoints are whole"
             ) from error
-        if jax.process_index() == 0:
-            _delete(replaced)
-            self._delete_surplus()
-        _wait_for_all(f"step {step} saved")
+        _delete(replaced)
+        self._delete_surplus()
 
     def _save_plain(
         self, final: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]
@@ -375,8 +389,7 @@ def _is_full_disk(error: Exception) -> bool:
 
 def _wait_for_all(what: str) -> None:
     """Barrier of all processes; nothing in a run of one."""
-    if jax.process_count() > 1:
-        ocp.multihost.sync_global_processes(f"rcnn_jax {what}")
+    team().wait(what)
 
 
 @contextlib.contextmanager

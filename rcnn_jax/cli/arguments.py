@@ -397,8 +397,21 @@ def _launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
         type=int,
         default=-1,
         metavar="N",
-        help=shown("accepted without effect: one process drives all GPUs"),
+        help="with --coordinator: how many processes; alone without effect: one drives all GPUs",
     )
+    if training:
+        parser.add_argument(
+            "--data_parallel",
+            choices=("shard_map", "pmap"),
+            default="shard_map",
+            help="how a step is mapped over GPUs; the results are the same (default: shard_map)",
+        )
+        parser.add_argument(
+            "--scale_lr",
+            choices=("linear", "none"),
+            help="multiply the learning rate by the number of GPUs, or not (default: as the spec says)",
+        )
+    _hosts(parser)
     parser.add_argument(
         "--log_file", type=Path, metavar="FILE", help="also append all output to this file"
     )
@@ -407,6 +420,25 @@ def _launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
         "--multi-node", dest="multi_node", action="store_true", help=argparse.SUPPRESS
     )
     parser.add_argument("--launch_cuda_blocking", action="store_true", help=argparse.SUPPRESS)
+
+
+def _hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a job of several processes."""
+    group = parser.add_argument_group(
+        "several processes", "Slurm steps and Open MPI jobs are recognised; see docs/cluster.md"
+    )
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 listens; `none` to work alone although a launcher started several",
+    )
+    group.add_argument("--process_id", type=int, metavar="I", help="which process this is, from 0")
+    for name, text in (
+        ("init_timeout", "wait so long for all processes at the start (1800)"),
+        ("heartbeat_timeout", "end when a process gives no sign of life for so long (100)"),
+        ("stall_timeout", "end when no step is done for so long (20 median steps, at least 600)"),
+    ):
+        group.add_argument(f"--{name}", type=float, metavar="SECONDS", help=text)
 
 
 def _calibration(

@@ -6,6 +6,7 @@ from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
 from rcnn_jax.cli.flags import choose_devices
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
+from rcnn_jax.hosts.team import team
 from rcnn_jax.kinds import Kind
 
 
@@ -15,9 +16,11 @@ def run(args: Namespace, kind: Kind) -> int:
     Raises:
       RcnnError: the flags, the spec, the data or the model are at fault.
     """
-    choose_devices(args, "evaluate")
+    devices = choose_devices(args, "evaluate")
     title = f"{kind} evaluate"
-    with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
+    with Session(
+        title, status_folder=args.workdir, log_file=args.log_file, chief=team().is_chief
+    ) as session:
         config, key = read_spec(session, args, kind, "evaluate")
         file = choose_model(args.model, config, kind, "evaluate", args.header)
         from rcnn_jax.evaluate.command import evaluate
@@ -27,7 +30,9 @@ def run(args: Namespace, kind: Kind) -> int:
         with memory_advice(kind):
             model = open_chosen(file, key)
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
-            report = evaluate(experiment, model, workdir=args.workdir, reporter=session)
+            report = evaluate(
+                experiment, model, workdir=args.workdir, devices=devices, reporter=session
+            )
         session.status("RUNNING", "Evaluation metrics generated.", kpi=kpi(report))
     return 0
 

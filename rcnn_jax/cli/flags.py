@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rcnn_jax.errors import UsageError
+from rcnn_jax.hosts.team import team
 
 KEY_VARIABLE = "RCNN_JAX_KEY"
 WITHOUT_EFFECT = {
@@ -23,6 +24,8 @@ WITHOUT_EFFECT = {
 }
 """Flags that are accepted because the original did, {destination: reason they do nothing here}."""
 
+ON_SEVERAL = ("train", "evaluate", "inference")
+"""Tasks that share their work among GPUs and processes."""
 CALIBRATION_DEFAULTS: dict[str, Any] = {
     "cal_image_dir": None,
     "cal_data_file": None,
@@ -131,10 +134,10 @@ def choose_devices(args: argparse.Namespace, task: str) -> int:
       UsageError: no GPU, more than one GPU for a task that uses one, flags that disagree, several
         machines.
     """
-    if args.multi_node:
+    if args.multi_node and not team().is_many:
         raise UsageError(
-            "--multi-node: training over several machines is not built yet; on one machine --gpus N "
-            "uses N GPUs, without a launcher"
+            "--multi-node: this is the only process. Start one on every machine, by srun or mpirun, or "
+            "each with --coordinator HOST:PORT --num_processes N --process_id I (docs/cluster.md)"
         )
     index = sorted(set(args.gpu_index or ()))
     gpus = len(index) or 1 if args.gpus is None else args.gpus
@@ -147,8 +150,10 @@ def choose_devices(args: argparse.Namespace, task: str) -> int:
             f"--gpus {gpus} and --gpu_index {' '.join(map(str, index))}: "
             f"{len(index)} different indices are given for {gpus} GPUs"
         )
-    if gpus > 1 and task != "train":
-        raise UsageError(f"{task} runs on one GPU, found --gpus {gpus}; only train uses more")
+    if gpus > 1 and task not in ON_SEVERAL:
+        raise UsageError(
+            f"{task} runs on one GPU, found --gpus {gpus}; {', '.join(ON_SEVERAL)} use more"
+        )
     if getattr(args, "use_amp", False) and task != "train":
         raise UsageError(f"--use_amp is a choice of train, {task} has none")
     if index:
@@ -163,7 +168,7 @@ def flag_notes(args: argparse.Namespace) -> list[str]:
         for name, reason in WITHOUT_EFFECT.items()
         if getattr(args, name, None)
     ]
-    if args.num_processes not in (-1, None, args.gpus or 1):
+    if args.num_processes not in (-1, None, args.gpus or 1) and not team().is_many:
         notes.append(
             f"--num_processes {args.num_processes} has no effect here: one process drives all "
             "GPUs of a machine, each with its share of the batch"

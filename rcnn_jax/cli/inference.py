@@ -12,6 +12,7 @@ from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
+from rcnn_jax.hosts.team import team
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
@@ -42,17 +43,19 @@ def run(args: Namespace, kind: Kind) -> int:
     Raises:
       RcnnError: the flags, the spec, the images or the model are at fault.
     """
-    choose_devices(args, "inference")
+    devices = choose_devices(args, "inference")
     if args.threshold is not None and not 0.0 <= args.threshold <= 1.0:
         raise UsageError(f"-t {args.threshold:g}: expected a score in [0, 1]")
     if args.agnostic_nms is not None and not 0.0 <= args.agnostic_nms <= 1.0:
         raise UsageError(f"--agnostic_nms {args.agnostic_nms:g}: expected an overlap in [0, 1]")
     title = f"{kind} inference"
-    with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
+    with Session(
+        title, status_folder=args.workdir, log_file=args.log_file, chief=team().is_chief
+    ) as session:
         config, key = read_spec(session, args, kind, "inference")
         if _names_classes(args.label_output):
             session.note(f"-l {args.label_output} is a text file: its lines are the class names")
-        start(config, kind, args, key=key, session=session)
+        start(config, kind, args, key=key, session=session, devices=devices)
     return 0
 
 
@@ -82,7 +85,13 @@ def places(args: Namespace, kind: Kind) -> Places:
 
 
 def start(
-    config: ConfigDict, kind: Kind, args: Namespace, *, key: str | None, session: Session
+    config: ConfigDict,
+    kind: Kind,
+    args: Namespace,
+    *,
+    key: str | None,
+    session: Session,
+    devices: int = 1,
 ) -> None:
     """Runs the model of the flags or of the spec.
 
@@ -93,6 +102,7 @@ def start(
         agnostic_nms, workdir; None where the spec or a default decides.
       key: key of the model file.
       session: console and status file.
+      devices: local devices to use.
 
     Raises:
       DataError: some images could not be used; the others were worked on.
@@ -114,6 +124,7 @@ def start(
             image_output=found.pictures and found.pictures[1],
             label_output=found.labels and found.labels[1],
             threshold=args.threshold,
+            devices=devices,
             reporter=session,
             agnostic_nms=args.agnostic_nms,
             class_map=class_map(args),

@@ -156,16 +156,24 @@ def _end(command: Callable[[], int]) -> int:
         sys.stdout.flush()  # here a closed pipe is no error yet, at the end of Python it is one
         return code
     except RcnnError as error:
-        _complain(str(error))
+        if _must_be_said(str(error), error.exit_code):
+            _complain(str(error))
         return error.exit_code
     except (Exception, KeyboardInterrupt) as error:
         stop = stopped_by(error)
         if stop is None:
+            _must_be_said(f"{type(error).__name__}: {error}", 1)
             return _fault(error)
         code = stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
-        if code != CLOSED_PIPE:
+        if _must_be_said(str(stop), code) and code != CLOSED_PIPE:
             _complain(str(stop) or "interrupted")
         return code
+
+
+def _must_be_said(text: str, code: int) -> bool:
+    """Tells the other processes of a job of an error; says whether the user must hear it from here."""
+    found = sys.modules.get("rcnn_jax.hosts.team")  # help and version need none
+    return found is None or found.team().leave(text, code)
 
 
 def _fault(error: BaseException) -> int:
@@ -279,7 +287,9 @@ def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
     command = importlib.import_module(f"rcnn_jax.cli.{name}")
     check(command.places(args, kind))
     keep_compilations()
-    return command.run(args, kind)
+    from rcnn_jax.cli.processes import with_others
+
+    return with_others(args, name, lambda: command.run(args, kind))
 
 
 def _run_command(command: Any, args: argparse.Namespace) -> int:

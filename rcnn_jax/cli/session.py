@@ -27,10 +27,11 @@ from rich.console import Console
 
 from rcnn_jax.cli.flags import flag_notes, key_from
 from rcnn_jax.errors import RcnnError, TrainingError, UsageError
+from rcnn_jax.hosts.team import team
 from rcnn_jax.interrupt import stopped_by, too_late
 from rcnn_jax.kinds import Kind, SpecKind, TaskName
 from rcnn_jax.printable import printable
-from rcnn_jax.reporter import SafeConsole, log_to
+from rcnn_jax.reporter import SILENT, SafeConsole, log_to
 from rcnn_jax.tasks.families import family
 from rcnn_jax.train.lock import WorkdirLock, held
 
@@ -59,6 +60,7 @@ class Session:
         status_folder: Path | None,
         log_file: Path | None = None,
         alone: bool = False,
+        chief: bool = True,
     ):
         """Names the command.
 
@@ -68,11 +70,13 @@ class Session:
           log_file: file that everything printed is appended to.
           alone: locks the folder of status.json before anything is written there, until the last line
             is: what is refused leaves no line among those of the command that holds the lock.
+          chief: False for the further processes of a job: they say and write nothing.
         """
-        self.console: Console = Screen()
+        self.console: Console = Screen() if chief else SILENT.console
+        self._chief = chief
         self._title = title
         self._status_path = status_folder / STATUS_FILE if status_folder else None
-        self._log_file = log_file
+        self._log_file = log_file if chief else None
         self._log: TextIO | None = None
         self._alone = alone
         self.lock: WorkdirLock | None = None
@@ -84,6 +88,8 @@ class Session:
             self._exits.enter_context(redirect_stdout(_Tee(sys.stdout, log)))
             self._exits.enter_context(redirect_stderr(_Tee(sys.stderr, log)))
         self._exits.enter_context(log_to(self))
+        if self._chief:
+            self._exits.enter_context(_last_line_by_the_monitor(self))
         if self._status_path:
             path, self._status_path = self._status_path, None
             try:
@@ -122,7 +128,7 @@ class Session:
         Raises:
           UsageError: the folder cannot be written, or another process is at work in it.
         """
-        if self._status_path is None:
+        if self._status_path is None and self._chief:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if self._alone:
@@ -157,7 +163,7 @@ class Session:
           graphical: the numbers that are drawn over epochs, written as text too.
           **fields: further fields: epoch, max_epoch, time_per_epoch, eta.
         """
-        if self._status_path is None:
+        if self._status_path is None or not self._chief:
             return
         now = datetime.now()
         line: dict[str, Any] = {
@@ -265,6 +271,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return bool(names & {"XlaRuntimeError", "JaxRuntimeError"}) and "RESOURCE_EXHAUSTED" in str(
         error
     )
+
+
+@contextmanager
+def _last_line_by_the_monitor(session: Session) -> Iterator[None]:
+    """Lets a process that its monitor ends write the last line of status.json all the same."""
+    monitor = team().monitor
+    if monitor is not None:
+        monitor.farewell = lambda text: session.status("FAILURE", text, verbosity="ERROR")
+    try:
+        yield
+    finally:
+        if monitor is not None:
+            monitor.farewell = None
 
 
 class Screen(SafeConsole):

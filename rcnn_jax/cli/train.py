@@ -11,6 +11,7 @@ from rcnn_jax.cli.flags import choose_devices, what_lies
 from rcnn_jax.cli.outputs import Place, Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
+from rcnn_jax.hosts.team import team
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
@@ -26,7 +27,11 @@ def run(args: Namespace, kind: Kind) -> int:
     """
     devices = choose_devices(args, "train")
     with Session(
-        f"{kind} train", status_folder=args.workdir, log_file=args.log_file, alone=True
+        f"{kind} train",
+        status_folder=args.workdir,
+        log_file=args.log_file,
+        alone=True,
+        chief=team().is_chief,
     ) as session:
         config, key = read_spec(session, args, kind, "train")
         workdir = args.workdir or workdir_of(config, kind)
@@ -42,12 +47,14 @@ def run(args: Namespace, kind: Kind) -> int:
             accept_data_changes=args.accept_data_changes,
             use_amp=args.use_amp,
             devices=devices,
+            body=args.data_parallel,
+            scale_lr=args.scale_lr,
             draw=draw_detections,
             lock=session.lock,
         )
         with memory_advice(kind):
             result = train(build_experiment(config, kind), workdir, options, session)
-        if args.slim:
+        if args.slim and team().is_chief:
             slim_models(result.models, key)
     return 0
 

@@ -6,6 +6,7 @@ from rcnn_jax.data.count_table import say
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.evaluate.results import Report
+from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.tasks.experiment import Experiment
@@ -17,6 +18,7 @@ def evaluate(
     model: OpenModel,
     *,
     workdir: Path | None = None,
+    devices: int = 1,
     reporter: Reporter = SILENT,
 ) -> Report:
     """Scores a model on the validation images, prints the table and writes the report.
@@ -25,6 +27,7 @@ def evaluate(
       experiment: from `runtime.open.experiment_of`, which has compared it with the model.
       model: the file, opened.
       workdir: the report goes to `eval/` in it; beside the model when None.
+      devices: local devices to use.
       reporter: console.
 
     Returns:
@@ -36,15 +39,16 @@ def evaluate(
     if experiment.eval_source is None:
         fields = family(experiment.kind).validation_fields
         raise DataError(f"the spec names no validation data: set {fields}")
-    predictor = model.predictor(experiment, experiment.evaluation)
+    predictor = model.predictor(experiment, experiment.evaluation, devices)
     source = experiment.eval_source()
     for note in experiment.notes:
         reporter.note(note)
     say(source.findings, reporter)
     loop.check_images(experiment, source)
-    report = loop.evaluate_detector(experiment, predictor, source, reporter.track)
+    report = loop.evaluate_detector(experiment, predictor, source, reporter.track, devices)
     reporter.console.print(results.text(report), markup=False)
     folder, name = (workdir or model.path.parent) / "eval", model.report_name
-    results.write_report(report, experiment.metrics, folder, name)
+    if team().is_chief:
+        results.write_report(report, experiment.metrics, folder, name)
     reporter.console.print(f"report: {folder / (name + '.json')}", markup=False)
     return report

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from rcnn_jax.data.loader.images import boxes_to_source, origin
-from rcnn_jax.data.loader.pipeline import evaluation_batches
+from rcnn_jax.data.loader.pipeline import evaluation_batches, evaluation_order
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.masks import MaskSource
 from rcnn_jax.evaluate.annotated import AnnotatedImages
@@ -22,7 +22,9 @@ from rcnn_jax.evaluate.coco import CocoReport, evaluate_coco, fastest_engine
 from rcnn_jax.evaluate.ground_truth import coco_content
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.results import Report
+from rcnn_jax.evaluate.share import all_coco_results, all_voc_results
 from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
+from rcnn_jax.hosts.team import Team, team
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.settings.metrics import CocoMetrics, VocMetrics
 from rcnn_jax.structures import Batch, Detections, Proposals
@@ -54,45 +56,67 @@ def detections_by_image(
 
 
 def evaluate_detector(
-    experiment: Experiment, predictor: Predictor, source: Source, track: Track
+    experiment: Experiment, predictor: Predictor, source: Source, track: Track, devices: int = 1
 ) -> Report:
     """Evaluates a predictor on a source with the metrics of the experiment.
+
+    Several processes share the images, and every one returns the metrics of all.
 
     Args:
       experiment: geometry, batch size, metrics.
       predictor: images to detections on the canvas.
       source: images with annotations; known to the annotation file where the metrics are COCO's.
       track: shows progress.
+      devices: of the predictor; each takes a batch of the experiment at a time.
 
     Raises:
       DataError: an image is damaged, or the images do not match the annotation file.
     """
+    together = team()
     batches = evaluation_batches(
         source,
         experiment.geometry,
         experiment.eval_gt,
         experiment.task.pixels.channel_order,
-        batch=experiment.eval_batch,
+        # As many images on a device as one alone takes: the same program gives the same last bits.
+        batch=experiment.eval_batch * devices * together.count,
         threads=experiment.threads,
         prefetch=experiment.prefetch,
+        process_index=together.index,
+        process_count=together.count,
     )
     offset = origin(experiment.geometry)
-    rows = detections_by_image(predictor, batches, offset)
-    seen = track(rows, len(source), "evaluate")
+    rows = detections_by_image(predictor, _in_step(batches, together), offset)
+    seen = track(rows, -(-len(source) // together.count), "evaluate")
     match experiment.metrics:
         case CocoMetrics() as metrics:
             return _evaluate_coco(experiment, metrics, cast(MaskSource, source), seen)
         case VocMetrics() as metrics:
+            own, records = [], []
+            for batch, row, detections, proposals in seen:
+                own.append(_voc_result(batch, row, detections, proposals, offset))
+                records.append(int(batch.image_id[row]))
             return evaluate_voc(
-                [
-                    _voc_result(batch, row, detections, proposals, offset)
-                    for batch, row, detections, proposals in seen
-                ],
+                all_voc_results(own, records, _places(experiment, source), together)
+                if together.is_many
+                else own,
                 experiment.task.class_names,
                 metrics.iou_thresholds,
                 metrics.score_threshold,
                 metrics.method,
             )
+
+
+def _in_step(batches: Iterable[Batch], together: Team) -> Iterator[Batch]:
+    """Yields the batches; where several processes work, all stop before the same one."""
+    for number, batch in enumerate(batches, start=1):
+        together.tick_or_stop(f"batch {number} of the evaluation")
+        yield batch
+
+
+def _places(experiment: Experiment, source: Source) -> dict[int, int]:
+    order = evaluation_order(source, experiment.geometry)
+    return {record: place for place, record in enumerate(order)}
 
 
 def check_images(experiment: Experiment, source: Source) -> None:
@@ -136,15 +160,20 @@ def _evaluate_coco(
     assert experiment.category_ids is not None
     truth = _truth(metrics, experiment.category_ids, source)
     with ThreadPoolExecutor(experiment.threads) as pool:
-        image_ids, pending = [], []
+        pending = []
         for batch, row, detections, _ in seen:
             record = int(batch.image_id[row])
-            image_ids.append(truth.image_id(source, record))
+            image_id = truth.image_id(source, record)
             size = (int(batch.source_size[row][0]), int(batch.source_size[row][1]))
-            pending.append(
-                pool.submit(image_results, image_ids[-1], detections, experiment.category_ids, size)
-            )
-        results = [result for future in pending for result in future.result()]
+            future = pool.submit(image_results, image_id, detections, experiment.category_ids, size)
+            pending.append((record, image_id, future))
+        own = [(record, image_id, future.result()) for record, image_id, future in pending]
+    together = team()
+    if together.is_many:
+        image_ids, results = all_coco_results(own, _places(experiment, source), together)
+    else:
+        image_ids = [image_id for _, image_id, _ in own]
+        results = [result for _, _, found in own for result in found]
     return evaluate_coco(
         truth.content,
         results,

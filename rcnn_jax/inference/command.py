@@ -25,6 +25,7 @@ def inference(
     class_map: Path | None = None,
     include_mask: bool = False,
     agnostic_nms: float | None = None,
+    devices: int = 1,
     reporter: Reporter = SILENT,
 ) -> int:
     """Runs a model over images.
@@ -40,6 +41,7 @@ def inference(
       class_map: file of class names, one a line, background excluded; those of the model when None.
       include_mask: draw masks too.
       agnostic_nms: see `predict.run_inference`.
+      devices: local devices to use.
       reporter: console.
 
     Returns:
@@ -50,7 +52,7 @@ def inference(
     """
     found = find_images(images, what="image folder (images_dir, -i)")
     outputs = output_names(found.paths)
-    predictor = model.predictor(experiment, experiment.inference)
+    predictor = model.predictor(experiment, experiment.inference, devices)
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
@@ -74,6 +76,7 @@ def inference(
         threshold=experiment.visualize_threshold if threshold is None else threshold,
         reporter=reporter,
         agnostic_nms=agnostic_nms,
+        devices=devices,
     )
 
 

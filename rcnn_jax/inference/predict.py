@@ -52,7 +52,7 @@ class Loaded:
 
 
 def detect_files(
-    paths: list[Path], experiment: Experiment, predictor: Predictor
+    paths: list[Path], experiment: Experiment, predictor: Predictor, devices: int = 1
 ) -> Iterator[tuple[Loaded, Detections | None]]:
     """Yields every file with its detections in source pixels, or None for an unreadable one.
 
@@ -60,15 +60,15 @@ def detect_files(
       paths: image files of any size.
       experiment: geometry, channel order, batch size.
       predictor: images to detections on the canvas.
+      devices: of the predictor; each takes a batch of the experiment at a time.
     """
+    size = experiment.inference_batch * devices
     offset = image_files.origin(experiment.geometry)
     order = experiment.task.pixels.channel_order
     with ThreadPoolExecutor(experiment.threads) as pool:
-        for group in _groups(
-            _ahead(pool, paths, experiment.geometry, order), experiment.inference_batch
-        ):
+        for group in _groups(_ahead(pool, paths, experiment.geometry, order), size):
             good = [item for item in group if item.canvas is not None]
-            detections = iter(_detect(good, experiment.inference_batch, predictor, offset))
+            detections = iter(_detect(good, size, predictor, offset))
             for item in group:
                 yield item, next(detections) if item.canvas is not None else None
 
@@ -82,6 +82,7 @@ def run_inference(
     threshold: float,
     reporter: Reporter,
     agnostic_nms: float | None = None,
+    devices: int = 1,
 ) -> int:
     """Runs a predictor on image files and writes its detections.
 
@@ -94,6 +95,7 @@ def run_inference(
       reporter: progress and warnings.
       agnostic_nms: overlap above which the lower of two scores goes, whatever the classes; None
         keeps them all.
+      devices: see `detect_files`.
 
     Returns:
       The number of files that could not be used; each was named in a warning.
@@ -106,7 +108,7 @@ def run_inference(
         reporter.warn(f"{shown(path)}: expected an image, found a {kind} (skipped)")
     failed, objects = len(images.unusable), 0
     paths = list(images.paths)
-    by_file = detect_files(paths, experiment, predictor)
+    by_file = detect_files(paths, experiment, predictor, devices)
     for item, detections in reporter.track(by_file, len(paths), "inference"):
         problem, kept = item.error, None
         if detections is not None:

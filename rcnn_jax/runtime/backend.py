@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from rcnn_jax.checkpoints.origin import Origin
+from rcnn_jax.errors import UsageError
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.outputs import read_outputs
 from rcnn_jax.structures import Array, Detections, Proposals
@@ -45,18 +46,33 @@ class OpenModel(Protocol):
         """What reports on the model are called."""
         ...
 
-    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+    def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
         """Returns what runs the model.
 
         Args:
           experiment: of the spec, compared with the file already.
           test: counts and thresholds. A graph or engine keeps those it was exported with.
+          devices: local devices that share a batch, which must be a multiple of them; a graph or engine
+            runs on one.
 
         Raises:
           CheckpointError: the file cannot be run.
           MissingDependencyError: an engine needs TensorRT and a GPU.
+          UsageError: more devices than there are, or than the file can use.
         """
         ...
+
+
+def require_one_device(path: Path, devices: int) -> None:
+    """Refuses several devices for a file that runs on one.
+
+    Raises:
+      UsageError: several are asked for.
+    """
+    if devices > 1:
+        raise UsageError(
+            f"--gpus {devices}: {path} runs on one device; only .tlt models use several"
+        )
 
 
 def predictor_of(run: RunGraph, header: Header, least: int, most: int | None) -> Predictor:

@@ -1,16 +1,21 @@
 """A bundle (`.tlt`), opened: the model in JAX, and the experiment it was trained by."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, slim
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.checkpoints.state import stored_config, stored_experiment, stored_origin, with_weights
+from rcnn_jax.errors import UsageError
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings, Variables
@@ -67,18 +72,20 @@ class OpenBundle:
         """
         return with_weights(experiment, self.bundle, str(self.path))
 
-    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+    def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
         """Returns the predictor on the devices of JAX.
 
         Args:
           experiment: the model the spec describes; the file must be of the same.
           test: counts and thresholds.
+          devices: local devices that share a batch.
 
         Raises:
           CheckpointError: the file is of another model.
+          UsageError: there are not so many devices.
         """
         experiment, variables = self.load(experiment)
-        return bind(jax_predictor(experiment, test), variables)
+        return jax_predictor(experiment, test, devices)(variables)
 
 
 def open_bundle(path: Path, key: str | None) -> OpenBundle:
@@ -91,12 +98,40 @@ def open_bundle(path: Path, key: str | None) -> OpenBundle:
     return OpenBundle(path=path, bundle=slim(read_bundle(path, key)))
 
 
-def jax_predictor(experiment: Experiment, test: TestSettings) -> Callable[..., Predictor]:
-    """Returns a function from variables to a predictor; one compilation serves all variables."""
-    run = jax.jit(lambda variables, images: experiment.task.predict(variables, images, test))
-    return lambda variables: lambda images: run(variables, images)
+def jax_predictor(
+    experiment: Experiment, test: TestSettings, devices: int = 1
+) -> Callable[..., Predictor]:
+    """Returns a function from variables to a predictor; one compilation serves all variables.
 
+    The variables are put on the devices once, when a predictor is made of them.
 
-def bind(make: Callable[..., Predictor], variables: Variables) -> Predictor:
-    """Puts the variables on the device once and returns the predictor over them."""
-    return make(jax.device_put(variables))
+    Args:
+      experiment: the model.
+      test: counts and thresholds.
+      devices: local devices that share a batch, which must be a multiple of them. Each computes what
+        one alone would: nothing is exchanged.
+
+    Raises:
+      UsageError: there are not so many devices.
+    """
+
+    def predict(variables: Variables, images: Any) -> Any:
+        return experiment.task.predict(variables, images, test)
+
+    if devices == 1:
+        run = jax.jit(predict)
+        return lambda variables: functools.partial(run, jax.device_put(variables))
+    here = jax.local_devices()
+    if devices > len(here):
+        raise UsageError(
+            f"--gpus {devices} asks for more devices than there are: found {len(here)} "
+            f"({here[0].platform}); lower --gpus or set CUDA_VISIBLE_DEVICES"
+        )
+    mesh = Mesh(np.asarray(here[:devices]), ("data",))
+    whole, rows = PartitionSpec(), PartitionSpec("data")
+    run = jax.jit(
+        jax.shard_map(predict, mesh=mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False)
+    )
+    return lambda variables: functools.partial(
+        run, jax.device_put(variables, NamedSharding(mesh, whole))
+    )

@@ -21,7 +21,7 @@ from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime import tensorrt
-from rcnn_jax.runtime.backend import Predictor, predictor_of
+from rcnn_jax.runtime.backend import Predictor, predictor_of, require_one_device
 from rcnn_jax.runtime.cuda import Device
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.outputs import check_outputs
@@ -197,12 +197,13 @@ class OpenEngine:
         """The whole name of the file: an engine lies beside its bundle, and so do their reports."""
         return self.path.name
 
-    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+    def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
         """Returns the predictor; the description says all that is needed, the plan holds the settings.
 
         Raises: as `start`.
         """
         del experiment, test
+        require_one_device(self.path, devices)
         return self.start()
 
     def start(self) -> Predictor:

@@ -11,7 +11,7 @@ import onnxruntime
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
-from rcnn_jax.runtime.backend import Predictor, predictor_of
+from rcnn_jax.runtime.backend import Predictor, predictor_of, require_one_device
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import read_header, read_onnx
 from rcnn_jax.runtime.onnx_runtime import open_session, runner
@@ -50,12 +50,13 @@ class OpenGraph:
         """The whole name of the file: a graph lies beside its bundle, and so do their reports."""
         return self.path.name
 
-    def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
+    def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
         """Returns the predictor; the header says all that is needed, the graph holds the settings.
 
         Raises: as `start`.
         """
         del experiment, test
+        require_one_device(self.path, devices)
         return self.start()
 
     def start(self) -> Predictor:

@@ -28,11 +28,11 @@ def compiled_ahead(
     Args:
       mapped: from `parallel.map_step`.
       state: replicated; only shapes are read.
-      batch: sharded, u8[devices b h w c]; only shapes are read.
+      batch: sharded; only shapes are read.
       canvases: (height, width); that of `batch` is skipped.
     """
     state, batch = jax.tree.map(_shape_of, (state, batch))
-    own = batch.images.shape[2:4]
+    own = batch.images.shape[-3:-1]
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
     for canvas in canvases:
         if canvas != own:
@@ -52,5 +52,5 @@ def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 def _on(batch: Batch, canvas: Canvas) -> Batch:
     """Returns the shapes of a batch whose images have another canvas."""
     images = batch.images
-    shape = (*images.shape[:2], *canvas, images.shape[-1])
+    shape = (*images.shape[:-3], *canvas, images.shape[-1])
     return batch.replace(images=jax.ShapeDtypeStruct(shape, images.dtype, sharding=images.sharding))

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from rcnn_jax.checkpoints.atomic import FULL
 from rcnn_jax.checkpoints.data_file import write_data
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.hosts.team import team
 from rcnn_jax.interrupt import Stopped
 from rcnn_jax.models.variables import parameter_order
 from rcnn_jax.reporter import SILENT, Reporter
@@ -74,7 +76,7 @@ def train(
       Stopped: a signal or a closed pipe ended the run; it says from which step it goes on.
     """
     with contextlib.ExitStack() as stack:
-        if options.lock is None:
+        if options.lock is None and team().is_chief:
             workdir.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(held(workdir, "train", reporter.note))
             options = dataclasses.replace(options, lock=lock)
@@ -97,10 +99,13 @@ def train(
 
 
 def _train(run: Run) -> RunState:
-    files, reporter = run.files, run.reporter
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    for path in files.sweep():
-        reporter.note(f"{path}: left half written by a process that is gone; deleted")
+    files, reporter, together = run.files, run.reporter, team()
+    together.agree("where the run lies", [files.name, str(files.folder)])
+    together.agree("the training data", run.data.summary())
+    if together.is_chief:
+        run.workdir.mkdir(parents=True, exist_ok=True)
+        for path in files.sweep():
+            reporter.note(f"{path}: left half written by a process that is gone; deleted")
     if files.folder != files.root:
         reporter.note(
             f"{files.root} holds another run: the models of this one, {files.name}, are written there "
@@ -114,8 +119,9 @@ def _train(run: Run) -> RunState:
         )
         ensure_best(run, state, progress)
         return progress
-    write_spec(run.workdir, run.experiment.kind, run.experiment.spec)
-    write_data(run.workdir, run.data)
+    if together.is_chief:
+        write_spec(run.workdir, run.experiment.kind, run.experiment.spec)
+        write_data(run.workdir, run.data)
     _print_parameters(run)
     with _full_disk_reported(run, state):
         return train_until_finished(run, state, progress)
@@ -167,6 +173,35 @@ def _print_parameters(run: Run) -> None:
     console.print(
         f"{len(run.source)} training images, {run.global_batch} per step, "
         f"{run.milestones.steps_per_epoch} steps per epoch, {run.milestones.num_epochs} epochs, "
-        f"{len(run.devices)} {run.devices[0].platform} device(s)",
+        f"{_devices(run)}",
         markup=False,
+    )
+    first = max(int(run.milestones.total_steps * 0.5), 1)
+    rate = float(run.schedule(np.int32(first)))
+    scaled = f", that of the spec times {run.rate_scale}" if run.rate_scale > 1 else ""
+    console.print(
+        f"effective batch {run.global_batch} images; learning rate in the middle of the run {rate:.4g}"
+        f"{scaled}: {rate / run.global_batch:.4g} per image",
+        markup=False,
+    )
+    note = _alone_statistics(run)
+    if note:
+        run.reporter.note(note)
+
+
+def _devices(run: Run) -> str:
+    each, kind = len(run.devices.local), run.devices.local[0].platform
+    processes = team().count
+    many = f" in each of {processes} processes" if processes > 1 else ""
+    return f"{each} {kind} device(s){many}, {run.devices.body}"
+
+
+def _alone_statistics(run: Run) -> str:
+    """Returns a sentence where trained batch norm sees less than a step's images; else nothing."""
+    model: Any = run.experiment.task.model
+    if model.options.freeze_bn or run.devices.count == 1 or model.bn_axis_name is not None:
+        return ""
+    return (
+        f"batch norm is trained on the {run.experiment.batch_per_device} images of each device alone "
+        "(sync_bn: False): results depend on how many devices share a batch"
     )

@@ -14,12 +14,12 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from rcnn_jax.data.loader.pipeline import training_batches, training_canvases
 from rcnn_jax.errors import RcnnError, TrainingError
-from rcnn_jax.interrupt import interrupts
+from rcnn_jax.hosts.team import Team, team
+from rcnn_jax.interrupt import Interrupts, interrupts
 from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.families import family
@@ -48,7 +48,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
       RcnnError: the run ends early; its steps are saved where they can be.
       Stopped: a signal ends the run; its steps are saved.
     """
-    experiment, milestones = run.experiment, run.milestones
+    experiment, milestones, together = run.experiment, run.milestones, team()
     step_function = make_step(
         experiment.task,
         experiment.optimizer,
@@ -62,6 +62,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
     with (
         contextlib.ExitStack() as stack,
         interrupts() as signals,
+        together.heeding(signals),
         _open_sink(run, progress) as sink,
     ):
         if progress.pending:  # the run was ended in the middle of a milestone
@@ -79,14 +80,14 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         while not progress.finished:
             step, end = progress.step, milestones.next(progress.step)
             try:
-                while step < end and signals.noted is None:
+                while step < end and not _stops(together, signals, step):
                     host, on_device = next(batches)
                     # The old state is donated: its memory holds the new one. After an error in here
                     # `replicas` may name memory that is gone, and `_rescue` finds nothing to save.
                     replicas, metrics = mapped(replicas, on_device)
                     step += 1
                     signals.postponed = True  # from here on there is something to save
-                    metrics = parallel.on_first_device(metrics)
+                    metrics = parallel.on_first_device(metrics, run.devices)
                     check.add(step, host.image_id, metrics)
                     sink.step(step, metrics)
                     if step % experiment.run.log_steps == 0:
@@ -96,6 +97,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
                 check.finish()
                 sink.flush()
             except Exception as error:
+                together.blame(error)  # another process may be the cause
                 if step > progress.step and not isinstance(error, TrainingError):
                     progress = dataclasses.replace(progress, step=step, pending=step == end)
                     _rescue(run, replicas, progress, check, sink)
@@ -105,7 +107,9 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
                     signals.look()
                 raise
             progress = dataclasses.replace(progress, step=step, pending=step == end)
-            state = parallel.first_replica(replicas)  # fetched once for all that is due
+            state = parallel.first_replica(
+                replicas, run.devices
+            )  # fetched once for all that is due
             # A validation takes long, so the steps are stored before it with the milestone pending; a
             # kill costs the validation and no step. Without one the checkpoint of the milestone follows
             # within a second, and the same arrays need not be written twice.
@@ -129,19 +133,28 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
     return progress
 
 
+def _stops(together: Team, signals: Interrupts, step: int) -> bool:
+    """Says whether to stop before another step; several processes say so after the same one."""
+    stop = together.tick(f"step {step + 1}")
+    return stop if together.is_many else signals.noted is not None
+
+
 def _rescue(
     run: Run, replicas: TrainState, progress: RunState, check: NonFiniteCheck, sink: MetricSink
 ) -> None:
     """Saves the steps that were taken before an error, where the error leaves something to save.
 
     A failed step may have given up its state, a full disk takes no checkpoint: what ended the run is
-    what the user hears of, in any case.
+    what the user hears of, in any case. Of several processes none saves alone: the others are at other
+    steps, or wait for this one.
     """
+    if team().is_many:
+        return
     with contextlib.suppress(Exception):
         check.finish()  # a state that is not finite is not saved
         with contextlib.suppress(BrokenPipeError):
             sink.flush()
-        save(run, parallel.first_replica(replicas), progress)
+        save(run, parallel.first_replica(replicas, run.devices), progress)
         run.reporter.warn(
             f"stopped by an error after step {progress.step}, which is saved: once its cause is mended, "
             "the same command goes on from there"
@@ -165,8 +178,8 @@ def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
         experiment.task.pixels.channel_order,
         loader,
         start=start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=team().index,
+        process_count=team().count,
     )
     return parallel.shards_ahead(iter(batches), run.devices)
 

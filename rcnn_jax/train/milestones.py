@@ -8,8 +8,9 @@ the milestone is over is written last. A kill between any two duties repeats the
 checkpoint and writes the same bytes again.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flax.traverse_util import flatten_dict
 
 from rcnn_jax.checkpoints.bundle import write_bundle
 from rcnn_jax.checkpoints.state import training_bundle, variables_of, versions
+from rcnn_jax.hosts.team import team
 from rcnn_jax.interrupt import Interrupts
 from rcnn_jax.structures import TrainState
 from rcnn_jax.train.run import Run
@@ -41,6 +43,18 @@ class Milestone:
     state: TrainState
     sink: MetricSink
     signals: Interrupts
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While inside, a signal ends the run at once; of several processes, at the next batch."""
+        together = team()
+        with self.sink.paused():
+            if together.is_many:  # the place is agreed on, see `hosts.monitor`
+                self.signals.look()
+                yield
+                return
+            with self.signals.at_once():
+                yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +84,7 @@ def run_milestone(milestone: Milestone, progress: RunState) -> RunState:
       The progress with nothing pending.
     """
     outcome = Outcome(progress=progress)
+    team().rest()
     for duty in DUTIES:
         outcome = duty(milestone, outcome)
     return outcome.progress
@@ -82,7 +97,7 @@ def validate(milestone: Milestone, outcome: Outcome) -> Outcome:
     if validation is None:
         return outcome
     # A validation may take as long as an epoch. The steps are saved (`loop`): a signal ends it at once.
-    with milestone.sink.paused(), milestone.signals.at_once():
+    with milestone.interruptible():
         metrics = validation(variables_of(milestone.state), progress.step)
     milestone.sink.evaluation(progress.step, metrics)
     main = metrics[run.experiment.metrics.main_metric]
@@ -93,8 +108,10 @@ def show_detections(milestone: Milestone, outcome: Outcome) -> Outcome:
     """Draws detections on validation images for TensorBoard, after a validation."""
     run, step = milestone.run, outcome.progress.step
     count, draw = run.experiment.run.found_in_tensorboard, run.options.draw
+    if not team().is_chief:
+        return outcome
     if outcome.metrics is not None and run.validate is not None and count and draw is not None:
-        with milestone.sink.paused(), milestone.signals.at_once():
+        with milestone.interruptible():
             pictures = run.validate.pictures(variables_of(milestone.state), count, draw)
             milestone.sink.images(step, "validation", pictures)
     return outcome
@@ -214,6 +231,8 @@ def ensure_best(run: Run, state: TrainState, progress: RunState) -> None:
       state: of the last step.
       progress: of the run.
     """
+    if not team().is_chief:
+        return
     best, step, why = run.files.best, progress.best_step, "the best validation"
     if step is None:
         step, why = progress.step, "the last one: there was no validation to choose by"
@@ -242,6 +261,8 @@ def _epoch_means(state: TrainState) -> dict[str, float]:
 
 
 def _write_bundle(run: Run, state: TrainState, progress: RunState, path: Path) -> None:
+    if not team().is_chief:
+        return
     _check_lock(run)
     bundle = training_bundle(run.experiment, state, progress.to_json())
     write_bundle(path, bundle, run.options.key)

@@ -1,11 +1,18 @@
-"""The only file that knows about devices: replication, sharding of batches, and the mapped step."""
+"""The only file that knows about devices: replication, sharding of batches, and the mapped step.
+
+One seam, two bodies. `shard_map` compiles one program over a mesh of all devices; the state is one
+array per leaf, the same on every device. `pmap` is the older form, kept because people ask for it: the
+state has a leading axis of local devices. Both run the same step function, and agree.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.structures import Batch, TrainState
@@ -14,68 +21,132 @@ from rcnn_jax.train.step import StepFunction
 
 Device = Any
 """A `jax.Device`, which is a function in the eyes of a type checker."""
+Body = Literal["shard_map", "pmap"]
+ROWS, WHOLE = PartitionSpec(AXIS), PartitionSpec()
 
 
-def choose_devices(count: int | None) -> list[Device]:
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a run, as many in every process.
+
+    Attributes:
+      local: those of this process.
+      body: how a step is mapped over them.
+    """
+
+    local: tuple[Device, ...]
+    body: Body = "shard_map"
+
+    @property
+    def everywhere(self) -> tuple[Device, ...]:
+        """Those of all processes, process by process: rows of a batch lie in this order."""
+        if jax.process_count() == 1:
+            return self.local
+        of_process: dict[int, list[Device]] = {}
+        for device in jax.devices():
+            of_process.setdefault(device.process_index, []).append(device)
+        each = len(self.local)
+        for process, found in sorted(of_process.items()):
+            if len(found) < each:
+                raise UsageError(
+                    f"process {process} has {len(found)} devices, this one uses {each}: give every "
+                    "process as many (--gpus N counts those of one process)"
+                )
+        return tuple(device for _, found in sorted(of_process.items()) for device in found[:each])
+
+    @property
+    def count(self) -> int:
+        """How many there are over all processes."""
+        return len(self.local) * jax.process_count()
+
+    def sharding(self, spec: PartitionSpec) -> NamedSharding:
+        """Returns the placement of an array over all devices."""
+        return NamedSharding(Mesh(np.asarray(self.everywhere), (AXIS,)), spec)
+
+
+def choose_devices(count: int | None, body: Body = "shard_map") -> Devices:
     """Returns the local devices to train on: all of them, or the first `count`.
 
     Raises:
       UsageError: more devices are asked for than this machine has.
     """
     devices = jax.local_devices()
-    if count is None:
-        return devices
-    if count > len(devices):
+    if count is not None and count > len(devices):
         raise UsageError(
             f"--gpus {count} asks for more devices than there are: found {len(devices)} "
             f"({devices[0].platform}); lower --gpus or set CUDA_VISIBLE_DEVICES"
         )
-    return devices[:count]
+    return Devices(tuple(devices[:count]), body)
 
 
-def count_of_all(devices: list[Device]) -> int:
-    """Returns how many devices train, over all processes, where each has as many as this one."""
-    return len(devices) * jax.process_count()
-
-
-def map_step(step: StepFunction, devices: list[Device]) -> Any:
+def map_step(step: StepFunction, devices: Devices) -> Any:
     """Returns the step over replicated states and sharded batches; the old state is given up."""
     # Donation: the new state takes the memory of the old one, else a step would need both, with two
     # moments per weight where the optimizer keeps them. The caller must not touch the old one again.
-    return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=(0,))
+    if devices.body == "pmap":
+        return jax.pmap(step, axis_name=AXIS, devices=devices.everywhere, donate_argnums=(0,))
+    mesh = devices.sharding(WHOLE).mesh
+    # The check of replication knows too few primitives: it would refuse gathers that are the same on
+    # all devices. That they are is tested: losses and weights do not depend on the number of devices.
+    mapped = jax.shard_map(
+        step, mesh=mesh, in_specs=(WHOLE, ROWS), out_specs=(WHOLE, WHOLE), check_vma=False
+    )
+    return jax.jit(mapped, donate_argnums=(0,))
 
 
-def replicate(state: TrainState, devices: list[Device]) -> TrainState:
-    """Copies a state to every device through an identity map, so that the step is traced once."""
-    copies = jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices)
-    return copies(np.zeros(len(devices), np.int8), state)
+def replicate(state: TrainState, devices: Devices) -> TrainState:
+    """Copies a state, the same in all processes, to every device."""
+    if devices.body == "pmap":
+        # An identity map gives the arrays the form of the step's own, so that it is traced once.
+        copies = jax.pmap(
+            lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices.everywhere
+        )
+        return copies(np.zeros(len(devices.local), np.int8), state)
+    sharding = devices.sharding(WHOLE)
+
+    def put(leaf: Any) -> jax.Array:
+        # A copy for each device: a CPU takes the memory of a NumPy array for its own, and the step,
+        # which gives its state up, would write into what the caller and the other devices hold.
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda _: array.copy())
+
+    return jax.tree.map(put, state)
 
 
-def first_replica(tree: Any) -> Any:
+def first_replica(tree: Any, devices: Devices) -> Any:
     """Fetches one replica to the host as NumPy arrays."""
+    return jax.tree.map(np.asarray, on_first_device(tree, devices))
+
+
+def on_first_device(tree: Any, devices: Devices) -> Any:
+    """Returns one replica on its device, without waiting for it."""
+
+    def first(leaf: jax.Array) -> jax.Array:
+        data = leaf.addressable_data(0)
+        return data.reshape(leaf.shape[1:]) if devices.body == "pmap" else data
+
+    return jax.tree.map(first, tree)
+
+
+def shard(batch: Batch, devices: Devices) -> Batch:
+    """Cuts this process's part of a batch into one piece per device and starts the transfer."""
+    count = len(devices.local)
+    if devices.body == "pmap":
+        sharding = NamedSharding(Mesh(np.asarray(devices.local), (AXIS,)), ROWS)
+
+        def cut(leaf: Any) -> jax.Array:
+            array = np.asarray(leaf)
+            pieces = array.reshape(count, array.shape[0] // count, *array.shape[1:])
+            return jax.device_put(pieces, sharding)
+
+        return jax.tree.map(cut, batch)
+    sharding = devices.sharding(ROWS)
     return jax.tree.map(
-        lambda leaf: np.asarray(leaf.addressable_data(0)).reshape(leaf.shape[1:]), tree
+        lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch
     )
 
 
-def on_first_device(tree: Any) -> Any:
-    """Returns one replica on its device, without waiting for it."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0).reshape(leaf.shape[1:]), tree)
-
-
-def shard(batch: Batch, devices: list[Device]) -> Batch:
-    """Cuts a host batch into one piece per device and starts the transfer."""
-    count = len(devices)
-
-    def cut(leaf: Any) -> jax.Array:
-        array = np.asarray(leaf)
-        pieces = array.reshape(count, array.shape[0] // count, *array.shape[1:])
-        return _put(pieces, devices)
-
-    return jax.tree.map(cut, batch)
-
-
-def shards_ahead(batches: Iterator[Batch], devices: list[Device]) -> Iterator[tuple[Batch, Batch]]:
+def shards_ahead(batches: Iterator[Batch], devices: Devices) -> Iterator[tuple[Batch, Batch]]:
     """Yields (host batch, sharded batch), transferring the next one while the device computes."""
     with ThreadPoolExecutor(max_workers=1) as pool:
 
@@ -87,10 +158,3 @@ def shards_ahead(batches: Iterator[Batch], devices: list[Device]) -> Iterator[tu
         while (ready := pending.result()) is not None:
             pending = pool.submit(fetch)
             yield ready
-
-
-def _put(pieces: np.ndarray, devices: list[Device]) -> jax.Array:
-    """Puts pieces[i] on devices[i] as one array in the layout that pmap expects."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-    return jax.device_put(pieces, sharding)

@@ -13,6 +13,7 @@ import jax
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.hosts.team import team
 from rcnn_jax.structures import TrainState
 from rcnn_jax.train.milestones import has_stopped_early, newest_model
 from rcnn_jax.train.run import Run
@@ -33,6 +34,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
         check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
         keep_sealed(run.store, newest_model(run), reporter)
+    team().agree("the checkpoint to go on from", stored and stored["run"])
     variables = experiment.task.init(jax.random.key(experiment.seed))
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed
@@ -45,7 +47,8 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
             _clear(run, progress)
         if progress.step >= run.milestones.total_steps:
             progress = dataclasses.replace(progress, finished=True)
-        return state, progress
+        # An id is drawn anew by every process: that of the chief counts.
+        return state, dataclasses.replace(progress, run_id=team().gather_json(progress.run_id)[0])
     state, saved = restored
     progress = RunState.from_json(saved["run"])
     say_passed_over(experiment, progress, key=options.key, reporter=reporter)
@@ -70,9 +73,11 @@ def _clear(run: Run, progress: RunState) -> None:
     with contextlib.suppress(CheckpointError):  # encrypted with another key, for example
         stored = run.store.latest_run_state()
     run.store.clear()
-    run.files.clear(
-        progress.step,
-        progress.step // run.milestones.steps_per_epoch,
-        {Path(name) for name in named if name},
-        same_run=stored is not None and stored["run"]["run_id"] == progress.run_id,
-    )
+    if team().is_chief:
+        run.files.clear(
+            progress.step,
+            progress.step // run.milestones.steps_per_epoch,
+            {Path(name) for name in named if name},
+            same_run=stored is not None and stored["run"]["run_id"] == progress.run_id,
+        )
+    team().wait("cleared")

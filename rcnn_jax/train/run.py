@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
@@ -35,6 +35,9 @@ class TrainOptions:
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16 on top of what the spec says.
       devices: number of local devices; None for all.
+      body: how a step is mapped over the devices; the results are the same.
+      scale_lr: `linear` multiplies the learning rate by the effective batch over batch_size_per_gpu,
+        `none` leaves it; None does what the spec says.
       draw: draws detections on validation images for TensorBoard, where the spec asks for them; see
         `inference.draw.draw_detections`. None leaves such pictures out.
       lock: of the workdir, where the caller holds it; None takes it as long as the run lasts.
@@ -45,6 +48,8 @@ class TrainOptions:
     accept_data_changes: bool = False
     use_amp: bool = False
     devices: int | None = None
+    body: parallel.Body = "shard_map"
+    scale_lr: Literal["linear", "none"] | None = None
     draw: Drawer | None = None
     lock: WorkdirLock | None = None
 
@@ -57,7 +62,7 @@ class Run:
       experiment: what is trained.
       options: how.
       files: where the run lies.
-      devices: local devices of the run.
+      devices: of the run.
       source: training images.
       data: what they are, for the next resume.
       validate: scores weights on the validation images; None without such images.
@@ -69,7 +74,7 @@ class Run:
     experiment: Experiment
     options: TrainOptions
     files: RunFolder
-    devices: list[parallel.Device]
+    devices: parallel.Devices
     source: Source
     data: DataDigest
     validate: Validation | None
@@ -85,14 +90,20 @@ class Run:
     @property
     def global_batch(self) -> int:
         """Images per step over all devices and processes."""
-        return self.experiment.batch_per_device * parallel.count_of_all(self.devices)
+        return self.experiment.batch_per_device * self.devices.count
 
     @property
     def schedule(self) -> Any:
         """Learning rate by step, in the scale of this run's devices."""
-        scaled = self.experiment.run.lr_scaling == "devices"
-        scale = parallel.count_of_all(self.devices) if scaled else 1
-        return make_schedule(self.experiment.schedule, self.milestones.total_steps, scale)
+        return make_schedule(self.experiment.schedule, self.milestones.total_steps, self.rate_scale)
+
+    @property
+    def rate_scale(self) -> int:
+        """What the learning rate of the spec is multiplied by."""
+        chosen = self.options.scale_lr
+        if chosen is None:
+            chosen = "linear" if self.experiment.run.lr_scaling == "devices" else "none"
+        return self.devices.count if chosen == "linear" else 1
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -102,7 +113,8 @@ class Run:
         """
         experiment, options = self.experiment, self.options
         values = fingerprint.fingerprint(experiment.spec.fields, experiment.kind)
-        return {**values, "use_amp": options.use_amp, "global_batch": self.global_batch}
+        given = {"scale_lr": options.scale_lr} if options.scale_lr else {}
+        return {**values, "use_amp": options.use_amp, "global_batch": self.global_batch, **given}
 
 
 def open_run(
@@ -119,7 +131,7 @@ def open_run(
     Raises:
       RcnnError: anything the user can mend, see the tree in `errors`.
     """
-    chosen = parallel.choose_devices(options.devices)
+    chosen = parallel.choose_devices(options.devices, options.body)
     if options.use_amp:
         experiment = with_bf16(experiment)
     experiment = widths_to_train(experiment, options.key)
@@ -142,8 +154,12 @@ def open_run(
         say(column.findings, reporter)
     _advise(experiment, source, census, reporter)
     files = run_folder(workdir, experiment.kind, experiment.spec.fields)
-    validate = Validation(experiment, validation, files.folder, reporter) if validation else None
-    global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
+    validate = (
+        Validation(experiment, validation, files.folder, reporter, len(chosen.local))
+        if validation
+        else None
+    )
+    global_batch = experiment.batch_per_device * chosen.count
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
         experiment=experiment,

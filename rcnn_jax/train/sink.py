@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
+from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.families import LogFormat
 from rcnn_jax.train.calendar import Milestones
@@ -26,9 +26,6 @@ from rcnn_jax.train.writers import (
     StatusLines,
     TensorBoard,
 )
-
-CHIEF = 0
-"""The process that writes, where several train together: all of them know the same numbers."""
 
 
 class MetricSink:
@@ -241,7 +238,7 @@ def open_sink(
       clock: seconds; a test passes its own.
     """
     ledger, writers = None, []
-    if jax.process_index() == CHIEF:
+    if team().is_chief:
         ledger = JsonLines(folder / METRICS_FILE, start_step=start_step, pending=pending)
         if tensorboard:
             events = folder / TENSORBOARD_FOLDER

@@ -12,6 +12,7 @@ from rcnn_jax.data.loader.images import origin
 from rcnn_jax.data.loader.pipeline import evaluation_batches
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.evaluate import loop, results
+from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime import bundle
 from rcnn_jax.structures import Detections
@@ -38,8 +39,15 @@ class Drawer(Protocol):
 class Validation:
     """Scores weights on the validation images of an experiment; compiles once."""
 
-    def __init__(self, experiment: Experiment, source: Source, workdir: Path, reporter: Reporter):
-        """Takes the opened validation images and where reports go.
+    def __init__(
+        self,
+        experiment: Experiment,
+        source: Source,
+        workdir: Path,
+        reporter: Reporter,
+        devices: int = 1,
+    ):
+        """Takes the opened validation images, where reports go, and how many local devices to use.
 
         Raises:
           DataError: the images do not match the annotations they are judged by.
@@ -49,7 +57,8 @@ class Validation:
         self._source = source
         self._workdir = workdir
         self._reporter = reporter
-        self._predictor = bundle.jax_predictor(experiment, experiment.evaluation)
+        self._devices = devices
+        self._predictor = bundle.jax_predictor(experiment, experiment.evaluation, devices)
 
     def __call__(self, variables: Variables, step: int) -> dict[str, float]:
         """Prints the table, writes eval/step-N.json and returns the metrics by name.
@@ -60,14 +69,16 @@ class Validation:
         """
         result = loop.evaluate_detector(
             self._experiment,
-            bundle.bind(self._predictor, variables),
+            self._predictor(variables),
             self._source,
             self._reporter.track,
+            self._devices,
         )
         self._reporter.console.print(results.text(result), markup=False)
-        results.write_report(
-            result, self._experiment.metrics, self._workdir / "eval", f"step-{step}"
-        )
+        if team().is_chief:
+            results.write_report(
+                result, self._experiment.metrics, self._workdir / "eval", f"step-{step}"
+            )
         metrics = results.numbers(result)
         return {name: float(np.nan_to_num(value)) for name, value in metrics.items()}
 
@@ -85,12 +96,12 @@ class Validation:
             experiment.geometry,
             None,
             experiment.task.pixels.channel_order,
-            batch=experiment.eval_batch,
+            batch=experiment.eval_batch * self._devices,
             threads=1,
             prefetch=1,
         )
         rows = loop.detections_by_image(
-            bundle.bind(self._predictor, variables), batches, origin(experiment.geometry)
+            self._predictor(variables), batches, origin(experiment.geometry)
         )
         for batch, row, found, _ in itertools.islice(rows, count):
             image = self._source.image(int(batch.image_id[row]), "rgb")

@@ -20,7 +20,7 @@ from rcnn_jax.checkpoints.state import load_model, training_bundle, variables_of
 from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.data.synthetic import write_kitti
 from rcnn_jax.models import BACKBONES, find_backbone, narrowed
-from rcnn_jax.runtime.bundle import bind, jax_predictor
+from rcnn_jax.runtime.bundle import jax_predictor
 from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment
@@ -107,7 +107,7 @@ def calm_variables(task):
 
 def one_step(experiment, batch):
     """(state before, state after, metrics), on one device."""
-    task, device = experiment.task, jax.local_devices()[:1]
+    task, device = experiment.task, parallel.choose_devices(1)
     schedule = make_schedule(experiment.schedule, 10)
     variables = calm_variables(task)
     before = init_state(task, variables, experiment.optimizer, schedule, experiment.seed)
@@ -117,7 +117,7 @@ def one_step(experiment, batch):
     replicas, metrics = parallel.map_step(step, device)(
         parallel.replicate(before, device), parallel.shard(batch, device)
     )
-    return before, parallel.first_replica(replicas), parallel.first_replica(metrics)
+    return before, *(parallel.first_replica(tree, device) for tree in (replicas, metrics))
 
 
 def moved(before, after):
@@ -161,7 +161,7 @@ def test_one_step_and_back_from_the_file(arch, root, tmp_path):
     assert reloaded.task == narrow.task and read_bundle(path).header["arch"] == arch
     predictor = jax_predictor(reloaded, reloaded.inference)
     images = np.asarray(first_batch(narrow).images)
-    ours, theirs = (bind(predictor, v)(images) for v in (variables_of(after), variables))
+    ours, theirs = (predictor(v)(images) for v in (variables_of(after), variables))
     assert ours[0].valid.any()
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 

@@ -46,9 +46,9 @@ def batches(experiment):
     )
 
 
-def run(experiment, devices, steps, change=lambda batch: batch):
+def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map"):
     """Returns (state, list of metrics, number of traces) after some steps on some devices."""
-    task, chosen = experiment.task, jax.local_devices()[:devices]
+    task, chosen = experiment.task, parallel.choose_devices(devices, body)
     schedule = make_schedule(experiment.schedule, 10)
     state = init_state(
         task, task.init(jax.random.key(0)), experiment.optimizer, schedule, experiment.seed
@@ -72,13 +72,15 @@ def run(experiment, devices, steps, change=lambda batch: batch):
     stream = batches(experiment)
     for _ in range(steps):
         replicas, metrics = mapped(replicas, parallel.shard(change(next(stream)), chosen))
-        seen.append({name: float(v) for name, v in parallel.on_first_device(metrics).items()})
-    return state, parallel.first_replica(replicas), seen, len(traces)
+        seen.append(
+            {name: float(v) for name, v in parallel.on_first_device(metrics, chosen).items()}
+        )
+    return state, parallel.first_replica(replicas, chosen), seen, len(traces)
 
 
 @pytest.fixture(scope="module")
 def runs(experiment):
-    return cache(lambda devices: run(experiment, devices, 3))
+    return cache(lambda devices, body="shard_map": run(experiment, devices, 3, body=body))
 
 
 def test_the_step_is_traced_once(runs):

@@ -157,6 +157,12 @@ def evaluation_batches(
     )
 
 
+def evaluation_order(source: Source, geometry: GeometrySettings) -> list[int]:
+    """Returns the records in the order in which `evaluation_batches` has them."""
+    canvases = _canvases(source, geometry, ())
+    return sorted(range(len(canvases)), key=lambda record: (canvases[record], record))
+
+
 def _canvases(
     source: Source, geometry: GeometrySettings, buckets: tuple[tuple[int, int], ...]
 ) -> list[tuple[int, int]]:
