@@ -219,12 +219,16 @@ def test_without_gpu_index_the_visible_gpus_are_left_alone(monkeypatch):
             "train",
             "--gpus 3 and --gpu_index 0 1: 2 different indices are given for 3 GPUs",
         ),
-        (["--gpus", "2"], "export", "export runs on one GPU, found --gpus 2; train, evaluate, inference"),
+        (
+            ["--gpus", "2"],
+            "export",
+            "export runs on one GPU, found --gpus 2; train, evaluate, inference",
+        ),
         (["--use_amp"], "inference", "--use_amp is a choice of train, inference has none"),
         (
             ["--multi-node"],
             "train",
-            "--multi-node: training over several machines is not built yet",
+            "--multi-node: this is the only process",
         ),
     ],
 )

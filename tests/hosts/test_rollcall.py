@@ -5,8 +5,6 @@ import socket
 import threading
 import time
 
-import pytest
-
 from rcnn_jax.errors import UsageError
 from rcnn_jax.hosts.launch import Launch
 from rcnn_jax.hosts.rollcall import call_roll
@@ -70,8 +68,9 @@ def test_a_missing_coordinator_is_named_with_what_its_name_means_here():
     port = free_port()
     lonely = dataclasses.replace(launch(port, 1, 2, timeout=0.5), coordinator=f"localhost:{port}")
     results, _ = meet([lonely])
-    assert f"process 0 did not answer at localhost:{port} (127.0.0.1, which is this machine" in (
-        results[0]
+    assert (
+        f"process 0 did not answer at localhost:{port} (127.0.0.1, which is this machine"
+        in (results[0])
     )
 
 

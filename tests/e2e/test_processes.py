@@ -1,0 +1,148 @@
+"""Two real processes train as one, are really ended, and leave what an undisturbed pair leaves."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from rcnn_jax.hosts.monitor import EXIT_CODE
+from tests.e2e import tiny
+from tests.e2e.jobs import ends, errors, start_job
+from tests.e2e.kills import different, finish, logged, results, start, statuses
+
+EPOCHS = 12
+STEPS = 2 * EPOCHS
+"""Six images, four to a step: two in each process."""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """(folder, spec, what two undisturbed processes leave)."""
+    root = tmp_path_factory.mktemp("pair")
+    more = 'ema_decay: 0.9\n  lr_scaling: "none"\n  checkpoint_interval: 4'
+    spec = tiny.write_tiny(root, epochs=EPOCHS, training=more)
+    spec.write_text(spec.read_text().replace("during_training: 2", "during_training: 6"))
+    job = start_job(2, *train(spec, root / "whole"), "--log_file", root / "log.txt")
+    (code, text), (other, said) = ends(job)
+    assert (code, other) == (0, 0), text + said
+    assert errors(text) == []
+    return root, spec, said
+
+
+def train(spec, workdir):
+    return ["faster_rcnn", "train", "-e", spec, "-d", workdir]
+
+
+def until(job, reached):
+    while not reached() and all(process.poll() is None for process in job):
+        time.sleep(0.002)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_only_the_chief_talks_and_writes(pair):
+    root, _, said = pair
+    assert [line for line in said.splitlines() if "Gloo" not in line] == []
+    states = [line["status"] for line in statuses(root / "whole")]
+    assert (states.count("STARTED"), states.count("SUCCESS")) == (1, 1)
+    assert [line["step"] for line in lines(root / "whole") if line["kind"] == "train"] == [
+        10,
+        20,
+        24,
+    ]
+    assert len(list((root / "whole" / "tensorboard").iterdir())) == 1
+    assert (root / "log.txt").read_text().count("effective batch 4 images") == 1
+    assert not (root / "whole" / "train.lock").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_two_devices_of_one_do(pair):
+    root, spec, _ = pair
+    finish(start(*train(spec, root / "one"), "--gpus", 2))
+    one, two = lines(root / "one"), lines(root / "whole")
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for mine, theirs in zip(one, two, strict=True):
+        if mine["kind"] == "train":
+            assert mine["loss"] == pytest.approx(theirs["loss"], rel=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_evaluation_shared_by_processes_gives_the_bytes_of_one_process(pair, devices):
+    root, spec, _ = pair
+    flags = ["faster_rcnn", "evaluate", "-e", spec, "-m", root / "whole" / "best.tlt"]
+    if not (root / "alone").exists():
+        finish(start(*flags, "-r", root / "alone"))
+    shared = root / f"shared{devices}"
+    job = start_job(2, *flags, "-r", shared, "--gpus", devices, devices=devices)
+    for code, text in ends(job):
+        assert code == 0, text
+    assert results(shared / "eval") == results(root / "alone" / "eval")
+
+
+@pytest.mark.slow
+def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leaves(pair):
+    root, spec, _ = pair
+    workdir = root / "ended"
+    quick = ["--heartbeat_timeout", 20, "--stall_timeout", 10]
+
+    # SIGTERM at the second process: both stop after the same step, which is saved
+    job = start_job(2, *train(spec, workdir), *quick)
+    until(job, lambda: (workdir / "tensorboard").exists())
+    job[1].send_signal(signal.SIGTERM)
+    (code, text), (other, said) = ends(job)
+    assert (code, other) == (143, 143), text + said
+    assert "is saved, the same command goes on from there" in text
+    assert "interrupted by SIGTERM: step" in statuses(workdir)[-1]["message"]
+    assert errors(said) == []
+
+    # SIGKILL at the second: the first says who it was
+    job = start_job(2, *train(spec, workdir), *quick)
+    until(job, logged(workdir, 10))
+    job[1].kill()
+    (code, text), _ = ends(job)
+    assert code == EXIT_CODE, text
+    (message,) = errors(text)
+    assert "process 1 on " in message
+    assert statuses(workdir)[-1]["status"] == "FAILURE"
+
+    # SIGSTOP at the second: it is alive, and no collective ever ends
+    job = start_job(2, *train(spec, workdir), "--heartbeat_timeout", 300, "--stall_timeout", 10)
+    until(job, logged(workdir, 10))
+    job[1].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    assert job[0].wait(timeout=120) == EXIT_CODE
+    assert time.monotonic() - began < 60
+    job[1].kill()
+    (_, text), _ = ends(job)
+    (message,) = errors(text)
+    assert "nothing has moved for 10 s (--stall_timeout)" in message
+    assert "process 1 on " in message
+
+    # SIGKILL at the chief, which hosts the coordinator
+    job = start_job(2, *train(spec, workdir), *quick)
+    until(job, logged(workdir, 10))
+    job[0].kill()
+    _, (code, said) = ends(job)
+    assert code == EXIT_CODE, said
+    (message,) = errors(said)
+    assert "process 0 on " in message
+
+    for code, text in ends(start_job(2, *train(spec, workdir))):
+        assert code == 0, text
+    assert different(results(workdir), results(root / "whole")) == []
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_both_with_one_message(pair):
+    root, spec, _ = pair
+    job = start_job(2, "faster_rcnn", "train", "-e", root / "absent.txt", "-d", root / "none")
+    (code, text), (other, said) = ends(job)
+    assert (code, other) == (2, 2)
+    assert len(errors(text)) == 1
+    assert "absent.txt" in text
+    assert errors(said) == []
