@@ -109,7 +109,7 @@ class TrainState(flax.struct.PyTreeNode):
       collections: other variable collections: batch_stats, later quant.
       opt_state: state of the optimizer; nothing is kept for frozen leaves.
       ema: exponential moving average of params, or None.
-      loss_scale: reserved for float16; None.
+      loss_scale: of float16, `train.loss_scale.LossScale`; None in other precisions.
       epoch_sums: {name: f32[2]}, (sum, count) of every loss term since the epoch began.
       key: the root key of all device randomness; constant over the run.
     """

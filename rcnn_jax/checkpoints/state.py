@@ -47,6 +47,7 @@ def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[s
         **({} if state.ema is None else flatten(state.ema, "ema")),
         **flatten(state.epoch_sums, "epoch_sums"),
         **flatten(state.key, "key"),
+        **({} if state.loss_scale is None else flatten(state.loss_scale, "loss_scale")),
     }
     header = {
         **model_header(experiment),
@@ -114,6 +115,9 @@ def restore_training(
             ema=None if template.ema is None else unflatten(bundle.arrays, template.ema, "ema"),
             epoch_sums=unflatten(bundle.arrays, template.epoch_sums, "epoch_sums"),
             key=unflatten(bundle.arrays, template.key, "key"),
+            loss_scale=None
+            if template.loss_scale is None
+            else unflatten(bundle.arrays, template.loss_scale, "loss_scale"),
         )
     except CheckpointError as error:
         raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error

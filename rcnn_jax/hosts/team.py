@@ -295,8 +295,8 @@ def _end_in_our_words(monitor: Monitor) -> None:
     def end(_: int) -> None:
         monitor.end(
             f"{monitor.name(CHIEF)}, the coordinator, has ended or is out of reach, and JAX's runtime "
-            "gave up. All processes end; the same command goes on from what is saved (TF_CPP_MIN_LOG_LEVEL=0 "
-            "shows the runtime's own words)",
+            "gave up. All processes end; the same command goes on from what is saved "
+            "(TF_CPP_MIN_LOG_LEVEL=0 shows the runtime's own words)",
             EXIT_CODE,
         )
 

@@ -54,6 +54,7 @@ class MaskRcnn(nn.Module):
       channels: widths that differ from the published ones.
       dtype: of the computation; parameters and results of heads are float32.
       bn_axis_name: mapped axis batch norm averages over, or None.
+      remat: see `network.Network`.
       freeze_blocks: backbone blocks whose batch norm keeps its statistics; keeping their parameters is
         the optimizer's part.
 
@@ -75,6 +76,7 @@ class MaskRcnn(nn.Module):
     channels: ChannelPlan = ChannelPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    remat: bool = False
     freeze_blocks: tuple[int, ...] = ()
 
     def setup(self):

@@ -19,6 +19,8 @@ class Network(Protocol):
       channels: widths that differ from the published ones.
       convention: padding, strides and batch norm.
       levels: those that `extract` returns.
+      dtype: of the computation.
+      remat: training keeps tapped activations only and computes the others again.
     """
 
     @property
@@ -29,6 +31,10 @@ class Network(Protocol):
     def channels(self) -> ChannelPlan: ...  # noqa: D102
     @property
     def convention(self) -> ConvConvention: ...  # noqa: D102
+    @property
+    def dtype(self) -> Any: ...  # noqa: D102
+    @property
+    def remat(self) -> bool: ...  # noqa: D102
     @property
     def levels(self) -> tuple[int, ...]: ...  # noqa: D102
 

@@ -26,7 +26,7 @@ def build_experiment(
     Args:
       config: from `spec.load`, perhaps with overrides validated again.
       kind: which detector.
-      bf16: compute convolutions in bfloat16 even when the config does not ask for it.
+      bf16: compute in mixed precision even when the config does not ask for it.
       categories: the classes of a trained Mask R-CNN; None takes them from the annotations the spec
         names. The spec of a Faster R-CNN names its classes itself.
     """
@@ -34,7 +34,7 @@ def build_experiment(
     experiment = dataclasses.replace(
         experiment, depends=dependence(config, kind), spec=spec_record(config, kind)
     )
-    return with_bf16(experiment) if bf16 else experiment
+    return with_amp(experiment) if bf16 else experiment
 
 
 def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
@@ -44,8 +44,9 @@ def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
     return SpecRecord(text=render(shown, kind), fields=json.loads(shown.to_json()))
 
 
-def with_bf16(experiment: Experiment) -> Experiment:
-    """Returns the experiment with convolutions computed in bfloat16."""
+def with_amp(experiment: Experiment) -> Experiment:
+    """Returns the experiment in mixed precision: convolutions in bfloat16, or what the spec names."""
     task: Any = experiment.task
-    task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.bfloat16))
+    dtype = jnp.dtype(experiment.amp_dtype)
+    task = dataclasses.replace(task, model=task.model.clone(dtype=dtype))
     return dataclasses.replace(experiment, task=task)

@@ -58,7 +58,8 @@ class Experiment:
       augment: random changes of training images, or None.
       train_gt: padding of training annotations.
       eval_gt: padding of evaluation annotations; None where the metrics read their own.
-      batch_per_device: training images per device and step.
+      batch_per_device: training images that a device takes at a time; 0 for the most that fit.
+      amp_dtype: what mixed precision computes in, where it is asked for.
       eval_batch: images per evaluation step.
       inference_batch: images per inference step.
       threads: loader threads.
@@ -108,3 +109,4 @@ class Experiment:
     notes: tuple[str, ...] = ()
     spec: SpecRecord = field(default_factory=SpecRecord)
     depends: Mapping[str, Any] = field(default_factory=dict)
+    amp_dtype: str = "bfloat16"

@@ -76,6 +76,7 @@ class Family:
       model_unit: what the numbers in names of model files count.
       log: names of the loss terms in logs.
       memory_advice: what to do when the device has no memory left, in this order.
+      memory_fields: of the spec: images of a device, mixed precision.
       has_category_ids: results name classes by ids of a data set, which model files keep; otherwise by
         names, which the spec has.
       labels: files of detections that inference writes.
@@ -101,6 +102,7 @@ class Family:
     model_unit: Literal["epoch", "step"]
     log: LogFormat
     memory_advice: tuple[str, ...]
+    memory_fields: tuple[str, str]
     has_category_ids: bool
     labels: Literal["kitti", "coco"]
     records_from: Literal["spec", "coco"]
@@ -175,6 +177,7 @@ FASTER_RCNN = Family(
         "if it persists, choose a smaller arch, freeze more of freeze_blocks, or add --use_amp",
         "resize very large images offline and make new TFRecords",
     ),
+    memory_fields=("batch_size_per_gpu", "bf16"),
     has_category_ids=False,
     labels="kitti",
     records_from="spec",
@@ -216,6 +219,7 @@ MASK_RCNN = Family(
         "images here)",
         "resize very large images offline and make new TFRecords",
     ),
+    memory_fields=("train_batch_size", "use_amp"),
     has_category_ids=True,
     labels="coco",
     records_from="coco",

@@ -12,8 +12,9 @@ differ, and runs that are resumed would no longer go on bit for bit.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -81,7 +82,7 @@ def training_terms(
     assert batch.gt is not None
     image_size = jnp.asarray(batch.image_size)
     images = two_stage.normalize(batch.images, pixels)
-    features = network.extract(images, train=True, dropout_keys=keys.dropout)
+    features = _remat(network, _extract)(network, images, keys.dropout)
     rpn = network.rpn(features)
     anchors = two_stage.level_anchors(rpn, settings)
     targets = two_stage.assign_rpn(keys.rpn, anchors, batch.gt, image_size, settings)
@@ -117,7 +118,7 @@ def box_terms(
     """
     rois = two_stage.sample_rois(keys.rois, proposals, gt, num_classes, settings)
     crops = roi_crops(features, rois.boxes, settings.roi_size, settings)
-    outputs = network.classify(crops, train=True, dropout_keys=keys.dropout)
+    outputs = _remat(network, _classify)(network, crops, keys.dropout)
     return two_stage.box_losses(outputs, rois, settings), rois
 
 
@@ -182,6 +183,29 @@ def roi_crops(features: Levels, boxes: Array, side: int, settings: TwoStageSetti
     return two_stage.pool(
         features, jnp.asarray(boxes), side, settings.roi_levels, settings.roi_aligned
     )
+
+
+def _extract(network: Network, images: jax.Array, keys: jax.Array | None) -> Levels:
+    return network.extract(images, train=True, dropout_keys=keys)
+
+
+def _classify(network: Network, crops: jax.Array, keys: jax.Array | None) -> BoxOutputs:
+    return network.classify(crops, train=True, dropout_keys=keys)
+
+
+def _remat(network: Network, stage: Callable[..., Found]) -> Callable[..., Found]:
+    """Returns a stage that keeps, where the network says so, only tapped activations for its gradient.
+
+    Taps stand behind activation functions. What lies between two of them, convolutions and batch norm,
+    is computed once more: a forward pass of time for about half of the memory of activations.
+    """
+    if not network.remat:
+        return stage
+
+    def keeps(primitive: Any, *_: Any, **params: Any) -> bool:
+        return primitive.name == "name"
+
+    return nn.remat(stage, policy=keeps)
 
 
 def _used(outputs: BoxOutputs, unused_classes: tuple[int, ...]) -> BoxOutputs:

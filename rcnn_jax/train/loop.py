@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.families import family
 from rcnn_jax.train import parallel
 from rcnn_jax.train.ahead import compiled_ahead
+from rcnn_jax.train.memory import advice, device_limit, plan_memory
 from rcnn_jax.train.milestones import Milestone, run_milestone, save, validation_at
 from rcnn_jax.train.non_finite import NonFiniteCheck
 from rcnn_jax.train.run import Run
@@ -55,6 +57,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         run.schedule,
         steps_per_epoch=milestones.steps_per_epoch,
         axis_name=parallel.AXIS,
+        accumulate=experiment.run.accumulate_steps,
     )
     mapped = parallel.map_step(step_function, run.devices)
     replicas = parallel.replicate(state, run.devices)
@@ -74,6 +77,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         _log_images(run, sink, progress.step)
         first = next(batches)
         canvases = training_canvases(run.source, experiment.geometry)
+        _say_memory(run, mapped, replicas, first[1])
         stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases))
         batches = itertools.chain([first], batches)
         del first  # an image batch is not kept on the device longer than the others
@@ -131,6 +135,28 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
             if not progress.finished:
                 signals.look()
     return progress
+
+
+def _say_memory(run: Run, mapped: Any, replicas: TrainState, batch: Batch) -> None:
+    """Compiles the step and says what it takes; a GPU on which it does not fit ends the run here.
+
+    Raises:
+      TrainingError: it does not fit; the message says what helps.
+    """
+    compiled = mapped.lower(replicas, batch).compile()  # the loop finds this program again
+    one = parallel.on_first_device(replicas, run.devices)
+    limit = device_limit(run.devices.local[0])
+    plan = plan_memory(compiled, one, batch, run.devices.count, limit)
+    run.reporter.console.print(plan.text(), markup=False)
+    if not plan.fits:
+        fields = family(run.experiment.kind).memory_fields
+        model: Any = run.experiment.task.model
+        batch_size, parts = run.experiment.batch_per_device, run.experiment.run.accumulate_steps
+        text = advice(plan, batch_size, parts, model.remat, fields)
+        # A CPU can swap, and what its machine gives changes: there the figure is only a warning.
+        if run.devices.local[0].platform != "cpu":
+            raise TrainingError(text)
+        run.reporter.warn(text)
 
 
 def _stops(together: Team, signals: Interrupts, step: int) -> bool:

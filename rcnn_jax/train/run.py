@@ -14,10 +14,11 @@ from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import DataDigest, digest_source
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
-from rcnn_jax.tasks.build import with_bf16
+from rcnn_jax.tasks.build import with_amp
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.train import parallel
 from rcnn_jax.train.calendar import Milestones
+from rcnn_jax.train.choose_batch import with_chosen_batch
 from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder
 from rcnn_jax.train.schedules import make_schedule
@@ -33,7 +34,7 @@ class TrainOptions:
       key: encrypts model files and checkpoints, and opens encrypted ones; None leaves them open.
       fresh: throw away what the run has left in the workdir and start anew.
       accept_data_changes: resume although training images or their objects have changed.
-      use_amp: compute in bfloat16 on top of what the spec says.
+      use_amp: compute in mixed precision on top of what the spec says.
       devices: number of local devices; None for all.
       body: how a step is mapped over the devices; the results are the same.
       scale_lr: `linear` multiplies the learning rate by the effective batch over batch_size_per_gpu,
@@ -90,7 +91,7 @@ class Run:
     @property
     def global_batch(self) -> int:
         """Images per step over all devices and processes."""
-        return self.experiment.batch_per_device * self.devices.count
+        return _global_batch(self.experiment, self.devices)
 
     @property
     def schedule(self) -> Any:
@@ -101,9 +102,10 @@ class Run:
     def rate_scale(self) -> int:
         """What the learning rate of the spec is multiplied by."""
         chosen = self.options.scale_lr
-        if chosen is None:
-            chosen = "linear" if self.experiment.run.lr_scaling == "devices" else "none"
-        return self.devices.count if chosen == "linear" else 1
+        if chosen == "linear":
+            return self.global_batch // self.experiment.batch_per_device
+        scaled = chosen is None and self.experiment.run.lr_scaling == "devices"
+        return self.devices.count if scaled else 1
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def open_run(
     """
     chosen = parallel.choose_devices(options.devices, options.body)
     if options.use_amp:
-        experiment = with_bf16(experiment)
+        experiment = with_amp(experiment)
     experiment = widths_to_train(experiment, options.key)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
@@ -159,8 +161,14 @@ def open_run(
         if validation
         else None
     )
-    global_batch = experiment.batch_per_device * chosen.count
-    steps_per_epoch = batches_per_epoch(source, global_batch)
+    store = CheckpointStore(
+        files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=options.key
+    )
+    stored = None if options.fresh or experiment.batch_per_device else store.latest_run_state()
+    experiment, why = with_chosen_batch(experiment, source, chosen, stored)
+    if why:
+        reporter.note(why)
+    steps_per_epoch = batches_per_epoch(source, _global_batch(experiment, chosen))
     return Run(
         experiment=experiment,
         options=options,
@@ -170,11 +178,13 @@ def open_run(
         data=digest_source(source, experiment.category_ids),
         validate=validate,
         milestones=Milestones.of(experiment.run, steps_per_epoch),
-        store=CheckpointStore(
-            files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=options.key
-        ),
+        store=store,
         reporter=reporter,
     )
+
+
+def _global_batch(experiment: Experiment, devices: parallel.Devices) -> int:
+    return experiment.batch_per_device * experiment.run.accumulate_steps * devices.count
 
 
 def _advise(experiment: Experiment, source: Source, census: Census, reporter: Reporter) -> None:

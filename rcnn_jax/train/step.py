@@ -16,6 +16,7 @@ from jax import lax
 from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.task import Task
+from rcnn_jax.train.loss_scale import adjusted, all_finite, first_loss_scale
 from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
 from rcnn_jax.train.schedules import Schedule
 
@@ -36,7 +37,7 @@ def init_state(
         collections={name: tree for name, tree in variables.items() if name != "params"},
         opt_state=jax.jit(make_optimizer(settings, schedule).init)(trainable),  # one program
         ema=jax.tree.map(jnp.copy, params) if settings.ema_decay else None,
-        loss_scale=None,
+        loss_scale=first_loss_scale() if task.model.dtype == jnp.float16 else None,
         epoch_sums={name: jnp.zeros((2,), jnp.float32) for name in names},
         key=jax.random.key_data(jax.random.key(seed)),
     )
@@ -55,11 +56,20 @@ def make_step(
     *,
     steps_per_epoch: int,
     axis_name: str,
+    accumulate: int = 1,
 ) -> StepFunction:
     """Returns the step function of one shard; call it under a map that binds axis_name.
 
     The sums of an epoch start anew with its first step. The metrics hold every loss term, `penalty`,
     `loss` and `learning_rate` as f32[], equal on all shards.
+
+    Args:
+      task: the detector.
+      settings: of the optimizer.
+      schedule: of the learning rate.
+      steps_per_epoch: see above.
+      axis_name: of the map.
+      accumulate: parts into which a shard is cut, one after the other, to save memory.
     """
     optimizer = make_optimizer(settings, schedule)
     weights = task.loss_weights
@@ -67,17 +77,39 @@ def make_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = image_keys(state, batch)
         trainable, frozen = split_params(state.params, task.is_frozen)
+        factor = 1.0 if state.loss_scale is None else state.loss_scale.factor
 
-        def objective(leaves: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": join_params(leaves, frozen), **state.collections}
-            terms, mutated = task.losses(variables, batch, keys)
-            counts = {name: lax.psum(count, axis_name) for name, (_, count) in terms.items()}
+        def terms_of(leaves: Any, collections: Any, part: Any) -> tuple[Any, Any]:
+            variables = {"params": join_params(leaves, frozen), **collections}
+            return task.losses(variables, *part)
+
+        def objective(
+            leaves: Any, collections: Any, part: Any, counts: Any
+        ) -> tuple[jax.Array, Any]:
+            terms, mutated = terms_of(leaves, collections, part)
+            if counts is None:
+                counts = {name: lax.psum(count, axis_name) for name, (_, count) in terms.items()}
             shares = {name: _ratio(terms[name][0], counts[name]) for name in terms}
             loss = sum(weights[name] * share for name, share in shares.items())
-            return jnp.asarray(loss), (shares, mutated)
+            return jnp.asarray(loss) * factor, (shares, mutated)
 
-        gradients, (shares, mutated) = jax.grad(objective, has_aux=True)(trainable)
+        gradient = jax.grad(objective, has_aux=True)
+        if accumulate == 1:
+            part = batch, keys
+            gradients, (shares, mutated) = gradient(trainable, state.collections, part, None)
+        else:
+            gradients, shares, mutated = _accumulated(
+                gradient,
+                terms_of,
+                trainable,
+                state.collections,
+                (batch, keys),
+                accumulate,
+                axis_name,
+            )
         gradients, metrics = lax.psum((gradients, shares), axis_name)
+        if state.loss_scale is not None:
+            gradients = jax.tree.map(lambda g: g / factor, gradients)
         metrics["penalty"] = penalty(trainable, settings)
         data_loss = sum(weights[name] * metrics[name] for name in weights)
         metrics["loss"] = data_loss + metrics["penalty"]
@@ -100,9 +132,70 @@ def make_step(
             ema=_average(state.ema, params, settings.ema_decay, state.step),
             epoch_sums=sums,
         )
+        if state.loss_scale is not None:
+            new_state = _unless_overflown(state, new_state, gradients)
         return new_state, metrics
 
     return step
+
+
+def _accumulated(
+    gradient: Any,
+    terms_of: Any,
+    trainable: Any,
+    collections: Any,
+    whole: tuple[Batch, jax.Array],
+    count: int,
+    axis_name: str,
+) -> tuple[Any, Any, Any]:
+    """Returns gradients, shares of the loss terms and changed collections of a batch cut into parts.
+
+    A term is a sum over a count, and the count is that of the whole batch: each part knows only its
+    own. So the counts come first, by a pass without gradients of which the compiler keeps what counts
+    need: nothing where they are constants of the spec, the first stage where sampling decides. Parts
+    follow each other; their gradients are added, so the result is that of the whole batch, with one
+    exception: trained batch norm takes its statistics over a part.
+    """
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), whole)
+
+    def counted(total: Any, part: Any) -> tuple[Any, None]:
+        terms, _ = terms_of(trainable, collections, part)
+        return jax.tree.map(jnp.add, total, {name: term[1] for name, term in terms.items()}), None
+
+    first = jax.tree.map(lambda leaf: leaf[0], parts)
+    shapes = jax.eval_shape(terms_of, trainable, collections, first)
+    zeros = {name: jnp.zeros(term[1].shape, term[1].dtype) for name, term in shapes[0].items()}
+    counts = lax.psum(lax.scan(counted, zeros, parts)[0], axis_name)
+
+    def added(carry: Any, part: Any) -> tuple[Any, None]:
+        total, shares, changing = carry
+        gradients, (own, mutated) = gradient(trainable, {**collections, **changing}, part, counts)
+        return (
+            jax.tree.map(jnp.add, total, gradients),
+            jax.tree.map(jnp.add, shares, own),
+            mutated,
+        ), None
+
+    start = (
+        jax.tree.map(jnp.zeros_like, trainable),
+        {name: jnp.zeros((), jnp.float32) for name in shapes[0]},
+        {name: collections[name] for name in shapes[1]},
+    )
+    return lax.scan(added, start, parts)[0]
+
+
+def _unless_overflown(state: TrainState, stepped: TrainState, gradients: Any) -> TrainState:
+    """Returns the new state; where gradients are not finite, the old one with a smaller loss scale.
+
+    The step counts all the same: it is the position in the data.
+    """
+    finite = all_finite(gradients)
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
+    return kept.replace(
+        step=stepped.step,
+        epoch_sums=stepped.epoch_sums,
+        loss_scale=adjusted(state.loss_scale, finite),
+    )
 
 
 def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:

@@ -72,7 +72,7 @@ def with_frozen_statistics(experiment: Experiment) -> Experiment:
 
 def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
     """Returns what every batch norm sees in training, on images and on rois, without augmentation."""
-    loader = LoaderSettings(global_batch=experiment.batch_per_device, seed=experiment.seed)
+    loader = LoaderSettings(global_batch=experiment.batch_per_device or 1, seed=experiment.seed)
     stream = training_batches(
         experiment.train_source(),
         experiment.geometry,

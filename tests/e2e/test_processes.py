@@ -20,7 +20,10 @@ STEPS = 2 * EPOCHS
 def pair(tmp_path_factory):
     """(folder, spec, what two undisturbed processes leave)."""
     root = tmp_path_factory.mktemp("pair")
-    more = 'ema_decay: 0.9\n  lr_scaling: "none"\n  checkpoint_interval: 4'
+    more = (
+        'ema_decay: 0.9\n  lr_scaling: "none"\n  checkpoint_interval: 4\n'
+        "  visualizer { enabled: true num_images: 1 }"
+    )
     spec = tiny.write_tiny(root, epochs=EPOCHS, training=more)
     spec.write_text(spec.read_text().replace("during_training: 2", "during_training: 6"))
     job = start_job(2, *train(spec, root / "whole"), "--log_file", root / "log.txt")
@@ -92,7 +95,7 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
 
     # SIGTERM at the second process: both stop after the same step, which is saved
     job = start_job(2, *train(spec, workdir), *quick)
-    until(job, lambda: (workdir / "tensorboard").exists())
+    until(job, lambda: (workdir / "metrics.jsonl").exists())
     job[1].send_signal(signal.SIGTERM)
     (code, text), (other, said) = ends(job)
     assert (code, other) == (143, 143), text + said

@@ -46,7 +46,7 @@ def batches(experiment):
     )
 
 
-def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map"):
+def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map", accumulate=1):
     """Returns (state, list of metrics, number of traces) after some steps on some devices."""
     task, chosen = experiment.task, parallel.choose_devices(devices, body)
     schedule = make_schedule(experiment.schedule, 10)
@@ -59,6 +59,7 @@ def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map"
         schedule,
         steps_per_epoch=STEPS_PER_EPOCH,
         axis_name=parallel.AXIS,
+        accumulate=accumulate,
     )
     traces = []
 
@@ -108,6 +109,33 @@ def test_results_do_not_depend_on_the_number_of_devices(runs, devices):
         jax.tree.leaves(one.collections), jax.tree.leaves(many.collections), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_both_bodies_take_the_same_steps(runs):
+    """`pmap` cuts the batch as `shard_map` does: what differs is the last bit of fused sums."""
+    _, one, metrics_one, _ = runs(2)
+    _, other, metrics_other, _ = runs(2, "pmap")
+    for a, b in zip(metrics_one, metrics_other, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [{"accumulate": 2}, {"remat": True}], ids=str)
+def test_ways_to_save_memory_leave_losses_and_weights_as_they_are(experiment, how):
+    """With frozen statistics; trained ones are taken over a part, which `docs/cluster.md` says."""
+    frozen = frozen_experiment(experiment, freeze_bn=True)
+    _, plain, metrics, _ = run(frozen, 1, 2)
+    changed = frozen
+    if how.pop("remat", False):
+        task = dataclasses.replace(frozen.task, model=frozen.task.model.clone(remat=True))
+        changed = dataclasses.replace(frozen, task=task)
+    _, saved, metrics_saved, traces = run(changed, 1, 2, **how)
+    assert traces == 1
+    for a, b in zip(metrics, metrics_saved, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
+    for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(saved.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_epoch_sums_start_anew_with_every_epoch(runs):

@@ -204,7 +204,7 @@ TRAINING_CONFIG = Message(
         real("lambda_cls_class", 42, 1.0, "Weight of the head's class loss.", allowed=POSITIVE),
         block("optimizer", 43, OPTIMIZER, "Optimizer."),
         block("learning_rate", 45, LEARNING_RATE, "Schedule."),
-        count("batch_size_per_gpu", 46, 8, "Images per device and step.", allowed=AT_LEAST_ONE),
+        count("batch_size_per_gpu", 46, 8, "Images per device and step; 0 for the most that fit."),
         string("resume_from_model", 47, None, "Training bundle to continue from.", reads="file"),
         boolean("enable_augmentation", 48, False, "Random changes of training images."),
         count("checkpoint_interval", 49, 1, "Epochs between checkpoints.", allowed=AT_LEAST_ONE),
@@ -226,7 +226,7 @@ TRAINING_CONFIG = Message(
         ),
         block("early_stopping", 52, EARLY_STOPPING, "Early stopping.", optional=True),
         block("visualizer", 53, VISUALIZER, "TensorBoard and trackers."),
-        boolean("bf16", 1000, False, "Convolutions compute in bfloat16, as the flag --use_amp."),
+        boolean("bf16", 1000, False, "Convolutions compute in amp_dtype, as the flag --use_amp."),
         boolean("sync_bn", 1001, True, "Batch statistics are taken over all devices."),
         string(
             "lr_scaling",
@@ -255,5 +255,26 @@ TRAINING_CONFIG = Message(
         ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),
+        count(
+            "accumulate_steps",
+            1040,
+            1,
+            "Parts of a step: each device takes batch_size_per_gpu images so many times before the "
+            "weights change.",
+            allowed=AT_LEAST_ONE,
+        ),
+        boolean(
+            "remat",
+            1041,
+            False,
+            "Keep fewer activations for the gradient and compute them again: less memory, more time.",
+        ),
+        string(
+            "amp_dtype",
+            1042,
+            "bfloat16",
+            "What bf16 computes in; float16, with dynamic loss scaling, is for GPUs without bfloat16.",
+            allowed=Choice(("bfloat16", "float16")),
+        ),
     ),
 )

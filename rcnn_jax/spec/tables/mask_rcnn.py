@@ -272,7 +272,7 @@ EXPERIMENT = Message(
             "Ground truth in the inputs of the evaluation.",
             "evaluation reads it from val_json_file",
         ),
-        count("train_batch_size", 5, 4, "Images per device and step.", allowed=AT_LEAST_ONE),
+        count("train_batch_size", 5, 4, "Images per device and step; 0 for the most that fit."),
         count(
             "save_checkpoints_steps",
             6,
@@ -347,7 +347,7 @@ EXPERIMENT = Message(
             no_effect="a progress bar shows the evaluation",
             silent=True,
         ),
-        boolean("use_amp", 26, False, "Convolutions compute in bfloat16."),
+        boolean("use_amp", 26, False, "Convolutions compute in amp_dtype."),
         string("pruned_model_path", 27, None, "Pruned model to retrain.", reads="file"),
         real("l1_weight_decay", 28, 0.0, "Weight of the L1 penalty.", allowed=NON_NEGATIVE),
         count("num_epochs", 29, None, "Length of the run in epochs; wins over total_steps."),
@@ -398,6 +398,27 @@ EXPERIMENT = Message(
             "piecewise",
             "`cosine` replaces the falls by half a cosine down to 0.",
             allowed=Choice(("piecewise", "cosine")),
+        ),
+        count(
+            "accumulate_steps",
+            1040,
+            1,
+            "Parts of a step: each device takes train_batch_size images so many times before the "
+            "weights change.",
+            allowed=AT_LEAST_ONE,
+        ),
+        boolean(
+            "remat",
+            1041,
+            False,
+            "Keep fewer activations for the gradient and compute them again: less memory, more time.",
+        ),
+        string(
+            "amp_dtype",
+            1042,
+            "bfloat16",
+            "What use_amp computes in; float16, with dynamic loss scaling, is for GPUs without bfloat16.",
+            allowed=Choice(("bfloat16", "float16")),
         ),
     ),
 )

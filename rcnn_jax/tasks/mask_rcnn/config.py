@@ -66,6 +66,7 @@ def mask_rcnn_experiment(
         ),
         eval_gt=None,
         batch_per_device=config.train_batch_size,
+        amp_dtype=config.amp_dtype,
         eval_batch=config.eval_batch_size,
         inference_batch=config.eval_batch_size,
         threads=data.n_workers,
@@ -134,7 +135,8 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             ),
             convention=convention.convolution,
             channels=ChannelPlan.from_json(network.channel_plan),
-            dtype=jnp.bfloat16 if config.use_amp else jnp.float32,
+            dtype=jnp.dtype(config.amp_dtype) if config.use_amp else jnp.float32,
+            remat=config.remat,
             bn_axis_name=axis_name if config.sync_bn else None,
         ),
         class_names=categories.names,
@@ -226,7 +228,7 @@ def _schedule(config: Config) -> WarmupSchedule:
 def _run(config: Config) -> RunSettings:
     """Epochs win over steps; the length of an epoch may be given instead of counted."""
     epochs, steps = config.num_epochs or 0, config.total_steps or 0
-    if epochs and config.num_examples_per_epoch:
+    if epochs and config.num_examples_per_epoch and config.train_batch_size:
         steps = -(-epochs * config.num_examples_per_epoch // config.train_batch_size)
     elif epochs:
         steps = 0
@@ -237,6 +239,7 @@ def _run(config: Config) -> RunSettings:
         save_steps=config.num_steps_per_eval,
         log_steps=config.logging_frequency,
         keep_checkpoints=config.keep_checkpoints,
+        accumulate_steps=config.accumulate_steps,
         lr_scaling=config.lr_scaling,
         found_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
     )

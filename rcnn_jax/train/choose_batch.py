@@ -1,0 +1,112 @@
+"""The largest batch that a device holds, where a spec leaves the choice (`batch_size_per_gpu: 0`)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcnn_jax.data.loader.pipeline import training_batches, training_canvases
+from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.settings.data import LoaderSettings
+from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.train import parallel
+from rcnn_jax.train.memory import device_limit, largest_batch, plan_memory
+from rcnn_jax.train.schedules import make_schedule
+from rcnn_jax.train.step import init_state, make_step
+
+
+def with_chosen_batch(
+    experiment: Experiment, source: Source, devices: parallel.Devices, stored: dict[str, Any] | None
+) -> tuple[Experiment, str]:
+    """Returns the experiment with a batch for each device, and a sentence on where it comes from.
+
+    A run that goes on keeps the batch it began with, whatever its memory would allow now.
+
+    Args:
+      experiment: whose batch may be 0.
+      source: training images.
+      devices: of the run.
+      stored: what the newest checkpoint of the run remembers; None for a fresh run.
+
+    Raises:
+      TrainingError: one image does not fit.
+    """
+    if experiment.batch_per_device:
+        return experiment, ""
+    parts = experiment.run.accumulate_steps
+    if stored is not None:
+        batch = max(int(stored["fingerprint"]["global_batch"]) // (devices.count * parts), 1)
+        return dataclasses.replace(experiment, batch_per_device=batch), (
+            f"batch of {batch} images per device, as this run began"
+        )
+    limit = device_limit(devices.local[0])
+    if not limit:
+        batch, why = 1, "nobody says how much memory the device has"
+    else:
+        batch = largest_batch(lambda size: _peak(experiment, source, devices, size), limit)
+        why = f"the most that fit into {limit / 1024**2:,.0f} MiB"
+    return dataclasses.replace(experiment, batch_per_device=batch), (
+        f"batch of {batch} images per device: {why}"
+    )
+
+
+def _peak(experiment: Experiment, source: Source, devices: parallel.Devices, size: int) -> int:
+    """Returns the bytes of a step with so many images on a device, on the largest canvas."""
+    one = parallel.Devices(devices.local[:1])  # each device has the same program
+    schedule = make_schedule(experiment.schedule, 1000)
+    task = experiment.task
+    state = jax.eval_shape(
+        lambda: init_state(
+            task, task.init(jax.random.key(0)), experiment.optimizer, schedule, experiment.seed
+        )
+    )
+    step = make_step(
+        task,
+        experiment.optimizer,
+        schedule,
+        steps_per_epoch=1,
+        axis_name=parallel.AXIS,
+        accumulate=experiment.run.accumulate_steps,
+    )
+    batch = _shapes(experiment, source, size * experiment.run.accumulate_steps)
+    mesh = jax.sharding.Mesh(np.asarray(one.local), (parallel.AXIS,))
+
+    def placed(tree: Any, spec: Any) -> Any:
+        where = jax.sharding.NamedSharding(mesh, spec)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
+        )
+
+    mapped = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(parallel.WHOLE, parallel.ROWS),
+            out_specs=parallel.WHOLE,
+            check_vma=False,
+        ),
+        donate_argnums=(0,),
+    )
+    compiled = mapped.lower(placed(state, parallel.WHOLE), placed(batch, parallel.ROWS)).compile()
+    return plan_memory(compiled, state, batch, 1, 0).peak
+
+
+def _shapes(experiment: Experiment, source: Source, size: int) -> Any:
+    """Returns a batch of so many images on the largest canvas, as shapes."""
+    loader = LoaderSettings(global_batch=1, seed=experiment.seed, threads=1, prefetch=1)
+    one = next(
+        iter(
+            training_batches(
+                source,
+                experiment.geometry,
+                None,
+                experiment.train_gt,
+                experiment.task.pixels.channel_order,
+                loader,
+            )
+        )
+    )
+    canvas = training_canvases(source, experiment.geometry)[-1]
+    one = one.replace(images=np.zeros((1, *canvas, one.images.shape[-1]), np.uint8))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), one)
