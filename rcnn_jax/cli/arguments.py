@@ -411,7 +411,7 @@ def _launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
             choices=("linear", "none"),
             help="multiply the learning rate by the number of GPUs, or not (default: as the spec says)",
         )
-    _hosts(parser)
+    add_hosts(parser)
     parser.add_argument(
         "--log_file", type=Path, metavar="FILE", help="also append all output to this file"
     )
@@ -422,7 +422,7 @@ def _launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
     parser.add_argument("--launch_cuda_blocking", action="store_true", help=argparse.SUPPRESS)
 
 
-def _hosts(parser: argparse.ArgumentParser) -> None:
+def add_hosts(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a job of several processes."""
     group = parser.add_argument_group(
         "several processes", "Slurm steps and Open MPI jobs are recognised; see docs/cluster.md"

@@ -55,6 +55,7 @@ PLANNED = {"prune": "prune is not built yet"}
 CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
+    "cluster": "try what a job of several processes needs",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "unfold_batch_norm": "give folded weights the statistics of batch norm back",

@@ -137,7 +137,9 @@ def _answer(launch: Launch, own: dict[str, Any], say: Say, every: float) -> None
         try:
             with socket.create_connection((host, port), timeout=5.0) as link:
                 _send(link, own)
-                link.settimeout(max(until - time.monotonic(), 0.1))
+                link.settimeout(
+                    max(until - time.monotonic(), 0.0) + 10.0
+                )  # its own refusal comes first
                 answer = _receive(link)
             if answer is not None and answer.get("go"):
                 return

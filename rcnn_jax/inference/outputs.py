@@ -13,6 +13,7 @@ import cv2
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.report import write_whole
+from rcnn_jax.hosts.team import team
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.inference.labels import (
     write_coco_results,
@@ -135,7 +136,14 @@ class CocoLabels:
     def close(self) -> list[tuple[str, Path]]:
         """Writes the results of all images."""
         combined = self._folder.with_name(f"{self._folder.name}.json")
-        write_coco_results(combined, self._results)
+        together = team()
+        results = self._results
+        if together.is_many:
+            place = {number: i for i, number in enumerate(self._ids.values())}
+            results = [one for part in together.gather_json(results) for one in part]
+            results.sort(key=lambda one: place[one["image_id"]])
+        if together.is_chief:
+            write_coco_results(combined, results)
         return [("label files", self._folder), ("COCO results", combined)]
 
 

@@ -20,6 +20,7 @@ from rcnn_jax.data.formats.image_folder import ImageList
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.matching import iou_matrix
+from rcnn_jax.hosts.team import team
 from rcnn_jax.inference.outputs import Writer
 from rcnn_jax.printable import shown
 from rcnn_jax.reporter import Reporter
@@ -84,7 +85,7 @@ def run_inference(
     agnostic_nms: float | None = None,
     devices: int = 1,
 ) -> int:
-    """Runs a predictor on image files and writes its detections.
+    """Runs a predictor on image files and writes its detections; processes share the files.
 
     Args:
       experiment: geometry, channel order, batch size.
@@ -103,11 +104,12 @@ def run_inference(
     Raises:
       DataError: outputs cannot be written.
     """
-    started = time.monotonic()
+    started, together = time.monotonic(), team()
+    troubles: list[str] = []
     for path, kind in images.unusable.items():
         reporter.warn(f"{shown(path)}: expected an image, found a {kind} (skipped)")
     failed, objects = len(images.unusable), 0
-    paths = list(images.paths)
+    paths = list(images.paths)[together.index :: together.count]
     by_file = detect_files(paths, experiment, predictor, devices)
     for item, detections in reporter.track(by_file, len(paths), "inference"):
         problem, kept = item.error, None
@@ -118,11 +120,17 @@ def run_inference(
                 kept = suppress_across_classes(kept, agnostic_nms)
             problem = _write(item, kept, writers)
         if problem or kept is None:
-            reporter.warn(f"{problem} (skipped)")
-            failed += 1
+            troubles.append(f"{problem} (skipped)")
+            reporter.warn(troubles[-1])
         else:
             objects += len(kept.scores)
-    done = len(paths) + len(images.unusable) - failed
+    shares = together.gather_json([len(paths), objects, troubles])
+    for _, _, theirs in shares[1:]:  # the further processes are silent
+        for trouble in theirs:
+            reporter.warn(trouble)
+    failed += sum(len(theirs) for _, _, theirs in shares)
+    objects = sum(found for _, found, _ in shares)
+    done = len(images.paths) + len(images.unusable) - failed
     reporter.console.print(
         f"{done} images, {objects} objects with a score of at least {threshold:g}, "
         f"{failed} skipped, {time.monotonic() - started:.1f} s",

@@ -1,0 +1,256 @@
+"""What a cluster must give a job, tried for twenty seconds: findings, each with its mend."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rcnn_jax.hosts.launch import Launch
+from rcnn_jax.hosts.team import Team
+
+CLOCK_SECONDS = 5.0
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check.
+
+    Attributes:
+      name: what was looked at.
+      good: nothing is to be done.
+      text: what was found.
+      mend: what to do; empty where nothing is.
+    """
+
+    name: str
+    good: bool
+    text: str
+    mend: str = ""
+
+
+def check_cluster(launch: Launch | None, together: Team, folder: Path) -> list[Finding]:
+    """Returns the findings of all processes; every one of a job must call it.
+
+    Args:
+      launch: this process; None for a job of one.
+      together: the joined processes.
+      folder: the shared folder, which must exist.
+    """
+    return [
+        _processes(launch, together),
+        _devices(together),
+        _sum(together),
+        _names(launch, together),
+        _proxies(together),
+        _folder(together, folder),
+        _clocks(together),
+        _signals(together),
+    ]
+
+
+def _processes(launch: Launch | None, together: Team) -> Finding:
+    hosts = together.gather_json(socket.gethostname())
+    found = f"by {launch.found_by}" if launch else "no launcher, no flags"
+    text = f"{together.count} on {len(set(hosts))} machine(s), found {found}"
+    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    if tasks > together.count:
+        return Finding(
+            "processes",
+            False,
+            f"{text}; Slurm has {tasks} tasks",
+            "start the command with srun: a batch script alone is one process",
+        )
+    return Finding("processes", True, text)
+
+
+def _devices(together: Team) -> Finding:
+    import jax
+
+    own = [
+        socket.gethostname(),
+        [f"{device.platform} {device.device_kind}" for device in jax.local_devices()],
+        os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        Path("/proc/driver/nvidia/gpus").is_dir(),
+    ]
+    rows = together.gather_json(own)
+    text = "; ".join(
+        f"process {i} on {host}: {len(kinds)} x {kinds[0]}" + f" ({visible})" * bool(visible)
+        for i, (host, kinds, visible, _) in enumerate(rows)
+    )
+    counts = {len(kinds) for _, kinds, _, _ in rows}
+    if len(counts) > 1:
+        return Finding(
+            "devices", False, text, "give every process as many GPUs: --gpus-per-node, --gpus N"
+        )
+    if any(gpu and kinds[0].startswith("cpu") for _, kinds, _, gpu in rows):
+        return Finding(
+            "devices",
+            False,
+            text,
+            "a machine has GPUs and JAX does not use them: install rcnn-jax[cuda13] there, and ask "
+            "Slurm for GPUs (--gpus-per-node)",
+        )
+    seen: dict[tuple[str, str], int] = {}
+    for host, kinds, visible, _ in rows:
+        key = host, visible
+        if not kinds[0].startswith("cpu") and visible and key in seen and "," not in visible:
+            return Finding(
+                "devices",
+                True,
+                f"{text}; processes of one machine see the same number {visible}, which is right "
+                "where the launcher binds GPUs (--gpus-per-task)",
+            )
+        seen[key] = 1
+    return Finding("devices", True, text)
+
+
+def _sum(together: Team) -> Finding:
+    import jax
+
+    began = time.monotonic()
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    whole = jax.sharding.PartitionSpec()
+    local = np.full((len(jax.local_devices()), 1), together.index + 1, np.float32)
+    total = jax.jit(
+        jax.shard_map(
+            lambda x: jax.lax.psum(x, "data"),
+            mesh=mesh,
+            in_specs=rows.spec,
+            out_specs=whole,
+            check_vma=False,
+        )
+    )(jax.make_array_from_process_local_data(rows, local))
+    found = float(np.asarray(total.addressable_data(0)).reshape(-1)[0])
+    expected = float(sum((d.process_index + 1) for d in jax.devices()))
+    text = f"a sum over {jax.device_count()} devices gave {found:g} after {time.monotonic() - began:.1f} s"
+    if found != expected:
+        return Finding("psum", False, f"{text}, expected {expected:g}", "look at NCCL_DEBUG=INFO")
+    return Finding("psum", True, text)
+
+
+def _names(launch: Launch | None, together: Team) -> Finding:
+    host = launch.address[0] if launch else socket.gethostname()
+    try:
+        address = socket.gethostbyname(host)
+    except OSError as error:
+        address = str(error)
+    rows = together.gather_json([socket.gethostname(), address])
+    chief = rows[0][0]
+    text = f"{host} is {', '.join(sorted({address for _, address in rows}))}"
+    elsewhere = [name for name, address in rows if address.startswith("127.") and name != chief]
+    if elsewhere:
+        return Finding(
+            "names",
+            False,
+            f"{text}; on {elsewhere[0]} it means that machine itself",
+            "give an address that all machines reach: --coordinator IP:PORT, or mend /etc/hosts",
+        )
+    return Finding("names", True, text)
+
+
+def _proxies(together: Team) -> Finding:
+    own = sorted(name for name in os.environ if name.lower() in PROXIES)
+    rows = together.gather_json(
+        [own, bool(os.environ.get("no_proxy") or os.environ.get("NO_PROXY"))]
+    )
+    found = sorted({name for names, _ in rows for name in names})
+    if found and not all(excepted for names, excepted in rows if names):
+        return Finding(
+            "proxies",
+            False,
+            f"{', '.join(found)} set, and no no_proxy",
+            "unset them in the job, or set no_proxy to the names of the machines: the coordinator is "
+            "looked for at the proxy otherwise",
+        )
+    return Finding("proxies", True, ", ".join(found) or "none")
+
+
+def _folder(together: Team, folder: Path) -> Finding:
+    name, text = f".rcnn_jax_check_{uuid.uuid4().hex}", uuid.uuid4().hex
+    name, text = together.gather_json([name, text])[0]
+    path = folder / name
+    problem = ""
+    try:
+        if together.is_chief:
+            path.write_text(text)
+    except OSError as error:
+        problem = f"{error.strerror}"
+    together.wait("written")
+    began, seconds = time.monotonic(), -1.0
+    while time.monotonic() - began < 5.0:  # some network disks show a new file after a while
+        with contextlib.suppress(OSError):
+            if path.read_text() == text:
+                seconds = time.monotonic() - began
+                break
+        os.listdir(folder)  # noqa: PTH208  (makes NFS ask its server)
+        time.sleep(0.1)
+    rows = together.gather_json([socket.gethostname(), seconds, problem])
+    if together.is_chief:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    mend = (
+        "results and data must lie on a folder that every machine mounts and process 0 may write to"
+    )
+    if rows[0][2]:
+        return Finding("folder", False, f"{folder}: {rows[0][2]}", mend)
+    blind = [host for host, seconds, _ in rows if seconds < 0]
+    if blind:
+        return Finding(
+            "folder", False, f"{folder}: a file of process 0 is not seen on {blind[0]}", mend
+        )
+    slowest = max(seconds for _, seconds, _ in rows)
+    return Finding(
+        "folder", True, f"{folder}: written by process 0, read by all within {slowest:.1f} s"
+    )
+
+
+def _clocks(together: Team) -> Finding:
+    together.wait("clocks")
+    times = together.gather_json(time.time())
+    spread = max(times) - min(times)
+    text = f"{spread:.1f} s apart at most"
+    if spread > CLOCK_SECONDS:
+        return Finding(
+            "clocks", False, text, "start chronyd or ntpd: logs and lock files name times"
+        )
+    return Finding("clocks", True, text)
+
+
+def _signals(together: Team) -> Finding:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        until = time.monotonic() + 1.0
+        while not heard and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    deaf = [i for i, one in enumerate(together.gather_json(bool(heard))) if not one]
+    if deaf:
+        return Finding(
+            "signals",
+            False,
+            f"SIGTERM does not reach process {deaf[0]}",
+            "a wrapper holds signals back: start Python by `exec` in scripts and containers",
+        )
+    mend = _slurm_advice(os.environ)
+    return Finding("signals", True, "SIGTERM reaches every process" + mend)
+
+
+def _slurm_advice(variables: Mapping[str, str]) -> str:
+    if "SLURM_JOB_ID" not in variables:
+        return ""
+    return (
+        "; for time to save before the end of a job: #SBATCH --signal=TERM@120, and for preemption "
+        "SlurmctldParameters=preempt_send_user_signal"
+    )
