@@ -131,7 +131,8 @@ def _sum(together: Team) -> Finding:
     )(jax.make_array_from_process_local_data(rows, local))
     found = float(np.asarray(total.addressable_data(0)).reshape(-1)[0])
     expected = float(sum((d.process_index + 1) for d in jax.devices()))
-    text = f"a sum over {jax.device_count()} devices gave {found:g} after {time.monotonic() - began:.1f} s"
+    seconds = time.monotonic() - began
+    text = f"a sum over {jax.device_count()} devices gave {found:g} after {seconds:.1f} s"
     if found != expected:
         return Finding("psum", False, f"{text}, expected {expected:g}", "look at NCCL_DEBUG=INFO")
     return Finding("psum", True, text)
