@@ -1,6 +1,6 @@
 """One training, cut in many ways: losses, time and traffic by devices, processes and body.
 
-    python -m experiments.devices [--steps 20] [--out docs/tables/devices.md]
+    python -m experiments.devices [--steps 20] [--out FILE]
 
 Every row is the tiny detector of the tests with the same global batch, seed and rate, in fresh processes
 with virtual devices of a CPU. Times are of that CPU, whose cores all devices share: they show what a

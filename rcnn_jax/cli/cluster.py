@@ -1,14 +1,13 @@
 """`cluster check`: tries what a job of several processes needs, started as the job would be."""
 
 import argparse
-import os
 from argparse import Namespace
 from pathlib import Path
 
 from rcnn_jax.cli.arguments import add_hosts
 from rcnn_jax.cli.flags import existing_folder
 from rcnn_jax.cli.outputs import Places
-from rcnn_jax.hosts.launch import choose_gpus, find_launch
+from rcnn_jax.hosts.launch import choose_gpus, find_launch, gpus_here
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +54,7 @@ def run(args: Namespace) -> int:
         stall_timeout=args.stall_timeout,
     )
     if launch is not None and launch.count > 1:
-        choose_gpus(args.gpus, os.environ)
+        choose_gpus(args.gpus, visible=gpus_here())
         join(launch, lambda text: console.print(f"note: {text}", markup=False))
     together = team()
     findings = check_cluster(launch, together, folder)

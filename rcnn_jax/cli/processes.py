@@ -1,12 +1,11 @@
 """The processes of a job as a command sees them: it joins them first, and leaves them last."""
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 
 from rcnn_jax.cli.flags import ON_SEVERAL
-from rcnn_jax.hosts.launch import choose_gpus, find_launch
+from rcnn_jax.hosts.launch import choose_gpus, find_launch, gpus_here
 from rcnn_jax.hosts.team import join, watch_alone
 
 
@@ -41,7 +40,7 @@ def with_others(args: Namespace, task: str, run: Callable[[], int]) -> int:
         if args.stall_timeout is not None:
             watch_alone(args.stall_timeout)
         return run()
-    choose_gpus(len(args.gpu_index or ()) or args.gpus or 1, os.environ)
+    choose_gpus(len(args.gpu_index or ()) or args.gpus or 1, visible=gpus_here())
     together = join(launch, _say)
     try:
         return run()

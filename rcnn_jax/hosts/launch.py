@@ -6,6 +6,7 @@ Nothing here starts JAX; what is found is handed to `team.join`.
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rcnn_jax.errors import UsageError
 
@@ -94,6 +95,7 @@ def find_launch(
             f"--process_id {index}: expected 0 to {count - 1}, one for each of the {count} "
             "processes of --num_processes"
         )
+    quiet_runtime(variables)
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(
@@ -101,6 +103,20 @@ def find_launch(
             "port there, for example node01:29500"
         )
     return Launch(coordinator=coordinator, count=count, index=index, found_by="flags", **times)
+
+
+def quiet_runtime(variables: Mapping[str, str]) -> None:
+    """Keeps JAX's runtime from ending in a stack of C++ frames about sockets; ours names the process.
+
+    It reads the variable when it is loaded, which a look at Slurm's variables does already.
+    """
+    if variables is os.environ:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "4")
+
+
+def gpus_here(folder: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Returns the number of GPUs of this machine, without starting CUDA."""
+    return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
 
 
 def choose_gpus(
@@ -114,7 +130,7 @@ def choose_gpus(
     Args:
       each: GPUs of one process.
       variables: of the environment; CUDA_VISIBLE_DEVICES is changed.
-      visible: number of GPUs that the process can see; read from CUDA_VISIBLE_DEVICES when None.
+      visible: number of GPUs of the machine, where CUDA_VISIBLE_DEVICES does not list them.
     """
     rank = next((variables[name] for name in _LOCAL_RANKS if name in variables), None)
     listed = [name for name in variables.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -144,6 +160,7 @@ def _from_launcher(variables: Mapping[str, str]) -> dict | None:
         name = "ompi"
     else:
         return None
+    quiet_runtime(variables)
     from jax._src.clusters import ClusterEnv
 
     try:

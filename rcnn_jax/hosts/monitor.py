@@ -87,6 +87,7 @@ class Monitor:
         *,
         heartbeat_timeout: float,
         stall_timeout: float | None,
+        start_timeout: float = 0.0,
         names: Mapping[int, str] | None = None,
         beat: float = BEAT,
         linger: float = 4 * BEAT,
@@ -101,6 +102,7 @@ class Monitor:
           count: of processes.
           heartbeat_timeout: seconds after which a silent peer is dead.
           stall_timeout: seconds without a tick after which the job is stuck; None, see `LEAST_STALL`.
+          start_timeout: seconds that may pass before the first tick; 0 for any.
           names: see `Monitor`.
           beat: seconds between two looks.
           linger: seconds that process 0, the home of the store, stays when it ends all.
@@ -117,6 +119,7 @@ class Monitor:
         self._lock = threading.Lock()
         self._ticks, self._doing = 0, "start"
         self._last_tick: float | None = None
+        self._least = start_timeout
         self._steps: deque[float] = deque(maxlen=50)
         self._wanted: int | None = None
         self._limit: int | None = None
@@ -131,6 +134,7 @@ class Monitor:
         now = self._clock()
         for peer in self._peers.values():
             peer.seen = now
+        self._last_tick = now if self._least else None
         self._thread.start()
 
     def tick(self, doing: str) -> int | None:
@@ -146,16 +150,17 @@ class Monitor:
                     if self._last_tick is not None:
                         self._steps.append(now - self._last_tick)
                     self._ticks, self._doing, self._last_tick = self._ticks + 1, doing, now
+                    self._least = 0.0
                     return None
                 if self._limit is not None:
                     self._last_tick = None
                     return self._wanted
             time.sleep(0.02)  # the others are about to say where they are
 
-    def rest(self) -> None:
-        """Nothing is stuck until the next tick: what comes now may take its time."""
+    def rest(self, doing: str) -> None:
+        """What comes now, until the next tick, may take as long as a file or a compilation does."""
         with self._lock:
-            self._last_tick = None
+            self._doing, self._last_tick, self._least = doing, self._clock(), LEAST_STALL
 
     def ask_to_stop(self, number: int) -> None:
         """Asks all processes to stop together; may be called by a signal handler."""
@@ -269,13 +274,13 @@ class Monitor:
     def _unstick(self, now: float) -> None:
         with self._lock:
             began, own, steps = self._last_tick, self._ticks, list(self._steps)
+            least = self._least
         if began is None:
             return
         limit = self._stall
         if limit is None:
             limit = max(LEAST_STALL, PATIENCE_OF_STEPS * statistics.median(steps or [0.0]))
-        elif not steps:
-            limit = max(limit, LEAST_STALL)  # the first step is compiled
+        limit = max(limit, least)
         if now - began <= limit:
             return
         ticks = {self._index: own, **{i: peer.ticks for i, peer in self._peers.items()}}

@@ -7,7 +7,6 @@ state the team is one of the whole process: `team()` returns it, `join` makes it
 import contextlib
 import ctypes
 import json
-import os
 import signal
 import socket
 import sys
@@ -52,6 +51,13 @@ class Team:
     def is_many(self) -> bool:
         """Says whether there are others."""
         return self.count > 1
+
+    @property
+    def speaker(self) -> str:
+        """What errors of a process begin with, where it is one of several and not the chief."""
+        if self.is_chief or self.monitor is None:
+            return ""
+        return f"{self.monitor.name(self.index)}: "
 
     def wait(self, what: str) -> None:
         """Returns when all processes have come here."""
@@ -108,6 +114,7 @@ class Team:
             yield
         finally:
             self._signals, signals.asked = None, None
+            self.monitor.rest("the end")
 
     def tick(self, doing: str) -> bool:
         """Begins a piece of work that all processes begin; says whether to stop instead.
@@ -132,10 +139,10 @@ class Team:
         if self.tick(doing) and self._signals is not None:
             self._signals.stop()
 
-    def rest(self) -> None:
-        """What comes now may take long: nothing is stuck until the next tick."""
+    def rest(self, doing: str) -> None:
+        """What comes now, until the next tick, may take as long as a file or a compilation does."""
         if self.monitor is not None:
-            self.monitor.rest()
+            self.monitor.rest(doing)
 
     def blame(self, error: BaseException) -> None:
         """Ends the process with the cause, where an error is only the echo of another process's end.
@@ -223,8 +230,6 @@ def join(launch: Launch, say: Callable[[str], None]) -> Team:
     Raises:
       UsageError: not all processes have come.
     """
-    # The runtime's own last words are a stack of C++ frames about sockets; ours name the process.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "4")
     import jax
 
     call_roll(launch, {"rcnn-jax": __version__, "jax": jax.__version__}, say)
@@ -248,6 +253,7 @@ def join(launch: Launch, say: Callable[[str], None]) -> Team:
         launch.count,
         heartbeat_timeout=launch.heartbeat_timeout,
         stall_timeout=launch.stall_timeout,
+        start_timeout=launch.init_timeout,
         names=names,
     )
     _end_in_our_words(monitor)

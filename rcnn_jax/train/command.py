@@ -199,7 +199,15 @@ def _devices(run: Run) -> str:
 def _alone_statistics(run: Run) -> str:
     """Returns a sentence where trained batch norm sees less than a step's images; else nothing."""
     model: Any = run.experiment.task.model
-    if model.options.freeze_bn or run.devices.count == 1 or model.bn_axis_name is not None:
+    parts = run.experiment.run.accumulate_steps
+    if model.options.freeze_bn:
+        return ""
+    if parts > 1:
+        return (
+            f"batch norm is trained on each of the {parts} parts of a step (accumulate_steps), not on "
+            "all of its images at once"
+        )
+    if run.devices.count == 1 or model.bn_axis_name is not None:
         return ""
     return (
         f"batch norm is trained on the {run.experiment.batch_per_device} images of each device alone "

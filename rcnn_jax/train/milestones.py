@@ -84,7 +84,7 @@ def run_milestone(milestone: Milestone, progress: RunState) -> RunState:
       The progress with nothing pending.
     """
     outcome = Outcome(progress=progress)
-    team().rest()
+    team().rest(f"what is due after step {progress.step}")
     for duty in DUTIES:
         outcome = duty(milestone, outcome)
     return outcome.progress
@@ -219,6 +219,7 @@ def save(run: Run, state: TrainState, progress: RunState) -> None:
         "fingerprint": run.fingerprint,
         "data": run.data.summary(),
         "versions": versions(),
+        "layout": run.layout,
     }
     run.store.save(progress.step, state, saved, is_best=progress.best_step == progress.step)
 

@@ -62,6 +62,13 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
                 "this run was started with other versions of JAX, NumPy or Python: it goes on, but "
                 "its weights will not be bit for bit those of a run without a break"
             )
+        before = saved.get("layout", run.layout)
+        if before != run.layout:
+            told = ", ".join(f"{name} {before[name]} -> {new}" for name, new in run.layout.items())
+            reporter.warn(
+                f"this run was cut in another way ({told}): it goes on with the same batches, equal "
+                "up to the order of sums and no longer bit for bit"
+            )
     return state, progress
 
 

@@ -12,6 +12,7 @@ from rcnn_jax.data.loader.census import Census, require_objects, take_census
 from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import DataDigest, digest_source
+from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 from rcnn_jax.tasks.build import with_amp
@@ -106,6 +107,15 @@ class Run:
             return self.global_batch // self.experiment.batch_per_device
         scaled = chosen is None and self.experiment.run.lr_scaling == "devices"
         return self.devices.count if scaled else 1
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How a step is cut: the same elsewhere up to the order of sums, bit for bit only here."""
+        return {
+            "devices": self.devices.count,
+            "processes": team().count,
+            "data_parallel": self.devices.body,
+        }
 
     @property
     def fingerprint(self) -> dict[str, Any]:

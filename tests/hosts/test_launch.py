@@ -3,7 +3,7 @@
 import pytest
 
 from rcnn_jax.errors import UsageError
-from rcnn_jax.hosts.launch import choose_gpus, find_launch
+from rcnn_jax.hosts.launch import choose_gpus, find_launch, gpus_here
 
 SLURM = {
     "SLURM_JOB_ID": "5000",
@@ -100,3 +100,12 @@ def test_timeouts_are_more_than_nothing():
 def test_every_process_of_a_machine_takes_gpus_of_its_own(variables, each, seen):
     choose_gpus(each, variables)
     assert variables["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_where_nobody_lists_gpus_those_of_the_machine_are_shared(tmp_path):
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / name).mkdir()
+    variables = {"SLURM_LOCALID": "1"}
+    choose_gpus(1, variables, gpus_here(tmp_path))
+    assert variables["CUDA_VISIBLE_DEVICES"] == "1"
+    assert gpus_here(tmp_path / "none") == 0

@@ -136,14 +136,14 @@ def test_without_a_timeout_a_job_is_stuck_after_twenty_median_steps_but_not_befo
     assert LEAST_STALL - 10 <= beats * 10 <= LEAST_STALL + 20
 
 
-def test_work_without_ticks_is_not_stuck_while_it_rests():
+def test_what_is_due_between_steps_has_ten_minutes_whatever_a_step_has(capfd):
     job = Job(2, stall=10.0)
     for monitor in job.monitors:
         monitor.tick("step 1")
-        monitor.rest()
-    for _ in range(100):
-        job.beat()
-    assert job.codes == []
+        monitor.rest("what is due after step 1")
+    beats = beats_until_end(job)
+    assert LEAST_STALL <= beats <= LEAST_STALL + 2
+    assert "all processes have begun what is due after step 1" in capfd.readouterr().err
 
 
 def test_a_lone_process_says_what_does_not_end(capfd):
