@@ -116,6 +116,7 @@ class RunSettings:
       patience: epochs without a better training loss before the run ends early; 0 for never.
       min_delta: a loss counts as better when it is lower by more than this.
       accumulate_steps: parts of a step that a device computes one after the other.
+      sharding: `fsdp` divides weights and optimizer state among the devices.
       lr_scaling: the learning rate is multiplied by the number of devices, or not.
       images_in_tensorboard: augmented images written at the start.
       found_in_tensorboard: validation images written with what was found on them, per validation.
@@ -134,6 +135,7 @@ class RunSettings:
     patience: int = 0
     min_delta: float = 0.0
     accumulate_steps: int = 1
+    sharding: Literal["none", "fsdp"] = "none"
     lr_scaling: Literal["devices", "none"] = "none"
     images_in_tensorboard: int = 0
     found_in_tensorboard: int = 0

@@ -58,8 +58,9 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         steps_per_epoch=milestones.steps_per_epoch,
         axis_name=parallel.AXIS,
         accumulate=experiment.run.accumulate_steps,
+        slices=run.devices.slices,
     )
-    mapped = parallel.map_step(step_function, run.devices)
+    mapped = parallel.map_step(step_function, run.devices, state)
     replicas = parallel.replicate(state, run.devices)
     check = NonFiniteCheck(run.source.name)
     with (

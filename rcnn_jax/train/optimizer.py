@@ -61,9 +61,13 @@ def penalty(trainable: Flat, settings: OptimizerSettings) -> jax.Array:
 
 
 def make_optimizer(
-    settings: OptimizerSettings, schedule: Callable[[jax.Array], jax.Array]
+    settings: OptimizerSettings,
+    schedule: Callable[[jax.Array], jax.Array],
+    norm: Callable[[Any], jax.Array] = optax.tree.norm,
 ) -> optax.GradientTransformation:
     """Returns clip -> bias factor -> penalty gradient -> optimizer -> learning rate.
+
+    `norm` is that of all gradients, for an optimizer that sees only slices of them.
 
     Clipping comes first so that it bounds the data term; the penalty enters before the momentum, as in
     Keras and TensorFlow, where it is part of the loss.
@@ -75,7 +79,7 @@ def make_optimizer(
 
     steps: list[optax.GradientTransformation] = []
     if settings.clip_norm:
-        steps.append(_clip(settings.clip_norm))
+        steps.append(_clip(settings.clip_norm, norm))
     if settings.bias_gradient_factor != 1.0:
         steps.append(_scale_offsets(settings.bias_gradient_factor))
     if settings.l1 or settings.l2:
@@ -85,12 +89,12 @@ def make_optimizer(
     return optax.chain(*steps)
 
 
-def _clip(norm: float) -> optax.GradientTransformation:
+def _clip(most: float, norm: Callable[[Any], jax.Array]) -> optax.GradientTransformation:
     """Optax's clip by the global norm as one factor: a program of fewer kernels and less traffic."""
 
     def update(updates: Any, params: Any) -> Any:
         del params
-        factor = norm / jnp.maximum(optax.tree.norm(updates), norm)
+        factor = most / jnp.maximum(norm(updates), most)
         return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates)
 
     return optax.stateless(update)

@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.build import AXIS
+from rcnn_jax.train.sharding import Slices
 from rcnn_jax.train.step import StepFunction
 
 Device = Any
@@ -32,10 +34,12 @@ class Devices:
     Attributes:
       local: those of this process.
       body: how a step is mapped over them.
+      divided: weights and optimizer state lie in slices on them; `shard_map` only.
     """
 
     local: tuple[Device, ...]
     body: Body = "shard_map"
+    divided: bool = False
 
     @property
     def everywhere(self) -> tuple[Device, ...]:
@@ -59,12 +63,28 @@ class Devices:
         """How many there are over all processes."""
         return len(self.local) * jax.process_count()
 
+    @property
+    def slices(self) -> Slices | None:
+        """How the state is divided; None where every device has all of it."""
+        return Slices(AXIS, self.count) if self.divided else None
+
+    def state_specs(self, state: TrainState) -> Any:
+        """Returns the placement of a state with whole shapes, or one for all of it."""
+        if self.slices is None:
+            return WHOLE
+        specs = jax.tree.map(lambda _: WHOLE, state)
+        return specs.replace(
+            params=self.slices.specs(state.params),
+            opt_state=self.slices.specs(state.opt_state),
+            ema=self.slices.specs(state.ema),
+        )
+
     def sharding(self, spec: PartitionSpec) -> NamedSharding:
         """Returns the placement of an array over all devices."""
         return NamedSharding(Mesh(np.asarray(self.everywhere), (AXIS,)), spec)
 
 
-def choose_devices(count: int | None, body: Body = "shard_map") -> Devices:
+def choose_devices(count: int | None, body: Body = "shard_map", divided: bool = False) -> Devices:
     """Returns the local devices to train on: all of them, or the first `count`.
 
     Raises:
@@ -76,45 +96,65 @@ def choose_devices(count: int | None, body: Body = "shard_map") -> Devices:
             f"--gpus {count} asks for more devices than there are: found {len(devices)} "
             f"({devices[0].platform}); lower --gpus or set CUDA_VISIBLE_DEVICES"
         )
-    return Devices(tuple(devices[:count]), body)
+    if divided and body == "pmap":
+        raise UsageError(
+            "sharding: fsdp needs --data_parallel shard_map: pmap gives every device all weights"
+        )
+    return Devices(tuple(devices[:count]), body, divided)
 
 
-def map_step(step: StepFunction, devices: Devices) -> Any:
-    """Returns the step over replicated states and sharded batches; the old state is given up."""
+def map_step(step: StepFunction, devices: Devices, state: TrainState | None = None) -> Any:
+    """Returns the step over states and sharded batches; the old state is given up.
+
+    Args:
+      step: of one shard.
+      devices: to map it over.
+      state: shapes of a whole one; needed where it is divided.
+    """
     # Donation: the new state takes the memory of the old one, else a step would need both, with two
     # moments per weight where the optimizer keeps them. The caller must not touch the old one again.
     if devices.body == "pmap":
         return jax.pmap(step, axis_name=AXIS, devices=devices.everywhere, donate_argnums=(0,))
     mesh = devices.sharding(WHOLE).mesh
+    specs = WHOLE if state is None else devices.state_specs(state)
     # The check of replication knows too few primitives: it would refuse gathers that are the same on
     # all devices. That they are is tested: losses and weights do not depend on the number of devices.
     mapped = jax.shard_map(
-        step, mesh=mesh, in_specs=(WHOLE, ROWS), out_specs=(WHOLE, WHOLE), check_vma=False
+        step, mesh=mesh, in_specs=(specs, ROWS), out_specs=(specs, WHOLE), check_vma=False
     )
     return jax.jit(mapped, donate_argnums=(0,))
 
 
 def replicate(state: TrainState, devices: Devices) -> TrainState:
-    """Copies a state, the same in all processes, to every device."""
+    """Copies a state, the same in all processes, to every device, or each its slices."""
     if devices.body == "pmap":
         # An identity map gives the arrays the form of the step's own, so that it is traced once.
         copies = jax.pmap(
             lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices.everywhere
         )
         return copies(np.zeros(len(devices.local), np.int8), state)
-    sharding = devices.sharding(WHOLE)
+    specs = devices.state_specs(state)
 
-    def put(leaf: Any) -> jax.Array:
+    def put(leaf: Any, spec: PartitionSpec = WHOLE) -> jax.Array:
+        sharding = devices.sharding(spec)
         # A copy for each device: a CPU takes the memory of a NumPy array for its own, and the step,
         # which gives its state up, would write into what the caller and the other devices hold.
         array = np.asarray(leaf)
-        return jax.make_array_from_callback(array.shape, sharding, lambda _: array.copy())
+        return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part].copy())
 
-    return jax.tree.map(put, state)
+    return jax.tree.map(put, state) if specs is WHOLE else jax.tree.map(put, state, specs)
 
 
 def first_replica(tree: Any, devices: Devices) -> Any:
-    """Fetches one replica to the host as NumPy arrays."""
+    """Fetches one replica, or the whole of its slices, to the host as NumPy arrays."""
+    if devices.divided and isinstance(tree, TrainState):
+
+        def fetch(leaf: jax.Array) -> np.ndarray:
+            if leaf.is_fully_addressable or leaf.is_fully_replicated:
+                return np.asarray(leaf)
+            return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+        return jax.tree.map(fetch, tree)
     return jax.tree.map(np.asarray, on_first_device(tree, devices))
 
 

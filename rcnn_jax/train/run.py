@@ -143,7 +143,9 @@ def open_run(
     Raises:
       RcnnError: anything the user can mend, see the tree in `errors`.
     """
-    chosen = parallel.choose_devices(options.devices, options.body)
+    chosen = parallel.choose_devices(
+        options.devices, options.body, experiment.run.sharding == "fsdp"
+    )
     if options.use_amp:
         experiment = with_amp(experiment)
     experiment = widths_to_train(experiment, options.key)

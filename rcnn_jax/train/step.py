@@ -19,6 +19,7 @@ from rcnn_jax.tasks.task import Task
 from rcnn_jax.train.loss_scale import adjusted, all_finite, first_loss_scale
 from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
 from rcnn_jax.train.schedules import Schedule
+from rcnn_jax.train.sharding import Slices
 
 Metrics = dict[str, jax.Array]
 StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -57,6 +58,7 @@ def make_step(
     steps_per_epoch: int,
     axis_name: str,
     accumulate: int = 1,
+    slices: Slices | None = None,
 ) -> StepFunction:
     """Returns the step function of one shard; call it under a map that binds axis_name.
 
@@ -70,17 +72,31 @@ def make_step(
       steps_per_epoch: see above.
       axis_name: of the map.
       accumulate: parts into which a shard is cut, one after the other, to save memory.
+      slices: how weights and optimizer state are divided among the devices; None where each has all.
     """
-    optimizer = make_optimizer(settings, schedule)
     weights = task.loss_weights
+    whole = None
+    if slices is not None:
+        whole = jax.eval_shape(lambda: task.init(jax.random.key(0))["params"])
+        shapes, _ = split_params(whole, task.is_frozen)
+
+    def norm(gradients: Any) -> jax.Array:
+        if slices is None:
+            return optax.tree.norm(gradients)
+        squares = {path: jnp.sum(jnp.square(leaf)) for path, leaf in gradients.items()}
+        return jnp.sqrt(slices.total(squares, shapes))
+
+    optimizer = make_optimizer(settings, schedule, norm)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         keys = image_keys(state, batch)
-        trainable, frozen = split_params(state.params, task.is_frozen)
+        params = state.params if slices is None else slices.whole(state.params, whole)
+        trainable, frozen = split_params(params, task.is_frozen)
+        kept = frozen
         factor = 1.0 if state.loss_scale is None else state.loss_scale.factor
 
         def terms_of(leaves: Any, collections: Any, part: Any) -> tuple[Any, Any]:
-            variables = {"params": join_params(leaves, frozen), **collections}
+            variables = {"params": join_params(leaves, kept), **collections}
             return task.losses(variables, *part)
 
         def objective(
@@ -114,6 +130,9 @@ def make_step(
         data_loss = sum(weights[name] * metrics[name] for name in weights)
         metrics["loss"] = data_loss + metrics["penalty"]
 
+        if slices is not None:  # the rest is done on this device's slices
+            gradients = slices.own(gradients)
+            trainable, frozen = split_params(state.params, task.is_frozen)
         with jax.named_scope("stage(update)"):
             updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
             stepped: Any = optax.apply_updates(trainable, updates)
@@ -133,7 +152,10 @@ def make_step(
             epoch_sums=sums,
         )
         if state.loss_scale is not None:
-            new_state = _unless_overflown(state, new_state, gradients)
+            finite = all_finite(gradients)
+            if slices is not None:
+                finite = lax.pmin(finite.astype(jnp.int32), axis_name) == 1
+            new_state = _unless_overflown(state, new_state, finite)
         return new_state, metrics
 
     return step
@@ -184,12 +206,11 @@ def _accumulated(
     return lax.scan(added, start, parts)[0]
 
 
-def _unless_overflown(state: TrainState, stepped: TrainState, gradients: Any) -> TrainState:
+def _unless_overflown(state: TrainState, stepped: TrainState, finite: jax.Array) -> TrainState:
     """Returns the new state; where gradients are not finite, the old one with a smaller loss scale.
 
     The step counts all the same: it is the position in the data.
     """
-    finite = all_finite(gradients)
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
     return kept.replace(
         step=stepped.step,

@@ -17,7 +17,7 @@ from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import AXIS, build_experiment, with_amp
 from rcnn_jax.train import parallel
-from rcnn_jax.train.optimizer import split_params
+from rcnn_jax.train.optimizer import join_params, split_params
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.step import image_keys, init_state, make_step
 from tests.e2e import tiny, tiny_mask
@@ -55,50 +55,68 @@ def state_of(experiment):
     return init_state(task, variables, experiment.optimizer, schedule, experiment.seed), schedule
 
 
-def losses_and_gradient(experiment, batch):
-    """Mean loss terms by name, and the gradient of their weighted sum as one vector."""
+FIRST_STAGE = ("rpn_class", "rpn_box")
+"""Terms whose targets do not depend on scores, so that no rounding decides about them."""
+
+
+def losses_and_gradients(experiment, batch):
+    """Mean loss terms by name; gradients of the first stage and of all, as vectors; their dtypes."""
     task = experiment.task
     state, _ = state_of(experiment)
     trainable, frozen = split_params(state.params, task.is_frozen)
 
-    def objective(leaves):
-        from rcnn_jax.train.optimizer import join_params
-
+    def shares(leaves):
         variables = {"params": join_params(leaves, frozen), **state.collections}
         terms, _ = jax.vmap(
             lambda one: task.losses(variables, one, image_keys(state, one)), axis_name=AXIS
         )(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch))
-        shares = {
+        return {
             name: jnp.sum(total / jnp.maximum(count, 1e-12))
             for name, (total, count) in terms.items()
         }
-        return sum(task.loss_weights[name] * share for name, share in shares.items()), shares
 
-    gradient, shares = jax.jit(jax.grad(objective, has_aux=True))(trainable)
-    leaves = [np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(gradient)]
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(gradient)}
-    return {name: float(share) for name, share in shares.items()}, np.concatenate(leaves), dtypes
+    @jax.jit
+    def both(leaves):
+        values, back = jax.vjp(shares, leaves)
+        every = {name: jnp.float32(task.loss_weights[name]) for name in values}
+        first = {name: every[name] * (name in FIRST_STAGE) for name in values}
+        return values, back(first)[0], back(every)[0]
+
+    values, *gradients = both(trainable)
+    vectors = [
+        np.concatenate([np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(tree)])
+        for tree in gradients
+    ]
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(gradients)}
+    return {name: float(value) for name, value in values.items()}, *vectors, dtypes
 
 
 @pytest.fixture(scope="module")
 def exact(case):
-    return losses_and_gradient(*case)
+    return losses_and_gradients(*case)
 
 
-# bfloat16 has 8 bits of mantissa, float16 has 11: relative rounding of 2^-8 and 2^-11 an operation, over
-# some twenty layers. Regions that sampling draws may differ between precisions, hence the wider bound.
-@pytest.mark.parametrize(("dtype", "close"), [("bfloat16", 0.06), ("float16", 0.02)])
-def test_losses_and_gradients_are_those_of_float32_up_to_rounding(case, exact, dtype, close):
+def cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+# bfloat16 keeps 8 bits and float16 11: an operation rounds by 2^-9 and 2^-12, and some thirty follow each
+# other, which adds to 1 % and 0.1 % where roundings are independent; the bounds are six and twenty times
+# that. Behind the proposals another score is another region: there the direction of the gradient is
+# all that can be asked for.
+@pytest.mark.parametrize(
+    ("dtype", "close", "same"), [("bfloat16", 0.06, 0.97), ("float16", 0.02, 0.999)]
+)
+def test_losses_and_gradients_are_those_of_float32_up_to_rounding(case, exact, dtype, close, same):
     experiment, batch = case
-    terms, gradient, dtypes = losses_and_gradient(in_precision(experiment, dtype), batch)
-    expected, direction, _ = exact
+    terms, first, every, dtypes = losses_and_gradients(in_precision(experiment, dtype), batch)
+    exact_terms, exact_first, exact_every, _ = exact
     assert dtypes == {jnp.dtype("float32")}  # weights, and what changes them, stay float32
-    for name in ("rpn_class", "rpn_box"):  # targets of the first stage do not depend on scores
-        assert terms[name] == pytest.approx(expected[name], rel=close, abs=1e-3)
     for name, value in terms.items():
-        assert value == pytest.approx(expected[name], rel=5 * close, abs=2e-2), name
-    cosine = gradient @ direction / np.linalg.norm(gradient) / np.linalg.norm(direction)
-    assert cosine > 0.97
+        wide = 1 if name in FIRST_STAGE else 5
+        assert value == pytest.approx(exact_terms[name], rel=wide * close, abs=2e-2), name
+    assert cosine(first, exact_first) > same
+    assert cosine(every, exact_every) > 0.8
 
 
 def test_box_arithmetic_softmax_losses_and_norms_stay_in_float32(case):

@@ -46,9 +46,17 @@ def batches(experiment):
     )
 
 
-def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map", accumulate=1):
+def run(
+    experiment,
+    devices,
+    steps,
+    change=lambda batch: batch,
+    body="shard_map",
+    accumulate=1,
+    divided=False,
+):
     """Returns (state, list of metrics, number of traces) after some steps on some devices."""
-    task, chosen = experiment.task, parallel.choose_devices(devices, body)
+    task, chosen = experiment.task, parallel.choose_devices(devices, body, divided)
     schedule = make_schedule(experiment.schedule, 10)
     state = init_state(
         task, task.init(jax.random.key(0)), experiment.optimizer, schedule, experiment.seed
@@ -60,6 +68,7 @@ def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map"
         steps_per_epoch=STEPS_PER_EPOCH,
         axis_name=parallel.AXIS,
         accumulate=accumulate,
+        slices=chosen.slices,
     )
     traces = []
 
@@ -67,7 +76,7 @@ def run(experiment, devices, steps, change=lambda batch: batch, body="shard_map"
         traces.append(1)
         return step(state, batch)
 
-    mapped = parallel.map_step(counted, chosen)
+    mapped = parallel.map_step(counted, chosen, state)
     replicas = parallel.replicate(state, chosen)
     seen = []
     stream = batches(experiment)
@@ -136,6 +145,29 @@ def test_ways_to_save_memory_leave_losses_and_weights_as_they_are(experiment, ho
         assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(saved.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_divided_among_devices_take_the_same_steps(experiment):
+    """The same program up to the slices: losses and weights agree to the order of sums."""
+    clipped = dataclasses.replace(
+        experiment, optimizer=dataclasses.replace(experiment.optimizer, clip_norm=1.0)
+    )
+    _, whole, metrics, _ = run(clipped, 4, 2)
+    _, divided, metrics_divided, traces = run(clipped, 4, 2, divided=True)
+    assert traces == 1
+    for a, b in zip(metrics, metrics_divided, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(divided), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_device_keeps_its_share_of_large_leaves_only():
+    slices = parallel.Slices(parallel.AXIS, 4)
+    assert slices.axis((3, 3, 64, 128)) == 3
+    assert slices.axis((7, 7, 3, 64)) == 3
+    assert slices.axis((64,)) is None
+    assert slices.axis((4096, 3)) == 0
+    assert slices.axis((4097, 3)) is None
 
 
 def test_epoch_sums_start_anew_with_every_epoch(runs):

@@ -420,5 +420,12 @@ EXPERIMENT = Message(
             "What use_amp computes in; float16, with dynamic loss scaling, is for GPUs without bfloat16.",
             allowed=Choice(("bfloat16", "float16")),
         ),
+        string(
+            "sharding",
+            1043,
+            "none",
+            "`fsdp` divides weights and optimizer state among the devices of a run.",
+            allowed=Choice(("none", "fsdp")),
+        ),
     ),
 )

@@ -84,7 +84,11 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
 
 
 def _notes(config: Config) -> tuple[str, ...]:
-    return tuple(
+    divided = (
+        "model_parallelism: weights and optimizer state are divided evenly among the devices (sharding: "
+        "fsdp), whatever the fractions: no layer waits for another device",
+    )
+    return divided * (len(config.training_config.model_parallelism) > 1) + tuple(
         f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
         f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
         for name in ("evaluation_config", "inference_config")
@@ -297,6 +301,7 @@ def _run(config: Config) -> RunSettings:
         patience=stopping.patience if stopping.enabled else 0,
         min_delta=stopping.min_delta if stopping.enabled else 0.0,
         accumulate_steps=training.accumulate_steps,
+        sharding="fsdp" if len(training.model_parallelism) > 1 else training.sharding,
         lr_scaling=training.lr_scaling,
         tensorboard=visualizer.enabled,
         images_in_tensorboard=visualizer.num_images if visualizer.enabled else 0,

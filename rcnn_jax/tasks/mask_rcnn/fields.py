@@ -48,6 +48,8 @@ MAY_CHANGE = {
     "learning_rate_decay_levels": "schedule length: one per boundary",
     "num_steps_per_eval": "how often files are written and evaluation runs",
     "keep_checkpoints": "how many files stay",
+    "sharding": "where weights lie, not what they are",
+    "remat": "what is kept between passes, not what is computed",
     "logging_frequency": "logging",
     "visualize_images_summary": "logging",
     "wandb_config": "logging",
