@@ -187,12 +187,13 @@ def _folder(together: Team, folder: Path) -> Finding:
         problem = f"{error.strerror}"
     together.wait("written")
     began, seconds = time.monotonic(), -1.0
-    while time.monotonic() - began < 5.0:  # some network disks show a new file after a while
+    while not problem and time.monotonic() - began < 5.0:  # some network disks show a new file after a while
         with contextlib.suppress(OSError):
             if path.read_text() == text:
                 seconds = time.monotonic() - began
                 break
-        os.listdir(folder)  # noqa: PTH208  (makes NFS ask its server)
+        with contextlib.suppress(OSError):
+            os.listdir(folder)  # noqa: PTH208  (makes NFS ask its server)
         time.sleep(0.1)
     rows = together.gather_json([socket.gethostname(), seconds, problem])
     if together.is_chief:

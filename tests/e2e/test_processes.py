@@ -68,9 +68,11 @@ def test_two_processes_train_as_two_devices_of_one_do(pair):
     finish(start(*train(spec, root / "one"), "--gpus", 2))
     one, two = lines(root / "one"), lines(root / "whole")
     assert [line["step"] for line in one] == [line["step"] for line in two]
-    for mine, theirs in zip(one, two, strict=True):
-        if mine["kind"] == "train":
-            assert mine["loss"] == pytest.approx(theirs["loss"], rel=2e-3)
+    # Later a last bit has grown into another sampled region; see docs/cluster.md.
+    first = [[line for line in found if line["kind"] == "epoch"][:2] for found in (one, two)]
+    for mine, theirs in zip(*first, strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        assert mine["learning_rate"] == theirs["learning_rate"]
 
 
 @pytest.mark.slow

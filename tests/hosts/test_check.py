@@ -1,0 +1,52 @@
+"""`cluster check` in a job of one: every finding is true here, and what is wrong has its mend."""
+
+import os
+
+from rcnn_jax.cli.main import main
+from rcnn_jax.hosts.check import check_cluster
+from rcnn_jax.hosts.team import Team
+
+
+def findings(folder, monkeypatch, **variables):
+    for name in list(os.environ):
+        if "proxy" in name.lower() or name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return {one.name: one for one in check_cluster(None, Team(), folder)}
+
+
+def test_a_sound_place_needs_no_mending(tmp_path, monkeypatch):
+    found = findings(tmp_path, monkeypatch)
+    assert [one.text for one in found.values() if not one.good] == []
+    assert "a sum over 4 devices gave 4 " in found["psum"].text
+    assert "1 on 1 machine(s)" in found["processes"].text
+    assert list(tmp_path.iterdir()) == []  # nothing stays
+
+
+def test_a_proxy_without_exception_and_a_batch_script_are_named(tmp_path, monkeypatch):
+    found = findings(tmp_path, monkeypatch, HTTPS_PROXY="http://proxy:1", SLURM_NTASKS="4")
+    assert not found["proxies"].good
+    assert "HTTPS_PROXY set, and no no_proxy" in found["proxies"].text
+    assert not found["processes"].good
+    assert "start the command with srun" in found["processes"].mend
+    excepted = findings(tmp_path, monkeypatch, HTTPS_PROXY="http://proxy:1", no_proxy="node01")
+    assert excepted["proxies"].good
+
+
+def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch):
+    found = findings(tmp_path / "gone", monkeypatch)
+    assert not found["folder"].good
+    assert "No such file or directory" in found["folder"].text
+    assert "every machine mounts" in found["folder"].mend
+
+
+def test_the_command_prints_a_line_for_every_finding(tmp_path, capsys):
+    code = main(["cluster", "check", "--folder", str(tmp_path)])
+    printed = capsys.readouterr().out
+    names = ["processes", "devices", "psum", "names", "proxies", "folder", "clocks", "signals"]
+    marks = [line.split()[:2] for line in printed.splitlines() if line.startswith(("ok", "MEND"))]
+    assert [name for _, name in marks] == names
+    assert code == (2 if "MEND" in printed else 0)
+    assert main(["cluster", "check", "--folder", str(tmp_path / "none")]) == 2
+    assert "expected a folder, found nothing there" in capsys.readouterr().err
