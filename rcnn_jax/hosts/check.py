@@ -187,7 +187,8 @@ def _folder(together: Team, folder: Path) -> Finding:
         problem = f"{error.strerror}"
     together.wait("written")
     began, seconds = time.monotonic(), -1.0
-    while not problem and time.monotonic() - began < 5.0:  # some network disks show a new file after a while
+    while not problem and time.monotonic() - began < 5.0:
+        # some network disks show a new file after a while
         with contextlib.suppress(OSError):
             if path.read_text() == text:
                 seconds = time.monotonic() - began

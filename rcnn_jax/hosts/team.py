@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.hosts.launch import Launch
 from rcnn_jax.hosts.monitor import EXIT_CODE, LocalStore, Monitor
@@ -70,6 +68,7 @@ class Team:
         """Returns what every process gives, in order; all must call it."""
         if not self.is_many:
             return [data]
+        import numpy as np  # here: help must answer at once
         from jax.experimental import multihost_utils
 
         sizes = np.asarray(multihost_utils.process_allgather(np.int32([len(data)]))).reshape(-1)

@@ -1,7 +1,7 @@
 """Weights and optimizer state divided among the devices (`sharding: "fsdp"`).
 
-Every device keeps a slice of each large leaf. A step gathers the weights, computes gradients on its images
-as always, and changes its own slices only:
+Every device keeps a slice of each large leaf. A step gathers the weights, computes gradients on its
+images as always, and changes its own slices only:
 
     slices of weights --all_gather--> weights --losses--> gradients --psum--> own slice --update--> slices
 

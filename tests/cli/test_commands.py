@@ -346,9 +346,9 @@ def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):
     assert "note: --launch_cuda_blocking has no effect here" in out
 
 
-def test_several_machines_are_refused_until_they_are_built(tmp_path, train, capsys):
+def test_several_machines_need_several_processes(tmp_path, train, capsys):
     assert faster_rcnn(["train", "-e", write(tmp_path, FASTER), "--multi-node"]) == 2
-    assert "training over several machines is not built yet" in capsys.readouterr().err
+    assert "--multi-node: this is the only process" in capsys.readouterr().err
     assert train.called is None
 
 
