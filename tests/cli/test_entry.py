@@ -209,7 +209,7 @@ def test_flags_at_fault_are_one_message(flags_, message, tmp_path, config, calls
 @pytest.mark.parametrize(
     ("mode", "more", "code", "said"),
     [
-        ("train", ["--multi-node"], 2, "training over several machines is not built yet"),
+        ("train", ["--multi-node"], 2, "--multi-node: this is the only process"),
         ("export", ["-m", "gone.tlt", "-v"], 2, "-m gone.tlt: expected a file, found nothing"),
         ("export", ["--help"], 0, "--cal_image_dir DIR"),
         ("export", ["--data_type", "int4"], 2, "invalid choice: 'int4'"),
