@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from rcnn_jax.hosts.team import Team
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.settings.training import RunSettings
 from rcnn_jax.tasks.families import FASTER_RCNN, MASK_RCNN
@@ -243,7 +244,7 @@ def test_a_line_that_the_disk_refused_is_still_to_be_written(tmp_path):
 
 
 def test_a_process_that_is_not_the_chief_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("jax.process_index", lambda: 1)
+    monkeypatch.setattr("rcnn_jax.train.sink.team", lambda: Team(1, 2))
     sink, reporter = make(tmp_path / "run")
     with sink:
         take(sink, range(1, 9))
