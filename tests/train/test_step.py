@@ -147,18 +147,31 @@ def test_ways_to_save_memory_leave_losses_and_weights_as_they_are(experiment, ho
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_weights_divided_among_devices_take_the_same_steps(experiment):
+def test_weights_divided_among_devices_take_the_same_steps(experiment, monkeypatch):
     """The same program up to the slices: losses and weights agree to the order of sums."""
+    monkeypatch.setattr("rcnn_jax.train.sharding.LEAST", 64)  # the network is tiny
     clipped = dataclasses.replace(
         experiment, optimizer=dataclasses.replace(experiment.optimizer, clip_norm=1.0)
     )
     _, whole, metrics, _ = run(clipped, 4, 2)
     _, divided, metrics_divided, traces = run(clipped, 4, 2, divided=True)
     assert traces == 1
+    assert share_on_a_device(divided) < 0.4
     for a, b in zip(metrics, metrics_divided, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(divided), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def share_on_a_device(state):
+    """The part of weights and momenta that one of four devices keeps."""
+    chosen = parallel.choose_devices(4, "shard_map", True)
+    trees = [state, parallel.on_first_device(parallel.replicate(state, chosen), chosen)]
+    whole, own = (
+        sum(leaf.size for leaf in jax.tree.leaves((tree.params, tree.opt_state, tree.ema)))
+        for tree in trees
+    )
+    return own / whole
 
 
 def test_a_device_keeps_its_share_of_large_leaves_only():
