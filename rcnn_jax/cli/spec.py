@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rcnn_jax.cli.outputs import Places
 from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.printable import SHOWN, excerpt
 from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.inputs import DATA_VARIABLE, named_inputs
@@ -18,7 +19,6 @@ from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
-from rcnn_jax.spec.text.tokens import SHOWN, printable
 
 MOST_FOLDERS = 100
 """In a path that may exist; a pattern of more takes a search deeper than Python goes."""
@@ -77,7 +77,7 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
     missing = [
         (
             spec.positions.get(found.field, (0, 0)),
-            f"{spec.at(found.field)}: {found.reads} '{printable(found.value, 200)}' does not exist",
+            f"{spec.at(found.field)}: {found.reads} '{excerpt(found.value, 200)}' does not exist",
         )
         for found in named_inputs(spec.config, spec.kind)
         if not _exists(found.value, found.reads)
@@ -113,7 +113,7 @@ def _check(args: Namespace) -> int:
 def _translate(args: Namespace) -> int:
     output: Path = args.output
     if output.suffix not in (".json", ".txt", ".py"):
-        shown = printable(str(output), 4096)
+        shown = excerpt(str(output), 4096)
         raise UsageError(f"-o {shown}: expected a name that ends in .json, .txt or .py")
     spec = load_spec(args.spec, args.kind, upgrades=True)
     shown = redact(spec.config)
@@ -125,7 +125,7 @@ def _translate(args: Namespace) -> int:
     _write_file(output, text)
     for warning in [*spec.warnings, *spec.dropped]:
         _write(f"warning: {warning}")
-    _write(f"wrote {printable(str(output), 4096)}")
+    _write(f"wrote {excerpt(str(output), 4096)}")
     return 0
 
 
@@ -145,7 +145,7 @@ def _write_file(output: Path, text: str) -> None:
             partial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name.
         reason = getattr(error, "strerror", None) or str(error)
-        shown = printable(str(output), 4096)
+        shown = excerpt(str(output), 4096)
         raise UsageError(f"-o {shown}: the file cannot be written: {reason}") from error
 
 
@@ -156,7 +156,7 @@ def _explain(args: Namespace) -> int:
         known = sorted({field.name for _, _, field in all_fields(args.kind)})
         near = difflib.get_close_matches(last[:SHOWN], known, 3, 0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"no spec has a field '{printable(args.field)}'{hint}")
+        raise UsageError(f"no spec has a field '{excerpt(args.field)}'{hint}")
     _write("\n".join(describe(row) for row in rows).rstrip())
     return 0
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec.build import PYTHON_TYPES
 from rcnn_jax.spec.schema import Choice, Field, FieldKind, Message, Node
 from rcnn_jax.spec.text import literals
-from rcnn_jax.spec.text.tokens import printable
 from rcnn_jax.spec.text.values import (
     MAX_UINT32,
     control_complaint,
@@ -46,7 +46,7 @@ def check_ranges(config: Node, table: Message) -> Iterator[Finding]:
             complaint = _complaint(item, field)
             if complaint and field.shape is not None:
                 written = literals.write_literal(value, field.shape)
-                yield item_path, f"= '{printable(written)}': {shown_value(item)} {complaint}"
+                yield item_path, f"= '{excerpt(written)}': {shown_value(item)} {complaint}"
             elif complaint:
                 shown = "" if field.secret else f"= {shown_value(item)} "
                 yield item_path, f"{shown}{complaint}"

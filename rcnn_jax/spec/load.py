@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
 from rcnn_jax.kinds import SpecKind, TaskName
+from rcnn_jax.printable import excerpt, visible
 from rcnn_jax.spec.build import build
 from rcnn_jax.spec.checks import check_presence, check_ranges, check_types
 from rcnn_jax.spec.demands import means_to_train, whole_findings
@@ -38,7 +39,7 @@ from rcnn_jax.spec.text.cursor import Position, Problem
 from rcnn_jax.spec.text.hints import described, other_form, other_network
 from rcnn_jax.spec.text.scan import Scan, scan
 from rcnn_jax.spec.text.secrets import Hidden, hide
-from rcnn_jax.spec.text.tokens import MAX_SPEC, printable, tokenize, top_level_names, visible
+from rcnn_jax.spec.text.tokens import MAX_SPEC, tokenize, top_level_names
 from rcnn_jax.spec.upgrade import OLD_EXPERIMENT, is_old, upgrade
 from rcnn_jax.text_file import read_text
 
@@ -104,7 +105,7 @@ def parse_spec(
     upgrades: bool = False,
 ) -> LoadedSpec:
     """Checks and completes the text of a spec; see `load_spec`."""
-    name = printable(name, 4096)
+    name = excerpt(name, 4096)
     tokens = _tokens(text, name)
     names = top_level_names(tokens.tokens)
     old = is_old(tokens.tokens) and {kind, kind_of(names)} <= {None, "faster_rcnn"}
@@ -185,7 +186,7 @@ def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
         raise SpecError(f"{name}: this is a spec of {network}; faster_rcnn and mask_rcnn are read")
     detected = kind_of(names)
     if kind is None and detected is None:
-        shown = ", ".join(printable(each) for each in sorted(names)[:10]) or "none"
+        shown = ", ".join(excerpt(each) for each in sorted(names)[:10]) or "none"
         raise SpecError(
             f"{name}: cannot tell what this spec describes from its top-level fields "
             f"({shown}): say --kind {'|'.join(TABLES)}"

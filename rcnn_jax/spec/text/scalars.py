@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec.schema import Field, FieldKind
 from rcnn_jax.spec.text.cursor import OPENING, Cursor
-from rcnn_jax.spec.text.tokens import Token, printable
+from rcnn_jax.spec.text.tokens import Token
 from rcnn_jax.spec.text.values import (
     WrongValueError,
     bare,
@@ -70,7 +71,7 @@ class ScalarReader(Cursor):
                 self.complain(first, f"{path} {what}")
             elif colon:
                 at = token if kind == "literal" and first.kind == "string" else first
-                self.complain(at, f"{path} = {printable(written(words))} {error}")
+                self.complain(at, f"{path} = {excerpt(written(words))} {error}")
         return None
 
     def shown_here(self) -> str:

@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec.schema import Field, Message
 from rcnn_jax.spec.text.cursor import CLOSING, OPENING, Block, Position, Problem, TooManyError
 from rcnn_jax.spec.text.hints import elsewhere
 from rcnn_jax.spec.text.scalars import ScalarReader
 from rcnn_jax.spec.text.secrets import Hidden
-from rcnn_jax.spec.text.tokens import Token, printable
+from rcnn_jax.spec.text.tokens import Token
 from rcnn_jax.spec.text.values import bare
 
 
@@ -279,7 +280,7 @@ class _Reader(ScalarReader):
             return
         key, at = entry.values["key"], entry.given["key"][-1]
         self.positions[f"{path}.{key}"] = (at.line, at.column)
-        what = f"the key '{printable(key)}' of {path}"
+        what = f"the key '{excerpt(key)}' of {path}"
         self._once(block, f"{row.name}.{key}", at, what, "the last counts")
         block.values.setdefault(row.name, {})[key] = entry.values["value"]
 
@@ -310,7 +311,7 @@ class _Reader(ScalarReader):
         return True
 
     def _unknown(self, block: Block, token: Token, name: str) -> None:
-        shown = printable(name)
+        shown = excerpt(name)
         if token.kind == "hidden":
             self.complain(token, f"unknown field {block.location}: it looks like a key")
         elif block.table is None:
@@ -337,7 +338,7 @@ class _Reader(ScalarReader):
         plain = unicodedata.normalize(
             "NFKC", here.text
         )  # full-width punctuation of East Asian keyboards
-        meant = f"; write {printable(plain)}" if plain != here.text and here.kind == "word" else ""
+        meant = f"; write {excerpt(plain)}" if plain != here.text and here.kind == "word" else ""
         self.complain(here, f"expected a field{closing}, found {shown}{meant}")
         self._rest_of_line(here)
 

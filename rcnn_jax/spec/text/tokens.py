@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 
 from google.protobuf import text_encoding
 
+from rcnn_jax.printable import excerpt
+
 TokenKind = Literal[
     "name", "number", "string", "open", "curly", "word", "mark", "slashes", "hidden", "end"
 ]
@@ -46,9 +48,6 @@ _ESCAPE = re.compile(
 MAX_SPEC = 2**18
 """Characters of the longest spec; real ones have a few thousand."""
 
-SHOWN = 60
-"""Characters of a value that a message repeats."""
-
 
 class Token(NamedTuple):
     """One token of the text.
@@ -77,7 +76,7 @@ class Token(NamedTuple):
     @property
     def shown(self) -> str:
         """The token in error messages."""
-        return "the end of the file" if self.kind == "end" else printable(self.text)
+        return "the end of the file" if self.kind == "end" else excerpt(self.text)
 
     def is_mark(self, *marks: str) -> bool:
         """Returns whether this is one of the marks."""
@@ -149,22 +148,6 @@ def comments(text: str) -> list[tuple[int, int]]:
         if match.lastgroup == "slashes"
         or (match.lastgroup == "space" and match.group().startswith("#"))
     ]
-
-
-def printable(text: str, limit: int = SHOWN) -> str:
-    """Formats text of a file for a message: control characters as escapes, long text cut short."""
-    if len(text) > limit:
-        return f"{visible(text[: limit - 20])}... ({len(text)} characters)"
-    return visible(text)
-
-
-def visible(text: str) -> str:
-    """Returns text with escapes for characters that a terminal hides or obeys."""
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _kind_of_word(word: str) -> TokenKind:

@@ -11,9 +11,10 @@ import re
 import unicodedata
 from typing import Any
 
+from rcnn_jax.printable import SHOWN, excerpt
 from rcnn_jax.spec.schema import Field, FieldKind
 from rcnn_jax.spec.text.literals import read_literal
-from rcnn_jax.spec.text.tokens import SHOWN, Token, printable, quote, unquote
+from rcnn_jax.spec.text.tokens import Token, quote, unquote
 
 MAX_UINT32 = 2**32 - 1
 MAX_DIGITS = 100
@@ -77,7 +78,7 @@ def wanted(kind: FieldKind, row: Field) -> str:
 def shown_value(value: Any) -> str:
     """Formats any value of a config for a message: one short line, printable."""
     try:
-        return printable(repr(value))
+        return excerpt(repr(value))
     except ValueError:  # more digits than Python converts to text
         return f"a number of about 10^{int(math.log10(abs(value)))}"
 
@@ -91,7 +92,7 @@ def control_complaint(value: Any) -> str:
     control = next((each for each in text if unicodedata.category(each) == "Cc"), "")
     if not control:
         return ""
-    return f"holds the control character {printable(control)}: a backslash is written \\\\, or as /"
+    return f"holds the control character {excerpt(control)}: a backslash is written \\\\, or as /"
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
@@ -132,7 +133,7 @@ def text_of(tokens: list[Token]) -> str:
 
 def in_quotes(text: str) -> str:
     """Returns text in straight quotes for a message."""
-    return printable(quote(text))
+    return excerpt(quote(text))
 
 
 def bare(text: str) -> str:
