@@ -23,6 +23,7 @@ FLOORS = {
             "optional",
             "printable",
             "processes",
+            "report",
             "reporter",
             "settings",
             "structures",
