@@ -1,4 +1,4 @@
-"""Compiles the step for further canvases while the first one trains.
+"""Compilation ahead of use: the step for further canvases, while the first one trains.
 
 A run with several canvases (`size_min`) needs a compilation for each. Without this every canvas would
 stop the training when its first batch comes.
@@ -31,8 +31,10 @@ def compiled_ahead(
       batch: sharded, u8[devices b h w c]; only shapes are read.
       canvases: (height, width); that of `batch` is skipped.
     """
+    # Shapes, before the loop begins: its first step gives up the memory of the state.
     state, batch = jax.tree.map(_shape_of, (state, batch))
     own = batch.images.shape[2:4]
+    # One at a time: XLA uses several threads for one program, and the steps need the cores too.
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
     for canvas in canvases:
         if canvas != own:
@@ -46,6 +48,7 @@ def compiled_ahead(
 
 
 def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    # With the sharding: a program for another layout is not the one that the step asks for.
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 

@@ -32,7 +32,7 @@ from rcnn_jax.train.writers import last_validation
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run has come to.
+    """The outcome of a run.
 
     Attributes:
       finished: the run is over, by its length or by early stopping.
@@ -74,6 +74,8 @@ def train(
       Stopped: a signal or a closed pipe ended the run; it says from which step it goes on.
     """
     with contextlib.ExitStack() as stack:
+        # Before `open_run`: the store cleans up after killed runs when it is opened, and in a
+        # folder that somebody else trains in it would delete the checkpoint that is being written.
         if options.lock is None:
             workdir.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(held(workdir, "train", reporter.note))
@@ -99,6 +101,8 @@ def train(
 def _train(run: Run) -> RunState:
     files, reporter = run.files, run.reporter
     run.workdir.mkdir(parents=True, exist_ok=True)
+    # Under the lock, so that no later training starts beside the files that are looked at; those of
+    # living processes stay, since evaluation may write here at the same time.
     for path in files.sweep():
         reporter.note(f"{path}: left half written by a process that is gone; deleted")
     if files.folder != files.root:
@@ -112,8 +116,11 @@ def _train(run: Run) -> RunState:
             f"the run {files.name} in {files.root} is finished ({progress.step} steps): nothing to do. "
             "Raise the number of epochs to go on, or add --fresh to start this run anew"
         )
+        # It may be missing: deleted since, or the run began at a model that has all its steps already.
         ensure_best(run, state, progress)
         return progress
+    # After `resume_or_begin`: a resume that is refused must leave the data list of the old run, by
+    # which the next attempt says what has changed.
     write_spec(run.workdir, run.experiment.kind, run.experiment.spec)
     write_data(run.workdir, run.data)
     _print_parameters(run)

@@ -1,4 +1,4 @@
-"""The only file that knows about devices: replication, sharding of batches, and the mapped step."""
+"""Data parallelism: replication, sharding of batches, the mapped step; devices are known here only."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,12 +47,17 @@ def map_step(step: StepFunction, devices: list[Device]) -> Any:
 
 def replicate(state: TrainState, devices: list[Device]) -> TrainState:
     """Copies a state to every device through an identity map, so that the step is traced once."""
+    # The unused array gives the map its size: with `in_axes` None alone there is nothing to map
+    # over. A map and not `jax.device_put`, whose arrays carry another sharding than those that the
+    # step returns: the second step would be traced and compiled again.
     copies = jax.pmap(lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices)
     return copies(np.zeros(len(devices), np.int8), state)
 
 
 def first_replica(tree: Any) -> Any:
     """Fetches one replica to the host as NumPy arrays."""
+    # One addressable piece, read where it lies: indexing the array with [0] would be a program of
+    # its own on the device, for every shape.
     return jax.tree.map(
         lambda leaf: np.asarray(leaf.addressable_data(0)).reshape(leaf.shape[1:]), tree
     )
@@ -69,6 +74,8 @@ def shard(batch: Batch, devices: list[Device]) -> Batch:
 
     def cut(leaf: Any) -> jax.Array:
         array = np.asarray(leaf)
+        # Contiguous pieces: image i of the global batch stays image i, whatever the number of
+        # devices; `example_index`, the key of its random numbers, was given before the cut.
         pieces = array.reshape(count, array.shape[0] // count, *array.shape[1:])
         return _put(pieces, devices)
 
@@ -77,9 +84,13 @@ def shard(batch: Batch, devices: list[Device]) -> Batch:
 
 def shards_ahead(batches: Iterator[Batch], devices: list[Device]) -> Iterator[tuple[Batch, Batch]]:
     """Yields (host batch, sharded batch), transferring the next one while the device computes."""
+    # One worker, one batch ahead: batches keep their order, and the device holds two of them at
+    # most.
     with ThreadPoolExecutor(max_workers=1) as pool:
 
         def fetch() -> tuple[Batch, Batch] | None:
+            # A default: StopIteration would come out of the future as a RuntimeError of this
+            # generator.
             batch = next(batches, None)
             return None if batch is None else (batch, shard(batch, devices))
 

@@ -1,4 +1,4 @@
-"""One training run: all that does not change from step to step, opened and checked before it begins."""
+"""One training run: everything that is constant over its steps, opened and checked beforehand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,11 @@ from rcnn_jax.train.validation import Drawer, Validation
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How to train, beside what to train: the flags of the command.
+    """How to train: the flags of the command, where the experiment is what to train.
 
     Attributes:
       key: encrypts model files and checkpoints, and opens encrypted ones; None leaves them open.
-      fresh: throw away what the run has left in the workdir and start anew.
+      fresh: delete what the run has left in the workdir and start anew.
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16 on top of what the spec says.
       devices: number of local devices; None for all.
@@ -51,7 +51,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything of one training run that does not change from step to step.
+    """The constant parts of one training run.
 
     Attributes:
       experiment: what is trained.
@@ -90,6 +90,9 @@ class Run:
     @property
     def schedule(self) -> Any:
         """Learning rate by step, in the scale of this run's devices."""
+        # The two originals differ: the rate grows with the workers in
+        # docs/reference/faster_rcnn.md, "Learning rate", and does not in
+        # docs/reference/mask_rcnn.md, "Optimizer".
         scaled = self.experiment.run.lr_scaling == "devices"
         scale = parallel.count_of_all(self.devices) if scaled else 1
         return make_schedule(self.experiment.schedule, self.milestones.total_steps, scale)
@@ -122,6 +125,8 @@ def open_run(
     chosen = parallel.choose_devices(options.devices)
     if options.use_amp:
         experiment = with_bf16(experiment)
+    # Before anything looks at the model: the table of parameters and the template of the state follow
+    # the pruned widths.
     experiment = widths_to_train(experiment, options.key)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
@@ -142,6 +147,8 @@ def open_run(
         say(column.findings, reporter)
     _advise(experiment, source, census, reporter)
     files = run_folder(workdir, experiment.kind, experiment.spec.fields)
+    # Opened now, though used after the first epoch: annotations that lack an image of the
+    # validation data end the run here and not after its first epoch.
     validate = Validation(experiment, validation, files.folder, reporter) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)

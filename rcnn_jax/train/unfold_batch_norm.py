@@ -1,4 +1,4 @@
-"""Folded batch norm, unfolded: statistics for pretrained weights that have none, from training images.
+"""Unfolding of batch norm: statistics for pretrained weights without any, from training images.
 
 Folded weights enter a network with batch norm as gamma 1, beta = bias, mean 0, variance 1: right as
 long as the statistics stay frozen, but batch norm that learns would push every channel to variance 1.
@@ -40,6 +40,8 @@ def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dic
     Raises:
       RcnnError: the file or the images cannot be used.
     """
+    # With the stored statistics in use, every layer sees what it saw with folded weights; with
+    # those of the batch, what a layer sees would depend on all before it that are being changed.
     experiment = with_frozen_statistics(experiment)
     task = experiment.task
     fresh = task.init(jax.random.key(experiment.seed))
@@ -66,6 +68,7 @@ def with_frozen_statistics(experiment: Experiment) -> Experiment:
     model = experiment.task.model
     options = dataclasses.replace(model.options, freeze_bn=True)
     task: Any = experiment.task
+    # No axis: the observation runs outside of the mapped step, which alone binds one.
     task = dataclasses.replace(task, model=model.clone(options=options, bn_axis_name=None))
     return dataclasses.replace(experiment, task=task)
 
@@ -97,6 +100,7 @@ def unfold(variables: Any, found: Statistics, eps: float) -> Any:
     """
     params, stats = (dict(variables[group]) for group in ("params", "batch_stats"))
     for name, (mean, square) in found.items():
+        # Two means in one pass over the images; their difference may fall below 0 by rounding.
         variance = jnp.maximum(square - mean**2, 0.0)
         old, moving = params[name], stats[name]
         scale = old["gamma"] / jnp.sqrt(moving["moving_variance"] + eps)
@@ -120,6 +124,8 @@ def _listening(experiment: Experiment) -> Any:
             return method(*args, **kwargs)
 
         keys = jax.random.split(key, batch.images.shape[0])
+        # The losses and not the forward pass: heads see the rois that training samples, and the
+        # network needs no outputs of its own for this.
         with nn.intercept_methods(listen):
             experiment.task.losses(variables, batch, keys)
         return seen
