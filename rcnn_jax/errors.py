@@ -25,6 +25,8 @@ class RcnnError(Exception):
     exit_code = 2
 
     def __init__(self, message: str = ""):
+        # Here and not where messages are printed: no path to a terminal, a log or status.json is
+        # missed.
         super().__init__(printable(message))
 
 

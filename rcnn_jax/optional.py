@@ -18,6 +18,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
       MissingDependencyError: the module is not installed.
     """
     try:
+        # Tried and not looked up: `find_spec` finds a package whose own libraries are missing.
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(

@@ -19,6 +19,7 @@ SHOWN = 60
 _LONGEST = 300
 """Characters of a foreign message."""
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+# Bounded while it is made: `repr` of a value that is nested a thousand deep is a RecursionError.
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 3
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60

@@ -22,7 +22,7 @@ class OpenBundle:
 
     Attributes:
       path: the file.
-      bundle: its header and weights, without what only a run that goes on needs.
+      bundle: its header and weights, without the state of its training.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class OpenBundle:
 
     @property
     def origin(self) -> Origin:
-        """What the file says of its model; a spec in it that cannot be read leaves much unsaid."""
+        """Kind, classes and settings of the model; of an unreadable spec inside only the first two."""
         return self._origin
 
     @cached_property
@@ -87,16 +87,19 @@ def open_bundle(path: Path, key: str | None) -> OpenBundle:
     Raises:
       CheckpointError: see `read_bundle`.
     """
-    # the state of an optimizer is twice the weights: it is not kept while a command runs
+    # The state of an optimizer may be twice the weights: it is not kept while a command runs.
     return OpenBundle(path=path, bundle=slim(read_bundle(path, key)))
 
 
 def jax_predictor(experiment: Experiment, test: TestSettings) -> Callable[..., Predictor]:
     """Returns a function from variables to a predictor; one compilation serves all variables."""
+    # Weights are arguments and never constants: what is compiled is kept on disk by
+    # `cli.compilations`, and the weights of an encrypted model would lie there in plain.
     run = jax.jit(lambda variables, images: experiment.task.predict(variables, images, test))
     return lambda variables: lambda images: run(variables, images)
 
 
 def bind(make: Callable[..., Predictor], variables: Variables) -> Predictor:
     """Puts the variables on the device once and returns the predictor over them."""
+    # Once: NumPy arrays would be sent to the device again with every batch.
     return make(jax.device_put(variables))

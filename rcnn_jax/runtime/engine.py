@@ -1,4 +1,4 @@
-"""Engine files: TensorRT's plan as it is, and beside it what a reader must know.
+"""Engine files: TensorRT's plan as it is, with a description of the model beside it.
 
     model.engine        the plan, which nvinfer and trtexec read too
     model.engine.json   model, input scaling, TensorRT version, GPU, precision, batch sizes, SHA-256
@@ -33,7 +33,7 @@ from rcnn_jax.tasks.task import TestSettings
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What is written beside an engine.
+    """Description of an engine, the JSON file beside it.
 
     Attributes:
       header: of the graph it was built from: model, classes, input, preprocessing.
@@ -69,7 +69,7 @@ class EngineInfo:
 
 
 def info_path(engine: Path) -> Path:
-    """Returns where the description of an engine lies."""
+    """Returns the path of the description of an engine."""
     return engine.with_name(engine.name + ".json")
 
 
@@ -112,6 +112,8 @@ def write_engine(
         dla_core=settings.dla_core,
         sha256=hashlib.sha256(plan).hexdigest(),
     )
+    # Two files cannot be renamed in one step. A kill in between leaves a pair that `read_plan`
+    # refuses by the digest, in whatever order they are written.
     write_file(path, [plan])
     write_file(info_path(path), [json.dumps(info.to_json(), indent=2).encode() + b"\n"])
     session.console.print(
@@ -161,6 +163,8 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
             f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
             "built again without its description; copy both files, or build it again"
         )
+    # Equal, not compatible: TensorRT warns of a plan of another GPU model and may run it, slower or with
+    # errors.
     for what, built, here in (("TensorRT", info.tensorrt, version), ("GPU", info.gpu, gpu)):
         if built != here:
             raise CheckpointError(
@@ -184,7 +188,7 @@ class OpenEngine:
 
     @property
     def origin(self) -> Origin:
-        """What the description says of the model."""
+        """Kind, classes and settings of the model, from the description."""
         return self.info.header.origin
 
     @property
@@ -220,6 +224,8 @@ class OpenEngine:
 
         def run(batch: np.ndarray) -> dict[str, np.ndarray]:
             outputs = engine.run(batch)
+            # The digest says that the file arrived whole, not that its maker meant well: outputs
+            # index arrays.
             check_outputs(outputs, len(batch), self.header, name)
             return outputs
 
@@ -227,7 +233,7 @@ class OpenEngine:
 
 
 def open_engine(path: Path) -> OpenEngine:
-    """Returns an engine, before anything is asked of this machine.
+    """Returns an engine with its description; needs neither TensorRT nor a GPU.
 
     Raises:
       CheckpointError: the description cannot be used.

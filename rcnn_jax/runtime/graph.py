@@ -1,4 +1,4 @@
-"""An exported graph (`.onnx`, `.etlt`), opened: its header says what it is, ONNX Runtime runs it."""
+"""An exported graph (`.onnx`, `.etlt`), opened: described by its header, run by ONNX Runtime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class OpenGraph:
 
     @property
     def origin(self) -> Origin:
-        """What the header says of the model."""
+        """Kind, classes and settings of the model, from the header."""
         return self.header.origin
 
     @property
@@ -82,7 +82,7 @@ def open_graph(
 
     Args:
       path: `.onnx` or `.etlt`.
-      key: what an `.etlt` was sealed with.
+      key: of an encrypted `.etlt`.
       header: file whose header the graph has, where another tool dropped its own.
       rewrite: changes the graph before it runs.
 

@@ -24,7 +24,7 @@ OutputForm = Literal["plain", "nms_rows", "detection_rows"]
 MASKS = "mask_fcn_logits/BiasAdd"
 DETECTIONS = "generate_detections"
 NMS_NAMES = ("NMS", "NMS_1")
-"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by place."""
+"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by position."""
 _OUTPUT_NAMES: dict[OutputForm, tuple[str, ...]] = {
     "plain": ("boxes", "scores", "classes", "valid"),
     "nms_rows": (),  # the names may be changed
@@ -84,6 +84,7 @@ class Header:
             depends=self.depends,
             pixels=self.pixels,
             geometry=self.geometry,
+            # The canvas is in the graph's shapes; only a bundle can be compiled for another.
             fixed_canvas=True,
         )
 
