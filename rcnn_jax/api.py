@@ -175,7 +175,7 @@ def train(
     devices: int | None = None,
     reporter: Reporter = SILENT,
 ) -> "RunResult":
-    """Trains what a spec describes, or goes on with the run that lies in the workdir.
+    """Trains the model of a spec, or resumes the run in the workdir.
 
     Args:
       spec: an experiment spec of either detector.

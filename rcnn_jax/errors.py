@@ -53,7 +53,7 @@ class ExportError(RcnnError):
 
 
 class TrainingError(RcnnError):
-    """A training run cannot go on; what was saved before stays."""
+    """A training run cannot go on; its checkpoints stay."""
 
     exit_code = 1
 

@@ -145,7 +145,7 @@ def stopped_by(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def too_late() -> None:
-    """Lets signals pass from now on: the command has ended, what is left is to say so."""
+    """Ignores signals from now on: the command has ended and is about to report it."""
     if _installed:
         _installed[-1].over = True
 
@@ -170,7 +170,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _again(lost: Any) -> bool:
-    """Sends a signal once more whose exception was raised where Python drops exceptions.
+    """Repeats a signal when Python has dropped its exception.
 
     Signals are often seen right after a collection of garbage, whose callbacks (JAX has one) are such
     a place.

@@ -159,7 +159,7 @@ def _run_by_absl() -> int:
 
 
 def _kind(mode: str, kind: str | None) -> Kind:
-    """Returns whose task a mode is, for a config of a kind.
+    """Returns the detector of a mode and a config.
 
     Raises:
       UsageError: the config is not one for this mode.
@@ -179,7 +179,7 @@ def _kind(mode: str, kind: str | None) -> Kind:
 
 
 def _is_own(flag: str) -> bool:
-    """Says whether a word is a flag of this program or of absl, and of no task."""
+    """Returns whether a word is a flag of this program or of absl, and of no task."""
     name = flag.lstrip("-")
     if not flag.startswith("-") or not name:
         return False
@@ -194,7 +194,7 @@ def _is_value(word: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what went wrong with the flags: in the user's config file, with its line."""
+    """Returns the reason of an error of flags or of the config file, with its line."""
     text = str(error)
     if isinstance(error, SyntaxError) and Path(error.filename or ".py").suffix != ".py":
         return (
@@ -220,7 +220,7 @@ def _reason(error: Exception) -> str:
 
 
 def _help(ours: Sequence[str]) -> None:
-    """Prints what this program and the task accept, and leaves."""
+    """Prints the flags of this program and of the task, and leaves."""
     words = [word.partition("=")[2] for word in ours if word.startswith("--mode=")]
     mode = words[-1] if words and words[-1] in MODES else "train"
     sys.stdout.write(f"{__doc__}\nFlags of this program:\n{flags.FLAGS.main_module_help()}\n\n")

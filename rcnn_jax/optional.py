@@ -1,4 +1,4 @@
-"""The one door to packages outside the core installation."""
+"""Imports of packages outside the core installation."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from rcnn_jax.errors import MissingDependencyError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Imports an optional module, or says which extra brings it.
+    """Imports an optional module; the error names the extra that installs it.
 
     Args:
       module: dotted module name, for example `tensorrt`.

@@ -1,4 +1,4 @@
-"""Text of others on a terminal: control characters are shown instead of obeyed.
+"""Escaping of foreign text for a terminal: control characters are shown instead of obeyed.
 
 Names of files and classes come from whoever made the data. A control character in one of them could
 move the cursor, or change what stands above it.
@@ -26,7 +26,7 @@ _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
 
 
 def printable(text: str) -> str:
-    """Returns a text whose control characters are shown as codes; tabs and newlines stay."""
+    """Returns a text with control characters as codes; tabs and newlines stay."""
     return _UNSAFE.sub(lambda match: _escape(match.group()), text)
 
 
@@ -57,7 +57,7 @@ def shown_value(value: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns what another library says of a file, in one line of bounded length.
+    """Returns the message of another library's error, in one line of bounded length.
 
     Some repeat the content: a made-up file would fill the screen.
     """

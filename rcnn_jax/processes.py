@@ -1,4 +1,4 @@
-"""Which process wrote a file, and whether it still runs; names of files that are being written."""
+"""Identity of processes, and names of unfinished files that carry it."""
 
 import functools
 import hashlib
@@ -51,12 +51,12 @@ def this_process() -> Process:
 
 
 def is_here(process: Process) -> bool:
-    """Says whether its process id means something to this process."""
+    """Returns whether a process id belongs to this machine and this space of ids."""
     return process.machine == _machine()
 
 
 def is_alive(process: Process) -> bool:
-    """Says whether a process of this machine still runs, and is no later one of the same id."""
+    """Returns whether a process of this machine still runs, and is no later one of the same id."""
     try:
         # Signal 0 is delivered to nobody and fails where there is nobody.
         os.kill(process.pid, 0)
@@ -79,7 +79,7 @@ def unfinished_name(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Deletes what processes that are gone left half written in a folder; returns the files.
+    """Deletes unfinished files of dead processes in a folder; returns them.
 
     A process of another machine may still be at work: its files stay. Names without a machine are
     those of earlier releases and are taken for ones of this machine.

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class SafeConsole(Console):
-    """A console that prints text as it is, but escapes what could steer a terminal.
+    """A console that prints text without markup and with control characters escaped.
 
     No markup and no emoji codes: `[red]` and `:car:` may be parts of names.
     """
@@ -90,7 +90,7 @@ SILENT: Reporter = _Silent()
 
 @contextmanager
 def log_to(reporter: Reporter) -> Iterator[None]:
-    """Shows what the package says through `logging` as warnings of a reporter.
+    """Passes the package's `logging` on as warnings of a reporter.
 
     Functions without a reporter, such as the decoder of images, say what happened by logging, as
     users of a library expect.

@@ -74,7 +74,7 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
 
 
 def _is_bare_utf16(head: bytes) -> bool:
-    """Says whether every other byte is zero, as in UTF-16 of Latin letters."""
+    """Returns whether every other byte is zero, as in UTF-16 of Latin letters."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     return min(even, odd) == 0 and max(even, odd) * 4 > len(head)
 

@@ -151,7 +151,7 @@ def _notes(origin: Origin, experiment: Experiment, name: str) -> Iterator[str]:
 
 
 def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Yields `field: trained with A, the spec says B` where the two differ."""
+    """Yields a line for every field that differs: `field: trained with A, the spec says B`."""
     # Common fields only: a release that makes a new field matter cannot ask old files for it.
     for field in sorted(stored.keys() & wanted.keys()):
         if stored[field] != wanted[field]:

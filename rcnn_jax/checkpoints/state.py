@@ -1,4 +1,4 @@
-"""Conversion between the state of a run and its bundles, and what a bundle says of its model."""
+"""Conversion between the state of a run and its bundles; the model described in a bundle."""
 
 import dataclasses
 import platform
@@ -25,7 +25,7 @@ from rcnn_jax.version import __version__
 
 
 def variables_of(state: TrainState) -> Variables:
-    """Returns what prediction uses: the averaged params where the run keeps an average."""
+    """Returns the variables for prediction, with averaged params where the run keeps an average."""
     params = state.params if state.ema is None else state.ema
     return {"params": params, **state.collections}
 

@@ -1,4 +1,4 @@
-"""Memory of an NVIDIA GPU, through the driver: what running an engine needs and no more.
+"""Memory of an NVIDIA GPU through the CUDA driver API, as far as running an engine needs it.
 
 The driver's library comes with every GPU driver, and its entry points keep their names and types
 over versions (CUDA Driver API), so that no CUDA package has to match the version TensorRT was built
@@ -36,7 +36,7 @@ _ARGUMENTS = {
 
 
 class DeviceError(RcnnError):
-    """The GPU refused what it was asked for; the driver's own words are in the message."""
+    """A call of the CUDA driver failed; its own words are in the message."""
 
     exit_code = 1
 
@@ -118,7 +118,7 @@ class Device:
         self._call("cuStreamSynchronize", self.stream)
 
     def close(self) -> None:
-        """Gives all buffers back."""
+        """Frees all buffers."""
         while self._buffers:
             self._call("cuMemFree_v2", self._buffers.popitem()[1][0])
 

@@ -176,7 +176,7 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenEngine:
-    """An engine whose description was read; the plan itself is read when it is about to run.
+    """An engine with its description in memory; the plan is read when it is started.
 
     Attributes:
       path: the engine.
@@ -202,7 +202,7 @@ class OpenEngine:
         return self.path.name
 
     def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
-        """Returns the predictor; the description says all that is needed, the plan holds the settings.
+        """Returns the predictor, with the settings of the export: see `start`.
 
         Raises: as `start`.
         """

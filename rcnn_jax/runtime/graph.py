@@ -51,7 +51,7 @@ class OpenGraph:
         return self.path.name
 
     def predictor(self, experiment: Experiment, test: TestSettings) -> Predictor:
-        """Returns the predictor; the header says all that is needed, the graph holds the settings.
+        """Returns the predictor, with the settings of the export: see `start`.
 
         Raises: as `start`.
         """

@@ -47,7 +47,7 @@ def read_onnx(path: Path, key: str | None) -> onnx.ModelProto:
 
 
 def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
-    """Returns the model that the bytes hold.
+    """Returns the model in the bytes of a file.
 
     Args:
       data: content of a file.
@@ -106,7 +106,7 @@ def check_graph(model: onnx.ModelProto, name: str) -> None:
 
 
 def _is_whole(tensor: onnx.TensorProto) -> bool:
-    """Says whether a tensor has the bytes of its shape, where they lie in one piece."""
+    """Returns whether a tensor in one piece has as many bytes as its shape asks for."""
     if any(dim < 0 for dim in tensor.dims):
         return False
     # Numbers in a typed field were parsed one by one and cannot be half of one.
@@ -124,7 +124,7 @@ def _is_whole(tensor: onnx.TensorProto) -> bool:
 def read_header(
     model: onnx.ModelProto, name: str, source: Path | None = None, key: str | None = None
 ) -> Header:
-    """Returns what the exporter wrote about a model.
+    """Returns the header of a model.
 
     Args:
       model: the graph.
@@ -212,7 +212,7 @@ def _strings(model: onnx.ModelProto) -> Iterator[str | bytes]:
 
 
 def _is_of(graph: onnx.GraphProto, header: Header) -> bool:
-    """Says whether a graph takes and gives what a header promises."""
+    """Returns whether the inputs and outputs of a graph are those of a header."""
     if len(graph.input) != 1:
         return False
     dims = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]

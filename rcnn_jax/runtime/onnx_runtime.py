@@ -41,7 +41,7 @@ def open_session(
 def runs(
     session: onnxruntime.InferenceSession, names: Sequence[str], batches: Iterable[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Yields what a graph was given and the outputs asked for, as many images at once as it takes.
+    """Yields (input, chosen outputs) of a graph, in batches of its size.
 
     Args:
       session: of a graph with one input.

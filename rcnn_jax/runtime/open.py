@@ -28,7 +28,7 @@ def open_model(
     header: Path | None = None,
     rewrite: Rewrite | None = None,
 ) -> OpenBundle | OpenGraph | OpenEngine:
-    """Returns the model of a file, whose suffix says what runs it.
+    """Returns the model of a file; the suffix decides which runtime runs it.
 
     Args:
       path: the file; one of another suffix is taken for a bundle.

@@ -62,7 +62,7 @@ def engine_values(fields: Any) -> dict[str, Any]:
 
 
 def _together(values: Mapping[str, Any]) -> None:
-    """Checks what several fields must agree on."""
+    """Checks that the fields agree with each other."""
     channels = len(values["channel_order"])
     if not len(values["mean"]) == len(values["std"]) == channels:
         raise ValueError("mean, std and channel_order are not of the same channels")

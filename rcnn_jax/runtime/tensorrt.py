@@ -66,7 +66,7 @@ def library(purpose: str) -> ModuleType:
 
 
 def takes_plain_graph(trt: ModuleType, dla_core: int | None) -> bool:
-    """Says whether precision is given by flags instead of types: on the DLA of TensorRT 10."""
+    """Returns whether precision is given by flags instead of types: on the DLA of TensorRT 10."""
     return dla_core is not None and _major(trt) < 11
 
 
@@ -230,7 +230,7 @@ def _add_profile(builder: Any, network: Any, config: Any, batches: tuple[int, in
 def _use_dla(
     trt: ModuleType, builder: Any, config: Any, settings: BuildSettings, plain: bool
 ) -> None:
-    """Puts on the DLA what it can run, and the rest on the GPU."""
+    """Runs supported layers on the DLA, the others on the GPU."""
     if not 0 <= (settings.dla_core or 0) < builder.num_DLA_cores:
         raise UsageError(
             f"-u {settings.dla_core}: this machine has {builder.num_DLA_cores} DLA cores as "

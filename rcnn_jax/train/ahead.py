@@ -53,7 +53,7 @@ def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def _on(batch: Batch, canvas: Canvas) -> Batch:
-    """Returns the shapes of a batch whose images have another canvas."""
+    """Returns the shapes of a batch of another canvas."""
     images = batch.images
     shape = (*images.shape[:2], *canvas, images.shape[-1])
     return batch.replace(images=jax.ShapeDtypeStruct(shape, images.dtype, sharding=images.sharding))

@@ -161,7 +161,7 @@ def _full_disk_reported(run: Run, state: TrainState) -> Iterator[None]:
 
 
 def _print_parameters(run: Run) -> None:
-    """Prints what is trained and how much of it."""
+    """Prints the tables of parameters and the size of the run."""
     task, console = run.experiment.task, run.reporter.console
     parameters = [
         (name, shape, not task.is_frozen(name.split("/")[0]))

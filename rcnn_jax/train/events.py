@@ -69,7 +69,7 @@ class Events:
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Writes what is left and closes the file."""
+        """Flushes and closes the file."""
         self._file.close()
 
     def _write(self, event: Any) -> None:

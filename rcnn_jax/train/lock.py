@@ -38,14 +38,14 @@ Several beats: a network disk shows the new time of a file late, and a busy mach
 
 
 class WorkdirLock:
-    """The lock of a folder while it is held.
+    """Handle of a held folder lock.
 
     Attributes:
       path: of the lock file.
     """
 
     def __init__(self, path: Path, token: str):
-        """Takes the path and what the file must contain as long as it is ours."""
+        """Takes the path, and the token in the file as long as it is ours."""
         self.path = path
         self._token = token
 
@@ -164,7 +164,7 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _refuse_living(path: Path, patience: float) -> dict[str, Any] | None:
-    """Returns who held the lock and is gone, None where nobody did.
+    """Returns the content of a stale lock, None where there was no lock.
 
     Raises:
       UsageError: the holder lives.

@@ -60,7 +60,7 @@ Duty = Callable[[Milestone, Outcome], Outcome]
 
 
 def run_milestone(milestone: Milestone, progress: RunState) -> RunState:
-    """Does what is due after `progress.step` steps, then writes the checkpoint.
+    """Runs the duties of the milestone after `progress.step` steps; the last one writes the checkpoint.
 
     Args:
       milestone: input of the duties.
@@ -161,7 +161,7 @@ def leave_best_model(milestone: Milestone, outcome: Outcome) -> Outcome:
 
 
 def store_checkpoint(milestone: Milestone, outcome: Outcome) -> Outcome:
-    """Writes the checkpoint, which is what makes the milestone done."""
+    """Writes the checkpoint, which completes the milestone."""
     save(milestone.run, milestone.state, outcome.progress)
     return outcome
 
@@ -190,7 +190,7 @@ def has_stopped_early(run: Run, progress: RunState) -> bool:
 
 
 def validation_at(run: Run, state: TrainState, progress: RunState) -> Validation | None:
-    """Returns what scores the weights at the milestone after `progress.step`; None where nothing does.
+    """Returns the validation of the milestone after `progress.step`; None where none is due.
 
     The end of a run is scored, whether it was planned or comes early. Whether it comes early is known
     only with the epoch that ends here, which `close_epoch` counts after the validation: hence the look
@@ -203,7 +203,7 @@ def validation_at(run: Run, state: TrainState, progress: RunState) -> Validation
 
 
 def save(run: Run, state: TrainState, progress: RunState) -> None:
-    """Writes the checkpoint of `progress.step`, in place of an earlier one of this step."""
+    """Writes the checkpoint of `progress.step`; replaces an earlier one of this step."""
     _check_lock(run)
     saved = {
         "run": progress.to_json(),

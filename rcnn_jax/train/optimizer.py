@@ -42,7 +42,7 @@ def join_params(trainable: Flat, frozen: Flat) -> Any:
 
 
 def is_penalised(path: str, settings: OptimizerSettings) -> bool:
-    """Says whether the weight penalty applies to a leaf."""
+    """Returns whether the weight penalty applies to a leaf."""
     if settings.regularize == "kernels_and_gamma":
         return _leaf_of(path) not in OFFSETS
     return _leaf_of(path) not in UNPENALISED

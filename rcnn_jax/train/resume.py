@@ -69,7 +69,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
 
 
 def _clear(run: Run, progress: RunState) -> None:
-    """Deletes what the run has left, but for what comes before the step it goes back to."""
+    """Deletes the files of the run after the step it goes back to."""
     start = run.experiment.start
     named = (start.resume_from, start.pruned, start.pretrained)
     stored = None

@@ -27,7 +27,7 @@ from rcnn_jax.train.validation import Drawer, Validation
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How to train: the flags of the command, where the experiment is what to train.
+    """Options of a training run: the flags of the command.
 
     Attributes:
       key: encrypts model files and checkpoints, and opens encrypted ones; None leaves them open.
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must agree with before this run goes on from it.
+        """Settings that a checkpoint must agree with before the run is resumed from it.
 
         Precision and global batch are choices of the command line that change every step.
         """

@@ -65,7 +65,7 @@ class RunFolder:
         return names.epoch_bundle(self.root / self.name, epoch)
 
     def models(self) -> Iterator[tuple[Path, names.Progress]]:
-        """Yields the model files of the run but `best`, with what their names say."""
+        """Yields the model files of the run but `best`, with the progress in their names."""
         unit = family(self.kind).model_unit
         for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             progress = names.parse(path)
@@ -83,7 +83,7 @@ class RunFolder:
         return [*(path for path, _ in self.models()), *[self.best][: self.best.is_file()]]
 
     def sweep(self) -> list[Path]:
-        """Deletes what killed processes left half written; returns the files."""
+        """Deletes unfinished files of killed processes; returns them."""
         folders = dict.fromkeys((self.root, self.folder, self.folder / EVAL_FOLDER))
         (self.folder / f"{METRICS_FILE}.partial").unlink(missing_ok=True)  # of earlier releases
         return [path for folder in folders for path in sweep(folder)]
@@ -146,7 +146,7 @@ def run_folder(root: Path, kind: Kind, fields: Mapping[str, Any]) -> RunFolder:
 
 
 def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
-    """Writes what a run was asked to do, as config.json and as a spec that gives the same run again."""
+    """Writes config.json, and the spec that gives the same run again."""
     document = {"kind": kind, "config": spec.fields, "versions": versions()}
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     write_file(folder / CONFIG_FILE, [text.encode()])
@@ -154,7 +154,7 @@ def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
 
 
 def _owner(root: Path) -> tuple[str, str] | None:
-    """Returns kind and name of the run whose files lie in the folder itself; None where none does."""
+    """Returns kind and name of the run in the folder itself; None where there is none."""
     # A config.json alone owns nothing. It is written before all other files and outlives `clear`; a
     # run that failed early or was cleared must not drive the next one into `runs/`.
     if not any((root / name).exists() for name in (METRICS_FILE, names.BEST)) and not _has_steps(

@@ -140,7 +140,7 @@ def _keep_frozen(task: Task, state: TrainState, mutated: Any) -> Any:
 
 
 def _average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
-    """Returns the moving average of the params; the first steps average over what there is."""
+    """Returns the moving average of the params, with a smaller decay in the first steps."""
     if ema is None:
         return None
     count = step.astype(jnp.float32) + 1.0

@@ -64,7 +64,7 @@ def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dic
 
 
 def with_frozen_statistics(experiment: Experiment) -> Experiment:
-    """Returns the experiment with a model whose batch norm uses what is stored."""
+    """Returns the experiment with batch norm in inference mode."""
     model = experiment.task.model
     options = dataclasses.replace(model.options, freeze_bn=True)
     task: Any = experiment.task
@@ -74,7 +74,7 @@ def with_frozen_statistics(experiment: Experiment) -> Experiment:
 
 
 def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
-    """Returns what every batch norm sees in training, on images and on rois, without augmentation."""
+    """Returns the input statistics of every batch norm in training, without augmentation."""
     loader = LoaderSettings(global_batch=experiment.batch_per_device, seed=experiment.seed)
     stream = training_batches(
         experiment.train_source(),
@@ -91,7 +91,7 @@ def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
 
 
 def unfold(variables: Any, found: Statistics, eps: float) -> Any:
-    """Returns variables of the same function whose batch norms hold the statistics found.
+    """Returns variables of the same function, with the observed statistics in every batch norm.
 
     Args:
       variables: params and batch_stats.
@@ -111,7 +111,7 @@ def unfold(variables: Any, found: Statistics, eps: float) -> Any:
 
 
 def _listening(experiment: Experiment) -> Any:
-    """Returns (variables, batch, key) -> what every batch norm saw in the losses of a batch."""
+    """Returns (variables, batch, key) -> input statistics of every batch norm in the losses."""
 
     def run(variables: Any, batch: Batch, key: jax.Array) -> Statistics:
         seen: Statistics = {}

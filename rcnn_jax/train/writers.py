@@ -261,7 +261,7 @@ class StatusLines(MetricWriter):
     """A line of status.json per epoch, for programs that watch the run."""
 
     def __init__(self, reporter: Reporter, log_format: LogFormat):
-        """Takes who writes status.json and the names of the loss terms."""
+        """Takes the reporter that writes status.json and the names of the loss terms."""
         self._reporter = reporter
         self._format = log_format
 
@@ -284,7 +284,7 @@ class StatusLines(MetricWriter):
 
 
 def cut_after(path: Path, step: int, pending: bool = False) -> None:
-    """Drops the lines of a JSON-lines file whose `step` is greater, and a torn last line.
+    """Drops the lines after a step of a JSON-lines file, and a torn last line.
 
     A run that ended between two checkpoints has written lines for steps it will take again.
 
