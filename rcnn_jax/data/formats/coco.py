@@ -101,6 +101,21 @@ class CocoDataset:
             or categories, values of a wrong type or not finite, segmentations that do not fit their
             image. Up to ten problems are listed together.
         """
+        dataset, problems = cls.examine(path, masks=masks)
+        _raise_together(dataset.path, problems)
+        return dataset
+
+    @classmethod
+    def examine(cls, path: Path, *, masks: bool | None) -> tuple["CocoDataset", list[str]]:
+        """Returns what of a file can be used, and one sentence for everything that cannot.
+
+        Args:
+          path: the file.
+          masks: as of `load`; None checks the segmentations that there are and misses none.
+
+        Raises:
+          DataError: the file is missing, or is no COCO annotation file.
+        """
         path = Path(path)
         content = _read_json(path)
         problems: list[str] = []
@@ -119,10 +134,15 @@ class CocoDataset:
                 if whole:
                     problems.append(f"annotation {item.id}: there is no image {item.image_id}")
                 continue
-            if item.category_id not in names and whole:
-                problems.append(f"annotation {item.id}: there is no category {item.category_id}")
+            if item.category_id not in names:
+                if whole:
+                    problems.append(
+                        f"annotation {item.id}: there is no category {item.category_id}"
+                    )
+                continue
             try:
-                kept = _with_mask(item, image, path, tally) if masks else _without_mask(item)
+                wanted = item.segmentation if masks is None else masks
+                kept = _with_mask(item, image, path, tally) if wanted else _without_mask(item)
             except ValueError as error:
                 problems.append(
                     f"annotation {item.id} of image {image.id} ({shown(image.file_name)}): {error}"
@@ -131,10 +151,9 @@ class CocoDataset:
             if kept is not None:
                 of_image[image.id].append(kept)
         problems += _repeated_files(images.values())
-        _raise_together(path, problems)
         _note_corners(path, images, annotations.values(), tally)
         ordered = {item_id: tuple(items) for item_id, items in of_image.items()}
-        return cls(path, tuple(images.values()), ordered, names, tally.findings)
+        return cls(path, tuple(images.values()), ordered, names, tally.findings), problems
 
     @classmethod
     def load_instances(cls, path: Path, *, masks: bool) -> "CocoDataset":
@@ -337,6 +356,8 @@ def _note_corners(
     """
     beyond = []
     for item in items:
+        if item.image_id not in images:
+            continue
         image, (x, y, width, height) = images[item.image_id], item.bbox
         if not (x < width <= image.width + 1 and y < height <= image.height + 1):
             return

@@ -71,7 +71,16 @@ def read_labels(path: Path) -> list[KittiObject]:
         )
     text = read_text(path, "label file")
     lines = enumerate(text.splitlines(), start=1)
-    return [_parse(line.split(), f"{path}:{number}") for number, line in lines if line.strip()]
+    return [parse_label(line, f"{path}:{number}") for number, line in lines if line.strip()]
+
+
+def parse_label(line: str, where: str) -> KittiObject:
+    """Returns the object of one line; `where` names it in messages.
+
+    Raises:
+      DataError: it has not 15 columns, or a value is not a finite number.
+    """
+    return _parse(line.split(), where)
 
 
 def write_labels(path: Path, objects: Iterable[KittiObject]) -> None:
