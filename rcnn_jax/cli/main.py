@@ -57,6 +57,7 @@ COMMANDS = {
     "spec": "check, translate and explain spec files",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
+    "doctor": "find what is wrong with a data set",
     "unfold_batch_norm": "give folded weights the statistics of batch norm back",
 }
 """Commands without a detector, each in the file of its name."""

@@ -51,7 +51,7 @@ def say(findings: Sequence[Finding], reporter: Reporter) -> None:
     """Reports what does not fit a table: the first example of a finding, and what to do."""
     for item in merged(findings):
         if item.sentence:
-            (reporter.warn if item.severity == "warning" else reporter.note)(item.sentence)
+            (reporter.note if item.severity == "note" else reporter.warn)(item.sentence)
 
 
 def _rows(findings: Sequence[Finding]) -> dict[str, int]:

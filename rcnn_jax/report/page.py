@@ -9,7 +9,7 @@ names of files and classes come from whoever made the data.
 
 import base64
 import html as markup
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,7 +32,7 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
-    tones: dict[int, Tone] = field(default_factory=dict)
+    tones: Mapping[int, Tone] = field(default_factory=dict)
 
     def markdown(self) -> str:
         """Returns the table as Markdown; a bar in a cell is escaped."""
