@@ -13,7 +13,17 @@ from rcnn_jax.diagnose.records import Record
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.palette import class_color
 from rcnn_jax.report import charts
-from rcnn_jax.report.page import Chart, Gallery, Part, Picture, Section, Table, Text, html
+from rcnn_jax.report.page import (
+    Chart,
+    Gallery,
+    Part,
+    Picture,
+    Section,
+    Table,
+    Text,
+    Tone,
+    html,
+)
 
 _THUMBNAIL = 280
 _PER_KIND = 8
@@ -74,7 +84,9 @@ def _summary(diagnosis: Diagnosis) -> Section:
         [seen.kind.severity, seen.finding.sentence, seen.kind.advice]
         for seen in diagnosis.observations
     ]
-    tones = {number: seen.kind.severity for number, seen in enumerate(diagnosis.observations)}
+    tones: dict[int, Tone] = {
+        number: seen.kind.severity for number, seen in enumerate(diagnosis.observations)
+    }
     parts: list[Part] = [Text(choice, "note") for choice in diagnosis.choices]
     if rows:
         parts.append(Table(["severity", "finding", "what to do"], rows, tones=tones))
