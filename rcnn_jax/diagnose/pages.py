@@ -101,7 +101,9 @@ def _finding(seen: Observation, pictures: Sequence[Picture]) -> Section:
     if pictures:
         parts.append(Gallery(pictures))
     parts.append(Table(["where", "detail"], rows, f"{len(rows)} of {seen.count}"))
-    return Section(seen.finding.sentence, parts, folded=True)
+    # Without the example, which is a path as long as the page is wide; the table below has it.
+    title = seen.finding.sentence.partition(", the first ")[0]
+    return Section(title, parts, folded=True)
 
 
 def _statistics(diagnosis: Diagnosis) -> list[Section]:

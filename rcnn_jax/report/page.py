@@ -226,7 +226,7 @@ summary{cursor:pointer}summary h2{display:inline}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--dim);padding-bottom:.3em}
 th,td{padding:4px 12px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--dim);font-weight:600}.n{text-align:right}
+th{color:var(--dim);font-weight:600;white-space:nowrap}.n{text-align:right}
 tr.error td:first-child,p.error{color:var(--error)}
 tr.warning td:first-child,p.warning{color:var(--warning)}
 tr.good td:first-child,p.good{color:var(--good)}tr.note td:first-child,p.note{color:var(--note)}
