@@ -21,6 +21,7 @@ class Network(Protocol):
       levels: those that `extract` returns.
     """
 
+    # Properties, because Linen modules are frozen and a plain attribute of a protocol can be set.
     @property
     def arch(self) -> str: ...  # noqa: D102
     @property
