@@ -1,4 +1,4 @@
-"""From a config to an experiment: the door to both readers."""
+"""Builds an experiment from a config, by the reader of its detector."""
 
 import dataclasses
 import json
@@ -47,5 +47,7 @@ def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
 def with_bf16(experiment: Experiment) -> Experiment:
     """Returns the experiment with convolutions computed in bfloat16."""
     task: Any = experiment.task
+    # The dtype of the computation alone: parameters are float32 either way, and files load
+    # unchanged.
     task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.bfloat16))
     return dataclasses.replace(experiment, task=task)

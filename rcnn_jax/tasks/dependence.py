@@ -1,4 +1,4 @@
-"""What trained weights take for granted of a spec, field by field, each with its reason.
+"""Fields of a spec that trained weights depend on, each with its reason.
 
 Weights that learnt with one set of anchors, means or channels run with another one without a
 complaint and find little. The rows of `weights_depend_on` are the fields that must stay; what the
@@ -31,6 +31,7 @@ def dependence(config: Any, kind: Kind) -> Dependence:
     found = {
         path: _json_value(_at(config, path))
         for path, field in walk(TABLES[kind])
+        # Only fields that act: a file must not be refused for a field that changes nothing.
         if field.kind != "message" and not field.no_effect and depends(path, kind)
     }
     return family(kind).in_effect(found)
@@ -57,6 +58,8 @@ def _at(config: Any, path: str) -> Any:
 def _json_value(value: Any) -> Any:
     """What the value is after a round trip through JSON."""
     if hasattr(value, "items"):
+        # Sorted, with tuples as lists: equal to what a model file gives back, or each load would
+        # differ.
         return {name: _json_value(child) for name, child in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [_json_value(child) for child in value]

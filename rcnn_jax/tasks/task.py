@@ -1,4 +1,4 @@
-"""What a detector must offer to be trained, evaluated, run and exported: the extension point.
+"""The task protocol: what a detector offers training, evaluation, inference and export.
 
 A task holds the algorithm of one detector as pure functions over a bound Linen model. Loops, checkpoints
 and commands know this protocol and nothing else of a detector.

@@ -1,4 +1,4 @@
-"""What trained weights and running runs take for granted of a Faster R-CNN spec, field by field.
+"""Fields of a Faster R-CNN spec that trained weights and resumed runs depend on.
 
 A path stands for everything below it. The rules are in `tasks.dependence` and
 `checkpoints.fingerprint`.
@@ -17,7 +17,7 @@ WEIGHTS_DEPEND_ON = {
     "model_config.all_projections": "layers",
     "model_config.activation": "layers",
     "model_config.roi_pooling_config": "what the head saw of a region",
-    "model_config.rpn_stride": "places of the anchors",
+    "model_config.rpn_stride": "positions of the anchors",
     "model_config.anchor_box_config": "boxes that the RPN's deltas are relative to",
     "training_config.std_scaling": "unit of the RPN's deltas",
     "training_config.classifier_regr_std": "unit of the head's deltas",
@@ -73,6 +73,9 @@ def in_effect(found: dict[str, Any]) -> dict[str, Any]:
     order = f"{image}.image_channel_order"
     return {
         **found,
+        # Grey images have one channel whatever the order says: equal networks must compare as
+        # equal.
         order: "l" if found[f"{image}.image_type"] == "GRAY_SCALE" else found[order],
+        # The reader fills the default in; a spec that names it is the same network.
         activation: found[activation] or "swish",
     }

@@ -45,6 +45,7 @@ class FasterRcnnTask:
 
     def is_backbone(self, layer: str) -> bool:
         """Says whether the layer belongs to the backbone, its tail included."""
+        # What is not a head: the names of layers differ by backbone, those of the heads do not.
         return not layer.startswith(("rpn_", "dense_"))
 
     def is_frozen(self, layer: str) -> bool:
@@ -75,6 +76,7 @@ class FasterRcnnTask:
         return self.predict(variables, images, test)[0], None
 
     def _losses(self, model: FasterRcnn, batch: Batch, image_keys: jax.Array) -> LossTerms:
+        # Also for backbones without dropout: the samples of anchors must not depend on the arch.
         keys = recipe.split_keys(image_keys, dropout=True)
 
         def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:

@@ -35,7 +35,10 @@ from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 MASK_SHARE = 32
-"""Rois of an image the mask head takes at a time in training."""
+"""Rois of an image that the mask head takes at a time in training.
+
+Foreground comes first, so an image with few objects runs one chunk of several.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,8 @@ class MaskRcnnTask:
         self, model: MaskRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, Proposals]:
         def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
+            # Masks of the detections, not of the proposals: a hundred crops instead of a thousand,
+            # and each from the box it is shown in.
             found = self._boxes(model, features, proposals, size, test)
             if model.include_mask:
                 found = found.replace(masks=self._masks(model, features, found))
@@ -152,13 +157,15 @@ class MaskRcnnTask:
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the cross-entropy of the masks of foreground rois, the first ones of all.
 
-        The head runs on a share of rois at a time, and not at all on one that is all background.
+        The head runs on a chunk of rois at a time, and not at all on one without foreground.
         """
         sampling = self.settings.roi_sampling
+        # Static, and enough: foreground comes first among the rois, and there is no more of it.
         most = int(sampling.batch_per_image * sampling.foreground_fraction)
         boxes, gt_index, foreground = (
             leaf[:, :most] for leaf in (rois.boxes, rois.gt_index, rois.foreground)
         )
+        # Background is class n, for which the head has no plane; the weight of these rois is 0.
         classes = jnp.where(foreground, rois.classes[:, :most], 0)
         crops = self._crops(features, boxes, model.mask_crop_size)
         targets = jax.vmap(staged(mask_targets), in_axes=(0, 0, 0, 0, None))(
@@ -166,14 +173,18 @@ class MaskRcnnTask:
         )
         rows = (crops, classes, targets, foreground.astype(jnp.float32))
         total = count = jnp.float32(0.0)
+        # A condition spares chunks without foreground, forward and backward. It pays because the
+        # kernels derive themselves: inside `cond`, XLA's own derivative of a convolution takes a
+        # CPU about forty times as long as outside (docs/architecture.md, "Devices").
         for begin in range(0, most, MASK_SHARE):
-            share = tuple(leaf[:, begin : begin + MASK_SHARE] for leaf in rows)
-            terms = nn.cond(share[-1].any(), _mask_terms, _no_mask_terms, model, *share)
+            chunk = tuple(leaf[:, begin : begin + MASK_SHARE] for leaf in rows)
+            terms = nn.cond(chunk[-1].any(), _mask_terms, _no_mask_terms, model, *chunk)
             total, count = total + terms[0], count + terms[1]
         return total, count
 
     def _masks(self, model: MaskRcnn, features: Levels, found: Detections) -> jax.Array:
         crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
+        # The plane is chosen before the sigmoid: one of n planes instead of all.
         return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(found.classes)))
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
