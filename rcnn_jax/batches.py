@@ -13,6 +13,7 @@ Array = Any
 
 
 @dataclass(frozen=True)
+# A plain dataclass: `flax.struct` would import jax into every loader process.
 class GroundTruth:
     """Annotations of a batch, padded to m objects.
 

@@ -18,8 +18,8 @@ from rcnn_jax.batches import Array as Array
 from rcnn_jax.batches import Batch as Batch
 from rcnn_jax.batches import GroundTruth as GroundTruth
 
-# Registered here and not where they are defined, since `batches` must not import jax: whoever gives one
-# to jax imports it from this module.
+# Registered here and not where they are defined, since `batches` must not import jax: whoever
+# gives one to jax imports it from this module.
 jax.tree_util.register_dataclass(GroundTruth)
 jax.tree_util.register_dataclass(Batch)
 

@@ -1,15 +1,15 @@
-"""Anchors, proposals, sampled rois, detections."""
+"""Settings of the two-stage algorithm: RPN targets, proposals, sampled rois, detections."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 OutsideAnchors = Literal["train", "ignore", "auto"]
-"""What becomes of anchors that leave the image, see `RpnTargetSettings`."""
+"""The rule for anchors that leave the image, see `RpnTargetSettings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RpnTargetSettings:
-    """Which anchors learn what.
+    """Rules of the RPN's targets.
 
     Attributes:
       positive_overlap: an anchor with at least this IoU is positive.
@@ -17,7 +17,7 @@ class RpnTargetSettings:
       force_match: which anchors become positive below the threshold: `unmatched_best`, the best anchor
         of each ground truth that got none (TAO Faster R-CNN); `best`, the best anchor of each ground
         truth (TAO Mask R-CNN); `ties`, every anchor that ties the best (torchvision).
-      outside: what becomes of anchors that leave the image. `train`: they are anchors like others
+      outside: the rule for anchors that leave the image. `train`: they are anchors like others
         (TAO Mask R-CNN). `ignore`: they take no part (TAO Faster R-CNN). `auto`: they take no part,
         except those of a size that lies inside the image nowhere, which nothing else would train.
       anchors_per_cell: how many sizes there are; `auto` needs it.
@@ -26,6 +26,7 @@ class RpnTargetSettings:
       box_loss_on_sample: box loss on sampled positives only, else on all positives.
     """
 
+    # 0.7 and 0.3 of Ren et al. 2015; between them an anchor is neither.
     positive_overlap: float = 0.7
     negative_overlap: float = 0.3
     force_match: Literal["unmatched_best", "best", "ties"] = "best"
@@ -69,6 +70,7 @@ class RoiSamplingSettings:
     """
 
     batch_per_image: int
+    # A quarter, as in Fast R-CNN (Girshick 2015): few proposals of an early RPN are foreground.
     foreground_fraction: float = 0.25
     foreground_overlap: float = 0.5
     background_high: float = 0.5

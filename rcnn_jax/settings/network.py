@@ -1,4 +1,4 @@
-"""What a network is made with: padding, batch-norm constants, pixels."""
+"""Conventions of a network: padding, strides, batch norm, anchor positions, pixels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +21,7 @@ class ConvConvention:
         TensorFlow's, with the odd pixel at the bottom and right.
       stride_on: which convolution of a bottleneck carries the stride: `first` or `middle`.
       bn_eps: added to the variance.
-      bn_momentum: share of the old moving average kept in a step.
+      bn_momentum: weight of the old moving average in a step.
     """
 
     padding: Literal["symmetric", "same"] = "symmetric"
@@ -30,10 +30,12 @@ class ConvConvention:
     bn_momentum: float = 0.99
 
 
+# The original's Keras is patched for Faster R-CNN only: its Mask R-CNN pads as TensorFlow does.
 TAO_FRCNN = ConvConvention()
 
 TAO_MRCNN = ConvConvention(padding="same")
 
+# PyTorch calls the weight of the new batch momentum: 0.1 there is 0.9 here.
 TORCHVISION = ConvConvention(stride_on="middle", bn_eps=1e-5, bn_momentum=0.9)
 
 

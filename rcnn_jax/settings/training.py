@@ -1,4 +1,4 @@
-"""Optimizer, schedules, length of a run."""
+"""Settings of training: optimizer, learning-rate schedules, length of a run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +24,7 @@ class OptimizerSettings:
       regularize: which leaves are penalised: `kernels`, or `kernels_and_gamma` (TAO Mask R-CNN).
       bias_gradient_factor: gradients of biases and betas are multiplied by this.
       clip_norm: global norm the gradients are clipped to; 0 for none.
-      ema_decay: share of the old average kept in a step; 0 for no average.
+      ema_decay: weight of the old average in a step; 0 for no average.
     """
 
     kind: Literal["sgd", "adam", "rmsprop"]
@@ -32,6 +32,7 @@ class OptimizerSettings:
     nesterov: bool = False
     beta_1: float = 0.9
     beta_2: float = 0.999
+    # Keras' constant, whatever a spec says: tuned specs carry values that never had an effect.
     epsilon: float = 1e-7
     amsgrad: bool = False
     rho: float = 0.9
@@ -45,9 +46,11 @@ class OptimizerSettings:
     ema_decay: float = 0.0
 
 
+# Periods and annealing points are fractions of the run, so that a longer run anneals later; Mask
+# R-CNN's schedule has steps, as its spec does.
 @dataclass(frozen=True, kw_only=True)
 class SoftStartSchedule:
-    """Linear rise over a share of the run, then divided at every annealing point (shares of the run)."""
+    """Linear rise over a fraction of the run, then divided at every annealing point, a fraction too."""
 
     base_lr: float
     start_lr: float
@@ -67,7 +70,7 @@ class StepSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule:
-    """Linear rise over a share of the run, then half a cosine down to end_lr."""
+    """Linear rise over a fraction of the run, then half a cosine down to end_lr."""
 
     base_lr: float
     start_lr: float
@@ -117,7 +120,7 @@ class RunSettings:
       min_delta: a loss counts as better when it is lower by more than this.
       lr_scaling: the learning rate is multiplied by the number of devices, or not.
       images_in_tensorboard: augmented images written at the start.
-      found_in_tensorboard: validation images written with what was found on them, per validation.
+      found_in_tensorboard: validation images written with their detections, per validation.
       tensorboard: write TensorBoard files.
       weight_histograms: write histograms of the weights after every epoch.
     """
