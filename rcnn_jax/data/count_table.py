@@ -34,7 +34,9 @@ def counts_table(columns: Sequence[Column]) -> Table:
     for column in columns:
         total = f"{sum(column.objects.values()):,}\n{column.images:,}"
         table.add_column(escape(column.name), total, justify="right")
+    # A dict keeps the order of classes; a set would shuffle the rows from run to run.
     for name in dict.fromkeys(name for column in columns for name in column.objects):
+        # Names of strangers' data: rich would take "[red]" for a style.
         table.add_row(escape(name), *(f"{column.objects.get(name, 0):,}" for column in columns))
     omitted = [_rows(column.findings) for column in columns]
     names = list(dict.fromkeys(name for rows in omitted for name in rows))

@@ -170,10 +170,15 @@ class Tally:
         """Counts one more finding, or several."""
         if not count:
             return
+        # One entry for a kind that is not counted by name, so that a million bad boxes take no
+        # memory.
         key = (kind, where if kind.by_name else "")
         known = self._findings.get(key)
         self._findings[key] = Finding(
-            kind, known.where if known else where, count + (known.count if known else 0)
+            # The first example stays: it is the one that a user meets first in the data.
+            kind,
+            known.where if known else where,
+            count + (known.count if known else 0),
         )
 
     def extend(self, findings: Iterable[Finding]) -> None:

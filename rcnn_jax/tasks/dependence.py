@@ -58,8 +58,8 @@ def _at(config: Any, path: str) -> Any:
 def _json_value(value: Any) -> Any:
     """What the value is after a round trip through JSON."""
     if hasattr(value, "items"):
-        # Sorted, with tuples as lists: equal to what a model file gives back, or each load would
-        # differ.
+        # Sorted, with tuples as lists: a model file gives its fields back like that, and unequal
+        # ones would be refused as those of another model.
         return {name: _json_value(child) for name, child in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [_json_value(child) for child in value]

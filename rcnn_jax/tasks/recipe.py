@@ -86,7 +86,6 @@ def training_terms(
     image_size = jnp.asarray(batch.image_size)
     images = two_stage.normalize(batch.images, pixels)
     features = network.extract(images, train=True, dropout_keys=keys.dropout)
-    # Targets before proposals: see the order in the module's docstring.
     rpn = network.rpn(features)
     anchors = two_stage.level_anchors(rpn, settings)
     targets = two_stage.assign_rpn(keys.rpn, anchors, batch.gt, image_size, settings)

@@ -122,7 +122,9 @@ class CocoDataset:
         tally = Tally()
         images = _checked(content["images"], "image", _image, problems)
         categories = _checked(content["categories"], "category", _category, problems)
+        # Sorted by id: the order of classes must not depend on the tool that wrote the file.
         names = {item_id: name for item_id, name in sorted(categories.items())}
+        # Not of annotations: a validation set without objects is a sound file.
         problems += [f"'{key}' is empty" for key in ("images", "categories") if not content[key]]
         # Objects of an image that could not be read would add a second problem of the same cause.
         whole = not problems
@@ -142,6 +144,7 @@ class CocoDataset:
                 continue
             try:
                 wanted = item.segmentation if masks is None else masks
+                # Dropped otherwise: a parsed outline is the largest part of an annotation.
                 kept = _with_mask(item, image, path, tally) if wanted else _without_mask(item)
             except ValueError as error:
                 problems.append(
@@ -297,6 +300,7 @@ def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
     x, y, width, height = (float(side) for side in bbox)
     if max(abs(x), abs(y), abs(width), abs(height)) > _FARTHEST:
         raise ValueError(f"'bbox' is {shown_value(bbox)}, which is outside any image")
+    # Optional: COCO's evaluation of sizes needs it, and many tools leave it out.
     area = entry.get("area")
     if area is None:
         area = max(width, 0.0) * max(height, 0.0)
@@ -334,6 +338,7 @@ def _with_mask(
         return None
     x, y, box_width, box_height = item.bbox
     reach = max(x + box_width, y + box_height)
+    # A true outline of one pixel also lies in [0, 1]; its box does then too.
     if isinstance(segmentation, list) and max(map(max, segmentation)) <= 1 < reach - 1:
         raise ValueError(
             f"its polygon {shown_value(segmentation[0])} looks normalised; expected pixels, as its "
@@ -359,6 +364,8 @@ def _note_corners(
         if item.image_id not in images:
             continue
         image, (x, y, width, height) = images[item.image_id], item.bbox
+        # One box that cannot be corners settles it: the file is as it should be. One pixel of
+        # tolerance, for tools that count pixels from 1.
         if not (x < width <= image.width + 1 and y < height <= image.height + 1):
             return
         if x + width > image.width + 1 or y + height > image.height + 1:
@@ -447,6 +454,7 @@ def _raise_together(path: Path, problems: list[str]) -> None:
     if not problems:
         return
     shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
+    # Ten, as one cause often has thousands of lines, and the last lines hide the first.
     rest = len(problems) - _SHOWN_PROBLEMS
     more = f"\n  and {rest} more" if rest > 0 else ""
     noun = "problem" if len(problems) == 1 else "problems"

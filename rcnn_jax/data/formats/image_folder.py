@@ -67,6 +67,8 @@ def list_images(
         error here: `ImageList.summary` lists the content.
     """
     try:
+        # Sorted: the order of a listing is that of the file system, and results follow the order of
+        # images.
         entries = sorted(Path(folder).iterdir(), key=lambda path: path.name)
     except FileNotFoundError as cause:
         raise error(f"{folder}: the {what} does not exist") from cause

@@ -111,6 +111,7 @@ def _parse(columns: list[str], where: str) -> KittiObject:
                 f"{where}: column {number} is {value:g}, which is too large for pixels or metres."
             )
         values.append(value)
+    # Compared as a number: `0.0` and `1.00` occur in labels that went through tables.
     if values[1] != int(values[1]):
         raise DataError(
             f"{where}: column 3 (occluded) is '{shown(columns[2][:40])}'; expected 0, 1, 2 or 3."

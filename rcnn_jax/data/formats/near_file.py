@@ -33,6 +33,7 @@ def _spellings(path: Path) -> Iterator[tuple[Path, str]]:
             yield path.parent / name, "upper and lower case differ"
         elif not path.suffix and Path(name).stem == path.name:
             yield path.parent / name, "the name has no extension"
+    # Last, since it is the weakest: a file of the same name may be another one.
     for folder in list(path.parents)[:_FOLDERS]:
         yield folder / PureWindowsPath(path.name).name, "the name has folders that are not there"
 

@@ -135,7 +135,7 @@ def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
             # In both directions. The original divides on the way back only, so its targets and its
             # boxes have different units for any value but 1 (docs/tao_differences.md, "Training").
             rpn_coder=BoxCoder(weights=(training.std_scaling,) * 4),
-            # The spec's map is by letter, in the original in the order x, y, w, h.
+            # The spec's map has the keys x, y, w, h; boxes run y, x, h, w here.
             box_coder=BoxCoder(weights=(std["y"], std["x"], std["h"], std["w"])),
             rpn_targets=RpnTargetSettings(
                 positive_overlap=training.rpn_max_overlap,
