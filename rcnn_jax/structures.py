@@ -102,7 +102,7 @@ class Detections(flax.struct.PyTreeNode):
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything on the device that a step reads and writes.
+    """State on the device that a step reads and writes.
 
     Attributes:
       step: i32[], steps already taken.

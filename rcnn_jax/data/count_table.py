@@ -50,7 +50,7 @@ def counts_table(columns: Sequence[Column]) -> Table:
 
 
 def say(findings: Sequence[Finding], reporter: Reporter) -> None:
-    """Reports what does not fit a table: the first example of a finding, and what to do."""
+    """Reports findings that need a sentence: the first example, and the remedy."""
     for item in merged(findings):
         if item.sentence:
             (reporter.note if item.severity == "note" else reporter.warn)(item.sentence)

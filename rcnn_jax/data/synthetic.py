@@ -32,7 +32,7 @@ _OUTLINE_POINTS = 48
 
 @dataclass(frozen=True)
 class Contents:
-    """What a scene holds.
+    """Number and sizes of the cells in a scene.
 
     Attributes:
       most: largest number of cells.

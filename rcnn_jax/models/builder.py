@@ -149,7 +149,7 @@ class Builder:
     def tap(
         self, name: str, function: Callable[[jax.Array], jax.Array] | None = None
     ) -> layers.Tap:
-        """A named activation: the result of an elementwise function, or of what it is called with.
+        """A named activation: the result of an elementwise function, or the input itself.
 
         The module has a name of its own, because a tap is often called like the batch norm before it and
         Flax refuses two modules of one name.

@@ -1,4 +1,4 @@
-"""The heads: what turns features into objectness, classes, boxes and masks.
+"""The heads: RPN, box predictor, box head and mask head.
 
 Shapes inside are those of the original file; background is last everywhere, its box slot included.
 Deltas run (dy, dx, dh, dw). Results are float32 whatever the precision of the network.

@@ -1,4 +1,4 @@
-"""What every detector's network offers: its stages, and what files say of it."""
+"""Interface of a detector's network: its stages, and the fields that model files keep."""
 
 from typing import Any, Protocol
 

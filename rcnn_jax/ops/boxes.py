@@ -82,6 +82,6 @@ def scale(boxes: Array, yx: Array | tuple[float, float]) -> jax.Array:
 
 
 def wide_enough(boxes: Array, min_size: float) -> jax.Array:
-    """Says which boxes [... 4] have both sides greater than min_size pixels, as bool[...]."""
+    """Returns bool[...], boxes [... 4] whose sides are both greater than min_size pixels."""
     y1, x1, y2, x2 = corners(boxes)
     return (y2 - y1 > min_size) & (x2 - x1 > min_size)

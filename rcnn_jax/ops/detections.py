@@ -1,4 +1,4 @@
-"""From head outputs to detections: every class of every roi is a candidate of its own.
+"""Detection selection: softmax, one box per class and roi, NMS per class, the best of all.
 
 logits, deltas -> softmax, one box per class -> clip -> score > threshold
 per class -> NMS, all classes in one call -> top max_detections over all classes

@@ -183,6 +183,6 @@ def _taking_part(anchors: jax.Array, image_size: Array, settings: RpnTargetSetti
 
 
 def _inside(boxes: jax.Array, image_size: Array) -> jax.Array:
-    """Says which boxes lie within the image, borders included."""
+    """Returns bool[a], boxes within the image, borders included."""
     y1, x1, y2, x2 = corners(boxes)
     return (y1 >= 0.0) & (x1 >= 0.0) & (y2 <= image_size[0]) & (x2 <= image_size[1])

@@ -143,7 +143,7 @@ def batched_ranked_nms(
 def best_over_rows(
     boxes: Array, scores: Array, index: Array, kept: Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns the best of what NMS kept in all rows (levels or classes) together.
+    """Returns the best boxes that NMS kept, over all rows (levels or classes) together.
 
     Args:
       boxes: f32[g n 4].

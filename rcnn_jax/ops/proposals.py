@@ -1,4 +1,4 @@
-"""From RPN outputs to proposals: the best candidates of every level, decoded, clipped, suppressed.
+"""Proposal selection: the best anchors of every level, decoded, clipped, suppressed by NMS.
 
 logits, deltas of a level -> top pre_nms by logit -> boxes -> clip -> drop small ones
 all levels -> NMS per level in one call -> top post_nms by score over all levels

@@ -163,7 +163,7 @@ def _steps(count):
 
 
 class _Neighbours(flax.struct.PyTreeNode):
-    """Where crops read the table: cell (i, j) of box r reads rows[r, i, :] + columns[r, j, :].
+    """Table rows and weights of crops: cell (i, j) of box r reads rows[r, i, :] + columns[r, j, :].
 
     Attributes:
       rows: i32[r s t]; the start of a row of features in the table.

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class GeometrySettings:
-    """From the image file to the canvas of the network; one function reads this everywhere.
+    """Geometry from the image file to the canvas; one function reads it everywhere.
 
     Attributes:
       mode: `pad_crop` keeps pixels, pads bottom/right and crops to the canvas; `stretch` resizes both
@@ -77,7 +77,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruthSettings:
-    """How annotations become the padded `GroundTruth`.
+    """Padding and selection of annotations for `GroundTruth`.
 
     Attributes:
       max_objects: m, the padded number.
@@ -94,7 +94,7 @@ class GroundTruthSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderSettings:
-    """How batches are made.
+    """Batch size, seed, threads and prefetch of a loader.
 
     Attributes:
       global_batch: images per step over all devices and processes.

@@ -22,7 +22,7 @@ class RpnTargetSettings:
         except those of a size that lies inside the image nowhere, which nothing else would train.
       anchors_per_cell: how many sizes there are; `auto` needs it.
       batch_per_image: anchors sampled for the objectness loss.
-      positive_fraction: largest share of positives in the sample.
+      positive_fraction: largest fraction of positives in the sample.
       box_loss_on_sample: box loss on sampled positives only, else on all positives.
     """
 
@@ -39,7 +39,7 @@ class RpnTargetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalSettings:
-    """From RPN outputs to proposals.
+    """Counts and thresholds of proposals.
 
     Attributes:
       pre_nms: candidates per level that enter NMS.
@@ -56,11 +56,11 @@ class ProposalSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RoiSamplingSettings:
-    """Which proposals train the heads.
+    """Sample of the proposals that train the heads.
 
     Attributes:
       batch_per_image: r.
-      foreground_fraction: largest share of foreground rois.
+      foreground_fraction: largest fraction of foreground rois.
       foreground_overlap: IoU of a foreground roi is at least this.
       background_high: IoU of a background roi is below this.
       background_low: IoU of a background roi is at least this.
@@ -81,7 +81,7 @@ class RoiSamplingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
-    """From head outputs to detections.
+    """Thresholds and number of detections.
 
     Attributes:
       score_threshold: boxes with a score not greater than this are dropped.

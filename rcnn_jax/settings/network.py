@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorConvention:
-    """Where anchors sit: centres at (i + offset) * stride; base boxes rounded to whole pixels or not."""
+    """Anchor positions: centres at (i + offset) * stride, base boxes perhaps rounded to pixels."""
 
     offset: float = 0.5
     rounding: bool = False
@@ -14,7 +14,7 @@ class AnchorConvention:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvConvention:
-    """How convolutions pad and batch norm counts.
+    """Padding and strides of convolutions, constants of batch norm.
 
     Attributes:
       padding: `symmetric` pads (k-1)//2 on both sides (patched Keras, torchvision); `same` is
@@ -41,7 +41,7 @@ TORCHVISION = ConvConvention(stride_on="middle", bn_eps=1e-5, bn_momentum=0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSettings:
-    """From uint8 to network values: (pixel - mean) / std, per channel in network order.
+    """Normalisation of uint8 pixels: (pixel - mean) / std, per channel in network order.
 
     Attributes:
       channel_order: `rgb`, `bgr` or `l` (one grey channel): the order of `Batch.images`.

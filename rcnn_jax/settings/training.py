@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """Which optimizer with what; the learning rate comes from a schedule.
+    """Optimizer and penalties; the learning rate comes from a schedule.
 
     Attributes:
       kind: `sgd`, `adam` or `rmsprop`.
@@ -105,7 +105,7 @@ ScheduleSettings = SoftStartSchedule | StepSchedule | CosineSchedule | WarmupSch
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How long a run lasts and what happens on the way; periods of 0 never happen.
+    """Length of a run and periods of its milestones; 0 for never.
 
     Attributes:
       num_epochs: length in epochs; 0 when total_steps gives it.

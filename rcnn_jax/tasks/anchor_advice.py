@@ -18,7 +18,7 @@ _WORTHWHILE = 0.05  # fraction of objects that other anchors must reach in addit
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One line about the anchors, and whether the user should act."""
+    """Advice in one line, and whether it asks the user to act."""
 
     text: str
     act: bool

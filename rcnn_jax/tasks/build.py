@@ -38,7 +38,7 @@ def build_experiment(
 
 
 def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
-    """Returns what files and resumes keep of a config; keys are redacted."""
+    """Returns the record of a config for files and resumes; keys are redacted."""
     shown = redact(config)
     # By way of JSON: what a run compares itself with when it is resumed was read from JSON.
     return SpecRecord(text=render(shown, kind), fields=json.loads(shown.to_json()))

@@ -13,7 +13,7 @@ from rcnn_jax.tasks.named_files import Config
 def convert_detectnet(
     config: Config, output: Path, validation_fold: int | None
 ) -> ConversionReport:
-    """Converts what a dataset spec describes.
+    """Converts the data set of a dataset spec.
 
     Args:
       config: spec of kind `dataset_convert`.

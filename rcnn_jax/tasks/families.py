@@ -36,7 +36,7 @@ class ReadExperiment(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LogFormat:
-    """How the logs of a detector name the loss terms.
+    """Names of the loss terms in the logs of a detector.
 
     Attributes:
       terms: {term: name in the line of a step}, in the order printed; other terms follow.
@@ -56,7 +56,7 @@ class LogFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One detector, as far as loops, files and commands must know it.
+    """One detector, as loops, files and commands know it.
 
     Attributes:
       kind: its name on the command line.

@@ -37,7 +37,7 @@ Found = TypeVar("Found")
 
 
 class Keys(NamedTuple):
-    """What is random in a step, one key per image each, [b].
+    """Random keys of a step, one per image each, [b].
 
     Attributes:
       rpn: samples anchors.

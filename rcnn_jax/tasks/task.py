@@ -103,9 +103,9 @@ class Task(Protocol):
         ...
 
     def is_backbone(self, layer: str) -> bool:
-        """Says whether pretrained weights are expected to fill the layer."""
+        """Returns whether pretrained weights are expected to fill the layer."""
         ...
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether every parameter of the layer keeps its value."""
+        """Returns whether every parameter of the layer keeps its value."""
         ...

@@ -52,7 +52,7 @@ A term is sum / count, 0 where nothing was counted, added up over the k parts it
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """How loss terms are summed.
+    """Distance and divisors of the loss terms.
 
     Attributes:
       regression: distance of deltas: `smooth_l1`, or `huber`, which is beta times that.
@@ -72,14 +72,14 @@ class LossSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TwoStageSettings:
-    """Everything the shared algorithm needs to know.
+    """Settings of the two-stage algorithm.
 
     Attributes:
       cell_sizes: {level: ((height, width), ...)} of the anchors of a cell, as sorted pairs.
       anchor_convention: where the anchors sit.
       rpn_coder: box coder of the RPN.
       box_coder: box coder of the box head.
-      rpn_targets: which anchors learn what.
+      rpn_targets: rules of the RPN's targets.
       train_proposals: proposals of training.
       roi_sampling: which proposals train the heads.
       roi_size: side of the crops the box head reads.

@@ -1,4 +1,4 @@
-"""One walk over traced programs, for all that reads a network by its equations.
+"""Walks over traced programs, for every reader of a network by its equations.
 
     jaxpr -> sites       equations of one level, each with its scope and the bodies that it holds
           -> walk        equations of all levels, depth first

@@ -378,7 +378,7 @@ def _is_usable(item: KittiObject, size: tuple[int, int]) -> bool:
 
 
 def _require_pixels(item: KittiObject, where: str, sides: str) -> None:
-    """Checks that a box that cannot be used is not one in shares of the image: then all are.
+    """Checks that an unusable box is not in fractions of the image: then all are.
 
     Raises:
       DataError: it lies in the first pixel and has an extent there.

@@ -264,6 +264,6 @@ def _corners(
 
 
 def _leaves_box(mask_box: np.ndarray, bbox: tuple[float, float, float, float]) -> bool:
-    """Whether a tight mask box reaches more than a pixel out of the annotated box; both xywh."""
+    """Returns whether a tight mask box leaves the annotated box by more than a pixel; both xywh."""
     (mx, my, mw, mh), (x, y, w, h) = mask_box, bbox
     return bool(max(x - mx, y - my, mx + mw - x - w, my + mh - y - h) > _SLACK)

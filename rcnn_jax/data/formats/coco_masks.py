@@ -161,7 +161,7 @@ def _is_point(part: Any) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Says whether a number is whole: what went through arrays is 3.0 in JSON."""
+    """Returns whether a float is whole: numbers that went through arrays are 3.0 in JSON."""
     return type(value) is float and value.is_integer()
 
 

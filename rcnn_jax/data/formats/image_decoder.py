@@ -68,7 +68,7 @@ def pixel_limit() -> int:
 
 
 def open_image(path: Path, name: str) -> BinaryIO:
-    """Opens an image file without waiting for what is no file, such as a named pipe.
+    """Opens an image file; a named pipe or device is an error, not a wait.
 
     Args:
       path: the file.

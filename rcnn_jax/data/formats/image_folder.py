@@ -134,7 +134,7 @@ def special_file_kind(path: Path) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is an entry of this name, be it a link that leads nowhere."""
+    """Returns whether there is an entry of this name, a dangling link included."""
     try:
         path.lstat()
     except (OSError, ValueError):

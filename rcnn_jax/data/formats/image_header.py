@@ -307,7 +307,7 @@ def _tiff(stream: BinaryIO) -> ImageHeader | None:
 
 
 def tiff_as_stored(data: bytes) -> bytes:
-    """Returns a TIFF file that says it is upright, so that decoders leave its pixels as they are.
+    """Returns a TIFF file with orientation 1, so that decoders leave its pixels as they are.
 
     libtiff mirrors pixels on its own, whatever OpenCV is told, and what lies on its side is refused.
 
@@ -315,9 +315,9 @@ def tiff_as_stored(data: bytes) -> bytes:
       data: content of a file whose header was read.
     """
     order = "<" if data[:2] == b"II" else ">"
-    (place,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, place)
-    for entry in range(place + 2, place + 2 + 12 * count, 12):
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
         if struct.unpack_from(f"{order}H", data, entry)[0] == _ORIENTATION:
             value = struct.pack(f"{order}HIHH", 3, 1, 1, 0)  # one number of 16 bits
             return data[: entry + 2] + value + data[entry + 12 :]

@@ -1,4 +1,4 @@
-r"""What a file name that leads nowhere probably means.
+r"""Suggestions for a file name that does not exist.
 
 Annotation files travel: from Windows (`a\b.jpg`), from a browser (`my%20image.jpg`), from a Mac whose
 accents are two characters, from a tool that runs one folder higher. The name on the screen then often

@@ -127,7 +127,7 @@ def _is_file(image: Any) -> bool:
 
 
 def _content(file: Any) -> bytes:
-    """Returns what an open file holds from where it is; an upload is one."""
+    """Returns the rest of an open file; an upload is one."""
     try:
         data = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed, or no text

@@ -1,4 +1,4 @@
-"""The table of backbones: spec name -> what to build.
+"""The table of backbones: name in a spec -> trunk, tail and block ids.
 
 A new backbone is one file beside this one and one row here.
 """

@@ -118,7 +118,7 @@ def _grad_x_by_xla(strides, pads, x, kernel, gradient):
 
 
 def _grad_x_by_flipped_kernel(strides, pads, x, kernel, gradient):
-    """Returns what `_grad_x_by_xla` does, as a convolution of the gradient with the flipped kernel.
+    """Returns the same as `_grad_x_by_xla`: the gradient, convolved with the flipped kernel.
 
     XLA flips the kernel well in the outermost program only: inside a `cond` its form is six times slower
     on a CPU.

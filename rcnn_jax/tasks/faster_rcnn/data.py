@@ -25,7 +25,7 @@ def class_map(config: Config) -> ClassMap:
 
 
 def train_source(config: Config) -> Callable[[], Source]:
-    """Returns what opens the training images of a config."""
+    """Returns a function that opens the training images of a config."""
     dataset = config.dataset_config
 
     # Opened on demand: an index of records takes time to read, and `inference` needs none.
@@ -51,7 +51,7 @@ def train_source(config: Config) -> Callable[[], Source]:
 
 
 def eval_source(config: Config) -> Callable[[], Source] | None:
-    """Returns what opens the validation images of a config; None when it names none."""
+    """Returns a function that opens the validation images of a config; None where it names none."""
     dataset = config.dataset_config
     if dataset.tfds_name:
         split = dataset.tfds_val_split

@@ -11,7 +11,7 @@ DEFAULT_NAME = "model"
 
 
 def named_files(config: Config) -> NamedFiles:
-    """Returns what a Faster R-CNN config names."""
+    """Returns the files and folders that a Faster R-CNN config names."""
     inference = config.inference_config
     named = {
         "evaluate": _model(config.evaluation_config, "evaluation_config", "trt_evaluation"),

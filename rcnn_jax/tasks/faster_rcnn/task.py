@@ -44,12 +44,12 @@ class FasterRcnnTask:
         return dict(self.loss_weight_pairs)
 
     def is_backbone(self, layer: str) -> bool:
-        """Says whether the layer belongs to the backbone, its tail included."""
+        """Returns whether the layer belongs to the backbone, its tail included."""
         # What is not a head: the names of layers differ by backbone, those of the heads do not.
         return not layer.startswith(("rpn_", "dense_"))
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether `freeze_blocks` holds the block of the layer."""
+        """Returns whether `freeze_blocks` holds the block of the layer."""
         return frozen_layers(self.model.arch, self.model.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:

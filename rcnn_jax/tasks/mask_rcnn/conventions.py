@@ -1,4 +1,4 @@
-"""Conventions: what the weights of a Mask R-CNN rely on and no file of weights states.
+"""Conventions that the weights of a Mask R-CNN rely on and that no file of weights states.
 
 The same weights give other features when convolutions pad elsewhere, other boxes when anchors sit
 elsewhere. A spec chooses a row by name (`maskrcnn_config.convention`); rules of training, such as

@@ -173,8 +173,8 @@ def _require_same_names(
     Raises:
       DataError: an id has another name, in another spelling than case and blanks.
     """
-    for item_id, place in categories.class_ids.items():
-        name, expected = names.get(item_id), categories.names[place]
+    for item_id, index in categories.class_ids.items():
+        name, expected = names.get(item_id), categories.names[index]
         # A numbered name is a placeholder, which any name agrees with.
         if not name or expected in (numbered_name(item_id), name):
             continue

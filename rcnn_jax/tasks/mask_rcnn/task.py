@@ -71,11 +71,11 @@ class MaskRcnnTask:
         return dict(self.loss_weight_pairs)
 
     def is_backbone(self, layer: str) -> bool:
-        """Says whether the layer belongs to the backbone, its tail included."""
+        """Returns whether the layer belongs to the backbone."""
         return layer.startswith(("conv1", "bn_conv1", "block_"))
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether `freeze_blocks` holds the block of the layer."""
+        """Returns whether `freeze_blocks` holds the block of the layer."""
         return frozen_layers(self.model.arch, self.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:
@@ -119,10 +119,10 @@ class MaskRcnnTask:
         def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
             # Masks of the detections, not of the proposals: a hundred crops instead of a thousand,
             # and each from the box it is shown in.
-            found = self._boxes(model, features, proposals, size, test)
+            detections = self._boxes(model, features, proposals, size, test)
             if model.include_mask:
-                found = found.replace(masks=self._masks(model, features, found))
-            return found
+                detections = detections.replace(masks=self._masks(model, features, detections))
+            return detections
 
         return recipe.prediction(model, images, self.pixels, self.settings, test, heads)
 
@@ -132,11 +132,11 @@ class MaskRcnnTask:
         def heads(
             features: Levels, proposals: Proposals, size: jax.Array
         ) -> tuple[Detections, jax.Array | None]:
-            found = self._boxes(model, features, proposals, size, test)
+            detections = self._boxes(model, features, proposals, size, test)
             if not model.include_mask:
-                return found, None
-            crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
-            return found, model.segment(crops)
+                return detections, None
+            crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
+            return detections, model.segment(crops)
 
         return recipe.prediction(model, images, self.pixels, self.settings, test, heads)[0]
 
@@ -182,10 +182,10 @@ class MaskRcnnTask:
             total, count = total + terms[0], count + terms[1]
         return total, count
 
-    def _masks(self, model: MaskRcnn, features: Levels, found: Detections) -> jax.Array:
-        crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
+    def _masks(self, model: MaskRcnn, features: Levels, detections: Detections) -> jax.Array:
+        crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
         # The plane is chosen before the sigmoid: one of n planes instead of all.
-        return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(found.classes)))
+        return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(detections.classes)))
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
         return recipe.roi_crops(features, boxes, side, self.settings)
