@@ -12,8 +12,8 @@ Array = Any
 """A `jax.Array` on the device or an `np.ndarray` on the host; the same structures hold both."""
 
 
+# A plain dataclass: `flax.struct` would bring jax into the loader.
 @dataclass(frozen=True)
-# A plain dataclass: `flax.struct` would import jax into every loader process.
 class GroundTruth:
     """Annotations of a batch, padded to m objects.
 

@@ -28,8 +28,8 @@ Padding = Literal["symmetric", "same", "valid"]
 
 GLOROT_UNIFORM: Initializer = nn.initializers.glorot_uniform()
 HE_NORMAL: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# For depthwise kernels [k k 1 c]: their fan-out by shape is k * k * c, though each output reaches k
-# * k cells, so HE_NORMAL would start them too small by the square root of the channels.
+# For depthwise kernels [k k 1 c], where HE_NORMAL takes k k c for the fan-out: an output reaches k
+# k cells, so their first weights would be too small by the square root of the channels.
 HE_NORMAL_FAN_IN: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 

@@ -68,8 +68,7 @@ class BoxCoder:
         wy, wx, wh, ww = self.weights
         y = ref_y + dy / wy * ref_h
         x = ref_x + dx / wx * ref_w
-        # The cut comes before the exponential: after it, an empty reference would give 0 * inf =
-        # NaN.
+        # The cut comes before the exponential: after it, an empty reference gives 0 * inf, a NaN.
         half_h = 0.5 * ref_h * jnp.exp(jnp.minimum(dh / wh, self.max_log_size))
         half_w = 0.5 * ref_w * jnp.exp(jnp.minimum(dw / ww, self.max_log_size))
         return jnp.stack([y - half_h, x - half_w, y + half_h, x + half_w], axis=-1)

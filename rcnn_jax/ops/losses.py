@@ -34,8 +34,8 @@ def softmax_cross_entropy(logits: Array, classes: Array, weight: Array) -> SumCo
       classes: i32[...] in [0, n).
       weight: f32[...].
     """
-    # log_softmax rather than the logarithm of a softmax: a confident mistake of 100 logits would be
-    # log(0), and its gradient NaN.
+    # log_softmax rather than the logarithm of a softmax: where a mistake is confident enough for
+    # the softmax to underflow, that is log(0), and its gradient NaN.
     log_p = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
     loss = -jnp.take_along_axis(log_p, jnp.asarray(classes)[..., None], axis=-1)[..., 0]
     return jnp.sum(loss * weight), jnp.sum(weight)

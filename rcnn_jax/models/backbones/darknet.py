@@ -82,7 +82,7 @@ def _residual_group(
     build: Builder, group: int, stride: int, x: jax.Array, train: bool
 ) -> jax.Array:
     width, units = GROUPS_53[group - 1]
-    # The stem is `conv1`, so group g opens with conv<g+1>; `block_of` takes the one off again.
+    # The stem is `conv1`, so group g opens with conv<g+1>; `block_of` subtracts the one again.
     x = _conv(build, f"conv{group + 1}", width, 3, stride, x, train)
     for unit in range(1, units + 1):
         name = f"b{group}_conv{unit}"
