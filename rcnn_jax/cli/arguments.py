@@ -16,6 +16,8 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """Adds the flags of `train`; both detectors accept all spellings of the working folder."""
     flag_groups.spec(parser)
     flag_groups.key(parser)
+    # TLT's Mask R-CNN said -d, TAO 5 says -r; both detectors take both, so that scripts need not
+    # know.
     names = ("-d", "--model_dir", "-r", "--results_dir", "--workdir")
     field = family(kind).file_fields.get("train")
     fallback = f"the folder of {field}" if field else "required"
@@ -55,6 +57,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.model(parser, kind, "evaluate")
     flag_groups.header(parser)
     flag_groups.results(parser)
+    # tao deploy named images and batch on the command line; here the spec names them.
     flag_groups.unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
     flag_groups.unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     if family(kind).names_files:
@@ -63,7 +66,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
 
 
 def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
-    """Adds the flags of `inference`: what the spec of a detector cannot name, a flag must."""
+    """Adds the flags of `inference`; those that the spec of a detector cannot replace are required."""
     flag_groups.spec(parser, "--config_path")
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "inference")
@@ -83,6 +86,8 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         + (f" (default: {images})" if images else ""),
     )
     if family(kind).names_files:
+        # The command reads the same names for both detectors; these are set by the spec of a Faster
+        # R-CNN.
         parser.set_defaults(
             image_output=None,
             label_output=None,
@@ -123,14 +128,14 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         dest="output",
         type=Path,
         metavar="FILE",
-        help="file to write: .onnx, or .etlt for a sealed one (default: with a key ./MODEL.etlt, "
-        "without one MODEL.onnx beside the model)",
+        help="file to write: .onnx, or .etlt for an encrypted one (default: with a key ./MODEL.etlt, "
+        "without one MODEL.onnx next to the model)",
     )
     parser.add_argument(
         "--contract",
         choices=("tao", "plain"),
         default="tao",
-        help="outputs as the DeepStream parsers of TAO read them (default), or plain arrays",
+        help="outputs for the DeepStream parsers of TAO (default), or plain arrays",
     )
     parser.add_argument(
         "--output_names",
@@ -161,7 +166,7 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         "--accept_loss",
         dest="accept_loss",
         action="store_true",
-        help="write fp16 or int8 although the check finds that too much is lost",
+        help="write fp16 or int8 although the check finds too large a loss",
     )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
@@ -169,6 +174,8 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="FILE",
         help="library of the DeepStream parsers (default: the one of DeepStream itself)",
     )
+    # Read and hidden: TAO 5 has both, and an exporter of one opset and one route has no use for
+    # them.
     parser.add_argument("--target_opset", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--onnx_route", help=argparse.SUPPRESS)
     flag_groups.verbose(parser)
@@ -274,10 +281,11 @@ def add_dataset_convert(parser: argparse.ArgumentParser, kind: Kind) -> None:
             "--include_mask",
             dest="include_masks",
             action="store_true",
+            # The original's flag is a switch that is on by default, so it never did anything.
             default=True,
             help="accepted: the records always hold the masks",
         )
     parser.add_argument("-v", "--verbose", action="store_true", help="also list the files written")
-    parser.set_defaults(key=None)  # records are never sealed
+    parser.set_defaults(key=None)  # records are never encrypted
     flag_groups.results(parser)
     flag_groups.launch(parser)

@@ -25,6 +25,7 @@ def spec(
     """
     parser.add_argument(
         "-e",
+        # TLT's name; TAO 5 shortened it, and without abbreviations both are listed.
         "--experiment_spec_file",
         "--experiment_spec",
         *more,
@@ -44,7 +45,7 @@ def key(parser: argparse.ArgumentParser) -> None:
         "--key",
         dest="key",
         metavar="KEY",
-        help=f"key of sealed model files (default: ${KEY_VARIABLE}, then enc_key of the spec)",
+        help=f"key of encrypted model files (default: ${KEY_VARIABLE}, then enc_key of the spec)",
     )
 
 
@@ -69,7 +70,7 @@ def header(parser: argparse.ArgumentParser) -> None:
         "--header",
         type=Path,
         metavar="FILE",
-        help="exported model (or JSON) whose header the .onnx of -m has lost in another tool",
+        help="exported model (or JSON) with the header that another tool removed from the .onnx of -m",
     )
 
 
@@ -103,7 +104,7 @@ def mask_outputs(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder of detections as COCO JSON, one file per image (default: labels in the results "
-        "folder); an existing text file is taken for the class names of -c",
+        "folder); an existing text file is read as the class names of -c",
     )
     parser.add_argument(
         "-c",
@@ -115,7 +116,7 @@ def mask_outputs(parser: argparse.ArgumentParser) -> None:
         help="class names, one per line, without background",
     )
     parser.add_argument(
-        "-t", "--threshold", type=float, default=0.6, help="least score that is drawn (0.6)"
+        "-t", "--threshold", type=float, default=0.6, help="smallest score that is drawn (0.6)"
     )
     parser.add_argument("--include_mask", action="store_true", help="draw masks too")
 
@@ -123,6 +124,7 @@ def mask_outputs(parser: argparse.ArgumentParser) -> None:
 def launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
     """Adds the flags every task has; what only training knows is not shown elsewhere."""
 
+    # Accepted everywhere, because the original's launcher added them to every task.
     def shown(text: str) -> str:
         return text if training else argparse.SUPPRESS
 
@@ -146,6 +148,7 @@ def launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
     parser.add_argument(
         "--log_file", type=Path, metavar="FILE", help="also append all output to this file"
     )
+    # Read and hidden: launch scripts pass them, and nothing here starts processes.
     parser.add_argument("--mpirun-arg", dest="mpirun_arg", help=argparse.SUPPRESS)
     parser.add_argument(
         "--multi-node", dest="multi_node", action="store_true", help=argparse.SUPPRESS
@@ -160,6 +163,7 @@ def calibration(
     json: str = "also write the largest values as JSON",
 ) -> None:
     """Adds the flags of int8; `cli.flags.CALIBRATION_DEFAULTS` has what is taken without them."""
+    # No defaults: None says that a flag was not given, which `flags.vain_flags` reports.
     group = parser.add_argument_group("calibration of int8")
     group.add_argument(
         "--cal_image_dir",
@@ -205,6 +209,7 @@ def engine(
     """Adds the flags of an engine; `cli.flags.ENGINE_DEFAULTS` has what is taken without them."""
     group = parser.add_argument_group("engine of TensorRT", "needs the extra rcnn-jax[tensorrt]")
     group.add_argument("--engine_file", type=Path, metavar="FILE", help=engine)
+    # export counts the workspace in bytes, gen_trt_engine in gigabytes, as both did in TAO.
     for name, text in (
         ("min_batch_size", "smallest batch, where the model leaves it free (1)"),
         ("opt_batch_size", "batch the engine is best at (1)"),
@@ -222,7 +227,7 @@ def engine(
         "--timing_cache",
         type=Path,
         metavar="FILE",
-        help="measured kernel times: read when it exists, written after the build",
+        help="TensorRT timing cache: read if it exists, written after the build",
     )
 
 
@@ -233,7 +238,7 @@ def verbose(parser: argparse.ArgumentParser) -> None:
         "--verbose",
         dest="unused_verbose",
         action="store_true",
-        help="accepted without effect: everything is said already",
+        help="accepted without effect: all messages are always shown",
     )
 
 
