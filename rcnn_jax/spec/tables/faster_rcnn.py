@@ -125,6 +125,7 @@ EVALUATION_CONFIG = Message(
             13,
             False,
             "Average precision of VOC 2007 at 11 recalls instead of the area under the curve.",
+            # The manual has both spellings.
             aliases=("use_voc_11_point_metric",),
         ),
         count(

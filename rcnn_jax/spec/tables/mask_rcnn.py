@@ -47,6 +47,8 @@ DATA_CONFIG = Message(
             (832, 1344),
             "(height, width) of the padded input, multiples of 2^max_level.",
         ),
+        # True though absent, unlike the original (docs/reference/specs.md, "Mask R-CNN: lists in
+        # strings"): the manual recommends it, and training reports it once.
         boolean("augment_input_data", 2, True, "Random left-right flips of training images."),
         count(
             "num_classes",
@@ -147,6 +149,7 @@ EXPERIMENT = Message(
         ),
         count("train_batch_size", 5, 4, "Images per device and step.", allowed=AT_LEAST_ONE),
         count(
+            # The original overwrote it, so it is read and stays silent.
             "save_checkpoints_steps",
             6,
             None,
@@ -259,6 +262,9 @@ EXPERIMENT = Message(
             allowed=UNIT,
         ),
         real(
+            # Not 0 as in the original: the published sample's rate of 0.02 without warm-up is one
+            # for eight devices; on one, with two images, the loss stops being finite within ten
+            # steps.
             "clip_norm",
             1006,
             10.0,

@@ -84,6 +84,7 @@ MASKRCNN_CONFIG = Message(
         real("bg_thresh_lo", 17, 0.0, "Smallest IoU of a background roi.", allowed=UNIT),
         count("fast_rcnn_mlp_head_dim", 18, 1024, "Width of fc6 and fc7.", allowed=AT_LEAST_ONE),
         boolean("include_mask", 19, True, "The network has a mask head."),
+        # A multiple of 4 (`mask_rules`): crops of boxes are a quarter of it, of masks a half.
         count("mrcnn_resolution", 20, 28, "Side of predicted masks.", allowed=AT_LEAST_ONE),
         count(
             "train_rpn_pre_nms_topn",
@@ -112,8 +113,11 @@ MASKRCNN_CONFIG = Message(
             0.7,
             "Test: IoU of the RPN's NMS.",
             allowed=OPEN_UNIT,
+            # The manual's table and its sample disagree about the name.
             aliases=("test_rpn_nms_threshold",),
         ),
+        # Level 5 is the last one of the backbone: the finest level cannot be above it, the coarsest not
+        # below.
         count("min_level", 29, 2, "Finest level of the pyramid.", allowed=Interval(2, 5)),
         count("max_level", 30, 6, "Coarsest level of the pyramid.", allowed=Interval(5, 10)),
         count("num_scales", 31, 1, "Anchor sizes per octave.", allowed=AT_LEAST_ONE),
@@ -137,6 +141,8 @@ MASKRCNN_CONFIG = Message(
             allowed=AT_LEAST_ONE,
         ),
         string(
+            # Weights of torchvision run without a complaint under other padding, strides and
+            # anchors, and find little; no file says which it was trained with.
             "convention",
             1001,
             "tao",

@@ -45,6 +45,7 @@ def scan(tokens: Hidden, table: Message) -> Scan:
     """Parses the tokens of a spec against its table."""
     result = Scan()
     reader = _Reader(tokens, result.positions)
+    # What was found until then is the report.
     with suppress(TooManyError):
         reader.entries(Block("", table, values=result.values))
     # Sorted, because a missing closing mark is noticed far behind the block that it names.
@@ -70,6 +71,7 @@ class _Reader(ScalarReader):
         self.closed_early = 0
         self.indents: dict[int, int] = {}
         for token in self.tokens:
+            # The first token of a line: that is where an editor would align the closing mark.
             self.indents.setdefault(token.line, token.column)
 
     def entries(self, block: Block) -> None:
@@ -130,6 +132,7 @@ class _Reader(ScalarReader):
         # The innermost block that has such a field. Names of several levels (`enabled`, `key`) are
         # handled by the check above: a field that this block knows is never a reason to close it.
         for levels, outer in enumerate(reversed(self.blocks[:-1]), start=1):
+            # More blocks would have to be closed than marks are missing: the guess is wrong.
             if levels > self.missing:
                 return False
             if outer.knows(token.text):
@@ -185,6 +188,7 @@ class _Reader(ScalarReader):
     def _once(self, block: Block, name: str, token: Token, what: str, rule: str) -> None:
         """Warns of an entry that is given again."""
         given = block.given.setdefault(name, [])
+        # The last two are named: with three or more, each warning has its predecessor.
         given.append(token)
         if len(given) > 1:
             where = _lines(given[-2].line, token.line)
@@ -254,6 +258,7 @@ class _Reader(ScalarReader):
           colon: whether a colon precedes it.
           listed: whether it is an item of the short form.
         """
+        # The list itself is where its first value stands; rules about the list point there.
         self.positions.setdefault(path, (token.line, token.column))
         if row.kind == "map":
             self._map_entry(block, token, row, path)
@@ -306,6 +311,7 @@ class _Reader(ScalarReader):
                 return False
             self.complain(token, f"expected '{{' behind {path}, found {here.shown}")
             self.missing += 1  # its closing mark would look like one too many
+        # Of the line and not of the name, which may stand behind others.
         block.indent = self.indents[token.line]
         self.entries(block)
         return True

@@ -49,6 +49,7 @@ def hide(tokens: list[Token]) -> Hidden:
     Args:
       tokens: from `tokens.tokenize`.
     """
+    # Offsets stay those of the text, so that lines and columns of messages are right.
     shown, originals, spans = list(tokens), {}, []
     openers: list[str] = []
     index = 0
@@ -62,6 +63,7 @@ def hide(tokens: list[Token]) -> Hidden:
         if end > first:
             spans.append((tokens[first].start, tokens[end - 1].end))
 
+    # The end token has no successor to look at, and is no key.
     while index < len(tokens) - 1:
         token = tokens[index]
         if token.is_mark("{", "<"):
@@ -147,6 +149,8 @@ def _sounds_secret(name: str) -> bool:
     # A field of some table is not a misspelt secret. Long names would make the comparison slow.
     if name in known_names() or len(name) > 64:
         return False
+    # Misspelled fields hold keys as well: `enc_kye` is unknown to the table, its value is not
+    # public.
     near = any(_near(name, known) for known in _secret_names())
     return near or bool(_TELLING.search(name.lower()))
 
@@ -181,6 +185,7 @@ def _secret_names() -> frozenset[str]:
 def _owners() -> frozenset[str]:
     """Returns the names of the blocks that have a secret called `key`."""
     paths = (path.split(".") for path, row in _rows() if row.secret and row.name == "key")
+    # From the tables, so that a new secret row is protected without a change here.
     return frozenset(path[-2] for path in paths)
 
 
