@@ -28,7 +28,7 @@ _PARTS: dict[str, dict[str, Reads]] = {
         "annotation_files": "file",
     },
 }
-"""{field of a folder that is not read itself: {field beside it: what that names in the folder}}."""
+"""{field of a folder that is not read itself: {field next to it: kind of input in the folder}}."""
 
 
 @dataclass(frozen=True, kw_only=True)

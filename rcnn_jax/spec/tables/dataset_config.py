@@ -62,7 +62,7 @@ DATASET_CONFIG = Message(
     "DatasetConfig",
     "Images and labels.",
     (
-        block("data_sources", 1, DATA_SOURCE, "Where training data lie.", repeated=True),
+        block("data_sources", 1, DATA_SOURCE, "Training data.", repeated=True),
         string(
             "image_extension",
             2,
@@ -89,7 +89,7 @@ DATASET_CONFIG = Message(
             "validation_data_source",
             5,
             DATA_SOURCE,
-            "Where validation data lie.",
+            "Validation data.",
             optional=True,
             oneof="dataset_split_type",
         ),

@@ -81,7 +81,7 @@ def _test_fields(numbers: tuple[int, ...]) -> tuple[Field, ...]:
 
 INFERENCE_CONFIG = Message(
     "InferenceConfig",
-    "How images are predicted; the thresholds also go into exported graphs.",
+    "Prediction; its thresholds also go into exported graphs.",
     (
         string("images_dir", 1, None, "Folder of images."),
         string("model", 2, None, "Model to run."),
@@ -116,9 +116,9 @@ IOU_RANGE = Message(
 
 EVALUATION_CONFIG = Message(
     "EvaluationConfig",
-    "How the network is judged.",
+    "Evaluation of the network.",
     (
-        string("model", 3, None, "Model to judge."),
+        string("model", 3, None, "Model to evaluate."),
         *_test_fields((12, 6, 7, 11, 8, 9)),
         boolean(
             "use_voc07_11point_metric",
@@ -149,7 +149,7 @@ EVALUATION_CONFIG = Message(
             "gt_matching_iou_threshold",
             19,
             0.5,
-            "IoU from which a detection hits.",
+            "Smallest IoU of a match.",
             allowed=OPEN_UNIT,
             oneof="iou_threshold_config",
         ),

@@ -59,7 +59,7 @@ SIZE_HEIGHT_WIDTH = Message(
 
 INPUT_IMAGE_CONFIG = Message(
     "InputImageConfig",
-    "What images look like when they enter the network.",
+    "Images as they enter the network.",
     (
         block(
             "size_min",

@@ -151,7 +151,7 @@ EARLY_STOPPING = Message(
             "monitor",
             1,
             "loss",
-            "The watched value.",
+            "The monitored value.",
             allowed=Choice(("loss",)),
             only_checked=True,
         ),
@@ -162,7 +162,7 @@ EARLY_STOPPING = Message(
 
 TRAINING_CONFIG = Message(
     "TrainingConfig",
-    "How the network is trained.",
+    "Training of the network.",
     (
         string("retrain_pruned_model", 3, None, "Pruned model to start from.", reads="file"),
         real(

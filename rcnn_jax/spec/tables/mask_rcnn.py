@@ -138,7 +138,7 @@ EXPERIMENT = Message(
             "skip_checkpoint_variables",
             3,
             None,
-            "Regular expression; layers it finds are not loaded from the pretrained file.",
+            "Regular expression; matching layers are not loaded from the pretrained file.",
         ),
         _switch_of_old(
             "include_groundtruth_in_features",

@@ -146,7 +146,7 @@ MASKRCNN_CONFIG = Message(
             "convention",
             1001,
             "tao",
-            "What pretrained weights take for granted: padding, strides, anchors, pixel scaling.",
+            "Conventions of pretrained weights: padding, strides, anchors, pixel scaling.",
             allowed=Choice(("tao", "torchvision")),
         ),
     ),
