@@ -131,6 +131,7 @@ def table_of(title: str, seconds: Counter, flops: Counter, speed: float) -> Tabl
                 )
             )
     forward = sum(value for (_, way), value in seconds.items() if way == FORWARD)
+    # Stages overlap on the threads of a CPU, so the last row is a sum of work and not the step.
     rows.append(
         (
             "all",

@@ -26,6 +26,7 @@ STAGES = (
 )
 """In the order of a step."""
 
+# The first match wins, so scopes of the algorithm come before the models that they call.
 _PATTERNS = tuple(
     (stage, re.compile(pattern))
     for stage, pattern in (

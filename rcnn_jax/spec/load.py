@@ -236,6 +236,7 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | 
     trains = task == "train" or (task is None and means_to_train(config, kind))
     remarks = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
     warnings = _lines(name, form.warnings)
+    # The text stays as written: what a run stores of it goes through `redact_text`.
     return LoadedSpec(config, text, kind, remarks, name, form.positions, warnings)
 
 

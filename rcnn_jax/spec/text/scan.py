@@ -214,6 +214,8 @@ class _Reader(ScalarReader):
         if not self.skip("["):
             self._item(block, token, token, row, path, colon=colon)
             return
+        # Ends with the list, or where a field of the block begins: then a ']' was forgotten, and
+        # what follows must not be swallowed.
         while not self.skip("]"):
             if self.here.kind == "end" or self.here.is_mark("}", ">") or self.begins_entry():
                 line = opening.line
@@ -328,6 +330,8 @@ class _Reader(ScalarReader):
             assert root is not None
             hint = elsewhere(name, block.table, root)
             self.complain(token, f"unknown field '{shown}' {block.location}{hint}")
+        # With its value, whatever that is: an unknown block has fields of its own, which would all
+        # be reported.
         self._drop_value()
 
     def _is_odd_name(self) -> bool:
@@ -360,6 +364,7 @@ class _Reader(ScalarReader):
             return
         elif here.line == name.line or (marked and not self.begins_entry()):
             self._rest_of_line(here)
+            # Adjacent strings are one value over several lines.
             while here.kind in ("string", "hidden") and self.here.kind == "string":
                 self.take()
 

@@ -67,6 +67,7 @@ def hide(tokens: list[Token]) -> Hidden:
     while index < len(tokens) - 1:
         token = tokens[index]
         if token.is_mark("{", "<"):
+            # A stack without the table: keys are hidden in blocks that no table knows, too.
             openers.append(_name_before(tokens, index))
         elif token.is_mark("}", ">") and openers:
             openers.pop()
@@ -219,6 +220,7 @@ def _value_ends(tokens: list[Token], index: int) -> int:
         adjacent = here.start == before.end and index > first
         if not adjacent and here.is_mark("}", ">", "]"):
             break
+        # A field that a table knows, with its mark: anything less may be a part of the key.
         if not adjacent and _surely_a_field(tokens, index):
             break
         if whole and here.line > before.line and here.kind != "string":

@@ -45,6 +45,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
       WrongValueError: it is no such value.
     """
     first = tokens[0]
+    # First: adjacent strings are one text, every other type has exactly one token.
     if kind in ("string", "literal"):
         return _text(tokens, kind, row)
     if kind == "bool":
