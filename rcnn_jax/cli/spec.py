@@ -37,12 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("spec", type=Path, metavar="SPEC", help="spec file")
     for action in (check, translate, explain):
         action.add_argument(
-            "--kind", choices=list(TABLES), help="what the spec describes (default: told from it)"
+            "--kind",
+            choices=list(TABLES),
+            help="what the spec describes (default: detected automatically)",
         )
     check.add_argument(
         "--task",
         choices=demands.TASKS,
-        help="what the spec must serve (default: say what it serves)",
+        help="task that the spec must serve (default: list those it serves)",
     )
     check.add_argument(
         "--strict-paths", action="store_true", help="paths that do not exist are errors"
@@ -86,6 +88,7 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
 
 
 def _check(args: Namespace) -> int:
+    # For no task: a spec that serves only some tasks is valid, and the report below lists which.
     spec = load_spec(args.spec, args.kind)
     unserved = {
         task: [f"{spec.at(path)} {sentence}" for path, sentence in findings]
@@ -115,7 +118,9 @@ def _translate(args: Namespace) -> int:
     if output.suffix not in (".json", ".txt", ".py"):
         shown = excerpt(str(output), 4096)
         raise UsageError(f"-o {shown}: expected a name that ends in .json, .txt or .py")
+    # Only here: a command that upgraded silently would train something that no file describes.
     spec = load_spec(args.spec, args.kind, upgrades=True)
+    # Whatever the format: translated files are made to be passed on.
     shown = redact(spec.config)
     text = render(shown, spec.kind)
     if output.suffix == ".json":

@@ -30,6 +30,8 @@ def run(args: Namespace, kind: Kind) -> int:
     ) as session:
         config, key = read_spec(session, args, kind, "train")
         workdir = args.workdir or workdir_of(config, kind)
+        # The folder may come from the spec, so the lock and the first status line wait until the
+        # spec is read.
         session.keep_status_in(workdir)
         from rcnn_jax.inference.draw import draw_detections
         from rcnn_jax.tasks.build import build_experiment
@@ -42,11 +44,13 @@ def run(args: Namespace, kind: Kind) -> int:
             accept_data_changes=args.accept_data_changes,
             use_amp=args.use_amp,
             devices=devices,
+            # Passed in: training and inference are on one floor and do not import each other.
             draw=draw_detections,
             lock=session.lock,
         )
         with memory_advice(kind):
             result = train(build_experiment(config, kind), workdir, options, session)
+        # After the run: one that is interrupted leaves models that training can go on from.
         if args.slim:
             slim_models(result.models, key)
     return 0
@@ -74,13 +78,15 @@ def places(args: Namespace, kind: Kind) -> Places:
     ]
     if args.spec is not None and args.config is None:
         written = workdir / "spec.txt"
+        # To train again with the spec that a run wrote, from where it lies, is how runs are
+        # resumed.
         if what_lies(written) == "file" and not _is_rendered(args.spec, config, kind):
             known.write("the run's own spec,", written)
     return known
 
 
 def _is_of_run(path: Path, workdir: Path, config: ConfigDict, kind: Kind) -> bool:
-    """Says whether a run in this folder would write a model of this name."""
+    """Returns whether a run in this folder would write a model of this name."""
     from rcnn_jax.checkpoints.names import BEST, parse
 
     if os.path.realpath(path.parent) != os.path.realpath(workdir):
@@ -92,7 +98,7 @@ def _is_of_run(path: Path, workdir: Path, config: ConfigDict, kind: Kind) -> boo
 
 
 def _is_rendered(spec: Path, config: ConfigDict, kind: Kind) -> bool:
-    """Says whether a spec is the text that a run wrote of it."""
+    """Returns whether a spec is the text that a run wrote of it."""
     from rcnn_jax.spec.render import redact, render
 
     return spec.read_bytes() == render(redact(config), kind).encode()
@@ -108,6 +114,8 @@ def slim_models(models: Iterable[Path], key: str | None) -> None:
     for path in models:
         bundle = read_bundle(path, key)
         slimmed = slim(bundle)
+        # A file that is written anew gets a new time stamp and digest, without need if nothing was
+        # removed.
         if slimmed.arrays.keys() != bundle.arrays.keys():
             write_bundle(path, slimmed, key)
 

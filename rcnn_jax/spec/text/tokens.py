@@ -97,6 +97,8 @@ def tokenize(text: str) -> list[Token]:
             column = start - line_start + 1
             tokens.append(Token(kind, word, start, line, column))  # type: ignore[arg-type]
         if kind == "open":
+            # The marks cut off above are part of the structure: without them a block would stay
+            # open.
             tokens += _marks(match.group()[len(word) :], start + len(word), line, line_start)
         for newline in _BREAK.finditer(match.group()):
             line += 1
@@ -113,6 +115,7 @@ def top_level_names(tokens: list[Token]) -> set[str]:
         if depth == 0 and named:
             names.add(token.text)
         depth += token.is_mark("{", "<", "[") - token.is_mark("}", ">", "]")
+        # A surplus closing mark must not take the rest of the text out of the top level.
         depth = max(depth, 0)
     return names
 
@@ -126,6 +129,7 @@ def unquote(text: str) -> str:
     inside = text[1:-1]
     if "\\" not in inside:
         return inside
+    # protobuf's function leaves unknown escapes as they are: a Windows path would be half converted.
     if "\\" in _ESCAPE.sub("", inside):
         raise ValueError("has a backslash that begins no escape; write two for one, or /")
     try:

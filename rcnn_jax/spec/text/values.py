@@ -20,6 +20,7 @@ MAX_UINT32 = 2**32 - 1
 MAX_DIGITS = 100
 MAX_TEXT = 10_000
 
+# What protobuf's text format accepts, no more: `yes` would be an error in the original.
 _TRUE = frozenset({"true", "True", "t", "1"})
 _FALSE = frozenset({"false", "False", "f", "0"})
 _BOOLEAN_WORDS = {"true": "true", "yes": "true", "on": "true"} | dict.fromkeys(
@@ -44,6 +45,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
       WrongValueError: it is no such value.
     """
     first = tokens[0]
+    # First: adjacent strings are one text, every other type has exactly one token.
     if kind in ("string", "literal"):
         return _text(tokens, kind, row)
     if kind == "bool":
@@ -52,6 +54,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
     elif kind == "enum":
         if first.kind == "name" and first.text in row.values:
             return first.text
+        # protobuf takes an enum's number for its name.
         if first.kind == "number" and len(first.text) < 4 and first.text.isdigit():
             number = int(first.text)
             if number < len(row.values):
@@ -206,11 +209,13 @@ def number_of(text: str, kind: FieldKind) -> int | float:
     elif digits.startswith(("inf", "nan")):
         raise OverflowError("is not a finite number")
     else:
+        # `whole` fields are floats to the original, so specs hold 5.0 and 1e3 there.
         value = sign * float(digits.rstrip("f"))  # protobuf accepts 1.5f
         if not math.isfinite(value):
             raise OverflowError("is not a finite number")
         if kind == "double":
             return value
+        # protobuf refuses 5.0 for an integer, and a spec must be read by both.
         if kind == "uint32" and not digits.isdigit():
             raise ValueError(text)
     if value < 0 or value != int(value):
@@ -244,6 +249,7 @@ def _meant_number(text: str, kind: FieldKind) -> str:
     """Returns a number with typographic dashes, thousands separators or decimal commas rewritten."""
     plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
     plain = re.sub(r"[\s_]", "", plain).removeprefix("+")
+    # A comma before three digits separates thousands, any other one is a decimal comma.
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", plain, re.ASCII):
         plain = plain.replace(",", "")
     elif re.fullmatch(r"-?\d+,\d+", plain, re.ASCII):
