@@ -58,6 +58,7 @@ PLANNED = {"prune": "prune is not built yet"}
 CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
+    "sweep": "train a spec many times with other values",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "doctor": "find what is wrong with a data set",
