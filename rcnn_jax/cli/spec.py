@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import glob
+import json
 import os
 import sys
 from argparse import Namespace
@@ -15,6 +16,7 @@ from rcnn_jax.printable import SHOWN, excerpt
 from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.inputs import DATA_VARIABLE, named_inputs
+from rcnn_jax.spec.json_schema import json_schema
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.python_file import python_file
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the complete config as .json, .txt or .py, without keys; upgrades TLT 2.0",
     )
     explain = actions.add_parser("explain", help="say what a field means")
+    schema = actions.add_parser("schema", help="print all fields, for editors and searches")
+    schema.add_argument("--kind", choices=list(TABLES), help="one kind of spec (default: all)")
+    schema.add_argument("--json", action="store_true", help="as JSON Schema, the only form")
     for action in (check, translate):
         action.add_argument("spec", type=Path, metavar="SPEC", help="spec file")
     for action in (check, translate, explain):
@@ -70,7 +75,7 @@ def run(args: Namespace) -> int:
       SpecError: the spec is wrong.
       UsageError: the output has an unknown ending, or there is no such field.
     """
-    actions = {"check": _check, "translate": _translate, "explain": _explain}
+    actions = {"check": _check, "translate": _translate, "explain": _explain, "schema": _schema}
     return actions[args.action](args)
 
 
@@ -163,6 +168,12 @@ def _explain(args: Namespace) -> int:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"no spec has a field '{excerpt(args.field)}'{hint}")
     _write("\n".join(describe(row) for row in rows).rstrip())
+    return 0
+
+
+def _schema(args: Namespace) -> int:
+    every = {kind: json_schema(kind) for kind in TABLES}
+    _write(json.dumps(every[args.kind] if args.kind else every, indent=2))
     return 0
 
 
