@@ -52,7 +52,16 @@ FORBIDDEN = {
     "torchvision": "no module imports torch",
     "pickle": "nothing is pickled",
 }
-OPTIONAL = {"hotcoco", "tensorrt", "tensorflow_datasets", "h5py", "optuna", "submitit", "wandb", "clearml"}
+OPTIONAL = {
+    "hotcoco",
+    "tensorrt",
+    "tensorflow_datasets",
+    "h5py",
+    "optuna",
+    "submitit",
+    "wandb",
+    "clearml",
+}
 NO_JAX = {"data", "spec"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
