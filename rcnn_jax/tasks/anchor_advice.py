@@ -83,7 +83,7 @@ def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advic
     if nowhere:
         fate = {
             "auto": "are trained although they leave the image",
-            "ignore": "are never positive and propose nothing (outside_anchors: 'auto' trains them)",
+            "ignore": "are never positive and propose nothing (outside_anchors: 'train' trains them)",
         }[rule]
         parts.append(
             f"anchors of {', '.join(nowhere)} pixels (height x width) lie inside the canvas of "

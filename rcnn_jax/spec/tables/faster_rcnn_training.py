@@ -254,9 +254,9 @@ TRAINING_CONFIG = Message(
         string(
             "outside_anchors",
             1020,
-            "auto",
-            "Anchors that leave the image: ignore trains none of them and lets sizes that lie inside "
-            "nowhere propose nothing; auto trains those sizes; train trains all.",
+            "train",
+            "Anchors that leave the image: train trains all of them; auto only sizes that lie inside "
+            "nowhere; ignore trains none and lets such sizes propose nothing.",
             allowed=Choice(("auto", "ignore", "train")),
         ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
