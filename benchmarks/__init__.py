@@ -1,1 +1,1 @@
-"""How fast the parts are, beside their peers: `python -m benchmarks.run`."""
+"""Benchmarks of the parts against their peers: `python -m benchmarks.run`."""

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU that is not there: the compiler makes its programs all the same.
+"""Compilation for an absent NVIDIA GPU.
 
 JAX's CUDA plugin compiles for a GPU that it is told about; neither the GPU nor its driver is needed.
 Nothing can be timed, so the compiler takes its first choice among kernels instead of the fastest.
@@ -10,6 +10,8 @@ from typing import Any
 from jax.experimental import topologies
 
 NAME = "NVIDIA H100"
+# Autotuning runs candidates on the device. Level 0 takes the compiler's first choice, so memory and
+# structure are those of a real build, and times would not be.
 UNTUNED = {"xla_gpu_autotune_level": 0}
 """Options of the compiler that keep it from running kernels."""
 
@@ -50,7 +52,7 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-"""What the compiler asks about a device: the public data sheet, in the compiler's words."""
+"""Properties of the device, from its public data sheet, as the compiler reads them."""
 
 
 def absent_gpu() -> Any:
@@ -62,6 +64,7 @@ def absent_gpu() -> Any:
     """
     if find_spec(_PLUGIN) is None:
         raise ModuleNotFoundError("JAX's CUDA plugin is not installed", name=_PLUGIN)
+    # One device: sharding over several adds collectives and says nothing more about the step.
     topology = topologies.get_topology_desc(
         "", platform="cuda", topology="1x1x1", target_config=_FACTS
     )

@@ -23,6 +23,8 @@ class Case:
 
 def effort(options: Options) -> Effort:
     """Returns how long the benchmarks of a size are measured."""
+    # Two rounds without a target: the tiny size proves that a benchmark runs, its numbers mean
+    # nothing.
     if options.size == "tiny":
         return Effort(seconds=0.0, min_rounds=2, sample_seconds=0.0)
     return Effort(seconds=options.seconds)

@@ -21,6 +21,8 @@ from benchmarks.train_step import fresh_state, mapped_step, on_device
 from rcnn_jax.train import parallel
 
 _MIB = 2**20
+# In the lowered program, not in the optimised one: XLA on a CPU rewrites bfloat16 to float32, and
+# on a GPU hides convolutions in custom calls.
 _CONVOLUTION = re.compile(r"stablehlo\.convolution.*-> tensor<[^>]*x(\w+)>")
 
 
@@ -28,6 +30,7 @@ def cases(options: Options) -> list[Case]:
     """Returns the detectors of size `gpu`, whatever the size, and the tiny ones at `tiny`."""
     chosen = TINY if options.size == "tiny" else TRAINED["gpu"]
     here = [Case(one.name, functools.partial(_compile_here, one, options)) for one in chosen]
+    # With a GPU at hand its own compiler is the better witness.
     if jax.local_devices()[0].platform != "cpu":
         return here
     return here + [
@@ -46,6 +49,7 @@ def _compile_here(detector: Detector, options: Options) -> Benchmark:
 def _compile_for_gpu(detector: Detector, options: Options) -> Benchmark:
     devices = parallel.Devices((absent_gpu(),))
     subject = prepare(detector, options)
+    # Shapes alone: an absent device can hold no arrays.
     whole, rows = devices.sharding(parallel.WHOLE), devices.sharding(parallel.ROWS)
     state, batch = _placed(fresh_state(subject), whole), _placed(random_batch(subject), rows)
     return _compile(subject, NAME, mapped_step(subject, devices), state, batch, UNTUNED)
@@ -104,6 +108,8 @@ def _facts(lowered: str, optimised: str, state: Any) -> list[tuple[str, str]]:
 
 def donated_buffers(optimised: str) -> int:
     """Returns how many arguments a compiled program writes its results into."""
+    # Donation is visible only here: a buffer that XLA could not reuse is copied without a warning,
+    # and the state of an optimizer then takes its memory twice.
     header = optimised.split("\n", 1)[0]
     return len(re.findall(r"\(\d+, \{[\d, ]*\}, (?:may|must)-alias\)", header))
 

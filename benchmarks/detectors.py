@@ -1,4 +1,4 @@
-"""Which detectors train and predict are measured with, and the images they are given."""
+"""Detectors and images of the benchmarks."""
 
 import dataclasses
 import re
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 OBJECTS = 8
 """Ground-truth boxes per image, as in docs/reference/performance.md, "Detectors of torchvision"."""
 
+# torchvision publishes no Faster R-CNN on a single map: the note keeps the ratio honest.
 ONE_MAP = "the peer reads a feature pyramid (FPN), rcnn_jax one map of stride 16"
 
 
@@ -73,6 +74,7 @@ QUICK = (*_pyramids(SMALL, 1), _kitti(1))
 ONE_MAP_RESNET50 = Detector(
     name="Faster R-CNN R50, 320x320, batch 1", spec=ROOT / "benchmarks/specs/resnet50_320.txt"
 )
+# bfloat16 and batch 8: what the aims of a GPU are stated for.
 _MASK_8, _FASTER_8 = _pyramids(REAL, 8, bf16=True)
 _MASK_16, _FASTER_16 = _pyramids(REAL, 16, bf16=True)
 TRAINED = {
@@ -151,12 +153,15 @@ def prepare(detector: Detector, options: Options) -> Subject:
     kind = "mask_rcnn" if loaded.kind == "mask_rcnn" else "faster_rcnn"
     if kind == "mask_rcnn":
         config.maskrcnn_config.include_mask = detector.masks
+    # The flag of the run adds to the detector's own choice: no flag turns it off.
     bf16 = options.bf16 or detector.bf16
     experiment = build_experiment(config, kind, bf16=bf16)
     geometry = experiment.geometry
     if detector.canvas is not None:
         height, width = detector.canvas
         geometry = dataclasses.replace(geometry, height=height, width=width)
+    # A canvas per image would compile a program per size, and the rounds would measure the
+    # compiler.
     if not geometry.height:
         raise SpecError(
             f"{detector.spec}: the canvas depends on the images (size_min); benchmarks need "
@@ -201,6 +206,8 @@ def random_boxes(subject: Subject, objects: int = OBJECTS) -> np.ndarray:
 def random_images(subject: Subject) -> np.ndarray:
     """Returns u8[b h w c]."""
     channels = subject.experiment.task.pixels.channels
+    # Noise: shapes are fixed, so the time does not depend on what is seen, except where peers skip
+    # work.
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (subject.batch, *subject.canvas, channels), np.uint8)
 
@@ -218,6 +225,8 @@ def random_batch(subject: Subject, objects: int = OBJECTS) -> Batch:
     masks = None
     if settings.mask_size:
         masks = np.zeros((batch, limit, settings.mask_size, settings.mask_size), np.uint8)
+        # Full boxes: targets are cropped by index arithmetic, which takes the same time for any
+        # mask.
         masks[:, :objects] = 1
     return Batch(
         images=random_images(subject),

@@ -1,4 +1,4 @@
-"""Where the numbers come from: processor, accelerator, versions, and clocks as they were found.
+"""Environment of a run: processor, accelerator, versions, and clocks as they were found.
 
 Nothing here imports JAX, so that the program that starts the suites leaves the accelerator alone.
 """
@@ -54,21 +54,24 @@ _GPU_FIELDS = (
 
 
 def describe() -> dict[str, Any]:
-    """Returns what does not change during a run."""
+    """Returns the constants of a run."""
     return {
         "revision": _revision(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
+        # Those this process may use: in a container the machine has more.
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "memory_bytes": _memory(),
         "versions": _versions(),
+        # Only those that change speed: the whole environment of a user has secrets in it.
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 
 
 def as_found() -> dict[str, Any]:
-    """Returns what changes: load, clock of the cores in MHz, and the state of the GPUs."""
+    """Returns the variables of a run: load, clock of the cores in MHz, state of the GPUs."""
+    # Before and after every suite: a shared machine is what explains most outliers.
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {"load_1min": load, "core_mhz": _core_clocks(), "gpus": _gpus()}
 

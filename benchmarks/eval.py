@@ -34,6 +34,7 @@ class Size:
 
 
 QUICK = Size(images=500, classes=80, objects=7, detections=37)
+# The sizes of COCO's validation set, with the time of pycocotools on them.
 FULL = Size(images=5000, classes=80, objects=7, detections=37, reference=16.4)
 TINY = Size(images=4, classes=3, objects=3, detections=5)
 
@@ -56,6 +57,8 @@ def random_results(size: Size) -> list[ImageResult]:
         truth = _boxes(rng, size.objects)
         classes = rng.integers(0, size.classes, size.objects).astype(np.int32)
         of = rng.integers(0, size.objects, size.detections)
+        # Half near an object: a set without matches would skip the work of matching, one without
+        # misses is no test of ties either.
         near = rng.random(size.detections) < 0.5
         side = np.tile(truth[of, 2:] - truth[of, :2], 2)
         moved = truth[of] + rng.normal(0, 0.05, (size.detections, 4)) * side
@@ -65,6 +68,7 @@ def random_results(size: Size) -> list[ImageResult]:
                 boxes=np.where(near[:, None], moved, _boxes(rng, size.detections)).astype(
                     np.float32
                 ),
+                # Rounded, so that scores repeat: sorting ties is where implementations differ.
                 scores=rng.random(size.detections).round(3).astype(np.float32),
                 classes=np.where(near, classes[of], other),
                 gt_boxes=truth,
@@ -133,6 +137,7 @@ def _coco(name: str, size: Size, options: Options) -> Benchmark:
     def fast() -> Side:
         if importlib.util.find_spec("hotcoco") is None:
             raise PeerUnavailableError("it is not installed")
+        # Through our function: what is compared is the engine, with the same checks around it.
         return Side(run=lambda: evaluate_coco(content, found, engine="hotcoco"))
 
     makers: dict[str, Callable[[], Side]] = {
@@ -175,10 +180,12 @@ def _pycocotools(content: dict[str, Any], found: list[dict]) -> None:
     import pycocotools.coco
     import pycocotools.cocoeval
 
+    # pycocotools prints; a terminal would be part of the time.
     with contextlib.redirect_stdout(io.StringIO()):
         truth: Any = pycocotools.coco.COCO()
         truth.dataset = content
         truth.createIndex()
+        # Copies: loadRes writes ids and areas into the dictionaries it gets.
         detected = truth.loadRes([dict(one) for one in found])
         evaluation = pycocotools.cocoeval.COCOeval(truth, detected, "bbox")
         evaluation.evaluate()

@@ -1,4 +1,4 @@
-"""The exported graph in ONNX Runtime, beside jitted JAX and torchvision, and what exporting costs.
+"""Exported graphs in ONNX Runtime against jitted JAX and torchvision, and the time of an export.
 
 All start from uint8 images and end at detections. ONNX Runtime computes on the CPU, whatever the
 other two compute on: with its own kernels, and through OpenVINO where its build brings that.
@@ -61,6 +61,7 @@ def _case(detector: Detector, options: Options) -> Case:
 
 
 def _measure(detector: Detector, options: Options) -> Benchmark:
+    # Exported graphs are float32 until a lower precision is asked for.
     single = dataclasses.replace(detector, bf16=False), dataclasses.replace(options, bf16=False)
     subject = prepare(*single)  # what the graph computes in
     variables = subject.experiment.task.init(jax.random.key(0))
@@ -94,6 +95,7 @@ def _measure(detector: Detector, options: Options) -> Benchmark:
 def exported(subject: Subject, variables: Any) -> tuple[bytes, Header]:
     """Returns the ONNX file with the plain outputs, and its header; the self-check is left out."""
     experiment = subject.experiment
+    # Plain outputs: JAX and torchvision end at boxes and scores too, not at rows of a parser.
     header = make_header(experiment, "plain", subject.batch)
     shape = (subject.batch, *subject.canvas, experiment.task.pixels.channels)
     function = outputs_of(experiment, variables, "plain")
@@ -115,6 +117,7 @@ def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
         return ()
     if jax.local_devices()[0].platform != "cpu":
         return ()
+    # What a user of the extra gets; without it, the kernels of ONNX Runtime.
     fastest = OPENVINO if OPENVINO in times else GRAPH
     return (
         Aim(

@@ -28,12 +28,17 @@ def _count(jaxpr: core.Jaxpr, within: Site | None) -> Counter[Key]:
     found: Counter[Key] = Counter()
     for site in sites(jaxpr, within):
         name = "/".join((site.scope, *site.calls))
+        # Scopes and names of calls: a marked op is named by its call, a layer by its scope.
         found[stage_of(name), direction_of(name)] += _flops_of(site.equation)
         inner = [(body, _count(body.jaxpr, site)) for body in site.bodies]
+        # Only one branch runs. The dearest is what a step can cost (the mask head while a roi has
+        # an object).
         if site.primitive == "cond":
             inner = [max(inner, key=lambda one: sum(one[1].values()))]
         for body, counts in inner:
             for key, value in counts.items():
+                # A scan knows its rounds, a while loop does not: suppression ends when nothing
+                # changes.
                 found[key] += (body.rounds or 1) * value
     return found
 
@@ -60,6 +65,8 @@ def _convolution(equation: Any, image: tuple[int, ...], kernel: tuple[int, ...])
         hole = params["lhs_dilation"][axis]
         begin = np.arange(out[place]) * params["window_strides"][axis] - params["padding"][axis][0]
         read = begin[:, None] + np.arange(kernel[rhs]) * params["rhs_dilation"][axis]
+        # Products with padding are skipped by libraries or add zeros; counting them would flatter
+        # small maps.
         pairs *= int(((read >= 0) & (read <= (image[lhs] - 1) * hole) & (read % hole == 0)).sum())
     images, features = out[numbers.out_spec[0]], out[numbers.out_spec[1]]
     return 2 * images * features * kernel[numbers.rhs_spec[1]] * pairs

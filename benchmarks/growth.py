@@ -1,4 +1,4 @@
-"""How time and memory grow with every size of the problem.
+"""Growth of time and memory with every size of the problem.
 
 A narrow Mask R-CNN is measured at one, four and sixteen times a size. The exponent is that of what
 is added, log(third step / second step) / log 4, so that fixed costs do not hide it: 1 is linear, 0 is
@@ -23,6 +23,8 @@ from rcnn_jax.spec import load_spec
 from rcnn_jax.tasks.build import build_experiment
 
 SPEC = ROOT / "benchmarks/specs/mask_tiny.txt"
+# Geometric: the exponent is the slope between two steps on a logarithmic scale, and three points
+# show whether the first was hidden by fixed costs.
 FACTORS = (1, 4, 16)
 TIME_LIMIT, MEMORY_LIMIT = 1.25, 1.1
 """Linear, with room for the clock and for what is rounded up to whole tiles."""
@@ -52,6 +54,7 @@ class Sizes:
     objects: int = 25
 
 
+# Narrow and small, so that sixteen times any size still runs on two cores.
 BASE = Sizes()
 TINY_BASE = Sizes(area=64 * 64, proposals=32, rois=16, objects=4)
 BASES = {
@@ -89,6 +92,7 @@ def _measure(name: str, what: str, field: str, options: Options) -> Benchmark:
         for factor, sizes in zip(FACTORS, points, strict=True)
     }
     sides, notes = compare(makers, effort(options))
+    # `compare` drops a side that fails, which an exponent cannot do without.
     if len(sides) != len(FACTORS):
         raise RuntimeError("; ".join(notes))
     return Benchmark(
@@ -108,6 +112,7 @@ def _aims(name: str, field: str, sides: tuple[SideResult, ...]) -> tuple[Aim, ..
     aims = [_aim(f"{name}: exponent of time", exponent(times), limit)]
     memory = [side.temp_bytes for side in sides if side.temp_bytes is not None]
     if len(memory) == len(sides):
+        # The compiler rounds buffers up: from one page to two is no growth.
         least = _SMALL if max(memory) - min(memory) < _SMALL else 0
         aims.append(_aim(f"{name}: exponent of memory", exponent(memory, least), MEMORY_LIMIT))
     return tuple(aims)

@@ -1,4 +1,4 @@
-"""JAX functions as contestants: compiled ahead of time, with the compiler's own accounts."""
+"""JAX functions as contestants: compiled ahead of time, with the compiler's own memory analysis."""
 
 import time
 from typing import Any
@@ -10,10 +10,13 @@ from benchmarks.measure import Side
 
 def jitted(function: Any, *arguments: Any) -> Side:
     """Returns the side that calls `function(*arguments)` under jit, the arguments on the device."""
+    # Once: copies to the device are no part of the function, and a training loop overlaps them.
     arguments = jax.device_put(arguments)
     executable, seconds = compiled(jax.jit(function), *arguments)
     return Side(
         run=lambda: executable(*arguments),
+        # Calls return before the device is done. Waiting once per round lets calls follow each
+        # other as they do in a loop.
         wait=jax.block_until_ready,
         compile_seconds=seconds,
         temp_bytes=temp_bytes(executable),
@@ -32,6 +35,7 @@ def lowered_and_compiled(
 ) -> tuple[Any, Any, float]:
     """Returns what `compiled` does, and before it the lowered program; choices are the compiler's."""
     start = time.perf_counter()
+    # Ahead of time: the first call of a jitted function would mix compiling and running.
     lowered = mapped.lower(*arguments)
     executable = lowered.compile(compiler_options=choices)
     return lowered, executable, time.perf_counter() - start

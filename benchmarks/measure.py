@@ -83,6 +83,7 @@ def compare(
             ready[name] = _warm_up(make)
         except PeerUnavailableError as error:
             notes.append(f"{name}: {error}")
+        # Ours comes first in `makers`: `ready` is empty only while it is being made.
         except Exception as error:  # a broken peer is no reason to lose our own numbers
             if not ready:
                 raise
@@ -90,14 +91,18 @@ def compare(
     calls = {
         name: max(1, math.ceil(effort.sample_seconds / one.estimate)) for name, one in ready.items()
     }
+    # Interleaved rounds: load and clock of a shared machine drift over minutes, and change both
+    # sides of a round alike. Ratios are taken within a round.
     in_turns = len(ready) > 1
     round_seconds = sum(one.estimate * (in_turns + calls[name]) for name, one in ready.items())
     rounds = min(effort.max_rounds, int(effort.seconds / max(round_seconds, 1e-9)))
     wall: dict[str, list[float]] = {name: [] for name in ready}
     cpu: dict[str, list[float]] = {name: [] for name in ready}
     for number in range(max(effort.min_rounds, rounds)):
+        # Back and forth, so that neither side always runs on caches that the other has left.
         for name in list(ready) if number % 2 == 0 else reversed(list(ready)):
             side = ready[name].side
+            # One call that is not timed: caches and frequency are the other side's until then.
             if in_turns:
                 _sample(side, 1)
             seconds, cpu_seconds = _sample(side, calls[name])
@@ -123,6 +128,7 @@ def _warm_up(make: Callable[[], Side]) -> _Ready:
     """Makes a side and calls it twice: the first call may still set things up."""
     known = reset_peak()
     side = make()
+    # Not timed: allocations, and algorithms that cuDNN searches.
     side.wait(side.run())
     estimate, _ = _sample(side, 1)
     return _Ready(side, peak_since_reset() if known else None, max(estimate, 1e-7))
@@ -130,6 +136,7 @@ def _warm_up(make: Callable[[], Side]) -> _Ready:
 
 def _sample(side: Side, calls: int) -> tuple[float, float]:
     """Returns wall and processor seconds per call over that many calls."""
+    # Both clocks: on a busy machine processor time is the steadier one, across all threads.
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(calls):
         result = side.run()

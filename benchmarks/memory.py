@@ -11,6 +11,7 @@ _RESET_PEAK = "5"  # see proc(5): makes VmHWM start anew from what is resident n
 
 def peak_of_process() -> int:
     """Returns the largest resident set of the process so far, in bytes."""
+    # getrusage counts bytes on macOS and KiB on Linux.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

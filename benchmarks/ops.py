@@ -30,6 +30,7 @@ from rcnn_jax.ops.nms import batched_nms
 from rcnn_jax.ops.roi_align import assign_levels, roi_align
 
 PEER = "torchvision"
+# That of an RPN, where suppression sees most boxes.
 THRESHOLD = 0.7
 LEVELS = (2, 3, 4, 5)
 
@@ -113,6 +114,8 @@ def cases(options: Options) -> list[Case]:
 def clustered_boxes(rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns boxes f32[rows n 4] in clusters, as an RPN makes them, and scores with ties."""
     rng = np.random.default_rng(0)
+    # Twenty candidates per object, as anchors of neighbouring cells regress to one box: suppression
+    # of boxes that do not overlap would end after one round.
     clusters = max(1, n // 20)
     middle = rng.uniform(0, 800, (rows, clusters, 2))
     side = np.exp(rng.uniform(np.log(16), np.log(400), (rows, clusters, 2)))
@@ -121,6 +124,7 @@ def clustered_boxes(rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     center = middle[row, of] + rng.normal(0, 0.1, (rows, n, 2)) * side[row, of]
     half = 0.5 * side[row, of] * np.exp(rng.normal(0, 0.15, (rows, n, 2)))
     boxes = np.concatenate([center - half, center + half], axis=-1).astype(np.float32)
+    # Rounded: ties are where implementations differ.
     return boxes, rng.uniform(0, 1, (rows, n)).round(2).astype(np.float32)
 
 
@@ -194,6 +198,7 @@ def _nms(name: str, size: NmsSize, options: Options) -> Benchmark:
 
     def peer() -> Side:
         torchvision = import_torchvision()
+        # The substitute for NMS is ours, and a race against oneself is none.
         if not own_kernels():
             raise PeerUnavailableError("torchvision's own kernels do not load here")
         device = torch_device()
@@ -246,6 +251,8 @@ def _roi_backward(name: str, size: RoiSize, options: Options) -> Benchmark:
     def peer() -> Side:
         torch = import_torch()
         pooler, features, their_boxes, device = _their_pooler(size, boxes)
+        # The forward pass of the peer is outside of the timed call as well; retain_graph lets it be
+        # reused.
         leaves = [feature.requires_grad_() for feature in features.values()]
         crops = pooler(features, their_boxes, [(size.height, size.width)])
         their_gradient = to_torch(np.moveaxis(gradient[0], -1, 1), device)

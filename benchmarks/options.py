@@ -1,4 +1,4 @@
-"""What a run of the benchmarks was asked to do."""
+"""Options of a run."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ import torch
 from benchmarks.measure import PeerUnavailableError
 
 SOURCE = Path(__file__).with_suffix(".cpp")
+# As fast as the machine allows: a peer is not to be slower than its own library would be.
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-shared", "-fPIC")
 
 
@@ -31,6 +32,7 @@ def library() -> ctypes.CDLL:
         raise PeerUnavailableError(
             "torchvision's own library does not load and no C++ compiler is there to replace it"
         )
+    # The file may go once it is loaded; the mapping stays.
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "peer_kernels.so"
         done = subprocess.run(
@@ -78,7 +80,10 @@ class _RoiAlign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: torch.Tensor, boxes: torch.Tensor, settings: tuple) -> Any:
         ctx.dtype, ctx.shape, ctx.settings = features.dtype, features.shape, settings
+        # Autocast hands over bfloat16; positions and sums are float32, as in torchvision's
+        # operator.
         features, boxes = features.contiguous().float(), boxes.contiguous().float()
+        # The features are not needed: the gradient of a linear crop depends on the boxes alone.
         ctx.save_for_backward(boxes)
         crops = torch.empty(len(boxes), features.shape[1], settings[1], settings[2])
         _call(library().roi_align_forward, features, boxes, ctx.shape, settings, crops)

@@ -26,6 +26,7 @@ from rcnn_jax.tasks import two_stage
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
+# Statistics hardly depend on the size, the pass over a large canvas would take most of the time.
 SIDE = 256
 """Longest side of the images that statistics are taken of."""
 
@@ -48,6 +49,7 @@ DAMPED = 0.1
 
 _LAST_OF_BRANCH = re.compile(r"_bn_[23]$|_3_bn$|_project_bn$|_conv\d_2_bn$")
 _CLASSES = ("dense_class_td", "class-predict")
+# e^4: more than fifty to one against an object.
 AHEAD = 4.0
 """How far the background is ahead of every class on a black canvas, borders apart."""
 
@@ -69,6 +71,7 @@ def plausible(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Vari
     variables = _random(experiment, seed)
     factor = SIDE / max(images.shape[1:3])
     multiple = 2 ** max(experiment.task.model.levels)
+    # Multiples of the coarsest stride, as every canvas is.
     sides = [max(1, round(side * factor / multiple)) * multiple for side in images.shape[1:3]]
     rows, columns = (
         np.arange(side) * whole // side
@@ -77,6 +80,8 @@ def plausible(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Vari
     seen = jax.tree.map(np.asarray, _observe(experiment, variables, images[:, rows][:, :, columns]))
     params, statistics = variables["params"], variables.get("batch_stats", {})
     for layer, (mean, variance) in seen["norms"].items():
+        # Measured on its own input: with 0 and 1, activations of a deep random network grow or
+        # vanish layer by layer.
         statistics[layer] = {"moving_mean": mean, "moving_variance": variance}
     rng = np.random.default_rng(seed)
     logits = {}
@@ -88,14 +93,17 @@ def plausible(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Vari
         else:
             seen["outputs"][layer] = outputs.mean((0, 1)), outputs.std((0, 1))
     for layer, (mean, deviation) in seen["outputs"].items():
+        # A predictor that does not vary at all keeps finite weights.
         scale = SPREAD[layer] / np.maximum(deviation, 1e-6)
         params[layer]["kernel"] = params[layer]["kernel"] * scale
         params[layer]["bias"] = -mean * scale
     for layer, found in logits.items():
+        # Logits count from those of the black canvas, so that it is the background's.
         black = found[-1].mean(0)
         away = (found[:-1] - black).reshape(-1, len(black))
         scale = SPREAD[layer] / np.maximum(np.sqrt(np.square(away).mean(0)), 1e-6)
         lean = np.where(away.mean(0) < 0, -1, 1).astype(np.float32)
+        # The background falls where objects rise.
         lean[-1] = -lean[-1]
         params[layer]["kernel"] = params[layer]["kernel"] * scale * lean
         params[layer]["bias"] = -black * scale * lean
@@ -156,8 +164,10 @@ def _background_ahead(
             best = moved, scores
             if ahead == 0:
                 break
+        # Bisection, upwards by doubling until the first bias that empties the canvas.
         low, high = (ahead, high) if scores[-1].any() else (low, ahead)
         ahead = 2 * ahead + 1 if np.isinf(high) else (low + high) / 2
+    # The last attempt if none was good: `settled` tries other kernels.
     return best or (moved, scores)
 
 
@@ -184,9 +194,12 @@ def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -
     deviation) of its output}; `inputs`: {dense layer that predicts: its input f32[b r in]}.
     """
     task: Any = experiment.task
+    # Trained batch norm normalises by the batch: one pass then sees every layer with its statistics
+    # settled.
     options = dataclasses.replace(task.model.options, freeze_bn=False)
     model = task.model.clone(options=options, freeze_blocks=(), dtype=jnp.float32)
     boxes = _boxes(images.shape[1:3], seed=0)
+    # Filled while the function is traced; the jitted function returns it as its outputs.
     found: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "inputs": {}}
 
     def listen(method: Any, args: Any, kwargs: Any, context: Any) -> Any:

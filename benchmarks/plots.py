@@ -18,6 +18,7 @@ def write_plot(suite: dict[str, Any], path: Path) -> bool:
     if not benchmarks:
         return False
     try:
+        # Without pyplot: no display is asked for, and no figure stays open.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogFormatter
@@ -34,6 +35,7 @@ def write_plot(suite: dict[str, Any], path: Path) -> bool:
     for one in benchmarks:
         first = position
         for side in one["sides"]:
+            # A label once per contestant, or the legend would repeat it for every benchmark.
             label = None if side["name"] in labelled else side["name"]
             labelled.add(side["name"])
             color = colors.get(side["name"], _PEERS[-1])

@@ -1,4 +1,4 @@
-"""From uint8 images on the device to detections on it, beside torchvision."""
+"""Prediction against torchvision: from uint8 images on the device to detections on it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -59,6 +59,7 @@ def _measure(detector: Detector, options: Options) -> Benchmark:
 
 
 def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
+    # The only peer with the same network is torchvision's Mask R-CNN on a pyramid.
     if jax.local_devices()[0].platform != "cpu" or subject.experiment.kind != "mask_rcnn":
         return ()
     if not one.ratios:

@@ -44,6 +44,7 @@ def torchvision_prediction(subject: Subject, variant: Variant) -> Side:
     depth, inference = subject.depth, subject.experiment.inference
     pixels = [to_torch(image, device) for image in random_images(subject)]
 
+    # Drawn anew by `make_busy` until it has as many proposals and objects as we always compute.
     def fresh() -> Any:
         classes, canvas = subject.num_classes, subject.canvas
         return detector(depth, classes, canvas, variant, device, masks=subject.masks).eval()

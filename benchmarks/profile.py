@@ -43,9 +43,13 @@ def _profile(detector: Detector, options: Options) -> Benchmark:
     state, batch = on_device(fresh_state(subject), random_batch(subject))
     mapped = mapped_step(subject)
     executable, _ = compiled(mapped, state, batch)
+    # Before the step runs: its donated arguments are gone afterwards.
     flops = flops_by_stage(mapped, state, batch)
+    # Once outside: the first step allocates. The state is donated, so every step takes the last
+    # result.
     state, metrics = executable(state, batch)
     jax.block_until_ready((state, metrics))
+    # Timed without the profiler, whose events cost more than many operations.
     start = time.perf_counter()
     for _ in range(STEPS):
         state, metrics = executable(state, batch)
@@ -91,12 +95,14 @@ def _parameters(subject: Subject, flops: Counter, speed: float) -> dict[str, Any
 def matrix_speed(dtype: Any, options: Options) -> float:
     """Returns the FLOP/s of a large matrix product on the first device."""
     on_cpu = jax.local_devices()[0].platform == "cpu"
+    # Large enough that the product is bound by arithmetic, which is what utilisation refers to.
     side = 128 if options.size == "tiny" else 2048 if on_cpu else 8192
     square = jnp.ones((side, side), dtype)
     (side_result,), _ = compare(
         {OURS: lambda: jitted(lambda a, b: a @ b, square, square)},
         Effort(seconds=1.0, max_rounds=10),
     )
+    # The fastest round: it is the speed of the machine that is wanted, not of its load.
     return 2 * side**3 / min(side_result.seconds)
 
 
@@ -125,6 +131,7 @@ def table_of(title: str, seconds: Counter, flops: Counter, speed: float) -> Tabl
                 )
             )
     forward = sum(value for (_, way), value in seconds.items() if way == FORWARD)
+    # Stages overlap on the threads of a CPU, so the last row is a sum of work and not the step.
     rows.append(
         (
             "all",

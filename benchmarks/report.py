@@ -175,12 +175,14 @@ def _reference(reference: dict[str, Any]) -> str:
 def _without_empty_columns(
     head: tuple[str, ...], rows: list[tuple[str, ...]]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    # A run on a CPU knows no device memory: empty columns would hide the others.
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
     return tuple(head[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
+    # A bar inside a cell would begin another one.
     text = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
     return "\n".join(text) + "\n"
 

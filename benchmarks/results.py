@@ -1,4 +1,4 @@
-"""What a benchmark found, as values that become JSON. Times are seconds, memory is bytes."""
+"""Results of a benchmark, as values that become JSON. Times are seconds, memory is bytes."""
 
 import dataclasses
 import statistics
@@ -145,7 +145,10 @@ class Benchmark:
         ours, *peers = self.sides
         return {
             peer.name: statistics.median(
-                theirs / mine for theirs, mine in zip(peer.seconds, ours.seconds, strict=True)
+                # Round by round: whatever slowed a round slowed both. A ratio of two medians
+                # compares rounds of different load.
+                theirs / mine
+                for theirs, mine in zip(peer.seconds, ours.seconds, strict=True)
             )
             for peer in peers
         }

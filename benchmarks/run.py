@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}", file=sys.stderr, flush=True)
         left = flags.time_limit - (time.monotonic() - start)
         content["suites"].append(run_suite(name, options, share_of(left, flags.suite[number:])))
+        # After every suite: a run that is killed leaves what it has.
         output.write_text(json.dumps(content, indent=1) + "\n")
     written = report.write(content, output)
     for suite in content["suites"]:
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def share_of(seconds: float, suites: list[str]) -> float:
     """Returns the time of the first of the suites that are left, in proportion to SHARES."""
+    # Of what is left and not of the whole: a suite that ends early leaves its time to the others.
     shares = [SHARES.get(name, 1.0) for name in suites]
     return seconds * shares[0] / sum(shares)
 
@@ -93,11 +95,14 @@ def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
         "host_peak_bytes": None,
     }
     if seconds > 0:
+        # Through a file: libraries print to the worker's streams.
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "suite.json"
             ended = _run_worker(name, options, file, seconds)
             if file.exists():
                 found = json.loads(file.read_text())
+                # `stopped` is what the worker writes until it is done: with a crash it means
+                # something else.
                 if ended == "crashed" and found["status"] == "stopped":
                     found |= {"status": "failed", "reason": "its process crashed"}
             elif ended == "out of time":
@@ -109,6 +114,7 @@ def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
 
 def _run_worker(name: str, options: Options, file: Path, seconds: float) -> str:
     command = [sys.executable, "-m", "benchmarks.worker", name, json.dumps(options.to_json()), file]
+    # The user's own variables win.
     variables = {**_WORKER_ENVIRONMENT, **os.environ}
     variables = with_huge_pages(variables) or variables  # as commands do; the peers have them too
     if name == "compile" and not environment.as_found()["gpus"]:
@@ -118,6 +124,7 @@ def _run_worker(name: str, options: Options, file: Path, seconds: float) -> str:
         flags = variables.get("XLA_FLAGS", "")
         variables["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_command_buffer=".strip()
     try:
+        # A process per suite: peak memory, compiled programs and a crash are its own.
         done = subprocess.run(command, cwd=ROOT, env=variables, timeout=seconds)
     except subprocess.TimeoutExpired:
         return "out of time"

@@ -1,4 +1,4 @@
-"""Which stage of a detector an operation belongs to, told from the name that JAX gave it.
+"""Stage of a detector that an operation belongs to, from the name that JAX gave it.
 
 A name is the path through named scopes, nested jits and modules, for example
 `jit(step)/transpose(jvp(MaskRcnn.extract))/fpn/l3/conv_general_dilated`.
@@ -26,6 +26,7 @@ STAGES = (
 )
 """In the order of a step."""
 
+# The first match wins, so scopes of the algorithm come before the models that they call.
 _PATTERNS = tuple(
     (stage, re.compile(pattern))
     for stage, pattern in (
@@ -59,4 +60,5 @@ def stage_of(name: str) -> str:
 
 def direction_of(name: str) -> str:
     """Returns BACKWARD for what `jax.grad` added, else FORWARD."""
+    # Backward passes by hand are inside of the same transpose, so they count rightly.
     return BACKWARD if "transpose(" in name else FORWARD

@@ -16,6 +16,7 @@ def load_suite(name: str, options: Options) -> list[Case]:
     Raises:
       ImportError: a package that the suite needs is not installed.
     """
+    # Imported by name, so that a suite whose packages are missing does not take the others with it.
     match name:
         case "train":
             from benchmarks.train import cases

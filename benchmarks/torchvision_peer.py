@@ -51,7 +51,10 @@ def import_torchvision() -> ModuleType:
 
     _register_schemas()
     torchvision = importlib.import_module("torchvision")
+    # torchvision asks for its library before every call; the substitutes are registered by now.
     torchvision.ops.boxes._assert_has_ops = lambda: None
+    # Bound by name where they are used: replacing the function in its own module would change
+    # nothing.
     for module in (torchvision.ops.poolers, torchvision.models.detection.roi_heads):
         module.roi_align = peer_kernels.roi_align
     return torchvision
@@ -66,6 +69,7 @@ def own_kernels() -> bool:
     for folder in spec.submodule_search_locations:
         for file in Path(folder).glob("_C*.so"):
             try:
+                # Tried, because nothing else tells whether a wheel fits the torch at hand.
                 torch.ops.load_library(str(file))
             except OSError:
                 return False
@@ -165,11 +169,14 @@ def detector(
         backbone_name=f"resnet{depth}",
         weights=None,
         trainable_layers=5,
+        # torchvision's default is frozen batch norm, which has less to compute than ours.
         norm_layer=torch.nn.BatchNorm2d,
     )
     make = detection.MaskRCNN if masks else detection.FasterRCNN
     model = make(backbone, num_classes=num_classes + 1, min_size=min(canvas), max_size=max(canvas))
+    # The order in which both libraries convolve fastest.
     model = model.to(device=device, memory_format=torch.channels_last)
+    # Only parts of fixed shape: the rest would be compiled anew for every number of boxes.
     if variant.compiled:
         model.backbone = torch.compile(model.backbone)
         model.rpn.head = torch.compile(model.rpn.head)
@@ -230,6 +237,7 @@ def _make_it_find_objects(model: Any, images: Any, wanted: int) -> None:
             if min(len(found["boxes"]) for found in model(images)) >= wanted:
                 return
         with torch.no_grad():
+            # Sharper logits and no other order: scores rise above the threshold of 0.05.
             weight.mul_(3.0)
     raise PeerUnavailableError(f"random weights do not make it find {wanted} objects")
 

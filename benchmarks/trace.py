@@ -48,6 +48,7 @@ def seconds_by_operation(events: list[dict[str, Any]]) -> Counter[str]:
             # Kernels that follow one another may overlap a little; only what also ends in time is inside.
             while open_events and open_events[-1][0] < end:
                 open_events.pop()
+            # Self time: a while loop would otherwise count its body twice.
             if open_events:  # what is inside is not the outer operation's own
                 found[open_events[-1][1]] -= length / 1e6
             name = event["args"]["hlo_op"]
@@ -68,6 +69,7 @@ def _lines(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
             names[place] = event["args"]["name"]
         elif event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
             lines[place].append(event)
+    # Streams repeat what the line of operations shows; a CPU has threads only.
     own = [place for place in lines if names.get(place, "").startswith("XLA Ops")]
     return [lines[place] for place in own or lines]
 
@@ -91,6 +93,7 @@ def names_of_operations(program: str) -> dict[str, str]:
         if name := _NAME.search(line):
             names[instruction[1]] = name[1]
             inside[computation][name[1]] += 1
+        # A fusion has no name of its own: most of its instructions have.
         elif called := _CALLS.search(line):
             calls[instruction[1]] = called[1]
     for operation, called in calls.items():

@@ -102,6 +102,7 @@ def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
         aims.append(
             Aim(
                 what=f"{one.name}: time of torchvision over ours",
+                # Against the fastest variant of the peer.
                 value=min(one.ratios.values()),
                 relation="at least",
                 limit=CPU_RATIO if on_cpu else ACCELERATOR_RATIO,
@@ -137,8 +138,10 @@ def _peer(subject: Subject, variant: Variant) -> Side:
     )
 
     def run() -> Any:
+        # The backward pass stays outside of autocast, as PyTorch's documentation has it.
         with precision(device, variant.bf16):
             loss = torch.stack(tuple(model(images, targets).values())).sum()
+        # No memory traffic for zeros.
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

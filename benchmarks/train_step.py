@@ -25,6 +25,7 @@ def fresh_state(subject: Subject) -> TrainState:
     experiment = subject.experiment
     variables = experiment.task.init(jax.random.key(0))
     state = init_state(experiment.task, variables, experiment.optimizer, _schedule(subject), 0)
+    # On the host: the first side's arrays would otherwise count in the device's peak of all others.
     return jax.tree.map(np.asarray, state)
 
 
@@ -53,6 +54,8 @@ def stepping(subject: Subject, state: TrainState, batch: Batch) -> Side:
     executable, seconds = compiled(mapped_step(subject), replicas, batch)
 
     def run() -> Any:
+        # The state is donated: the old one is gone after the call, and each call takes the last
+        # result.
         nonlocal replicas
         replicas, metrics = executable(replicas, batch)
         return replicas, metrics

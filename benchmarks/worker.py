@@ -58,6 +58,7 @@ def run_suite(name: str, options: Options, output: Path) -> dict[str, Any]:
 def _written(found: dict[str, Any], start: float, output: Path) -> dict[str, Any]:
     found["seconds"] = time.perf_counter() - start
     found["host_peak_bytes"] = peak_of_process()
+    # Renamed, so that the parent never reads half a file of a worker that it has stopped.
     partial = output.with_name(output.name + ".partial")
     partial.write_text(json.dumps(found, indent=1))
     partial.replace(output)
@@ -70,6 +71,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def _device() -> dict[str, Any] | None:
     """Returns the JAX devices the suite ran on, None if it did without JAX."""
+    # Asking JAX would start its backends in a suite that does without.
     if "jax" not in sys.modules:
         return None
     import jax

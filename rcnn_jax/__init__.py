@@ -1,7 +1,7 @@
 """Faster R-CNN and Mask R-CNN in JAX, driven by TAO/TLT spec files.
 
     model = rcnn_jax.load("model.tlt", key="...")
-    (found,) = model(["picture.jpg"])
+    (detections,) = model(["picture.jpg"])
 
 The names are those of `rcnn_jax.api`, imported when they are asked for: `import rcnn_jax` takes no
 JAX with it. Training and evaluation are `rcnn_jax.api.train` and `rcnn_jax.api.evaluate`.
@@ -16,6 +16,8 @@ __all__ = ["Detector", "__version__", "api", "draw", "load"]
 
 
 def __getattr__(name: str) -> Any:
+    # Through importlib: `from rcnn_jax import api` in here would ask this function for the name
+    # again.
     if name == "api":
         return importlib.import_module("rcnn_jax.api")
     if name in __all__:

@@ -1,8 +1,8 @@
-"""The library as its users call it: model files, training and evaluation.
+"""Public functions of the library: model files, training, evaluation and export.
 
     model = rcnn_jax.load("model.tlt", key="...")            .tlt .onnx .etlt .engine
-    (found,) = model(["picture.jpg"])                        or arrays, bytes, PIL images
-    picture = rcnn_jax.draw("picture.jpg", found, model.class_names)
+    (detections,) = model(["picture.jpg"])                   or arrays, bytes, PIL images
+    picture = rcnn_jax.draw("picture.jpg", detections, model.class_names)
 
     result = rcnn_jax.api.train("spec.txt", "out")           a run, with its models and metrics
     metrics = rcnn_jax.api.evaluate("out/best.tlt")          {"mAP": 0.61, ...}
@@ -71,7 +71,7 @@ class Detector:
     predictor: Predictor
 
     def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
-        """Returns what is found in every picture, best first.
+        """Returns the detections of every picture, best first.
 
         Pictures of one input size are one batch, so a set that does not fit into memory is given
         in parts.
@@ -88,6 +88,8 @@ class Detector:
         Raises:
           DataError: some are no pictures or cannot be read; the message names all of them.
         """
+        # All pictures are read before the first is run, so that one error names every bad one and
+        # no result is thrown away for it.
         pictures, fits, problems = [], [], []
         for number, image in enumerate(as_pictures(images)):
             try:
@@ -98,12 +100,15 @@ class Detector:
         if problems:
             raise DataError("\n".join(problems))
         rows: dict[int, Detections] = {}
+        # A batch per canvas: a batch has one shape, and every further shape is a compilation.
         for canvas in dict.fromkeys(placed.canvas for placed in fits):
             chosen = [i for i, placed in enumerate(fits) if placed.canvas == canvas]
             batch = np.stack([image_files.apply_image(pictures[i], fits[i]) for i in chosen])
-            found = jax.tree.map(np.asarray, self.predictor(batch)[0])
+            outputs = jax.tree.map(np.asarray, self.predictor(batch)[0])
             for row, i in enumerate(chosen):
-                one = jax.tree.map(lambda leaf, r=row, keep=found.valid[row]: leaf[r][keep], found)
+                one = jax.tree.map(
+                    lambda leaf, r=row, keep=outputs.valid[row]: leaf[r][keep], outputs
+                )
                 boxes = image_files.boxes_to_source(
                     one.boxes,
                     np.asarray(fits[i].scale),
@@ -120,11 +125,11 @@ def load(path: str | Path, key: str | None = None, *, header: str | Path | None 
     Args:
       path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime on the CPU (through OpenVINO
         where the installed build has it), `.engine`, `.trt` and `.plan` in TensorRT.
-      key: what a `.tlt` or `.etlt` was sealed with.
+      key: of an encrypted `.tlt` or `.etlt`.
       header: exported model, or JSON, whose header an `.onnx` has that another tool rewrote.
 
     Raises:
-      CheckpointError: the file is missing, damaged, sealed with another key or of another program.
+      CheckpointError: the file is missing, damaged, encrypted with another key or of another program.
       MissingDependencyError: an engine needs TensorRT and a GPU.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
@@ -170,14 +175,14 @@ def train(
     devices: int | None = None,
     reporter: Reporter = SILENT,
 ) -> "RunResult":
-    """Trains what a spec describes, or goes on with the run that lies in the workdir.
+    """Trains the model of a spec, or resumes the run in the workdir.
 
     Args:
       spec: an experiment spec of either detector.
       workdir: folder of all that is written.
       key: encrypts model files and checkpoints; else the environment variable RCNN_JAX_KEY, else the
         key of the spec, else they stay open.
-      fresh: throw away what the run has left in the workdir and start anew.
+      fresh: delete what the run has left in the workdir and start anew.
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16.
       devices: number of local devices; None for all.
@@ -200,6 +205,7 @@ def train(
         accept_data_changes=accept_data_changes,
         use_amp=use_amp,
         devices=devices,
+        # Handed in: training and inference are neighbours, and neither imports the other.
         draw=draw_detections,
     )
     return train_experiment(build_experiment(config, kind), Path(workdir), options, reporter)
@@ -226,7 +232,7 @@ def evaluate(
       reporter: told what the command line prints; nobody by default.
 
     Returns:
-      {metric: value in [0, 1]}; -1 or NaN where nothing could be judged.
+      {metric: value in [0, 1]}; -1 or NaN where it is undefined.
 
     Raises:
       RcnnError: the model, the spec or the data cannot be used.
@@ -235,6 +241,7 @@ def evaluate(
     from rcnn_jax.evaluate.command import evaluate as evaluate_model
 
     if spec is None:
+        # Without a spec there is no key in one: the copy inside a model file has none.
         opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE))
         if not isinstance(opened, OpenBundle):
             raise UsageError(f"{model}: holds no spec, so one must be given")
@@ -304,9 +311,11 @@ def _read_spec(
             reporter.warn(warning)
         for note in loaded.notes:
             reporter.note(note)
+    # A spec of records is read by the same parser and describes no detector.
     if kind == "dataset_convert":
         raise SpecError(f"expected the spec of a detector to {task}, found one of {kind}")
     given = key or os.environ.get(KEY_VARIABLE)
+    # The key leaves the config here: below, everything may be written down.
     return redact(config), kind, given or written_key(config) or None
 
 

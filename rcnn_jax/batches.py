@@ -1,4 +1,4 @@
-"""What the loader makes and a step reads: the arrays of `structures` that need no jax.
+"""Batches: the arrays of `structures` between loader and step, without jax.
 
 The loader runs in threads and on machines without a device, so nothing here imports jax; letters and
 units are those of `structures`, which makes both classes known to jax.
@@ -12,9 +12,10 @@ Array = Any
 """A `jax.Array` on the device or an `np.ndarray` on the host; the same structures hold both."""
 
 
+# A plain dataclass: `flax.struct` would bring jax into the loader.
 @dataclass(frozen=True)
 class GroundTruth:
-    """What the annotator drew, padded to m objects.
+    """Annotations of a batch, padded to m objects.
 
     Attributes:
       boxes: f32[b m 4].
@@ -38,7 +39,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input as it leaves the host.
+    """Input of one step, as it leaves the host.
 
     Attributes:
       images: u8[b h w c] in the channel order of the network, padded bottom and right with 0.

@@ -25,6 +25,8 @@ class RcnnError(Exception):
     exit_code = 2
 
     def __init__(self, message: str = ""):
+        # Here and not where messages are printed: no path to a terminal, a log or status.json is
+        # missed.
         super().__init__(printable(message))
 
 
@@ -51,7 +53,7 @@ class ExportError(RcnnError):
 
 
 class TrainingError(RcnnError):
-    """A training run cannot go on; what was saved before stays."""
+    """A training run cannot go on; its checkpoints stay."""
 
     exit_code = 1
 

@@ -43,7 +43,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupts:
-    """What becomes of a signal: an exception at once, or a note until the work at hand is saved.
+    """Handler of signals: an exception at once, or a note until the work at hand is saved.
 
     Attributes:
       noted: number of the first signal, or None.
@@ -64,6 +64,8 @@ class Interrupts:
         """The handler of all signals; runs in the main thread between two steps of Python."""
         if self.over:
             return
+        # No lock and no buffered stream in here: a handler runs between any two steps of Python, also
+        # inside a write of the code it interrupts, and would wait for that code for ever.
         first = self.noted is None and not self._passed_on
         if first and self.asked is not None:
             self._passed_on = True
@@ -111,6 +113,7 @@ def interrupts() -> Iterator[Interrupts]:
         yield found
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    # None is a handler that C code has set, which Python could not put back.
     taken = {
         number: handler
         for number, handler in before.items()
@@ -119,6 +122,7 @@ def interrupts() -> Iterator[Interrupts]:
     hook = sys.unraisablehook
     _installed.append(found)
     try:
+        # Before the handlers, and taken back after them: no exception of ours is raised without it.
         sys.unraisablehook = lambda lost: _again(lost) or hook(lost)
         for number in taken:
             signal.signal(number, found)
@@ -143,12 +147,13 @@ def stopped_by(error: BaseException) -> KeyboardInterrupt | None:
         return error
     if isinstance(error, BrokenPipeError):
         return Stopped(signal.SIGPIPE)
+    # By the innermost handlers: the outer ones have not seen the signal.
     noted = _installed[-1].noted if _installed else None
     return None if noted is None or isinstance(error, RcnnError) else Stopped(noted)
 
 
 def too_late() -> None:
-    """Lets signals pass from now on: the command has ended, what is left is to say so."""
+    """Ignores signals from now on: the command has ended and is about to report it."""
     if _installed:
         _installed[-1].over = True
 
@@ -163,6 +168,7 @@ def leave(code: int) -> NoReturn:
     """
     for number in SIGNALS:  # the code is known; a late signal would give another one
         signal.signal(number, signal.SIG_IGN)
+    # Success ends as Python ends, with everything that is registered for it.
     if code == 0:
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
@@ -172,7 +178,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _again(lost: Any) -> bool:
-    """Sends a signal once more whose exception was raised where Python drops exceptions.
+    """Repeats a signal when Python has dropped its exception.
 
     Signals are often seen right after a collection of garbage, whose callbacks (JAX has one) are such
     a place.
@@ -180,6 +186,8 @@ def _again(lost: Any) -> bool:
     value = lost.exc_value
     if not isinstance(value, Stopped):
         return False
+    # From another thread and a little later: sent from here it would be raised in the same place
+    # and be dropped again.
     again = threading.Timer(0.05, os.kill, (os.getpid(), value.number))
     again.daemon = True
     again.start()

@@ -52,11 +52,13 @@ def parse(argv: Sequence[str]) -> list[str]:
       UsageError: a flag of absl, an override or the config file is at fault.
     """
     ours, others = split(argv[1:])
+    # Before absl, whose own help knows nothing of the flags of a task.
     if {"-h", "--help"} & set(others):
         _help(ours)
     for word in ours:
         name, _, value = word.partition("=")
         if name.lstrip("-") == "config":
+            # A mistyped path is reported as one, and not as an import that failed.
             existing_file(Path(value.partition(":")[0]), "--config")
     try:
         flags.FLAGS([argv[0], *ours])
@@ -80,19 +82,19 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     ours: list[str] = []
     others: list[str] = []
-    place = 0
-    while place < len(arguments):
-        word = arguments[place]
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
         flag, equals, _ = word.partition("=")
-        following = arguments[place + 1 : place + 2]
-        place += 1
-        if place == 1 and word.replace("-", "_") in MODES:
+        following = arguments[position + 1 : position + 2]
+        position += 1
+        if position == 1 and word.replace("-", "_") in MODES:
             ours.append(f"--mode={word.replace('-', '_')}")
         elif not _is_own(flag):
             others.append(word)
         elif not equals and following and _is_value(following[0]):
             ours.append(f"{flag}={following[0]}")
-            place += 1
+            position += 1
         else:
             ours.append(word)
     return ours, others
@@ -113,6 +115,8 @@ def run(others: Sequence[str] = ()) -> int:
     kind = _kind(mode, kind_of(set(_CONFIG.value)))
     parser = detector_parser(kind)
 
+    # Words, parsed by the task's own parser: defaults, types and messages are those of the command
+    # line.
     flags_: list[str] = []
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
     if mode != "dataset_convert":
@@ -155,7 +159,7 @@ def _run_by_absl() -> int:
 
 
 def _kind(mode: str, kind: str | None) -> Kind:
-    """Returns whose task a mode is, for a config of a kind.
+    """Returns the detector of a mode and a config.
 
     Raises:
       UsageError: the config is not one for this mode.
@@ -175,7 +179,7 @@ def _kind(mode: str, kind: str | None) -> Kind:
 
 
 def _is_own(flag: str) -> bool:
-    """Says whether a word is a flag of this program or of absl, and of no task."""
+    """Returns whether a word is a flag of this program or of absl, and of no task."""
     name = flag.lstrip("-")
     if not flag.startswith("-") or not name:
         return False
@@ -190,7 +194,7 @@ def _is_value(word: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what went wrong with the flags: in the user's config file, with its line."""
+    """Returns the reason of an error of flags or of the config file, with its line."""
     text = str(error)
     if isinstance(error, SyntaxError) and Path(error.filename or ".py").suffix != ".py":
         return (
@@ -216,7 +220,7 @@ def _reason(error: Exception) -> str:
 
 
 def _help(ours: Sequence[str]) -> None:
-    """Prints what this program and the task accept, and leaves."""
+    """Prints the flags of this program and of the task, and leaves."""
     words = [word.partition("=")[2] for word in ours if word.startswith("--mode=")]
     mode = words[-1] if words and words[-1] in MODES else "train"
     sys.stdout.write(f"{__doc__}\nFlags of this program:\n{flags.FLAGS.main_module_help()}\n\n")

@@ -1,4 +1,4 @@
-"""The one door to packages outside the core installation."""
+"""Imports of packages outside the core installation."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from rcnn_jax.errors import MissingDependencyError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Imports an optional module, or says which extra brings it.
+    """Imports an optional module; the error names the extra that installs it.
 
     Args:
       module: dotted module name, for example `tensorrt`.
@@ -18,6 +18,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
       MissingDependencyError: the module is not installed.
     """
     try:
+        # Tried and not looked up: `find_spec` finds a package whose own libraries are missing.
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(

@@ -1,4 +1,4 @@
-"""Text of others on a terminal: control characters are shown instead of obeyed.
+"""Escaping of foreign text for a terminal: control characters are shown instead of obeyed.
 
 Names of files and classes come from whoever made the data. A control character in one of them could
 move the cursor, or change what stands above it.
@@ -13,21 +13,42 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+SHOWN = 60
+"""Characters of a value that a message repeats."""
+
 _LONGEST = 300
 """Characters of a foreign message."""
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+# Bounded while it is made: `repr` of a value that is nested a thousand deep is a RecursionError.
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 3
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
 
 
 def printable(text: str) -> str:
-    """Returns a text whose control characters are shown as codes; tabs and newlines stay."""
-    return _UNSAFE.sub(_escape, text)
+    """Returns a text with control characters as codes; tabs and newlines stay."""
+    return _UNSAFE.sub(lambda match: _escape(match.group()), text)
 
 
 def shown(name: object) -> str:
     """Returns a name, such as a path, in one line: `printable`, with tabs and newlines shown too."""
-    return printable(str(name)).replace("\n", "\\n").replace("\t", "\\t")
+    return "".join(_escape(each) if each in "\n\t" else each for each in printable(str(name)))
+
+
+def visible(text: str) -> str:
+    """Returns a text in one line with a code for every character that is not plainly seen.
+
+    Stricter than `shown`: in a spec, a blank of no width is what is wrong, so it must be seen. A file
+    name may hold one rightly, inside an emoji or a word of a script that joins its letters.
+    """
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def excerpt(text: str, limit: int = SHOWN) -> str:
+    """Returns the beginning of a text of a spec, `visible`, with its length where it was cut."""
+    if len(text) > limit:
+        return f"{visible(text[: limit - 20])}... ({len(text)} characters)"
+    return visible(text)
 
 
 def shown_value(value: object) -> str:
@@ -36,7 +57,7 @@ def shown_value(value: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns what another library says of a file, in one line of bounded length.
+    """Returns the message of another library's error, in one line of bounded length.
 
     Some repeat the content: a made-up file would fill the screen.
     """
@@ -44,8 +65,12 @@ def reason(error: BaseException) -> str:
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match.group())
+def _escape(character: str) -> str:
+    code = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
     if 0xDC80 <= code <= 0xDCFF:  # one byte of a name that is no UTF-8
         code -= 0xDC00
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

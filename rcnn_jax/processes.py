@@ -1,4 +1,4 @@
-"""Which process wrote a file, and whether it still runs; names of files that are being written."""
+"""Identity of processes, and names of unfinished files that carry it."""
 
 import functools
 import hashlib
@@ -10,6 +10,7 @@ from pathlib import Path
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
+# Of the 255 bytes that a file system takes; the rest is for id, machine, start and marks.
 _LONGEST = 200
 _UNFINISHED = re.compile(
     r"^\..+\.(?P<pid>\d+)(?:-(?P<machine>[0-9a-f]{12})-(?P<started>\d+))?\.(?:tmp|partial)$"
@@ -50,32 +51,35 @@ def this_process() -> Process:
 
 
 def is_here(process: Process) -> bool:
-    """Says whether its process id means something to this process."""
+    """Returns whether a process id belongs to this machine and this space of ids."""
     return process.machine == _machine()
 
 
 def is_alive(process: Process) -> bool:
-    """Says whether a process of this machine still runs, and is no later one of the same id."""
+    """Returns whether a process of this machine still runs, and is no later one of the same id."""
     try:
+        # Signal 0 is delivered to nobody and fails where there is nobody.
         os.kill(process.pid, 0)
     except (ProcessLookupError, OverflowError, ValueError):
         return False
     except PermissionError:
         pass  # somebody else's
     started = _start_of(process.pid)
+    # In doubt alive: a lock that is taken from a living process costs its run, one that is kept too
+    # long costs a message.
     return not process.started or started is None or started == process.started
 
 
 def unfinished_name(path: Path) -> Path:
     """Returns the hidden name beside `path` under which this process writes it."""
     own, name = this_process(), path.name
-    if len(os.fsencode(name)) > _LONGEST:  # a file system takes 255 bytes
+    if len(os.fsencode(name)) > _LONGEST:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return path.with_name(f".{name}.{own.pid}-{own.machine}-{own.started}.tmp")
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Deletes what processes that are gone left half written in a folder; returns the files.
+    """Deletes unfinished files of dead processes in a folder; returns them.
 
     A process of another machine may still be at work: its files stay. Names without a machine are
     those of earlier releases and are taken for ones of this machine.
@@ -96,6 +100,7 @@ def sweep(folder: Path) -> list[Path]:
     return swept
 
 
+# Once per folder: listing it for every file would be quadratic in a folder of results.
 @functools.lru_cache(maxsize=64)
 def sweep_once(folder: Path) -> None:
     """Sweeps a folder before this process writes its first file there."""
@@ -108,4 +113,5 @@ def _start_of(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
+    # Field 22 of proc(5), the 20th after the name.
     return int(stat.rpartition(")")[2].split()[19])  # the name before may hold blanks and brackets

@@ -1,4 +1,4 @@
-"""How long-running functions talk to whoever started them, without knowing who that is."""
+"""Reporter: output of long-running functions to console, log and status file, or to nobody."""
 
 import io
 import logging
@@ -15,12 +15,14 @@ Item = TypeVar("Item")
 
 
 class SafeConsole(Console):
-    """A console that prints text as it is, but escapes what could steer a terminal.
+    """A console that prints text without markup and with control characters escaped.
 
     No markup and no emoji codes: `[red]` and `:car:` may be parts of names.
     """
 
     def __init__(self, **options: Any):
+        # Soft wrap: a path that is broken over two lines cannot be copied, and logs have lines of
+        # any length.
         chosen: dict[str, Any] = {"highlight": False, "soft_wrap": True} | options
         super().__init__(**chosen, markup=False, emoji=False)
 
@@ -65,7 +67,7 @@ class _Silent:
     """A reporter that prints and writes nothing."""
 
     def __init__(self) -> None:
-        # Told not to look at the environment: FORCE_COLOR would make it a terminal, with a bar.
+        # Not by the environment: FORCE_COLOR would make it a terminal, with a bar.
         self.console: Console = SafeConsole(file=io.StringIO(), quiet=True, force_terminal=False)
 
     def note(self, text: str) -> None:
@@ -88,13 +90,14 @@ SILENT: Reporter = _Silent()
 
 @contextmanager
 def log_to(reporter: Reporter) -> Iterator[None]:
-    """Shows what the package says through `logging` as warnings of a reporter.
+    """Passes the package's `logging` on as warnings of a reporter.
 
     Functions without a reporter, such as the decoder of images, say what happened by logging, as
     users of a library expect.
     """
     logger = logging.getLogger("rcnn_jax")
     handler = _Warnings(reporter)
+    # Else the root logger, which a notebook or absl has set up, shows every line a second time.
     propagates, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:

@@ -18,7 +18,8 @@ from rcnn_jax.batches import Array as Array
 from rcnn_jax.batches import Batch as Batch
 from rcnn_jax.batches import GroundTruth as GroundTruth
 
-# Who gives them to jax imports them from here, where jax learns what is in them.
+# Registered here and not where they are defined, since `batches` must not import jax: whoever
+# gives one to jax imports it from this module.
 jax.tree_util.register_dataclass(GroundTruth)
 jax.tree_util.register_dataclass(Batch)
 
@@ -42,7 +43,7 @@ class Proposals(flax.struct.PyTreeNode):
 
 
 class RpnTargets(flax.struct.PyTreeNode):
-    """What the RPN loss compares against.
+    """Targets of the RPN losses.
 
     Attributes:
       labels: i32[b a]: 1 positive, 0 negative, -1 takes no part in the objectness loss.
@@ -56,7 +57,7 @@ class RpnTargets(flax.struct.PyTreeNode):
 
 
 class RoiTargets(flax.struct.PyTreeNode):
-    """Sampled rois of training and what the heads should say about them.
+    """Sampled rois of training and the targets of the heads.
 
     Attributes:
       boxes: f32[b r 4].
@@ -101,7 +102,7 @@ class Detections(flax.struct.PyTreeNode):
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything on the device that a step reads and writes.
+    """State on the device that a step reads and writes.
 
     Attributes:
       step: i32[], steps already taken.

@@ -11,6 +11,7 @@ _MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 
+# A repository that was cloned without LFS has pointers in the place of its large files.
 _LFS = b"version https://git-lfs."
 
 _HEAD = 4096
@@ -36,6 +37,7 @@ def read_text(
     path = Path(path)
     try:
         with path.open("rb") as file:
+            # One byte more than is allowed tells a file that is longer, however long it is.
             data = file.read() if limit is None else file.read(limit + 1)
     except FileNotFoundError as cause:
         raise error(f"{path}: there is no such {what}") from cause
@@ -54,6 +56,7 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
         if data.startswith(mark):
             raise error(f"{where}: the {what} is saved as {encoding}; save it as UTF-8")
     head = data[:_HEAD]
+    # Before decoding: Latin letters in UTF-16 are valid UTF-8, with a zero byte beside each.
     if _is_bare_utf16(head):
         raise error(f"{where}: the {what} is saved as UTF-16 without a mark; save it as UTF-8")
     if head.startswith(_LFS):
@@ -71,7 +74,7 @@ def decode(data: bytes, where: str, what: str, error: type[RcnnError] = DataErro
 
 
 def _is_bare_utf16(head: bytes) -> bool:
-    """Says whether every other byte is zero, as in UTF-16 of Latin letters."""
+    """Returns whether every other byte is zero, as in UTF-16 of Latin letters."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     return min(even, odd) == 0 and max(even, odd) * 4 > len(head)
 

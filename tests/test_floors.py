@@ -24,6 +24,7 @@ FLOORS = {
             "optional",
             "printable",
             "processes",
+            "report",
             "reporter",
             "settings",
             "structures",
@@ -52,7 +53,16 @@ FORBIDDEN = {
     "torchvision": "no module imports torch",
     "pickle": "nothing is pickled",
 }
-OPTIONAL = {"hotcoco", "tensorrt", "tensorflow_datasets", "h5py", "submitit", "wandb", "clearml"}
+OPTIONAL = {
+    "hotcoco",
+    "tensorrt",
+    "tensorflow_datasets",
+    "h5py",
+    "optuna",
+    "submitit",
+    "wandb",
+    "clearml",
+}
 NO_JAX = {"data", "spec"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 

@@ -16,7 +16,7 @@ from rcnn_jax.reporter import SafeConsole
     [
         ("plain Ünïcode 日本 🚗 name.png", "plain Ünïcode 日本 🚗 name.png"),
         ("\x1b[2J\x07", "\\x1b[2J\\x07"),
-        ("a\rb\x7f\x9b31m", "a\\x0db\\x7f\\x9b31m"),
+        ("a\rb\x7f\x9b31m", "a\\rb\\x7f\\x9b31m"),
         ("txt.\u202egnp", "txt.\\u202egnp"),
         (os.fsdecode(b"caf\xe9.png"), "caf\\xe9.png"),
         ("two\nlines\tand a tab", "two\nlines\tand a tab"),

@@ -1,4 +1,4 @@
-"""Writes the config files in Python from the specs beside them; their docstrings stay.
+"""Writes the config files in Python from the specs of the same names; their docstrings stay.
 
 python -m tools.config_files            writes configs/**/*.py
 python -m tools.config_files --check    fails when a file is not what would be written
@@ -11,11 +11,12 @@ from rcnn_jax.spec import load_spec
 from rcnn_jax.spec.python_file import python_file
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+# It takes the path of any spec, so no spec has its content.
 WRITTEN_BY_HAND = (CONFIGS / "spec.py",)
 
 
 def sources() -> dict[Path, Path]:
-    """Returns {config file: spec it says the same as}."""
+    """Returns {config file: spec with the same content}."""
     files = [path for path in sorted(CONFIGS.rglob("*.py")) if path not in WRITTEN_BY_HAND]
     found = {path: path.with_suffix(".txt") for path in files}
     found[CONFIGS / "quickstart.py"] = CONFIGS / "faster_rcnn" / "quickstart.txt"
@@ -25,6 +26,7 @@ def sources() -> dict[Path, Path]:
 def rewritten(path: Path, spec: Path) -> str:
     """Returns what the config file should hold, below the docstring it has."""
     docstring, source = path.read_text(encoding="utf-8"), python_file(load_spec(spec), str(path))
+    # The docstring is written by people: what the config is for is in no spec.
     return _head(docstring) + source.removeprefix(_head(source))
 
 

@@ -1,4 +1,4 @@
-"""Tries readers with inputs that nobody wrote, thousands of them, and says which are no match for one.
+"""Fuzzes the readers with thousands of mutants and reports the inputs on which one fails.
 
     python -m tools.fuzz specs --count 20000 --seed 1 --keep out/fuzz      mutants 0 to 19999 of the seed
     python -m tools.fuzz images --seconds 600 --seed 2                     as many as come in ten minutes
@@ -31,7 +31,7 @@ def write_seeds(name: str) -> None:
 def main() -> int:
     """Runs what the command line asks for; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description="Tries readers with inputs that nobody wrote.",
+        description="Fuzzes the readers of files.",
         epilog=f"targets: {', '.join(NAMES)}",
     )
     parser.add_argument("target", choices=(*NAMES, "faulty", "all"), metavar="TARGET")
@@ -56,6 +56,8 @@ def main() -> int:
         if args.file:
             run = Run(name).file(args.file)
         else:
+            # With a time limit the number is open: mutants are numbered, so any of them can be made
+            # again.
             count = args.count or (sys.maxsize if args.seconds else find(name).quick)
             run = Run(name, args.keep).mutants(
                 args.seed, count, first=args.first, seconds=args.seconds
@@ -64,6 +66,7 @@ def main() -> int:
             print(f"{report}\n")
         print(run, flush=True)
         failed += len(run.failures)
+    # Never the number of failures: 256 of them would be exit code 0.
     return int(failed > 0)
 
 

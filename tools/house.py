@@ -1,4 +1,4 @@
-"""Measures the structure of the package, for a comparison of two states of it.
+"""Measures of the structure of the package, for a comparison of two states of it.
 
     python -m tools.house [ROOT]
 
@@ -42,6 +42,7 @@ def count(text: str) -> tuple[int, int]:
     """Returns (lines that hold code, comment lines); docstrings are neither."""
     code, comments, strings = set(), set(), set()
     tree = ast.parse(text)
+    # Strings that are statements: docstrings, and those that document a constant.
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             strings.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
@@ -49,6 +50,8 @@ def count(text: str) -> tuple[int, int]:
         rows = range(token.start[0], token.end[0] + 1)
         if token.type == tokenize.COMMENT:
             comments.update(rows)
+        # By rows of tokens, so that a call over five lines counts five, as a reader scrolls past
+        # them.
         elif token.type not in (
             tokenize.NL,
             tokenize.NEWLINE,

@@ -1,4 +1,4 @@
-"""Ends real commands at random moments and compares what they leave with undisturbed ones, byte by byte.
+"""Kills real commands at random moments and compares their files with undisturbed ones, byte by byte.
 
     python -m tools.kill_campaign --kills 50 --seed 0
     python -m tools.kill_campaign --kills 20 --signal TERM --only train
@@ -33,7 +33,7 @@ ROUND = 3
 
 def main() -> int:
     """Runs the campaign; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Ends real commands at random moments.")
+    parser = argparse.ArgumentParser(description="Kills real commands at random moments.")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "TERM", "INT", "HUP"), default="KILL")
@@ -45,7 +45,11 @@ def main() -> int:
     moments, wrong, done = random.Random(args.seed), 0, 0
     while done < args.kills:
         command, expected, changes = moments.choice(commands)
+        # Only training resumes: for it several kills in a row are one case. Another command starts
+        # anew.
         count = min(ROUND if command.resumes else 1, args.kills - done)
+        # Counted in changes of the folder and not in seconds, so that a moment is the same on any
+        # machine.
         drawn = [moments.randint(0, changes) for _ in range(count)]
         out = root / "again"
         found = disturbed(command, out, drawn, number)
@@ -70,6 +74,7 @@ def prepare(root: Path, only: str) -> list[tuple[Command, dict[str, bytes], int]
     ):
         for command in commands:
             task = command.name.split()[1]
+            # The training runs in any case: the other commands read its model.
             if only and only not in command.name and task != "train":
                 continue
             entry = (command, *undisturbed(command, root / kind / task))

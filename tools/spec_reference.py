@@ -36,6 +36,8 @@ def reference() -> str:
     parts = [HEAD]
     for kind, table in TABLES.items():
         parts.append(f"\n## {TITLES[kind]}\n")
+        # Per kind and not per table: a table that both detectors share has its section, and its
+        # anchor, in each.
         parts += [section(kind, message) for message in messages(table).values()]
     return "".join(parts)
 

@@ -83,6 +83,7 @@ def detector(arch: str, canvas: tuple[int, int], factor: float = 1.0) -> Experim
     """
     experiment = faster_rcnn(arch, canvas, CLASSES)
     task: Any = experiment.task
+    # No device axis: prediction runs outside of the mapped step.
     model = task.model.clone(bn_axis_name=None)
     model = model if factor == 1.0 else narrowed(model, factor)
     return dataclasses.replace(experiment, task=dataclasses.replace(task, model=model))
@@ -98,6 +99,7 @@ def prepare(experiment: Experiment) -> Subject:
     def predict(variables: Variables, images: jax.Array) -> Detections:
         return task.predict(variables, images, test)[0]
 
+    # Before optimisation, so that the figure belongs to the network and not to a version of XLA.
     cost = jax.jit(predict).lower(variables, images).cost_analysis()
     side = jitted(predict, variables, images)
     onnx, problems = _export(experiment, variables, images)
@@ -139,6 +141,8 @@ def ratio(side: Side, base: Side, seconds: float) -> float:
         one.wait(one.run())
     ratios, begin = [], time.perf_counter()
     while not ratios or (time.perf_counter() - begin < seconds and len(ratios) < MAX_ROUNDS):
+        # In turns, as in `measure.compare`; only the ratio to one base is printed, so rows can be
+        # compared.
         ratios.append(_seconds(side) / _seconds(base))
     return median(ratios)
 

@@ -48,6 +48,7 @@ from rcnn_jax.tasks.task import Variables
 ROOT = Path(__file__).parents[2]
 FASTER = ROOT / "configs" / "faster_rcnn" / "kitti_resnet18.txt"
 MASK = ROOT / "benchmarks" / "specs" / "mask_resnet50.txt"
+# Few, so that heavy networks run in minutes; what may differ is found among the best ones.
 PROPOSALS, DETECTIONS, SCORE = 64, 16, 0.05
 WIDE, MIDDLE, LARGE = (384, 1248), (544, 960), (832, 1344)
 HEAD = (
@@ -174,6 +175,7 @@ def pictures(folder: Path | None, canvas: tuple[int, int], order: str, index: in
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
         pixels: Any = cv2.imread(str(paths[index % len(paths)]))
         image = cv2.resize(pixels, (width, height))[:, :, ::-1]
+    # A mirror image finds wrong padding, which is not symmetric; a black one finds free slots.
     images = np.stack([image, image[:, ::-1], np.zeros_like(image)])
     return np.ascontiguousarray(images[..., ::-1] if order == "bgr" else images)
 
@@ -189,6 +191,7 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
 
     variables, counts = settled(experiment, images, scores)
     wanted = jax.tree.map(np.asarray, predict(variables, images))
+    # A free batch: one graph has to be right for three images and for one.
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, images.shape[-1])
     graph = trace(

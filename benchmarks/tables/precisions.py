@@ -69,6 +69,7 @@ def main() -> int:
     settings = CalibrationSettings(
         cache_file=Path(), batches=args.batches, batch_size=args.batch_size
     )
+    # Once: the three methods read different thresholds off the same histograms.
     histograms = observe(single, calibration_batches(experiment, header, settings, session))
     graphs = {"fp32": single, "fp16": to_fp16(single)}
     sample = preprocess(images, header)
@@ -80,6 +81,7 @@ def main() -> int:
     wanted = reference(images)[0]
     rows = [("JAX", metrics_of(experiment, reference, subset, session), 1.0, 0)]
     for name, graph in graphs.items():
+        # Accuracy with real rounding, size and latency below with the graph as it is written.
         content = truly_half(graph).SerializeToString()
         run = predictor(open_session(content, name), header)
         found = agreement(wanted, run(images)[0]).share
@@ -120,6 +122,7 @@ def _latencies(
     }
     best = dict.fromkeys(sessions, float("inf"))
     for _ in range(runs + 1):  # the first warms up
+        # Interleaved, so that all graphs share the noise of the machine.
         for which, session in sessions.items():
             start = time.perf_counter()
             session.run(None, {session.get_inputs()[0].name: image})

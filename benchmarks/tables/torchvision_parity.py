@@ -32,6 +32,8 @@ STAGES = {
 def dense_errors(ours: case.Stages, theirs: dict, pictures: np.ndarray) -> dict[str, float]:
     """Returns the largest difference of every dense array, as a share of its largest value."""
     found = (
+        # Every stage gets torchvision's input of that stage: differences do not add up along the
+        # way.
         ours.features(pictures)
         | ours.rpn(theirs)
         | ours.box_head(theirs, theirs["proposals"])

@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
     config.training_config.learning_rate.cosine.end_lr = 0.0
     config.training_config.ema_decay = 0.99
     config.training_config.clip_norm = 10.0
+    config.training_config.outside_anchors = "auto"
 
     config.inference_config.images_dir = "out/quickstart/new/images"
     config.inference_config.detection_image_output_dir = "out/quickstart/inference/images"

@@ -14,8 +14,12 @@ from types import TracebackType
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
 
+# zipfile knows bzip2 and lzma too; no library of weights writes them, and each is one more decoder
+# that a stranger's bytes would reach.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
+# Deflate shrinks zeros about a thousandfold, trained weights hardly. The free part is for small
+# files that are mostly text.
 _FREE, _RATIO = 64 << 20, 16
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -99,6 +103,7 @@ class Archive:
         members = self._archive.infolist()
         names: set[str] = set()
         for member in members:
+            # Readers disagree which of two to take; what one checks, another may not read.
             if member.filename in names:
                 raise CheckpointError(
                     f"{self._path}: holds two members called {member.filename!r}, as no "

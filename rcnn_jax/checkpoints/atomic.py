@@ -53,6 +53,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     temporary = unfinished_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Before the disk is asked for room: what killed processes have left may be what fills it.
         sweep_once(path.parent)
         require_space(path.parent, sum(len(piece) for piece in pieces), str(path))
         try:
@@ -61,9 +62,13 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
                 file.flush()
                 # Before the rename: after a power failure a renamed file could be empty otherwise.
                 os.fsync(file.fileno())
+            # On one file system, since the name is beside the final one: a rename there is one
+            # step, and a reader that has the old file open keeps it.
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+        # The rename is on the disk with its folder only; after a power failure before this the old
+        # content is back, whole as well.
         sync_folder(path.parent)
     except OSError as error:
         needed = f"; {sum(map(len, pieces)):,} bytes are needed" * (error.errno in FULL)

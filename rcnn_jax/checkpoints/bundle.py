@@ -37,6 +37,7 @@ TRAINING_HEADER = ("step", "run_id", "run_state")
 """Header entries that only a resumed run needs."""
 
 _PREFIX = struct.Struct("<8sIIQ")
+# Beyond any spec, and little enough to hold for a file that only claims to be a bundle.
 _LONGEST_HEADER = 16 << 20
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DTYPES = {
@@ -115,6 +116,7 @@ def read_bundle(path: Path | str, key: str | None = None) -> Bundle:
     data = _open(Path(path), key)
     document, start = _decode_header(data, str(path))
     payload = memoryview(data)[start:]
+    # Before the digest, which fails for a file that was cut off too: only a copy helps there.
     if len(payload) < document["bytes"]:
         raise _truncated(str(path), len(data), start + document["bytes"])
     if hashlib.sha256(payload).hexdigest() != document["sha256"]:
@@ -142,6 +144,7 @@ def _encode(bundle: Bundle) -> list[bytes]:
         "bytes": len(payload),
         "sha256": hashlib.sha256(payload).hexdigest(),
     }
+    # No NaN: Python would write and read it, other readers of JSON stop there.
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     return [_PREFIX.pack(MAGIC, VERSION, zlib.crc32(text), len(text)), text, payload]
 
@@ -196,6 +199,7 @@ def _document(text: bytes, name: str) -> dict[str, Any]:
     sound = (
         isinstance(document, dict)
         and document.get("kind") in get_args(Kind)
+        # Not isinstance: True is an int in Python.
         and type(document.get("bytes")) is int
         and document["bytes"] >= 0
         and isinstance(document.get("sha256"), str)

@@ -33,6 +33,7 @@ from rcnn_jax.errors import CheckpointError
 
 MAGIC = b"RCNNSEAL"
 VERSION = 1
+# One chunk is in memory at a time and adds a tag of 16 bytes; a file of 32-bit indices holds 4 PiB.
 CHUNK_BYTES = 1 << 20
 
 _HEADER = struct.Struct("<HBBBxIQ16s8s8sI")
@@ -110,6 +111,8 @@ def encrypt_pieces(
     if not key:
         raise ValueError("encryption needs a key")
     salt, secret = _secret_of_process(key, kdf)
+    # Anew for every file: the secret is that of the process, and a nonce that comes twice under one
+    # secret breaks GCM.
     prefix = os.urandom(8)
     fields = (VERSION, kdf.log2_n, kdf.r, kdf.p, chunk_bytes, size, salt, prefix)
     unchecked = _HEADER.pack(*fields, _key_check(secret), 0)[:-4]
@@ -185,12 +188,15 @@ def decrypt_pieces(file: BinaryIO, key: str | None, name: str) -> Iterator[bytes
     if not (_is_affordable(kdf) and chunk_bytes):
         raise _damaged(name, "its header")
     secret = _derive(key, salt, kdf)
+    # Checked before the first chunk: a wrong key and a damaged chunk fail the same way there, and
+    # the user would copy a sound file again.
     if not hmac.compare_digest(_key_check(secret), check):
         raise KeyMistakeError(f"{name}: the key is wrong; give the key it was saved with {HINT}")
     count = max(1, -(-size // chunk_bytes))
     expected = _HEADER_END + size + count * _TAG_BYTES
     if length < expected:
         raise _truncated(name, length, expected)
+    # Nothing behind the last chunk is authenticated, so nothing may stand there.
     if length > expected:
         raise _damaged(name, f"the part of {length - expected:,} bytes after its end")
     cipher = AESGCM(secret)
@@ -251,10 +257,13 @@ def _derive(key: str, salt: bytes, kdf: Kdf) -> bytes:
 
 
 def _key_check(secret: bytes) -> bytes:
+    # 64 bits: enough against a mistyped key. Whoever guesses keys pays for scrypt before each
+    # comparison, with this check as without it.
     return hmac.digest(secret, b"rcnn_jax key check", "sha256")[:8]
 
 
 def _nonce(prefix: bytes, index: int) -> bytes:
+    # 96 bits, the length that GCM uses as it is; any other is hashed first.
     return prefix + struct.pack(">I", index)
 
 

@@ -41,6 +41,8 @@ def changes(stored: Mapping[str, Any], data: DataDigest, workdir: Path) -> list[
         then = DataDigest.from_json(json.loads((workdir / NAME).read_bytes()))
     except (OSError, ValueError):
         then = None
+    # The file may be of a run that failed before its first checkpoint: only the digest in a
+    # checkpoint says on what was trained.
     if then is None or then.summary() != stored:
         return [
             f"{stored.get('images')} images then, {len(data.images)} now; which of them differ is "

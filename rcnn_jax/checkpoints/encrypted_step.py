@@ -21,6 +21,7 @@ from rcnn_jax.errors import CheckpointError
 
 NAME = "sealed"  # of the first release; runs of that time go on
 _SIZE = struct.Struct("<Q")
+# A container that is no checkpoint, renamed by hand, begins with any number.
 _MOST_JSON = 1 << 30
 
 
@@ -50,6 +51,8 @@ def write(step: Path, manifest: dict[str, Any], arrays: Mapping[str, np.ndarray]
         with (step / NAME).open("wb") as file:
             file.writelines(container.encrypt_pieces(pieces, sum(map(len, pieces)), key))
             file.flush()
+            # Before the caller renames the folder: a step with a bare number must be whole after a
+            # power failure too.
             os.fsync(file.fileno())
     except OSError as error:
         raise CheckpointError(f"{step}: cannot be written: {error.strerror or error}") from error
@@ -78,6 +81,8 @@ def read(step: Path, key: str | None) -> tuple[dict[str, Any], dict[str, np.ndar
         manifest = _manifest(payload)
         arrays = {}
         for name, leaf in manifest["leaves"].items():
+            # Sizes of the manifest are taken at their word: it was authenticated under the user's
+            # key.
             arrays[name] = np.empty(leaf["shape"], leaf["dtype"])
             payload.read_into(_bytes(arrays[name]))
         return manifest, arrays

@@ -37,6 +37,7 @@ def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
     patterns = (*family(kind).may_change, *_without_effect(kind))
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
+    # An extension at its default changes nothing, and runs of releases before it lack it.
     defaults = {
         path: _json_value(field.default)
         for path, field in walk(TABLES[kind])

@@ -35,6 +35,8 @@ def refuse_references(h5py: Any, file: Any, name: str) -> None:
                 link = node.get(child, getlink=True)
                 if isinstance(link, h5py.ExternalLink):
                     raise _elsewhere(name, f"{path}/{child}", f"is a link into {link.filename!r}")
+                # What a symbolic link leads to is read by its name and not visited here; no writer
+                # of weights makes any.
                 if not isinstance(link, h5py.HardLink):
                     raise _elsewhere(name, f"{path}/{child}", "is a symbolic link")
         elif isinstance(node, h5py.Dataset):

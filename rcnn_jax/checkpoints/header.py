@@ -10,6 +10,7 @@ from typing import Any
 
 from rcnn_jax.errors import CheckpointError
 
+# What int32 holds, the type of a step on the device.
 _LARGEST = (1 << 31) - 1
 _WIDEST = 1 << 16
 
@@ -21,6 +22,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
+    # Not isinstance: True is an int in Python, and no count.
     return type(value) is int and 0 <= value <= _LARGEST
 
 
@@ -105,6 +107,7 @@ def check_header(header: Any, name: str) -> dict[str, Any]:
     ids = header.get("category_ids")
     if ids is not None and len(ids) != len(header["class_names"]):
         raise _foreign(name, f"it has {len(header['class_names'])} classes, {len(ids)} ids")
+    # A resume looks for the one and then reads the other; a slimmed model has neither.
     if ("run_state" in header) != ("step" in header):
         raise _foreign(name, "it has the state of a run without a step, or a step without one")
     return header

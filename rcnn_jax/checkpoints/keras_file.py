@@ -71,6 +71,7 @@ def _arrays(file: Any, dataset: type, path: Path) -> dict[str, np.ndarray]:
         name: node
         for name, node in nodes.items()
         if isinstance(node, dataset) and name.partition("/")[0] not in _NOT_LAYERS
+        # Strings, counters and seeds of random generators are data sets too, and no weights.
         if node.shape is not None and node.dtype.kind == "f"
     }
     check_sizes(kept, path.stat().st_size, str(path))
@@ -109,6 +110,7 @@ def _numbered(path: Path, arrays: dict[str, np.ndarray], name_of: Callable[[str]
                 f"of naming them ({folder}); load the model in Keras and save it as .h5"
             )
         layers[name] = _leaves(variables)
+        # A wrapper keeps its layer in `layer`, and wrappers may be nested.
         while folder.endswith("/layer"):
             folder = folder.removesuffix("/layer")
             outer = name_of(f"{folder}/vars")
@@ -151,5 +153,7 @@ def _inner_names(config: Any) -> dict[str, str]:
     try:
         visit(json.loads(config))
     except (ValueError, TypeError, RecursionError):
+        # Names inside wrappers are a help, no more: weights of a file without them load by the
+        # outer names.
         return {}
     return names

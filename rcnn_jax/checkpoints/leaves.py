@@ -1,4 +1,4 @@
-"""Conversion of pytrees to flat dictionaries of named host arrays, and back.
+"""Pytrees as flat dictionaries of named host arrays, and back.
 
 A name is the path of the leaf joined by `/`: `params/conv1/kernel`, `opt_state/0/trace/fc1/bias`.
 Typed PRNG keys are stored as their data; the template has the kind of key to restore.
@@ -56,6 +56,8 @@ def unflatten(arrays: Mapping[str, np.ndarray], template: Any, group: str = "") 
     paths, structure = jax.tree_util.tree_flatten_with_path(template)
     wanted = {_name(path, group): leaf for path, leaf in paths}
     stored = {name: array for name, array in arrays.items() if _is_in(name, group)}
+    # All are gathered before anything is converted: one missing leaf says little, the pattern of
+    # many tells another architecture from another optimizer.
     problems = [f"{name} is missing" for name in wanted if name not in stored]
     problems += [f"{name} is not expected" for name in stored if name not in wanted]
     for name, leaf in wanted.items():
@@ -116,6 +118,7 @@ def _typed(array: np.ndarray, leaf: Any) -> Any:
 def _kind(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of a leaf as it is stored."""
     if _is_key(leaf):
+        # Shape and dtype of the stored numbers, without making any: the template may be abstract.
         leaf = jax.eval_shape(jax.random.key_data, leaf)
     elif not hasattr(leaf, "dtype"):
         leaf = np.asarray(leaf)

@@ -62,23 +62,3 @@ def parse(path: Path | str) -> Progress | None:
         return None
     unit = "epoch" if match["unit"] == "epoch" else "step"
     return Progress(match["stem"], unit, int(match["count"]))
-
-
-def newest_bundle(folder: Path | str, stem: str | None = None) -> Path | None:
-    """Returns the bundle of the furthest progress in a folder, or None.
-
-    Counts of epochs and of steps cannot be compared: where a folder holds both, the unit written
-    last decides.
-
-    Args:
-      folder: searched without its sub-folders; it may be missing.
-      stem: looks at bundles of this stem only, for example `resnet18`.
-    """
-    by_unit = {}
-    folder = Path(folder)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        progress = parse(path)
-        if progress and path.suffix == ".tlt" and stem in (None, progress.stem):
-            by_unit.setdefault(progress.unit, []).append((progress.count, path))
-    furthest = [max(candidates)[1] for candidates in by_unit.values()]
-    return max(furthest, key=lambda path: (path.stat().st_mtime_ns, path), default=None)

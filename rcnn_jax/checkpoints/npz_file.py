@@ -17,6 +17,7 @@ from rcnn_jax.checkpoints.archive import Archive
 from rcnn_jax.errors import CheckpointError
 
 _NUMBERS = "fiub"
+# Version 3 differs by names of fields in UTF-8, which arrays of plain numbers do not have.
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _MAX_DIMENSIONS = 32
 
@@ -53,6 +54,7 @@ def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]
         version = npy.read_magic(stream)
         if version in _READERS:
             return _READERS[version](stream)
+    # NumPy evaluates the header as a literal of Python, hence the exceptions of a tokenizer.
     except (
         ValueError,
         TypeError,
@@ -86,5 +88,7 @@ def _array(data: bytes, where: str) -> np.ndarray:
         )
     if dtype.itemsize == 0:
         return np.empty(0, dtype)
+    # A copy: the buffer is read-only, misaligned by the header, and holds the bytes of the member
+    # too.
     array = np.frombuffer(data, dtype, offset=start).copy()
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)

@@ -103,7 +103,7 @@ def check_classes(
     """Checks the detector and the classes of a file.
 
     Raises:
-      CheckpointError: it is.
+      CheckpointError: the file is of another detector or has other classes.
     """
     check_kind(kind, experiment.kind, name)
     wanted = experiment.task.class_names
@@ -136,6 +136,7 @@ def _notes(origin: Origin, experiment: Experiment, name: str) -> Iterator[str]:
         return
     stored, wanted = origin.geometry, experiment.geometry
     canvas = (stored.height, stored.width), (wanted.height, wanted.width)
+    # A graph has its canvas in its shapes; a bundle is compiled for whatever canvas the spec says.
     if origin.fixed_canvas and canvas[0] != canvas[1]:
         raise CheckpointError(
             f"{name}: was exported with another input size (height, width): {canvas[0]}; the spec "
@@ -150,7 +151,8 @@ def _notes(origin: Origin, experiment: Experiment, name: str) -> Iterator[str]:
 
 
 def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Yields `field: trained with A, the spec says B` where the two differ."""
+    """Yields a line for every field that differs: `field: trained with A, the spec says B`."""
+    # Common fields only: a release that makes a new field matter cannot ask old files for it.
     for field in sorted(stored.keys() & wanted.keys()):
         if stored[field] != wanted[field]:
             yield (

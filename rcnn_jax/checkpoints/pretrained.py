@@ -37,6 +37,7 @@ _SCHEMES = (
     (re.compile(r"^(params|batch_stats|ResNetBlock_\d|BottleneckResNetBlock_\d)"), "Flax examples"),
     (re.compile(r"^block_?\d+[a-z]_|^expanded_conv|^conv_dw_1|^inception_"), "this project"),
 )
+# In this order: the first that matches counts, and every average pool is a pool.
 _WEIGHTLESS = (
     (r"avg_pool|squeeze", "AveragePooling2D"),
     (r"pool", "MaxPooling2D"),
@@ -109,6 +110,7 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
 def _read(path: Path, suffix: str, key: str | None, bn_eps: float) -> Weights:
     if suffix == ".tlt":
         arrays = read_bundle(path, key).arrays
+        # A bundle may hold the state of an optimizer and an average too; neither is a layer.
         kept = {n: a for n, a in arrays.items() if n.startswith(("params/", "batch_stats/"))}
         return by_layer(kept)
     if suffix in (".hdf5", ".h5", ".keras"):
@@ -187,9 +189,13 @@ def apply_weights(
     new = {}
     for name, array in ours.items():
         layer, _, leaf = name.partition("/")[2].rpartition("/")
+        # A layer at a time, never a leaf: a kernel with the bias or the statistics of another one
+        # is worse than a fresh layer.
         source = weights[layer][leaf] if layer in fitting else array
         new[name] = np.asarray(source, array.dtype, order="C")
     counted = [name for name in model if expected is None or name in expected]
+    # Counted by values and not by layers: a file that fits in all batch norms and in no kernel has
+    # little to give.
     filled = sum(_size(model[name]) for name in counted if name in fitting)
     total = sum(_size(model[name]) for name in counted)
     return Loaded(
@@ -286,6 +292,8 @@ def _kind(name: str, leaves: Mapping[str, np.ndarray] | None) -> str:
 
 def _reason(model: Weights, weights: Weights, fitting: Collection[str]) -> str:
     """The likeliest reason why layers were not filled."""
+    # Shapes before names: a layer of the right name and another shape says that the network
+    # differs, whatever else is missing.
     for name, leaves in model.items():
         for leaf, array in leaves.items():
             stored = weights.get(name, {}).get(leaf)

@@ -51,6 +51,7 @@ def from_keras(layers: Weights) -> Weights:
             leaves["kernel"] = leaves["kernel"].swapaxes(2, 3)
         result[name] = leaves
     # The original runs channels first, so it flattens C, H, W before these products.
+    # Names of this form are the original's own; keras.applications flattens H, W, C already.
     if "block_1a_conv_1" in result:
         rows_to_channels_last(result, "fc6", FPN_CHANNELS)
         rows_to_channels_last(result, "fc1", VGG_CHANNELS)

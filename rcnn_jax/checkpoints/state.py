@@ -1,4 +1,4 @@
-"""Between the state of a run and the bundle it leaves behind."""
+"""Conversion between the state of a run and its bundles; the model described in a bundle."""
 
 import dataclasses
 import platform
@@ -25,13 +25,13 @@ from rcnn_jax.version import __version__
 
 
 def variables_of(state: TrainState) -> Variables:
-    """Returns what prediction uses: the averaged params where the run keeps an average."""
+    """Returns the variables for prediction, with averaged params where the run keeps an average."""
     params = state.params if state.ema is None else state.ema
     return {"params": params, **state.collections}
 
 
 def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[str, Any]) -> Bundle:
-    """Returns a bundle that predicts and from which training can go on.
+    """Returns a bundle for prediction and for resuming.
 
     Args:
       experiment: what is trained.
@@ -44,6 +44,7 @@ def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[s
             k: v for name, tree in state.collections.items() for k, v in flatten(tree, name).items()
         },
         **flatten(state.opt_state, "opt_state"),
+        # Beside the params, not in their place: the average predicts, the params go on learning.
         **({} if state.ema is None else flatten(state.ema, "ema")),
         **flatten(state.epoch_sums, "epoch_sums"),
         **flatten(state.key, "key"),
@@ -59,7 +60,7 @@ def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[s
 
 
 def model_header(experiment: Experiment) -> dict[str, Any]:
-    """Returns what every bundle says of its model: spec without keys, classes, widths, conventions."""
+    """Returns the header of every bundle: spec without keys, classes, widths, conventions."""
     task = experiment.task
     header = {
         "spec": experiment.spec.text,
@@ -164,15 +165,17 @@ def stored_experiment(bundle: Bundle, name: str) -> Experiment:
 
 
 def stored_origin(bundle: Bundle) -> Origin:
-    """Returns what a bundle says of its model.
+    """Returns the origin of a bundle.
 
-    A spec in it that this release cannot read leaves all but the classes unsaid.
+    Where this release cannot read the spec inside, only kind and classes are known.
     """
     names, ids = _classes(bundle.header)
     origin = Origin(kind=bundle.kind, class_names=names, category_ids=ids)
     try:
         trained = stored_experiment(bundle, "its file")
     except RcnnError:
+        # A command with a spec of its own can still compare the classes; one that needs the stored spec
+        # reads it again and fails with the reason.
         return origin
     return dataclasses.replace(origin, depends=trained.depends, geometry=trained.geometry)
 
@@ -198,6 +201,8 @@ def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: s
     task: Any = experiment.task
     task = dataclasses.replace(task, model=task.model.clone(channels=plan))
     try:
+        # Shapes alone: widths that fit no network end here with the name of the file, and not inside a
+        # compilation.
         jax.eval_shape(task.init, jax.random.key(0))
     except (TypeError, ValueError) as error:  # what JAX and Flax make of shapes that do not fit
         raise CheckpointError(
@@ -222,6 +227,8 @@ def with_weights(experiment: Experiment, bundle: Bundle, name: str) -> tuple[Exp
     check_classes(bundle.kind, names, ids, experiment, name)
     experiment = with_stored_channels(experiment, bundle.header, name)
     template = jax.eval_shape(experiment.task.init, jax.random.key(0))
+    # The file decides and not the spec: a spec for deployment need not repeat that an average was
+    # kept.
     group = "ema" if any(leaf.startswith("ema/") for leaf in bundle.arrays) else "params"
     try:
         params = unflatten(bundle.arrays, template["params"], group)
@@ -241,7 +248,7 @@ def load_model(path: Path, experiment: Experiment, key: str | None) -> tuple[Exp
     Args:
       path: a bundle.
       experiment: the model the spec describes; the file must be of the same.
-      key: what the file was sealed with, or None.
+      key: what the file was encrypted with, or None.
 
     Raises:
       CheckpointError: see `read_bundle`; or the file is of another model or has other classes.

@@ -74,6 +74,8 @@ class CheckpointStore:
             self._clean_up()
         _wait_for_all("store opened")
         with _quiet():
+            # Synchronous: `save` deletes older steps when it is done, and must not while the new one is
+            # still on its way to the disk.
             # Every process reads for itself and the chief writes for all: Orbax need not make them meet.
             here = jax.process_index()
             alone = ocp.options.MultiprocessingOptions(
@@ -141,6 +143,8 @@ class CheckpointStore:
                 f"checkpoint of step {step}: the disk of {self.directory} is full: {needed:,} bytes "
                 "are needed; free some space. Earlier checkpoints are whole"
             ) from error
+        # After the new step is whole, in this order: at any moment the disk holds one whole save of the
+        # step, and the newest steps beside it.
         _delete(replaced)
         self._delete_surplus()
 
@@ -238,6 +242,7 @@ class CheckpointStore:
                 _wait_for_all(f"step {step} read")
                 if jax.process_index() == 0:
                     replaced = folder.with_name(f"{step}.replaced")
+                    # As in `save`: after a kill the plain step is restored.
                     folder.rename(replaced)
                     _save_encrypted(folder, manifest, arrays, self.key)
                     _delete(replaced)
@@ -312,6 +317,8 @@ class CheckpointStore:
             if match is None:
                 continue
             final = path.with_name(match["step"])
+            # The kill came between the rename and the new save. With both there the newer one is
+            # whole: it gets its bare number by a rename at its end.
             if match["why"] == "replaced" and not final.exists():
                 path.rename(final)
             else:
@@ -320,6 +327,7 @@ class CheckpointStore:
 
 def _delete(path: Path) -> None:
     """Deletes a folder; a kill in between leaves no bare number."""
+    # Deleting a folder takes many calls; the rename before it is one.
     doomed = path.with_suffix(".deleted")
     shutil.rmtree(doomed, ignore_errors=True)
     if path.exists():

@@ -32,6 +32,8 @@ RESNET: Rules = (
     (_UNIT + r"downsample\.1", lambda m: f"block_{m[1]}{letter(m[2])}_bn_shortcut"),
 )
 
+# The first block has no expansion, so the same numbers mean other layers in it. Keras counts blocks
+# from the second one, hence the name without a number and the `- 1` below.
 _INVERTED = {"0.0": "expand", "0.1": "expand_bn", "1.0": "depthwise", "1.1": "depthwise_bn"}
 _INVERTED |= {"2": "project", "3": "project_bn"}
 _FIRST = {"0.0": "depthwise", "0.1": "depthwise_bn", "1": "project", "2": "project_bn"}
@@ -47,6 +49,8 @@ MOBILENET_V2: Rules = (
     ),
 )
 
+# The same in EfficientNet: blocks of the first stage begin with the depthwise convolution, and
+# their rule stands before that of all stages.
 _STEM_BLOCK = {"conv_dw": "dwconv", "bn1": "bn", "conv_pw": "project_conv", "bn2": "project_bn"}
 _BLOCK = {"conv_pw": "expand_conv", "bn1": "expand_bn", "conv_dw": "dwconv", "bn2": "bn"}
 _BLOCK |= {"conv_pwl": "project_conv", "bn3": "project_bn"}
@@ -113,6 +117,8 @@ DARKNET_53: Rules = (
 
 def classifier_rules(modules: Collection[str]) -> Rules | None:
     """Returns the rules for the family of a file's modules, None for a ResNet or a detector."""
+    # timm's EfficientNets and MobileNets have a stem of one name; only the former have
+    # squeeze-and-excitation.
     if "conv_stem" in modules:
         if any(".se." in module for module in modules):
             return EFFICIENTNET

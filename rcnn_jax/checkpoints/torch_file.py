@@ -129,6 +129,7 @@ def _read_archive(archive: Archive, path: Path) -> dict[str, np.ndarray]:
             data = archive.read(f"{folder}data/{storage.key}")
             # Of a truncated storage the whole numbers: a tensor beyond them is reported by name.
             whole = data[: len(data) // dtype.itemsize * dtype.itemsize]
+            # Without a copy: one storage may be shared by many tensors, each copies its own part.
             numbers = np.frombuffer(whole, dtype)
             storages[storage] = numbers.byteswap() if swapped else numbers
         arrays[name] = _array(tensor, storages[storage], f"{path}: the tensor {name[:80]!r}")
@@ -162,6 +163,8 @@ def _largest_state_dict(result: Any) -> dict[str, _Tensor]:
         {key: value for key, value in candidate.items() if isinstance(value, _Tensor)}
         for candidate in (result, *inner.values())
     ]
+    # A trainer's checkpoint holds an optimizer and counters beside the model; the model has most
+    # names.
     return max(named, key=len)
 
 
@@ -230,6 +233,8 @@ class _Machine:
         if name in ("PROTO", "FRAME"):
             return
         if name in ("BINPUT", "LONG_BINPUT"):
+            # The object itself, no copy: pickles build containers by storing them first and filling
+            # them later.
             self._memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             self._memo[len(self._memo)] = stack[-1]
@@ -295,6 +300,8 @@ class _Machine:
         return items
 
     def _rebuild(self, function: Any, arguments: Any) -> Any:
+        # Nothing is called here, whatever the name: three functions are imitated, any other result
+        # is inert.
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
             return _Placeholder()
         if function == _Global("collections", "OrderedDict"):

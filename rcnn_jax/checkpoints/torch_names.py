@@ -25,6 +25,7 @@ from rcnn_jax.checkpoints.schemes import (
 from rcnn_jax.checkpoints.torch_classifiers import RESNET, Rules, classifier_rules, fixed, letter
 
 _LEAF = re.compile(r"\.(weight|bias|running_mean|running_var)$")
+# Added by DataParallel, by torch.compile and by torchvision's detectors, also several at once.
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|backbone\.body\.)+")
 _FOLDED = re.compile(r"^(?P<number>\d{1,3})_(?P<kind>conv|depthwise)\.[wb]$")
 _BATCH_NORM = {
@@ -64,6 +65,7 @@ def from_flat(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights
       arrays: {name: array}.
       bn_eps: epsilon of the model's batch norm, for files that have none.
     """
+    # From the most particular to the least: any flat name could be one of Keras.
     if any(name.startswith("params/") for name in arrays):
         return by_layer(arrays)
     if any(_FOLDED.match(name) for name in arrays):
@@ -113,6 +115,7 @@ def from_folded(arrays: Mapping[str, np.ndarray], bn_eps: float) -> Weights:
     if not all(f"{s}.b" in arrays and _ndim(arrays.get(f"{s}.w")) == 4 for s in stems.values()):
         return by_layer(arrays)
     order = [kinds[number] for number in sorted(kinds)]
+    # Version 1 repeats (depthwise, pointwise); version 2 has an expansion after its first pair.
     names = _mobilenet_v1(order) if order[1:3] == order[3:5] else _mobilenet_v2(order)
     if len(names) != len(stems):
         return by_layer(arrays)
@@ -182,6 +185,7 @@ def _vgg(weights: Weights, bn_eps: float) -> Weights:
         if (match := re.fullmatch(r"features\.(\d{1,3})", module))
     }
     convolutions = [number for number in sorted(numbered) if "kernel" in numbered[number]]
+    # Thirteen convolutions are a VGG-16, sixteen a VGG-19; numbers in a Sequential say no more.
     repeats = _VGG_REPEATS.get(len(convolutions))
     if repeats is None:
         return weights
@@ -200,6 +204,8 @@ def _vgg(weights: Weights, bn_eps: float) -> Weights:
             same = mean is not None and (mean.shape, mean.dtype) == (bias.shape, bias.dtype)
             if not same or bias.dtype == np.bool_:
                 return weights
+            # (x + b) - m = x - (m - b): the bias is a shift of the mean, exact but for one
+            # rounding.
             batch_norm = {**follower, "moving_mean": mean - bias}
         unit = f"block_{block}{letter(index)}"
         result[f"{unit}_conv_1"] = {"kernel": leaves["kernel"]}

@@ -1,4 +1,4 @@
-"""Chooses the model file of a command: that of a flag, or one that the spec names."""
+"""Choice of the model file of a command: that of a flag, or one that the spec names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,8 @@ def named_model(
 
     Args: as of `choose_model`.
     """
+    # The flag wins as a whole: a calibration cache that the spec names belongs to the model of the
+    # spec.
     if flag is not None:
         return NamedModel("-m", flag)
     return family(kind).named_files(config).models.get(task)
@@ -75,7 +77,7 @@ def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
 
     Args:
       file: from `choose_model`.
-      key: what it was sealed with, or None.
+      key: of an encrypted file, or None.
 
     Raises:
       UsageError: a header is given for a file that keeps its own.
@@ -83,6 +85,8 @@ def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
     """
     from rcnn_jax.runtime.open import GRAPH_SUFFIXES, open_model
 
+    # Graphs alone lose their metadata in other tools; a header next to a bundle could only
+    # contradict it.
     if file.header is not None and file.path.suffix not in GRAPH_SUFFIXES:
         raise UsageError(
             f"--header {file.header}: is for {' and '.join(GRAPH_SUFFIXES)} files that another tool "
@@ -90,6 +94,7 @@ def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
         )
     rewrite = None
     if file.cache is not None:
+        # Imported for this case alone: it brings onnx and the passes of the export.
         from rcnn_jax.export.conversion import as_int8
 
         rewrite = as_int8(file.cache)

@@ -4,7 +4,7 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from rcnn_jax.cli.arguments import add_hosts
+from rcnn_jax.cli import flag_groups
 from rcnn_jax.cli.flags import existing_folder
 from rcnn_jax.cli.outputs import Places
 from rcnn_jax.hosts.launch import choose_gpus, find_launch, gpus_here
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of a process (1)")
     parser.add_argument("--num_processes", "-np", type=int, metavar="N", help="with --coordinator")
-    add_hosts(parser)
+    flag_groups.hosts(parser)
 
 
 def places(args: Namespace) -> Places:

@@ -1,6 +1,6 @@
-"""Keeps compiled programs for the next command: the same step is compiled once on a machine.
+"""Compilation cache: the same step is compiled once on a machine.
 
-JAX has the cache; here it gets a place, and entries that cannot be read are thrown away: JAX leaves
+JAX has the cache; here it gets a folder, and entries that cannot be read are deleted: JAX leaves
 them, so that a kill in the middle of a write would make every later start slow. Whoever sets
 JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false does without.
 """
@@ -20,6 +20,7 @@ from typing import Any
 _CPUINFO = Path("/proc/cpuinfo")
 _LEAST_SECONDS = "1"  # quicker compilations are not worth a file
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
+# A warning of JAX is no interface. If its words change, torn entries stay, as they do without us.
 _UNREADABLE = re.compile(
     r"Error reading persistent compilation cache entry for '(?P<program>[^']+)'"
 )
@@ -36,6 +37,8 @@ def keep_compilations(variables: MutableMapping[str, str] = os.environ) -> None:
         if folder is None:
             return
         variables[_FOLDER] = str(folder)
+    # Variables of the environment and not jax.config: commands decide before JAX is imported, and
+    # processes that they start inherit them.
     variables.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", _LEAST_SECONDS)
     _replace_torn_entries(Path(variables[_FOLDER]))
 
@@ -50,6 +53,8 @@ def forget(folder: Path, program: str) -> list[Path]:
       program: for example `jit_step`.
     """
     entry = re.compile(re.escape(program) + r"-[0-9a-f]+-(cache|atime)")
+    # The warning names the program, not the digest, so every entry of the program goes: the sound
+    # ones cost one compilation each.
     gone = [path for path in folder.glob("*-*") if entry.fullmatch(path.name)]
     for path in gone:
         with contextlib.suppress(OSError):
@@ -76,6 +81,8 @@ def _folder(variables: MutableMapping[str, str]) -> Path | None:
     another number. A user without a home, or with one that cannot be written, gets a folder among the
     temporary ones, or does without.
     """
+    # Hashed into the name: on a cluster nodes of several kinds share one home, and code for the
+    # features of another one would end in an illegal instruction.
     machine = f"{_features()} {_cores()}"
     name = f"compiled-{hashlib.sha256(machine.encode()).hexdigest()[:8]}"
     for root in _roots(variables):
@@ -85,6 +92,7 @@ def _folder(variables: MutableMapping[str, str]) -> Path | None:
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
     with contextlib.suppress(OSError):
+        # By user id, because everybody may write there.
         private = Path(tempfile.gettempdir()) / f"rcnn_jax-{os.getuid()}"
         private.mkdir(mode=0o700, exist_ok=True)
         found = private.lstat()

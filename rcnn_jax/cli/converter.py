@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="engine to write (default: ./saved.engine)",
     )
     parser.add_argument(
+        # tao-converter took fp32 when -t was missing. An exported graph says its precision itself.
         "-t",
         dest="precision",
         choices=("fp32", "fp16", "int8"),
@@ -140,6 +141,8 @@ def run(args: Namespace) -> int:
     with Session("converter", status_folder=None) as session:
         if args.calibration_batch is not None:
             session.note("-b has no effect here: the cache of -c holds the calibration")
+        # From tao-converter's flags no spec is known: what the engine is comes from the header of
+        # the graph.
         opened = open_graph(path, key_from(args), header=args.header)
         model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
@@ -160,7 +163,9 @@ def run(args: Namespace) -> int:
         )
         write_engine(args.engine, model, header, settings, session)
         session.console.print(
-            f"Detected 1 inputs and {len(outputs)} output network tensors.", markup=False
+            # The last line of the original's log, grammar included: scripts look for it.
+            f"Detected 1 inputs and {len(outputs)} output network tensors.",
+            markup=False,
         )
     return 0
 
@@ -173,6 +178,7 @@ def _prepare(
     from rcnn_jax.runtime import tensorrt
 
     wanted, calibration = args.precision, None
+    # On a DLA TensorRT 10 chooses the precision by flags and a calibration cache, from an fp32 graph.
     plain = args.dla_core is not None and tensorrt.takes_plain_graph(
         tensorrt.library(f"building {args.engine} (the ONNX model is complete without it)"),
         args.dla_core,
@@ -240,6 +246,7 @@ def batches_of(profiles: list[str], largest: int, name: str, shape: "Dims") -> B
     """
     fixed = shape[0]
     if not profiles:
+        # Tuned for the largest batch, as implicit batches were.
         return (fixed, fixed, fixed) if fixed is not None else (1, largest, largest)
     if len(profiles) > 1:
         raise UsageError(f"-p is given {len(profiles)} times, the model has one input: {name}")

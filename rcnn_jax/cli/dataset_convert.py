@@ -26,6 +26,8 @@ def run(args: Namespace, kind: Kind) -> int:
             from rcnn_jax.tasks.dataset_convert import convert_detectnet
 
             config, _ = read_spec(session, args, "dataset_convert")
+            # The original's -o is a prefix, which many take for a folder: the files would be looked
+            # for inside.
             if what_lies(args.output) == "folder":
                 session.note(
                     f"-o {args.output} is the beginning of file names: the records lie beside the "
@@ -52,6 +54,7 @@ def places(args: Namespace, kind: Kind) -> Places:
         warnings = beside(args.output, "_warning.json")
         known.write("the folder of -o", args.output.parent, "folder")
     else:
+        # The conversion of COCO has no spec, all of it is in flags.
         known, _ = common(Namespace(**{**vars(args), "spec": None}), kind, None)
         known.read("-i", existing_folder(args.image_dir, "-i"), "folder")
         known.read("-a", existing_file(args.annotations_file, "-a"))
@@ -74,6 +77,8 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
     )
     say(report.findings, session)
     if not any(report.objects.values()):
+        # Records without objects train without an error and find nothing: mostly a class mapping
+        # that fits no label.
         say([Finding(NO_OBJECT, str(report.files[0].parent))], session)
     if report.warnings_file:
         session.note(f"what was left out is listed in {report.warnings_file}")

@@ -23,10 +23,13 @@ def run(args: Namespace, kind: Kind) -> int:
     ) as session:
         config, key = read_spec(session, args, kind, "evaluate")
         file = choose_model(args.model, config, kind, "evaluate", args.header)
+        # Imported only here: JAX takes seconds, and an error in the spec or a missing model is
+        # known before.
         from rcnn_jax.evaluate.command import evaluate
         from rcnn_jax.evaluate.results import kpi
         from rcnn_jax.runtime.open import experiment_of
 
+        # Opening is inside too: weights alone may exceed a small device.
         with memory_advice(kind):
             model = open_chosen(file, key)
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)

@@ -36,6 +36,7 @@ def run(args: Namespace, kind: Kind) -> int:
       RcnnError: the flags, the spec or the model are at fault, or the check failed.
     """
     choose_devices(args, "export")
+    # Before the defaults fill in: afterwards a flag that was given looks like any other.
     notes = _vain(args)
     args = with_defaults(args, {**CALIBRATION_DEFAULTS, **ENGINE_DEFAULTS})
     _refuse(args)
@@ -68,7 +69,7 @@ def run(args: Namespace, kind: Kind) -> int:
 def _options(
     args: Namespace, output: Path, key: str | None, names: tuple[str, str] | None
 ) -> "ExportOptions":
-    """Returns what the flags say of the export."""
+    """Returns the options of the export."""
     from rcnn_jax.export.plan import ExportOptions
     from rcnn_jax.export.precision.calibration_data import CalibrationSettings
     from rcnn_jax.runtime.header import NMS_NAMES
@@ -87,6 +88,8 @@ def _options(
             image_dir=args.cal_image_dir,
             data_file=args.cal_data_file,
             batches=args.batches,
+            # A graph of fixed batch runs with no other; the original forced the calibration batch
+            # likewise.
             batch_size=fixed or args.batch_size,
             method=args.cal_method,
         ),
@@ -97,7 +100,7 @@ def _options(
 
 
 def _deployment(args: Namespace) -> "Deployment":
-    """Returns what the flags want beside the ONNX file."""
+    """Returns the further output that the flags ask for."""
     from rcnn_jax.export.deepstream.parsers import LIBRARY
     from rcnn_jax.export.deployment import Deployment
     from rcnn_jax.runtime.tensorrt import BuildSettings
@@ -136,6 +139,8 @@ def places(args: Namespace, kind: Kind) -> Places:
             known.write("the fp32 graph of int8", single)
     if args.data_type == "int8":
         cache = args.cal_cache_file or CALIBRATION_DEFAULTS["cal_cache_file"]
+        # Declared as output although an existing one is only read: the log must not be appended to
+        # it either.
         known.write("--cal_cache_file", cache)
         known.write("--cal_data_file", args.cal_data_file)
         known.write("--cal_json_file", args.cal_json_file)
@@ -157,7 +162,7 @@ def engine_places(known: Places, args: Namespace) -> None:
 def output_file(args: Namespace, key: str | None) -> Path:
     """Returns the file to write: -o, or the model's name: `./<name>.etlt` where there is a key.
 
-    Without a key it is `<name>.onnx` beside the model. Deviation: TLT's manual knows the first
+    Without a key it is `<name>.onnx` next to the model. Deviation: TLT's manual knows the first
     only, because it had no models without a key; TAO 5 the second only. With a config instead of a
     spec file both go to the workdir, as everything does there.
 
@@ -176,6 +181,7 @@ def _named_output(args: Namespace, key: str | None) -> Path:
     if flag is not None:
         named = flag.suffix or what_lies(flag) == "folder"  # a folder is refused by its own name
         return flag if named else beside(flag, suffix)
+    # TLT wrote ./MODEL.etlt, TAO 5 MODEL.onnx next to the model.
     folder = Path() if key else args.model.parent
     if args.config is not None and args.workdir is not None:
         folder = args.workdir
@@ -202,7 +208,7 @@ def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str]
 
 
 def _vain(args: Namespace) -> list[str]:
-    """Returns a line for every flag that waits for another one."""
+    """Returns a line for every flag that has no effect without another one."""
     notes = []
     if args.data_type != "int8":
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
@@ -214,7 +220,7 @@ def _vain(args: Namespace) -> list[str]:
 
 
 def _refuse(args: Namespace) -> None:
-    """Stops at what cannot be, before anything is loaded."""
+    """Refuses numbers out of range, before anything is loaded."""
     for flag in ("batches", "batch_size"):
         if getattr(args, flag) < 1:
             raise UsageError(f"--{flag} {getattr(args, flag)}: expected 1 or more")

@@ -1,4 +1,4 @@
-"""What the flags of a command line mean once they are parsed."""
+"""Meaning of parsed flags: keys, files, devices, and flags without effect."""
 
 import argparse
 import difflib
@@ -26,6 +26,8 @@ WITHOUT_EFFECT = {
 
 ON_SEVERAL = ("train", "evaluate", "inference")
 """Tasks that share their work among GPUs and processes."""
+# Manuals and TAO 5 disagree: batch size 8 or 16, largest batch 16 or 1, workspace 1 or 2 GiB. The
+# manuals are what users of this command read.
 CALIBRATION_DEFAULTS: dict[str, Any] = {
     "cal_image_dir": None,
     "cal_data_file": None,
@@ -35,8 +37,8 @@ CALIBRATION_DEFAULTS: dict[str, Any] = {
     "batches": 10,
     "batch_size": 8,
 }
-"""What int8 takes where a flag is not given, as in the seeds; the parser leaves None, so that a flag
-that was given in vain can be told from one that was not given."""
+"""Defaults of int8, as in the manuals. The parser leaves None, so that a flag that was given without
+need differs from one that was not given."""
 ENGINE_DEFAULTS: dict[str, Any] = {
     "timing_cache": None,
     "min_batch_size": 1,
@@ -45,16 +47,17 @@ ENGINE_DEFAULTS: dict[str, Any] = {
     "max_workspace_size": 1 << 30,
     "strict_type_constraints": False,
 }
-"""The same of the engine that `export` builds."""
+"""Defaults of the engine that `export` builds."""
 
 MODEL_SUFFIXES = frozenset((".tlt", ".hdf5", ".h5", ".onnx", ".etlt", ".engine", ".trt", ".plan"))
 SHOWN_NEIGHBOURS = 5
 LIKENESS = 0.6
-"""From here on a file may be what was meant; of models all that lie there are shown."""
+"""Smallest similarity of a suggested file name; of models all in the folder are suggested."""
 
 
 def key_from(args: argparse.Namespace, spec_key: str | None = None) -> str | None:
     """Returns the key: -k, else the environment variable RCNN_JAX_KEY, else the spec's enc_key."""
+    # `or`, not a test for None: an empty key is none, as scripts with an unset variable expect.
     return args.key or os.environ.get(KEY_VARIABLE) or spec_key or None
 
 
@@ -85,7 +88,7 @@ def existing_folder(path: Path, flag: str) -> Path:
 
 
 def what_lies(path: Path) -> Literal["file", "folder", "other", "nothing"]:
-    """Returns what a path is; a path that no file system can have is nothing."""
+    """Returns the kind of a path; one that no file system can have is nothing."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # too long, in a loop of links, with a NUL, not to be entered
@@ -113,6 +116,7 @@ def neighbours(path: Path) -> str:
         alike = [name for name in names if _likeness(name, path.name) >= LIKENESS]
     if not alike:
         return ""
+    # Nearest first, then by name: a folder's own order differs between machines.
     alike.sort(key=lambda name: (-_likeness(name, path.name), name))
     more = len(alike) - SHOWN_NEIGHBOURS
     listed = ", ".join(alike[:SHOWN_NEIGHBOURS]) + (f" and {more} more" if more > 0 else "")
@@ -139,6 +143,7 @@ def choose_devices(args: argparse.Namespace, task: str) -> int:
             "--multi-node: this is the only process. Start one on every machine, by srun or mpirun, or "
             "each with --coordinator HOST:PORT --num_processes N --process_id I (docs/cluster.md)"
         )
+    # Sorted and without repetitions, as the original set CUDA_VISIBLE_DEVICES.
     index = sorted(set(args.gpu_index or ()))
     gpus = len(index) or 1 if args.gpus is None else args.gpus
     if gpus < 1:
@@ -157,6 +162,8 @@ def choose_devices(args: argparse.Namespace, task: str) -> int:
     if getattr(args, "use_amp", False) and task != "train":
         raise UsageError(f"--use_amp is a choice of train, {task} has none")
     if index:
+        # The variable and not a list of devices: invisible GPUs get no context and lose no memory
+        # to us.
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, index))
     return gpus
 
@@ -168,6 +175,7 @@ def flag_notes(args: argparse.Namespace) -> list[str]:
         for name, reason in WITHOUT_EFFECT.items()
         if getattr(args, name, None)
     ]
+    # -1 is the original's default; a number that repeats --gpus asks for what happens anyway.
     if args.num_processes not in (-1, None, args.gpus or 1) and not team().is_many:
         notes.append(
             f"--num_processes {args.num_processes} has no effect here: one process drives all "

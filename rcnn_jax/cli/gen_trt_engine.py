@@ -50,6 +50,7 @@ def run(args: Namespace, kind: Kind) -> int:
     """
     choose_devices(args, "gen_trt_engine")
     notes = [] if args.data_type == "int8" else vain_flags(args, CALIBRATION_DEFAULTS, INT8)
+    # Kept as given: the batches of the engine depend on which flags are absent.
     wanted = args
     args = with_defaults(args, {**CALIBRATION_DEFAULTS, **DEFAULTS})
     for flag in ("batches", "batch_size", "max_workspace_size"):
@@ -72,6 +73,7 @@ def run(args: Namespace, kind: Kind) -> int:
         if args.spec is None and args.config is None:
             notes = [*flag_notes(args), *notes]
         else:
+            # As for an export: specs of deployed models have no schedule and no training data.
             config, key = read_spec(session, args, kind, "export")
         for note in notes:
             session.note(note)
@@ -90,6 +92,7 @@ def run(args: Namespace, kind: Kind) -> int:
         if calibrates:
             _check_calibration(args)
         engine = engine_file(args)
+        # Asked for before calibrating: without TensorRT, minutes of it would be wasted.
         tensorrt.library(f"building {engine} (the ONNX model is complete without it)")
         if calibrates and not args.cal_cache_file.exists():
             _calibrate(model, header, args, session)
@@ -99,6 +102,7 @@ def run(args: Namespace, kind: Kind) -> int:
         )
         settings = tensorrt.BuildSettings(
             batches=batches,
+            # tao deploy counted gigabytes here, export bytes.
             workspace=args.max_workspace_size * GIGABYTE,
             timing_cache=args.timing_cache,
             precision=precision_of(model),
@@ -240,6 +244,8 @@ def _image_batches(header: "Header", args: Namespace) -> Iterator[np.ndarray]:
     from rcnn_jax.runtime.backend import preprocess
 
     paths = find_images(args.cal_image_dir, what="image folder (--cal_image_dir)").paths
+    # A random sample, because neighbours in a folder often show one scene; of a fixed seed, so that
+    # the same command writes the same cache.
     order = np.random.default_rng(0).permutation(len(paths))[: args.batches * args.batch_size]
     for start in range(0, len(order), args.batch_size):
         canvases = []

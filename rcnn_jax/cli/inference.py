@@ -1,4 +1,4 @@
-"""`inference`: draws and dumps what a model finds in images."""
+"""`inference`: runs a model on images; writes annotated images and labels."""
 
 import os
 from argparse import Namespace
@@ -19,12 +19,12 @@ from rcnn_jax.tasks.families import family
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"
 SAMPLE = 20
-"""Label files that are looked at to tell detections from ground truth."""
+"""Label files that are read to distinguish detections from ground truth."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where images come from and results go, each with the flag or field that says so.
+    """Folders of images and results, each with the flag or field that names it.
 
     Attributes:
       images: a folder, an image, or a pattern.
@@ -108,6 +108,7 @@ def start(
       DataError: some images could not be used; the others were worked on.
     """
     found = folders(args, config, kind)
+    # Before the model is opened, which takes most of a second where it is encrypted.
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
     file = choose_model(args.model, config, kind, "inference", args.header)
@@ -130,6 +131,7 @@ def start(
             class_map=class_map(args),
             include_mask=args.include_mask,
         )
+    # At the end, so that one broken file does not keep a folder of images from being worked on.
     if failed:
         raise DataError(f"{failed} images could not be used (named above); the others are done")
 
@@ -158,10 +160,8 @@ def folders(args: Namespace, config: ConfigDict, kind: Kind) -> Folders:
         pictures = ("-o", args.image_output)
     if args.label_output and not _names_classes(args.label_output):
         labels = ("-l", args.label_output)
-    if labels is not None and labels[1].name in (
-        "",
-        "..",
-    ):  # the results of all images lie beside it
+    # The results of all images get the folder's name with .json: `.` and `..` have none.
+    if labels is not None and labels[1].name in ("", ".."):
         labels = (labels[0], Path(os.path.realpath(labels[1])))
     if pictures is None and labels is None:
         raise UsageError(
@@ -202,7 +202,7 @@ def class_map(args: Namespace) -> Path | None:
 
 
 def _names_classes(path: Path | None) -> bool:
-    """Says whether -l names an existing text file; a file of JSON is results, not names."""
+    """Returns whether -l names an existing text file; a file of JSON is results, not names."""
     if path is None or what_lies(path) != "file":
         return False
     with path.open("rb") as file:
@@ -211,7 +211,7 @@ def _names_classes(path: Path | None) -> bool:
 
 
 def _spare_ground_truth(name: str, folder: Path, kind: Kind) -> None:
-    """Stops before label files would replace annotations that the spec does not name.
+    """Refuses a folder whose annotations label files would replace, and that the spec does not name.
 
     Detections have a score: KITTI lines a 16th column, COCO results are a list. Annotations in
     KITTI's form have 15 columns, those of one image in other tools' JSON are an object.
@@ -221,6 +221,8 @@ def _spare_ground_truth(name: str, folder: Path, kind: Kind) -> None:
     """
     kitti = family(kind).labels == "kitti"
     suffix = ".txt" if kitti else ".json"
+    # A few tell: detections and annotations are not mixed in one folder, and it may hold a million
+    # files.
     inside = (path for path in sorted(folder.glob(f"*{suffix}"))[:SAMPLE] if path.is_file())
     whole = beside(folder, ".json")
     for path in [*inside, *([] if kitti or not whole.is_file() else [whole])]:

@@ -1,13 +1,13 @@
-"""The command line: which command, and how its end becomes an exit code.
+"""Entry points of the command line: choice of the command, and its exit code.
 
     rcnn-jax {faster_rcnn|mask_rcnn} TASK FLAGS
     rcnn-jax {spec|converter|decrypt} ...     rcnn-jax --version
     tlt X  tao X  tao model X  tao deploy X   stand for rcnn-jax X, as programs and after rcnn-jax
     faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
-Exit codes: 0 success; 2 the input is at fault, told in one message; 1 the program or the machine
-is; 128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 a closed
-pipe, in silence. Commands import what they need when they run, so that help needs no JAX.
+Exit codes: 0 success; 2 a fault of the input, in one message; 1 a fault of the program or the machine;
+128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 a closed pipe,
+in silence. Commands import what they need when they run, so that help needs no JAX.
 """
 
 import argparse
@@ -42,7 +42,10 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
     "dataset_convert": ("write TFRecords from KITTI or COCO labels", arguments.add_dataset_convert),
     "train": ("train a model", arguments.add_train),
     "evaluate": ("score a model on the validation images", arguments.add_evaluate),
-    "inference": ("draw and dump what a model finds in images", arguments.add_inference),
+    "inference": (
+        "run a model on images: write annotated images and labels",
+        arguments.add_inference,
+    ),
     "export": ("write a checked ONNX file of a model", arguments.add_export),
     "gen_trt_engine": (
         "build a TensorRT engine from an exported model",
@@ -56,9 +59,11 @@ CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
     "cluster": "try what a job of several processes needs",
+    "sweep": "train a spec many times with other values",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
-    "unfold_batch_norm": "give folded weights the statistics of batch norm back",
+    "doctor": "find what is wrong with a data set",
+    "unfold_batch_norm": "restore the batch-norm statistics of folded weights",
 }
 """Commands without a detector, each in the file of its name."""
 LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))
@@ -66,6 +71,8 @@ LAUNCHERS = (("tao", "tlt"), ("model", "deploy"))
 CONVERTERS = ("tao_converter", "tlt_converter")
 INTERRUPTED = 130
 CLOSED_PIPE = 141
+# ENOENT is not here: files of users are looked for before they are opened, so one that is missing
+# later is a fault of ours and deserves its traceback.
 MACHINE = {
     errno.EACCES,
     errno.EDQUOT,
@@ -80,7 +87,7 @@ MACHINE = {
     errno.EROFS,
     errno.ESTALE,
 }
-"""Why a machine refuses a file, whatever the program does."""
+"""Reasons of a machine to refuse a file, whatever the program does."""
 
 
 def main(argv: Sequence[str] | None = None, program: str = "rcnn-jax") -> int:
@@ -147,6 +154,8 @@ def guarded(command: Callable[[], int]) -> int:
         try:
             return _end(command)
         finally:
+            # The exit code is known: a signal from here on must not make a failure of a command
+            # that has ended.
             too_late()
             _let_go_of_closed_pipes()
 
@@ -160,12 +169,14 @@ def _end(command: Callable[[], int]) -> int:
         if _must_be_said(str(error), error.exit_code):
             _complain(str(error))
         return error.exit_code
+    # SystemExit passes: it is how argparse ends after --help.
     except (Exception, KeyboardInterrupt) as error:
         stop = stopped_by(error)
         if stop is None:
             _must_be_said(f"{type(error).__name__}: {error}", 1)
             return _fault(error)
         code = stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
+        # Who closed the pipe, as `head` does, has what they wanted.
         if _must_be_said(str(stop), code) and code != CLOSED_PIPE:
             _complain(str(stop) or "interrupted")
         return code
@@ -178,7 +189,7 @@ def _must_be_said(text: str, code: int) -> bool:
 
 
 def _fault(error: BaseException) -> int:
-    """Tells of what nobody foresaw: a machine that refuses a file is no bug of ours."""
+    """Reports an unexpected error: a machine that refuses a file is no bug of ours."""
     if isinstance(error, OSError) and error.errno in MACHINE:
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{error.strerror} ({errno.errorcode[error.errno]})")
@@ -227,6 +238,7 @@ def without_launcher(argv: Sequence[str]) -> list[str]:
     for words in LAUNCHERS:
         if given and given[0] in words:
             del given[0]
+    # After the launchers: `tao converter` and `tao-converter` were one program.
     if given and given[0].replace("-", "_") in CONVERTERS:
         given[0] = "converter"
     return given
@@ -250,6 +262,8 @@ def _parser(program: str) -> Parser:
     parser = Parser(program, description=text, planned=PLANNED)
     _add_version(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    # Parsers are filled when somebody asks them: most runs need one of some twenty, and help needs
+    # names and a sentence of each.
     for kind, row in FAMILIES.items():
         fill = partial(_add_tasks, kind=kind)
         commands.add_parser(kind, help=row.title, description=row.title, planned=PLANNED, fill=fill)
@@ -268,6 +282,7 @@ def _add_tasks(parser: Parser, kind: Kind) -> None:
     for name in (*TASKS, *TASK_ALIASES):
         module = TASK_ALIASES.get(name, name)
         text, add_flags = TASKS[module]
+        # argparse lists only commands with a help text: aliases are read and not advertised.
         shown = {"help": text} if name in TASKS else {}
         fill = partial(_add_task, add_flags=add_flags, module=module, kind=kind)
         tasks.add_parser(name, description=text, fill=fill, **shown)
@@ -286,7 +301,10 @@ def _add_command(parser: Parser, name: str) -> None:
 
 def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
     command = importlib.import_module(f"rcnn_jax.cli.{name}")
+    # Before the session opens its log and before JAX: a check where a file is written comes too
+    # late, by then the log holds lines and the first image is gone.
     check(command.places(args, kind))
+    # JAX reads these variables when it is imported, which the command does next.
     keep_compilations()
     from rcnn_jax.cli.processes import with_others
 

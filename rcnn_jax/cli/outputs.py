@@ -1,4 +1,4 @@
-"""The one rule about paths: a command writes where it can, and over nothing that it reads.
+"""Check of the paths of a command: output can be written, and replaces no input.
 
 Every command declares what it reads and writes (`places` in its file); `check` compares them before
 any work begins. What a spec names counts as much as what a flag names: a label dump onto the ground
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from rcnn_jax.kinds import SpecKind, TaskName
     from rcnn_jax.spec.inputs import Input
 
+# NAME_MAX of Linux file systems, in bytes and not in letters.
 LONGEST_NAME = 255
 TEMPORARY = 24
-"""Bytes that the temporary name of a file is longer than its own."""
+"""Length that the temporary name of a file adds to its own, in bytes."""
 
 PlaceKind = Literal["file", "folder", "workdir", "log"]
 
@@ -49,7 +50,7 @@ class Place:
 
 @dataclass
 class Places:
-    """What a command reads and writes.
+    """Input and output of a command.
 
     Attributes:
       reads: its input.
@@ -95,6 +96,8 @@ def common(
     if config is None and args.spec is not None:
         places.read("-e" if kind != "dataset_convert" else "-d", args.spec)
         existing_file(args.spec, places.reads[0].name)
+        # Parsed once more for this, which takes 5 ms: what a spec names is at risk as much as what
+        # flags name.
         config = _quiet_config(args.spec, kind, task)
     if config is not None:
         places.reads += spec_inputs(config, kind)
@@ -130,6 +133,7 @@ def check(places: Places) -> None:
         obstacle = _obstacle(place)
         if obstacle:
             raise UsageError(f"{place}: {obstacle}")
+    # A flag and a field may name the same file: the message names what the user typed.
     flags_first = sorted(places.reads, key=lambda place: not place.name.startswith("-"))
     for out in places.writes:
         for source in flags_first:
@@ -138,6 +142,7 @@ def check(places: Places) -> None:
                     f"{out}: is what {source} reads, and no command writes over its input: "
                     "name another file or folder"
                 )
+    # Two outputs may share a folder, but never a file, and a file cannot be the folder of another.
     for number, out in enumerate(places.writes):
         for other in places.writes[:number]:
             if "folder" not in _noun(out) + _noun(other) and same(out.path, other.path):
@@ -148,8 +153,10 @@ def check(places: Places) -> None:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Says whether two paths are one place: by links, by relative spelling, by case."""
+    """Returns whether two paths are one file or folder: by links, relative spelling and case."""
     try:
+        # By device and inode, which also covers hard links and file systems that ignore case; the
+        # spelling of the path decides only where nothing lies yet.
         return one.samefile(other)
     except (OSError, ValueError):
         return os.path.realpath(one) == os.path.realpath(other)
@@ -161,7 +168,7 @@ def beside(path: Path, ending: str) -> Path:
 
 
 def matching(pattern: Path) -> Iterator[Path]:
-    """Yields what a pattern fits; nothing for a path that is none."""
+    """Yields the matches of a pattern; nothing for a path that is none."""
     text = str(pattern)
     if glob.has_magic(text) and what_lies(pattern) == "nothing":
         yield from map(Path, glob.iglob(text))  # noqa: PTH207 Path.glob takes no absolute pattern
@@ -176,6 +183,7 @@ def _obstacle(place: Place) -> str | None:
             return f"the name is longer than {longest} bytes"
         mode = path.stat().st_mode
     except FileNotFoundError:
+        # A file behind such a link would replace the link, a folder cannot be made.
         if path.is_symlink() and wanted == "folder":
             return f"is a link to {path.readlink()}, which does not exist"
         return _obstacle_above(path if wanted == "folder" else path.parent)
@@ -205,6 +213,8 @@ def _obstacle_above(folder: Path) -> str | None:
         return f"{folder} is not a folder"
     if missing != folder:
         try:
+            # Made and removed at once: the command itself makes it later, and a refused one leaves
+            # no folder.
             missing.mkdir()
             missing.rmdir()
         except FileExistsError:  # made by another process meanwhile
@@ -220,7 +230,8 @@ def _unwritable(path: Path) -> str | None:
 
 
 def _destroys(out: Place, source: Place) -> bool:
-    """Says whether writing an output can change an input."""
+    """Returns whether writing an output can change an input."""
+    # Its files have names of their own, and those that may exist as input are declared one by one.
     if out.kind == "workdir":
         return False
     if out.kind == "folder":
@@ -229,11 +240,12 @@ def _destroys(out: Place, source: Place) -> bool:
         return os.path.lexists(out.path) and same(out.path.parent, source.path)
     if same(out.path, source.path):
         return True
+    # A pattern (records-*) reads whatever it matches by the time of reading.
     return what_lies(out.path) == "file" and any(same(out.path, p) for p in matching(source.path))
 
 
 def _holds(upper: Path, lower: Path, noun: str) -> bool:
-    """Says whether a file at the upper path would stand where the lower one needs a folder."""
+    """Returns whether a file at the upper path would take the name of a folder of the lower one."""
     above, below = Path(os.path.realpath(upper)), Path(os.path.realpath(lower))
     return above in below.parents or (noun == "folder" and above == below)
 
@@ -247,5 +259,7 @@ def _quiet_config(spec: Path, kind: "SpecKind", task: "TaskName | None") -> Any:
 
     try:
         return load_spec(spec, kind, task).config
+    # The command reads the spec again inside its session, where the error also reaches the log and
+    # status.json.
     except RcnnError:
         return None

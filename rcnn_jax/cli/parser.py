@@ -1,4 +1,4 @@
-"""argparse as the commands need it: exact flags, forgiving spelling, messages that name the cause.
+"""Argument parser of all commands: exact flags, forgiving spelling, messages that name the cause.
 
     --dataset-spec  dataset-convert     dashes and underscores are one
     -k ""                               a flag without a value is as good as absent
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
       relatives: the parsers of the sibling commands by name; asked when a flag is unknown.
-      planned: what is said of commands that do not exist yet, by name.
+      planned: messages about commands that do not exist yet, by name.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Parser(argparse.ArgumentParser):
             where another one is run.
           **kwargs: of ArgumentParser.
         """
+        # argparse would take any unambiguous beginning of a flag, and a flag that is added later
+        # would make old command lines ambiguous.
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self.relatives: Mapping[str, Parser] = {}
@@ -61,6 +63,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
           UsageError: a flag or command is unknown, or a value does not fit.
         """
+        # Sub-parsers are called through this method too, so one class serves every level.
         given = list(sys.argv[1:] if args is None else args)
         if self.filled()._commands:
             for command in self._commands.values():
@@ -81,6 +84,7 @@ class Parser(argparse.ArgumentParser):
 
     def filled(self) -> "Parser":
         """Returns this parser, with its flags and commands."""
+        # Taken out first: while flags are added, other parsers may ask this one.
         fill, self._fill = self._fill, None
         if fill is not None:
             fill(self)
@@ -98,33 +102,37 @@ class Parser(argparse.ArgumentParser):
 
     def _command_first(self, given: list[str]) -> list[str]:
         """Returns the arguments with the command in front of the flags that came before it."""
-        place = 0
-        while place < len(given) and (given[place].startswith("-") or not given[place]):
-            if given[place] in self._option_string_actions:  # --help, --version
+        index = 0
+        # argparse gives a flag to the parser that meets it first, so one before the task would be
+        # unknown there. The original's launcher accepted its own flags in front of the task.
+        while index < len(given) and (given[index].startswith("-") or not given[index]):
+            if given[index] in self._option_string_actions:  # --help, --version
                 return given
-            place += self._length(given, place)
-        if place >= len(given):
+            index += self._length(given, index)
+        if index >= len(given):
             word = next(a.metavar for a in self._actions if a.nargs == argparse.PARSER)
             self.error(f"{word} is missing; there are {', '.join(self._commands)}")
-        name = given[place]
+        name = given[index]
         known = {_plain(command): command for command in self._commands}
         if _plain(name) not in known:
             self._refuse_command(name)
-        return [known[_plain(name)], *given[:place], *given[place + 1 :]]
+        return [known[_plain(name)], *given[:index], *given[index + 1 :]]
 
-    def _length(self, given: list[str], place: int) -> int:
-        """Returns how many arguments the flag at a place is, with its values."""
-        if not given[place]:
+    def _length(self, given: list[str], index: int) -> int:
+        """Returns how many arguments the flag at an index is, with its values."""
+        if not given[index]:
             return 1
-        flag, equals, _ = given[place].partition("=")
+        flag, equals, _ = given[index].partition("=")
         action = self.takes(flag)
         if action is None:
-            self._refuse([given[place]])
+            self._refuse([given[index]])
         if equals or action.nargs == 0 or self._spelling_of(action, flag) is None:
             return 1
         if action.nargs is None:
             return 2
-        values = given[place + 1 :]
+        # A list of values (--gpu_index 0 1) ends at the next flag, and where the name of a task
+        # begins.
+        values = given[index + 1 :]
         ends = (i for i, v in enumerate(values) if v.startswith("-") or self._is_command(v))
         return 1 + next(ends, len(values))
 
@@ -141,20 +149,21 @@ class Parser(argparse.ArgumentParser):
         The original dropped them, and scripts rely on it: `-k "$KEY"` where KEY is not set.
         """
         cleaned: list[str] = []
-        place = 0
-        while place < len(given):
-            flag, equals, value = given[place].partition("=")
+        index = 0
+        while index < len(given):
+            flag, equals, value = given[index].partition("=")
             if flag.startswith("--"):
                 flag = self._spelling(flag)
             action = self._option_string_actions.get(flag)
+            # Switches take no value; an empty word behind one is dropped by itself.
             takes_one = action is not None and action.nargs in (None, "+")
             if takes_one and equals and not value:
-                place += 1
-            elif takes_one and not equals and given[place + 1 : place + 2] == [""]:
-                place += 2
+                index += 1
+            elif takes_one and not equals and given[index + 1 : index + 2] == [""]:
+                index += 2
             else:
-                cleaned += [f"{flag}{equals}{value}"] if given[place] else []
-                place += 1
+                cleaned += [f"{flag}{equals}{value}"] if given[index] else []
+                index += 1
         return cleaned
 
     def _unknown(self, words: Sequence[str]) -> list[str]:
@@ -163,6 +172,8 @@ class Parser(argparse.ArgumentParser):
         What follows a flag that takes a value is left to argparse: it may be a key, and no message
         shows one.
         """
+        # The conditions below are argparse's own for what looks like a flag: no number, no blank,
+        # no lone dash. Only what it would take for a flag can be missed as one.
         end = words.index("--") if "--" in words else len(words)
         actions = [self._option_string_actions.get(word) for word in words[:end]]
         values = [False, *(action is not None and action.nargs is None for action in actions)]
@@ -201,6 +212,7 @@ class Parser(argparse.ArgumentParser):
 
     def _owners(self, flag: str) -> list[str]:
         """Returns the sibling commands that have a flag; of two names of one command the first."""
+        # By description: an alias has that of the command it stands for, and is named once.
         found = {
             other.description: name
             for name, other in reversed(list(self.relatives.items()))
@@ -217,6 +229,8 @@ class Parser(argparse.ArgumentParser):
             if option.startswith("--") and action.help is not argparse.SUPPRESS
         }
         word = flag.lstrip("-").replace("-", "_")
+        # Beginnings before resemblance: the original's argparse took abbreviations, so they stand
+        # in scripts.
         begun = [name for name in known if len(word) > 2 and name.startswith(word)]
         near = begun or difflib.get_close_matches(word, known, 2, 0.6)
         return [known[name] for name in near[:3]]
@@ -224,6 +238,7 @@ class Parser(argparse.ArgumentParser):
     def _refuse_command(self, name: str) -> NoReturn:
         """Raises the error of a command that does not exist, with the nearest that does."""
         plain = _plain(name)
+        # Before the names are compared: what is planned is no typing error.
         if plain in self.planned:
             self.error(self.planned[plain])
         owners = [

@@ -1,4 +1,4 @@
-"""The commands as programs of their own: what a shell starts, and nothing else calls."""
+"""Console scripts: the programs that a shell starts, called by nothing else."""
 
 import sys
 from pathlib import Path
@@ -34,4 +34,5 @@ def mask_rcnn() -> None:
 
 def converter() -> None:
     """`tao-converter` and `tlt-converter`, the original's names."""
+    # No huge pages: TensorRT computes on the GPU.
     leave(main.converter())

@@ -1,4 +1,4 @@
-"""`make quickstart`: the whole tool on a data set it makes itself, with every command shown.
+"""`make quickstart`: every command on a generated data set, each shown as it would be typed.
 
 Faster R-CNN on boxes in the KITTI form, Mask R-CNN on the same cells in the COCO form, and in the
 end both as ONNX files that ONNX Runtime runs on the same new images.
@@ -108,12 +108,14 @@ def quickstart() -> int:
         raise UsageError(f"{FASTER} is not here: run the quickstart from the root of a clone")
     console = Screen(highlight=False, soft_wrap=True)
     started = time.monotonic()
+    # Anew every time: training would resume what an earlier quickstart left, and show nothing.
     if OUTPUT.exists():
         shutil.rmtree(OUTPUT)
     write_data(console)
     for title, command in COMMANDS:
         console.rule(title, align="left")
         console.print(f"$ rcnn-jax {command}\n", markup=False)
+        # Through the entry point and not through functions: what is printed above is what runs.
         code = main(shlex.split(command))
         if code:
             return code
@@ -137,6 +139,7 @@ def write_data(console: Console) -> None:
         height=HEIGHT,
         width=WIDTH,
     )
+    # Another seed, so that inference sees images that neither training nor validation had.
     write_kitti(OUTPUT / "new", seed=1, count=NEW_IMAGES, height=HEIGHT, width=WIDTH)
     for what, where in (
         ("KITTI labels", OUTPUT / "data"),

@@ -1,4 +1,4 @@
-"""One command from start to end: console, log file and status.json.
+"""Session of one command: console, log file and status.json.
 
 status.json holds one JSON object per line, as the original wrote it for programs that watch a run:
 
@@ -38,6 +38,7 @@ from rcnn_jax.train.lock import WorkdirLock, held
 Item = TypeVar("Item")
 Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
 STATUS_FILE = "status.json"
+# In a pipe a line per step would fill the logs of a cluster.
 SECONDS_BETWEEN_LINES = 10.0
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -49,7 +50,7 @@ class Session:
     With a log file everything printed goes to both places, as plain text: no colour, no live bar.
 
     Attributes:
-      console: where the command talks to the user.
+      console: console of the user.
       lock: of the folder of status.json, where the command must be alone in it.
     """
 
@@ -85,16 +86,21 @@ class Session:
     def __enter__(self) -> "Session":
         if self._log_file:
             self._log = log = self._exits.enter_context(_open_log(self._log_file))
+            # The streams and not only the console, because libraries print too. The log was entered
+            # first, so it is closed last.
             self._exits.enter_context(redirect_stdout(_Tee(sys.stdout, log)))
             self._exits.enter_context(redirect_stderr(_Tee(sys.stderr, log)))
         self._exits.enter_context(log_to(self))
         if self._chief:
             self._exits.enter_context(_last_line_by_the_monitor(self))
         if self._status_path:
+            # `keep_status_in` writes STARTED for the first folder it is given, and this is one.
             path, self._status_path = self._status_path, None
             try:
                 self.keep_status_in(path.parent)
             except BaseException as error:
+                # Python leaves no context that it could not enter: log, streams and lock would
+                # stay.
                 self.__exit__(type(error), error, error.__traceback__)
                 raise
         return self
@@ -115,7 +121,7 @@ class Session:
                 text = f"{self._title} was {stop if str(stop) else 'interrupted'}."
             else:
                 text = str(error) or type(error).__name__
-            with suppress(OSError):  # a full disk says so once, by what ended the command
+            with suppress(OSError):  # a full disk is reported once, by what ended the command
                 self.status("FAILURE", text, verbosity="ERROR")
                 if self._log is not None:  # the screen hears of it from main
                     known = isinstance(error, RcnnError) or stop is not None
@@ -132,6 +138,8 @@ class Session:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if self._alone:
+                    # The lock comes before the first line: a training that is refused must not
+                    # write FAILURE among the lines of the one that runs.
                     self.lock = self._exits.enter_context(held(folder, self._title, self.note))
                 self._status_path = folder / STATUS_FILE
                 self.status("STARTED", f"Starting {self._title}.")
@@ -167,6 +175,7 @@ class Session:
             return
         now = datetime.now()
         line: dict[str, Any] = {
+            # Not padded with zeros, as the original's logger writes it.
             "date": f"{now.month}/{now.day}/{now.year}",
             "time": f"{now.hour}:{now.minute}:{now.second}",
             "status": status,
@@ -178,6 +187,8 @@ class Session:
             line["graphical"] = {name: str(value) for name, value in graphical.items()}
         if kpi:
             line["kpi"] = {name: str(value) for name, value in kpi.items()}
+        # Opened for every line: nothing is buffered when a process is killed, and a program that
+        # watches may move the file away.
         self._status_path.parent.mkdir(parents=True, exist_ok=True)
         with self._status_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -198,6 +209,7 @@ class Session:
           total: their number.
           label: what is done to them.
         """
+        # A bar redraws its line by control codes, which a log would collect by the thousand.
         if self.console.is_terminal:
             yield from progress.track(items, label, total, console=self.console, transient=True)
             return
@@ -225,6 +237,7 @@ def read_spec(
     Raises:
       SpecError: the spec is wrong, or there is no such file.
     """
+    # Imported here: help and the errors of flags need no spec reader.
     from rcnn_jax.spec.load import load_spec, validate
     from rcnn_jax.spec.render import redact, written_key
 
@@ -240,6 +253,7 @@ def read_spec(
             session.warn(warning)
     for note in notes:
         session.note(note)
+    # From here on the config that everybody sees, and that runs store, holds no key.
     return redact(config), key_from(args, written_key(config))
 
 
@@ -266,7 +280,8 @@ def memory_advice(kind: Kind) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Says whether XLA reports that device memory is exhausted; jax need not be imported."""
+    """Returns whether XLA reports exhausted device memory; jax need not be imported."""
+    # By name, along all base classes: the class has moved between modules of jaxlib and jax.
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"XlaRuntimeError", "JaxRuntimeError"}) and "RESOURCE_EXHAUSTED" in str(
         error

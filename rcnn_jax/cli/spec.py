@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import glob
+import json
 import os
 import sys
 from argparse import Namespace
@@ -11,14 +12,15 @@ from pathlib import Path
 
 from rcnn_jax.cli.outputs import Places
 from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.printable import SHOWN, excerpt
 from rcnn_jax.spec import demands
 from rcnn_jax.spec.explain import all_fields, describe, find_fields
 from rcnn_jax.spec.inputs import DATA_VARIABLE, named_inputs
+from rcnn_jax.spec.json_schema import json_schema
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.load import LoadedSpec, load_spec
 from rcnn_jax.spec.python_file import python_file
 from rcnn_jax.spec.render import redact, render
-from rcnn_jax.spec.text.tokens import SHOWN, printable
 
 MOST_FOLDERS = 100
 """In a path that may exist; a pattern of more takes a search deeper than Python goes."""
@@ -33,16 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the complete config as .json, .txt or .py, without keys; upgrades TLT 2.0",
     )
     explain = actions.add_parser("explain", help="say what a field means")
+    schema = actions.add_parser("schema", help="print all fields, for editors and searches")
+    schema.add_argument("--kind", choices=list(TABLES), help="one kind of spec (default: all)")
+    schema.add_argument("--json", action="store_true", help="as JSON Schema, the only form")
     for action in (check, translate):
         action.add_argument("spec", type=Path, metavar="SPEC", help="spec file")
     for action in (check, translate, explain):
         action.add_argument(
-            "--kind", choices=list(TABLES), help="what the spec describes (default: told from it)"
+            "--kind",
+            choices=list(TABLES),
+            help="what the spec describes (default: detected automatically)",
         )
     check.add_argument(
         "--task",
         choices=demands.TASKS,
-        help="what the spec must serve (default: say what it serves)",
+        help="task that the spec must serve (default: list those it serves)",
     )
     check.add_argument(
         "--strict-paths", action="store_true", help="paths that do not exist are errors"
@@ -68,7 +75,7 @@ def run(args: Namespace) -> int:
       SpecError: the spec is wrong.
       UsageError: the output has an unknown ending, or there is no such field.
     """
-    actions = {"check": _check, "translate": _translate, "explain": _explain}
+    actions = {"check": _check, "translate": _translate, "explain": _explain, "schema": _schema}
     return actions[args.action](args)
 
 
@@ -77,7 +84,7 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
     missing = [
         (
             spec.positions.get(found.field, (0, 0)),
-            f"{spec.at(found.field)}: {found.reads} '{printable(found.value, 200)}' does not exist",
+            f"{spec.at(found.field)}: {found.reads} '{excerpt(found.value, 200)}' does not exist",
         )
         for found in named_inputs(spec.config, spec.kind)
         if not _exists(found.value, found.reads)
@@ -86,6 +93,7 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
 
 
 def _check(args: Namespace) -> int:
+    # For no task: a spec that serves only some tasks is valid, and the report below lists which.
     spec = load_spec(args.spec, args.kind)
     unserved = {
         task: [f"{spec.at(path)} {sentence}" for path, sentence in findings]
@@ -113,9 +121,11 @@ def _check(args: Namespace) -> int:
 def _translate(args: Namespace) -> int:
     output: Path = args.output
     if output.suffix not in (".json", ".txt", ".py"):
-        shown = printable(str(output), 4096)
+        shown = excerpt(str(output), 4096)
         raise UsageError(f"-o {shown}: expected a name that ends in .json, .txt or .py")
+    # Only here: a command that upgraded silently would train something that no file describes.
     spec = load_spec(args.spec, args.kind, upgrades=True)
+    # Whatever the format: translated files are made to be passed on.
     shown = redact(spec.config)
     text = render(shown, spec.kind)
     if output.suffix == ".json":
@@ -125,7 +135,7 @@ def _translate(args: Namespace) -> int:
     _write_file(output, text)
     for warning in [*spec.warnings, *spec.dropped]:
         _write(f"warning: {warning}")
-    _write(f"wrote {printable(str(output), 4096)}")
+    _write(f"wrote {excerpt(str(output), 4096)}")
     return 0
 
 
@@ -145,7 +155,7 @@ def _write_file(output: Path, text: str) -> None:
             partial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name.
         reason = getattr(error, "strerror", None) or str(error)
-        shown = printable(str(output), 4096)
+        shown = excerpt(str(output), 4096)
         raise UsageError(f"-o {shown}: the file cannot be written: {reason}") from error
 
 
@@ -156,8 +166,14 @@ def _explain(args: Namespace) -> int:
         known = sorted({field.name for _, _, field in all_fields(args.kind)})
         near = difflib.get_close_matches(last[:SHOWN], known, 3, 0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"no spec has a field '{printable(args.field)}'{hint}")
+        raise UsageError(f"no spec has a field '{excerpt(args.field)}'{hint}")
     _write("\n".join(describe(row) for row in rows).rstrip())
+    return 0
+
+
+def _schema(args: Namespace) -> int:
+    every = {kind: json_schema(kind) for kind in TABLES}
+    _write(json.dumps(every[args.kind] if args.kind else every, indent=2))
     return 0
 
 

@@ -35,6 +35,8 @@ def run(args: Namespace, kind: Kind) -> int:
     ) as session:
         config, key = read_spec(session, args, kind, "train")
         workdir = args.workdir or workdir_of(config, kind)
+        # The folder may come from the spec, so the lock and the first status line wait until the
+        # spec is read.
         session.keep_status_in(workdir)
         from rcnn_jax.inference.draw import draw_detections
         from rcnn_jax.tasks.build import build_experiment
@@ -49,11 +51,13 @@ def run(args: Namespace, kind: Kind) -> int:
             devices=devices,
             body=args.data_parallel,
             scale_lr=args.scale_lr,
+            # Passed in: training and inference are on one floor and do not import each other.
             draw=draw_detections,
             lock=session.lock,
         )
         with memory_advice(kind):
             result = train(build_experiment(config, kind), workdir, options, session)
+        # After the run: one that is interrupted leaves models that training can go on from.
         if args.slim and team().is_chief:
             slim_models(result.models, key)
     return 0
@@ -81,13 +85,15 @@ def places(args: Namespace, kind: Kind) -> Places:
     ]
     if args.spec is not None and args.config is None:
         written = workdir / "spec.txt"
+        # To train again with the spec that a run wrote, from where it lies, is how runs are
+        # resumed.
         if what_lies(written) == "file" and not _is_rendered(args.spec, config, kind):
             known.write("the run's own spec,", written)
     return known
 
 
 def _is_of_run(path: Path, workdir: Path, config: ConfigDict, kind: Kind) -> bool:
-    """Says whether a run in this folder would write a model of this name."""
+    """Returns whether a run in this folder would write a model of this name."""
     from rcnn_jax.checkpoints.names import BEST, parse
 
     if os.path.realpath(path.parent) != os.path.realpath(workdir):
@@ -99,7 +105,7 @@ def _is_of_run(path: Path, workdir: Path, config: ConfigDict, kind: Kind) -> boo
 
 
 def _is_rendered(spec: Path, config: ConfigDict, kind: Kind) -> bool:
-    """Says whether a spec is the text that a run wrote of it."""
+    """Returns whether a spec is the text that a run wrote of it."""
     from rcnn_jax.spec.render import redact, render
 
     return spec.read_bytes() == render(redact(config), kind).encode()
@@ -115,6 +121,8 @@ def slim_models(models: Iterable[Path], key: str | None) -> None:
     for path in models:
         bundle = read_bundle(path, key)
         slimmed = slim(bundle)
+        # A file that is written anew gets a new time stamp and digest, without need if nothing was
+        # removed.
         if slimmed.arrays.keys() != bundle.arrays.keys():
             write_bundle(path, slimmed, key)
 

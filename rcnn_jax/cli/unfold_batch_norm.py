@@ -1,4 +1,4 @@
-"""`unfold_batch_norm`: gives pretrained weights with folded batch norm their statistics back."""
+"""`unfold_batch_norm`: restores the statistics of pretrained weights with folded batch norm."""
 
 import argparse
 from argparse import Namespace
@@ -59,6 +59,7 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--batches {args.batches}: expected 1 or more")
     if args.output.suffix != ".npz":
         raise UsageError(f"-o {args.output}: expected a name ending in .npz")
+    # NumPy and the readers come after the flags have passed, JAX with them.
     import io
 
     import numpy as np
@@ -75,6 +76,7 @@ def run(args: Namespace) -> int:
         experiment = build_experiment(loaded.config, loaded.kind)
         arrays = unfolded_weights(experiment, existing_file(args.weights, "-w"), args.batches)
         buffer = io.BytesIO()
+        # Into memory first: np.savez would write the final name piece by piece.
         np.savez(buffer, allow_pickle=False, **arrays)
         write_file(args.output, [buffer.getvalue()])
         layers = len({name.split("/")[1] for name in arrays})

@@ -15,6 +15,7 @@ REACHED = 0.5
 """IoU from which an anchor reaches an object."""
 
 _MOST_OBJECTS = 20_000  # more do not change a fraction
+# Means on a line settle long before; a fixed number needs no test for it.
 _ROUNDS = 30
 # In strides: the centres of four equal parts of the half stride between a cell and its border.
 _OFFSETS = (1 / 16, 3 / 16, 5 / 16, 7 / 16)
@@ -27,6 +28,7 @@ CellSizes = Sequence[tuple[float, float]]
 def thinned(sides: np.ndarray) -> np.ndarray:
     """Returns at most 20,000 of the sides f32[n 2], evenly taken and always the same."""
     step = -(-len(sides) // _MOST_OBJECTS)
+    # Every n-th, not a random sample: the advice for a data set must not change between starts.
     return sides[:: max(step, 1)].astype(np.float64)
 
 
@@ -59,6 +61,8 @@ def unreached(sides: np.ndarray, cells: Mapping[int, CellSizes]) -> float:
     """
     if not len(sides):
         return 0.0
+    # Sixteen positions, not the centre of a cell alone: there anchors fit small objects that in
+    # most images lie between two cells.
     missed = [
         (best_overlaps(sides, cells, (y, x)) < REACHED).mean() for y in _OFFSETS for x in _OFFSETS
     ]
@@ -69,6 +73,7 @@ def fit_scales(sides: np.ndarray, count: int) -> tuple[float, ...]:
     """Returns side lengths of squares with the areas of objects, whole pixels, smallest first."""
     # Logarithms: twice as large and half as large are equally far for an IoU.
     scales = np.exp(_means(np.log(np.sqrt(sides.prod(axis=1))), count))
+    # A set: objects of one size leave fewer means than asked for.
     return tuple(sorted({float(max(round(value), 1)) for value in scales}))
 
 
@@ -93,6 +98,7 @@ def fit_octaves(
     def missed(scale: int) -> float:
         return unreached(sides, octave_cells(scale, strides, num_scales, ratios))
 
+    # Tried out, not fitted: one number decides over all levels, and ten candidates are quick.
     return min(_OCTAVE_SCALES, key=missed)
 
 
@@ -113,6 +119,7 @@ def octave_cells(
 
 def _means(values: np.ndarray, count: int) -> np.ndarray:
     """k-means of numbers on a line, begun at their quantiles; empty clusters are left out."""
+    # Quantiles, not random starts: the same advice every time, and no mean begins in a gap.
     means = np.quantile(values, (np.arange(count) + 0.5) / count)
     for _ in range(_ROUNDS):
         nearest = np.abs(values[:, None] - means).argmin(axis=1)

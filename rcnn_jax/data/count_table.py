@@ -34,7 +34,9 @@ def counts_table(columns: Sequence[Column]) -> Table:
     for column in columns:
         total = f"{sum(column.objects.values()):,}\n{column.images:,}"
         table.add_column(escape(column.name), total, justify="right")
+    # A dict keeps the order of classes; a set would shuffle the rows from run to run.
     for name in dict.fromkeys(name for column in columns for name in column.objects):
+        # Names of strangers' data: rich would take "[red]" for a style.
         table.add_row(escape(name), *(f"{column.objects.get(name, 0):,}" for column in columns))
     omitted = [_rows(column.findings) for column in columns]
     names = list(dict.fromkeys(name for rows in omitted for name in rows))
@@ -48,10 +50,10 @@ def counts_table(columns: Sequence[Column]) -> Table:
 
 
 def say(findings: Sequence[Finding], reporter: Reporter) -> None:
-    """Reports what does not fit a table: the first example of a finding, and what to do."""
+    """Reports findings that need a sentence: the first example, and the remedy."""
     for item in merged(findings):
         if item.sentence:
-            (reporter.warn if item.severity == "warning" else reporter.note)(item.sentence)
+            (reporter.note if item.severity == "note" else reporter.warn)(item.sentence)
 
 
 def _rows(findings: Sequence[Finding]) -> dict[str, int]:

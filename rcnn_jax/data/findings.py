@@ -10,7 +10,7 @@ from typing import Literal
 
 from rcnn_jax.printable import shown
 
-Severity = Literal["note", "warning"]
+Severity = Literal["note", "warning", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,15 @@ class Kind:
     Attributes:
       row: heading in the table of counts; may contain `{where}`. Empty for findings without a row.
       sentence: for the log, with `{count}` and `{where}`. Empty where the row is enough.
-      severity: a warning asks the user to act.
+      severity: a warning asks the user to act; an error must be mended before training.
+      advice: what to do; for reports that have room for it.
       by_name: counted separately for every `where`; otherwise together, with the first `where`.
     """
 
     row: str = ""
     sentence: str = ""
     severity: Severity = "note"
+    advice: str = ""
     by_name: bool = False
 
 
@@ -168,10 +170,15 @@ class Tally:
         """Counts one more finding, or several."""
         if not count:
             return
+        # One entry for a kind that is not counted by name, so that a million bad boxes take no
+        # memory.
         key = (kind, where if kind.by_name else "")
         known = self._findings.get(key)
         self._findings[key] = Finding(
-            kind, known.where if known else where, count + (known.count if known else 0)
+            # The first example stays: it is the one that a user meets first in the data.
+            kind,
+            known.where if known else where,
+            count + (known.count if known else 0),
         )
 
     def extend(self, findings: Iterable[Finding]) -> None:

@@ -32,7 +32,7 @@ _OUTLINE_POINTS = 48
 
 @dataclass(frozen=True)
 class Contents:
-    """What a scene holds.
+    """Number and sizes of the cells in a scene.
 
     Attributes:
       most: largest number of cells.
@@ -173,6 +173,7 @@ def _scene(rng: np.random.Generator, height: int, width: int, contents: Contents
     canvas = _background(rng, height, width, base)
     instances = np.zeros((height, width), np.uint8)
     classes, visible = [], []
+    # Empty images on purpose: they are a case of their own in every loss and metric.
     wanted = 0 if rng.random() < 0.05 else int(rng.integers(1, contents.most + 1))
     for _ in range(wanted):
         kind = int(rng.integers(len(CLASS_NAMES)))
@@ -245,6 +246,7 @@ def _pose(
 ) -> np.ndarray:
     """Turns, scales and moves an outline to somewhere in the image, in pixels."""
     side = min(height, width)
+    # Uniform in the logarithm: small and large cells are equally frequent per octave.
     radius = side * np.exp(rng.uniform(*np.log(radii)))
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)

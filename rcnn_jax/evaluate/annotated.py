@@ -1,4 +1,4 @@
-"""Images of an annotation file, and their match with the images of the validation data."""
+"""Images of a COCO annotation file, matched with those of the validation data by name or id."""
 
 from collections import Counter
 from collections.abc import Mapping

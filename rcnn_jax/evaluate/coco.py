@@ -92,6 +92,8 @@ def evaluate_coco(
     content = _complete(gt, name, iou_types)
     chosen = sorted(set(image_ids)) if image_ids is not None else None
     _check_results(content, results, chosen, iou_types)
+    # COCO's K is 100. A model that gives fewer is scored by the same K, so models can be compared;
+    # one that gives more is not cut.
     last = max(100, detections_per_image)
     backend = _backend(engine)
     names = unique_names({c["id"]: str(c["name"]) for c in content["categories"]})
@@ -197,6 +199,8 @@ def _accumulate(
         truth = _dataset(dataset_of, {**content, "annotations": annotations})
         detections = _dataset(dataset_of, {**content, "annotations": detected})
         evaluation = evaluation_of(truth, detections, iou_type)
+        # pycocotools' own summary looks for a K of 100 in this list and gives -1 otherwise: hence
+        # `_summary`.
         evaluation.params.maxDets = [1, 10, last]
         if chosen is not None:
             evaluation.params.imgIds = list(chosen)

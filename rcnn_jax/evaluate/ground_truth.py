@@ -1,4 +1,4 @@
-"""Ground truth of a source as the content of a COCO annotation file.
+"""Ground truth of a source in the form of a COCO annotation file.
 
 For data sets that contain their annotations instead of naming an annotation file.
 """
@@ -51,6 +51,8 @@ def _annotations(
     annotation: Annotation, category_ids: Sequence[int], image_id: int, *, masks: bool
 ) -> list[dict[str, Any]]:
     """Returns the objects of an image without ids."""
+    # In float64 before the subtraction: a width from float32 corners would differ in its last bits
+    # from that in an annotation file, and with it the size class at its limit.
     y1, x1, y2, x2 = annotation.boxes.astype(np.float64).T
     boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
     areas = boxes[:, 2] * boxes[:, 3] if annotation.areas is None else annotation.areas

@@ -91,6 +91,9 @@ def evaluate_detector(
     match experiment.metrics:
         case CocoMetrics() as metrics:
             return _evaluate_coco(experiment, metrics, cast(MaskSource, source), seen)
+        # PASCAL's matching needs all detections of a class in the order of their scores, over all
+        # images: a list of boxes, a few kilobytes an image. COCO's loop drops the masks of an image
+        # at once instead.
         case VocMetrics() as metrics:
             own, records = [], []
             for batch, row, detections, proposals in seen:
@@ -165,6 +168,8 @@ def _evaluate_coco(
             record = int(batch.image_id[row])
             image_id = truth.image_id(source, record)
             size = (int(batch.source_size[row][0]), int(batch.source_size[row][1]))
+            # On other threads: at full size 100 masks of a 640 x 480 image take 59 ms of a core to paste
+            # and encode. By windows it is less, and still time in which the device would wait.
             future = pool.submit(image_results, image_id, detections, experiment.category_ids, size)
             pending.append((record, image_id, future))
         own = [(record, image_id, future.result()) for record, image_id, future in pending]
@@ -179,6 +184,8 @@ def _evaluate_coco(
         results,
         ("bbox", "segm") if metrics.masks else ("bbox",),
         detections_per_image=metrics.max_detections,
+        # Those that were evaluated: an annotation file of a whole data set may list more, and an
+        # image without results counts as missed.
         image_ids=image_ids,
         engine=fastest_engine(),
     )
@@ -199,7 +206,9 @@ def _truth(
 def _unpack(
     batch: Batch, outputs: tuple[Detections, Proposals | None], offset: tuple[float, float]
 ) -> Iterator[Row]:
+    # Fetched whole: row by row every slice would be a program and a wait of its own.
     detections, proposals = jax.tree.map(np.asarray, outputs)
+    # The last batch is filled up to the compiled size; its copies are no images.
     for row in np.flatnonzero(batch.image_valid):
         scale, size = batch.scale[row], batch.source_size[row]
         one = jax.tree.map(lambda leaf, i=row: leaf[i][detections.valid[i]], detections)

@@ -89,6 +89,7 @@ def encode_window(window: MaskWindow, image_size: tuple[int, int]) -> Rle:
     """
     height, width = image_size
     rows, columns = window.pixels.shape
+    # Signed: the differences are -1, 0, 1. A window without a border would hide runs at its edge.
     edges = np.zeros((columns, rows + 2), np.int8)
     edges[:, 1:-1] = window.pixels.T
     # Every column begins and ends outside, so each has as many starts as ends.
@@ -120,6 +121,7 @@ def decode_window(rle: Rle) -> MaskWindow:
     height = rle["size"][0]
     bounds = np.cumsum(_counts(rle["counts"]))
     starts, ends = bounds[0:-1:2], bounds[1::2]
+    # Runs of length 0 are legal, and would count as pixels where bounds are looked up.
     starts, ends = starts[starts < ends], ends[starts < ends]
     if len(starts) == 0:
         return MaskWindow(0, 0, np.zeros((0, 0), bool))
@@ -193,6 +195,7 @@ def _sampling(start: float, stop: float, cells: int, limit: int) -> tuple[int, n
     """Returns the first pixel under [start, stop) and interpolation weights f32[pixels cells]."""
     first = min(max(int(np.floor(start)), 0), limit)
     last = min(max(int(np.ceil(stop)), first), limit)
+    # A box without extent has no pixel under it, but must not divide by zero.
     size = max(stop - start, 1e-6)
     position = (np.arange(first, last) + 0.5 - start) * (cells / size) - 0.5
     distance = np.abs(position[:, None] - np.arange(cells)[None, :])
@@ -222,6 +225,7 @@ def _counts(counts: str | bytes | list[int]) -> list[int]:
             continue
         if bits & 0x10:
             value -= 1 << shift
+        # The difference is to the run two before: runs of the object are like each other, as gaps are.
         values.append(value + values[-2] if len(values) > 2 else value)
         value = shift = 0
     return values

@@ -1,4 +1,4 @@
-"""Matching of detections with objects: overlaps and greedy one-to-one matches, in NumPy.
+"""Matching of detections with ground truth: IoU and greedy one-to-one matches, in NumPy.
 
 Coordinates are continuous (area = height * width, no "+1"), and arithmetic is float64 so that a
 comparison with a threshold means the same here as in pycocotools.
@@ -44,6 +44,7 @@ def best_overlaps(
     if len(boxes) == 0 or len(gt_boxes) == 0:
         return np.full(len(boxes), -1, np.int64), np.zeros(len(boxes))
     iou = iou_matrix(boxes, gt_boxes)
+    # One matrix for all classes, 0 where they differ, in place of a loop over classes of a few boxes.
     iou[np.asarray(classes)[:, None] != np.asarray(gt_classes)[None, :]] = 0.0
     index = np.argmax(iou, axis=1)
     overlap = iou[np.arange(len(iou)), index]

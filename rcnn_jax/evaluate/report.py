@@ -130,6 +130,7 @@ def pr_figure(report: VocReport, threshold_index: int = 0) -> "Figure":
       A figure without window or global state of pyplot.
     """
     classes = report.classes[threshold_index]
+    # By name, not by rank: a class keeps its colour from one evaluation to the next.
     colors = {name: index for index, name in enumerate(sorted(c.name for c in classes))}
     ranked = sorted(classes, key=lambda result: -result.ap)
     legend_columns = max(1, -(-len(ranked) // 30))
@@ -141,9 +142,12 @@ def pr_figure(report: VocReport, threshold_index: int = 0) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.0 + legend_inches, height), dpi=150, layout="constrained")
+    # A canvas of its own instead of pyplot, whose global state is not made for threads and keeps
+    # every figure alive.
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     many = len(ranked) > 12
+    # Best class last, on top of the others; the legend turns the order round again.
     for result in reversed(ranked):
         index = colors[result.name]
         axes.plot(
@@ -201,6 +205,8 @@ def write_whole(path: Path, content: bytes) -> None:
     sweep_once(path.parent)
     temporary = unfinished_name(path)
     try:
+        # No sync, unlike `checkpoints.atomic`: a report can be made again, and inference writes
+        # thousands of files this way.
         temporary.write_bytes(content)
         temporary.replace(path)
     finally:

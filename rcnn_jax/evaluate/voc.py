@@ -20,6 +20,7 @@ import numpy as np
 from rcnn_jax.evaluate.matching import best_overlaps, first_matches, iou_matrix
 
 Metric = Literal["voc07", "voc12"]
+# The column of the original's table, whatever the thresholds of the evaluation.
 RPN_RECALL_OVERLAP = 0.5
 
 
@@ -184,6 +185,7 @@ def _pool(results: Iterable[ImageResult], score_threshold: float) -> _Pool:
     for number, image in enumerate(results):
         _check(image, number)
         kept = np.asarray(image.scores) >= score_threshold
+        # Overlaps once for all thresholds; per threshold only the comparison remains.
         of_class = np.asarray(image.classes)[kept]
         match, overlap = best_overlaps(
             np.asarray(image.boxes)[kept], of_class, image.gt_boxes, image.gt_classes
@@ -258,6 +260,9 @@ def _class_result(
     threshold: float,
     metric: Metric,
 ) -> ClassResult:
+    # The largest overlap alone counts, as in PASCAL's own program: a detection whose best object is
+    # taken is a false positive, though it may reach the threshold with another one. COCO gives it
+    # the other.
     match = np.where(pool.overlap[ranked] >= threshold, pool.match[ranked], -1)
     # A detection on a difficult object is removed, not counted as a false positive; it is matched first,
     # so that it cannot fall back to another object.

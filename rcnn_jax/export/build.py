@@ -29,7 +29,7 @@ from rcnn_jax.tasks.task import Variables
 IMAGES = 8
 """On which a model and its graphs are compared."""
 NOISE = "random images: the spec names no images that exist"
-"""What `check_images` says of images that say nothing of a detector's work."""
+"""Description of the images where there are no real ones; a detector finds nothing in them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Built:
 
 @dataclass(frozen=True, kw_only=True)
 class SingleCheck:
-    """What the checks of an FP32 graph found.
+    """Results of the checks of an FP32 graph.
 
     Attributes:
       operators: how many of each operator it has.
@@ -78,6 +78,7 @@ def build(experiment: Experiment, variables: Variables, header: Header) -> Built
     graph = trace(function, header.input_name, shape, NCHW)
     # one trace for both: what is checked is what is written, but for the outputs that are dropped
     showing = graph.to_model("detector", header.to_metadata())
+    # `showing` is a protobuf of its own by now, so the graph may lose what only the stages needed.
     graph.outputs = [name for name in graph.outputs if not name.startswith(STAGE_PREFIX)]
     drop_unused(graph)
     return Built(graph.to_model("detector", header.to_metadata()), showing)
@@ -91,7 +92,7 @@ def check_built(
     images: np.ndarray,
     reference: Predictor,
 ) -> SingleCheck:
-    """Returns what is found when an FP32 graph is held against the model in JAX.
+    """Compares an FP32 graph with the model in JAX.
 
     Args:
       built: the graph.
@@ -105,6 +106,7 @@ def check_built(
     if looked.problems:  # what is not valid need not run
         return SingleCheck(operators=looked.operators, problems=looked.problems)
     if header.batch is not None:
+        # A graph of fixed batch takes exactly so many; images are repeated where there are fewer.
         images = images[np.arange(header.batch) % len(images)]
     run = compiled_stages(experiment, header)
     stages = check_stages(built.showing, lambda batch: run(variables, batch), images, header, FP32)
@@ -121,7 +123,7 @@ def compiled_stages(experiment: Experiment, header: Header) -> Callable[..., dic
     """Returns a function from variables and images to the outputs of the graph and its stages.
 
     The variables are arguments. Closed over, they would be constants of the compiled program, and
-    the cache of compiled programs would hold the weights of a sealed model in plain.
+    the cache of compiled programs would hold the weights of an encrypted model in plain.
     """
 
     def run(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -149,6 +151,8 @@ def check_images(experiment: Experiment, header: Header) -> tuple[np.ndarray, st
     except DataError:
         pass  # a model may be exported far from its data
     shape = (IMAGES, *header.canvas, experiment.task.pixels.channels)
+    # Blocks of an eighth of the canvas have edges and flat areas, as images have. Noise per pixel
+    # is averaged away by the first strides.
     coarse = np.random.default_rng(0).integers(0, 256, (shape[0], 8, 8, shape[3]), np.uint8)
     rows = np.arange(shape[1]) * 8 // shape[1]
     columns = np.arange(shape[2]) * 8 // shape[2]

@@ -27,17 +27,18 @@ from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.tasks.experiment import Experiment
 
+# Two show a mixed-up batch axis. More would cost memory: every stage is an output and held at once.
 STAGED_IMAGES = 2
 """Of the images of the check, those on which FP32 is compared stage by stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What an export left behind.
+    """Results of an export.
 
     Attributes:
       output: the model.
-      report: what the checks found.
+      report: of the checks.
       files: all that was written, the model and its report included.
     """
 
@@ -48,11 +49,11 @@ class ExportResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """A graph in its data type, and what was measured on the way there.
+    """A graph in its data type, and its measurements.
 
     Attributes:
       model: the graph.
-      verdict: how far it is from the model in JAX.
+      verdict: of its comparison with the model in JAX.
       scales: of int8, or None.
       sensitivity: of the layers; None in fp32.
       kept: layers that stayed in float.
@@ -96,11 +97,12 @@ def export(
     )
     single, lowered = built.model, None
     del built  # its second graph holds all weights once more
-    # a wrong fp32 graph would only be judged wrong again, after the longest part of the work
+    # a wrong fp32 graph would only fail again, after the longest part of the work
     if not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
         lowered = lower_and_judge(plan, single, options, reporter)
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
+    # Before the check can end the export: the report is what the error message refers to.
     write_report(report, files)
     reporter.console.print(report.table(), markup=False)
     for text in report.accepted:
@@ -109,7 +111,7 @@ def export(
         raise _refusal(report, problems, lowered, options)
     graph, scales = (single, None) if lowered is None else (lowered.model, lowered.scales)
     written = write_graphs(files, graph, single, scales, options.scales, reporter)
-    # from memory: read back, a sealed graph would have to be opened with the key again
+    # from memory: read back, an encrypted graph would have to be decrypted again
     deployed = deploy(
         options.deployment,
         graph,
@@ -125,7 +127,7 @@ def export(
 def lower_and_judge(
     plan: Plan, graph: onnx.ModelProto, options: ExportOptions, reporter: Reporter
 ) -> Judged:
-    """Returns the graph in the data type asked for, and what the judge says of it.
+    """Returns the graph in the data type asked for, compared with the model in JAX.
 
     Args:
       plan: what the export works on.
@@ -169,7 +171,7 @@ def make_report(
     problems: list[GraphProblem],
     options: ExportOptions,
 ) -> CheckReport:
-    """Returns the report of all that was checked."""
+    """Returns the report of all checks."""
     accepts = options.accept_loss
     accepted = tuple(each.text for each in problems if accepts and each.lowering)
     left = tuple(each.text for each in problems if not (accepts and each.lowering))
@@ -196,7 +198,7 @@ def make_report(
 
 
 def _problems(lowered: Judged | None, options: ExportOptions) -> list[GraphProblem]:
-    """Returns what is wrong with a lowered graph: with the graph itself, then with what it finds."""
+    """Returns the problems of a lowered graph: of the graph itself, then of its detections."""
     if lowered is None:
         return []
     is_lower = options.data_type != "fp32"
@@ -214,6 +216,8 @@ def _refusal(
     scales = None if lowered is None else lowered.scales
     cache = options.scales.cache_file
     reused = f"\nthe scales are those of {cache}: remove it to calibrate anew"
+    # Offered only where the lower precision alone is at fault: a graph that is wrong in float32 is
+    # never written.
     insist = "\n--accept-loss writes it all the same"
     return ExportError(
         f"{options.output} was not written, because the check failed: {report.problems[0]}"

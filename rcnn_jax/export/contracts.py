@@ -1,4 +1,4 @@
-"""What an exported graph takes and gives: names, shapes, order, units.
+"""Contracts of exported graphs: names, shapes, order and units of input and outputs.
 
     nms_rows         input_image             -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1], or other names
     detection_rows   Input                   -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
@@ -84,6 +84,8 @@ def outputs_of(
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
     """
     task = in_single_precision(experiment.task)
+    # nvinfer normalises by itself (net-scale-factor, offsets), so graphs take normalised pixels.
+    # With mean 0 and deviation 1 the model's own normalisation disappears from the graph.
     raw = PixelSettings(
         channel_order=task.pixels.channel_order,
         mean=(0.0,) * task.pixels.channels,
@@ -118,20 +120,24 @@ def nms_rows(
     test: TestSettings,
     names: tuple[str, str] = NMS_NAMES,
 ) -> dict[str, jax.Array]:
-    """Returns what `NvDsInferParseCustomNMSTLT` reads.
+    """Returns the outputs for `NvDsInferParseCustomNMSTLT`.
 
-    `NMS` f32[b 1 k 7]: image, label, score, x1, y1, x2, y2 as shares of the width and height; rows
+    `NMS` f32[b 1 k 7]: image, label, score, x1, y1, x2, y2 as fractions of width and height; rows
     past the count have label -1 and score 0. `NMS_1` i32[b 1 1 1]: how many rows count.
     """
     found, _ = task.predict(variables, images, test)
     batch, count = found.scores.shape
     height, width = images.shape[1:3]
     valid = jnp.asarray(found.valid)
+    # The parser stops at the count, NVIDIA's deploy tool reads all rows: free ones must be
+    # recognisable by label and score.
     y1, x1, y2, x2 = (jnp.where(valid, c, 0.0) for c in corners(found.boxes))
     columns = [
         lax.broadcasted_iota(jnp.float32, (batch, count), 0),
         _or_nothing(found),
         jnp.where(valid, found.scores, 0.0),
+        # By W and H, as the parser multiplies. The original's plugins divided by W - 1 and H - 1,
+        # so its boxes grew by less than a pixel.
         x1 / width,
         y1 / height,
         x2 / width,
@@ -148,7 +154,7 @@ def nms_rows(
 def detection_rows(
     task: Task, variables: Variables, images: jax.Array, test: TestSettings
 ) -> dict[str, jax.Array]:
-    """Returns what `NvDsInferParseCustomMrcnnTLTV2` reads.
+    """Returns the outputs for `NvDsInferParseCustomMrcnnTLTV2`.
 
     `generate_detections` f32[b k 6]: y1, x1, y2, x2 in network pixels, class, score; classes count
     from 1, free rows have class -1 and score 0. `mask_fcn_logits/BiasAdd` f32[b k n+1 m m]: logits
@@ -163,11 +169,13 @@ def detection_rows(
     ]
     outputs = {DETECTIONS: jnp.stack(columns, axis=-1)}
     if planes is not None:
+        # All planes: the parser picks that of the class itself. Its stride is num-detected-classes,
+        # which counts the background, so the missing plane would shift every mask by one class.
         by_class = jnp.transpose(planes, (0, 1, 4, 2, 3))
         outputs[MASKS] = jnp.pad(by_class, ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))
     return outputs
 
 
 def _or_nothing(found: Detections, first: int = 0) -> jax.Array:
-    """Returns the class as a float counted from `first`, -1 where nothing was found."""
+    """Returns the class as a float counted from `first`, -1 in free rows."""
     return jnp.where(found.valid, jnp.asarray(found.classes).astype(jnp.float32) + first, -1.0)

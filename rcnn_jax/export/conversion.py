@@ -1,8 +1,8 @@
-"""What stands between a model file and the graph an engine is built from.
+"""Conversion of an exported graph into the one that an engine is built from.
 
 `-t fp16` and `-t int8` change the graph as the export does: types and Q/DQ in the file, no flags. A
-graph that has a precision already keeps it; around int8 layers an engine computes in float16, as the
-original's did, unless it is told to be strict.
+graph that has a precision already keeps it. Around int8 layers an engine computes in float16, as the
+original's did, unless strict types are asked for.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,10 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 def precision_of(model: onnx.ModelProto) -> Precision:
-    """Returns the least precision that the types of a graph name."""
+    """Returns the lowest precision among the types of a graph."""
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return "int8"
+    # By the weights: a graph is fp16 as soon as some of them are, whatever layers stayed in float32.
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer):
         return "fp16"
     return "fp32"
@@ -57,6 +58,8 @@ def with_precision(
             f"-t {wanted}: {name} is {found} already, and that cannot be taken back: leave -t out, "
             "or give the fp32 file"
         )
+    # Passes take a graph for granted that is consistent; files come from anywhere. A graph that
+    # stays as it is gets checked by TensorRT's parser.
     if "int8" in (wanted, found) or wanted == "fp16":
         check_graph(model, name)
     if wanted == "int8" and found == "fp32":
@@ -69,7 +72,7 @@ def with_precision(
 
 
 def as_int8(cache: Path) -> Callable[[onnx.ModelProto, str], onnx.ModelProto]:
-    """Returns what makes an fp32 graph int8 with the scales of a calibration cache.
+    """Returns the function that makes an fp32 graph int8 with the scales of a calibration cache.
 
     Layers outside stay float32: on a CPU float16 would only be emulated.
     """
@@ -92,7 +95,7 @@ def read_calibration(cache: Path) -> bytes:
 
 
 def describe(model: onnx.ModelProto, header: Header, name: str) -> str:
-    """Returns what a model file is, as lines of text."""
+    """Returns a description of a model file, as lines of text."""
     inputs = ", ".join(f"{n} {_text(shape)}" for n, shape in values_of(model.graph.input).items())
     outputs = "".join(
         f"\n  output   {n} {_text(shape)}" for n, shape in values_of(model.graph.output).items()

@@ -1,4 +1,4 @@
-"""What an export adds to the ONNX file when it is asked to: an engine and a DeepStream bundle."""
+"""Deployment: the engine and the DeepStream bundle that an export writes on request."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from rcnn_jax.runtime.tensorrt import BuildSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """What is wanted beside the ONNX file.
+    """Further output of an export.
 
     Attributes:
       engine: file to build, or None.
@@ -54,7 +54,7 @@ def deploy(
     cache: Path | None = None,
     reporter: Reporter,
 ) -> tuple[Path, ...]:
-    """Writes what is wanted beside a graph; the ONNX file is complete already.
+    """Writes the further output of an export; the ONNX file is complete already.
 
     Args:
       wanted: engine, bundle.
@@ -75,6 +75,7 @@ def deploy(
     written: list[Path] = []
     header, precision = read_header(graph, str(path)), precision_of(graph)
     if wanted.bundle:
+        # Again, now that the outputs are known: a Mask R-CNN without mask head lacks one.
         check_header(header, tuple(values_of(graph.graph.output)))
         bundle = DeepStreamBundle(
             model=path,
@@ -90,6 +91,8 @@ def deploy(
         for file in write_bundle(bundle):
             reporter.console.print(f"DeepStream: {file}", markup=False)
             written.append(file)
+    # Last: building takes longest and may fail where TensorRT is missing, when all else is
+    # complete.
     if wanted.engine is not None:
         settings = replace(wanted.build, precision=precision)
         if header.batch is not None:

@@ -1,4 +1,4 @@
-"""The files of an export: what they are called, and how they are written, all of them or none."""
+"""Files of an export: their names, and how all of them are written or none."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ SUFFIXES = (".onnx", ".etlt")
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Names of what an export writes.
+    """Names of the files of an export.
 
     Attributes:
-      output: the model, `.onnx`, or `.etlt` for a sealed one.
-      key: seals `.etlt` files.
+      output: the model, `.onnx`, or `.etlt` for an encrypted one.
+      key: encrypts `.etlt` files.
     """
 
     output: Path
@@ -32,7 +32,7 @@ class Files:
 
     @property
     def seals(self) -> bool:
-        """Whether graphs are sealed."""
+        """Whether graphs are encrypted."""
         return self.output.suffix == ".etlt"
 
     @property
@@ -42,7 +42,7 @@ class Files:
 
     @property
     def report(self) -> Path:
-        """The report of the check as JSON; the table lies beside it."""
+        """The report of the check as JSON; the table has the same name with .txt."""
         return self.output.with_name(self.output.name + ".check.json")
 
     def sealed(self, content: bytes) -> bytes:
@@ -51,7 +51,7 @@ class Files:
 
 
 def check_output(path: Path) -> None:
-    """Stops where a model cannot be written under a name.
+    """Refuses the name of a model that cannot be written.
 
     Raises:
       UsageError: it exists already, or has another suffix than .onnx and .etlt.
@@ -64,6 +64,7 @@ def check_output(path: Path) -> None:
 
 def write_report(report: CheckReport, files: Files) -> None:
     """Writes a report as JSON and as a table, whether the check has passed or not."""
+    # Reports are replaced, models are not: a report describes the last attempt.
     text = json.dumps(report.to_json(), indent=2) + "\n"
     write_file(files.report, [text.encode()])
     write_file(files.report.with_suffix(".txt"), [(report.table() + "\n").encode()])
@@ -77,7 +78,7 @@ def write_graphs(
     calibration: CalibrationSettings,
     reporter: Reporter,
 ) -> tuple[Path, ...]:
-    """Writes the model, and before it what belongs to it; returns what was written.
+    """Writes the model, its scales and their graph before it; returns the paths.
 
     Args:
       files: their names.
@@ -87,11 +88,15 @@ def write_graphs(
       calibration: names the files of scales.
       reporter: is told the names.
     """
+    # All bytes exist before the first file does, so encoding errors and a lack of memory leave
+    # nothing.
     pending: list[tuple[str, Path, bytes]] = []
     if scales is not None:
         pending.append(
             ("fp32 graph of the scales", files.single, files.sealed(single.SerializeToString()))
         )
+        # A cache that was read is left alone: its owner may be TensorRT, and no byte of it would
+        # change.
         if not scales.reused:
             text = write_cache(scales.scales)
             pending.append(("calibration cache", calibration.cache_file, text.encode()))

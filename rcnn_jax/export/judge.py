@@ -1,4 +1,4 @@
-"""Whether a graph is good enough: its detections and its average precision beside those of JAX."""
+"""Comparison of a graph with JAX: detections, and average precision on validation images."""
 
 from collections.abc import Callable
 
@@ -26,6 +26,8 @@ BATCH = 2
 def reference_predictor(experiment: Experiment, variables: Variables) -> Predictor:
     """Returns the model in JAX, in float32: what every graph is compared with."""
     task = in_single_precision(experiment.task)
+    # Once, not with every call; and as an argument, so that the cache of compiled programs does not
+    # hold the weights of an encrypted model.
     variables = jax.device_put(variables)
     run = jax.jit(lambda v, images: task.predict(v, images, experiment.inference)[0])
 
@@ -51,7 +53,7 @@ def make_judge(
     subset: Subset | None,
     session: Reporter,
 ) -> Callable[[onnx.ModelProto], Verdict]:
-    """Returns a function from a graph to its verdict.
+    """Returns the function that compares a graph with JAX.
 
     Args:
       experiment: metrics and geometry.
@@ -62,17 +64,19 @@ def make_judge(
       subset: validation images on which average precisions are compared, or None.
       session: shows progress.
     """
+    # Once: every round of the search compares with the same detections.
     wanted, _ = reference(images)
     before = None if subset is None else metrics_of(experiment, reference, subset, session)
 
     def judge(graph: onnx.ModelProto) -> Verdict:
+        # A CPU computes float16 in float32: it would find no loss where a GPU has one.
         model = truly_half(graph).SerializeToString()
         run = predictor(open_session(model, "the exported graph"), header)
-        found = agreement(wanted, run(images)[0])
+        agreed = agreement(wanted, run(images)[0])
         if subset is None or before is None:
-            return judged(found, None, data_type)
+            return judged(agreed, None, data_type)
         after = metrics_of(experiment, run, subset, session)
         accuracy = Accuracy(images=len(subset), model=before, graph=after)
-        return judged(found, accuracy, data_type)
+        return judged(agreed, accuracy, data_type)
 
     return judge

@@ -1,4 +1,4 @@
-"""What an export is to do, and what it works on: its choices, and the plan made of them."""
+"""Plan of an export: its options, and the model, images and header that follow from them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,22 +24,22 @@ from rcnn_jax.tasks.task import Variables
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """The choices of an export.
+    """Options of an export.
 
     Attributes:
-      output: `.onnx`, or `.etlt` for a sealed file. The report goes to `<output>.check.json` and
+      output: `.onnx`, or `.etlt` for an encrypted file. The report goes to `<output>.check.json` and
         `<output>.check.txt`; int8 also writes its scales and the FP32 graph whose tensors they
         name, `<stem>.fp32<suffix>`.
-      key: seals an `.etlt`.
+      key: encrypts an `.etlt`.
       contract: outputs for DeepStream's TAO parsers, or plain ones.
       batch: fixed batch size; None leaves it free.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
       data_type: of the dense part of the graph.
       calibration: how int8 finds its scales; None takes the usual settings and a cache beside the output.
       eval_images: validation images on which average precisions are compared; 0 for none.
-      accept_loss: write an fp16 or int8 graph although it finds too little of what the model finds;
+      accept_loss: write an fp16 or int8 graph whose detections agree too little with the model's;
         a graph that is wrong in fp32 is never written.
-      deployment: what is wanted beside the ONNX file.
+      deployment: further output.
     """
 
     output: Path
@@ -68,7 +68,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """What an export works on.
+    """Model, images and header of an export.
 
     Attributes:
       experiment: with the layer widths of the model file.
@@ -92,7 +92,7 @@ class Plan:
 def make_plan(
     model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter
 ) -> Plan:
-    """Returns what an export works on; refuses what cannot be before anything takes long.
+    """Returns the plan of an export; refuses impossible options before anything takes long.
 
     Args:
       model: the file, opened.
@@ -103,12 +103,16 @@ def make_plan(
     Raises:
       RcnnError: the choices, the spec, the data or the model cannot be used.
     """
+    # From cheap to expensive: choices that contradict each other end the command before the file is
+    # decoded, and before the first compilation.
     header = make_header(experiment, options.contract, options.batch, options.nms_names)
     check_deployment(options.deployment, header)
     files = options.files
     check_output(files.output)
     if files.seals and not options.key:
         raise UsageError(f"-o {files.output}: an .etlt file is sealed: give the key with -k")
+    # The fp32 graph next to an int8 model is the one its scales name; that of another export would
+    # be mistaken for it.
     if options.data_type == "int8" and files.single.exists():
         raise UsageError(f"{files.single}: exists already; remove it or choose another -o")
     experiment, variables = model.load(experiment)

@@ -46,6 +46,7 @@ def make_tag(name: str, score: str, capital: int, max_width: int) -> Tag:
     text, length = name + score, len(name)
     while _text_width(text, capital) + 2 * margin > max_width and length > 1:
         length -= 1
+        # The score is kept whole: a cut number would be another number.
         text = name[:length].rstrip() + "." + score
     return Tag(_letters(text, capital, margin, max_width))
 
@@ -73,6 +74,7 @@ def place_tags(
       (top, left) of every tag, None for one that is left out.
     """
     height, width = image_size
+    # Corners are whole pixels, both inside; areas need the edge behind the last one.
     boxes = np.asarray(corners, float).reshape(-1, 4) + (0, 0, 1, 1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     taken = np.empty((0, 4))
@@ -92,6 +94,7 @@ def place_tags(
             positions.append(None)
             continue
         top, left = (int(v) for v in inside[best])
+        # Tags are placed once and never moved: a later, worse detection yields to a better one.
         taken = np.vstack([taken, (top, left, top + rows, left + columns)])
         positions.append((top, left))
     return positions

@@ -56,6 +56,7 @@ def inference(
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
+    # Labels before pictures: what programs read is complete even where a picture cannot be written.
     writers: list[Writer] = []
     ids = experiment.category_ids
     if label_output is not None:
@@ -93,10 +94,11 @@ def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:
     known = experiment.task.class_names
     if len(lines) == len(known):
         return tuple(lines)
-    used = [place for place, item in enumerate(experiment.category_ids or ()) if item != ABSENT]
+    used = [index for index, item in enumerate(experiment.category_ids or ()) if item != ABSENT]
     if len(lines) == len(used):
         given = dict(zip(used, lines, strict=True))
-        return tuple(given.get(place, name) for place, name in enumerate(known))
+        return tuple(given.get(index, name) for index, name in enumerate(known))
+    # DeepStream's label file begins so, and is the one that people have at hand.
     hint = " (a first line for the background does not belong there)" * (lines[:1] == ["BG"])
     raise UsageError(
         f"{path}: names {len(lines)} classes, the model has {len(used) or len(known)}: "

@@ -66,6 +66,8 @@ def draw(
         order = np.argsort(-np.asarray(scores), kind="stable")
     colors = [class_color(int(index)) for index in classes]
     corners = [_corners(box, height, width) for box in np.asarray(boxes)]
+    # All shapes before all captions: a box of a worse detection must not cross out the name of a
+    # better one.
     for index in order[::-1]:
         if masks is not None:
             _draw_mask(canvas, _window(masks[index]), colors[index], line)
@@ -158,6 +160,7 @@ def _draw_mask(canvas: np.ndarray, window: MaskWindow, color: Color, line: int) 
     part[:] = cv2.copyTo(
         cv2.addWeighted(part, 1.0 - _MASK_OPACITY, paint, _MASK_OPACITY, 0.0), inside, part.copy()
     )
+    # CCOMP finds the rims of holes too; an outer contour alone would make a ring look like a disc.
     outlines, _ = cv2.findContours(
         inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(window.left, window.top)
     )

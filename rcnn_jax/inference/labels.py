@@ -66,6 +66,7 @@ def mask_labels(results: Sequence[dict[str, Any]], image_size: tuple[int, int]) 
     labels = []
     for number, result in enumerate(results, start=1):
         x, y, w, h = result["bbox"]
+        # Edges are rounded and not the width: two boxes that touch still touch.
         x1, x2 = (min(max(round(edge), 0), width) for edge in (x, x + w))
         y1, y2 = (min(max(round(edge), 0), height) for edge in (y, y + h))
         mask: Any = result.get("segmentation")

@@ -52,11 +52,13 @@ def picture_name(path: Path, name: str) -> str:
     """
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         return f"{name}.png"
+    # The whole name of a file, taken where stems are equal, has its suffix already.
     return name if name.endswith(path.suffix) else name + path.suffix
 
 
 def _claims(path: Path, name: str) -> set[str]:
     """Returns the names that no other image may have: of its label file and of its picture."""
+    # The label file's suffix is the same for all, so its name without it is enough.
     forms = (name, picture_name(path, name))
     return {_folded(form) for form in forms}
 

@@ -76,6 +76,8 @@ class Pictures:
             image, detections, self._names, captions=self._captions, masks=self._masks
         )
         target = self._folder / picture_name(path, self._outputs[path])
+        # Encoded in memory and then written: `cv2.imwrite` would leave half a picture when it is
+        # killed, and reports an error as False.
         encoded = cv2.imencode(target.suffix.lower(), picture[..., ::-1])[1]
         write_whole(target, encoded.tobytes())
 
@@ -135,6 +137,8 @@ class CocoLabels:
 
     def close(self) -> list[tuple[str, Path]]:
         """Writes the results of all images."""
+        # Beside the folder and not in it: tools that read a folder of labels take every file for an
+        # image's.
         combined = self._folder.with_name(f"{self._folder.name}.json")
         together = team()
         results = self._results
@@ -153,6 +157,7 @@ def image_ids(paths: Sequence[Path]) -> dict[Path, int]:
     Names count only if all are different whole numbers.
     """
     numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    # All or none: a number made up for one image could be that of another.
     if len(set(numbers)) == len(paths):
         return dict(zip(paths, numbers, strict=True))
     return {path: number for number, path in enumerate(paths, start=1)}

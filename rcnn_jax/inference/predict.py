@@ -119,6 +119,8 @@ def run_inference(
             if agnostic_nms is not None:
                 kept = suppress_across_classes(kept, agnostic_nms)
             problem = _write(item, kept, writers)
+        # One unreadable image in a folder of thousands is a warning; the exit code says that there
+        # was one.
         if problem or kept is None:
             troubles.append(f"{problem} (skipped)")
             reporter.warn(troubles[-1])
@@ -196,6 +198,8 @@ def _load(path: Path, geometry: GeometrySettings, order: str) -> Loaded:
         placed = image_files.fit(size, geometry)
     except DataError as error:
         text = str(error)
+        # An error as a value: it is reported where the file's turn comes, not where a thread met
+        # it.
         return Loaded(path, error=text if text.startswith(name) else f"{name}: {text}")
     canvas = image_files.apply_image(pixels, placed)
     return Loaded(path, canvas, np.asarray(placed.scale, np.float32), size)
@@ -205,6 +209,8 @@ def _ahead(
     pool: ThreadPoolExecutor, paths: list[Path], geometry: GeometrySettings, order: str
 ) -> Iterator[Loaded]:
     """Loads files in order, a bounded number of them ahead of the reader."""
+    # Submitted all at once, a folder would be in memory as a whole before the device has seen an
+    # image.
     depth = 16  # canvases in memory at a time, whatever the number of files
     pending = [pool.submit(_load, path, geometry, order) for path in paths[:depth]]
     for path in [*paths[depth:], *[None] * len(pending)]:
@@ -219,6 +225,8 @@ def _groups(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     shape = None
     for item in items:
         if item.canvas is not None:
+            # Unreadable files stay in the group, so results come in the order of the files; they
+            # fill no slot of the batch.
             readable = sum(other.canvas is not None for other in group)
             if readable and (readable == size or item.canvas.shape != shape):
                 yield group

@@ -21,7 +21,7 @@ from rcnn_jax.settings.network import TAO_FRCNN, ConvConvention
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions:
-    """What a spec may change in a backbone; families ignore what they do not have.
+    """Choices of a spec in a backbone; a family ignores those it has no layer for.
 
     Attributes:
       use_pooling: ResNet, VGG: pooling layers instead of strided convolutions.
@@ -135,7 +135,11 @@ class Builder:
         published = self.convention.bn_momentum if momentum is None else momentum
         return layers.BatchNorm(
             self.convention.bn_eps if epsilon is None else epsilon,
+            # The choice of the spec comes before the backbone's own constant: averages that keep
+            # 0.99 or 0.999 in a step are too slow for runs of a few thousand steps.
             self.options.bn_momentum or published,
+            # A frozen block keeps its statistics too, or weights that cannot follow would see
+            # inputs of another scale.
             self.options.freeze_bn or self.is_frozen(name),
             self.bn_axis_name,
             self.dtype,
@@ -145,7 +149,7 @@ class Builder:
     def tap(
         self, name: str, function: Callable[[jax.Array], jax.Array] | None = None
     ) -> layers.Tap:
-        """A named activation: the result of an elementwise function, or of what it is called with.
+        """A named activation: the result of an elementwise function, or the input itself.
 
         The module has a name of its own, because a tap is often called like the batch norm before it and
         Flax refuses two modules of one name.

@@ -1,7 +1,7 @@
-"""How wide each layer is, where that differs from the published network.
+"""Channel plan: the output channels of layers that differ from the published network.
 
 A backbone asks `plan.width("conv1", 64)` for every layer it makes. The empty plan answers with
-the published width; pruning fills the plan with what it left over; tests use it to make tiny
+the published width; pruning fills the plan with the channels it kept; tests use it to make tiny
 networks of the real shape. A plan is a hashable value, so it can be a field of a Flax module, and
 it travels in the bundle as JSON.
 """
@@ -27,9 +27,12 @@ class ChannelPlan:
     def __post_init__(self):
         pairs = self.widths.items() if isinstance(self.widths, Mapping) else self.widths
         for name, width in pairs:
+            # Plans come from files: `true` is an int of Python, and 2.5 must not be rounded to a
+            # width.
             if isinstance(width, bool) or int(width) != width or width < 1:
                 raise ValueError(f"layer '{name}' cannot have {width!r} channels: at least 1")
         normalised = tuple(sorted((name, int(width)) for name, width in pairs))
+        # Pairs and not a dict, because Flax hashes the fields of a module.
         object.__setattr__(self, "widths", normalised)
 
     def width(self, name: str, published: int) -> int:

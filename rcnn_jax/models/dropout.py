@@ -33,6 +33,8 @@ def _drop(
     if keys is None or rate == 0.0:
         return x
     images = keys.shape[0]
+    # A draw for each image under its own key, although one draw for the batch is a single call:
+    # that one depends on which images share a device.
     rows = x.shape[0] // images
 
     def keep_mask(key: jax.Array) -> jax.Array:

@@ -78,9 +78,11 @@ class FasterRcnn(nn.Module):
             "dense_class_td",
             "dense_regress_td",
             num_classes=self.num_classes,
+            # The original's file has no box for the background here; Mask R-CNN's has.
             box_slots=self.num_classes,
         )
         for part in (self.trunk, self.rpn_head, self.tail, self.predictor):
+            # Without it parameters would be `trunk/conv1/kernel`, and files know `conv1/kernel`.
             nn.share_scope(self, part)
 
     @property
@@ -125,6 +127,8 @@ class FasterRcnn(nn.Module):
         Returns:
           Logits f32[b r n+1], background last, and deltas f32[b r n 4].
         """
+        # Rois are rows like images from here on, so a tail of a backbone needs no TimeDistributed
+        # layer.
         vectors = self.tail(merge_rois(crops), train, dropout_keys if train else None)
         return self.predictor(vectors, crops.shape[1])
 
@@ -137,5 +141,6 @@ class FasterRcnn(nn.Module):
         """
         features = self.extract(images, train=False)
         crop_shape = (self.crop_size, self.crop_size, features[LEVEL].shape[-1])
+        # Zeros in place of RoIAlign: a network knows no boxes, and `init` needs shapes alone.
         crops = jnp.zeros((*boxes.shape[:2], *crop_shape), self.dtype)
         return self.rpn(features), self.classify(crops, train=False)

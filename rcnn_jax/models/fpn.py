@@ -42,6 +42,8 @@ class FeaturePyramid(nn.Module):
         """Maps {2..5: f[b h w c_l]} to {min_level..max_level: f[b h w c]}."""
         tap = self.build.tap
         inner = range(self.min_level, BACKBONE_MAX_LEVEL + 1)
+        # All laterals before the first smoothing: variables are listed in the order they are made,
+        # and the original's table has `l2` to `l5`, then `post_hoc_d2` to `_d5`.
         laterals = {level: self._conv(f"l{level}")(backbone[level]) for level in inner}
         top = BACKBONE_MAX_LEVEL
         merged = {top: tap(f"l{top}")(laterals[top])}
@@ -50,6 +52,8 @@ class FeaturePyramid(nn.Module):
             merged[level] = tap(f"FPN_add_{level}")(laterals[level] + up)
         pyramid = {level: self._smooth(level, merged[level]) for level in inner}
         if self.max_level == BACKBONE_MAX_LEVEL + 1:
+            # A stride without weights, as in the paper. Only P6 is made so: from P7 on the original
+            # has convolutions, and then `p6` is one of them.
             pyramid[self.max_level] = tap(f"p{self.max_level}")(_every_second(pyramid[top]))
             return pyramid
         for level in range(BACKBONE_MAX_LEVEL + 1, self.max_level + 1):
@@ -69,4 +73,5 @@ class FeaturePyramid(nn.Module):
 
 def _every_second(x: jax.Array) -> jax.Array:
     """Max pooling with window 1 and stride 2, written as the slice it is."""
+    # A slice has a cheap derivative, and exports as Slice rather than as a pooling of one cell.
     return lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1))

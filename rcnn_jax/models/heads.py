@@ -1,4 +1,4 @@
-"""The heads: what turns features into objectness, classes, boxes and masks.
+"""The heads: RPN, box predictor, box head and mask head.
 
 Shapes inside are those of the original file; background is last everywhere, its box slot included.
 Deltas run (dy, dx, dh, dw). Results are float32 whatever the precision of the network.
@@ -61,6 +61,7 @@ class RpnHead(nn.Module):
         """Makes the layers once; every level calls them."""
         conv, init = self.build.conv, self.kernel_init
         anchors = self.anchors_per_cell
+        # In `setup`, not compact: a compact method would make the layers anew for every level.
         self.conv = conv(self.names.conv, self.features, 3, use_bias=True, kernel_init=init)
         self.relu = self.build.relu(f"{self.names.conv}_relu")
         self.objectness = conv(self.names.objectness, anchors, use_bias=True, kernel_init=init)
@@ -104,6 +105,9 @@ class BoxPredictor(nn.Module):
         classes = self.num_classes
         logits = self.build.dense(self.classes_name, classes + 1, self.classes_init)(vectors)
         deltas = self.build.dense(self.deltas_name, 4 * self.box_slots, self.deltas_init)(vectors)
+        # The slot of the background is in the file alone: no loss reads it, and leaving it out here
+        # keeps tasks and exported graphs at n boxes. A slice, since `[..., :n]` may export as a
+        # gather.
         deltas = lax.slice_in_dim(deltas.astype(jnp.float32), 0, 4 * classes, axis=1)
         return BoxOutputs(
             logits=split_rois(logits.astype(jnp.float32), rois),
@@ -135,6 +139,8 @@ class BoxHead(nn.Module):
     @nn.compact
     def __call__(self, crops: jax.Array) -> jax.Array:
         """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r c']."""
+        # Row, column, channel. The original flattens channels first; `fc6` is reordered where
+        # weights are imported, so that no transpose of all crops runs in every step.
         x = crops.reshape(crops.shape[0], -1)
         for name in ("fc6", "fc7"):
             x = self.build.relu(f"{name}_relu")(self.build.dense(name, self.features)(x))
@@ -164,5 +170,6 @@ class MaskHead(nn.Module):
             x = build.relu(f"{name}_relu")(conv(x))
         x = build.transposed("conv5-mask", self.features, 2, HE_NORMAL)(x)
         x = build.relu("conv5-mask_relu")(x)
+        # He like the rest of the head, unlike the other predictors: the original draws it so.
         logits = build.conv("mask_fcn_logits", self.num_classes + 1, use_bias=True)(x)
         return lax.slice_in_dim(logits.astype(jnp.float32), 0, self.num_classes, axis=3)

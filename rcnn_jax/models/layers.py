@@ -28,6 +28,8 @@ Padding = Literal["symmetric", "same", "valid"]
 
 GLOROT_UNIFORM: Initializer = nn.initializers.glorot_uniform()
 HE_NORMAL: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# For depthwise kernels [k k 1 c], where HE_NORMAL takes k k c for the fan-out: an output reaches k
+# k cells, so their first weights would be too small by the square root of the channels.
 HE_NORMAL_FAN_IN: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
@@ -96,6 +98,8 @@ class Conv(nn.Module):
         """Maps [b h w in] to [b h' w' out]."""
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
+        # Cast at each use: the optimizer updates float32, because a step far below a weight is lost
+        # in the 8 bits of bfloat16.
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if side == 1:  # nothing to pad
             return _plus_bias(self, pointwise_conv(x, kernel, self.strides))
@@ -225,12 +229,15 @@ class BatchNorm(nn.Module):
         x = x.astype(jnp.float32)
         if train and not self.frozen:
             mean, variance = self._batch_statistics(x)
+            # `init` returns the statistics to start from, not those of the empty image it runs on.
             if not self.is_initializing():
                 keep = self.momentum
                 moving_mean.value = keep * moving_mean.value + (1 - keep) * mean
                 moving_variance.value = keep * moving_variance.value + (1 - keep) * variance
         else:
             mean, variance = moving_mean.value, moving_variance.value
+        # One product and one sum per channel: the exporter folds these into the convolution before,
+        # and finds nothing to fold in (x - mean) / deviation.
         scale = gamma * lax.rsqrt(variance + self.epsilon)
         offset = beta - mean * scale
         per_channel = (1,) * (x.ndim - 1) + shape
@@ -240,6 +247,8 @@ class BatchNorm(nn.Module):
         """Mean and biased variance f32[c] of the (global) batch."""
         axes = tuple(range(x.ndim - 1))
         mean = jnp.mean(x, axes)
+        # Both moments in one pass, and one collective for both: a variance around the mean needs
+        # the mean of all devices first.
         mean_of_squares = jnp.mean(lax.square(x), axes)
         # No mapped axis exists yet when variables are made.
         if self.axis_name is not None and not self.is_initializing():
@@ -267,6 +276,8 @@ class Tap(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [...] to [...]."""
+        # The `name` primitive of JAX: identity under every transformation, and free in compiled
+        # code.
         return checkpoint_name(x if self.function is None else self.function(x), self.tensor)
 
 
@@ -281,6 +292,7 @@ def max_pool(x: jax.Array, window: int, strides: int, padding: Padding = "symmet
 
 def avg_pool(x: jax.Array) -> jax.Array:
     """Mean over height and width, [b h w c] -> [b c], accumulated in float32."""
+    # In bfloat16 a sum of 49 cells keeps two or three bits of each.
     return jnp.mean(x, (1, 2), dtype=jnp.float32).astype(x.dtype)
 
 

@@ -33,6 +33,7 @@ from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
 RPN_INIT = nn.initializers.normal(0.01)
 CLASSES_INIT = nn.initializers.normal(0.01)
+# A tenth of the others: a fresh network then starts from the proposals as they are.
 DELTAS_INIT = nn.initializers.normal(0.001)
 
 
@@ -90,6 +91,8 @@ class MaskRcnn(nn.Module):
             bn_axis_name=self.bn_axis_name,
             is_frozen=frozen_layers(self.arch, self.freeze_blocks),
         )
+        # Four blocks in the trunk: the pyramid reads C5, and the heads have no block of the
+        # backbone.
         self.trunk = resnet.ResNetTrunk(build, _resnet_depth(self.arch), blocks=4)
         self.fpn = FeaturePyramid(build, self.min_level, self.max_level)
         self.rpn_head = RpnHead(
@@ -109,6 +112,7 @@ class MaskRcnn(nn.Module):
             classes_init=CLASSES_INIT,
             deltas_init=DELTAS_INIT,
         )
+        # Made without `include_mask` too: a module that is never called owns no variables.
         self.mask_head = MaskHead(build, self.num_classes)
         parts = (
             self.trunk,
@@ -142,6 +146,7 @@ class MaskRcnn(nn.Module):
         Raises:
           ValueError: the sides of the images are not multiples of 2**max_level.
         """
+        # A level of odd size would not match the doubled level above it.
         multiple = 2**self.max_level
         if images.shape[1] % multiple or images.shape[2] % multiple:
             raise ValueError(
@@ -199,6 +204,7 @@ class MaskRcnn(nn.Module):
 
         rpn = self.rpn(features)
         boxes_out = self.classify(empty_crops(self.box_crop_size), train=False)
+        # Last, because the table of variables lists layers in the order in which they run here.
         masks = self.segment(empty_crops(self.mask_crop_size)) if self.include_mask else None
         return rpn, boxes_out, masks
 

@@ -1,4 +1,4 @@
-"""What every detector's network offers: its stages, and what files say of it."""
+"""Interface of a detector's network: its stages, and the fields that model files keep."""
 
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ class Network(Protocol):
       remat: training keeps tapped activations only and computes the others again.
     """
 
+    # Properties, because Linen modules are frozen and a plain attribute of a protocol can be set.
     @property
     def arch(self) -> str: ...  # noqa: D102
     @property

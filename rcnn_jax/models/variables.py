@@ -1,4 +1,4 @@
-"""Making and counting the variables of a network without running it at full size."""
+"""Variables of a network, their order and widths, from its smallest input."""
 
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ def parameter_order(
     """
     order = []
 
+    # Noted inside the trace: what leaves it is a pytree, whose dicts JAX sorts by name.
     def record(key: jax.Array) -> None:
         variables: Any = model.init(key, *_smallest_inputs(model, image_channels))
         for layer, leaves in variables["params"].items():
@@ -61,6 +62,7 @@ def layer_order(model: Network, image_channels: int = 3) -> tuple[str, ...]:
     Nothing is computed.
     """
     inputs = _smallest_inputs(model, image_channels)
+    # Shapes instead of arrays: the walk reads names alone.
     variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     names = []
     for site in walk(jax.make_jaxpr(model.apply)(variables, *inputs).jaxpr):
@@ -69,6 +71,7 @@ def layer_order(model: Network, image_channels: int = 3) -> tuple[str, ...]:
             names.append(site.equation.params["name"])
         elif module in variables["params"]:
             names.append(module)
+    # First occurrences: a layer is several equations, and the RPN runs once for each level.
     return tuple(dict.fromkeys(names))
 
 
@@ -96,5 +99,6 @@ def narrowed(model: SomeNetwork, factor: float, image_channels: int = 3) -> Some
 
 
 def _smallest_inputs(model: Network, image_channels: int) -> tuple[jax.Array, jax.Array]:
+    # One cell of the coarsest level: the smallest image a pyramid takes.
     side = 2 ** max(model.levels)
     return jnp.zeros((1, side, side, image_channels)), jnp.zeros((1, 1, 4))

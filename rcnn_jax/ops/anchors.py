@@ -71,6 +71,7 @@ def cells_inside(
     """
     anchors = level_anchors(feature_hw, stride, cell_sizes, convention)
     inside = (anchors[:, :2] >= 0).all(axis=1) & (anchors[:, 2:] <= image_size).all(axis=1)
+    # The size is the innermost axis of the anchor order.
     return inside.reshape(-1, len(cell_sizes)).sum(axis=0)
 
 
@@ -89,9 +90,11 @@ def level_anchors(
       f32[h*w*k 4], ordered row, column, then as cell_sizes. Anchors may leave the image.
     """
     rows, columns = feature_hw
+    # Float64 to the last line: each coordinate is rounded once, whatever the order of the sums.
     half = np.asarray(cell_sizes, np.float64).reshape(-1, 2) / 2.0
     base = np.concatenate([-half, half], axis=1)  # [k 4] around the origin
     if convention.rounding:
+        # Half to even, as torch rounds; torchvision's weights were trained on these corners.
         base = np.round(base)
     y = (np.arange(rows) + convention.offset) * stride
     x = (np.arange(columns) + convention.offset) * stride

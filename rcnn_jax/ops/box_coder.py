@@ -23,8 +23,8 @@ class BoxCoder:
     """Encodes boxes as deltas (dy, dx, dh, dw) and back, in float32.
 
     Attributes:
-      weights: factors of (dy, dx, dh, dw); the RPN of Faster R-CNN has its `std_scaling` here, the
-        box heads `classifier_regr_std` or (10, 10, 5, 5).
+      weights: factors of (dy, dx, dh, dw): `std_scaling` for the RPN of Faster R-CNN,
+        `classifier_regr_std` or (10, 10, 5, 5) for the box heads.
       max_log_size: decoded dh and dw are cut to this, so that an untrained network makes no
         infinite boxes. Deviation: TAO Faster R-CNN does not cut; no trained network comes near.
 
@@ -43,6 +43,8 @@ class BoxCoder:
         ref_y, ref_x, ref_h, ref_w = _centre_form(references)
         y, x, h, w = _centre_form(boxes)
         ref_h, ref_w, h, w = (jnp.maximum(side, _MIN_SIDE) for side in (ref_h, ref_w, h, w))
+        # Not cut to max_log_size as decoding is: a cut target would teach boxes that are too small,
+        # and only a match forced at an IoU below 1/62 comes to the limit.
         wy, wx, wh, ww = self.weights
         return jnp.stack(
             [
@@ -66,6 +68,7 @@ class BoxCoder:
         wy, wx, wh, ww = self.weights
         y = ref_y + dy / wy * ref_h
         x = ref_x + dx / wx * ref_w
+        # The cut comes before the exponential: after it, an empty reference gives 0 * inf, a NaN.
         half_h = 0.5 * ref_h * jnp.exp(jnp.minimum(dh / wh, self.max_log_size))
         half_w = 0.5 * ref_w * jnp.exp(jnp.minimum(dw / ww, self.max_log_size))
         return jnp.stack([y - half_h, x - half_w, y + half_h, x + half_w], axis=-1)

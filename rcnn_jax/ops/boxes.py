@@ -22,6 +22,8 @@ def corners(boxes: Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 def area(boxes: Array) -> jax.Array:
     """Returns the area f32[...] of boxes [... 4] in square pixels."""
     y1, x1, y2, x2 = corners(boxes)
+    # No cut at 0: decoding and clipping keep y1 <= y2 and x1 <= x2, and the cut would be two more
+    # nodes in every exported graph.
     return (y2 - y1) * (x2 - x1)
 
 
@@ -40,10 +42,13 @@ def iou_matrix(a: Array, b: Array) -> jax.Array:
     """
     top, left, bottom, right = (side[:, None] for side in corners(a))
     y1, x1, y2, x2 = (side[None, :] for side in corners(b))
+    # Each side is cut at 0 before the product: two negative sides would make a positive overlap.
     height = jnp.maximum(jnp.minimum(bottom, y2) - jnp.maximum(top, y1), 0.0)
     width = jnp.maximum(jnp.minimum(right, x2) - jnp.maximum(left, x1), 0.0)
     inter = height * width  # [n m]
     union = area(a)[:, None] + area(b)[None, :] - inter
+    # A quotient, although `inter > t * union` spares the division: it rounds otherwise at the
+    # threshold, and then NMS, its tests and an exported graph keep different boxes.
     return inter / jnp.maximum(union, _MIN_UNION)
 
 
@@ -77,6 +82,6 @@ def scale(boxes: Array, yx: Array | tuple[float, float]) -> jax.Array:
 
 
 def wide_enough(boxes: Array, min_size: float) -> jax.Array:
-    """Says which boxes [... 4] have both sides greater than min_size pixels, as bool[...]."""
+    """Returns bool[...], boxes [... 4] whose sides are both greater than min_size pixels."""
     y1, x1, y2, x2 = corners(boxes)
     return (y2 - y1 > min_size) & (x2 - x1 > min_size)

@@ -1,4 +1,4 @@
-"""From head outputs to detections: every class of every roi is a candidate of its own.
+"""Detection selection: softmax, one box per class and roi, NMS per class, the best of all.
 
 logits, deltas -> softmax, one box per class -> clip -> score > threshold
 per class -> NMS, all classes in one call -> top max_detections over all classes
@@ -37,11 +37,14 @@ def select_detections(
     scores = jax.nn.softmax(outputs.logits.astype(jnp.float32), axis=-1)[:, :num_classes].T  # [n r]
     boxes = coder.decode(jnp.asarray(rois.boxes)[:, None, :], outputs.deltas)  # [r n 4]
     boxes = jnp.swapaxes(clip(boxes, image_size), 0, 1)  # [n r 4]
+    # One row per class rather than one NMS over boxes shifted by class: with 90 classes the shift
+    # reaches 1.3e5 pixels, where float32 has steps of 0.008 and IoU changes in its fourth digit.
     index, kept = batched_nms(
         boxes,
         scores,
         (scores > settings.score_threshold) & jnp.asarray(rois.valid)[None, :],
         threshold=settings.nms_threshold,
+        # Enough to be exact: the final selection cannot take more than this from one class.
         max_keep=min(settings.max_detections, scores.shape[1]),
     )
     boxes, scores, classes, valid = best_over_rows(

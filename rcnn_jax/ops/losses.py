@@ -34,6 +34,8 @@ def softmax_cross_entropy(logits: Array, classes: Array, weight: Array) -> SumCo
       classes: i32[...] in [0, n).
       weight: f32[...].
     """
+    # log_softmax rather than the logarithm of a softmax: where a mistake is confident enough for
+    # the softmax to underflow, that is log(0), and its gradient NaN.
     log_p = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
     loss = -jnp.take_along_axis(log_p, jnp.asarray(classes)[..., None], axis=-1)[..., 0]
     return jnp.sum(loss * weight), jnp.sum(weight)
@@ -56,6 +58,8 @@ def smooth_l1(predictions: Array, targets: Array, weight: Array, beta: float) ->
     Source: Girshick 2015, equation 3; docs/reference/faster_rcnn.md, "Losses".
     """
     error = jnp.abs(jnp.asarray(predictions).astype(jnp.float32) - targets)
+    # Both branches are finite wherever the other is taken: `where` derives both, and a NaN of the
+    # unused one would pass through. At beta they meet with equal slope.
     loss = jnp.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
     weight = jnp.broadcast_to(jnp.asarray(weight)[..., None], loss.shape)
     return jnp.sum(loss * weight), jnp.sum(weight)

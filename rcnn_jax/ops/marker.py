@@ -34,7 +34,11 @@ def marked(name: str, function: Callable[..., Any], **attributes: Any) -> Callab
     def call(*arrays: Any) -> Any:
         return function(*arrays, **attributes)
 
+    # Set before jit, which takes the name of what it wraps. Keys are sorted: the name must not
+    # depend on the order in which a caller writes the attributes.
     call.__name__ = call.__qualname__ = _PREFIX + name + json.dumps(attributes, sort_keys=True)
+    # Not a primitive of our own: that has neither a derivative nor a rule for vmap unless both are
+    # written by hand (docs/architecture.md, "Decisions").
     return jax.jit(call)
 
 

@@ -35,11 +35,13 @@ def mask_targets(
     around instead of two, half-pixel positions.
     """
     side = gt_masks.shape[-1]
+    # uint8 up to here: the loader sends a quarter of the bytes, and only rois' masks become float.
     masks = jnp.asarray(gt_masks)[gt_index].astype(jnp.float32)  # [r s s]
     top, left, bottom, right = corners(jnp.asarray(gt_boxes)[gt_index])
     y1, x1, y2, x2 = corners(rois)
     rows = _hat(y1, y2, top, bottom, side, output_size)  # [r o s]
     columns = _hat(x1, x2, left, right, side, output_size)
+    # Full precision: a GPU may multiply in TF32, whose ten bits move cells across the threshold.
     inside = jnp.einsum("rys,rst,rxt->ryx", rows, masks, columns, precision=lax.Precision.HIGHEST)
     return lax.stop_gradient((inside >= 0.5).astype(jnp.float32))
 
@@ -55,6 +57,7 @@ def select_class_masks(logits: Array, classes: Array) -> jax.Array:
       [r o o].
     """
     rois, height, width, num_classes = logits.shape
+    # Planes become rows, so that the choice is a gather of rows, one node of an exported graph.
     planes = jnp.moveaxis(logits, -1, 1).reshape(rois * num_classes, height, width)
     return gather_rows(planes, jnp.arange(rois) * num_classes + classes)
 

@@ -19,7 +19,9 @@ from rcnn_jax.ops.boxes import corners, iou_matrix
 from rcnn_jax.settings.detection import RpnTargetSettings
 from rcnn_jax.structures import Array
 
-_BLOCK = 8  # ground truths visited at a time
+# Ground truths visited at a time: 270,000 anchors times 8 overlaps are 8.6 MB, near the caches;
+# with one at a time, the loop would read all anchors once for each object.
+_BLOCK = 8
 
 
 class Matches(flax.struct.PyTreeNode):
@@ -74,14 +76,17 @@ def match_anchors(
     label = jnp.where(positive, 1, jnp.where(best.overlap < settings.negative_overlap, 0, -1))
     if gt_crowd is not None:
         crowd = _best_overlaps(anchors, inside, gt_boxes, gt_valid & jnp.asarray(gt_crowd))
+        # Greater, not equal: an anchor that fits an object and a crowd alike is the object's.
         label = jnp.where(crowd.overlap > best.overlap, -1, label)
         positive &= label == 1
+    # After the thresholds: overlaps outside the image were set to 0 and read as negative there.
     label = jnp.where(inside, label, -1)
 
     gt_index = best.gt_index
     if settings.force_match == "ties":
         label = jnp.where(best.ties_gt, 1, label)
     else:
+        # An object that overlaps no anchor has anchor 0 as its argmax and must not force it.
         forcing = best.gt_overlap > 0.0
         if settings.force_match == "unmatched_best":
             matched = jnp.zeros(forcing.shape, bool).at[gt_index].max(positive, mode="drop")
@@ -116,8 +121,12 @@ def _best_overlaps(anchors, inside, gt_boxes, real) -> _Best:
     """Returns the best overlaps between anchors that are inside and ground truths that are real."""
     count, truths = anchors.shape[0], gt_boxes.shape[0]
     blocks = -(-truths // _BLOCK)
+    # Whole blocks: `dynamic_slice` moves a last block that is too long back, onto objects of the
+    # block before it.
     padded_boxes = jnp.pad(gt_boxes, ((0, blocks * _BLOCK - truths), (0, 0)))
     padded_real = jnp.pad(real, (0, blocks * _BLOCK - truths))
+    # Counted to the last real object, since padding need not be at the end: with crowd masked out
+    # there are gaps. The trip count is a value, not a shape: one compilation for all images.
     needed = jnp.max(jnp.where(real, jnp.arange(truths) + 1, 0), initial=0)
 
     def visit(block, best):
@@ -130,6 +139,7 @@ def _best_overlaps(anchors, inside, gt_boxes, real) -> _Best:
         # barrier XLA may compute them twice, in fusions that round differently.
         overlap = lax.optimization_barrier(overlap)
         anchor_best = jnp.max(overlap, axis=0)
+        # Strictly greater, as argmax is within a block: of equal overlaps the lower index stays.
         better = anchor_best > best.overlap
         gt_overlap = jnp.max(overlap, axis=1)
         is_best = (overlap == gt_overlap[:, None]) & (gt_overlap > 0.0)[:, None]
@@ -167,10 +177,12 @@ def _taking_part(anchors: jax.Array, image_size: Array, settings: RpnTargetSetti
     if settings.outside == "ignore":
         return inside
     by_size = inside.reshape(-1, settings.anchors_per_cell)
+    # A size that fits nowhere trains everywhere: untrained, it would keep the scores of its first
+    # weights and fill the proposals (docs/tao_differences.md, "Training").
     return (by_size | ~jnp.any(by_size, axis=0, keepdims=True)).reshape(-1)
 
 
 def _inside(boxes: jax.Array, image_size: Array) -> jax.Array:
-    """Says which boxes lie within the image, borders included."""
+    """Returns bool[a], boxes within the image, borders included."""
     y1, x1, y2, x2 = corners(boxes)
     return (y1 >= 0.0) & (x1 >= 0.0) & (y2 <= image_size[0]) & (x2 <= image_size[1])

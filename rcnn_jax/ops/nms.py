@@ -52,6 +52,8 @@ def nms(
     Returns:
       (index i32[k], valid bool[k]); index is 0 where not valid.
     """
+    # Negated rather than reversed: a reversed ascending sort would put equal scores in descending
+    # order of their index.
     order = jnp.argsort(-jnp.where(valid, scores, -jnp.inf))  # stable: ties keep the lower index
     rank, kept = ranked_nms(
         jnp.asarray(boxes)[order],
@@ -88,7 +90,8 @@ def ranked_nms(
         left = lax.dynamic_slice_in_dim(alive, step * side, side)
         left = lax.fori_loop(0, (kept + side - 1) // side, drop, left)
         keep = _fixed_point((iou_matrix(here, here) > threshold) & before, left)
-        # Boxes that are not kept, and those beyond the last slot, are written out of range and dropped.
+        # Boxes not kept, and those beyond the last slot, are written out of range and dropped.
+        # A running count gives the slot: the order is known, so nothing is sorted again.
         slot = jnp.where(keep, kept + jnp.cumsum(keep) - 1, slots)
         return (
             step + 1,
@@ -123,6 +126,8 @@ def batched_nms(
     Returns:
       (index i32[g k], valid bool[g k]).
     """
+    # One mapped call for all rows: two thirds of the compilation of a call per level, and fewer
+    # steps for a GPU to wait for. A CPU pays for the slowest row: 18 ms for five levels, not 13.
     op = marked("nms", _sort_and_suppress, threshold=threshold, max_keep=max_keep)
     return op(boxes, scores, valid)
 
@@ -138,7 +143,7 @@ def batched_ranked_nms(
 def best_over_rows(
     boxes: Array, scores: Array, index: Array, kept: Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns the best of what NMS kept in all rows (levels or classes) together.
+    """Returns the best boxes that NMS kept, over all rows (levels or classes) together.
 
     Args:
       boxes: f32[g n 4].
@@ -154,6 +159,7 @@ def best_over_rows(
     groups, members = scores.shape
     flat_index = (jnp.arange(groups)[:, None] * members + index).reshape(-1)
     kept_scores = gather_rows(scores.reshape(-1), flat_index)
+    # Below every score, so that the sign alone says what was kept.
     kept_scores = jnp.where(kept.reshape(-1), kept_scores, -1.0)
     best, chosen = lax.top_k(kept_scores, min(count, flat_index.shape[0]))
     flat_index = gather_rows(flat_index, chosen)
@@ -161,6 +167,7 @@ def best_over_rows(
     return (
         jnp.pad(gather_rows(boxes.reshape(-1, 4), flat_index), ((0, missing), (0, 0))),
         jnp.pad(jnp.maximum(best, 0.0), (0, missing)),
+        # `lax.div`: the `//` of arrays rounds down and exports as sign, remainder and select.
         jnp.pad(lax.div(flat_index, jnp.full_like(flat_index, members)), (0, missing)),
         jnp.pad(best >= 0.0, (0, missing)),
     )
@@ -179,6 +186,8 @@ def _suppress(boxes, scores, valid, *, threshold, max_keep):
 
 def _by_platform(one, *operands):
     """Maps `one` over rows, with the tile that suits the platform."""
+    # Few and large steps for a GPU, where each round of a loop waits for the one before it; tiles
+    # that stay in the caches for a CPU: 12000 to 1000 takes 5 ms in tiles, 507 as one matrix.
     return lax.platform_dependent(
         *operands,
         cpu=jax.vmap(functools.partial(one, tile=_CPU_TILE)),
@@ -194,5 +203,6 @@ def _fixed_point(suppresses: jax.Array, alive: jax.Array) -> jax.Array:
         smaller = alive & ~jnp.any(suppresses & keep[:, None], axis=0)
         return smaller, jnp.any(smaller != keep)
 
+    # Nothing alive, nothing to do: tiles of padding cost no round.
     keep, _ = lax.while_loop(lambda state: state[1], again, (alive, jnp.any(alive)))
     return keep

@@ -1,4 +1,4 @@
-"""From RPN outputs to proposals: the best candidates of every level, decoded, clipped, suppressed.
+"""Proposal selection: the best anchors of every level, decoded, clipped, suppressed by NMS.
 
 logits, deltas of a level -> top pre_nms by logit -> boxes -> clip -> drop small ones
 all levels -> NMS per level in one call -> top post_nms by score over all levels
@@ -41,12 +41,15 @@ def select_proposals(
     most = max(counts)
     candidates = []
     for level, count in zip(levels, counts, strict=True):
+        # By logit: above 18 the sigmoid is 1.0 in float32, and all the best would tie. A top-k, not
+        # a sort: 2.2 ms against 86 ms for the 209,664 anchors of level 2 in two images on a CPU.
         logits, index = lax.top_k(rpn.objectness[level].astype(jnp.float32).reshape(-1), count)
         boxes = coder.decode(
             gather_rows(anchors[level], index),
             gather_rows(rpn.deltas[level].reshape(-1, 4), index),
         )
         boxes = clip(boxes, image_size)
+        # Every candidate is an anchor of its own, so size is all that can make one invalid.
         valid = wide_enough(boxes, settings.min_size)
         missing = most - count  # levels are padded to the same length
         candidates.append(

@@ -23,7 +23,7 @@ from rcnn_jax.ops.marker import marked
 from rcnn_jax.structures import Array, Levels
 
 _CPU_CHUNK = 32
-"""Boxes whose gradient is scattered at a time on a CPU: about 25 MB of updates stay near the caches."""
+"""Boxes whose gradient a CPU scatters at a time: about 25 MB of updates stay near the caches."""
 
 
 def roi_align(
@@ -102,7 +102,7 @@ def roi_align_unaligned(
     level: Array,
     sampling_ratio: int = 2,
 ) -> jax.Array:
-    """Returns what an operator with `aligned=False` makes of boxes within the canvas.
+    """Returns the crops of an operator with `aligned=False`, for boxes within the canvas.
 
     Such an operator takes the edge of a box, in cells, for a distance from the middle of the first
     cell, so it reads half a cell further down and right; and it stretches boxes narrower than a cell.
@@ -146,10 +146,12 @@ def roi_align_unaligned(
 
 def _unaligned_side(low, high, length, *, stride, cells, samples):
     """Returns (low, high, fraction of samples that are not 0 f32[b r s]) along one axis, in pixels."""
+    # A side below one cell is stretched from its low edge, as the unaligned operator does.
     high = jnp.maximum(high, low + stride)
     step = _steps(cells * samples)
     position = low[..., None] + (high - low)[..., None] * step[None, None, :]
     inside = (position <= length).reshape(*low.shape, cells, samples)
+    # Only a stretched side can begin less than a cell before the border.
     beyond = jnp.maximum(low + stride - length, 0.0)
     shift = 0.5 * stride - beyond
     return low + shift, high + shift, inside.mean(-1, dtype=jnp.float32)
@@ -161,7 +163,7 @@ def _steps(count):
 
 
 class _Neighbours(flax.struct.PyTreeNode):
-    """Where crops read the table: cell (i, j) of box r reads rows[r, i, :] + columns[r, j, :].
+    """Table rows and weights of crops: cell (i, j) of box r reads rows[r, i, :] + columns[r, j, :].
 
     Attributes:
       rows: i32[r s t]; the start of a row of features in the table.
@@ -185,6 +187,8 @@ def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
     starts = [0]
     for h, w in zip(heights, widths, strict=True):
         starts.append(starts[-1] + h * w)
+    # One table, so that a crop is read from its own level alone; a read of every level that keeps
+    # one of them samples four times as much, and its derivative needs a scatter for each.
     table = jnp.concatenate([f.reshape(batch, -1, channels) for f in features], axis=1)
 
     level = level.reshape(-1)
@@ -196,6 +200,8 @@ def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
     height, width = jnp.asarray(heights)[index], jnp.asarray(widths)[index]
     image = lax.broadcasted_iota(jnp.int32, boxes.shape[:2], 0).reshape(-1)
     first = image * starts[-1] + jnp.asarray(starts[:-1])[index]  # row of the table
+    # Strides are powers of two, so the quotient is exact and equals ONNX's product with 1 / stride.
+    # Float32 whatever the features are: bfloat16 has no odd numbers above 256.
     y1, x1, y2, x2 = corners(lax.stop_gradient(boxes).reshape(-1, 4) / stride[:, None])
     rows, row_weights = _axis_neighbours(y1, y2, height, output_size, sampling_ratio)
     columns, column_weights = _axis_neighbours(x1, x2, width, output_size, sampling_ratio)
@@ -208,7 +214,8 @@ def _roi_align(*operands: jax.Array, levels, output_size, sampling_ratio):
         (batch * starts[-1], table.dtype), table.reshape(-1, channels), neighbours
     )
     crops = crops.reshape(*boxes.shape[:2], output_size, output_size, channels)
-    # Without the barrier a compiler may repeat all reads in every operation that uses a crop.
+    # Without the barrier XLA repeats all reads in every operation that uses a crop: on an H100, for
+    # the chunks of the mask head, 26 of the 84 ms of a training step.
     return lax.optimization_barrier(crops.astype(table.dtype))
 
 
@@ -228,9 +235,12 @@ def _axis_neighbours(low, high, size, cells, samples):
     step = _steps(cells * samples)
     position = (low - 0.5)[:, None] + (high - low)[:, None] * step[None, :]
     last = (size - 1)[:, None].astype(jnp.float32)
+    # Zero from one cell outside, the value at the border before that: the rule of the ONNX
+    # operator. The test comes before the clip, which would hide what was outside.
     inside = (position >= -1.0) & (position <= last + 1.0)
     position = jnp.clip(position, 0.0, last)
     near = jnp.floor(position)
+    # At the last cell both neighbours are that cell, and its two weights add up.
     far = jnp.minimum(near + 1.0, last)
     fraction = (position - near) / samples
     index = jnp.stack([near, far], axis=-1).astype(jnp.int32)
@@ -268,6 +278,9 @@ def _read_backward(table_form, near, gradient):
     table_gradient = lax.platform_dependent(
         empty, near, gradient, cpu=_scatter_by_chunk, default=_scatter
     )
+    # Summed in float32, rounded once: a cell of a pyramid gets the updates of up to 120 samples for
+    # 512 rois, and a bfloat16 scatter is twenty times slower on a GPU
+    # (docs/reference/performance.md, "Versions to beware of").
     return table_gradient.astype(dtype), None
 
 
@@ -291,6 +304,7 @@ def _scatter_by_chunk(table, near, gradient):
 
     def split(x):
         padding = [(0, chunks * _CPU_CHUNK - boxes)] + [(0, 0)] * (x.ndim - 1)
+        # The boxes that fill the last chunk add 0 to row 0 of the table.
         return jnp.pad(x, padding).reshape(chunks, _CPU_CHUNK, *x.shape[1:])
 
     parts = jax.tree.map(split, (near, gradient))

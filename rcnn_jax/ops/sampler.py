@@ -34,6 +34,8 @@ def sample_labels(key: Array, labels: Array, batch: int, max_positive: int) -> j
     kept_negatives = jnp.minimum(negatives, batch - kept_positives)
     kept = jnp.zeros(labels.shape, bool)
     kept = kept.at[positive].max(jnp.arange(positive.shape[0]) < kept_positives)
+    # `max`, not `set`: past the negatives that there are, the list names positives, and `set` would
+    # clear them.
     kept = kept.at[negative].max(jnp.arange(negative.shape[0]) < kept_negatives)
     return jnp.where(kept, labels, -1)
 
@@ -67,12 +69,15 @@ def sample_indices(
     back, backs = _random_order(key_background, jnp.asarray(background), count)
     taken_front = jnp.minimum(fronts, max_foreground)
     if with_replacement:
+        # As the original: an image with rois of one kind alone fills the batch with that kind
+        # (docs/reference/faster_rcnn.md, "RoI sampling").
         taken_front = jnp.where((backs == 0) & (fronts > 0), count, taken_front)
         taken_back = jnp.where(backs > 0, count - taken_front, 0)
     else:
         taken_back = jnp.minimum(backs, count - taken_front)
     slot = jnp.arange(count)
     is_front = slot < taken_front
+    # A list ends after what was wanted, however many candidates there are: both limit the period.
     from_front = front[_cycle(slot, jnp.minimum(fronts, front.shape[0]))]
     from_back = back[_cycle(slot - taken_front, jnp.minimum(backs, back.shape[0]))]
     valid = slot < taken_front + taken_back
@@ -85,7 +90,10 @@ def _random_order(key: Array, candidate: jax.Array, most: int) -> tuple[jax.Arra
 
     The indices are i32[min(max(most, 1), n)]; those past the number of candidates mean nothing.
     """
+    # Draws lie in [0, 1), so -1 loses to every candidate. Of their 2**23 values some tie among
+    # 270,000 anchors; the lower index wins, a bias far below the noise of the draw.
     draw = jnp.where(candidate, jax.random.uniform(key, candidate.shape), -1.0)
+    # At least one, also for a fraction of 0: an index into an empty array has no meaning.
     _, index = lax.top_k(draw, min(max(most, 1), candidate.shape[0]))
     return index, jnp.sum(candidate.astype(jnp.int32))
 

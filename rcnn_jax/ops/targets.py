@@ -37,6 +37,7 @@ def rpn_targets(
     "RPN targets".
     """
     matches = match_anchors(anchors, gt.boxes, gt.valid, settings, image_size, gt.crowd)
+    # Rounded down: the fraction is a limit.
     max_positive = int(settings.batch_per_image * settings.positive_fraction)
     labels = sample_labels(key, matches.label, settings.batch_per_image, max_positive)
     learns_box = labels if settings.box_loss_on_sample else matches.label
@@ -77,19 +78,23 @@ def roi_targets(
     real = gt.valid & ~jnp.asarray(gt.crowd)
     boxes, candidate = jnp.asarray(proposals.boxes), jnp.asarray(proposals.valid)
     if settings.append_gt:
+        # Without them the proposals of a fresh RPN give the heads no foreground to learn from.
         boxes = jnp.concatenate([boxes, gt_boxes])
         candidate = jnp.concatenate([candidate, real])
     iou = iou_matrix(boxes, gt_boxes)  # [p m]
     per_truth = jnp.where(real[None, :], iou, 0.0)
     overlap = jnp.max(per_truth, axis=1, initial=0.0)
     crowded = jnp.where((gt.valid & gt.crowd)[None, :], iou, 0.0)
+    # At most equal: as in the matcher, an object wins over a crowd that fits alike.
     candidate &= jnp.max(crowded, axis=1, initial=0.0) <= overlap
     low_enough = overlap < settings.background_high
+    # Without objects every overlap is 0, and a lower bound above 0 would leave the image no rois.
     high_enough = (overlap >= settings.background_low) | ~jnp.any(real)
     is_foreground = candidate & jnp.any(real) & (overlap >= settings.foreground_overlap)
     index, foreground, valid = sample_indices(
         key,
         is_foreground,
+        # Foreground first, where a spec lets the two ranges overlap.
         candidate & ~is_foreground & low_enough & high_enough,
         settings.batch_per_image,
         int(settings.batch_per_image * settings.foreground_fraction),

@@ -1,1 +1,1 @@
-"""What runs model files: bundles in JAX, graphs in ONNX Runtime, engines in TensorRT."""
+"""Runtimes of model files: JAX for bundles, ONNX Runtime for graphs, TensorRT for engines."""

@@ -1,4 +1,4 @@
-"""Backends: a model file in memory, and the predictor of it, whatever runs it.
+"""Backends: a model file in memory, and its predictor, whatever runs it.
 
 Each form has its class: `bundle.OpenBundle` (JAX), `graph.OpenGraph` (ONNX Runtime), `engine.OpenEngine`
 (TensorRT). `open.open_model` chooses by the suffix; evaluation and inference take what it returns.
@@ -28,7 +28,7 @@ RunGraph = Callable[[np.ndarray], dict[str, np.ndarray]]
 class OpenModel(Protocol):
     """A model file that was read, and opened with its key, once.
 
-    Every command opens its model once: the key of a sealed file takes 0.8 s to derive, on purpose.
+    Every command opens its model once: the key of an encrypted file takes 0.8 s to derive, on purpose.
     """
 
     @property
@@ -38,16 +38,16 @@ class OpenModel(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """What the file says of its model."""
+        """Kind, classes and settings of the model, as the file has them."""
         ...
 
     @property
     def report_name(self) -> str:
-        """What reports on the model are called."""
+        """Name of reports on the model; a suffix is added to it."""
         ...
 
     def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
-        """Returns what runs the model.
+        """Returns the predictor of the model.
 
         Args:
           experiment: of the spec, compared with the file already.
@@ -95,6 +95,9 @@ def predictor_of(run: RunGraph, header: Header, least: int, most: int | None) ->
 def preprocess(images: np.ndarray, header: Header) -> np.ndarray:
     """Returns u8[b h w c] as the graph takes it: f32[b c h w], normalised."""
     mean, std = np.asarray(header.mean, np.float32), np.asarray(header.std, np.float32)
+    # On the host and not in the graph: nvinfer feeds the same graph with numbers that it has
+    # normalised itself. One copy at the end, after the transposition, since runtimes take
+    # contiguous memory.
     return np.ascontiguousarray(((images.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
 
 

@@ -27,7 +27,7 @@ class OpenBundle:
 
     Attributes:
       path: the file.
-      bundle: its header and weights, without what only a run that goes on needs.
+      bundle: its header and weights, without the state of its training.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class OpenBundle:
 
     @property
     def origin(self) -> Origin:
-        """What the file says of its model; a spec in it that cannot be read leaves much unsaid."""
+        """Kind, classes and settings of the model; of an unreadable spec inside only the first two."""
         return self._origin
 
     @cached_property
@@ -94,7 +94,7 @@ def open_bundle(path: Path, key: str | None) -> OpenBundle:
     Raises:
       CheckpointError: see `read_bundle`.
     """
-    # the state of an optimizer is twice the weights: it is not kept while a command runs
+    # The state of an optimizer may be twice the weights: it is not kept while a command runs.
     return OpenBundle(path=path, bundle=slim(read_bundle(path, key)))
 
 
@@ -118,6 +118,8 @@ def jax_predictor(
     def predict(variables: Variables, images: Any) -> Any:
         return experiment.task.predict(variables, images, test)
 
+    # Weights are arguments and never constants: what is compiled is kept on disk by
+    # `cli.compilations`, and the weights of an encrypted model would lie there in plain.
     if devices == 1:
         run = jax.jit(predict)
         return lambda variables: functools.partial(run, jax.device_put(variables))

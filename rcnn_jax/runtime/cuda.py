@@ -1,4 +1,4 @@
-"""Memory of an NVIDIA GPU, through the driver: what running an engine needs and no more.
+"""Memory of an NVIDIA GPU through the CUDA driver API, as far as running an engine needs it.
 
 The driver's library comes with every GPU driver, and its entry points keep their names and types
 over versions (CUDA Driver API), so that no CUDA package has to match the version TensorRT was built
@@ -16,6 +16,8 @@ from rcnn_jax.errors import MissingDependencyError, RcnnError
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CAPABILITY = (75, 76)
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+# Types for ctypes, which would pass an address as 32 bits. `_v2` are the functions of today: the
+# names without it keep the 32-bit sizes of CUDA before 3.2.
 _ARGUMENTS = {
     "cuInit": (c_uint,),
     "cuDeviceGet": (POINTER(c_int), c_int),
@@ -34,7 +36,7 @@ _ARGUMENTS = {
 
 
 class DeviceError(RcnnError):
-    """The GPU refused what it was asked for; the driver's own words are in the message."""
+    """A call of the CUDA driver failed; its own words are in the message."""
 
     exit_code = 1
 
@@ -74,6 +76,7 @@ class Device:
             ) from error
         self._call("cuDevicePrimaryCtxRetain", byref(context), number)
         self._context = context
+        # Current in this thread only; predictors run in the thread that made them.
         self._call("cuCtxSetCurrent", context)
         self._call("cuStreamCreate", byref(stream), 0)
         self.stream: int = stream.value or 0
@@ -91,9 +94,11 @@ class Device:
         address, room = self._buffers.get(name, (0, 0))
         if room >= max(size, 1):
             return address
+        # The old one first: both at once may not fit, and its content is lost anyway.
         if room:
             self._call("cuMemFree_v2", self._buffers.pop(name)[0])
         found = c_uint64()
+        # The driver refuses to allocate nothing, and an output without rows is legal.
         self._call("cuMemAlloc_v2", byref(found), max(size, 1))
         self._buffers[name] = (found.value, max(size, 1))
         return found.value
@@ -113,7 +118,7 @@ class Device:
         self._call("cuStreamSynchronize", self.stream)
 
     def close(self) -> None:
-        """Gives all buffers back."""
+        """Frees all buffers."""
         while self._buffers:
             self._call("cuMemFree_v2", self._buffers.popitem()[1][0])
 

@@ -1,4 +1,4 @@
-"""Engine files: TensorRT's plan as it is, and beside it what a reader must know.
+"""Engine files: TensorRT's plan as it is, with a description of the model beside it.
 
     model.engine        the plan, which nvinfer and trtexec read too
     model.engine.json   model, input scaling, TensorRT version, GPU, precision, batch sizes, SHA-256
@@ -33,7 +33,7 @@ from rcnn_jax.tasks.task import TestSettings
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What is written beside an engine.
+    """Description of an engine, the JSON file beside it.
 
     Attributes:
       header: of the graph it was built from: model, classes, input, preprocessing.
@@ -69,7 +69,7 @@ class EngineInfo:
 
 
 def info_path(engine: Path) -> Path:
-    """Returns where the description of an engine lies."""
+    """Returns the path of the description of an engine."""
     return engine.with_name(engine.name + ".json")
 
 
@@ -112,6 +112,8 @@ def write_engine(
         dla_core=settings.dla_core,
         sha256=hashlib.sha256(plan).hexdigest(),
     )
+    # Two files cannot be renamed in one step. A kill in between leaves a pair that `read_plan`
+    # refuses by the digest, in whatever order they are written.
     write_file(path, [plan])
     write_file(info_path(path), [json.dumps(info.to_json(), indent=2).encode() + b"\n"])
     session.console.print(
@@ -161,6 +163,8 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
             f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
             "built again without its description; copy both files, or build it again"
         )
+    # Equal, not compatible: TensorRT warns of a plan of another GPU model and may run it, slower or with
+    # errors.
     for what, built, here in (("TensorRT", info.tensorrt, version), ("GPU", info.gpu, gpu)):
         if built != here:
             raise CheckpointError(
@@ -172,7 +176,7 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenEngine:
-    """An engine whose description was read; the plan itself is read when it is about to run.
+    """An engine with its description in memory; the plan is read when it is started.
 
     Attributes:
       path: the engine.
@@ -184,7 +188,7 @@ class OpenEngine:
 
     @property
     def origin(self) -> Origin:
-        """What the description says of the model."""
+        """Kind, classes and settings of the model, from the description."""
         return self.info.header.origin
 
     @property
@@ -198,7 +202,7 @@ class OpenEngine:
         return self.path.name
 
     def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
-        """Returns the predictor; the description says all that is needed, the plan holds the settings.
+        """Returns the predictor, with the settings of the export: see `start`.
 
         Raises: as `start`.
         """
@@ -221,6 +225,8 @@ class OpenEngine:
 
         def run(batch: np.ndarray) -> dict[str, np.ndarray]:
             outputs = engine.run(batch)
+            # The digest says that the file arrived whole, not that its maker meant well: outputs
+            # index arrays.
             check_outputs(outputs, len(batch), self.header, name)
             return outputs
 
@@ -228,7 +234,7 @@ class OpenEngine:
 
 
 def open_engine(path: Path) -> OpenEngine:
-    """Returns an engine, before anything is asked of this machine.
+    """Returns an engine with its description; needs neither TensorRT nor a GPU.
 
     Raises:
       CheckpointError: the description cannot be used.

@@ -1,4 +1,4 @@
-"""An exported graph (`.onnx`, `.etlt`), opened: its header says what it is, ONNX Runtime runs it."""
+"""An exported graph (`.onnx`, `.etlt`), opened: described by its header, run by ONNX Runtime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class OpenGraph:
 
     @property
     def origin(self) -> Origin:
-        """What the header says of the model."""
+        """Kind, classes and settings of the model, from the header."""
         return self.header.origin
 
     @property
@@ -51,7 +51,7 @@ class OpenGraph:
         return self.path.name
 
     def predictor(self, experiment: Experiment, test: TestSettings, devices: int = 1) -> Predictor:
-        """Returns the predictor; the header says all that is needed, the graph holds the settings.
+        """Returns the predictor, with the settings of the export: see `start`.
 
         Raises: as `start`.
         """
@@ -83,7 +83,7 @@ def open_graph(
 
     Args:
       path: `.onnx` or `.etlt`.
-      key: what an `.etlt` was sealed with.
+      key: of an encrypted `.etlt`.
       header: file whose header the graph has, where another tool dropped its own.
       rewrite: changes the graph before it runs.
 

@@ -1,4 +1,4 @@
-"""The header of an exported graph: what a reader must know, in the metadata of the file.
+"""Header of an exported graph: model and preprocessing, in the metadata of the file.
 
 A graph alone does not say how images come to its input or what its classes are called. The header
 does, so a file can be checked against a spec and used without one.
@@ -24,7 +24,7 @@ OutputForm = Literal["plain", "nms_rows", "detection_rows"]
 MASKS = "mask_fcn_logits/BiasAdd"
 DETECTIONS = "generate_detections"
 NMS_NAMES = ("NMS", "NMS_1")
-"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by place."""
+"""Outputs of a Faster R-CNN for DeepStream; its parser reads them by position."""
 _OUTPUT_NAMES: dict[OutputForm, tuple[str, ...]] = {
     "plain": ("boxes", "scores", "classes", "valid"),
     "nms_rows": (),  # the names may be changed
@@ -34,7 +34,7 @@ _OUTPUT_NAMES: dict[OutputForm, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a reader of the graph must know; it travels in the metadata of the file.
+    """Model, preprocessing and outputs of a graph, for its readers.
 
     Attributes:
       kind: which detector.
@@ -76,7 +76,7 @@ class Header:
 
     @property
     def origin(self) -> Origin:
-        """What is compared with a spec."""
+        """The model, for the comparison with a spec."""
         return Origin(
             kind=self.kind,
             class_names=self.class_names,
@@ -84,6 +84,7 @@ class Header:
             depends=self.depends,
             pixels=self.pixels,
             geometry=self.geometry,
+            # The canvas is in the graph's shapes; only a bundle can be compiled for another.
             fixed_canvas=True,
         )
 

@@ -28,24 +28,26 @@ _FIRST_FIELD = b"\x08"
 
 
 def read_onnx(path: Path, key: str | None) -> onnx.ModelProto:
-    """Returns the model of a plain or sealed file.
+    """Returns the model of a plain or encrypted file.
 
     Args:
       path: `.onnx` or `.etlt`.
-      key: what it was sealed with; a plain file ignores it.
+      key: of the encryption; a plain file ignores it.
 
     Raises:
       CheckpointError: no such file, wrong key, truncated or damaged, no ONNX model, or a model that
         names files of its own: a message each.
     """
     data = read_file(path, "exported model")
+    # Any .etlt: one that is not encrypted here is the original's, and `decrypt` says what to do
+    # with it.
     if container.is_encrypted(data) or path.suffix == ".etlt":
         data = container.decrypt(data, key, str(path))
     return parse_onnx(data, str(path))
 
 
 def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
-    """Returns the model that the bytes hold.
+    """Returns the model in the bytes of a file.
 
     Args:
       data: content of a file.
@@ -57,6 +59,7 @@ def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
+        # Protobuf finds an empty message in an empty file, and fields of some kind in much else.
         whole = bool(model.graph.node and model.opset_import)
     except DecodeError:
         whole = False
@@ -70,12 +73,13 @@ def parse_onnx(data: bytes, name: str) -> onnx.ModelProto:
         raise CheckpointError(
             f"{name}: is an ONNX model with names that are no UTF-8 text; copy it again"
         )
+    # Before anything else sees the model: loaders of ONNX follow such names by themselves.
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            paths = [entry.value for entry in tensor.external_data if entry.key == "location"]
             raise CheckpointError(
                 f"{name}: the tensor '{tensor.name}' lies in another file "
-                f"('{places[0] if places else ''}'), which is not opened: an exported model is one "
+                f"('{paths[0] if paths else ''}'), which is not opened: an exported model is one "
                 "file; export it again, or let onnx.save write it without external data"
             )
         if not _is_whole(tensor):
@@ -102,9 +106,10 @@ def check_graph(model: onnx.ModelProto, name: str) -> None:
 
 
 def _is_whole(tensor: onnx.TensorProto) -> bool:
-    """Says whether a tensor has the bytes of its shape, where they lie in one piece."""
+    """Returns whether a tensor in one piece has as many bytes as its shape asks for."""
     if any(dim < 0 for dim in tensor.dims):
         return False
+    # Numbers in a typed field were parsed one by one and cannot be half of one.
     if not tensor.raw_data:
         return True
     try:
@@ -112,20 +117,20 @@ def _is_whole(tensor: onnx.TensorProto) -> bool:
     except (KeyError, ValueError):
         return False
     count = math.prod(tensor.dims)
-    # types of less than a byte, which NumPy pads, lie packed
+    # Types of less than a byte, which NumPy pads, lie packed.
     return len(tensor.raw_data) == count * kind.itemsize or tensor.data_type > _LAST_WHOLE_TYPE
 
 
 def read_header(
     model: onnx.ModelProto, name: str, source: Path | None = None, key: str | None = None
 ) -> Header:
-    """Returns what the exporter wrote about a model.
+    """Returns the header of a model.
 
     Args:
       model: the graph.
       name: of its file, begins every message.
       source: file whose header the model has, where another tool dropped its own.
-      key: what `source` was sealed with, if it is.
+      key: of `source`, where it is encrypted.
 
     Raises:
       CheckpointError: another program made the file, or the header was changed.
@@ -168,7 +173,7 @@ def handed_header(model: onnx.ModelProto, source: Path, key: str | None) -> Head
       model: the graph; a tool that dropped the header may have fixed the batch too.
       source: `.onnx` or `.etlt` that `export` wrote, or a JSON file: an engine's description or the
         header alone.
-      key: what an `.etlt` was sealed with.
+      key: of an encrypted `.etlt`.
 
     Raises:
       CheckpointError: the file holds no header.
@@ -180,6 +185,7 @@ def handed_header(model: onnx.ModelProto, source: Path, key: str | None) -> Head
     else:
         try:
             fields = parse_json(read_file(source, "file with a header"))
+            # The header alone, inside metadata, or inside the description of an engine.
             for name in (HEADER_KEY, "header"):
                 fields = fields.get(name, fields) if isinstance(fields, dict) else fields
             header = Header.from_json(fields)
@@ -206,7 +212,7 @@ def _strings(model: onnx.ModelProto) -> Iterator[str | bytes]:
 
 
 def _is_of(graph: onnx.GraphProto, header: Header) -> bool:
-    """Says whether a graph takes and gives what a header promises."""
+    """Returns whether the inputs and outputs of a graph are those of a header."""
     if len(graph.input) != 1:
         return False
     dims = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: sessions of graphs, and what they compute."""
+"""ONNX Runtime on the CPU: sessions of graphs, and their predictors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -41,7 +41,7 @@ def open_session(
 def runs(
     session: onnxruntime.InferenceSession, names: Sequence[str], batches: Iterable[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Yields what a graph was given and the outputs asked for, as many images at once as it takes.
+    """Yields (input, chosen outputs) of a graph, in batches of its size.
 
     Args:
       session: of a graph with one input.
@@ -54,6 +54,8 @@ def runs(
     for batch in batches:
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
+            # Copies of its own images: a range that is observed here meets no value that is not in
+            # the data.
             filled = part[np.arange(size) % len(part)]
             yield filled, [np.asarray(array) for array in session.run(names, {entry.name: filled})]
 

@@ -1,4 +1,4 @@
-"""A model file of any form, opened once, and the one comparison of it with a spec.
+"""Opening of model files of every form, and their comparison with a spec.
 
 .tlt  JAX        .onnx, .etlt  ONNX Runtime        .engine, .trt, .plan  TensorRT
 """
@@ -28,16 +28,16 @@ def open_model(
     header: Path | None = None,
     rewrite: Rewrite | None = None,
 ) -> OpenBundle | OpenGraph | OpenEngine:
-    """Returns the model of a file, whose suffix says what runs it.
+    """Returns the model of a file; the suffix decides which runtime runs it.
 
     Args:
       path: the file; one of another suffix is taken for a bundle.
-      key: what it was sealed with; an engine or a plain file ignores it.
+      key: of the encryption; an engine or a plain file ignores it.
       header: file whose header a graph has, where another tool dropped its own.
       rewrite: changes a graph before it runs, for example to int8.
 
     Raises:
-      CheckpointError: the file is missing, damaged, sealed with another key or of another program.
+      CheckpointError: the file is missing, damaged, encrypted with another key or of another program.
     """
     if path.suffix in GRAPH_SUFFIXES:
         return open_graph(path, key, header=header, rewrite=rewrite)
@@ -63,6 +63,8 @@ def experiment_of(
       CheckpointError: the file is of another model than the spec.
       RcnnError: the spec or its data cannot be used.
     """
+    # Before the spec is read any further: of the other detector, the differences would be listed
+    # one by one and none of them would be the reason.
     check_kind(model.origin.kind, kind, str(model.path))
     categories = model.origin.categories if own_classes else None
     experiment = build_experiment(config, kind, categories=categories)
@@ -71,7 +73,7 @@ def experiment_of(
 
 
 def compare(model: OpenModel, experiment: Experiment, reporter: Reporter) -> None:
-    """Holds an experiment against what a file says of its model.
+    """Compares an experiment with the model of a file.
 
     Every command that runs a model comes through here, so none runs one with a spec of another:
     weights run with other means or anchors without a complaint, and find little.

@@ -1,4 +1,4 @@
-"""What the outputs of a graph mean: any contract's arrays as detections, and whether they are sound."""
+"""Outputs of graphs: the arrays of any contract as detections, and their check."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def read_outputs(outputs: dict[str, np.ndarray], header: Header) -> Detections:
 
 
 def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, name: str) -> None:
-    """Stops when the outputs of a graph are not such as its header promises.
+    """Checks the outputs of a graph against its header.
 
     Shapes and classes index arrays further on, and a file may hold any graph.
 
@@ -67,6 +67,7 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
     count = len(header.class_names)
     known = f"{name}: gives classes that are none of the {count} of its header"
     if not plain:
+        # As floats, before they are made integers: what a NaN or 1e30 becomes then is not defined.
         labels = arrays[0][..., 1] if by_place else outputs[DETECTIONS][..., 4]
         if not ((labels >= _NOT_FOUND) & (labels <= count)).all():  # NaN is neither
             raise CheckpointError(known)
@@ -91,7 +92,8 @@ def _read_plain(outputs: dict[str, np.ndarray], _: tuple[int, int]) -> Detection
 
 
 def _read_nms_rows(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> Detections:
-    # by position, as the parser does: the names may have been changed
+    # By position, as the parser does: the names may have been changed. Rows are (image, label, score, x1,
+    # y1, x2, y2) in fractions of the canvas; docs/reference/deepstream.md, "Parser of Faster R-CNN".
     rows, total = list(outputs.values())
     rows = rows[:, 0]
     height, width = canvas
@@ -107,6 +109,8 @@ def _read_detection_rows(outputs: dict[str, np.ndarray], _: tuple[int, int]) -> 
     classes = np.where(valid, rows[..., 4] - 1, 0).astype(np.int32)
     masks = None
     if MASKS in outputs:
+        # Logits of all classes, as DeepStream takes them; the sigmoid only of the class that was
+        # detected.
         own = (classes + 1)[:, :, None, None, None]
         logits = np.take_along_axis(outputs[MASKS], own, axis=2)[:, :, 0]
         masks = 1.0 / (1.0 + np.exp(-logits))

@@ -62,7 +62,7 @@ def engine_values(fields: Any) -> dict[str, Any]:
 
 
 def _together(values: Mapping[str, Any]) -> None:
-    """Checks what several fields must agree on."""
+    """Checks that the fields agree with each other."""
     channels = len(values["channel_order"])
     if not len(values["mean"]) == len(values["std"]) == channels:
         raise ValueError("mean, std and channel_order are not of the same channels")
@@ -84,6 +84,8 @@ def _check(fields: Any, checks: Mapping[str, Check], optional: tuple[str, ...] =
         raise ValueError(f"the field {missing[0]} is missing")
     for name, value in fields.items():
         if name not in checks:
+            # Refused, unlike in a bundle: it may say how the input is made, and passed over it
+            # would be made wrong.
             raise ValueError(f"the field {_shown(name)} is unknown")
         if not checks[name](value):
             raise ValueError(f"{name} is {_shown(value)}")
@@ -115,12 +117,14 @@ def _whole(low: int, high: int) -> Check:
 
 
 def _number(value: Any) -> bool:
+    # The bound before `float`: an integer of a thousand digits has none.
     return (
         type(value) in (int, float) and abs(value) < LARGEST_COUNT and math.isfinite(float(value))
     )
 
 
 def _divisor(value: Any) -> bool:
+    # 255 / 1e-30 is still a float32.
     return _number(value) and value > 1e-30
 
 

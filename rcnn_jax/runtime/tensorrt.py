@@ -40,6 +40,7 @@ class BuildSettings:
     """
 
     batches: tuple[int, int, int] = (1, 1, 1)
+    # The default of tao-converter; docs/reference/tensorrt.md, "tao-converter".
     workspace: int = 1 << 30
     timing_cache: Path | None = None
     dla_core: int | None = None
@@ -65,7 +66,7 @@ def library(purpose: str) -> ModuleType:
 
 
 def takes_plain_graph(trt: ModuleType, dla_core: int | None) -> bool:
-    """Says whether precision is given by flags instead of types: on the DLA of TensorRT 10."""
+    """Returns whether precision is given by flags instead of types: on the DLA of TensorRT 10."""
     return dla_core is not None and _major(trt) < 11
 
 
@@ -107,6 +108,7 @@ def build(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ExportError(_failed("TensorRT cannot build an engine", complaints))
+    # Times are worth keeping only with a plan that was built from them.
     if settings.timing_cache is not None:
         write_file(settings.timing_cache, [bytes(config.get_timing_cache().serialize())])
     return bytes(plan)
@@ -136,6 +138,7 @@ class Engine:
         self._trt, self._device = trt, device
         self._logger = _logger(trt, complaints)
         trt.init_libnvinfer_plugins(self._logger, "")
+        # Logger, runtime and engine are kept as long as the context: TensorRT holds plain pointers.
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -164,6 +167,7 @@ class Engine:
         """
         device = self._device
         batch = np.ascontiguousarray(images, self._dtype(self._input))
+        # First, since the shapes of outputs follow from it.
         if not self._context.set_input_shape(self._input, batch.shape):
             raise CheckpointError(f"{self._name}: the engine takes no input of {batch.shape}")
         device.to_device(batch, self._bind(self._input, batch.nbytes))
@@ -174,6 +178,8 @@ class Engine:
             self._bind(name, results[name].nbytes)
         if not self._context.execute_async_v3(device.stream):
             raise CheckpointError(f"{self._name}: the engine did not run")
+        # Copies and the run are on one stream and so in order; arrays are empty until `wait`, and
+        # `batch` must live as long.
         for name, array in results.items():
             device.to_host(device.buffer(name, array.nbytes), array)
         device.wait()
@@ -224,7 +230,7 @@ def _add_profile(builder: Any, network: Any, config: Any, batches: tuple[int, in
 def _use_dla(
     trt: ModuleType, builder: Any, config: Any, settings: BuildSettings, plain: bool
 ) -> None:
-    """Puts on the DLA what it can run, and the rest on the GPU."""
+    """Runs supported layers on the DLA, the others on the GPU."""
     if not 0 <= (settings.dla_core or 0) < builder.num_DLA_cores:
         raise UsageError(
             f"-u {settings.dla_core}: this machine has {builder.num_DLA_cores} DLA cores as "
@@ -232,6 +238,7 @@ def _use_dla(
         )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = settings.dla_core
+    # The DLA knows convolutions and little else: without this RoiAlign and NMS end the build.
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if not plain:
         return
@@ -268,6 +275,7 @@ def _read_timing_cache(config: Any, path: Path | None, warn: Callable[[str], Non
         return
     content = read_file(path, "timing cache") if path.exists() else b""
     cache = config.create_timing_cache(content)
+    # False: a cache of another GPU is not taken, whose times would choose the wrong kernels.
     if cache is not None and config.set_timing_cache(cache, False):
         return
     warn(f"{path}: is of another GPU or TensorRT version; kernels are measured anew")

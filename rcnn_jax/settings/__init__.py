@@ -1,1 +1,1 @@
-"""What the algorithms need to know, as frozen values in the words of the field."""
+"""Settings of the algorithms, as frozen values in the words of the field."""

@@ -1,4 +1,4 @@
-"""From image files to batches: canvas, augmentation, ground truth, loader."""
+"""Settings of the data: canvas, augmentation, ground truth, loader."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class GeometrySettings:
-    """From the image file to the canvas of the network; one function reads this everywhere.
+    """Geometry from the image file to the canvas; one function reads it everywhere.
 
     Attributes:
       mode: `pad_crop` keeps pixels, pads bottom/right and crops to the canvas; `stretch` resizes both
@@ -29,6 +29,7 @@ class GeometrySettings:
     prescale: tuple[int, int] | None = None
     short_side: int = 0
     long_side: int = 0
+    # Buckets, because each canvas size is a compilation; 64 is a multiple of every stride there is.
     multiple: int = 64
 
 
@@ -51,8 +52,8 @@ class AugmentSettings:
       contrast_scale_max: the deviation is half of it, truncated at two deviations.
       contrast_center: grey value on the 0..1 scale that contrast leaves alone.
       min_box_side: boxes that end up narrower or lower than this many pixels are dropped.
-      shrink_min: smallest size of the whole image as a share of the one that fills the canvas, in
-        (0, 1]; the image stays at the top left and the rest is padding.
+      shrink_min: smallest size of the whole image as a fraction of the one that fills the canvas,
+        in (0, 1]; the image stays at the top left and the rest is padding.
     """
 
     hflip_probability: float = 0.0
@@ -61,6 +62,8 @@ class AugmentSettings:
     zoom_max: float = 1.0
     translate_max_x: float = 0.0
     translate_max_y: float = 0.0
+    # Degrees, although the spec's field says `rad`: the original reads it so, and specs were tuned
+    # with it.
     rotate_max_degrees: float = 0.0
     rotate_probability: float = 1.0
     brightness_stddev: float = 0.0
@@ -74,7 +77,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruthSettings:
-    """How annotations become the padded `GroundTruth`.
+    """Padding and selection of annotations for `GroundTruth`.
 
     Attributes:
       max_objects: m, the padded number.
@@ -91,7 +94,7 @@ class GroundTruthSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderSettings:
-    """How batches are made.
+    """Batch size, seed, threads and prefetch of a loader.
 
     Attributes:
       global_batch: images per step over all devices and processes.
@@ -103,4 +106,5 @@ class LoaderSettings:
     global_batch: int
     seed: int
     threads: int = 2
+    # At least as many as threads, or some of them wait for a slot.
     prefetch: int = 4

@@ -1,15 +1,15 @@
-"""Anchors, proposals, sampled rois, detections."""
+"""Settings of the two-stage algorithm: RPN targets, proposals, sampled rois, detections."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 OutsideAnchors = Literal["train", "ignore", "auto"]
-"""What becomes of anchors that leave the image, see `RpnTargetSettings`."""
+"""The rule for anchors that leave the image, see `RpnTargetSettings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RpnTargetSettings:
-    """Which anchors learn what.
+    """Rules of the RPN's targets.
 
     Attributes:
       positive_overlap: an anchor with at least this IoU is positive.
@@ -17,15 +17,16 @@ class RpnTargetSettings:
       force_match: which anchors become positive below the threshold: `unmatched_best`, the best anchor
         of each ground truth that got none (TAO Faster R-CNN); `best`, the best anchor of each ground
         truth (TAO Mask R-CNN); `ties`, every anchor that ties the best (torchvision).
-      outside: what becomes of anchors that leave the image. `train`: they are anchors like others
+      outside: the rule for anchors that leave the image. `train`: they are anchors like others
         (TAO Mask R-CNN). `ignore`: they take no part (TAO Faster R-CNN). `auto`: they take no part,
         except those of a size that lies inside the image nowhere, which nothing else would train.
       anchors_per_cell: how many sizes there are; `auto` needs it.
       batch_per_image: anchors sampled for the objectness loss.
-      positive_fraction: largest share of positives in the sample.
+      positive_fraction: largest fraction of positives in the sample.
       box_loss_on_sample: box loss on sampled positives only, else on all positives.
     """
 
+    # 0.7 and 0.3 of Ren et al. 2015; between them an anchor is neither.
     positive_overlap: float = 0.7
     negative_overlap: float = 0.3
     force_match: Literal["unmatched_best", "best", "ties"] = "best"
@@ -38,7 +39,7 @@ class RpnTargetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalSettings:
-    """From RPN outputs to proposals.
+    """Counts and thresholds of proposals.
 
     Attributes:
       pre_nms: candidates per level that enter NMS.
@@ -55,11 +56,11 @@ class ProposalSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RoiSamplingSettings:
-    """Which proposals train the heads.
+    """Sample of the proposals that train the heads.
 
     Attributes:
       batch_per_image: r.
-      foreground_fraction: largest share of foreground rois.
+      foreground_fraction: largest fraction of foreground rois.
       foreground_overlap: IoU of a foreground roi is at least this.
       background_high: IoU of a background roi is below this.
       background_low: IoU of a background roi is at least this.
@@ -69,6 +70,7 @@ class RoiSamplingSettings:
     """
 
     batch_per_image: int
+    # A quarter, as in Fast R-CNN (Girshick 2015): few proposals of an early RPN are foreground.
     foreground_fraction: float = 0.25
     foreground_overlap: float = 0.5
     background_high: float = 0.5
@@ -79,7 +81,7 @@ class RoiSamplingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
-    """From head outputs to detections.
+    """Thresholds and number of detections.
 
     Attributes:
       score_threshold: boxes with a score not greater than this are dropped.

@@ -1,4 +1,4 @@
-"""How detections are scored."""
+"""Settings of the metrics: VOC average precision, or the numbers of COCO."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +22,7 @@ class VocMetrics:
 
     @property
     def main_metric(self) -> str:
-        """The metric that says which weights are the best so far."""
+        """The metric by which the best weights are chosen."""
         return "mAP"
 
 
@@ -31,10 +31,10 @@ class CocoMetrics:
     """The twelve numbers of COCO for boxes and, with masks, twelve more.
 
     Attributes:
-      annotations: COCO annotation file that detections are held against.
-      masks: judge masks too.
+      annotations: COCO annotation file that detections are compared with.
+      masks: evaluate masks too.
       max_detections: detections per image that the model can yield.
-      images: at most so many images are looked at, the first ones of the validation data.
+      images: at most so many images are evaluated, the first ones of the validation data.
     """
 
     annotations: str
@@ -44,7 +44,7 @@ class CocoMetrics:
 
     @property
     def main_metric(self) -> str:
-        """The metric that says which weights are the best so far."""
+        """The metric by which the best weights are chosen."""
         return "mask_AP" if self.masks else "AP"
 
 

@@ -1,4 +1,4 @@
-"""Optimizer, schedules, length of a run."""
+"""Settings of training: optimizer, learning-rate schedules, length of a run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """Which optimizer with what; the learning rate comes from a schedule.
+    """Optimizer and penalties; the learning rate comes from a schedule.
 
     Attributes:
       kind: `sgd`, `adam` or `rmsprop`.
@@ -24,7 +24,7 @@ class OptimizerSettings:
       regularize: which leaves are penalised: `kernels`, or `kernels_and_gamma` (TAO Mask R-CNN).
       bias_gradient_factor: gradients of biases and betas are multiplied by this.
       clip_norm: global norm the gradients are clipped to; 0 for none.
-      ema_decay: share of the old average kept in a step; 0 for no average.
+      ema_decay: weight of the old average in a step; 0 for no average.
     """
 
     kind: Literal["sgd", "adam", "rmsprop"]
@@ -32,6 +32,7 @@ class OptimizerSettings:
     nesterov: bool = False
     beta_1: float = 0.9
     beta_2: float = 0.999
+    # Keras' constant, whatever a spec says: tuned specs carry values that never had an effect.
     epsilon: float = 1e-7
     amsgrad: bool = False
     rho: float = 0.9
@@ -45,9 +46,11 @@ class OptimizerSettings:
     ema_decay: float = 0.0
 
 
+# Periods and annealing points are fractions of the run, so that a longer run anneals later; Mask
+# R-CNN's schedule has steps, as its spec does.
 @dataclass(frozen=True, kw_only=True)
 class SoftStartSchedule:
-    """Linear rise over a share of the run, then divided at every annealing point (shares of the run)."""
+    """Linear rise over a fraction of the run, then divided at every annealing point, a fraction too."""
 
     base_lr: float
     start_lr: float
@@ -67,7 +70,7 @@ class StepSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule:
-    """Linear rise over a share of the run, then half a cosine down to end_lr."""
+    """Linear rise over a fraction of the run, then half a cosine down to end_lr."""
 
     base_lr: float
     start_lr: float
@@ -102,7 +105,7 @@ ScheduleSettings = SoftStartSchedule | StepSchedule | CosineSchedule | WarmupSch
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How long a run lasts and what happens on the way; periods of 0 never happen.
+    """Length of a run and periods of its milestones; 0 for never.
 
     Attributes:
       num_epochs: length in epochs; 0 when total_steps gives it.
@@ -119,7 +122,7 @@ class RunSettings:
       sharding: `fsdp` divides weights and optimizer state among the devices.
       lr_scaling: the learning rate is multiplied by the number of devices, or not.
       images_in_tensorboard: augmented images written at the start.
-      found_in_tensorboard: validation images written with what was found on them, per validation.
+      found_in_tensorboard: validation images written with their detections, per validation.
       tensorboard: write TensorBoard files.
       weight_histograms: write histograms of the weights after every epoch.
     """

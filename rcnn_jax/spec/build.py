@@ -26,6 +26,8 @@ def build(values: dict[str, Any], table: Message) -> ConfigDict:
     config = ConfigDict()
     for field in table.fields:
         config[field.name] = _value(values.get(field.name), field)
+    # Locked: a mistyped field of a config file is an error at its line, not a new field that nobody
+    # reads.
     return config.lock()
 
 
@@ -46,6 +48,8 @@ def _fill(target: Node, source: Node, table: Message) -> None:
             target[field.name] = [copy_config(block, field.table) for block in value]
         elif field.kind == "message":
             _fill(target[field.name], value, field.table)
+            # `enabled` is set behind the fields, because it is no row of the table that they are
+            # copied by.
             if field.optional:
                 target[field.name].enabled = value.enabled
         elif field.kind == "map":
@@ -61,6 +65,8 @@ def _value(given: Any, field: Field) -> Any:
     if field.kind == "map":
         return _map(field.default if given is None else given)
     if field.kind == "literal":
+        # Read twice, here and by the parser, which needs the error with its position; here there is
+        # none any more.
         assert field.shape is not None
         return field.default if given is None else read_literal(given, field.shape)
     if field.repeated:

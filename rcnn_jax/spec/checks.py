@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec.build import PYTHON_TYPES
 from rcnn_jax.spec.schema import Choice, Field, FieldKind, Message, Node
 from rcnn_jax.spec.text import literals
-from rcnn_jax.spec.text.tokens import printable
 from rcnn_jax.spec.text.values import (
     MAX_UINT32,
     control_complaint,
@@ -22,11 +22,14 @@ Finding = tuple[str, str]
 def check_types(config: Node, table: Message) -> Iterator[Finding]:
     """Yields every value of a wrong type, which only overrides can set."""
     for path, field, value in _entries(config, table):
+        # A placeholder is None as well: fields without default may stay empty, those with one were
+        # emptied by an override.
         if value is None:
             if field.default is not None:
                 yield path, "has no value"
         elif field.kind == "literal":
             assert field.shape is not None
+            # From Python these are tuples; from a spec the parser has already read the text.
             if not literals.fits(value, field.shape):
                 yield path, f"= {shown_value(value)} is not a {field.shape}"
         elif field.repeated and not isinstance(value, tuple):
@@ -46,7 +49,7 @@ def check_ranges(config: Node, table: Message) -> Iterator[Finding]:
             complaint = _complaint(item, field)
             if complaint and field.shape is not None:
                 written = literals.write_literal(value, field.shape)
-                yield item_path, f"= '{printable(written)}': {shown_value(item)} {complaint}"
+                yield item_path, f"= '{excerpt(written)}': {shown_value(item)} {complaint}"
             elif complaint:
                 shown = "" if field.secret else f"= {shown_value(item)} "
                 yield item_path, f"{shown}{complaint}"
@@ -58,7 +61,9 @@ def check_presence(config: Node, table: Message, prefix: str = "") -> Iterator[F
     for field in table.fields:
         path, value = f"{prefix}{field.name}", config[field.name]
         is_block = field.kind == "message"
+        # A block is always in the config; `enabled` tells whether the spec has it.
         present = value.enabled if is_block and field.optional else value is not None
+        # An empty list counts as not given: protobuf cannot tell the two apart either.
         several = field.repeated or field.kind in ("map", "literal")
         if field.required and not (present and (len(value) if several else True)):
             yield path, "must be given"
@@ -119,6 +124,7 @@ def _complaint(value: Any, field: Field) -> str:
         return f"is not {wanted(kind, field)}{did_you_mean(value, list(field.values))}"
     if kind in ("uint32", "whole") and not 0 <= value <= MAX_UINT32:
         return f"is not in [0, {MAX_UINT32}]"
+    # Infinity lies inside every interval without an upper end.
     if kind == "double" and not abs(value) < float("inf"):
         return "is not a finite number"
     if field.allowed is None or value in field.allowed:

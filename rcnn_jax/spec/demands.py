@@ -24,10 +24,12 @@ def whole_findings(config: Node, kind: SpecKind, task: TaskName | None) -> Itera
       task: the only task to check; None for all that the config is meant for, training included if it
         has a schedule, an optimizer or training data.
     """
+    # First what holds for every task: an error in the canvas is reported once, not once per task.
     yield from rules.cross_field_findings(config, kind)
     if task is not None:
         yield from task_findings(config, kind, task)
         yield from refusals(config, kind, task)
+    # Without a task (`spec check`) a deployment spec must not be told that it lacks a schedule.
     elif means_to_train(config, kind):
         yield from task_findings(config, kind, "train")
 
@@ -39,6 +41,8 @@ def unserved(config: Node, kind: SpecKind) -> dict[TaskName, list[Finding]]:
     reasons: dict[TaskName, list[Finding]] = {
         task: [
             *task_findings(config, kind, task),
+            # Only here: a command reports missing data when it opens them, with what the flags
+            # name.
             *missing_data(config, kind, task),
             *refusals(config, kind, task),
         ]

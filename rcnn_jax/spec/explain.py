@@ -83,4 +83,5 @@ def _matches(row: FieldRow, name: str) -> bool:
     if last not in (field.name, *field.aliases):
         return False
     parent = path.rpartition(".")[0]
+    # The end of a path is enough, since users know a field by the block it stands in.
     return not head or parent == head or parent.endswith(f".{head}")

@@ -14,6 +14,8 @@ Reads = Literal["file", "folder", "glob"]
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths lie below this folder, as in the original."""
 
+# KITTI and COCO sources name a root and folders in it: the root holds more than is read, and a
+# command may well write there.
 _PARTS: dict[str, dict[str, Reads]] = {
     "kitti_directory_path": {
         "kitti_image_dir_name": "folder",
@@ -26,7 +28,7 @@ _PARTS: dict[str, dict[str, Reads]] = {
         "annotation_files": "file",
     },
 }
-"""{field of a folder that is not read itself: {field beside it: what that names in the folder}}."""
+"""{field of a folder that is not read itself: {field next to it: kind of input in the folder}}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def named_inputs(config: Node, kind: SpecKind) -> Iterator[Input]:
 
 def data_path(value: str) -> Path:
     """Returns a path of the spec; DATA_BASE_PATH counts where nothing lies at the path itself."""
+    # An absolute path replaces the base when joined, so only relative ones move.
     below = Path(os.environ.get(DATA_VARIABLE, "")) / value
     return below if below.exists() or not Path(value).exists() else Path(value)
 

@@ -18,4 +18,5 @@ def kind_of(names: set[str]) -> SpecKind | None:
     }
     best = max(known.values())
     winners: list[SpecKind] = [kind for kind, number in known.items() if number == best]
+    # A tie is no answer: guessing would report every field of the other kind as unknown.
     return winners[0] if best > 0 and len(winners) == 1 else None

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.errors import SpecError
 from rcnn_jax.kinds import SpecKind, TaskName
+from rcnn_jax.printable import excerpt, visible
 from rcnn_jax.spec.build import build
 from rcnn_jax.spec.checks import check_presence, check_ranges, check_types
 from rcnn_jax.spec.demands import means_to_train, whole_findings
@@ -38,7 +39,7 @@ from rcnn_jax.spec.text.cursor import Position, Problem
 from rcnn_jax.spec.text.hints import described, other_form, other_network
 from rcnn_jax.spec.text.scan import Scan, scan
 from rcnn_jax.spec.text.secrets import Hidden, hide
-from rcnn_jax.spec.text.tokens import MAX_SPEC, printable, tokenize, top_level_names, visible
+from rcnn_jax.spec.text.tokens import MAX_SPEC, tokenize, top_level_names
 from rcnn_jax.spec.upgrade import OLD_EXPERIMENT, is_old, upgrade
 from rcnn_jax.text_file import read_text
 
@@ -104,9 +105,11 @@ def parse_spec(
     upgrades: bool = False,
 ) -> LoadedSpec:
     """Checks and completes the text of a spec; see `load_spec`."""
-    name = printable(name, 4096)
+    name = excerpt(name, 4096)
+    # Keys are out of sight before anything else reads the text: messages are made of tokens.
     tokens = _tokens(text, name)
     names = top_level_names(tokens.tokens)
+    # Old field names in a spec of the other network are unknown fields there, and reported as such.
     old = is_old(tokens.tokens) and {kind, kind_of(names)} <= {None, "faster_rcnn"}
     kind = "faster_rcnn" if old else _kind(names, kind, name)
     dropped: list[str] = []
@@ -116,6 +119,7 @@ def parse_spec(
                 f"{name}: this is a TLT 2.0 spec: `rcnn-jax spec translate {shlex.quote(name)} "
                 "-o NEW.txt` writes it in today's form"
             )
+        # Read against the old table first, so that its errors have the lines of the user's file.
         form = scan(tokens, OLD_EXPERIMENT)
         form, dropped = upgrade(form)
     else:
@@ -137,6 +141,8 @@ def validate(config: ConfigDict, kind: SpecKind, task: TaskName | None = None) -
     """
     table = TABLES[kind]
     findings = list(check_types(config, table))
+    # Ranges and rules compare values, so they need the types: an override may set text where a
+    # number belongs.
     if not findings:
         findings += check_ranges(config, table)
         findings += check_presence(config, table)
@@ -152,6 +158,8 @@ def _tokens(text: str, name: str) -> Hidden:
     Raises:
       SpecError: it cannot be one.
     """
+    # Before the tokenizer: whatever a user names by mistake (a checkpoint, a log) must not take
+    # minutes.
     if len(text) > MAX_SPEC:
         raise SpecError(f"{name}: the spec is longer than {MAX_SPEC} characters: is it one?")
     if "\0" in text:
@@ -185,7 +193,7 @@ def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
         raise SpecError(f"{name}: this is a spec of {network}; faster_rcnn and mask_rcnn are read")
     detected = kind_of(names)
     if kind is None and detected is None:
-        shown = ", ".join(printable(each) for each in sorted(names)[:10]) or "none"
+        shown = ", ".join(excerpt(each) for each in sorted(names)[:10]) or "none"
         raise SpecError(
             f"{name}: cannot tell what this spec describes from its top-level fields "
             f"({shown}): say --kind {'|'.join(TABLES)}"
@@ -195,6 +203,8 @@ def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
         raise SpecError(
             f"{name}: this is a {detected} spec ({what}), and a {kind} spec is needed here"
         )
+    # With a kind from the flag a spec without any known field passes here: the parser names each
+    # unknown one.
     return kind or detected or "faster_rcnn"
 
 
@@ -208,6 +218,7 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | 
     config = build(form.values, table)
     # Types need no check here: the parser has made the values from the table.
     findings = [*check_ranges(config, table)]
+    # A dropped entry looks like an absent one: presence and rules would report it a second time.
     if not form.problems:
         findings += check_presence(config, table)
         findings += whole_findings(config, kind, task)
@@ -221,13 +232,16 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | 
     if problems:
         # Once: a value may break its range and a rule with the same sentence.
         raise SpecError("\n".join(dict.fromkeys(_lines(name, problems))))
+    # Absent booleans that are true concern training; other tasks would only be puzzled by the note.
     trains = task == "train" or (task is None and means_to_train(config, kind))
     remarks = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
     warnings = _lines(name, form.warnings)
+    # The text stays as written: what a run stores of it goes through `redact_text`.
     return LoadedSpec(config, text, kind, remarks, name, form.positions, warnings)
 
 
 def _lines(name: str, problems: list[Problem]) -> list[str]:
+    # In the order of the file, whichever check found them: users work through it from the top.
     ordered = sorted(problems, key=lambda problem: (problem.position, problem.sentence))
     return [f"{_placed(name, each.position)} {visible(each.sentence)}" for each in ordered]
 

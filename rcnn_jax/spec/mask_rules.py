@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from rcnn_jax.spec.checks import Finding
 from rcnn_jax.spec.schema import Node
 
+# At 128 the coarsest level, of stride 64, has two cells a side. Above the upper bound is a mistyped
+# number: a canvas of that size takes 3 GB per image in float32.
 SMALLEST_SIDE = 128
 LARGEST_SIDE = 16384
 
@@ -25,6 +27,7 @@ def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
     yield from _overlap_rules(config.maskrcnn_config)
     if config.skip_checkpoint_variables:
         try:
+            # Compiled to be checked: otherwise it fails after the data have been indexed.
             re.compile(config.skip_checkpoint_variables)
         except re.error as error:
             yield (
@@ -43,6 +46,7 @@ def _schedule_rules(config: Node) -> Iterator[Finding]:
             f"has {len(levels)} items, but learning_rate_steps has {len(steps)}",
         )
     for before, after in zip(steps, steps[1:], strict=False):
+        # The schedule looks up the last step passed: out of order, factors would be skipped.
         if before >= after:
             yield "learning_rate_steps", f"= {list(steps)} does not rise: {after} follows {before}"
 
@@ -68,6 +72,7 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
                 "data_config.image_size",
                 f"= {tuple(data.image_size)}: {side} is above {LARGEST_SIDE} pixels",
             )
+    # Both splits come from one data set: mixing would map two lists of categories onto one head.
     others = ("validation_file_pattern", "coco_val_image_dir", "val_json_file")
     for name in others if data.tfds_name else ():
         if data[name]:
@@ -105,5 +110,6 @@ def _overlap_rules(network: Node) -> Iterator[Finding]:
         ("bg_thresh_lo", "bg_thresh_hi"),
         ("bg_thresh_hi", "fg_thresh"),
     ):
+        # Equal thresholds leave no gap between positives and negatives, which is allowed.
         if network[low] > network[high]:
             yield f"{path}.{low}", f"= {network[low]} is above {high} = {network[high]}"

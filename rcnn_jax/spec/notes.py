@@ -33,6 +33,7 @@ def notes(
     remarks = list(_given(values, table))
     remarks.sort(key=lambda note: positions.get(note[0], (0, 0)))
     if trains:
+        # Behind the others: they are about what is not in the text and has no line.
         remarks += _true_though_absent(values, table)
     return [sentence for _, sentence in remarks]
 
@@ -44,6 +45,8 @@ def _given(values: dict[str, Any], table: Message, prefix: str = "") -> Iterator
             continue
         path = f"{prefix}{row.name}"
         if row.no_effect:
+            # A value that asks for what happens anyway needs no note: sample specs are full of
+            # them.
             if not row.silent and _asks_for_something(given, row):
                 yield path, f"{path} has no effect: {row.no_effect}"
         elif row.secret and given == REDACTED:

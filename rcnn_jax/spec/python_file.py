@@ -85,6 +85,7 @@ def python_file(spec: LoadedSpec, output: str) -> str:
 
 
 def _statements(spec: LoadedSpec) -> Iterator[Statement]:
+    # Only what the spec sets becomes a statement, so that the defaults of a later version apply.
     given = _given(spec.positions)
     for path, lines in _assignments(spec.config, TABLES[spec.kind], spec.kind, "", "config", given):
         yield Statement(given[path], path.partition(".")[0] if "." in path else TOP, tuple(lines))
@@ -114,11 +115,13 @@ def _assignments(
         if path not in given:
             continue
         value = config[field.name]
+        # The line stays as a comment, because a reader compares the file with the spec.
         if field.secret:
             yield path, (f"# {name}: keys are not written into files",)
         elif field.kind == "message" and field.repeated:
             yield from _appended(value, field, kind, path, name, given)
         elif field.kind == "message":
+            # An empty block (`sgd { }`) would otherwise leave no statement at all.
             if field.optional and not field.table.has_switch:
                 yield path, (f"{name}.enabled = True",)
             yield from _assignments(value, field.table, kind, f"{path}.", name, given)
@@ -134,6 +137,7 @@ def _appended(
     name: str,
     given: dict[str, tuple[int, int]],
 ) -> Iterator[tuple[str, Iterable[str]]]:
+    # A local name and not an index: the block is complete when it is appended, as in the spec.
     variable = field.name.removesuffix("s")
     for index, block in enumerate(blocks):
         item = f"{path}[{index}]"
@@ -156,6 +160,7 @@ def _assignment(name: str, value: Any, field: Field) -> list[str]:
         return [line]
     opening, closing = "()" if isinstance(value, tuple) else "{}"
     if field.kind == "map" and _dotted(value):
+        # ConfigDict takes a dot in a key for a path unless it is told otherwise.
         opening, closing = "ConfigDict({", "}, allow_dotted_keys=True)"
     return [f"{name} = {opening}", *(f"{INDENT}{item}," for item in _items(value)), closing]
 
@@ -188,6 +193,7 @@ def _scalar(value: Any) -> str:
     """Returns a Python literal; no text can end it early or look like other code."""
     if isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}:
         return f'"{value}"'
+    # ascii: a right-to-left mark or a look-alike letter of a spec must not hide in source code.
     return repr(value) if not isinstance(value, str) else ascii(value)
 
 
@@ -226,6 +232,8 @@ def _joined(statements: list[Statement]) -> str:
     pending: list[str] = []
     block = ""
     for each in statements:
+        # A comment waits for the field below it: it belongs to its block, and behind the blank
+        # line.
         if not each.block:
             pending += each.lines
             continue

@@ -26,6 +26,7 @@ def render(config: ConfigDict, kind: SpecKind) -> str:
 def redact(config: ConfigDict) -> ConfigDict:
     """Returns a copy whose keys read `<redacted>`; unset keys stay unset."""
     kind = config_kind(config)
+    # A copy: the config at hand goes on to be used with its key.
     hidden = copy_config(config, TABLES[kind])
     _redact(hidden, TABLES[kind])
     return hidden
@@ -40,6 +41,8 @@ def written_key(config: ConfigDict) -> str | None:
 def redact_text(text: str) -> str:
     """Redacts the keys of a spec text, valid or not, in comments too."""
     tokens = hide(tokenize(text))
+    # What `hide` is sure of, widened to whole words: a key without quotes may hold a mark in the
+    # middle.
     spans = [(start, _unspaced(text, end), f'"{REDACTED}"') for start, end in tokens.spans]
     secrets = {text[start:end].strip("\"'") for start, end in tokens.spans} - {""}
     secrets |= {token.text.strip("\"'") for token in tokens.originals.values()} - {""}
@@ -55,6 +58,7 @@ def redact_text(text: str) -> str:
             spans.append((start, end, comment))
     pieces, reached = [], 0
     for start, end, replacement in sorted(spans):
+        # Spans overlap where a comment repeats a key: the first one has replaced both.
         if start >= reached:
             pieces += [text[reached:start], replacement]
             reached = end
@@ -99,6 +103,7 @@ def _lines(config: Node, table: Message) -> Iterator[str]:
 
 def _blocks(value: Any, field: Field) -> Iterator[str]:
     for config in value if field.repeated else [value]:
+        # Without `enabled` the block is not in the spec, whatever defaults it holds.
         if field.optional and not config.enabled:
             continue
         yield f"{field.name} {{"
@@ -127,6 +132,7 @@ def _written(value: Any, kind: FieldKind) -> str:
     if kind == "string":
         return quote(value)
     if kind == "double":
+        # repr reads back to the same bits.
         return repr(float(value))
     return str(value)
 

@@ -33,6 +33,7 @@ def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
     yield from _freeze_rules(config.model_config)
     yield from _class_rules(config.dataset_config)
     yield from _tfds_rules(config.dataset_config)
+    # A missing key would leave a coordinate unscaled, an additional one is a misspelling.
     if set(config.training_config.classifier_regr_std) != {"x", "y", "w", "h"}:
         keys = ", ".join(config.training_config.classifier_regr_std)
         yield (
@@ -76,6 +77,7 @@ def one_of(config: Node, names: Iterable[str], path: str) -> Iterator[Finding]:
 def _input_rules(image: Node) -> Iterator[Finding]:
     path = "model_config.input_image_config"
     yield from one_of(image, ("size_min", "size_height_width"), path)
+    # 32 pixels are two cells of the feature map, whose stride is always 16.
     least = SMALLEST_ALLOWED_SIDE if image.allow_small else SMALLEST_SIDE
     hint = "" if image.allow_small else " (allow_small: true accepts less)"
     for block, names in (("size_min", ("min",)), ("size_height_width", ("height", "width"))):
@@ -85,6 +87,8 @@ def _input_rules(image: Node) -> Iterator[Finding]:
                 yield f"{path}.{block}.{name}", f"= {side} is below {least} pixels{hint}"
             if image[block].enabled and side is not None and side > LARGEST_SIDE:
                 yield f"{path}.{block}.{name}", f"= {side} is above {LARGEST_SIDE} pixels"
+    # Three fields describe one thing, so they can contradict each other; weights would run without a
+    # complaint and find little.
     grey = image.image_type == "GRAY_SCALE"
     keys = ("l",) if grey else ("r", "g", "b")
     if (image.image_channel_order == "l") != grey:
@@ -112,6 +116,8 @@ def _geometry_rules(config: Node) -> Iterator[Finding]:
             f"= {pre.output_image_channel}, but image_type {image.image_type} has {channels}: write "
             f"{channels}",
         )
+    # The canvas stands twice in a spec, in the network and in the preprocessing. 0 is protobuf's
+    # absence.
     if image.size_height_width.enabled:
         for name in ("height", "width"):
             out, side = pre[f"output_image_{name}"], image.size_height_width[name]
@@ -126,6 +132,7 @@ def _geometry_rules(config: Node) -> Iterator[Finding]:
         if pre.output_image_max and short and pre.output_image_max < short:
             yield f"{path}.output_image_max", f"= {pre.output_image_max} is below size_min {short}"
     for low, high in (("crop_left", "crop_right"), ("crop_top", "crop_bottom")):
+        # A crop that is absent is all zeros, as protobuf cannot tell the two apart.
         if (pre[low] or pre[high]) and (pre[low] or 0) >= (pre[high] or 0):
             yield f"{path}.{low}", f"= {pre[low] or 0} is not below {high} = {pre[high] or 0}"
     spatial = config.augmentation_config.spatial_augmentation
@@ -154,10 +161,12 @@ def _training_rules(training: Node) -> Iterator[Finding]:
         ("rpn_min_overlap", "rpn_max_overlap"),
         ("classifier_min_overlap", "classifier_max_overlap"),
     ):
+        # Between the two an anchor is ignored; the wrong way round, one would be positive and negative.
         if training[low] >= training[high]:
             yield f"{path}.{low}", f"= {training[low]} is not below {high} = {training[high]}"
     yield from one_of(training.optimizer, ("sgd", "adam", "rmsprop"), f"{path}.optimizer")
     regularizer = training.regularizer
+    # An absent weight is 0 in protobuf, and a penalty of weight 0 is a forgotten line.
     if regularizer.type != "NO_REG" and regularizer.weight == 0:
         yield f"{path}.regularizer.weight", f"= 0, but {regularizer.type} needs more (or NO_REG)"
 
@@ -207,6 +216,7 @@ def _class_rules(dataset: Node) -> Iterator[Finding]:
             )
         if "background" in (key.lower(), value.lower()):
             yield f"{path}.target_class_mapping.{key}", "uses the reserved class 'background'"
+        # Labels match in any case, so both entries would claim one label.
         if seen.setdefault(key.lower(), value.lower()) != value.lower():
             yield (
                 f"{path}.target_class_mapping.{key}",
@@ -218,6 +228,7 @@ def _source_rules(source: Node, path: str) -> Iterator[Finding]:
     direct, records = source.kitti_directory_path, source.tfrecords_path
     if bool(direct) == bool(records):
         yield path, "needs either tfrecords_path or kitti_directory_path"
+    # Records of the original hold the name of the image, not its pixels.
     elif records and not source.image_directory_path:
         yield path, "needs image_directory_path, the folder of the records' images"
 
@@ -233,6 +244,7 @@ def _tfds_rules(dataset: Node) -> Iterator[Finding]:
         "validation_data_source": dataset.validation_data_source.enabled,
         "validation_fold": dataset.validation_fold is not None,
     }
+    # One finding with all names: each of them is the same mistake.
     names = ", ".join(name for name, is_given in given.items() if is_given)
     if names:
         yield f"{path}.tfds_name", f"excludes {names}: both splits come from it"
@@ -259,6 +271,7 @@ def dataset_convert_rules(config: Node) -> Iterator[Finding]:
         )
     if coco.enabled:
         for name in ("img_dir_names", "annotation_files"):
+            # An absent list is reported by its own row; here the two contradict each other.
             if coco[name] and len(coco[name]) != coco.num_partitions:
                 yield (
                     f"coco_config.{name}",

@@ -15,6 +15,8 @@ FieldKind = Literal[
     "bool", "uint32", "whole", "double", "string", "enum", "literal", "map", "message"
 ]
 
+# ConfigDict has no types for its entries, and a class per message would be the tables written
+# twice.
 Node = Any
 """A ConfigDict whose entries are read by name: only the table knows their types."""
 
@@ -70,6 +72,7 @@ class Choice:
 POSITIVE = Interval(low=0, open_low=True)
 NON_NEGATIVE = Interval(low=0)
 AT_LEAST_ONE = Interval(low=1)
+# Upper bounds of what a typing error may start: threads, and batches held in memory.
 THREADS = Interval(1, 512)
 READY_BATCHES = Interval(1, 4096)
 UNIT = Interval(0, 1)
@@ -155,6 +158,7 @@ class Field:
     @property
     def extension(self) -> bool:
         """Whether the field is unknown to the original."""
+        # By number, so that no list of extensions can fall behind the tables.
         return self.number >= FIRST_EXTENSION
 
     @property
@@ -189,6 +193,7 @@ class Message:
     fields: tuple[Field, ...]
 
     def __post_init__(self) -> None:
+        # Checked when the module is imported: a table that is wrong cannot be released.
         names = [name for field in self.fields for name in (field.name, *field.aliases)]
         numbers = [field.number for field in self.fields]
         if len(set(names)) != len(names) or len(set(numbers)) != len(numbers):
@@ -198,6 +203,8 @@ class Message:
         """Returns the field of a name or alias, or None."""
         return self._by_name.get(name)
 
+    # The parser asks for every name of a text, several times; a frozen dataclass allows the cache
+    # because it lives in the instance's dictionary.
     @functools.cached_property
     def _by_name(self) -> "dict[str, Field]":
         return {name: field for field in self.fields for name in (field.name, *field.aliases)}

@@ -42,6 +42,7 @@ def _regularizer(name: str) -> str:
     return names.get(name.lower(), name)
 
 
+# Mechanical: no value is judged here, the checks of today's table see the result.
 MOVES = (
     Move("network_config.feature_extractor", "model_config.arch"),
     Move("network_config.conv_bn_share_bias", "model_config.use_bias", _opposite),
@@ -130,6 +131,7 @@ def _old_table() -> Message:
 OLD_EXPERIMENT = _old_table()
 """The table of the old form; today's fields are read too, for specs that somebody began to change."""
 
+# Names that no spec of later generations has, at any level.
 _MARKS = frozenset(
     ("network_config", "kitti_data_config", "data_augmentation", "reg_config", "lr_scheduler")
 )
@@ -152,11 +154,14 @@ def upgrade(form: Scan) -> tuple[Scan, list[str]]:
     values, dropped = form.values, []
     network = values.get("network_config", {})
     if network and not {"conv_bn_share_bias", "use_bias"} & set(network):
+        # Written out before the moves: absence meant false, and today's counterpart is its
+        # opposite.
         network["conv_bn_share_bias"] = False  # an absent boolean was false
         dropped.append(
             "network_config.conv_bn_share_bias is not given, which was false: model_config.use_bias "
             "is true"
         )
+    # In the order of the list: members leave a block before the rest of it moves as a whole.
     for move in MOVES:
         present, value = _taken(values, move.old)
         if present:
@@ -165,6 +170,7 @@ def upgrade(form: Scan) -> tuple[Scan, list[str]]:
                 f"{move.old}{end} is left out: {move.new}{end} is given too" for end in lost
             ]
     for name, (row, reason) in _WITHOUT_COUNTERPART.items():
+        # A field that today's table has got meanwhile is no longer dropped.
         if _now(name).table.find(row.name) is None and _taken(values, f"{name}.{row.name}")[0]:
             dropped.append(f"{name}.{row.name} has no counterpart: {reason}")
     return replace(form, positions={_path_now(p): at for p, at in form.positions.items()}), dropped
@@ -190,10 +196,12 @@ def _put(values: dict[str, Any], path: str, value: Any) -> list[str]:
     if last not in values:
         values[last] = value
         return []
+    # A single value is given in both forms: the one in today's form counts, the other is reported.
     if not isinstance(value, dict):
         return [""]
     present = values[last]
     lost = [f".{name}" for name in value if name in present]
+    # A value in today's form wins: somebody has begun to change the file by hand.
     values[last] = {**value, **present}
     return lost
 
@@ -201,6 +209,7 @@ def _put(values: dict[str, Any], path: str, value: Any) -> list[str]:
 def _path_now(path: str) -> str:
     for move in MOVES:
         rest = path.removeprefix(move.old)
+        # Whole components only: a longer field name that begins alike is another field.
         if rest != path and rest[:1] in ("", ".", "["):
             return move.new + rest
     return path

@@ -1,1 +1,1 @@
-"""What a detector computes: the algorithm as pure functions, and configs in the words of the field."""
+"""The detectors: their algorithms as pure functions, and the readers of their configs."""

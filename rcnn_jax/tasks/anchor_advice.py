@@ -1,4 +1,4 @@
-"""What to say of the anchors of a spec beside the objects of its training data."""
+"""Advice on the anchors of a spec, from the sizes of its training objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.ops.anchors import cell_sizes_from_scales, cells_inside
 from rcnn_jax.tasks.two_stage import TwoStageSettings
 
-_HARMLESS = 0.1  # share of objects that even good anchors may miss
-_SELDOM = 0.1  # share of the cells
-_WORTHWHILE = 0.05  # share of objects that other anchors must reach in addition
+_HARMLESS = 0.1  # fraction of objects that even good anchors may miss
+_SELDOM = 0.1  # fraction of the cells
+_WORTHWHILE = 0.05  # fraction of objects that other anchors must reach in addition
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One line about the anchors, and whether the user should act."""
+    """Advice in one line, and whether it asks the user to act."""
 
     text: str
     act: bool
@@ -43,18 +43,22 @@ def anchor_advice(
             f"anchors reach {1 - missed:.0%} of the training objects (IoU {anchor_fit.REACHED:g})",
             act=False,
         )
+    # The same number of anchors: more always reach more, but change the width of the RPN's layers,
+    # and starting weights would no longer fit.
     words, better = (_of_scales if kind == "faster_rcnn" else _of_octaves)(fields, sides, cells)
     text = (
         f"no anchor reaches {missed:.0%} of the training objects (IoU {anchor_fit.REACHED:g}) at the "
         "size they have on the canvas"
     )
+    # Small objects on a coarse map stay out of reach whatever the sizes: no advice is better than
+    # one that changes nothing.
     if missed - better < _WORTHWHILE:
         return Advice(f"{text}; other anchors of this number would hardly reach more", act=False)
     return Advice(f"{text}; with {words} it would be {better:.0%}", act=True)
 
 
 def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advice | None:
-    """Returns what to say of anchors that lie inside the canvas in few cells or nowhere.
+    """Returns advice on anchors that lie inside the canvas in few cells or nowhere.
 
     Args:
       settings: of the task.
@@ -65,6 +69,7 @@ def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advic
         return None
     nowhere, seldom = [], []
     for level, sizes in settings.cell_sizes:
+        # Rounded up, as convolutions of stride 2 with padding round.
         rows, columns = (-(-side // 2**level) for side in canvas)
         counts = cells_inside((rows, columns), 2**level, sizes, settings.anchor_convention, canvas)
         for (height, width), count in zip(sizes, counts.tolist(), strict=True):
@@ -78,7 +83,7 @@ def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advic
     if nowhere:
         fate = {
             "auto": "are trained although they leave the image",
-            "ignore": "are never positive and propose nothing (outside_anchors: 'auto' trains them)",
+            "ignore": "are never positive and propose nothing (outside_anchors: 'train' trains them)",
         }[rule]
         parts.append(
             f"anchors of {', '.join(nowhere)} pixels (height x width) lie inside the canvas of "
@@ -89,6 +94,7 @@ def outside_advice(settings: TwoStageSettings, canvas: tuple[int, int]) -> Advic
             f"anchors that lie inside in few cells are trained in those alone: {', '.join(seldom)}; "
             "outside_anchors: 'train' trains them everywhere"
         )
+    # Only `ignore` loses objects in silence: under `auto` the sizes are trained after all.
     return Advice("; ".join(parts), act=bool(nowhere) and rule == "ignore")
 
 
@@ -97,6 +103,7 @@ def _of_scales(fields: Mapping[str, Any], sides: np.ndarray, cells: dict) -> tup
     anchors = fields["model_config"]["anchor_box_config"]
     scales = anchor_fit.fit_scales(sides, len(anchors["scale"]))
     ratios = anchor_fit.fit_ratios(sides, len(anchors["ratio"]))
+    # Faster R-CNN has one level; another number would be a mistake of the caller.
     (stride,) = cells
     better = anchor_fit.unreached(sides, {stride: cell_sizes_from_scales(scales, ratios)})
     listed = " ".join(
@@ -114,5 +121,6 @@ def _of_octaves(fields: Mapping[str, Any], sides: np.ndarray, cells: dict) -> tu
     better = anchor_fit.unreached(
         sides, anchor_fit.octave_cells(scale, strides, network["num_scales"], ratios)
     )
+    # The square root of the ratio and its inverse: area 1, so `anchor_scale` stays the side.
     pairs = ", ".join(f"({ratio**0.5:.2g}, {ratio**-0.5:.2g})" for ratio in ratios)
     return f'anchor_scale: {scale} and aspect_ratios: "[{pairs}]" (width, height)', better

@@ -1,4 +1,4 @@
-"""From a config to an experiment: the door to both readers."""
+"""Builds an experiment from a config, by the reader of its detector."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def build_experiment(
 
 
 def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
-    """Returns what files and resumes keep of a config; keys are redacted."""
+    """Returns the record of a config for files and resumes; keys are redacted."""
     shown = redact(config)
     # By way of JSON: what a run compares itself with when it is resumed was read from JSON.
     return SpecRecord(text=render(shown, kind), fields=json.loads(shown.to_json()))
@@ -47,6 +47,8 @@ def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
 def with_amp(experiment: Experiment) -> Experiment:
     """Returns the experiment in mixed precision: convolutions in bfloat16, or what the spec names."""
     task: Any = experiment.task
+    # The dtype of the computation alone: parameters are float32 either way, and files load
+    # unchanged.
     dtype = jnp.dtype(experiment.amp_dtype)
     task = dataclasses.replace(task, model=task.model.clone(dtype=dtype))
     return dataclasses.replace(experiment, task=task)

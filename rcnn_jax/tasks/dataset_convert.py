@@ -1,4 +1,4 @@
-"""From a dataset spec to TFRecords: reads the config and converts what it describes. No jax here."""
+"""Conversion of a data set to TFRecords, from the config of a dataset spec. No jax here."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from rcnn_jax.tasks.named_files import Config
 def convert_detectnet(
     config: Config, output: Path, validation_fold: int | None
 ) -> ConversionReport:
-    """Converts what a dataset spec describes.
+    """Converts the data set of a dataset spec.
 
     Args:
       config: spec of kind `dataset_convert`.
@@ -32,6 +32,7 @@ def convert_detectnet(
             num_partitions=fields.num_partitions,
             num_shards=fields.num_shards,
             val_split=fields.val_split,
+            # An absent string is None in a config; below `tasks` the empty one stands for none.
             kitti_sequence_to_frames_file=fields.kitti_sequence_to_frames_file or "",
             point_clouds_dir=fields.point_clouds_dir or "",
             calibrations_dir=fields.calibrations_dir or "",

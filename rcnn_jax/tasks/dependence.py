@@ -1,8 +1,8 @@
-"""What trained weights take for granted of a spec, field by field, each with its reason.
+"""Fields of a spec that trained weights depend on, each with its reason.
 
 Weights that learnt with one set of anchors, means or channels run with another one without a
 complaint and find little. The rows of `weights_depend_on` are the fields that must stay; what the
-detector finds with them in a new place (thresholds, counts, paths, images, batch sizes, the whole
+detector finds with them elsewhere (thresholds, counts, paths, images, batch sizes, the whole
 of training) is free. The classes are not here: a spec does not always name them, so they are
 compared by name and id. How images come to the canvas is not here either: convolutions take any
 size, and a change of it is worth a warning, no more.
@@ -31,18 +31,19 @@ def dependence(config: Any, kind: Kind) -> Dependence:
     found = {
         path: _json_value(_at(config, path))
         for path, field in walk(TABLES[kind])
+        # Only fields that act: a file must not be refused for a field that changes nothing.
         if field.kind != "message" and not field.no_effect and depends(path, kind)
     }
     return family(kind).in_effect(found)
 
 
 def depends(path: str, kind: Kind) -> bool:
-    """Says whether trained weights depend on a field of the spec."""
+    """Returns whether trained weights depend on a field of the spec."""
     return is_below(path, family(kind).weights_depend_on)
 
 
 def is_below(path: str, patterns: Mapping[str, str]) -> bool:
-    """Says whether a pattern names the path or something above it."""
+    """Returns whether a pattern names the path or a message above it."""
     parts = path.split(".")
     above = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in above)
@@ -55,8 +56,10 @@ def _at(config: Any, path: str) -> Any:
 
 
 def _json_value(value: Any) -> Any:
-    """What the value is after a round trip through JSON."""
+    """Returns a value as a round trip through JSON leaves it."""
     if hasattr(value, "items"):
+        # Sorted, with tuples as lists: a model file gives its fields back like that, and unequal
+        # ones would be refused as those of another model.
         return {name: _json_value(child) for name, child in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [_json_value(child) for child in value]

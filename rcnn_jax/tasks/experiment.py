@@ -1,4 +1,4 @@
-"""One experiment as a value: the task and every setting around it, read from a config once."""
+"""Experiment: the task and every setting around it as one value, read from a config once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from rcnn_jax.tasks.task import Task, TestSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StartSettings:
-    """What weights a fresh workdir starts from; at most one path is used, in this order.
+    """Starting weights of a fresh workdir; at most one path is used, in this order.
 
     Attributes:
       resume_from: training bundle to continue.
       pruned: pruned bundle to retrain.
       pretrained: file of weights loaded by name.
       skip: regular expression; layers of `pretrained` whose name it finds are not loaded.
-      min_coverage: least share of the backbone that `pretrained` must fill.
+      min_coverage: least fraction of the backbone that `pretrained` must fill.
     """
 
     resume_from: str = ""
@@ -33,7 +33,7 @@ class StartSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecRecord:
-    """The spec of an experiment for the record: what files and resumes keep of it, without keys.
+    """The spec of an experiment as files and resumes keep it, without keys.
 
     Below the commands nobody reads settings from here; they are in the other attributes of `Experiment`.
 
@@ -48,7 +48,7 @@ class SpecRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything a command needs, in the words of the field.
+    """All settings of a command, in the words of the field.
 
     Attributes:
       kind: which detector.

@@ -36,7 +36,7 @@ class ReadExperiment(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LogFormat:
-    """How the logs of a detector name the loss terms.
+    """Names of the loss terms in the logs of a detector.
 
     Attributes:
       terms: {term: name in the line of a step}, in the order printed; other terms follow.
@@ -56,11 +56,11 @@ class LogFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One detector, as far as loops, files and commands must know it.
+    """One detector, as loops, files and commands know it.
 
     Attributes:
       kind: its name on the command line.
-      title: what it finds, for lists of commands.
+      title: its outputs in a few words, for lists of commands.
       read: config -> experiment.
       named_files: config -> the files and folders that it names for commands.
       model_name: config -> name of the models of a run, without number and suffix.
@@ -82,8 +82,9 @@ class Family:
       labels: files of detections that inference writes.
       records_from: what `dataset_convert` reads: labels that a dataset spec describes, or a COCO file.
       input_name: of an exported graph.
-      outputs: what an exported graph gives to the DeepStream parsers of TAO: `nms_rows`, rows and a
-        count, read by place; `detection_rows`, rows and perhaps masks of every class, read by name.
+      outputs: the outputs of an exported graph for the DeepStream parsers of TAO: `nms_rows`, rows
+        and a count, read by position; `detection_rows`, rows and perhaps masks of every class, read
+        by name.
     """
 
     kind: Kind
@@ -165,6 +166,7 @@ FASTER_RCNN = Family(
     free=faster_rcnn_fields.FREE,
     in_effect=faster_rcnn_fields.in_effect,
     may_change=faster_rcnn_fields.MAY_CHANGE,
+    # The unit in names of files is the original's: scripts of users match `epoch` and `step`.
     model_unit="epoch",
     log=LogFormat(
         terms=_KERAS_LOSSES,
@@ -191,6 +193,7 @@ MASK_RCNN = Family(
     read=_read_mask_rcnn,
     named_files=mask_rcnn_files.named_files,
     model_name=mask_rcnn_files.model_name,
+    # The specs of Mask R-CNN name no model, so its commands need flags.
     file_fields={},
     start_fields=("checkpoint", "pruned_model_path"),
     validation_fields="data_config.validation_file_pattern or data_config.coco_val_image_dir "

@@ -1,4 +1,4 @@
-"""What a spec names besides data: models to run, folders of images and results. No jax here.
+"""Files and folders that a spec names for commands: models, images, results. No jax here.
 
 The command line asks for these before it opens its log, so that it can refuse to write over them.
 """

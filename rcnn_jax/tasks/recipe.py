@@ -1,7 +1,7 @@
 """The recipe of a two-stage detector: how losses and detections follow from the stages of a network.
 
     training    images -> features -> rpn -> terms of the rpn;  proposals -> heads -> their terms
-    prediction  images -> features -> rpn -> proposals -> heads -> what they find
+    prediction  images -> features -> rpn -> proposals -> heads -> detections
 
 The first stage is the same in every detector. What comes behind the proposals is an argument: `heads`
 gets the features and the proposals. One box head is `box_terms` and `box_detections`; a mask head adds
@@ -38,7 +38,7 @@ Found = TypeVar("Found")
 
 
 class Keys(NamedTuple):
-    """What is random in a step, one key per image each, [b].
+    """Random keys of a step, one per image each, [b].
 
     Attributes:
       rpn: samples anchors.
@@ -58,6 +58,8 @@ def split_keys(keys: jax.Array, *, dropout: bool) -> Keys:
       keys: [b].
       dropout: with keys for the network.
     """
+    # No spare key where nothing drops: `split` does not promise that two keys are the first two of
+    # three, and runs that are resumed must go on bit for bit.
     return Keys(*jax.vmap(lambda key: tuple(jax.random.split(key, 3 if dropout else 2)))(keys))
 
 
@@ -80,6 +82,8 @@ def training_terms(
       heads: features, proposals and ground truth -> terms.
     """
     assert batch.gt is not None
+    # Proposals of training are clipped to the image, not to the canvas: objects end there, and
+    # boxes in the padding would be background of no use.
     image_size = jnp.asarray(batch.image_size)
     images = two_stage.normalize(batch.images, pixels)
     features = _remat(network, _extract)(network, images, keys.dropout)
@@ -130,7 +134,7 @@ def prediction(
     test: TestSettings,
     heads: Callable[[Levels, Proposals, jax.Array], Found],
 ) -> tuple[Found, Proposals]:
-    """Returns what the heads find, and the proposals that they looked at.
+    """Returns the output of the heads, and the proposals that they read.
 
     Args:
       network: bound.
@@ -138,7 +142,7 @@ def prediction(
       pixels: how images become network values.
       settings: numbers of the algorithm.
       test: counts and thresholds.
-      heads: features, proposals and (height, width) f32[2] of the canvas -> what is found.
+      heads: features, proposals and (height, width) f32[2] of the canvas -> detections.
     """
     size = two_stage.canvas_size(images)
     features = network.extract(two_stage.normalize(images, pixels), train=False)
@@ -146,6 +150,7 @@ def prediction(
     anchors = two_stage.level_anchors(rpn, settings)
     proposals = two_stage.propose(
         *two_stage.proposing(rpn, anchors, (images.shape[1], images.shape[2]), settings),
+        # The canvas: an exported graph gets pixels only, and every backend must clip alike.
         jnp.broadcast_to(size, (images.shape[0], 2)),
         test.proposals,
         settings.rpn_coder,
@@ -213,5 +218,7 @@ def _used(outputs: BoxOutputs, unused_classes: tuple[int, ...]) -> BoxOutputs:
     if not unused_classes:
         return outputs
     classes = jnp.arange(outputs.logits.shape[-1])
+    # Ids of a data set may have gaps (COCO's 80 of 90): their outputs were never trained, and a
+    # softmax would give them a part of the probability.
     unused = jnp.isin(classes, jnp.asarray(unused_classes))
     return outputs.replace(logits=jnp.where(unused, -jnp.inf, outputs.logits))

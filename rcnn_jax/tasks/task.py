@@ -1,4 +1,4 @@
-"""What a detector must offer to be trained, evaluated, run and exported: the extension point.
+"""The task protocol: what a detector offers training, evaluation, inference and export.
 
 A task holds the algorithm of one detector as pure functions over a bound Linen model. Loops, checkpoints
 and commands know this protocol and nothing else of a detector.
@@ -103,9 +103,9 @@ class Task(Protocol):
         ...
 
     def is_backbone(self, layer: str) -> bool:
-        """Says whether pretrained weights are expected to fill the layer."""
+        """Returns whether pretrained weights are expected to fill the layer."""
         ...
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether every parameter of the layer keeps its value."""
+        """Returns whether every parameter of the layer keeps its value."""
         ...

@@ -1,4 +1,4 @@
-"""One walk over traced programs, for all that reads a network by its equations.
+"""Walks over traced programs, for every reader of a network by its equations.
 
     jaxpr -> sites       equations of one level, each with its scope and the bodies that it holds
           -> walk        equations of all levels, depth first
@@ -20,6 +20,7 @@ Role = Literal["call", "branch", "loop", "other"]
 
 _CALL_BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 """Parameters that hold the body of jit, remat, closed_call, custom_jvp, custom_vjp, shard_map, ..."""
+# Rules of custom derivatives hold jaxprs too, but nothing that runs in the program as it stands.
 _DERIVATIVES = ("fwd", "bwd", "jvp")
 
 
@@ -84,6 +85,8 @@ def bodies(equation: core.JaxprEqn) -> tuple[Body, ...]:
             return tuple(_body(branch, "branch", chosen) for branch in params["branches"])
         case "scan":
             return (_body(params["jaxpr"], "loop", range(count), params["length"]),)
+        # Its operands are the constants of the condition, those of the body, then what is carried;
+        # either body sees its own constants alone.
         case "while":
             own, first = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
             carried = range(first, count)
@@ -94,6 +97,7 @@ def bodies(equation: core.JaxprEqn) -> tuple[Body, ...]:
     called = next((params[key] for key in _CALL_BODIES if key in params), None)
     if _is_jaxpr(called):
         body = _body(called, "call", range(count))
+        # One input for each operand, or the body cannot be entered with them.
         if len(body.jaxpr.invars) == count:
             return (body,)
     return tuple(
@@ -158,6 +162,8 @@ def interpret(
     Raises:
       ValueError: the rule returned None for an equation that is no call.
     """
+    # A dictionary of its own for each body: jitted functions are traced once, so two calls share
+    # their variables, and one environment would mix up their values.
     known = dict(zip(jaxpr.constvars, map(constant, consts), strict=True))
     known.update(zip(jaxpr.invars, operands, strict=True))
 

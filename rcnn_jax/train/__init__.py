@@ -26,4 +26,6 @@ The files in the order in which they explain each other:
     writers      metrics.jsonl, TensorBoard, console, status.json
     events       TensorBoard's files
     tables       log lines and tables as text
+
+    unfold_batch_norm    a command of its own: statistics for pretrained weights that have none
 """

@@ -1,4 +1,4 @@
-"""Compiles the step for further canvases while the first one trains.
+"""Compilation ahead of use: the step for further canvases, while the first one trains.
 
 A run with several canvases (`size_min`) needs a compilation for each. Without this every canvas would
 stop the training when its first batch comes.
@@ -31,8 +31,10 @@ def compiled_ahead(
       batch: sharded; only shapes are read.
       canvases: (height, width); that of `batch` is skipped.
     """
+    # Shapes, before the loop begins: its first step gives up the memory of the state.
     state, batch = jax.tree.map(_shape_of, (state, batch))
     own = batch.images.shape[-3:-1]
+    # One at a time: XLA uses several threads for one program, and the steps need the cores too.
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
     for canvas in canvases:
         if canvas != own:
@@ -46,11 +48,12 @@ def compiled_ahead(
 
 
 def _shape_of(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    # With the sharding: a program for another layout is not the one that the step asks for.
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _on(batch: Batch, canvas: Canvas) -> Batch:
-    """Returns the shapes of a batch whose images have another canvas."""
+    """Returns the shapes of a batch of another canvas."""
     images = batch.images
     shape = (*images.shape[:-3], *canvas, images.shape[-1])
     return batch.replace(images=jax.ShapeDtypeStruct(shape, images.dtype, sharding=images.sharding))

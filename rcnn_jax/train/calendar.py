@@ -1,4 +1,4 @@
-"""When milestones come: ends of epochs, validations, model files, the end of the run, all in steps."""
+"""Milestones of a run in steps: ends of epochs, validations, model files, the end of the run."""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,8 @@ class Milestones:
     @classmethod
     def of(cls, run: RunSettings, steps_per_epoch: int) -> "Milestones":
         """Returns the milestones of run settings for a data set of so many steps per epoch."""
+        # Specs of Faster R-CNN count in epochs, those of Mask R-CNN in steps; the unused one is 0.
+        # From here on there are steps only, for a resumed run knows nothing else.
         return cls(
             steps_per_epoch=steps_per_epoch,
             total_steps=run.total_steps or run.num_epochs * steps_per_epoch,
@@ -43,6 +45,8 @@ class Milestones:
     def next(self, step: int) -> int:
         """Returns the first milestone after the given number of steps taken."""
         periods = (self.steps_per_epoch, self.evaluate_every, self.save_every)
+        # Multiples of the period, not steps since the last milestone: a run that is resumed in
+        # between meets the same ones.
         return min(self.total_steps, *((step // p + 1) * p for p in periods if p))
 
     def ends_epoch(self, step: int) -> bool:

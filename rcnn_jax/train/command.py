@@ -34,7 +34,7 @@ from rcnn_jax.train.writers import last_validation
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run has come to.
+    """The outcome of a run.
 
     Attributes:
       finished: the run is over, by its length or by early stopping.
@@ -76,6 +76,8 @@ def train(
       Stopped: a signal or a closed pipe ended the run; it says from which step it goes on.
     """
     with contextlib.ExitStack() as stack:
+        # Before `open_run`: the store cleans up after killed runs when it is opened, and in a
+        # folder that somebody else trains in it would delete the checkpoint that is being written.
         if options.lock is None and team().is_chief:
             workdir.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(held(workdir, "train", reporter.note))
@@ -104,6 +106,8 @@ def _train(run: Run) -> RunState:
     together.agree("the training data", run.data.summary())
     if together.is_chief:
         run.workdir.mkdir(parents=True, exist_ok=True)
+        # Under the lock, so that no later training starts beside the files that are looked at; those
+        # of living processes stay, since evaluation may write here at the same time.
         for path in files.sweep():
             reporter.note(f"{path}: left half written by a process that is gone; deleted")
     if files.folder != files.root:
@@ -117,8 +121,11 @@ def _train(run: Run) -> RunState:
             f"the run {files.name} in {files.root} is finished ({progress.step} steps): nothing to do. "
             "Raise the number of epochs to go on, or add --fresh to start this run anew"
         )
+        # It may be missing: deleted since, or the run began at a model that has all its steps already.
         ensure_best(run, state, progress)
         return progress
+    # After `resume_or_begin`: a resume that is refused must leave the data list of the old run, by
+    # which the next attempt says what has changed.
     if together.is_chief:
         write_spec(run.workdir, run.experiment.kind, run.experiment.spec)
         write_data(run.workdir, run.data)
@@ -160,7 +167,7 @@ def _full_disk_reported(run: Run, state: TrainState) -> Iterator[None]:
 
 
 def _print_parameters(run: Run) -> None:
-    """Prints what is trained and how much of it."""
+    """Prints the tables of parameters and the size of the run."""
     task, console = run.experiment.task, run.reporter.console
     parameters = [
         (name, shape, not task.is_frozen(name.split("/")[0]))

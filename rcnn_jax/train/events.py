@@ -1,4 +1,4 @@
-"""TensorBoard's files, written by whoever calls.
+"""Event files of TensorBoard, written on the thread of the caller.
 
 tensorboardX writes them on a thread behind a queue. When the disk is full the thread dies, with a
 traceback, and some calls later the queue is full and the training waits for ever. Here a full disk is an
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 SECONDS_BETWEEN_FLUSHES = 30.0
+"""What a kill may take from the curves; metrics.jsonl, which a resume relies on, has every line."""
 _EDGES = 1e-12 * 1.1 ** np.arange(775)
 _BINS = np.concatenate([-_EDGES[::-1], [0.0], _EDGES])
 """Exponential bins from 1e-12 to 1e20, those that TensorBoard's own writers use."""
@@ -36,8 +37,11 @@ class Events:
         self._event = protocol.Event
         self._file = EventsWriter(str(folder / "events"))
         self._flushed = time.monotonic()
+        # TensorBoard drops what earlier files of the folder hold from this step on: a resumed run
+        # takes those steps again, and its curves would double back.
         begins = protocol.SessionLog(status=protocol.SessionLog.START)
         self._write(self._event(step=first_step, session_log=begins))
+        # At once: a disk that takes nothing is an error of the start and not of some step.
         self.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -65,7 +69,7 @@ class Events:
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Writes what is left and closes the file."""
+        """Flushes and closes the file."""
         self._file.close()
 
     def _write(self, event: Any) -> None:

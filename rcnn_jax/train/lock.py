@@ -1,13 +1,13 @@
-"""One run to a folder: `train.lock` names the process that trains there.
+"""Lock of a run folder: `train.lock` names the one process that trains there.
 
     {"host": ..., "machine": ..., "pid": ..., "started": ..., "command": ..., "since": ..., "token": ...}
 
-Whoever holds it has an flock on it, which the kernel gives back when the process ends in whatever way.
-Some network disks have no flock, or one that other machines do not see. So the holder also rewrites
-the time of the file every few seconds: a lock of another machine whose time stands still is stale,
-and no clocks are compared. One of this machine is judged by process id and start time.
+The holder has an flock on it, which the kernel releases when the process ends in whatever way. Some
+network disks have no flock, or one that other machines do not see. So the holder also renews the time
+of the file every few seconds: a lock of another machine whose time stands still is stale, and no clocks
+are compared. For a lock of this machine, process id and start time decide.
 
-What the lock covers is everything that `train` writes. Commands that only read a run may work beside it:
+The lock covers everything that `train` writes. Commands that only read a run may work beside it:
 models are whole or absent, and `evaluate` writes reports under the name of the model.
 """
 
@@ -31,18 +31,21 @@ LOCK_FILE = "train.lock"
 BEAT = 2.0
 """Seconds between two signs of life."""
 PATIENCE = 15.0
-"""Seconds without a sign of life after which a holder on another machine is taken for dead."""
+"""Seconds without a sign of life after which a holder on another machine is taken for dead.
+
+Several beats: a network disk shows the new time of a file late, and a busy machine beats late.
+"""
 
 
 class WorkdirLock:
-    """The lock of a folder while it is held.
+    """Handle of a held folder lock.
 
     Attributes:
       path: of the lock file.
     """
 
     def __init__(self, path: Path, token: str):
-        """Takes the path and what the file must contain as long as it is ours."""
+        """Takes the path, and the token in the file as long as it is ours."""
         self.path = path
         self._token = token
 
@@ -95,14 +98,21 @@ def held(
     }
     handle = _claim(path, content, say, patience)
     done = threading.Event()
+    # A daemon: a process that ends by an error must not be kept alive by its own lock.
     pulse = threading.Thread(target=_beat, args=(path, token, beat, done), daemon=True, name="lock")
     pulse.start()
     try:
         yield WorkdirLock(path, token)
     finally:
+        # The order matters. The beat ends first, else it could touch a file that is somebody else's
+        # by then. The file goes while the flock is still held: with the handle closed before,
+        # another process could lock the file that is about to vanish and train in a folder that
+        # looks free.
         done.set()
         pulse.join()
+        # A disk that is gone must not hide the error that ended the run.
         with contextlib.suppress(OSError):
+            # Taken over by another machine meanwhile (see `check`), the file is not ours to delete.
             if (_read(path) or {}).get("token") == token:
                 path.unlink()
         os.close(handle)
@@ -111,18 +121,27 @@ def held(
 def _claim(path: Path, content: dict[str, Any], say: Callable[[str], None], patience: float) -> int:
     """Returns an open handle of the lock file, which holds the content and, where it can, an flock."""
     while True:
+        # Opened, not created exclusively: the file of a killed process must be taken over. And
+        # written in place, not renamed into place: the flock belongs to this inode.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
+            # A second holder is a UsageError by now; an OSError says that this disk knows no flock,
+            # and `_refuse_living` decides alone.
             with contextlib.suppress(OSError):
                 _flock(handle, path)
-            if not _is(handle, path):  # its holder has just ended and deleted it
+            # Its holder has ended and deleted it between our open and our flock: this inode has no name
+            # any more, and a lock on it would keep nobody out.
+            if not _is(handle, path):
                 os.close(handle)
                 continue
             stale = _refuse_living(path, patience)
             if stale is not None:
                 say(f"{path}: {_told(stale)} has ended without a word; its lock is taken over")
+            # Between these two lines a reader meets an empty file, which counts as nobody's. The
+            # flock keeps it out, on disks that have one.
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(content).encode(), 0)
+            # Other machines read the name from the server, not from our cache.
             os.fsync(handle)
         except BaseException:
             os.close(handle)
@@ -145,7 +164,7 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _refuse_living(path: Path, patience: float) -> dict[str, Any] | None:
-    """Returns who held the lock and is gone, None where nobody did.
+    """Returns the content of a stale lock, None where there was no lock.
 
     Raises:
       UsageError: the holder lives.
@@ -154,6 +173,7 @@ def _refuse_living(path: Path, patience: float) -> dict[str, Any] | None:
     if holder is None:
         return None
     process = _process(holder)
+    # No waiting on the same machine: a job that restarts at once after a crash goes on at once.
     if is_here(process):
         if is_alive(process):
             raise _refusal(path, holder)
@@ -217,7 +237,10 @@ def _sign(path: Path) -> tuple[int, bytes] | None:
 
 def _beat(path: Path, token: str, beat: float, done: threading.Event) -> None:
     while not done.wait(beat):
+        # One failed beat is no reason to stop: the disk may be back before patience runs out.
         with contextlib.suppress(OSError):
+            # A beat on a lock that was taken over would keep the new holder's lock alive after its
+            # death.
             if (_read(path) or {}).get("token") != token:
                 return
             os.utime(path)

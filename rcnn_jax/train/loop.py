@@ -61,14 +61,19 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         slices=run.devices.slices,
     )
     mapped = parallel.map_step(step_function, run.devices, state)
+    # Copies: `state` stays whole on the host for a milestone that is still pending, whatever the
+    # steps do with the memory of their own states.
     replicas = parallel.replicate(state, run.devices)
     check = NonFiniteCheck(run.source.name)
+    # The stack is left last: it may wait for a compilation, and the files of the sink are closed by then.
     with (
         contextlib.ExitStack() as stack,
         interrupts() as signals,
         together.heeding(signals),
         _open_sink(run, progress) as sink,
     ):
+        # The sink has cut metrics.jsonl back to the step by now, so the lines of the milestone are
+        # written once. Nothing is unsaved here: signals are not postponed.
         if progress.pending:  # the run was ended in the middle of a milestone
             milestone = Milestone(run=run, state=state, sink=sink, signals=signals)
             progress = run_milestone(milestone, progress)
@@ -85,16 +90,21 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         while not progress.finished:
             step, end = progress.step, milestones.next(progress.step)
             try:
+                # A signal is looked at between steps only: a step that has been sent cannot be
+                # recalled.
                 while step < end and not _stops(together, signals, step):
                     host, on_device = next(batches)
                     # The old state is donated: its memory holds the new one. After an error in here
                     # `replicas` may name memory that is gone, and `_rescue` finds nothing to save.
                     replicas, metrics = mapped(replicas, on_device)
                     step += 1
+                    # At the first step after a checkpoint a signal before this line costs that step.
                     signals.postponed = True  # from here on there is something to save
                     metrics = parallel.on_first_device(metrics, run.devices)
                     check.add(step, host.image_id, metrics)
                     sink.step(step, metrics)
+                    # Not after every step: it waits for the step before, and the host would never
+                    # be more than one step ahead of the device.
                     if step % experiment.run.log_steps == 0:
                         check.poll()
                 # Both wait for the device. They come before anything is saved: a checkpoint must not hold
@@ -103,6 +113,9 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
                 sink.flush()
             except Exception as error:
                 together.blame(error)  # another process may be the cause
+                # A TrainingError says that the state is not finite: the last checkpoint is the
+                # better one. A second signal is no Exception: it ends the run at once, unsaved, as the
+                # message at the first one says.
                 if step > progress.step and not isinstance(error, TrainingError):
                     progress = dataclasses.replace(progress, step=step, pending=step == end)
                     _rescue(run, replicas, progress, check, sink)
@@ -112,9 +125,9 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
                     signals.look()
                 raise
             progress = dataclasses.replace(progress, step=step, pending=step == end)
-            state = parallel.first_replica(
-                replicas, run.devices
-            )  # fetched once for all that is due
+            # Fetched once for all that is due, not once for each file, and before the next step, which
+            # gives up the memory of `replicas`.
+            state = parallel.first_replica(replicas, run.devices)
             # A validation takes long, so the steps are stored before it with the milestone pending; a
             # kill costs the validation and no step. Without one the checkpoint of the milestone follows
             # within a second, and the same arrays need not be written twice.
@@ -131,6 +144,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
                     with contextlib.suppress(Exception):
                         save(run, state, progress)
                 raise
+            # Only now: the checkpoint with nothing pending is the last duty of a milestone.
             signals.postponed = False
             # A signal during the last milestone comes too late: the run is finished and ends well.
             if not progress.finished:
@@ -178,7 +192,9 @@ def _rescue(
     if team().is_many:
         return
     with contextlib.suppress(Exception):
-        check.finish()  # a state that is not finite is not saved
+        # In this order for the reasons of the loop: no state that is not finite, no step without
+        # its line. A console that is gone is no reason to lose steps, so its error is passed over.
+        check.finish()
         with contextlib.suppress(BrokenPipeError):
             sink.flush()
         save(run, parallel.first_replica(replicas, run.devices), progress)

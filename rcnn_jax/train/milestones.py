@@ -1,4 +1,4 @@
-"""What is done at a milestone: the end of an epoch, a validation, a model file, the end of the run.
+"""Duties of a milestone: the end of an epoch, a validation, a model file, the end of the run.
 
     state, progress --- DUTIES, one after the other ---> progress with nothing pending
 
@@ -30,7 +30,7 @@ from rcnn_jax.train.validation import Validation
 
 @dataclass(frozen=True, kw_only=True)
 class Milestone:
-    """What the duties of one milestone work with.
+    """Input of the duties of one milestone.
 
     Attributes:
       run: the run.
@@ -59,7 +59,7 @@ class Milestone:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the duties have come to.
+    """Result of the duties so far.
 
     Attributes:
       progress: of the run.
@@ -74,10 +74,10 @@ Duty = Callable[[Milestone, Outcome], Outcome]
 
 
 def run_milestone(milestone: Milestone, progress: RunState) -> RunState:
-    """Does what is due after `progress.step` steps, then writes the checkpoint.
+    """Runs the duties of the milestone after `progress.step` steps; the last one writes the checkpoint.
 
     Args:
-      milestone: what the duties work with.
+      milestone: input of the duties.
       progress: as the last step left it.
 
     Returns:
@@ -111,6 +111,8 @@ def show_detections(milestone: Milestone, outcome: Outcome) -> Outcome:
     if not team().is_chief:
         return outcome
     if outcome.metrics is not None and run.validate is not None and count and draw is not None:
+        # Pictures are made here, while a writer takes them one by one, and are part of no
+        # checkpoint: a signal may end this as it may end the validation.
         with milestone.interruptible():
             pictures = run.validate.pictures(variables_of(milestone.state), count, draw)
             milestone.sink.images(step, "validation", pictures)
@@ -123,6 +125,8 @@ def close_epoch(milestone: Milestone, outcome: Outcome) -> Outcome:
     if not run.milestones.ends_epoch(step):
         return outcome
     rate = float(run.schedule(np.int32(step - 1)))  # of the last step that was taken
+    # The means come from sums in the state and not from logged steps: a run that was resumed within
+    # the epoch writes the same line, and no step is left out.
     means = {**_epoch_means(state), "learning_rate": rate}
     milestone.sink.epoch(step, means, outcome.metrics)
     if run.experiment.run.weight_histograms:
@@ -174,18 +178,22 @@ def leave_best_model(milestone: Milestone, outcome: Outcome) -> Outcome:
 
 
 def store_checkpoint(milestone: Milestone, outcome: Outcome) -> Outcome:
-    """Writes the checkpoint, which is what makes the milestone done."""
+    """Writes the checkpoint, which completes the milestone."""
     save(milestone.run, milestone.state, outcome.progress)
     return outcome
 
 
 DUTIES: tuple[Duty, ...] = (
+    # First: its metric decides the best step, which the epoch, the models and the checkpoint carry.
     validate,
     show_detections,
     close_epoch,
+    # Before the first file: see the function.
     decide_end,
     write_model,
     write_best_model,
+    # Models before the checkpoint: with the checkpoint the milestone is over, and nobody would come
+    # back to write a file that a kill prevented.
     leave_best_model,
     store_checkpoint,
 )
@@ -199,7 +207,7 @@ def has_stopped_early(run: Run, progress: RunState) -> bool:
 
 
 def validation_at(run: Run, state: TrainState, progress: RunState) -> Validation | None:
-    """Returns what scores the weights at the milestone after `progress.step`; None where nothing does.
+    """Returns the validation of the milestone after `progress.step`; None where none is due.
 
     The end of a run is scored, whether it was planned or comes early. Whether it comes early is known
     only with the epoch that ends here, which `close_epoch` counts after the validation: hence the look
@@ -212,7 +220,7 @@ def validation_at(run: Run, state: TrainState, progress: RunState) -> Validation
 
 
 def save(run: Run, state: TrainState, progress: RunState) -> None:
-    """Writes the checkpoint of `progress.step`, in place of an earlier one of this step."""
+    """Writes the checkpoint of `progress.step`; replaces an earlier one of this step."""
     _check_lock(run)
     saved = {
         "run": progress.to_json(),
@@ -221,6 +229,7 @@ def save(run: Run, state: TrainState, progress: RunState) -> None:
         "versions": versions(),
         "layout": run.layout,
     }
+    # The mark keeps the best step in the store when newer steps push the others out.
     run.store.save(progress.step, state, saved, is_best=progress.best_step == progress.step)
 
 
@@ -234,6 +243,8 @@ def ensure_best(run: Run, state: TrainState, progress: RunState) -> None:
     """
     if not team().is_chief:
         return
+    # Without a validation the file follows the last step, so a run that was lengthened writes it
+    # anew. After one it is left alone where it exists, `write_best_model` has written it.
     best, step, why = run.files.best, progress.best_step, "the best validation"
     if step is None:
         step, why = progress.step, "the last one: there was no validation to choose by"

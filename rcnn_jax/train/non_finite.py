@@ -1,4 +1,4 @@
-"""Stops a run whose loss is NaN or infinite, without making the device wait for the check."""
+"""Check of the losses: ends a run at a NaN or an infinity, without making the device wait."""
 
 import math
 from collections.abc import Callable
@@ -19,6 +19,8 @@ class NonFiniteCheck:
     def __init__(self, name_of: Callable[[int], str]):
         """Takes the naming of images."""
         self.name_of = name_of
+        # Record numbers instead of batches: a batch would keep its images in memory until the next
+        # poll.
         self._waiting: list[tuple[int, np.ndarray, Metrics]] = []
 
     def add(self, step: int, image_ids: np.ndarray, metrics: Metrics) -> None:
@@ -51,6 +53,7 @@ class NonFiniteCheck:
             values = {name: float(value) for name, value in metrics.items()}
             broken = [name for name, value in values.items() if not math.isfinite(value)]
             if broken:
+                # All images of the step are named: which one spoilt the sum can no longer be told.
                 images = ", ".join(self.name_of(int(i)) for i in image_ids)
                 terms = ", ".join(f"{name} = {values[name]}" for name in sorted(broken))
                 raise TrainingError(

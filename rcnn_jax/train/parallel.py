@@ -1,4 +1,4 @@
-"""The only file that knows about devices: replication, sharding of batches, and the mapped step.
+"""Data parallelism: replication, sharding of batches, the mapped step; devices are known here only.
 
 One seam, two bodies. `shard_map` compiles one program over a mesh of all devices; the state is one
 array per leaf, the same on every device. `pmap` is the older form, kept because people ask for it: the
@@ -128,7 +128,9 @@ def map_step(step: StepFunction, devices: Devices, state: TrainState | None = No
 def replicate(state: TrainState, devices: Devices) -> TrainState:
     """Copies a state, the same in all processes, to every device, or each its slices."""
     if devices.body == "pmap":
-        # An identity map gives the arrays the form of the step's own, so that it is traced once.
+        # The unused array gives the map its size: with `in_axes` None alone there is nothing to map
+        # over. A map and not `jax.device_put`, whose arrays carry another sharding than those that
+        # the step returns: the second step would be traced and compiled again.
         copies = jax.pmap(
             lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices.everywhere
         )
@@ -162,6 +164,8 @@ def on_first_device(tree: Any, devices: Devices) -> Any:
     """Returns one replica on its device, without waiting for it."""
 
     def first(leaf: jax.Array) -> jax.Array:
+        # One addressable piece, read where it lies: indexing the array with [0] would be a program of
+        # its own on the device, for every shape.
         data = leaf.addressable_data(0)
         return data.reshape(leaf.shape[1:]) if devices.body == "pmap" else data
 
@@ -176,6 +180,8 @@ def shard(batch: Batch, devices: Devices) -> Batch:
 
         def cut(leaf: Any) -> jax.Array:
             array = np.asarray(leaf)
+            # Contiguous pieces: image i of the global batch stays image i, whatever the number of
+            # devices; `example_index`, the key of its random numbers, was given before the cut.
             pieces = array.reshape(count, array.shape[0] // count, *array.shape[1:])
             return jax.device_put(pieces, sharding)
 
@@ -188,9 +194,13 @@ def shard(batch: Batch, devices: Devices) -> Batch:
 
 def shards_ahead(batches: Iterator[Batch], devices: Devices) -> Iterator[tuple[Batch, Batch]]:
     """Yields (host batch, sharded batch), transferring the next one while the device computes."""
+    # One worker, one batch ahead: batches keep their order, and the device holds two of them at
+    # most.
     with ThreadPoolExecutor(max_workers=1) as pool:
 
         def fetch() -> tuple[Batch, Batch] | None:
+            # A default: StopIteration would come out of the future as a RuntimeError of this
+            # generator.
             batch = next(batches, None)
             return None if batch is None else (batch, shard(batch, devices))
 

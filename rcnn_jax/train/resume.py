@@ -1,7 +1,7 @@
-"""Where a run goes on: the workdir's checkpoint, a bundle that the spec names, or step 0.
+"""Resume: state and progress from the workdir's checkpoint, from a bundle of the spec, or of step 0.
 
-What is compared is compared before it is used: settings, then data, then arrays. A run with other
-settings is refused with the list of them, where arrays would only say that a shape differs.
+Comparisons come before use: settings, then data, then arrays. A run with other settings is refused
+with the list of them, where arrays would only show that a shape differs.
 """
 
 import contextlib
@@ -35,6 +35,8 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
         check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
         keep_sealed(run.store, newest_model(run), reporter)
     team().agree("the checkpoint to go on from", stored and stored["run"])
+    # Weights are made even for a resume, which replaces all of them: `restore` needs the structure,
+    # and only it tells whether `begin` needs the values.
     variables = experiment.task.init(jax.random.key(experiment.seed))
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed
@@ -49,6 +51,8 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
             progress = dataclasses.replace(progress, finished=True)
         # An id is drawn anew by every process: that of the chief counts.
         return state, dataclasses.replace(progress, run_id=team().gather_json(progress.run_id)[0])
+    # `restored` may be of an older step than `stored`: a damaged newest step is skipped. Its own
+    # run state counts, the settings are the same for all steps of a run.
     state, saved = restored
     progress = RunState.from_json(saved["run"])
     say_passed_over(experiment, progress, key=options.key, reporter=reporter)
@@ -57,6 +61,8 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
         progress = dataclasses.replace(progress, finished=False)
     if not progress.finished:
         reporter.note(f"resuming {run.workdir} after step {progress.step}")
+        # A warning, no error: other releases of XLA round differently, which no run notices but the
+        # one that wants the same bits.
         if saved["versions"] != versions():
             reporter.warn(
                 "this run was started with other versions of JAX, NumPy or Python: it goes on, but "
@@ -73,12 +79,15 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
 
 
 def _clear(run: Run, progress: RunState) -> None:
-    """Deletes what the run has left, but for what comes before the step it goes back to."""
+    """Deletes the files of the run after the step it goes back to."""
     start = run.experiment.start
     named = (start.resume_from, start.pruned, start.pretrained)
     stored = None
     with contextlib.suppress(CheckpointError):  # encrypted with another key, for example
         stored = run.store.latest_run_state()
+    # The checkpoints go first: of a run that is killed here the models stay, which nothing resumes
+    # from unasked; models without their checkpoints are no danger, old checkpoints would be
+    # resumed.
     run.store.clear()
     if team().is_chief:
         run.files.clear(

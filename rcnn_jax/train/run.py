@@ -1,4 +1,4 @@
-"""One training run: all that does not change from step to step, opened and checked before it begins."""
+"""One training run: everything that is constant over its steps, opened and checked beforehand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,11 @@ from rcnn_jax.train.validation import Drawer, Validation
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How to train, beside what to train: the flags of the command.
+    """Options of a training run: the flags of the command.
 
     Attributes:
       key: encrypts model files and checkpoints, and opens encrypted ones; None leaves them open.
-      fresh: throw away what the run has left in the workdir and start anew.
+      fresh: delete what the run has left in the workdir and start anew.
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in mixed precision on top of what the spec says.
       devices: number of local devices; None for all.
@@ -58,7 +58,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything of one training run that does not change from step to step.
+    """The constant parts of one training run.
 
     Attributes:
       experiment: what is trained.
@@ -105,6 +105,9 @@ class Run:
         chosen = self.options.scale_lr
         if chosen == "linear":
             return self.global_batch // self.experiment.batch_per_device
+        # The two originals differ: the rate grows with the workers in
+        # docs/reference/faster_rcnn.md, "Learning rate", and does not in
+        # docs/reference/mask_rcnn.md, "Optimizer".
         scaled = chosen is None and self.experiment.run.lr_scaling == "devices"
         return self.devices.count if scaled else 1
 
@@ -119,7 +122,7 @@ class Run:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must agree with before this run goes on from it.
+        """Settings that a checkpoint must agree with before the run is resumed from it.
 
         Precision and global batch are choices of the command line that change every step.
         """
@@ -148,6 +151,8 @@ def open_run(
     )
     if options.use_amp:
         experiment = with_amp(experiment)
+    # Before anything looks at the model: the table of parameters and the template of the state follow
+    # the pruned widths.
     experiment = widths_to_train(experiment, options.key)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
@@ -168,6 +173,8 @@ def open_run(
         say(column.findings, reporter)
     _advise(experiment, source, census, reporter)
     files = run_folder(workdir, experiment.kind, experiment.spec.fields)
+    # Opened now, though used after the first epoch: annotations that lack an image of the
+    # validation data end the run here and not after its first epoch.
     validate = (
         Validation(experiment, validation, files.folder, reporter, len(chosen.local))
         if validation

@@ -1,4 +1,4 @@
-"""Where the files of a run lie. A folder may hold several runs; a run is known by its model's name.
+"""Layout of a run folder: which files belong to which run, by the name of its model.
 
 The original's specs keep a first model and the one retrained from it in one folder, as
 `resnet18.tlt` and `resnet18_retrain.tlt`. Models of all runs lie side by side, their names differ.
@@ -65,13 +65,15 @@ class RunFolder:
         return names.epoch_bundle(self.root / self.name, epoch)
 
     def models(self) -> Iterator[tuple[Path, names.Progress]]:
-        """Yields the model files of the run but `best`, with what their names say."""
+        """Yields the model files of the run but `best`, with the progress in their names."""
         unit = family(self.kind).model_unit
         for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             progress = names.parse(path)
             if (
                 progress
                 and (progress.stem, progress.unit) == (self.name, unit)
+                # `parse` reads the names of every generation. Those that this program does not
+                # write are files of the user, and `clear` deletes whatever is yielded here.
                 and path == self.model(progress.count, progress.count)
             ):
                 yield path, progress
@@ -81,7 +83,7 @@ class RunFolder:
         return [*(path for path, _ in self.models()), *[self.best][: self.best.is_file()]]
 
     def sweep(self) -> list[Path]:
-        """Deletes what killed processes left half written; returns the files."""
+        """Deletes unfinished files of killed processes; returns them."""
         folders = dict.fromkeys((self.root, self.folder, self.folder / EVAL_FOLDER))
         (self.folder / f"{METRICS_FILE}.partial").unlink(missing_ok=True)  # of earlier releases
         return [path for folder in folders for path in sweep(folder)]
@@ -100,6 +102,7 @@ class RunFolder:
         kept = {path.resolve() for path in keep}
         reached = step if family(self.kind).model_unit == "step" else epoch
         gone = [path for path, progress in self.models() if progress.count > reached]
+        # It may be of a step that is taken back; the end of the run leaves a new one.
         gone += [self.best] if self.best.exists() else []
         gone = [path for path in gone if path.resolve() not in kept]
         for path in gone:
@@ -113,6 +116,8 @@ class RunFolder:
                 later = number != stem and number.isdigit() and int(number) > step
                 if later or stem in stems:
                     path.unlink()
+        # The same run at an earlier step keeps its lines: `writers.JsonLines` cuts them at that
+        # step.
         if not same_run or not step:
             (self.folder / METRICS_FILE).unlink(missing_ok=True)
             events = self.folder / TENSORBOARD_FOLDER
@@ -141,7 +146,7 @@ def run_folder(root: Path, kind: Kind, fields: Mapping[str, Any]) -> RunFolder:
 
 
 def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
-    """Writes what a run was asked to do, as config.json and as a spec that gives the same run again."""
+    """Writes config.json, and the spec that gives the same run again."""
     document = {"kind": kind, "config": spec.fields, "versions": versions()}
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     write_file(folder / CONFIG_FILE, [text.encode()])
@@ -149,7 +154,9 @@ def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
 
 
 def _owner(root: Path) -> tuple[str, str] | None:
-    """Returns kind and name of the run whose files lie in the folder itself; None where none does."""
+    """Returns kind and name of the run in the folder itself; None where there is none."""
+    # A config.json alone owns nothing. It is written before all other files and outlives `clear`; a
+    # run that failed early or was cleared must not drive the next one into `runs/`.
     if not any((root / name).exists() for name in (METRICS_FILE, names.BEST)) and not _has_steps(
         root / CHECKPOINTS
     ):
@@ -159,6 +166,8 @@ def _owner(root: Path) -> tuple[str, str] | None:
         kind = document["kind"]
         return kind, family(kind).model_name(document["config"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
+        # A config that cannot be read names nobody. The folder counts as free, and the fingerprint
+        # in its checkpoints still refuses a run of other settings.
         return None
 
 

@@ -1,4 +1,4 @@
-"""The progress of a run besides arrays: plain values that travel as JSON beside every checkpoint."""
+"""Progress of a run: the plain values that are stored as JSON with every checkpoint."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ class RunState:
 
     def after_epoch(self, loss: float, min_delta: float) -> "RunState":
         """Returns the progress after an epoch with this mean training loss."""
+        # Strictly lower, by more than min_delta: a loss that creeps down by rounding must not
+        # postpone an early stop for ever.
         if self.best_loss is None or loss < self.best_loss - min_delta:
             return dataclasses.replace(self, best_loss=loss, epochs_without_gain=0)
         return dataclasses.replace(self, epochs_without_gain=self.epochs_without_gain + 1)

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step; traced into the train step, so jnp throughout."""
+"""Learning rate schedules: functions of the step, traced into the train step, so jnp throughout."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def make_schedule(settings: ScheduleSettings, total_steps: int, scale: float = 1
 
     Args:
       settings: which schedule with what numbers.
-      total_steps: length of the run that shares refer to.
+      total_steps: length of the run that fractions refer to.
       scale: factor on every rate, the number of devices where the rate is scaled by it.
     """
     match settings:
@@ -46,6 +46,8 @@ def _soft_start(settings: SoftStartSchedule, total_steps: int) -> Schedule:
 
     Source: docs/reference/faster_rcnn.md, "Learning rate".
     """
+    # Counted by comparing with all points: a Python branch on the step cannot be traced, and there
+    # are a handful of them.
     points = jnp.asarray(settings.annealing_points, jnp.float32)
 
     def rate(step: jax.Array) -> jax.Array:
@@ -60,6 +62,7 @@ def _soft_start(settings: SoftStartSchedule, total_steps: int) -> Schedule:
 
 def _step(settings: StepSchedule, total_steps: int) -> Schedule:
     """A staircase. Deviation: the original raises gamma to a fraction, which decays smoothly."""
+    # At least one step: a run shorter than 100 / step_size steps would divide by zero.
     span = max(1, int(total_steps * settings.step_size / 100.0))
 
     def rate(step: jax.Array) -> jax.Array:
@@ -86,6 +89,8 @@ def _cosine(settings: CosineSchedule, total_steps: int) -> Schedule:
 def _warmup(settings: WarmupSchedule, total_steps: int) -> Schedule:
     """Source: docs/reference/mask_rcnn.md, "Learning rate"; the cosine is an extension."""
     edges = jnp.asarray(settings.boundaries, jnp.int32)
+    # The 1 in front is the level before the first boundary, so the number of boundaries passed is
+    # the index.
     factors = jnp.asarray((1.0, *settings.levels), jnp.float32)
     fall_steps = max(total_steps - settings.warmup_steps, 1)
 

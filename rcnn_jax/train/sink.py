@@ -1,4 +1,4 @@
-"""One sink for the numbers of a run, in front of the writers; only the chief process has writers.
+"""Metric sink of a run, in front of its writers; only the chief process has writers.
 
 sink.step(...)  sink.epoch(...)  sink.evaluation(...)  --- Record ---> every writer of `writers`
 """
@@ -90,6 +90,8 @@ class MetricSink:
         trace: TracebackType | None,
     ) -> None:
         try:
+            # After an error nothing is flushed: either the loop has done so before it saved the
+            # steps, or they are not saved and their lines would be cut at the next start.
             if kind is None:
                 self.flush()
         finally:
@@ -106,7 +108,10 @@ class MetricSink:
           step: steps taken so far, this one included.
           metrics: `loss`, `learning_rate` and the loss terms, scalars on host or device.
         """
+        # The step after the logged one has been sent to the device by now: reading the logged one
+        # waits for what is nearly ready, and the device has work meanwhile.
         self.flush()
+        # The last step is logged whatever its number, so the file ends where the run ends.
         if step % self._every_steps == 0 or step == self._milestones.total_steps:
             self._unread = (step, metrics)
         for writer in self._writers:
@@ -118,6 +123,8 @@ class MetricSink:
             return
         step, metrics = self._unread
         values = _floats(metrics)
+        # Since the process began to train, not since the last line: compilation of the first step
+        # weighs less with every line, and the estimate of what is left calms down.
         seconds = max(self._clock() - self._started, 1e-9)
         images = max(step - self._start_step, 1) * self._images_per_step
         record = self._record("train", step, values, images_per_second=images / seconds)
@@ -171,6 +178,7 @@ class MetricSink:
             yield
         finally:
             away = self._clock() - began
+            # Both marks move with the break: speed and epoch time are those of training alone.
             self._started += away
             self._epoch_started += away
             for writer in self._writers:
@@ -237,6 +245,8 @@ def open_sink(
       tensorboard: write TensorBoard files too.
       clock: seconds; a test passes its own.
     """
+    # A writer per process would write every file as often; loss terms are summed over all devices,
+    # so nothing is lost by listening to one.
     ledger, writers = None, []
     if team().is_chief:
         ledger = JsonLines(folder / METRICS_FILE, start_step=start_step, pending=pending)

@@ -1,6 +1,7 @@
-"""Where a run begins: its own checkpoint, a bundle to go on from, given weights, or chance.
+"""Initial weights of a run: a bundle to go on from, a pruned model, pretrained weights, or chance.
 
-Precedence: checkpoints of the workdir > resume_from_model > pruned model > pretrained weights.
+Also the checks before a run goes on from its own checkpoint. Precedence: checkpoints of the workdir >
+resume_from_model > pruned model > pretrained weights.
 """
 
 import uuid
@@ -37,11 +38,11 @@ def begin(
     Args:
       experiment: names the weights to start from.
       template: a state with fresh weights.
-      key: opens sealed bundles.
+      key: decrypts bundles.
       reporter: where the table of loaded layers is printed.
 
     Raises:
-      CheckpointError: a named file is missing, sealed with another key, or does not fit.
+      CheckpointError: a named file is missing, encrypted with another key, or does not fit.
     """
     start = experiment.start
     if start.resume_from:
@@ -51,6 +52,8 @@ def begin(
         # The best model so far lies in another folder, or is about to be deleted from this one
         begins = {"finished": False, "best_metric": None, "best_step": None}
         return state, RunState.from_json({**saved, **begins})
+    # The id, not the folder or the name, tells the run itself from another one: a model that is
+    # copied elsewhere still belongs to it.
     fresh = RunState(run_id=uuid.uuid4().hex)
     if start.pruned:
         path = _existing(start.pruned, "the pruned model of the spec")
@@ -66,20 +69,21 @@ def begin(
 def say_passed_over(
     experiment: Experiment, progress: RunState, *, key: str | None, reporter: Reporter
 ) -> None:
-    """Says that a run goes on from its own checkpoint where the spec names a model to go on from.
+    """Reports that a run goes on from its own checkpoint although the spec names a model.
 
     A job that is started again with the same command must not begin at that model each time.
 
     Args:
       experiment: names the model.
       progress: of the checkpoint.
-      key: opens sealed bundles.
-      reporter: where it is said.
+      key: decrypts bundles.
+      reporter: where it is reported.
     """
     if not experiment.start.resume_from:
         return
     try:
         _, header = read_header(Path(experiment.start.resume_from), key)
+        # A KeyError is a slimmed model, which holds no step.
         step = header["step"]
     except (CheckpointError, KeyError):
         return  # it was good when the run began
@@ -94,7 +98,7 @@ def say_passed_over(
 def check_data(
     stored: dict[str, Any], data: DataDigest, workdir: Path, accept: bool, reporter: Reporter
 ) -> None:
-    """Stops a run that would go on with other images or labels than it began with.
+    """Refuses to resume a run on other images or labels than those it began with.
 
     Args:
       stored: what the newest checkpoint remembers.
@@ -107,6 +111,7 @@ def check_data(
       CheckpointError: the data differs and nobody has accepted that; the message lists how.
     """
     step = stored["run"]["step"]
+    # Runs of releases before the digest go on, once with a note: their next checkpoint has it.
     if "data" not in stored:
         reporter.note("this run began before its data was written down; from here on it is")
         return
@@ -124,20 +129,22 @@ def check_data(
 
 
 def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter) -> None:
-    """Sees to it that a run which goes on has a key as it had before, or is sealed from here on.
+    """Keeps an encrypted run encrypted when it is resumed, and encrypts its plain checkpoints.
 
-    Sealed checkpoints without a key are refused by the store. Here are those of earlier releases,
-    which were plain even where the models were sealed.
+    The store itself refuses encrypted checkpoints without a key. This covers earlier releases, whose
+    checkpoints were plain even where the models were encrypted.
 
     Args:
       store: of the run, with the key given now.
       newest: the last model file that the run wrote, or None.
-      reporter: told what was sealed.
+      reporter: told what was encrypted.
 
     Raises:
-      CheckpointError: the models of the run are sealed and no key is given.
+      CheckpointError: the models of the run are encrypted and no key is given.
     """
     if store.key is None:
+        # The newest model decides, by its first bytes: of such a run only the models are encrypted,
+        # and nothing in a checkpoint says so.
         if newest is not None and container.is_encrypted(_beginning(newest)):
             raise container.KeyMistakeError(
                 f"{newest}: is sealed, so this run has a key, and none was given: its next files "
@@ -171,6 +178,8 @@ def _with_weights(
         reporter.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
     elif pattern:
         reporter.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
+    # Only the backbone is expected, and of it only what the user did not leave out: a classifier's file
+    # has no heads, and must not look like the file of another network.
     backbone = {name: {} for name in template.params if task.is_backbone(name)}
     loaded = apply_weights(
         template.params,
@@ -194,6 +203,7 @@ def _with_variables(template: TrainState, variables: Variables) -> TrainState:
     return template.replace(
         params=params,
         collections={**template.collections, **collections},
+        # The average starts where the weights start; that of the template is of random weights.
         ema=None if template.ema is None else params,
     )
 
@@ -202,7 +212,7 @@ def widths_to_train(experiment: Experiment, key: str | None) -> Experiment:
     """Returns the experiment with the layer widths of the pruned model it starts from, if any.
 
     Raises:
-      CheckpointError: the pruned model is missing or sealed with another key.
+      CheckpointError: the pruned model is missing or encrypted with another key.
     """
     if not experiment.start.pruned:
         return experiment

@@ -36,16 +36,21 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections={name: tree for name, tree in variables.items() if name != "params"},
-        opt_state=jax.jit(make_optimizer(settings, schedule).init)(trainable),  # one program
+        # One program: op by op there was one for each shape of a leaf, two seconds of every start.
+        opt_state=jax.jit(make_optimizer(settings, schedule).init)(trainable),
+        # A copy: the state is donated, and a buffer that is given twice is refused by the runtime.
         ema=jax.tree.map(jnp.copy, params) if settings.ema_decay else None,
         loss_scale=first_loss_scale() if task.model.dtype == jnp.float16 else None,
         epoch_sums={name: jnp.zeros((2,), jnp.float32) for name in names},
+        # Plain numbers, which checkpoints and `parallel.first_replica` handle as NumPy arrays.
         key=jax.random.key_data(jax.random.key(seed)),
     )
 
 
 def image_keys(state: TrainState, batch: Batch) -> jax.Array:
     """Returns one key per image, [b], from the step and the position in the global batch."""
+    # Folded, never split: nothing is carried from step to step, so a resumed run draws the same
+    # numbers, and an image draws the same ones on whatever device it lies.
     step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.example_index)
 
@@ -102,6 +107,10 @@ def make_step(
         def objective(
             leaves: Any, collections: Any, part: Any, counts: Any
         ) -> tuple[jax.Array, Any]:
+            # Each shard divides its own sum by the count of all shards, and the parts are not
+            # summed in here: the sum over shards of their gradients is then the gradient of the
+            # whole loss. A psum of the loss would be differentiated too, and the gradient
+            # multiplied by the number of devices.
             terms, mutated = terms_of(leaves, collections, part)
             if counts is None:
                 counts = {name: lax.psum(count, axis_name) for name, (_, count) in terms.items()}
@@ -126,6 +135,8 @@ def make_step(
         gradients, metrics = lax.psum((gradients, shares), axis_name)
         if state.loss_scale is not None:
             gradients = jax.tree.map(lambda g: g / factor, gradients)
+        # After the psum: the penalty is a function of weights that all shards have, and counts
+        # once.
         metrics["penalty"] = penalty(trainable, settings)
         data_loss = sum(weights[name] * metrics[name] for name in weights)
         metrics["loss"] = data_loss + metrics["penalty"]
@@ -137,11 +148,14 @@ def make_step(
             updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
             stepped: Any = optax.apply_updates(trainable, updates)
             params = join_params(stepped, frozen)
+        # Cleared by the first step of an epoch and not after the last one: the milestone in between
+        # reads the sums from the state, also when it is done by a later process.
         goes_on = (state.step % steps_per_epoch != 0).astype(jnp.float32)
         sums = {
             name: goes_on * total + jnp.stack([metrics[name], jnp.ones((), jnp.float32)])
             for name, total in state.epoch_sums.items()
         }
+        # Steps taken before this one, as the optimizer counts: the rate that was just applied.
         metrics["learning_rate"] = schedule(state.step)
         new_state = state.replace(
             step=state.step + 1,
@@ -221,11 +235,15 @@ def _unless_overflown(state: TrainState, stepped: TrainState, finite: jax.Array)
 
 def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
     """Returns total / count added up over parts; a part of which nothing was counted is 0."""
+    # The maximum as well as the condition: both branches are differentiated, and 0 / 0 in the
+    # branch that is not taken would make the gradient NaN.
     return jnp.sum(jnp.where(count > 0, total / jnp.maximum(count, 1e-12), 0.0))
 
 
 def _keep_frozen(task: Task, state: TrainState, mutated: Any) -> Any:
     """Returns the changed collections with the statistics of frozen layers put back."""
+    # Batch norm in training mode moves its statistics whether its layer learns or not, and frozen weights
+    # are right for the stored ones only.
     return {
         name: {
             layer: state.collections[name][layer] if task.is_frozen(layer) else leaves
@@ -236,9 +254,11 @@ def _keep_frozen(task: Task, state: TrainState, mutated: Any) -> Any:
 
 
 def _average(ema: Any, params: Any, decay: float, step: jax.Array) -> Any:
-    """Returns the moving average of the params; the first steps average over what there is."""
+    """Returns the moving average of the params, with a smaller decay in the first steps."""
     if ema is None:
         return None
     count = step.astype(jnp.float32) + 1.0
+    # (1 + t) / (10 + t) for t steps taken, as TensorFlow's ExponentialMovingAverage: without it the
+    # random start would weigh in for 1 / (1 - decay) steps.
     keep = jnp.minimum(decay, count / (count + 9.0))
     return jax.tree.map(lambda old, new: old * keep + new * (1.0 - keep), ema, params)

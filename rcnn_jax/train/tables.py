@@ -12,6 +12,7 @@ from rcnn_jax.tasks.families import LogFormat
 Parameter = tuple[str, tuple[int, ...], bool]
 """(name such as `conv1/kernel`, shape, whether it is trained)."""
 
+# One pattern for the layers of all backbones: what `freeze_blocks` can name is counted together.
 _BLOCK = re.compile(
     r"block_?\d+|inception_\d[a-e]|b\d+(?=_conv)|conv_[dp]w_\d+|conv\d(?=_block|_conv|_bn)"
     r"|expanded_conv"
@@ -41,6 +42,7 @@ def step_line(
       >>> step_line(MASK_RCNN.log, 20, 1, 8, {"loss": 0.5, "mask": 0.25, "learning_rate": 0.02})
       'Global step 20 (epoch 1/8): total loss: 0.50000 (mask loss: 0.25000) learning rate: 0.02000'
     """
+    # A loss term that a new head adds appears by its own name, without a change here.
     terms = _terms({**log_format.terms, **_unnamed(log_format, metrics)}, metrics)
     return (
         f"Global step {step} (epoch {epoch}/{epochs}): total loss: {metrics['loss']:.5f}{terms} "

@@ -1,4 +1,4 @@
-"""Folded batch norm, unfolded: statistics for pretrained weights that have none, from training images.
+"""Unfolding of batch norm: statistics for pretrained weights without any, from training images.
 
 Folded weights enter a network with batch norm as gamma 1, beta = bias, mean 0, variance 1: right as
 long as the statistics stay frozen, but batch norm that learns would push every channel to variance 1.
@@ -40,6 +40,8 @@ def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dic
     Raises:
       RcnnError: the file or the images cannot be used.
     """
+    # With the stored statistics in use, every layer sees what it saw with folded weights; with
+    # those of the batch, what a layer sees would depend on all before it that are being changed.
     experiment = with_frozen_statistics(experiment)
     task = experiment.task
     fresh = task.init(jax.random.key(experiment.seed))
@@ -62,16 +64,17 @@ def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dic
 
 
 def with_frozen_statistics(experiment: Experiment) -> Experiment:
-    """Returns the experiment with a model whose batch norm uses what is stored."""
+    """Returns the experiment with batch norm in inference mode."""
     model = experiment.task.model
     options = dataclasses.replace(model.options, freeze_bn=True)
     task: Any = experiment.task
+    # No axis: the observation runs outside of the mapped step, which alone binds one.
     task = dataclasses.replace(task, model=model.clone(options=options, bn_axis_name=None))
     return dataclasses.replace(experiment, task=task)
 
 
 def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
-    """Returns what every batch norm sees in training, on images and on rois, without augmentation."""
+    """Returns the input statistics of every batch norm in training, without augmentation."""
     loader = LoaderSettings(global_batch=experiment.batch_per_device or 1, seed=experiment.seed)
     stream = training_batches(
         experiment.train_source(),
@@ -88,7 +91,7 @@ def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
 
 
 def unfold(variables: Any, found: Statistics, eps: float) -> Any:
-    """Returns variables of the same function whose batch norms hold the statistics found.
+    """Returns variables of the same function, with the observed statistics in every batch norm.
 
     Args:
       variables: params and batch_stats.
@@ -97,6 +100,7 @@ def unfold(variables: Any, found: Statistics, eps: float) -> Any:
     """
     params, stats = (dict(variables[group]) for group in ("params", "batch_stats"))
     for name, (mean, square) in found.items():
+        # Two means in one pass over the images; their difference may fall below 0 by rounding.
         variance = jnp.maximum(square - mean**2, 0.0)
         old, moving = params[name], stats[name]
         scale = old["gamma"] / jnp.sqrt(moving["moving_variance"] + eps)
@@ -107,7 +111,7 @@ def unfold(variables: Any, found: Statistics, eps: float) -> Any:
 
 
 def _listening(experiment: Experiment) -> Any:
-    """Returns (variables, batch, key) -> what every batch norm saw in the losses of a batch."""
+    """Returns (variables, batch, key) -> input statistics of every batch norm in the losses."""
 
     def run(variables: Any, batch: Batch, key: jax.Array) -> Statistics:
         seen: Statistics = {}
@@ -120,6 +124,8 @@ def _listening(experiment: Experiment) -> Any:
             return method(*args, **kwargs)
 
         keys = jax.random.split(key, batch.images.shape[0])
+        # The losses and not the forward pass: heads see the rois that training samples, and the
+        # network needs no outputs of its own for this.
         with nn.intercept_methods(listen):
             experiment.task.losses(variables, batch, keys)
         return seen

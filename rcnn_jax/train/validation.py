@@ -1,4 +1,4 @@
-"""Validation during training: the same evaluation as the command, on the weights of the moment."""
+"""Validation during training: the evaluation of the command, on the current weights."""
 
 import itertools
 from collections.abc import Iterator
@@ -50,13 +50,15 @@ class Validation:
         """Takes the opened validation images, where reports go, and how many local devices to use.
 
         Raises:
-          DataError: the images do not match the annotations they are judged by.
+          DataError: the images do not match the annotations of the evaluation.
         """
         loop.check_images(experiment, source)
         self._experiment = experiment
         self._source = source
         self._workdir = workdir
         self._reporter = reporter
+        # Made once for the run: a function of the variables, so every validation runs the same
+        # program.
         self._devices = devices
         self._predictor = bundle.jax_predictor(experiment, experiment.evaluation, devices)
 
@@ -79,11 +81,13 @@ class Validation:
             results.write_report(
                 result, self._experiment.metrics, self._workdir / "eval", f"step-{step}"
             )
+        # NaN (nothing to score) becomes 0: no later value is greater than NaN, so a first
+        # validation without objects would stay the best of the run.
         metrics = results.numbers(result)
         return {name: float(np.nan_to_num(value)) for name, value in metrics.items()}
 
     def pictures(self, variables: Variables, count: int, draw: Drawer) -> Iterator[np.ndarray]:
-        """Yields the first validation images, u8[h w 3] RGB, with what the weights find on them.
+        """Yields the first validation images, u8[h w 3] RGB, with their detections.
 
         Args:
           variables: one replica on the host.
@@ -97,6 +101,7 @@ class Validation:
             None,
             experiment.task.pixels.channel_order,
             batch=experiment.eval_batch * self._devices,
+            # A handful of images: threads and batches made ahead would be thrown away.
             threads=1,
             prefetch=1,
         )
@@ -104,6 +109,7 @@ class Validation:
             self._predictor(variables), batches, origin(experiment.geometry)
         )
         for batch, row, found, _ in itertools.islice(rows, count):
+            # Read again: the canvas is cropped, scaled and in the network's channel order.
             image = self._source.image(int(batch.image_id[row]), "rgb")
             shown = found.scores >= experiment.visualize_threshold
             kept = jax.tree.map(lambda leaf, shown=shown: leaf[shown], found)

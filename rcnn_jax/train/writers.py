@@ -1,4 +1,4 @@
-"""Where the numbers of a run end up: metrics.jsonl, TensorBoard, the console, status.json.
+"""Writers of metrics: metrics.jsonl, TensorBoard, the console, status.json.
 
 Each writer is a small class that takes records from `sink.MetricSink`. metrics.jsonl holds nothing that
 depends on the clock, so a run that was killed and resumed ends with the very same file as one that was
@@ -51,7 +51,7 @@ class Record:
 
 
 class MetricWriter:
-    """Base of all writers; what a writer has no use for does nothing."""
+    """Base of all writers: every method does nothing."""
 
     def start(self) -> None:
         """Begins; called once, before anything else."""
@@ -94,6 +94,8 @@ class JsonLines(MetricWriter):
           pending: the milestone after start_step is still to be done.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Before the file is opened to append: it is replaced by a shorter one, and an open handle
+        # would write on into the old.
         cut_after(path, start_step, pending)
         self._file = path.open("a", encoding="utf-8")
 
@@ -104,6 +106,9 @@ class JsonLines(MetricWriter):
         }
         line = {"step": record.step, "epoch": record.epoch, "kind": record.kind, **finite}
         self._file.write(json.dumps(line) + "\n")
+        # Handed to the system with every line, so a kill loses none of a step that is then saved.
+        # No sync: a wait for the disk at every line would be felt in short steps, and a line is not
+        # worth it.
         self._file.flush()
 
     def close(self) -> None:
@@ -118,6 +123,7 @@ class TensorBoard(MetricWriter):
         """Takes the folder, the names of the loss terms and the steps taken before."""
         self._folder = folder
         self._names = log_format.status_terms
+        # The curve keeps its last saved step; the steps after it are taken again.
         self._first_step = start_step + 1
         self._opened: Events | None = None
 
@@ -152,6 +158,7 @@ class TensorBoard(MetricWriter):
         tagged = {
             re.sub(r"[^-/\w.]", "_", f"{record.kind}/{name}"): value  # all that TensorBoard allows
             for name, value in named.items()
+            # TensorBoard's curves cannot show it, and metrics.jsonl has a null at this step.
             if math.isfinite(value)
         }
         self._events().scalars(record.step, tagged)
@@ -238,6 +245,7 @@ class ConsoleLines(MetricWriter):
             latest = f"loss {record.values['loss']:.4f}  {speed:.1f} img/s"
             self._bar.update(self._bar.task_ids[0], latest=latest)
         patience, now = self._format.seconds_between_lines, self._clock()
+        # With a bar, which shows the loss already, or soon after the last line, nothing is printed.
         if patience and (self._bar is not None or now - self._last_line < patience):
             return
         self._last_line = now
@@ -253,7 +261,7 @@ class StatusLines(MetricWriter):
     """A line of status.json per epoch, for programs that watch the run."""
 
     def __init__(self, reporter: Reporter, log_format: LogFormat):
-        """Takes who writes status.json and the names of the loss terms."""
+        """Takes the reporter that writes status.json and the names of the loss terms."""
         self._reporter = reporter
         self._format = log_format
 
@@ -276,7 +284,7 @@ class StatusLines(MetricWriter):
 
 
 def cut_after(path: Path, step: int, pending: bool = False) -> None:
-    """Drops the lines of a JSON-lines file whose `step` is greater, and a torn last line.
+    """Drops the lines after a step of a JSON-lines file, and a torn last line.
 
     A run that ended between two checkpoints has written lines for steps it will take again.
 
@@ -292,6 +300,7 @@ def cut_after(path: Path, step: int, pending: bool = False) -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if _until(line, step, pending)
     ]
+    # A shorter copy, renamed: cut in place, a kill in between would take lines of saved steps.
     partial = unfinished_name(path)
     try:
         partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
@@ -320,10 +329,12 @@ def last_validation(path: Path) -> dict[str, float]:
 def _until(line: str, step: int, pending: bool) -> bool:
     try:
         row = json.loads(line)
+        # The step itself was taken; what its milestone wrote is written again.
         if row["step"] == step and pending:
             return row["kind"] == "train"
         return row["step"] <= step
     except (ValueError, KeyError, TypeError):
+        # A torn last line, of a kill or a full disk.
         return False
 
 

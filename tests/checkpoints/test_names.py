@@ -1,9 +1,8 @@
-import os
 from pathlib import Path
 
 import pytest
 
-from rcnn_jax.checkpoints.names import Progress, epoch_bundle, newest_bundle, parse, step_bundle
+from rcnn_jax.checkpoints.names import Progress, epoch_bundle, parse, step_bundle
 
 
 @pytest.mark.parametrize(
@@ -31,23 +30,3 @@ def test_made_names_are_read_back():
     assert epoch_bundle(Path("out/x.v2"), 3) == Path("out/x.v2.epoch3.tlt")
     assert parse(epoch_bundle("x.tlt", 3)) == Progress("x", "epoch", 3)
     assert parse(step_bundle("out", 40)) == Progress("model", "step", 40)
-
-
-def test_the_newest_bundle_has_the_largest_number_not_the_latest_name(tmp_path):
-    for name in ("x.epoch9.tlt", "x.epoch_10.tlt", "y.epoch11.tlt", "x.epoch12.hdf5", "best.tlt"):
-        (tmp_path / name).touch()
-    assert newest_bundle(tmp_path).name == "y.epoch11.tlt"
-    assert newest_bundle(tmp_path, "x").name == "x.epoch_10.tlt"
-    assert newest_bundle(tmp_path, "z") is None
-
-
-def test_between_epochs_and_steps_the_file_written_last_decides(tmp_path):
-    for time, name in enumerate(("model.epoch-9.tlt", "model.step-5.tlt", "model.epoch-2.tlt")):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time, time))
-    assert newest_bundle(tmp_path).name == "model.step-5.tlt"
-
-
-def test_a_missing_or_empty_folder_has_no_newest_bundle(tmp_path):
-    assert newest_bundle(tmp_path) is None
-    assert newest_bundle(tmp_path / "nothing") is None

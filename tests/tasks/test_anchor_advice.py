@@ -67,7 +67,7 @@ def test_sizes_that_lie_inside_nowhere_or_seldom_are_named():
     ignored = outside_advice(settings_of("ignore"), (320, 320))
     assert ignored.act and ignored.text == (
         "anchors of 362 x 181 pixels (height x width) lie inside the canvas of 320 x 320 nowhere: they "
-        "are never positive and propose nothing (outside_anchors: 'auto' trains them); anchors that lie "
+        "are never positive and propose nothing (outside_anchors: 'train' trains them); anchors that lie "
         "inside in few cells are trained in those alone: 256 x 256 (16 of 400 cells); outside_anchors: "
         "'train' trains them everywhere"
     )

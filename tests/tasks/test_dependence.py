@@ -50,3 +50,13 @@ def test_a_grey_network_has_one_channel_whatever_the_order_says():
         image.image_type = "GRAY_SCALE"
         found.add(dependence(config, "faster_rcnn")[order])
     assert found == {"l"}
+
+
+def test_models_of_any_rule_by_which_all_anchors_propose_are_the_same():
+    def outside(value):
+        config = load_spec("configs/faster_rcnn/tiny.txt", "faster_rcnn").config
+        config.training_config.outside_anchors = value
+        return dependence(config, "faster_rcnn")["training_config.outside_anchors"]
+
+    assert outside("train") == outside("auto")
+    assert outside("ignore") != outside("auto")

@@ -1,7 +1,5 @@
 """Log lines and tables of a run, character for character where the original fixed them."""
 
-import doctest
-
 from rich.console import Console
 
 from rcnn_jax.tasks.families import FASTER_RCNN, MASK_RCNN
@@ -22,10 +20,6 @@ METRICS = {
     "mask": 0.625,
     "learning_rate": 0.02,
 }
-
-
-def test_examples_in_docstrings_hold():
-    assert doctest.testmod(tables).failed == 0
 
 
 def test_the_mask_rcnn_line_is_the_originals_with_the_mask_loss():

@@ -1,8 +1,8 @@
-"""Compares the three values of `outside_anchors` on one large object each and on many small ones.
+"""Compares the values of `outside_anchors` on large and small objects, on a small and a larger canvas.
 
     python experiments/faster_rcnn/outside_anchors/run.py OUTPUT_FOLDER
 
-Makes both sets, trains three small Faster R-CNNs on each with the same seed and prints a table. Runs are
+Makes the sets, trains three small Faster R-CNNs on each with the same seed and prints a table. Runs are
 resumed, so a stopped comparison goes on with the same command.
 """
 
@@ -13,25 +13,30 @@ from pathlib import Path
 from rcnn_jax.cli.main import main
 from rcnn_jax.data.synthetic import CELLS, Contents, write_kitti
 
-SETS = {"one large object": (Contents(most=1, radii=(0.3, 0.45)), 8), "small objects": (CELLS, 8)}
+LARGE = Contents(most=1, radii=(0.3, 0.45))
+SETS = {  # name -> objects, side of image and canvas, epochs
+    "one large object, 320 x 320": (LARGE, 320, 8),
+    "small objects, 320 x 320": (CELLS, 320, 8),
+    "small objects, 640 x 640": (CELLS, 640, 5),
+}
 VALUES = ("ignore", "auto", "train")
-TRAIN, VALIDATION, SIDE = 160, 60, 320
+TRAIN, VALIDATION = 160, 60
 SPEC = Path(__file__).with_name("spec.txt")
 
 
 def compare(output: Path) -> None:
     """Trains all runs and prints AP50 and AP of each after its last step."""
     print("| set | outside_anchors | mAP@0.5 | mAP |\n|---|---|---:|---:|")
-    for name, (contents, epochs) in SETS.items():
-        folder = output / name.replace(" ", "_")
+    for name, (contents, side, epochs) in SETS.items():
+        folder = output / name.replace(",", "").replace(" ", "_")
         for part, seed, count in (("train", 0, TRAIN), ("val", 1, VALIDATION)):
             if not (folder / part).exists():
-                size = {"height": SIDE, "width": SIDE}
+                size = {"height": side, "width": side}
                 write_kitti(folder / part, seed=seed, count=count, contents=contents, **size)
         for value in VALUES:
             text = SPEC.read_text().replace("FOLDER", str(folder)).replace("VALUE", value)
             spec = folder / f"{value}.txt"
-            spec.write_text(text.replace("EPOCHS", str(epochs)))
+            spec.write_text(text.replace("EPOCHS", str(epochs)).replace("SIDE", str(side)))
             run = folder / value
             code = main(["faster_rcnn", "train", "-e", str(spec), "-d", str(run), "--gpus", "1"])
             if code:

@@ -1,1 +1,1 @@
-"""From KITTI and COCO annotations to TFRecords."""
+"""Conversion of KITTI and COCO annotations to TFRecords."""

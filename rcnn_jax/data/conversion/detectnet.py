@@ -119,6 +119,7 @@ def convert_kitti(
         parts = _random_kitti_partitions(settings, notes)
     else:
         parts = _sequence_kitti_partitions(settings, notes)
+    # Before the first frame is read: a conversion that fails on its last image has cost hours.
     require_files([path for part in parts for path in part], str(settings.root))
     note_labels_alone(
         settings.root / settings.label_dir_name,
@@ -176,6 +177,7 @@ def convert_coco(
             f"coco_config.num_shards has {len(num_shards)} values; expected 1, or one for each of "
             f"the {count} partitions."
         )
+    # Without masks: these records have none, so outlines need no check.
     datasets = [
         CocoDataset.load(settings.root / name, masks=False) for name in settings.annotation_files
     ]
@@ -233,6 +235,7 @@ def _sequence_kitti_partitions(settings: KittiConversion, notes: Notes) -> list[
         raise DataError(f"{path}: is not JSON: {error}") from error
     well_formed = isinstance(sequences, dict) and all(
         isinstance(stems, list)
+        # An absolute name would leave the root, which `folder / stem` does not prevent.
         and all(isinstance(stem, str) and not stem.startswith("/") for stem in stems)
         for stems in sequences.values()
     )
@@ -263,10 +266,13 @@ def _kitti_frames(
                 _require_pixels(item, f"{label_file}: object {index + 1}", "x1, y1, x2, y2")
                 notes.skip(f"{label_file}_{index}", _whole_box(item))
                 continue
+            # In lower case, as in the original: programs that read its records expect it.
             name = item.class_name.lower()
             notes.label_names[item.class_name] = name
             objects.append(replace(item, class_name=name))
         yield DetectNetFrame(
+            # With the folder, so that images of two folders stay apart under one
+            # `image_directory_path`.
             frame_id=f"{settings.image_dir_name}/{stem}",
             height=size[0],
             width=size[1],
@@ -294,6 +300,8 @@ def _coco_frames(
     for image in dataset.images:
         path = root / folder / image.file_name
         size = _whole_image_size(path)
+        # Boxes belong to the stated size; a file that was resized later would train on shifted
+        # boxes.
         if size != (image.height, image.width):
             raise DataError(
                 f"{path}: is {size[1]} x {size[0]} pixels; {dataset.path} states {image.width} x "
@@ -302,6 +310,8 @@ def _coco_frames(
         objects = []
         for annotation in dataset.annotations[image.id]:
             name = dataset.categories[annotation.category_id]
+            # Without blanks, as the original's COCO conversion writes names; `ClassMap` compares
+            # alike.
             item = _coco_object(annotation, joined(name))
             if not _is_usable(item, size):
                 where = f"{dataset.path}: annotation {annotation.id}"
@@ -368,7 +378,7 @@ def _is_usable(item: KittiObject, size: tuple[int, int]) -> bool:
 
 
 def _require_pixels(item: KittiObject, where: str, sides: str) -> None:
-    """Checks that a box that cannot be used is not one in shares of the image: then all are.
+    """Checks that an unusable box is not in fractions of the image: then all are.
 
     Raises:
       DataError: it lies in the first pixel and has an extent there.

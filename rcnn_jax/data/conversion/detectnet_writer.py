@@ -72,6 +72,7 @@ def write_frames(
             f"validation fold {validation_fold} does not exist: the dataset is divided into "
             f"{len(frames)} partitions, counted from 0."
         )
+    # The cap of `max_training_samples` is divided among these.
     training_partitions = len(frames) - (validation_fold is not None)
     warnings_file = output.with_name(f"{output.name}_warning.json")
     reports = []
@@ -120,6 +121,8 @@ def _write_partition(
     name: str, samples: Iterable[DetectNetFrame], paths: Sequence[Path], staged: StagedFiles
 ) -> PartitionReport:
     """Writes one partition as these shards; without samples no file is written."""
+    # All records of a partition at once, without pixels some hundred bytes each: shards are equal
+    # runs, so their length follows from the number of records.
     counts: Counter[str] = Counter()
     records = []
     for frame in samples:

@@ -109,6 +109,8 @@ def convert_mask_rcnn(settings: MaskRcnnConversion) -> ConversionReport:
     ]
     refuse_older(output, tag, _SHARD_NAME, {path.name for path in records})
     make_folder(output)
+    # The images alone, a lower bound: masks are small beside them, and a full disk after an hour of
+    # conversion leaves nothing.
     require_free_space(output, sum(path.stat().st_size for path in paths))
 
     notes = _Notes()
@@ -120,6 +122,8 @@ def convert_mask_rcnn(settings: MaskRcnnConversion) -> ConversionReport:
     warnings_file = output / f"{tag}_warnings.json"
     with StagedFiles() as staged, ThreadPoolExecutor(_THREADS) as pool:
         for shard, path in enumerate(records):
+            # Dealt in turn, as in the original: neighbours in a COCO file often come from one
+            # scene.
             images = dataset.images[shard :: settings.num_shards]
             write_records(staged.path(path), _records(images, build, pool, dataset, notes))
         if notes.skipped:
@@ -159,6 +163,7 @@ def _report(
     notes: _Notes,
     warnings_file: Path,
 ) -> ConversionReport:
+    # Names that two categories share carry their id, or the table would add both up.
     names = unique_names(dataset.categories)
     objects = {names[item_id]: count for item_id, count in notes.counts.items()}
     part = PartitionReport(
@@ -219,6 +224,7 @@ def _objects(image: CocoImage, dataset: CocoDataset, include_masks: bool) -> _Ob
             result.findings.append(Finding(OUTSIDE_BOX, where))
             continue
         if include_masks:
+            # By way of run lengths: their area and box come without a decoded mask.
             rle = segmentation_rle(item.segmentation, image.height, image.width)
             if not coco_mask.area(rle):
                 result.mask_warnings.append(item.id)
@@ -258,6 +264,6 @@ def _corners(
 
 
 def _leaves_box(mask_box: np.ndarray, bbox: tuple[float, float, float, float]) -> bool:
-    """Whether a tight mask box reaches more than a pixel out of the annotated box; both xywh."""
+    """Returns whether a tight mask box leaves the annotated box by more than a pixel; both xywh."""
     (mx, my, mw, mh), (x, y, w, h) = mask_box, bbox
     return bool(max(x - mx, y - my, mx + mw - x - w, my + mh - y - h) > _SLACK)

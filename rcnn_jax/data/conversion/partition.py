@@ -20,6 +20,7 @@ def random_partitions(items: Sequence[Item], val_split: float, seed: int) -> lis
       val_split: percentage of the validation partition in [0, 100); its size is rounded down.
       seed: of the permutation.
     """
+    # A generator of its own: the division must not depend on what drew random numbers before.
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(items))
     count = int(val_split / 100 * len(items))
     return [[items[i] for i in order[:count]], [items[i] for i in order[count:]]]
@@ -35,6 +36,7 @@ def sequence_partitions(sequences: Mapping[str, Sequence[Item]], count: int) -> 
     ordered = sorted(sequences.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     for number, (_, items) in enumerate(ordered):
         partitions[number % len(partitions)].extend(items)
+    # Fold 0, which specs name for validation, so gets the shorter sequences.
     return partitions[::-1]
 
 

@@ -92,6 +92,7 @@ def refuse_older(folder: Path, prefix: str, rest: re.Pattern, written: Container
     older = [
         name
         for name in names
+        # The whole rest of the name, so that `train-2` is no older file of `train`.
         if name.startswith(prefix) and rest.fullmatch(name, len(prefix)) and name not in written
     ]
     if older:

@@ -83,12 +83,14 @@ class SampleModifier:
             for source, target in self.source_to_target_class_mapping.items()
         }
         counts = Counter(mapping[name.lower()] for name in class_names if name.lower() in mapping)
+        # One mapped class alone: objects without a target class do not save a sample.
         if len(counts) == 1 and next(iter(counts)) in _lower(self.filter_samples_containing_only):
             return 0
         dominant = _lower(self.dominant_target_classes)
         factors = {k.lower(): v for k, v in self.minimum_target_class_imbalance.items()}
         imbalanced = any(
             counts[rare] > counts[frequent] * factors.get(rare, 1.0)
+            # Classes of this sample only: one that it lacks cannot be more frequent.
             for rare in counts.keys() - dominant
             for frequent in dominant
         )

@@ -36,6 +36,7 @@ class StagedFiles:
         sweep_once(final.parent)
         # In the same folder, not in /tmp: a rename works within one file system only.
         temporary = unfinished_name(final)
+        # Noted before anything is written, so that an interrupt in between leaves no file behind.
         self._names[final] = temporary
         return temporary
 
@@ -44,6 +45,8 @@ class StagedFiles:
 
     def __exit__(self, error_type: type | None, *_: object) -> None:
         if error_type is None:
+            # Renamed last and together: each rename is atomic, and what can fail has happened by
+            # now.
             for final, temporary in self._names.items():
                 temporary.replace(final)
         else:

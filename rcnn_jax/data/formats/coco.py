@@ -101,13 +101,30 @@ class CocoDataset:
             or categories, values of a wrong type or not finite, segmentations that do not fit their
             image. Up to ten problems are listed together.
         """
+        dataset, problems = cls.examine(path, masks=masks)
+        _raise_together(dataset.path, problems)
+        return dataset
+
+    @classmethod
+    def examine(cls, path: Path, *, masks: bool | None) -> tuple["CocoDataset", list[str]]:
+        """Returns what of a file can be used, and one sentence for everything that cannot.
+
+        Args:
+          path: the file.
+          masks: as of `load`; None checks the segmentations that there are and misses none.
+
+        Raises:
+          DataError: the file is missing, or is no COCO annotation file.
+        """
         path = Path(path)
         content = _read_json(path)
         problems: list[str] = []
         tally = Tally()
         images = _checked(content["images"], "image", _image, problems)
         categories = _checked(content["categories"], "category", _category, problems)
+        # Sorted by id: the order of classes must not depend on the tool that wrote the file.
         names = {item_id: name for item_id, name in sorted(categories.items())}
+        # Not of annotations: a validation set without objects is a sound file.
         problems += [f"'{key}' is empty" for key in ("images", "categories") if not content[key]]
         # Objects of an image that could not be read would add a second problem of the same cause.
         whole = not problems
@@ -119,10 +136,16 @@ class CocoDataset:
                 if whole:
                     problems.append(f"annotation {item.id}: there is no image {item.image_id}")
                 continue
-            if item.category_id not in names and whole:
-                problems.append(f"annotation {item.id}: there is no category {item.category_id}")
+            if item.category_id not in names:
+                if whole:
+                    problems.append(
+                        f"annotation {item.id}: there is no category {item.category_id}"
+                    )
+                continue
             try:
-                kept = _with_mask(item, image, path, tally) if masks else _without_mask(item)
+                wanted = item.segmentation if masks is None else masks
+                # Dropped otherwise: a parsed outline is the largest part of an annotation.
+                kept = _with_mask(item, image, path, tally) if wanted else _without_mask(item)
             except ValueError as error:
                 problems.append(
                     f"annotation {item.id} of image {image.id} ({shown(image.file_name)}): {error}"
@@ -131,10 +154,9 @@ class CocoDataset:
             if kept is not None:
                 of_image[image.id].append(kept)
         problems += _repeated_files(images.values())
-        _raise_together(path, problems)
         _note_corners(path, images, annotations.values(), tally)
         ordered = {item_id: tuple(items) for item_id, items in of_image.items()}
-        return cls(path, tuple(images.values()), ordered, names, tally.findings)
+        return cls(path, tuple(images.values()), ordered, names, tally.findings), problems
 
     @classmethod
     def load_instances(cls, path: Path, *, masks: bool) -> "CocoDataset":
@@ -278,6 +300,7 @@ def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
     x, y, width, height = (float(side) for side in bbox)
     if max(abs(x), abs(y), abs(width), abs(height)) > _FARTHEST:
         raise ValueError(f"'bbox' is {shown_value(bbox)}, which is outside any image")
+    # Optional: COCO's evaluation of sizes needs it, and many tools leave it out.
     area = entry.get("area")
     if area is None:
         area = max(width, 0.0) * max(height, 0.0)
@@ -315,6 +338,7 @@ def _with_mask(
         return None
     x, y, box_width, box_height = item.bbox
     reach = max(x + box_width, y + box_height)
+    # A true outline of one pixel also lies in [0, 1]; its box does then too.
     if isinstance(segmentation, list) and max(map(max, segmentation)) <= 1 < reach - 1:
         raise ValueError(
             f"its polygon {shown_value(segmentation[0])} looks normalised; expected pixels, as its "
@@ -337,7 +361,11 @@ def _note_corners(
     """
     beyond = []
     for item in items:
+        if item.image_id not in images:
+            continue
         image, (x, y, width, height) = images[item.image_id], item.bbox
+        # One box that cannot be corners settles it: the file is as it should be. One pixel of
+        # tolerance, for tools that count pixels from 1.
         if not (x < width <= image.width + 1 and y < height <= image.height + 1):
             return
         if x + width > image.width + 1 or y + height > image.height + 1:
@@ -426,6 +454,7 @@ def _raise_together(path: Path, problems: list[str]) -> None:
     if not problems:
         return
     shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
+    # Ten, as one cause often has thousands of lines, and the last lines hide the first.
     rest = len(problems) - _SHOWN_PROBLEMS
     more = f"\n  and {rest} more" if rest > 0 else ""
     noun = "problem" if len(problems) == 1 else "problems"

@@ -42,6 +42,7 @@ def checked_segmentation(segmentation: Any, height: int, width: int) -> tuple[An
             f"has no segmentation; expected {_FORMS}. Boxes alone train with include_mask: False"
         )
     if isinstance(segmentation, list):
+        # Mistakes of export scripts: without messages of their own, both would be "unknown form".
         if not isinstance(segmentation[0], list) and _are_numbers(segmentation):
             raise ValueError(
                 "its segmentation is one flat list of numbers; polygons are lists inside a list: "
@@ -87,6 +88,7 @@ def segmentation_rle(segmentation: Any, height: int, width: int) -> Rle:
     if not checked:
         raise ValueError("its polygons have no part of at least three points")
     if isinstance(checked, list):
+        # A union: an object in several parts is one mask.
         return coco_mask.merge(coco_mask.frPyObjects(checked, height, width))
     if isinstance(checked["counts"], list):
         return coco_mask.frPyObjects(checked, height, width)
@@ -103,6 +105,7 @@ def rle_mask(rle: Rle) -> np.ndarray:
     height, width = rle["size"]
     runs = _runs(rle["counts"])
     values = (np.arange(len(runs)) & 1).astype(np.uint8)  # runs alternate, outside first
+    # Not `coco_mask.decode`, see the module: it trusts the sum of the runs.
     return np.repeat(values, runs).reshape(width, height).T  # columns first
 
 
@@ -158,11 +161,12 @@ def _is_point(part: Any) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Says whether a number is whole: what went through arrays is 3.0 in JSON."""
+    """Returns whether a float is whole: numbers that went through arrays are 3.0 in JSON."""
     return type(value) is float and value.is_integer()
 
 
 def _are_numbers(values: list) -> bool:
+    # By exact type: a set of types is one pass in C over outlines of millions of numbers.
     if not set(map(type, values)) <= {int, float}:  # a bool is an int to isinstance
         return False
     try:

@@ -110,10 +110,12 @@ def decode_frame(data: bytes, where: str) -> LabelledFrame:
         text_of(name, "target/object_class", where)
         for name in feature(features, "target/object_class", bytes, where)
     ]
+    # In the order of boxes here, y before x, whatever the order in the record.
     columns = [
         feature(features, f"target/coordinates_{side}", float, where)
         for side in ("y1", "x1", "y2", "x2")
     ]
+    # Optional, as records of other programs lack it; without it nothing is difficult.
     occluded = feature(features, "target/occlusion", int, where) or [0] * len(names)
     if any(len(column) != len(names) for column in (*columns, occluded)):
         raise DataError(

@@ -30,7 +30,11 @@ from rcnn_jax.data.formats.image_header import (
 from rcnn_jax.errors import DataError
 
 MAX_PIXELS = 178_956_970
-"""Pixels of the largest image that is read; RCNN_JAX_MAX_PIXELS sets another number."""
+"""Pixels of the largest image that is read; RCNN_JAX_MAX_PIXELS sets another number.
+
+Twice the size from which PIL warns of a decompression bomb, where it refuses: a file that opens
+there opens here.
+"""
 
 MAX_PIXELS_VARIABLE = "RCNN_JAX_MAX_PIXELS"
 _MOST_PIXELS = 2**30  # OpenCV's own limit
@@ -64,7 +68,7 @@ def pixel_limit() -> int:
 
 
 def open_image(path: Path, name: str) -> BinaryIO:
-    """Opens an image file without waiting for what is no file, such as a named pipe.
+    """Opens an image file; a named pipe or device is an error, not a wait.
 
     Args:
       path: the file.
@@ -89,6 +93,8 @@ def open_image(path: Path, name: str) -> BinaryIO:
         problem = "is a folder" if stat.S_ISDIR(state.st_mode) else "is no ordinary file"
     elif not state.st_size:
         problem = "is empty (0 bytes)"
+    # By the largest image there may be, stored without compression: a file beyond it is no image,
+    # and reading it would take its length in memory.
     elif state.st_size > max(_MOST_BYTES_PER_PIXEL * pixel_limit(), 1 << 26):
         problem = f"is too large for an image: {state.st_size:,} bytes"
     if problem:
@@ -142,6 +148,7 @@ def decode(data: bytes, channel_order: str, name: str) -> np.ndarray:
       DataError: the bytes are no image, are damaged, state too many pixels or hold real numbers.
     """
     header = check_header(header_of(data), data[:64], name)
+    # A conversion to 8 bits would have to invent the range.
     if header.floating or header.bits > 16:
         raise DataError(
             f"{name}: pixels of {header.bits}-bit {'real' if header.floating else 'whole'} numbers "
@@ -163,6 +170,7 @@ def decode(data: bytes, channel_order: str, name: str) -> np.ndarray:
         )
     _warn_of_losses(header, data, pixels, name)
     if channel_order == "rgb":
+        # In place: OpenCV copies a view with reversed channels at every later call.
         cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

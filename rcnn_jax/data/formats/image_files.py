@@ -103,6 +103,7 @@ def _is_whole(stream: BinaryIO) -> bool:
 
 def _ends_with(stream: BinaryIO, end: bytes) -> bool:
     stream.seek(0, os.SEEK_END)
+    # At least the start: a file shorter than its end marker is cut off, not an error of the seek.
     stream.seek(max(stream.tell() - len(end), 0))
     return stream.read() == end
 

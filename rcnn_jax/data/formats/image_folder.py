@@ -67,6 +67,8 @@ def list_images(
         error here: `ImageList.summary` lists the content.
     """
     try:
+        # Sorted: the order of a listing is that of the file system, and results follow the order of
+        # images.
         entries = sorted(Path(folder).iterdir(), key=lambda path: path.name)
     except FileNotFoundError as cause:
         raise error(f"{folder}: the {what} does not exist") from cause
@@ -132,7 +134,7 @@ def special_file_kind(path: Path) -> str:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is an entry of this name, be it a link that leads nowhere."""
+    """Returns whether there is an entry of this name, a dangling link included."""
     try:
         path.lstat()
     except (OSError, ValueError):

@@ -143,6 +143,7 @@ def _png_chunks_are_whole(data: bytes) -> bool:
 
 def foreign_format(start: bytes) -> str:
     """Names the format of bytes that are no readable image; empty for an unknown one."""
+    # With leading blanks removed too: web pages begin with any number of them.
     for magic, name in _STRANGERS:
         if start.lstrip().startswith(magic) or start.startswith(magic):
             return name
@@ -151,6 +152,7 @@ def foreign_format(start: bytes) -> str:
 
 def _png(stream: BinaryIO) -> ImageHeader | None:
     stream.seek(8)
+    # IHDR must come first and has 13 bytes; decoders refuse anything else, so its place is fixed.
     length, kind, width, height, bits, colors = struct.unpack(">I4sIIBB", stream.read(18))
     if kind != b"IHDR" or length != 13:
         return None
@@ -243,6 +245,7 @@ def _webp(stream: BinaryIO) -> ImageHeader | None:
         flags, low_w, high_w, low_h, high_h = struct.unpack("<B3xHBHB", stream.read(10))
         orientation = 1
         position = 30
+        # EXIF comes behind the pixels here, so it is looked for only where the flags announce it.
         for _ in range(_MOST_CHUNKS if flags & 8 else 0):
             stream.seek(position)
             head = stream.read(8)
@@ -304,7 +307,7 @@ def _tiff(stream: BinaryIO) -> ImageHeader | None:
 
 
 def tiff_as_stored(data: bytes) -> bytes:
-    """Returns a TIFF file that says it is upright, so that decoders leave its pixels as they are.
+    """Returns a TIFF file with orientation 1, so that decoders leave its pixels as they are.
 
     libtiff mirrors pixels on its own, whatever OpenCV is told, and what lies on its side is refused.
 
@@ -312,9 +315,9 @@ def tiff_as_stored(data: bytes) -> bytes:
       data: content of a file whose header was read.
     """
     order = "<" if data[:2] == b"II" else ">"
-    (place,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, place)
-    for entry in range(place + 2, place + 2 + 12 * count, 12):
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
         if struct.unpack_from(f"{order}H", data, entry)[0] == _ORIENTATION:
             value = struct.pack(f"{order}HIHH", 3, 1, 1, 0)  # one number of 16 bits
             return data[: entry + 2] + value + data[entry + 12 :]
@@ -347,6 +350,7 @@ def _first_directory(stream: BinaryIO) -> tuple[dict[int, int], int]:
     entries = stream.read(12 * count)
     tags = {}
     for tag, kind, length, value in struct.iter_unpack(f"{order}HHI4s", entries):
+        # BYTE, SHORT and LONG: no tag that is read here has another type.
         if kind not in (1, 3, 4):
             continue
         form, size = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4)}[kind]

@@ -71,7 +71,16 @@ def read_labels(path: Path) -> list[KittiObject]:
         )
     text = read_text(path, "label file")
     lines = enumerate(text.splitlines(), start=1)
-    return [_parse(line.split(), f"{path}:{number}") for number, line in lines if line.strip()]
+    return [parse_label(line, f"{path}:{number}") for number, line in lines if line.strip()]
+
+
+def parse_label(line: str, where: str) -> KittiObject:
+    """Returns the object of one line; `where` names it in messages.
+
+    Raises:
+      DataError: it has not 15 columns, or a value is not a finite number.
+    """
+    return _parse(line.split(), where)
 
 
 def write_labels(path: Path, objects: Iterable[KittiObject]) -> None:
@@ -102,6 +111,7 @@ def _parse(columns: list[str], where: str) -> KittiObject:
                 f"{where}: column {number} is {value:g}, which is too large for pixels or metres."
             )
         values.append(value)
+    # Compared as a number: `0.0` and `1.00` occur in labels that went through tables.
     if values[1] != int(values[1]):
         raise DataError(
             f"{where}: column 3 (occluded) is '{shown(columns[2][:40])}'; expected 0, 1, 2 or 3."

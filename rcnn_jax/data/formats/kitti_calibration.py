@@ -32,6 +32,7 @@ def read_calibration(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rectify, to_camera = np.eye(4), np.eye(4)
     rectify[:3, :3] = matrices["R0_rect"]
     to_camera[:3, :] = matrices["Tr_velo_to_cam"]
+    # In float64, and rounded once, where the records take it.
     transform = rectify @ to_camera
     return transform.astype(np.float32), (matrices["P2"] @ transform).astype(np.float32)
 

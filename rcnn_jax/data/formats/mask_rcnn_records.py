@@ -130,6 +130,7 @@ def decode_record(data: bytes, where: str = "record") -> MaskRcnnRecord:
         objects differ in length.
     """
     features = decode_example(data, where)
+    # All types first: what follows may then index and compare without a check of its own.
     for key, expected in _TYPES.items():
         feature(features, key, expected, where)
     if not features.get("image/encoded"):
@@ -180,6 +181,7 @@ def decode_record(data: bytes, where: str = "record") -> MaskRcnnRecord:
         ),
         area=area,
         crowd=np.array(features.get("image/object/is_crowd") or [0] * len(labels), bool),
+        # An image without objects has (), the masks of none; None is a record made without masks.
         masks=tuple(masks) if masks or not len(labels) else None,
     )
 

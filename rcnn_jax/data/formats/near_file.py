@@ -1,4 +1,4 @@
-r"""What a file name that leads nowhere probably means.
+r"""Suggestions for a file name that does not exist.
 
 Annotation files travel: from Windows (`a\b.jpg`), from a browser (`my%20image.jpg`), from a Mac whose
 accents are two characters, from a tool that runs one folder higher. The name on the screen then often
@@ -33,6 +33,7 @@ def _spellings(path: Path) -> Iterator[tuple[Path, str]]:
             yield path.parent / name, "upper and lower case differ"
         elif not path.suffix and Path(name).stem == path.name:
             yield path.parent / name, "the name has no extension"
+    # Last, since it is the weakest: a file of the same name may be another one.
     for folder in list(path.parents)[:_FOLDERS]:
         yield folder / PureWindowsPath(path.name).name, "the name has folders that are not there"
 

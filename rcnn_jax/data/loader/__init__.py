@@ -1,1 +1,1 @@
-"""From a source to batches: plan, decode, augment, pad."""
+"""Data loader: plan, decode, augment, pad."""

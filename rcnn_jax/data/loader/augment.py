@@ -100,6 +100,7 @@ def _moves(
     h, w = shrunk
     flip_x, flip_y, shift_x, shift_y, ratio, left_at, top_at, turn, angle = uniform[:9]
     parts = []
+    # First, and its matrix by the rounded sizes: pixels then fill whole columns to the edge.
     if shrunk != size:
         parts.append(_matrix(w / size[1], 0, 0, 0, h / size[0], 0))
     if flip_x < settings.hflip_probability:
@@ -149,6 +150,7 @@ def _colors(
         return None
     cos, sin = np.cos(np.deg2rad(degrees)) * saturation, np.sin(np.deg2rad(degrees)) * saturation
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    # One matrix for all colours: one pass over the pixels, and one rounding instead of three.
     linear = np.linalg.inv(_YUV) @ turn @ _YUV * (1 + contrast)
     shift = linear.sum(axis=1, keepdims=True) * brightness - contrast * center
     return np.hstack([linear, shift * 255.0])

@@ -50,6 +50,7 @@ def check_object_counts(source: Source, gt: GroundTruthSettings | None) -> None:
       DataError: an image has more than `gt.max_objects` objects.
     """
     if gt is not None and gt.on_overflow == "error":
+        # Here rather than when its batch comes: that may be an hour into a run.
         for record in range(len(source)):
             _check_count(source, record, source.annotation(record), gt)
 
@@ -76,6 +77,7 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
     part = slice(settings.process_index * local, (settings.process_index + 1) * local)
     records, epochs, valid = planned.records[part], planned.epochs[part], planned.valid[part]
     channels = 1 if settings.channel_order == "l" else 3
+    # One array that images are drawn into: the batch is never copied. Zeros are the padding.
     pixels = np.zeros((local, *planned.canvas, channels), np.uint8)
     image_size = np.tile(np.array(planned.canvas, np.float32), (local, 1))
     scale = np.ones((local, 2), np.float32)
@@ -185,6 +187,7 @@ def _fill(
         boxes[: settings.max_objects],
     )  # counted by data.census
     n = len(kept)
+    # The rest stays 0 and invalid: padding needs finite values, and no value means anything.
     gt.boxes[slot, :n] = boxes
     gt.classes[slot, :n] = annotation.classes[kept]
     gt.crowd[slot, :n] = annotation.crowd[kept]

@@ -53,6 +53,7 @@ def take_census(
     tally.extend(source.findings)
     counts: Counter[int] = Counter()
     min_side = MIN_BOX_SIDE if augment is None else augment.min_box_side
+    # Crowds count in a row of their own, never as objects of a class.
     rules = GroundTruthSettings(max_objects=0, skip_crowd=True)
     sides = [np.zeros((0, 2), np.float32)]
     most = 0
@@ -62,6 +63,7 @@ def take_census(
         crowd = annotation.crowd
         for class_id in annotation.classes[crowd].tolist():
             tally.add(CROWD, source.class_names[class_id])
+        # The size as the data states it: a census decodes no image.
         placed = images.fit(source.size(index), geometry)
         kept, boxes = visible_objects(annotation, placed, min_side, rules)
         tally.add(TINY, source.name(index), int((~crowd).sum()) - len(kept))

@@ -92,12 +92,14 @@ def scaled_size(source_size: tuple[int, int], geometry: GeometrySettings) -> tup
             # Cross products instead of quotients: equal ratios in float64 may differ by one bit, and
             # the side that should fill the canvas would then be a pixel short.
             if geometry.height * w <= geometry.width * h:
+                # At least one pixel: a panorama of 10000 x 2 must not vanish.
                 return geometry.height, max(w * geometry.height // h, 1)
             return max(h * geometry.width // w, 1), geometry.width
         case "short_side":
             target, side = geometry.short_side, min(h, w)
             if geometry.long_side and max(h, w) * target > geometry.long_side * side:
                 target, side = geometry.long_side, max(h, w)
+            # Rounding to the nearest in integers: (2 a + b) // 2 b.
             double = 2 * side
             return (
                 max((2 * h * target + side) // double, 1),
@@ -124,6 +126,7 @@ def canvas_size(
     h, w = scaled_size(source_size, geometry)
     holding = [b for b in buckets if b[0] >= h and b[1] >= w]
     if holding:
+        # By area, then by size: of two that hold it, every run chooses the same.
         return min(holding, key=lambda b: (b[0] * b[1], b))
     m = geometry.multiple
     return -(-h // m) * m, -(-w // m) * m

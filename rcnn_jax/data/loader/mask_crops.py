@@ -52,6 +52,8 @@ def crop_mask(mask: Mask, matrix: np.ndarray, box: np.ndarray, size: int) -> np.
     match mask:
         case Polygons(rings):
             cells = np.zeros((size, size), bool)
+            # A union, as COCO draws them: by the even-odd rule over all rings, parts that overlap
+            # would cut each other out.
             for ring in rings:
                 cells |= fill_polygon(ring @ to_cells[:, :2].T + to_cells[:, 2], size)
             return cells.astype(np.uint8)

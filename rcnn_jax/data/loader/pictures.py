@@ -36,6 +36,7 @@ def as_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
     if isinstance(images, dict) or not isinstance(images, Iterable):
         raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}")
     try:
+        # A list at once, as generators are read once and pictures are counted before they are run.
         return list(images)
     except TypeError as error:  # a 0-d array has __iter__, which raises
         raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}") from error
@@ -69,6 +70,7 @@ _EXPECTED = "expected image files, the bytes of some, PIL images, or arrays uint
 def _rgb(image: Any) -> np.ndarray:
     """Returns the u8[h w 3] pixels of a PIL image or an array."""
     if _is_pil(image):
+        # PIL would cut such values at 255 without a word.
         if image.mode.startswith(_DEEP_MODES):
             raise DataError(
                 f"a PIL image of mode {image.mode} has no fixed range: convert it to RGB"
@@ -125,7 +127,7 @@ def _is_file(image: Any) -> bool:
 
 
 def _content(file: Any) -> bytes:
-    """Returns what an open file holds from where it is; an upload is one."""
+    """Returns the rest of an open file; an upload is one."""
     try:
         data = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed, or no text

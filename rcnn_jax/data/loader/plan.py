@@ -147,6 +147,7 @@ class TrainingPlan:
         bucket, last = completed[step - self._batches_before(epoch)]
         positions = np.arange(last + 1 - self._batch, last + 1)
         epochs, indices = np.divmod(positions, self._counts[bucket])
+        # Two epochs at most in a batch, unless its canvas has fewer records than a batch.
         parts = [self._epoch(int(e))[0][bucket][indices[epochs == e]] for e in np.unique(epochs)]
         return PlannedBatch(
             canvas=self._buckets[bucket],
@@ -157,6 +158,8 @@ class TrainingPlan:
 
     def _batches_before(self, epoch: int) -> int:
         """Batches completed before an epoch begins."""
+        # Each bucket by itself: its stream is the concatenation of its epochs, so its batches are
+        # counted by a division, and no epoch is replayed.
         return sum(epoch * count // self._batch for count in self._counts)
 
     def _epoch_of(self, step: int) -> int:

@@ -83,10 +83,14 @@ class ClassMap:
         for key in self._ids:
             if key in names:
                 continue
+            # Among names that nothing maps: a name that has its key cannot be the meaning of
+            # another one.
             match = difflib.get_close_matches(key, free, n=1, cutoff=0.7)
             if match:
                 tally.add(MISSPELT_KEY, f"'{self._keys[key]}'; did you mean '{names[match[0]]}'?")
             else:
+                # A mapping for several data sets names classes that this one lacks: a note, not a
+                # warning.
                 silent.append(f"'{self._keys[key]}'")
         if silent:
             tally.add(UNUSED_KEYS, ", ".join(silent))

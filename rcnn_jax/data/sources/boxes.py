@@ -89,6 +89,7 @@ def select_shards(
         shards |= paths
     if fold is not None:
         tag = f"fold-{fold:03d}-of-"
+        # By the name of the file, as in the original: records themselves do not know their fold.
         kept = {path for path in shards if (tag in path.name) != training}
         if not kept:
             kind, relation = ("training", "without") if training else ("validation", "with")
@@ -161,6 +162,8 @@ class DetectNetRecords:
         first_in: dict[str, str] = {}
         tally = LabelTally()
         for shard in shards:
+            # Closed at once: pixels are elsewhere, and a data set may have more shards than a
+            # process may open files.
             with RecordFile(shard) as file:
                 for number, data in enumerate(file):
                     where = f"{shard}: record {number}"
@@ -193,6 +196,7 @@ class DetectNetRecords:
             )
         self._paths = find_files(Path(image_dir), frames, "." + image_extension.lstrip("."), tally)
         where = f"{', '.join(map(str, shards[:3]))}{', ...' if len(shards) > 3 else ''}"
+        # Each path once: copies of the sample modifier name the same image.
         require_files(dict.fromkeys(self._paths), where)
         self.label_names = frozenset(tally.names)
         self.findings = tally.findings
@@ -259,6 +263,8 @@ class KittiFolder:
         require_files(self._paths, str(image_dir))
         if stems is None:
             note_labels_alone(Path(label_dir), {path.stem for path in self._paths}, tally)
+        # From the headers, a few kilobytes each: canvases are planned before the first image is
+        # decoded.
         self._sizes = [read_image_size(path) for path in self._paths]
         self._annotations = []
         for path, size in zip(self._paths, self._sizes, strict=True):

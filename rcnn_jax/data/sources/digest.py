@@ -105,6 +105,7 @@ def digest_source(source: "Source", category_ids: Sequence[int] | None = None) -
     for index in range(len(source)):
         name = source.name(index)
         seen[name] += 1
+        # Copies of the sample modifier have one name; numbered, they stay apart in the comparison.
         times = f" ({seen[name]})" if seen[name] > 1 else ""
         images.append((f"{name}{times}", source.digest(index)))
     ids = None if category_ids is None else tuple(category_ids)
@@ -125,7 +126,9 @@ def digest_image(
     try:
         length = path.stat().st_size
     except OSError:
+        # A missing file is a change to report, not an error of the comparison.
         length = -1
+    # Eight bytes: nobody attacks it, and `data.json` holds one for every image.
     hasher = hashlib.blake2b(repr((size, tuple(class_names))).encode(), digest_size=8)
     for part in parts:
         hasher.update(part)

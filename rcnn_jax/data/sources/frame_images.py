@@ -51,6 +51,8 @@ def find_files(folder: Path, frames: Sequence[str], suffix: str, tally: Tally) -
             listings[wanted.parent] = _by_stem(wanted.parent)
         stem = wanted.name.removesuffix(suffix)
         candidates = listings[wanted.parent].get(stem, [])
+        # Without any candidate the expected path is returned, so that the caller names all missing
+        # files in one message.
         if wanted.name not in candidates and candidates:
             if len(candidates) > 1:
                 raise DataError(

@@ -102,6 +102,8 @@ class MaskRcnnRecords:
         for index in range(int(self._ends[-1])):
             where = self.name(index)
             record = self._record(index)
+            # Headers only: decoding a data set of records at the start would take as long as an
+            # epoch.
             _check_pixels(record, where, masks=masks)
             classes = classes_of(record.labels.tolist(), class_ids, where)
             self._note_names(record, where)
@@ -117,6 +119,7 @@ class MaskRcnnRecords:
                     source_id=record.image_id,
                     file_name=record.filename,
                     size=(record.height, record.width),
+                    # In pixels from here on, as every source gives them.
                     boxes=record.boxes * scale,
                     classes=classes,
                     crowd=record.crowd,
@@ -169,6 +172,7 @@ class MaskRcnnRecords:
 
     def _note_names(self, record: MaskRcnnRecord, where: str) -> None:
         """Collects the names of categories in the records."""
+        # Not strict: records of other programs carry no names.
         for item_id, name in zip(record.labels.tolist(), record.class_names, strict=False):
             known = self.category_names.setdefault(item_id, name)
             if name != known:
@@ -207,6 +211,7 @@ class _StoredMasks:
 
     @functools.cached_property
     def _encoded(self) -> tuple[bytes, ...]:
+        # Of one record, while a batch is made: kept for all, the masks would fill the memory.
         return self._source._record(self._index).masks or ()
 
 
@@ -313,6 +318,8 @@ class CocoFolder:
             boxes=np.array(corners, np.float32).reshape(-1, 4),
             classes=self._classes[index],
             crowd=np.array([item.crowd for item in objects], bool),
+            # Closures, not arrays: a mask is decoded where it is cropped, and many objects are
+            # dropped before.
             masks=tuple(self._mask(item, index) for item in objects),
         )
 

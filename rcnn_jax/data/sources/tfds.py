@@ -285,6 +285,7 @@ class _TfrecordExamples:
         self._files, counts = [], []
         for part in parts:
             file = RecordFile(Path(part.filename))
+            # -1 is the library's word for all that follow.
             count = len(file) - part.skip if part.take < 0 else part.take
             if part.skip + count > len(file):
                 raise DataError(
@@ -346,6 +347,7 @@ def _object_features(features: Any, name: str) -> ObjectFeatures:
         if not isinstance(parts, kinds.FeaturesDict):
             continue
         boxes = _of_kind(parts, kinds.BBoxFeature)
+        # Sets with several kinds of labels exist; the one called `label` is the object's.
         labels = sorted(_of_kind(parts, kinds.ClassLabel), key=lambda key: key != "label")
         if boxes and labels:
             masks = _of_kind(parts, kinds.Image)

@@ -1,4 +1,4 @@
-"""Writes the files of a DeepStream bundle, after reading back what nvinfer would make of them."""
+"""Writes the files of a DeepStream bundle, after reading them back as nvinfer would."""
 
 import configparser
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from rcnn_jax.runtime.header import Header
 
 
 def write_bundle(bundle: DeepStreamBundle) -> list[Path]:
-    """Writes the files beside the model, over those of an earlier export; returns their paths.
+    """Writes the files next to the model, over those of an earlier export; returns their paths.
 
     Raises:
       ExportError: what nvinfer would read is not what the model takes.
@@ -51,7 +51,7 @@ def write_bundle(bundle: DeepStreamBundle) -> list[Path]:
 
 
 def verify(files: dict[str, str], header: Header) -> None:
-    """Reads the config and the labels back as nvinfer does and holds them against the header.
+    """Reads config and labels back as nvinfer does and compares them with the header.
 
     Args:
       files: {name: text} of the bundle.
@@ -60,6 +60,7 @@ def verify(files: dict[str, str], header: Header) -> None:
     Raises:
       ExportError: they say something else.
     """
+    # GLib's key files separate by '=' only; ':' stands in paths and URIs.
     config = configparser.ConfigParser(delimiters=("=",), comment_prefixes=("#",))
     config.read_string(files[INFER_CONFIG])
     keys = config["property"]
@@ -78,10 +79,12 @@ def verify(files: dict[str, str], header: Header) -> None:
 
 
 def _scaled_alike(keys: Mapping[str, str], header: Header) -> bool:
-    """Says whether nvinfer makes of every pixel value what the training made of it."""
+    """Returns whether nvinfer normalises every pixel value as the training did."""
     offsets = np.asarray(keys["offsets"].split(";"), np.float32)
     if offsets.size != len(header.mean):
         return False
+    # Every pixel value there is, in nvinfer's float32: a swapped mean or an inverted factor cannot
+    # hide.
     pixels = np.arange(256, dtype=np.float32)[:, None]
     wanted = (pixels - np.asarray(header.mean, np.float32)) / np.asarray(header.std, np.float32)
     given = np.float32(keys["net-scale-factor"]) * (pixels - offsets)

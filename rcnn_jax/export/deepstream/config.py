@@ -8,8 +8,8 @@
 
 Everything is derived from the header of the graph, and read back before it counts. nvinfer computes
 `net-scale-factor * (pixel - offset)` with ONE factor, pads at the bottom and right with 0, and cannot
-crop. Both parser functions are in DeepStream's own library. The key of a sealed model is in none of
-the files: nvinfer cannot open the seal.
+crop. Both parser functions are in DeepStream's own library. The key of an encrypted model is in none
+of the files: nvinfer cannot decrypt.
 
 The types of the graph say its precision. nvinfer builds such a graph itself with `strongly-typed=1`,
 and with `network-mode=0`: 1 and 2 would set flags of a weakly typed network beside it, and 1 without
@@ -38,7 +38,7 @@ SAMPLE = "file:///opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_
 
 @dataclass(frozen=True, kw_only=True)
 class DeepStreamBundle:
-    """What the files are about.
+    """Contents of the files.
 
     Attributes:
       model: the exported file, `.onnx` or `.etlt`; the bundle lies beside it.
@@ -61,7 +61,7 @@ class DeepStreamBundle:
 
     @property
     def onnx(self) -> str:
-        """Name of the plain graph beside the bundle."""
+        """Name of the plain graph next to the bundle."""
         return self.model.with_suffix(".onnx").name
 
     @property
@@ -115,7 +115,7 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
 
 
 def notes(header: Header) -> list[str]:
-    """Returns what nvinfer does otherwise than the training did, a sentence each."""
+    """Returns the differences between nvinfer and the training, a sentence each."""
     geometry = header.geometry
     stretched = geometry.prescale == header.canvas and geometry.crop is None
     if geometry.mode != "pad_crop" or stretched:
@@ -147,6 +147,8 @@ def infer_config(bundle: DeepStreamBundle) -> str:
         "process-mode": 1,
         "interval": 0,
         "batch-size": bundle.batch,
+        # repr: all digits, because nvinfer's rounding of a shortened factor would be another
+        # preprocessing.
         "net-scale-factor": repr(1.0 / header.std[0]),
         "offsets": ";".join(repr(value) for value in header.mean),
         "model-color-format": COLOR_FORMATS[header.channel_order],

@@ -1,4 +1,4 @@
-"""The names of the files of a DeepStream bundle; they lie beside the model. Nothing heavy is imported."""
+"""Names of the files of a DeepStream bundle, next to the model. Nothing heavy is imported."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ APP_CONFIG, README = "deepstream_app_config.txt", "deepstream_README.md"
 
 
 def bundle_files(model: Path, *, class_map: bool) -> dict[str, Path]:
-    """Returns {name: path} of the files that lie beside a model.
+    """Returns {name: path} of the files next to a model.
 
     Args:
       model: the exported file.

@@ -14,7 +14,7 @@ LIBRARY = "/opt/nvidia/deepstream/deepstream/lib/libnvds_infercustomparser.so"
 
 @dataclass(frozen=True, kw_only=True)
 class Parser:
-    """What nvinfer must know to read the outputs of a graph.
+    """Settings with which nvinfer reads the outputs of a graph.
 
     Attributes:
       keys: of nvinfer's config: the function, and how what it gives is used.

@@ -1,4 +1,4 @@
-"""The README of a DeepStream bundle: what to do on the machine that will run the model."""
+"""README of a DeepStream bundle: instructions for the machine that will run the model."""
 
 import os
 

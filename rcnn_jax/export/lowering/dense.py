@@ -23,6 +23,7 @@ def convolution(graph, params, operands, results):
         raise ExportError("a convolution that is not NHWC, HWIO, NHWC")
     if params["batch_group_count"] != 1:
         raise ExportError("a convolution with batch groups")
+    # Transposed convolutions come as a marked op, with a kernel that need not be flipped.
     if tuple(params["lhs_dilation"]) != (1, 1):
         raise ExportError("a convolution with lhs_dilation (a dilated image)")
     image = convolved(
@@ -50,6 +51,7 @@ def convolved(
         "dilations": list(dilations),
         "pads": _flat(pads),
     }
+    # HWIO to OIHW on the constant: no node is left for it.
     weight = graph.constant(array.transpose(3, 2, 0, 1), "kernel")
     return _image(graph, "Conv", [graph.full(x, NCHW), weight], result, attributes)
 
@@ -59,6 +61,7 @@ def conv_transposed(graph: Graph, x: Operand, kernel: Operand, result) -> Value:
     array = _whole_kernel(kernel)
     sides = list(array.shape[:2])
     attributes = {"kernel_shape": sides, "group": 1, "strides": sides, "pads": [0, 0, 0, 0]}
+    # [k k in out] to ONNX's [in out k k].
     weight = graph.constant(array.transpose(2, 3, 0, 1), "kernel")
     return _image(graph, "ConvTranspose", [graph.full(x, NCHW), weight], result, attributes)
 
@@ -103,6 +106,7 @@ def product(graph, params, operands, results):
     if not plain:
         raise ExportError("a dot_general that is no plain matrix product")
     left = graph.full(a, identity(len(a.shape)))
+    # The first dense layer behind a flattened map: its rows are permuted instead of the map.
     if isinstance(b, Const) and b.is_whole and len(b.shape) == 2:
         left, array = _without_transpose(graph, left, b.array)
         right = graph.constant(array, "kernel")
@@ -120,6 +124,8 @@ def reduction(op: str, *, axes_as_input: bool) -> Rule:
         x = graph.value(operands[0])
         axes = [int(axis) for axis in params["axes"]]
         stored_axes = sorted(x.perm.index(axis) for axis in axes)
+        # What remains keeps the order in which it is stored: a mean over rows and columns of NCHW
+        # needs no Transpose.
         left = [axis for axis in x.perm if axis not in axes]
         perm = tuple(sorted(left).index(axis) for axis in left)
         stored = tuple(results[0].shape[i] for i in perm)
@@ -143,6 +149,9 @@ def top_k(graph, params, operands, results):
         raise ExportError("top_k along another axis than the last")
     rest = graph.full(x, identity(len(x.shape)))
     values, indices = [], []
+    # Exact, not a clamp: pass two starts where pass one ended, so the parts stay sorted, and both
+    # ONNX and lax.top_k prefer the lower index among equal scores. Pre-NMS counts of 6000 and 12000
+    # are usual.
     for start in range(0, k, TOPK_LIMIT):
         count = min(TOPK_LIMIT, k - start)
         dims = (*shape[:-1], count)
@@ -160,6 +169,7 @@ def top_k(graph, params, operands, results):
         parts[0] if len(parts) == 1 else graph.emit("Concat", parts, [Tensor(shape, t)], axis=-1)[0]
         for parts, t in ((values, x.dtype), (indices, np.dtype(np.int64)))
     ]
+    # lax.top_k gives int32 indices, ONNX int64.
     order = graph.make(names[1], shape, np.int64)
     return [graph.make(names[0], shape, x.dtype), cast(graph, order, np.int32)]
 
@@ -170,6 +180,7 @@ def cumulative_sum(graph, params, operands, results):
         raise ExportError("cumsum from the end")
     x = graph.value(operands[0])
     name = graph.full(x, identity(len(x.shape)))
+    # TensorRT takes the axis as a constant only.
     axis = graph.constant(np.asarray(params["axis"], np.int64))
     made = graph.emit("CumSum", [name, axis], [Tensor(x.shape, x.dtype)])[0]
     return [graph.make(made, x.shape, x.dtype)]
@@ -199,6 +210,8 @@ def _without_transpose(graph: Graph, left: str, right: np.ndarray) -> tuple[str,
     if transposed is None or transposed.op != "Transpose":
         return left, right
     order, logical = transposed.attributes["perm"], graph.tensors[transposed.outputs[0]].stored
+    # Only a whole map per image: with the batch moved, or flattened with it, rows of the kernel no
+    # longer correspond to cells.
     if order[0] != 0 or not is_static(logical[1:]) or len(graph.tensors[left].stored) != 2:
         return left, right
     if int(np.prod(logical[1:])) != right.shape[0]:
@@ -213,6 +226,7 @@ DENSE: dict[str, Rule] = {
     "conv_general_dilated": convolution,
     "cumsum": cumulative_sum,
     "dot_general": product,
+    # ReduceSum has its axes as an input since opset 13, the other reductions from 18 on.
     "reduce_max": reduction("ReduceMax", axes_as_input=False),
     "reduce_min": reduction("ReduceMin", axes_as_input=False),
     "reduce_sum": reduction("ReduceSum", axes_as_input=True),

@@ -15,11 +15,13 @@ Rule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], Sequence[Oper
 
 
 def common_perm(operands: Sequence[Operand]) -> Perm:
-    """Returns the layout elementwise operands agree on: the first that is not the logical one."""
+    """Returns the common layout of elementwise operands: the first that is not the logical one."""
     ranks = {len(operand.shape) for operand in operands}
     perms = [operand.perm for operand in operands if isinstance(operand, Value)]
     perms = [perm for perm in perms if len(perm) == max(ranks)]
     plain = identity(max(ranks))
+    # A feature map is stored NCHW, what meets it in logical order is a bias or a mask: the
+    # Transpose, if any, falls on the small one.
     return next((perm for perm in perms if perm != plain), plain)
 
 
@@ -34,6 +36,7 @@ def apply(
         name, have = graph.stored(operand, perm if rank else ())
         names.append(name)
         stored.append(have or (1,) * len(perm))
+    # Broadcast as the nodes will: lengths of 1 stay until somebody needs the whole array.
     result = tuple(_longest(dims) for dims in zip(*stored, strict=True))
     name = graph.emit(op, names, [Tensor(result, np.dtype(dtype))], **attributes)[0]
     return Value(name, shape, np.dtype(dtype), perm, result)
@@ -62,6 +65,8 @@ def arithmetic(op: str, neutral: float, *, either_side: bool) -> Rule:
     def rule(graph, params, operands, results):
         a, b = operands
         shape = results[0].shape
+        # Graphs take normalised pixels, so the model normalises with mean 0 and deviation 1
+        # (`contracts.outputs_of`): these two operations vanish here.
         if isinstance(b, Const) and b.uniform() == neutral and len(a.shape) == len(shape):
             return [relabel(a, shape)]
         free = either_side and isinstance(a, Const) and a.uniform() == neutral
@@ -78,6 +83,8 @@ def maximum(graph, params, operands, results):
     for x, other in (operands, operands[::-1]):
         if isinstance(other, Const) and isinstance(x, Value) and len(x.shape) == len(shape):
             bound = other.uniform()
+            # Runtimes fuse Relu with the layer before it, a Max of two tensors stays a node of its
+            # own. Integers (pyramid levels) keep Max.
             if bound == 0.0 and np.issubdtype(dtype, np.floating):
                 return [apply(graph, "Relu", [x], shape, dtype)]
             if bound == -np.inf:
@@ -86,8 +93,10 @@ def maximum(graph, params, operands, results):
 
 
 def clamp(graph, params, operands, results):
-    """Operands are (low, x, high)."""
+    """Min and Max; operands are (low, x, high)."""
     low, x, high = operands
+    # Min and Max: bounds may be arrays, such as the sides of the canvas, and Clip takes scalars.
+    # With low = 0 the Max becomes Relu.
     below = simple("Min")(graph, params, [x, high], results)
     return maximum(graph, params, [below[0], low], results)
 
@@ -98,6 +107,7 @@ def select(graph, params, operands, results):
     if len(operands) != 3 or operands[0].dtype != np.bool_:
         raise ExportError("select_n with more than two cases")
     which, if_false, if_true = operands
+    # The other way round: select_n lists the case of False first, Where that of True.
     return [apply(graph, "Where", [which, if_true, if_false], results[0].shape, results[0].dtype)]
 
 
@@ -119,7 +129,7 @@ def cast(graph: Graph, x: Operand, dtype: Any) -> Value:
 
 
 def not_equal(graph, params, operands, results):
-    """There is no NotEqual."""
+    """Not(Equal): ONNX has no NotEqual."""
     equal = simple("Equal")(graph, params, operands, results)
     return simple("Not")(graph, params, [*equal], results)
 
@@ -152,6 +162,7 @@ def tapped(graph, params, operands, results):
     del results
     (x,) = operands
     if isinstance(x, Value):
+        # The first tap names a tensor; a second one stands behind a layer that emitted no node.
         graph.taps.setdefault(x.name, params["name"])
     return [x]
 

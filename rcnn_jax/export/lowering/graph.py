@@ -25,6 +25,9 @@ from rcnn_jax.export.lowering.values import (
     is_static,
 )
 
+# RoiAlign has its coordinate mode from 16 on; 18 turns the axes of reductions into inputs, which
+# nothing here needs. Only float16 around Q/DQ asks for more (`fp16.QDQ_OPSET`). The IR version is
+# that of opset 17: left to itself, onnx writes its newest, which an older ONNX Runtime refuses.
 OPSET = 17
 IR_VERSION = 8
 
@@ -49,7 +52,7 @@ class Tensor:
 
 @dataclass
 class Graph:
-    """Builds a graph.
+    """Builder of an ONNX graph.
 
     Attributes:
       nodes: in the order of computation.
@@ -85,6 +88,8 @@ class Graph:
         """Makes an operand, in its logical order, a graph output called `name`."""
         value = self.value(operand)
         self._taken.discard(name)
+        # Through an Identity, because an output may be a constant, the input, or a tensor with two
+        # names in the contract; readers inside keep the tensor of the layer.
         source = self.full(value, identity(len(value.shape)))
         node = Node("Identity", [source], [self._unique(name, exact=True)], {})
         self._add(node, [Tensor(value.shape, value.dtype)])
@@ -94,6 +99,8 @@ class Graph:
         self, op: str, inputs: Sequence[str], results: Sequence[Tensor], **attributes: Any
     ) -> list[str]:
         """Adds a node, or finds the one that does the same; returns the names of its outputs."""
+        # A jaxpr repeats an expression as often as Python wrote it. The layer is no part of the
+        # key: the first one to compute something names it.
         key = (op, tuple(inputs), tuple(sorted((k, _hashable(v)) for k, v in attributes.items())))
         if key not in self._made:
             base = f"{self.scope}/{op}" if self.scope else op
@@ -105,6 +112,8 @@ class Graph:
     def constant(self, array: np.ndarray, name: str = "const") -> str:
         """Returns the name of an initializer with this content."""
         array = np.asarray(array, order="C")
+        # By content: the RPN head runs once per pyramid level, and each run transposes its kernel
+        # anew. Without this, weights are stored once per use, as jax2onnx does.
         digest = hashlib.sha1(array.tobytes()).digest()
         key = (array.dtype.str, array.shape, digest)
         if key not in self._kept:
@@ -162,11 +171,16 @@ class Graph:
     def reshaped(self, name: str, target: Shape) -> str:
         """Returns the tensor with another shape and the same order of numbers."""
         node = self.producer(name)
+        # Reshapes never reorder, so of two in a row the first one is superfluous; where the second
+        # leads back, so is the second.
         if node is not None and node.op == "Reshape":
             name = node.inputs[0]
         have = self.shape_of(name)
         if have == target:
             return name
+        # -1 takes what is left, so one length may be unknown, and it may be a product with the
+        # batch, such as rois of all images in one axis. 0 would copy the length at the same index
+        # of the input.
         numbers = [-1 if not is_static((dim,)) else int(dim) for dim in target]
         if numbers.count(-1) > 1:
             raise ExportError(f"cannot reshape {have} to {target}: two unknown lengths")
@@ -177,6 +191,8 @@ class Graph:
         """Returns i64[1], the batch size while the graph runs."""
         source = self.inputs[0]
         rank = len(self.tensors[source].stored)
+        # From the input, whose first axis is the batch in every layout; any other tensor would do,
+        # but this one is there from the start and the nodes are shared.
         shape = self.emit("Shape", [source], [Tensor((rank,), np.dtype(np.int64))])[0]
         bounds = [self.integers(0), self.integers(1), self.integers(0)]
         return self.emit("Slice", [shape, *bounds], [Tensor((1,), np.dtype(np.int64))])[0]
@@ -187,6 +203,8 @@ class Graph:
         stored = tuple(batch if i == axis else 1 for i in range(rank))
         if is_static((batch,)):
             return self.constant(np.arange(batch, dtype=np.float32).reshape(stored))
+        # Ones and an exclusive CumSum instead of Range, whose limit would be a tensor: TensorRT's
+        # table has no Range.
         one = np.ones(1, np.float32)
         flat = [Tensor((batch,), np.dtype(np.float32))]
         ones = self.emit("ConstantOfShape", [self.batch_size()], flat, value=one)[0]
@@ -201,6 +219,8 @@ class Graph:
                 node.op,
                 node.inputs,
                 node.outputs,
+                # ONNX Runtime and TensorRT report nodes by name: this way their messages name the
+                # layer.
                 name=node.outputs[0],
                 **{k: _attribute(v) for k, v in node.attributes.items()},
             )
@@ -227,6 +247,8 @@ class Graph:
         """Returns the type of a tensor as ONNX writes it."""
         tensor = self.tensors[name]
         dims = [int(d) if is_static((d,)) else str(d) for d in tensor.stored]
+        # Only inputs and outputs come here. jax writes the dimension as an expression; `batch` is
+        # what optimisation profiles and users look for.
         dims = ["batch" if i == 0 and isinstance(d, str) else d for i, d in enumerate(dims)]
         kind = helper.np_dtype_to_tensor_dtype(tensor.dtype)
         return helper.make_tensor_value_info(name, kind, dims)
@@ -251,6 +273,8 @@ class Graph:
         target = tuple(1 if a == b else b for a, b in zip(have, want, strict=True))
         if is_static(target):
             return self.integers(*target)
+        # Of all lengths of a detector only the batch is known no earlier than at run time:
+        # proposals and detections are padded to fixed counts.
         batch = self.tensors[self.inputs[0]].stored[0]
         parts = []
         for dim in target:

@@ -51,15 +51,19 @@ def trace(
 
     def listed(images):
         outputs = function(images)
+        # A jaxpr has no names of outputs. Tracing calls the function exactly once.
         names.extend(outputs)
         return list(outputs.values())
 
+    # The weights are closed over and arrive as constants, so all that depends on them alone (batch
+    # norm's factors, anchors, transposed kernels) is computed during the export.
     closed = jax.make_jaxpr(listed)(jax.ShapeDtypeStruct(dims, jnp.float32))
     graph = Graph()
     value = graph.add_input(input_name, dims, np.float32, input_perm)
     outputs = interpret(
         closed.jaxpr, closed.consts, [value], functools.partial(_lower, graph), _constant
     )
+    # Outputs are named by the contract, not after the layer that came last.
     graph.scope = ""
     for name, operand in zip(names, outputs, strict=True):
         graph.add_output(operand, name)
@@ -72,6 +76,8 @@ def _lower(graph: Graph, site: Site, operands: list[Operand]) -> list[Operand] |
     """Emits the nodes of an equation and returns its results; None for a call to look inside."""
     graph.scope = _layer(site.scope)
     results = [atom.aval for atom in site.equation.outvars]
+    # Before the table is asked: what works on constants alone needs no lowering, so the table holds
+    # only what an image reaches.
     folded = fold(site.equation, operands)
     if folded is not None:
         return folded
@@ -80,6 +86,7 @@ def _lower(graph: Graph, site: Site, operands: list[Operand]) -> list[Operand] |
     if site.call is not None:
         mark = read_mark(params.get("name", ""))
         if mark is None:
+            # No marker, so an ordinary nested jit: its equations are lowered one by one.
             return None
         rule, arguments = MARKED.get(mark[0]), mark[1]
     try:
@@ -87,6 +94,7 @@ def _lower(graph: Graph, site: Site, operands: list[Operand]) -> list[Operand] |
             raise ExportError("there is no ONNX lowering")
         return [*rule(graph, arguments, operands, results)]
     except ExportError as error:
+        # The user knows layers, the developer equations: the message has both, and the cause.
         raise ExportError(
             f"layer {graph.scope or '(top)'}: cannot export  {_one_line(site.equation)}\n  {error}"
         ) from error
@@ -98,6 +106,8 @@ def _constant(array: Any) -> Operand:
 
 def _layer(name_stack: str) -> str:
     """Returns the path of the layer without the marks of transformations and methods."""
+    # Transformations leave `jvp(...)` or `vmap(...)` in the stack. Flax appends the method to the
+    # module whose stage was called: `FasterRcnn.extract`.
     parts = [part for part in name_stack.split("/") if part and "(" not in part]
     return "/".join(part.split(".")[0] if i == 0 else part for i, part in enumerate(parts))
 

@@ -26,13 +26,14 @@ from rcnn_jax.export.lowering.values import Const, Operand, Value, identity, num
 
 MarkedRule = Callable[[Graph, dict[str, Any], list[Operand], list[Any]], Sequence[Operand]]
 
+# `tensorrt_gate` knows the limit too; found here, the message can name the counts of the spec.
 NMS_LIMIT = 5000
 """Boxes per image that TensorRT's NonMaxSuppression looks at."""
 _I64, _F32 = np.dtype(np.int64), np.dtype(np.float32)
 
 
 def nms(graph, attributes, operands, results):
-    """NonMaxSuppression of rows; what it selects is sorted by score."""
+    """NonMaxSuppression of rows, its selection sorted by score."""
     boxes, scores, valid = operands
     return _suppressed(graph, attributes, boxes, scores, valid, results)
 
@@ -41,6 +42,8 @@ def ranked_nms(graph, attributes, operands, results):
     """The same for sorted rows: the rank from the end serves as score, so there are no ties."""
     boxes, scores, valid = operands
     count = scores.shape[-1]
+    # TensorRT leaves the order of equal scores open. Ranks have none, so both runtimes keep the
+    # same boxes.
     ramp = np.arange(count, 0, -1, dtype=np.float32).reshape((1,) * (len(scores.shape) - 1) + (-1,))
     return _suppressed(graph, attributes, boxes, Const(ramp, scores.shape), valid, results)
 
@@ -58,6 +61,8 @@ def gather_rows(graph, attributes, operands, results):
     if mapped != 1 or len(index.shape) != 2 or table.shape[0] != index.shape[0]:
         raise ExportError("gather_rows with more than one mapped axis, or one that is not in front")
     rows = graph.full(table, identity(len(table.shape)))
+    # GatherND takes whole rows per image (batch_dims=1) and int64 indices; GatherElements would
+    # need the index repeated over every number of a row.
     row_index = cast(graph, reshaped(graph, index, (*index.shape, 1)), np.int64)
     name = graph.emit(
         "GatherND",
@@ -71,6 +76,9 @@ def gather_rows(graph, attributes, operands, results):
 def upsample_nearest(graph, attributes, operands, results):
     """Resize by a whole factor."""
     stored = tuple(results[0].shape[axis] for axis in NCHW)
+    # Scales and not sizes, which would hold the batch. asymmetric and floor read index floor(o /
+    # factor), as the original's ResizeNearest_TRT; half_pixel, the default, would shift the map by
+    # half a cell.
     factor = float(attributes["factor"])
     scales = graph.constant(np.asarray([1.0, 1.0, factor, factor], np.float32), "scales")
     name = graph.emit(
@@ -107,7 +115,7 @@ def transposed_conv(graph, attributes, operands, results):
 
 
 def max_pool(graph, attributes, operands, results):
-    """Padding never wins."""
+    """MaxPool, whose padding never wins."""
     window, strides = (attributes["window"],) * 2, (attributes["strides"],) * 2
     return [pooled(graph, operands[0], results[0], window, strides, attributes["pads"])]
 
@@ -121,17 +129,24 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
             f"NMS over {count} boxes that keeps {keep}: TensorRT looks at {NMS_LIMIT} at most and "
             f"sorts {TOPK_LIMIT} at most; lower the counts of the spec"
         )
+    # Classes with boxes of their own go into the batch: suppression never crosses them, and the
+    # limit of TensorRT is one per batch item.
     rows = lead[0] * lead[1] if len(lead) == 2 else lead[0]
+    # Scores are probabilities or ranks and never negative. Free slots get -1, below the score
+    # threshold of -0.5, so they neither survive nor suppress.
     nobody = number(-1.0)
     candidates = apply(graph, "Where", [valid, scores, nobody], scores.shape, _F32)
     candidates = graph.make(graph.full(candidates, identity(len(scores.shape))), scores.shape, _F32)
     flat = graph.full(reshaped(graph, candidates, (rows, 1, count)), (0, 1, 2))
+    # y1, x1, y2, x2 is the operator's own order (center_point_box 0).
     corners = graph.full(reshaped(graph, boxes, (rows, count, 4)), (0, 1, 2))
     limits = [
         graph.integers(keep),
         graph.constant(np.asarray([attributes["threshold"]], np.float32), "iou"),
         graph.constant(np.asarray([-0.5], np.float32), "score"),
     ]
+    # The one data-dependent length of the graph. It ends in the mask a few nodes below, because
+    # nvinfer allocates outputs of fixed shape, and everything behind is TopK over all slots.
     found = Tensor(("selected", 3), _I64)
     chosen = graph.emit("NonMaxSuppression", [corners, flat, *limits], [found])[0]
     size = graph.emit("Shape", [chosen], [Tensor((2,), _I64)])[0]
@@ -142,13 +157,17 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
     shape = graph.emit("Shape", [flat], [Tensor((3,), _I64)])[0]
     mask = Tensor((rows, 1, count), _F32)
     zeros = graph.emit("ConstantOfShape", [shape], [mask], value=none)[0]
+    # The selected triples (row, class 0, box) are indices of the mask as they are. No reduction:
+    # TensorRT has none, and no triple comes twice.
     marks = graph.emit("ScatterND", [zeros, chosen, ones], [mask])[0]
     marks = reshaped(graph, graph.make(marks, (rows, 1, count), _F32), scores.shape)
     kept = apply(graph, "Greater", [marks, number(0.5)], scores.shape, np.bool_)
     left = apply(graph, "Where", [kept, candidates, nobody], scores.shape, _F32)
+    # NonMaxSuppression lists its selection row by row; TopK sorts it and brings it to `keep` slots.
     best, index = top_k(graph, {"k": keep}, [left], [results[0], results[0]])
     valid = apply(graph, "Greater", [best, number(-0.5)], best.shape, bool)
     return [
+        # Indices of free slots must stay inside the tables that are gathered by them.
         apply(graph, "Where", [valid, index, number(0, np.int32)], index.shape, np.int32),
         valid,
     ]

@@ -19,13 +19,16 @@ from rcnn_jax.export.lowering.values import is_static
 
 
 def simplify(graph: Graph) -> None:
-    """Rewrites until nothing is left to do, then drops what no output needs."""
+    """Applies every rewrite once and drops what no output needs."""
+    # First: a tensor read by a dead node counts as shared, and nothing shared is absorbed.
     drop_unused(graph)
     fold_affine(graph)
     find_leaky_relu(graph)
     find_softmax(graph)
     find_mean(graph)
+    # After the convolutions have taken their Adds: those that are left belong to dense layers.
     make_gemm(graph)
+    # Again: the nodes that the patterns replaced are still there.
     drop_unused(graph)
 
 
@@ -54,6 +57,7 @@ def name_taps(graph: Graph) -> None:
 def drop_unused(graph: Graph) -> None:
     """Removes nodes and constants that no output needs."""
     needed, kept = set(graph.outputs), []
+    # Nodes stand in the order of computation, so one pass from the end sees every reader first.
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
             needed.update(node.inputs)
@@ -64,6 +68,8 @@ def drop_unused(graph: Graph) -> None:
 
 def fold_affine(graph: Graph) -> None:
     """Puts products and sums with one number per channel into the convolution before them."""
+    # Behind a convolution only. In front of one a sum could not be folded where there is padding:
+    # the zeros at the border do not get it.
     uses, makers = _uses(graph), {}
     kept = []
     for node in graph.nodes:
@@ -74,6 +80,8 @@ def fold_affine(graph: Graph) -> None:
             continue
         _absorb(graph, conv, node)
         del makers[conv.outputs[0]]
+        # It takes the name of what it absorbed, so readers and taps stay; as the maker of that
+        # tensor it also absorbs the next node (Mul, then Add).
         conv.outputs = node.outputs
         makers[conv.outputs[0]] = conv
     # A convolution keeps its position: nothing reads it before the node it absorbed.
@@ -82,6 +90,8 @@ def fold_affine(graph: Graph) -> None:
 
 def find_leaky_relu(graph: Graph) -> None:
     """Recognises a leaky ReLU by its three nodes."""
+    # As three nodes an activation would end the float16 part and keep its layer from fusing: Where
+    # is neither in `model_view.PASSING` nor in `placement.ACTIVATIONS`.
     makers = _makers(graph)
     for node in graph.nodes:
         if node.op != "Where":
@@ -121,6 +131,8 @@ def find_softmax(graph: Graph) -> None:
         rank = len(graph.shape_of(source))
         largest = behind(shifted.inputs[1], "ReduceMax", "Reshape")
         total = behind(node.inputs[1], "ReduceSum", "Reshape")
+        # Maximum and sum must be those of single rows: of any other axis the reshape has another
+        # shape.
         thin = (*graph.shape_of(source)[:-1], 1)
         rows = all(graph.shape_of(name) == thin for name in (shifted.inputs[1], node.inputs[1]))
         if largest == source and total == powers and rows:
@@ -129,6 +141,8 @@ def find_softmax(graph: Graph) -> None:
 
 def find_mean(graph: Graph) -> None:
     """Recognises a mean as a sum divided by the count."""
+    # ReduceSum would end the float16 part too, and its sum over a map can exceed 65504. ReduceMean
+    # is passed through, and computed in float32 (`fp16.SINGLE_ONLY`).
     makers = _makers(graph)
     for node in graph.nodes:
         total = makers.get(node.inputs[0]) if node.op == "Div" else None
@@ -138,6 +152,7 @@ def find_mean(graph: Graph) -> None:
         axes = graph.constants[total.inputs[1]].tolist()
         stored = graph.shape_of(total.inputs[0])
         dims = tuple(stored[axis] for axis in axes)
+        # Division of integers rounds and is no mean; a sum over the batch has no fixed count.
         number = np.issubdtype(count.dtype, np.floating) and is_static(dims)
         if number and float(np.prod(dims)) == count.item():
             node.op, node.inputs = "ReduceMean", [total.inputs[0]]
@@ -154,6 +169,7 @@ def make_gemm(graph: Graph) -> None:
                 if product is None or product.op != "MatMul" or array is None or uses[x] != 1:
                     continue
                 weight = graph.constants.get(product.inputs[1])
+                # Gemm takes matrices; MatMul, whose rows may be stacked, keeps its Add.
                 if weight is None or len(graph.tensors[x].stored) != 2:
                     continue
                 if array.size in (1, weight.shape[1]):
@@ -170,12 +186,14 @@ def _affine_input(graph: Graph, node: Node, makers: dict, uses: Counter) -> Node
     if node.op not in ("Add", "Sub", "Mul", "Div"):
         return None
     names = [name for name in node.inputs if name not in graph.constants]
+    # Another reader would get the absorbed form too, and c / x is not affine.
     if len(names) != 1 or uses[names[0]] != 1 or (node.op == "Div" and names[0] != node.inputs[0]):
         return None
     conv = makers.get(names[0])
     if conv is None or conv.op not in ("Conv", "ConvTranspose"):
         return None
     array = _constant_of(graph, node)
+    # Feature maps are stored NCHW: axis 1 counts channels.
     per_channel = (array.ndim == 4 and array.shape[1] == array.size) or array.size == 1
     if not per_channel or any(n not in graph.constants for n in conv.inputs[1:]):
         return None
@@ -189,9 +207,11 @@ def _constant_of(graph: Graph, node: Node) -> np.ndarray:
 def _absorb(graph: Graph, conv: Node, node: Node) -> None:
     """Changes weights and bias of a convolution so that it does the work of the node too."""
     weight = graph.constants[conv.inputs[1]]
+    # Conv stores [out in k k], ConvTranspose [in out k k].
     channels = 0 if conv.op == "Conv" else 1
     width = weight.shape[channels]
     bias = np.zeros(width) if len(conv.inputs) < 3 else graph.constants[conv.inputs[2]]
+    # In float64, so that a kernel is rounded once however many nodes it absorbs at a time.
     number = np.broadcast_to(_constant_of(graph, node).reshape(-1).astype(np.float64), (width,))
     scale, shift = np.ones(width), np.zeros(width)
     if node.op == "Mul":

@@ -37,9 +37,11 @@ def roi_align(
     order = graph.integers(1, 0, 3, 2)  # x1 y1 x2 y2
     rois = graph.emit("Gather", [corners, order], [Tensor((rows, 4), _F32)], axis=1)[0]
     rois = graph.make(rois, (rows, 4), _F32)
+    # RoiAlign takes rois of all images in one list, with the image of each as int64.
     image = Value(graph.batch_index(2), shape[:2], _F32, (0, 1), (shape[0], 1))
     image = graph.full(reshaped(graph, cast(graph, image, np.int64), (rows,)), (0,))
     level = reshaped(graph, level, (rows, 1))
+    # One map, as in Faster R-CNN, needs no atlas: the scale is an attribute of the node.
     if len(levels) == 1:
         crops = _crops(graph, attributes, features[0], rois, image, 2.0 ** -levels[0])
     else:
@@ -59,10 +61,14 @@ def _crops(graph, attributes, feature, rois, image, scale) -> Value:
         "RoiAlign",
         [graph.full(feature, NCHW), graph.full(rois, (0, 1)), image],
         [Tensor(stored, _F32)],
+        # The one meaning that the op has in JAX; torchvision's unaligned crop is reached by moving
+        # the box.
         coordinate_transformation_mode="half_pixel",
         mode="avg",
         output_height=size,
         output_width=size,
+        # Never 0: the adaptive ratio depends on each roi, which a compiled program of fixed shapes
+        # cannot.
         sampling_ratio=attributes["sampling_ratio"],
         spatial_scale=scale,
     )[0]
@@ -72,6 +78,7 @@ def _crops(graph, attributes, feature, rois, image, scale) -> Value:
 def _scaled(graph, crops, row_weights, column_weights) -> Value:
     """Returns crops [rows s s c] times the weights f32[b r s] of their rows and columns."""
     rows, size, _, _ = crops.shape
+    # In JAX the weights go into the interpolation, behind one node only a product is left.
     down = reshaped(graph, row_weights, (rows, size, 1, 1))
     across = reshaped(graph, column_weights, (rows, 1, size, 1))
     factor = apply(graph, "Mul", [down, across], (rows, size, size, 1), _F32)
@@ -83,6 +90,8 @@ def _atlas(graph: Graph, features: list[Operand]) -> tuple[Value, list[int]]:
     batch, _, widest, channels = features[0].shape
     width, first, maps = widest + 2, [0], []
     for feature in features:
+        # Concat along the rows needs equal widths: coarser maps are widened, so the atlas is about
+        # twice the finest map.
         right = width - feature.shape[2] - 1
         pads = graph.integers(0, 0, 1, 1, 0, 0, 1, right)
         padded = Tensor((batch, channels, feature.shape[1] + 2, width), feature.dtype)
@@ -98,6 +107,7 @@ def _on_atlas(graph, rois, level, levels, first) -> Value:
     """Returns rois [rows 4], in pixels, in cells of the atlas; levels rise without a gap."""
     last = len(levels) - 1
     index = apply(graph, "Sub", [level, number(levels[0], np.int32)], level.shape, np.int32)
+    # Gather has no clamping: a level outside of the table would read past it.
     index = apply(graph, "Max", [index, number(0, np.int32)], level.shape, np.int32)
     index = apply(graph, "Min", [index, number(last, np.int32)], level.shape, np.int32)
     index = graph.full(reshaped(graph, cast(graph, index, np.int64), level.shape[:1]), (0,))
@@ -108,6 +118,7 @@ def _on_atlas(graph, rois, level, levels, first) -> Value:
         name = graph.emit("Gather", [entries, index], [Tensor(shape, _F32)], axis=0)[0]
         return graph.make(name, shape, _F32)
 
+    # Powers of two: the product is exact in float32.
     cells = of_level([[2.0**-i] for i in levels])
     shift = of_level([[1.0, 1.0 + row] * 2 for row in first])
     rois = apply(graph, "Mul", [rois, cells], rois.shape, _F32)

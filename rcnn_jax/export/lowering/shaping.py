@@ -1,4 +1,4 @@
-"""Lowerings of primitives that move numbers about: most of them only relabel axes."""
+"""Lowerings of primitives that change shapes: most of them only relabel axes."""
 
 import numpy as np
 
@@ -14,6 +14,8 @@ def transpose(graph, params, operands, results):
     (x,), order = operands, list(params["permutation"])
     if isinstance(x, Const):
         return [Const(x.array.transpose(order), results[0].shape)]
+    # The tensor stays where it is. Most transposes cancel out between two layers; one that does not
+    # is emitted where a tensor is needed in another order.
     perm = tuple(order.index(axis) for axis in x.perm)
     return [Value(x.name, results[0].shape, x.dtype, perm, x.stored)]
 
@@ -27,9 +29,12 @@ def reshape(graph, params, operands, results):
 
 def reshaped(graph: Graph, x: Operand, shape: Shape) -> Operand:
     """Returns the numbers of x, in logical order, in another shape."""
+    # One number has no order: it keeps length 1 on every axis, also where the batch is among them.
     if isinstance(x, Const) and x.uniform() is not None:
         return Const(x.array.reshape(-1)[:1].reshape((1,) * len(shape)), shape)
     x = graph.value(x)
+    # [b r h w c] to [b*r h w c] and back merges axes that are stored in front: NCHW crops stay
+    # NCHW.
     kept = _common_tail(x.shape, shape)
     if x.perm != identity(len(x.shape)) and kept:
         split = len(x.shape) - kept
@@ -79,6 +84,7 @@ def concatenate(graph, params, operands, results):
     shape, axis = results[0].shape, params["dimension"]
     if len(operands) == 1:
         return [operands[0]]
+    # ONNX's Concat does not broadcast, so here what repeats itself is written out.
     perm = common_perm(operands)
     names = [graph.full(x, perm) for x in operands]
     stored = tuple(shape[i] for i in perm)
@@ -104,6 +110,7 @@ def split(graph, params, operands, results):
     name, stored_axis = graph.full(x, x.perm), x.perm.index(axis)
     stored = [tuple(result.shape[i] for i in x.perm) for result in results]
     tensors = [Tensor(dims, x.dtype) for dims in stored]
+    # Sizes are an input since opset 13; without them ONNX would split evenly.
     names = graph.emit("Split", [name, graph.integers(*sizes)], tensors, axis=stored_axis)
     return [
         Value(name, result.shape, x.dtype, x.perm, dims)
@@ -157,6 +164,7 @@ def iota(graph, params, operands, results):
     shape, dtype = results[0].shape, results[0].dtype
     axis = params["dimension"]
     if is_static((shape[axis],)):
+        # A ramp along a known axis is a constant; only its repetition over the batch was not.
         ramp = np.arange(shape[axis], dtype=dtype)
         dims = tuple(-1 if i == axis else 1 for i in range(len(shape)))
         return [Const(ramp.reshape(dims), shape)]
@@ -185,6 +193,7 @@ def _sliced_constant(x: Operand, params, shape: Shape) -> Const | None:
         return None
     steps = params["strides"] or (1,) * len(shape)
     cuts = [
+        # An axis that repeats itself is the same wherever it is cut.
         slice(None) if dim == 1 else slice(int(start), int(end), int(step))
         for dim, start, end, step in zip(
             x.array.shape, params["start_indices"], params["limit_indices"], steps, strict=True
@@ -198,6 +207,7 @@ def _common_tail(a: Shape, b: Shape) -> int:
     count = 0
     while count < min(len(a), len(b)) and a[-1 - count] == b[-1 - count]:
         count += 1
+    # One axis is left in front: it takes the change of length.
     return count if count < min(len(a), len(b)) else count - 1
 
 

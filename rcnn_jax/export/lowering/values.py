@@ -1,4 +1,4 @@
-"""What an equation of the traced program works on while it becomes a graph: constants and values.
+"""Operands of the exporter: constants known during the export, and tensors of the graph.
 
 Arrays of the program have a *logical* order of axes (NHWC); tensors of the graph are *stored* in an
 order of their own (NCHW). A value carries the permutation between the two, so that `transpose` is
@@ -17,9 +17,11 @@ Shape = tuple[Dim, ...]
 Perm = tuple[int, ...]
 
 
+# eq=False: operands are compared by identity. A generated == would compare arrays, whose truth
+# NumPy refuses to tell.
 @dataclass(frozen=True, eq=False)
 class Const:
-    """A number array known while exporting.
+    """An array known during the export.
 
     Attributes:
       array: of the rank of `shape`, with length 1 where it repeats itself.
@@ -36,7 +38,7 @@ class Const:
 
     @property
     def is_whole(self) -> bool:
-        """Says whether nothing is left to be repeated."""
+        """Whether the array has its full shape."""
         return tuple(self.array.shape) == self.shape
 
     def uniform(self) -> float | None:
@@ -88,6 +90,8 @@ def collapse(array: np.ndarray) -> np.ndarray:
     """Returns the array with length 1 along every axis on which it repeats itself."""
     for axis in range(array.ndim):
         if array.shape[axis] > 1:
+            # jnp broadcasts before it calls a primitive, so a bias arrives as large as the feature
+            # map. Axis by axis, on what is left: the comparison gets cheaper each time.
             first = array.take([0], axis)
             if bool((array == first).all()):
                 array = first
@@ -95,5 +99,6 @@ def collapse(array: np.ndarray) -> np.ndarray:
 
 
 def is_static(shape: Shape) -> bool:
-    """Says whether every length is a plain number."""
+    """Returns whether every length is a plain number."""
+    # A dimension of `jax.export` is an expression and no int, even where it is the batch alone.
     return all(isinstance(dim, int | np.integer) for dim in shape)

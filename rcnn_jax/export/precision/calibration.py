@@ -33,6 +33,7 @@ def observe(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, 
     names = list(place(ModelView(model)).readers)
     histograms = {name: Histogram() for name in names}
     session = open_session(showing(model, names).SerializeToString(), "the FP32 graph")
+    # ONNX Runtime returns no input as an output; its values are at hand anyway.
     entry = session.get_inputs()[0].name
     fetched = [name for name in names if name != entry]
     for images, values in runs(session, fetched, batches):
@@ -47,6 +48,8 @@ def scales_of(histograms: dict[str, Histogram], method: Method) -> dict[str, flo
     thresholds = {
         name: histogram.threshold(method) or 1.0 for name, histogram in histograms.items()
     }
+    # Rounded to float32, as the cache stores it: an export that reads the cache has the same scales
+    # as the one that wrote it.
     return {name: float(np.float32(t / LEVELS)) for name, t in thresholds.items()}
 
 

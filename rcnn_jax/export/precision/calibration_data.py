@@ -72,6 +72,8 @@ def calibration_batches(
     if file is None:
         yield from batches
         return
+    # Written whole, then read back: the first export calibrates on exactly what the next one will
+    # find, and no more than one batch is in memory.
     count = write_tensorfile(file, batches)
     session.console.print(f"calibration batches: {file} ({count})", markup=False)
     yield from read_tensorfile(file, shape)
@@ -83,6 +85,7 @@ def _training_batches(
     """Yields u8[b h w c]: shuffled batches of the whole training set, not augmented."""
     source = experiment.train_source()
     size = min(settings.batch_size, len(source))
+    # Whole batches of different images: a second epoch would count the same values again.
     count = min(settings.batches, len(source) // size)
     if count * size < settings.batches * settings.batch_size:
         session.note(
@@ -113,6 +116,8 @@ def _folder_batches(
     listing = list_images(folder, what="folder of --cal_image_dir")
     paths = listing.paths
     needed = settings.batches * settings.batch_size
+    # An error as in the original, and not the note that the training data get: the folder was
+    # chosen for this, so the wish and the folder contradict each other.
     if len(paths) < needed:
         raise DataError(
             f"--cal_image_dir {folder}: holds {len(paths)} images ({listing.summary()} besides), but "
@@ -129,6 +134,8 @@ def _folder_batches(
 
 
 def _on_canvas(path: Path, experiment: Experiment) -> np.ndarray:
+    # As training and evaluation place an image. The original stretched calibration images by
+    # Lanczos even where training pads (docs/reference/tensorrt.md, "Calibration images").
     pixels = image_files.read_image(path, experiment.task.pixels.channel_order)
     placed = image_files.fit((pixels.shape[0], pixels.shape[1]), experiment.geometry)
     return image_files.apply_image(pixels, placed)

@@ -22,6 +22,7 @@ from rcnn_jax.export.precision.model_view import (
 )
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
+# Only where there are Q/DQ: without them the graph stays at 17, which more runtimes read.
 QDQ_OPSET, QDQ_IR_VERSION = 19, 9
 """The first with float16 in QuantizeLinear and DequantizeLinear."""
 SINGLE_ONLY = frozenset({"GlobalAveragePool", "ReduceMean"})
@@ -55,6 +56,7 @@ def to_fp16(model: onnx.ModelProto, keep: frozenset[str] = frozenset()) -> onnx.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    # Before the view: it indexes nodes, and raising the opset changes some.
     if any(node.op_type in QDQ for node in result.graph.node):
         raise_opset(result, QDQ_OPSET, QDQ_IR_VERSION)
     view = ModelView(result)
@@ -110,6 +112,8 @@ def half_nodes(view: ModelView, keep: frozenset[str]) -> list[onnx.NodeProto]:
 
 def fits(array: np.ndarray) -> bool:
     """Returns whether float16 holds an array: no overflow, and little underflow."""
+    # The norm of the whole array decides: a few tiny weights that underflow to 0 lose nothing.
+    # Infinities (masks) are infinities in float16 too.
     finite = array[np.isfinite(array)].astype(np.float64)
     with np.errstate(over="ignore"):
         error = finite.astype(np.float16).astype(np.float64) - finite
@@ -158,6 +162,7 @@ class _Rewriter:
         self.nodes: list[onnx.NodeProto] = []
         self.casts: set[str] = set()
         self.halves: dict[str, onnx.TensorProto] = {}
+        # A Q among the chosen ones reads float16, but its output is int8.
         self.made = {
             name
             for node in self.graph.node
@@ -169,6 +174,8 @@ class _Rewriter:
         for node in self.graph.node:
             half = id(node) in self.chosen
             for index, name in enumerate(node.input):
+                # A node may read float16 here and float32 there (a residual sum next to a kept
+                # layer), so every input is decided by itself.
                 if half and _becomes_half(self.view, node, index):
                     node.input[index] = self._half(name)
                 elif name in self.made:
@@ -192,6 +199,8 @@ class _Rewriter:
             self.halves.setdefault(half, numpy_helper.from_array(array, half))
             return half
         if name in self.made:
+            # An output of the graph has kept its name for the float32 tensor; readers in float16
+            # take the one before its cast.
             return half if name in self.outputs else name
         return self._cast(name, half, HALF)
 
@@ -200,6 +209,7 @@ class _Rewriter:
         return name if name in self.outputs else self._cast(name, f"{name}/single", FLOAT)
 
     def _cast(self, source: str, target: str, kind: int) -> str:
+        # One cast per tensor and direction, however many nodes read it.
         if target not in self.casts:
             self.casts.add(target)
             self.nodes.append(helper.make_node("Cast", [source], [target], name=target, to=kind))

@@ -107,6 +107,8 @@ def lower(
     keep: frozenset[str],
 ) -> onnx.ModelProto:
     """Returns the FP32 graph in a data type; `scales` and `offsets` are those of int8."""
+    # float16 around int8 layers is left to the engine: on a CPU, where the check runs, it is
+    # emulated.
     if data_type == "int8":
         return insert_qdq(model, scales, keep, offsets)
     return to_fp16(model, keep) if data_type == "fp16" else model
@@ -155,5 +157,7 @@ def lower_until_good(
         lowered = Lowered(graph, judge(graph), kept)
         if not lowered.verdict.problems:
             break
+    # The last graph is returned even if it fails: the caller reports what is wrong with it, and
+    # with --accept-loss writes it.
     assert lowered is not None
     return lowered

@@ -57,6 +57,8 @@ class ModelView:
           ExportError: the graph contradicts itself.
         """
         try:
+            # data_prop: shapes that are computed from shapes (the batch of an Expand) would be
+            # unknown without.
             inferred = onnx.shape_inference.infer_shapes(self.model, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
             raise ExportError(f"the ONNX graph contradicts itself: {error}") from error
@@ -69,6 +71,7 @@ class ModelView:
     def is_layer(self, node: onnx.NodeProto) -> bool:
         """Returns whether the node multiplies with constant weights, quantised or not."""
         return (
+            # A product of two feature maps has no weights: nothing to quantise per channel.
             node.op_type in LAYERS and len(node.input) > 1 and self.weight_of(node.input[1]) != ""
         )
 
@@ -114,6 +117,7 @@ def raise_opset(model: onnx.ModelProto, version: int, ir_version: int) -> None:
         raise ExportError(f"the ONNX graph has opset {current}; fp16 and Q/DQ need 17 or newer")
     for index, node in enumerate(model.graph.node):
         if node.op_type in ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL2"):
+            # ReduceSum has had its axes as an input since 13 and needs no change.
             axes = [a for a in node.attribute if a.name == "axes"]
             if axes:
                 name = f"{node.output[0]}/axes"

@@ -67,6 +67,8 @@ def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
     for node in chosen:
         readers.setdefault(node.input[0], []).append((layer_name(node), 0))
     names = {layer_name(node) for node in chosen}
+    # Residual sums after the layers: whether the shortcut is quantised depends on who reads the
+    # sum.
     depths = _depths(view)
     for node in view.model.graph.node:
         end = _fused_end(view, node, depths)
@@ -86,6 +88,7 @@ def tied_scales(placement: Placement, scales: dict[str, float]) -> dict[str, flo
     """Returns the scale of every quantised tensor; tied ones have the largest of their group."""
     chosen = {tensor: scales[tensor] for tensor in placement.readers}
     for group in placement.tied:
+        # The largest, so that nothing is clipped that one of them calibrated as in range.
         largest = max(chosen[tensor] for tensor in group)
         chosen.update(dict.fromkeys(group, largest))
     return chosen
@@ -104,6 +107,8 @@ def _can_be_quantised(view: ModelView, node: onnx.NodeProto) -> bool:
     if not view.is_layer(node) or node.input[1] not in view.constants:
         return False
     weight = view.constants[node.input[1]]
+    # Grouped and stacked weights have no single axis of output channels for the scales; a transposed
+    # first factor (transA) is no layer of a detector.
     grouped = node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1
     transposed = node.op_type == "Gemm" and _attribute(node, "transA", 0)
     stacked = node.op_type == "MatMul" and len(weight.dims) != 2
@@ -152,6 +157,8 @@ def _fused_end(view: ModelView, node: onnx.NodeProto, depths: dict[str, int]) ->
         and view.is_layer(maker)
         and len(_real_consumers(view, name)) == 1
     ]
+    # Both branches may end in a layer (a projection shortcut). The deeper one fuses, as TensorRT
+    # does it.
     return max(ends, key=lambda index: depths[node.input[index]], default=None)
 
 
@@ -173,10 +180,13 @@ def _tied(view: ModelView, tensors: Iterable[str]) -> tuple[frozenset[str], ...]
     for node in view.model.graph.node:
         if node.op_type not in UNCHANGED:
             continue
+        # Further inputs are shapes, sizes and scales; of a Concat all are data.
         sources = node.input if node.op_type == "Concat" else node.input[:1]
         group = quantised.intersection((*sources, *node.output))
         if len(group) < 2:
             continue
+        # Merged as they are found: a tensor in two groups makes them one, through any chain of
+        # operators.
         near = [other for other in groups if other & group]
         groups = [other for other in groups if not other & group]
         groups.append(group.union(*near))

@@ -63,11 +63,13 @@ def calibrate(
       DataError: the cache belongs to another graph or is damaged; images are missing or too few.
       ExportError: a tensor is not finite.
     """
+    # Read before any data is opened: with a cache, an export needs no training images.
     cache = settings.cache_file
     if cache.exists():
         text = read_file(cache, "calibration cache").decode("utf-8", "replace")
         scales = read_cache(text, str(cache))
         wanted = place(ModelView(model)).readers
+        # Surplus names do not matter: the cache also holds tensors between layers (`with_fused`).
         missing = [name for name in wanted if name not in scales]
         if missing:
             raise DataError(
@@ -83,6 +85,7 @@ def calibrate(
             offsets = rounding_offsets(model, scales, [images])
         return Calibrated(scales, f"scales of {cache.name}", reused=True, offsets=offsets)
     batches = calibration_batches(experiment, header, settings, session)
+    # A generator gives a batch once, and two measurements need the first one.
     first = next(batches)
     seen = session.track(chain([first], batches), settings.batches, "calibrate")
     scales = scales_of(observe(model, seen), settings.method)

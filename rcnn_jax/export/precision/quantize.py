@@ -50,6 +50,7 @@ def insert_qdq(
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    # Indices of the untouched graph: below, nodes are changed while it is read.
     view = ModelView(result)
     if any(node.op_type == "QuantizeLinear" for node in result.graph.node):
         raise ExportError("the ONNX graph is quantised already; expected the FP32 graph")
@@ -62,6 +63,8 @@ def insert_qdq(
             f"the scales belong to another graph: {len(missing)} of {len(placement.readers)} "
             f"tensors have none, the first is '{missing[0]}'"
         )
+    # Max pooling, Concat and Resize keep values: with one scale on both sides their integers pass
+    # through, with two TensorRT would requantise between.
     known = tied_scales(placement, scales)
     quantised = {
         (node, index): t for t, readers in placement.readers.items() for node, index in readers
@@ -78,6 +81,7 @@ def insert_qdq(
             if tensor not in done:  # one pair per tensor, however many layers read it
                 done.add(tensor)
                 constants[f"{tensor}/scale"] = np.asarray(known[tensor], np.float32)
+                # Directly before the first reader, so that the order stays one of computation.
                 nodes += _pair(tensor)
             node.input[index] = f"{tensor}/dequantized"
         if node.output[0] in layers:

@@ -20,9 +20,11 @@ from rcnn_jax.errors import ExportError
 
 Method = Literal["max", "percentile", "entropy"]
 METHODS: tuple[Method, ...] = ("max", "percentile", "entropy")
+# 2048 bins and 128 levels are those of TensorRT's calibrator.
 BINS = 2048
 LEVEL_COUNT = 128
 PERCENTILE = 0.9999
+# Every eighth candidate takes an eighth of the time and is off by 0.4 % of the range at most.
 CANDIDATE_STEP = 8
 """Bins between the candidate thresholds of entropy."""
 
@@ -47,6 +49,7 @@ class Histogram:
         Raises:
           ExportError: a value is not finite.
         """
+        # int8 is symmetric with zero point 0, so the sign does not matter.
         sizes = np.abs(values).ravel()
         largest = float(sizes.max(initial=0.0))
         if not np.isfinite(largest):
@@ -106,5 +109,6 @@ def _divergence(counts: np.ndarray, number: int) -> float:
     if not rounded.any():
         return np.inf
     p, q = clipped / clipped.sum(), rounded / rounded.sum()
+    # KL divergence counts where p is; 1e-12 stands for a q of zero, which would make it infinite.
     seen = p > 0
     return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))))

@@ -27,6 +27,7 @@ def write_cache(scales: dict[str, float]) -> str:
     """Returns the calibration cache of {tensor: scale}."""
     lines = [f"TRT-{_version_number(TENSORRT_VERSION)}-EntropyCalibration2"]
     for name, scale in scales.items():
+        # Most significant byte first, lower case, unpadded: the form of TensorRT's own caches.
         (bits,) = struct.unpack(">I", struct.pack(">f", scale))
         lines.append(f"{name}: {bits:x}")
     return "\n".join(lines) + "\n"
@@ -55,6 +56,7 @@ def read_cache(text: str, origin: str = "the calibration cache") -> dict[str, fl
             continue
         name, _, digits = line.rpartition(":")  # names hold colons of their own
         try:
+            # A cache is a file from anywhere: int() of a long line would take quadratic time.
             bits = int(digits.strip()[:_DIGITS], 16)
             (scale,) = struct.unpack(">f", struct.pack(">I", bits))
         except (ValueError, struct.error) as error:

@@ -40,6 +40,8 @@ def write_tensorfile(path: Path, batches: Iterable[np.ndarray]) -> int:
       MissingDependencyError: HDF5 is asked for and h5py is absent.
     """
     write = _write_npz if path.suffix == ".npz" else _write_hdf5
+    # A name with the process in it, so that two exports do not write into one file; a killed one
+    # leaves no file that the next run would take for whole.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,7 @@ def _write_hdf5(path: Path, batches: Iterable[np.ndarray]) -> int:
 def _read_hdf5(path: Path, check: Check) -> Iterator[np.ndarray]:
     try:
         with _h5py().File(path, "r") as file:
+            # HDF5 can refer to other files of the disk: an innocent name would read them.
             refuse_references(_h5py(), file, str(path))
             for number in range(int(file.attrs["count"])):
                 data = file[f"{KEY}_{number}"][KEY]
@@ -124,6 +127,8 @@ def _write_npz(path: Path, batches: Iterable[np.ndarray]) -> int:
     count = 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for count, batch in enumerate(batches, start=1):
+            # force_zip64: a member is streamed, and its size is not known when its header is
+            # written.
             with archive.open(f"batch_{count - 1}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(batch), allow_pickle=False)
     return count
@@ -135,6 +140,8 @@ def _read_npz(path: Path, check: Check) -> Iterator[np.ndarray]:
             for number in range(len(archive.namelist())):
                 name = f"batch_{number}.npy"
                 with archive.open(name) as member:
+                    # The header first, through an opening of its own: what a forged file claims is
+                    # refused before memory is taken for it.
                     shape, _, dtype = read_npy_header(member)
                 check(number, shape, dtype)
                 with archive.open(name) as member:

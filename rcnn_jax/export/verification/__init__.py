@@ -1,1 +1,1 @@
-"""What a graph must pass before it is written."""
+"""Checks that a graph must pass before it is written."""

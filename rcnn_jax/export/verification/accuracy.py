@@ -36,7 +36,7 @@ class Accuracy:
     graph: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns JSON values; null stands for what could not be judged."""
+        """Returns JSON values; null stands for metrics without objects."""
 
         def plain(metrics: dict[str, float]) -> dict[str, float | None]:
             return {name: v if np.isfinite(v) else None for name, v in metrics.items()}
@@ -53,6 +53,8 @@ class Accuracy:
         return {
             name: self.model[name] - self.graph[name]
             for name in GATED
+            # pycocotools gives -1 where there is no object to find, VOC NaN: such a metric loses
+            # nothing.
             if name in self.model and np.isfinite(self.model[name]) and self.model[name] >= 0
         }
 
@@ -119,6 +121,7 @@ def validation_images(experiment: Experiment, count: int, session: Reporter) -> 
         session.note(
             f"--eval-images {count}: there are {len(source)} validation images, all are used"
         )
+    # Spread, because neighbours in a data set often show one scene.
     chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
     return Subset(source, np.unique(chosen))
 

@@ -1,8 +1,8 @@
-"""How much of what two models found is the same: the measure for lower precisions.
+"""Agreement of the detections of two models: the measure for lower precisions.
 
     agreement = sum over pairs of 2 min(score, score') / sum over all detections of their scores
 
-1 means that both found the same with the same scores, 0 that nothing agrees. A detection counts as
+1 means the same detections with the same scores, 0 that nothing agrees. A detection counts as
 much as its score, so the many weak ones near the threshold, which any rounding reshuffles, decide
 nothing. Pairs are of one class and overlap by half or more; the best overlap is taken first.
 """
@@ -18,12 +18,12 @@ LEAST_IOU = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What two models agree on.
+    """Agreement of two models.
 
     Attributes:
       images: compared.
       detections: of the reference.
-      pairs: found by both.
+      pairs: matches between the two.
       share: the agreement in [0, 1].
       iou: mean overlap of pairs, weighted by score; 1 without pairs.
       mask: mean difference of the masks of pairs; 0 without masks.
@@ -38,7 +38,7 @@ class Agreement:
 
 
 def agreement(reference: Detections, other: Detections) -> Agreement:
-    """Returns how much of the detections [b d] of two models agrees."""
+    """Returns the agreement of the detections [b d] of two models."""
     total = shared = overlap = 0.0
     masks: list[float] = []
     pairs = 0
@@ -56,6 +56,7 @@ def agreement(reference: Detections, other: Detections) -> Agreement:
         images=reference.scores.shape[0],
         detections=int(np.asarray(reference.valid).sum()),
         pairs=pairs,
+        # Two models that detect nothing agree.
         share=shared / total if total else 1.0,
         iou=overlap / shared if shared else 1.0,
         mask=float(np.mean(masks)) if masks else 0.0,
@@ -76,6 +77,8 @@ def _of_image(found: Detections, row: int) -> Detections:
 def _pairs(a: Detections, b: Detections) -> list[tuple[int, int, float]]:
     """Returns (index in a, index in b, IoU), each index once, best overlaps first."""
     overlap = _iou(a.boxes, b.boxes)
+    # Classes before overlaps: the best overlap of another class is no pair, and must not use up a
+    # box.
     overlap = np.where(a.classes[:, None] == b.classes[None, :], overlap, 0.0)
     found, used_a, used_b = [], set(), set()
     for flat in np.argsort(-overlap, axis=None, kind="stable"):

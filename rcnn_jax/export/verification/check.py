@@ -1,8 +1,8 @@
-"""The checks of an exported graph: is it valid, will TensorRT take it, does it agree with JAX?
+"""Checks of an exported graph: validity, TensorRT's operators, agreement with JAX.
 
     model -> onnx.checker -> table of TensorRT -> ONNX Runtime against JAX: stages, detections
 
-Each check returns what it found; `report.CheckReport` is made of all of them at the end.
+Each check returns its results; `report.CheckReport` is made of all of them at the end.
 """
 
 from collections.abc import Callable
@@ -44,11 +44,11 @@ class GraphProblem:
 
 @dataclass(frozen=True)
 class GraphCheck:
-    """What is found by looking at a graph.
+    """Results of the static checks of a graph.
 
     Attributes:
       operators: how many of each operator it has.
-      problems: what the ONNX checker and the table of TensorRT find.
+      problems: of the ONNX checker and the table of TensorRT.
     """
 
     operators: dict[str, int]
@@ -57,7 +57,7 @@ class GraphCheck:
 
 @dataclass(frozen=True)
 class StageCheck:
-    """How far the stages of a graph are from JAX.
+    """Differences between the stages of a graph and JAX.
 
     Attributes:
       differences: {stage: largest relative difference}.
@@ -70,7 +70,7 @@ class StageCheck:
 
 @dataclass(frozen=True)
 class DetectionCheck:
-    """How far the final detections of a graph are from JAX.
+    """Differences between the final detections of a graph and JAX.
 
     Attributes:
       parity: for all images at once.
@@ -82,12 +82,14 @@ class DetectionCheck:
 
 
 def check_model(model: onnx.ModelProto) -> GraphCheck:
-    """Returns what the ONNX checker and the table of TensorRT find, and counts the operators."""
+    """Runs the ONNX checker and the table of TensorRT, and counts the operators."""
     operators: dict[str, int] = {}
     for node in model.graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
     problems = []
     try:
+        # full_check infers shapes strictly: without it, a wrong length passes and fails in the
+        # engine build.
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         problems.append(GraphProblem(f"onnx.checker: {error}"))
@@ -102,7 +104,7 @@ def check_stages(
     header: Header,
     tolerance: Tolerance,
 ) -> StageCheck:
-    """Returns how far the stages of a graph that shows them are from JAX.
+    """Compares the stages of a graph that returns them with JAX.
 
     Args:
       model: the graph with the results of its stages among the outputs.
@@ -141,7 +143,7 @@ def check_detections(
     header: Header,
     tolerance: Tolerance,
 ) -> DetectionCheck:
-    """Returns how far the final detections are from JAX, for one image and for all at once."""
+    """Compares the final detections with JAX, for one image and for all at once."""
     run = predictor(open_session(model.SerializeToString(), "the exported graph"), header)
     wanted, _ = reference(images)
     found, _ = run(images)

@@ -1,4 +1,4 @@
-"""How far two backends are apart: stage by stage, and detection by detection.
+"""Differences between two backends: stage by stage, and detection by detection.
 
 Detections are matched, not compared row by row: two scores that differ in the last bit may come in
 either order, and that is no difference.
@@ -13,16 +13,18 @@ from rcnn_jax.structures import Detections
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """What counts as agreement.
+    """Tolerances of a comparison.
 
     Attributes:
       box: largest distance of two edges, in pixels.
       score: largest difference of scores.
       mask: largest difference of mask probabilities.
-      stage: largest difference of a stage, as a share of its largest number.
-      unmatched: largest share of detections without a partner.
+      stage: largest difference of a stage, as a fraction of its largest number.
+      unmatched: largest fraction of detections without a partner.
     """
 
+    # Far above what sound graphs show (1.5e-4 pixels and 7e-8 in scores for a Faster R-CNN), far
+    # below what a wrong coordinate convention costs (half a pixel): only mistakes fail.
     box: float = 0.05
     score: float = 1e-3
     mask: float = 2e-2
@@ -35,7 +37,7 @@ FP32 = Tolerance()
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far detections are apart.
+    """Differences between matched detections.
 
     Attributes:
       images: compared.
@@ -54,7 +56,7 @@ class Parity:
     mask: float
 
     def within(self, tolerance: Tolerance) -> bool:
-        """Says whether the difference is allowed."""
+        """Returns whether the differences are within the tolerance."""
         return (
             self.box <= tolerance.box
             and self.score <= tolerance.score
@@ -64,7 +66,7 @@ class Parity:
 
 
 def compare_detections(a: Detections, b: Detections, tolerance: Tolerance = FP32) -> Parity:
-    """Returns how far the detections of a batch [b d] are from the reference `a`.
+    """Compares the detections of a batch [b d] with the reference `a`.
 
     Partners are of one class, each used once, closest boxes first, within ten times the tolerance.
     """
@@ -92,10 +94,11 @@ def compare_detections(a: Detections, b: Detections, tolerance: Tolerance = FP32
 
 
 def relative_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns max |a - b| as a share of max |a|."""
+    """Returns max |a - b| / max |a|."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.size == 0:
         return 0.0
+    # Of the whole array and not per number: next to zero any rounding is a large fraction.
     return float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
 
 
@@ -108,6 +111,8 @@ def _partners(a, b, row, ours, theirs, tolerance) -> list[tuple[int, int, float]
     same = np.asarray(a.classes)[row][ours][:, None] == np.asarray(b.classes)[row][theirs][None, :]
     scores_a, scores_b = np.asarray(a.scores)[row][ours], np.asarray(b.scores)[row][theirs]
     apart = np.abs(scores_a[:, None] - scores_b[None, :])
+    # Ten times the tolerance: a pair beyond it is still reported with its distance, instead of as
+    # two detections without a partner.
     near = same & (distance <= 10 * tolerance.box) & (apart <= 10 * tolerance.score)
     pairs, taken_a, taken_b = [], set(), set()
     # equal boxes may have several partners: the closest score decides

@@ -1,4 +1,4 @@
-"""The report of an export: what its checks found, as JSON for programs and as a table for people."""
+"""Report of an export: results of its checks, as JSON for programs and as a table for people."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SHOWN_LAYERS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What the checks of an export found; its fields, in this order, are those of the JSON.
+    """Results of the checks of an export; its fields, in this order, are those of the JSON.
 
     Attributes:
       images: where the images came from.
@@ -62,13 +62,13 @@ class CheckReport:
         lines = [f"{'stage (relative difference)':<44} {'largest':>10}"]
         lines += [f"  {name:<42} {value:>10.2e}" for name, value in self.stages.items()]
         if self.parity is not None:
-            found = self.parity
+            parity = self.parity
             lines += [
-                f"detections: {found.detections} in {found.images} images ({self.images})",
-                f"  {'box, largest difference in pixels':<42} {found.box:>10.2e}",
-                f"  {'score':<42} {found.score:>10.2e}",
-                f"  {'mask':<42} {found.mask:>10.2e}",
-                f"  {'without a partner':<42} {found.unmatched:>10d}",
+                f"detections: {parity.detections} in {parity.images} images ({self.images})",
+                f"  {'box, largest difference in pixels':<42} {parity.box:>10.2e}",
+                f"  {'score':<42} {parity.score:>10.2e}",
+                f"  {'mask':<42} {parity.mask:>10.2e}",
+                f"  {'without a partner':<42} {parity.unmatched:>10d}",
             ]
         lines += [*self._precision_lines(), *self._accuracy_lines()]
         lines += [f"ACCEPTED: {text}" for text in self.accepted]
@@ -77,14 +77,14 @@ class CheckReport:
     def _precision_lines(self) -> list[str]:
         lines = []
         if self.agreement is not None:
-            found = self.agreement
+            agreement = self.agreement
             lines += [
-                f"{self.data_type} against JAX: {found.detections} detections in {found.images} "
+                f"{self.data_type} against JAX: {agreement.detections} detections in {agreement.images} "
                 f"images" + (f", {self.calibration}" if self.calibration else ""),
-                f"  {'agreement, weighted by score':<42} {found.share:>10.4f}",
-                f"  {'found by both':<42} {found.pairs:>10d}",
-                f"  {'mean overlap of pairs (IoU)':<42} {found.iou:>10.4f}",
-                f"  {'mean difference of masks':<42} {found.mask:>10.4f}",
+                f"  {'agreement, weighted by score':<42} {agreement.share:>10.4f}",
+                f"  {'found by both':<42} {agreement.pairs:>10d}",
+                f"  {'mean overlap of pairs (IoU)':<42} {agreement.iou:>10.4f}",
+                f"  {'mean difference of masks':<42} {agreement.mask:>10.4f}",
             ]
         if self.sensitivity is not None:
             worst = list(self.sensitivity.layers.items())[:SHOWN_LAYERS]

@@ -1,4 +1,4 @@
-"""What a model says between its input and its detections, without the task knowing of it."""
+"""Intermediate results of a model as further outputs, without a change of model or task."""
 
 from collections.abc import Callable
 
@@ -29,6 +29,8 @@ def with_stages(
                     found.setdefault(name, leaf)
             return result
 
+        # Flax's interceptor sees the results without a change of model or task, which exist for
+        # training.
         with nn.intercept_methods(listen):
             outputs = function(images)
         return {**outputs, **found}

@@ -1,4 +1,4 @@
-"""What TensorRT builds, as a table: a static check of a graph without TensorRT.
+"""Static check of a graph against a table of TensorRT's operators and limits, without TensorRT.
 
 The table is the parser's operator matrix (onnx-tensorrt/docs/operators.md) of TensorRT 10.8, cut to
 operators a detector can use; limits are those of NvInfer.h of 10.x and 11.1.
@@ -9,6 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 import onnx
 from onnx import numpy_helper
 
+# The first release on which NVIDIA builds a Faster R-CNN of standard operators (`dds_faster_rcnn`).
+# The limits are not imported from `lowering`: a check that shares constants with what it checks
+# finds no mistake in them.
 TENSORRT_VERSION = "10.8"
 TOPK_LIMIT = 3840
 NMS_LIMIT = 5000
@@ -38,41 +41,42 @@ _CONSTANT_INPUTS = {
 
 
 def complaints(model: onnx.ModelProto) -> list[str]:
-    """Returns one sentence for everything in the model that TensorRT would refuse."""
+    """Returns a sentence for every node that TensorRT would refuse."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    # int8 weights are constants behind a DequantizeLinear, and TensorRT takes them as such.
     weights = {*constants, *_dequantised_weights(model, constants)}
     shapes = _shapes(model)
-    found = []
+    faults = []
     for node in model.graph.node:
         where = f"{node.op_type} '{node.name}'"
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
-            found.append(f"{where}: TensorRT {TENSORRT_VERSION} has no such operator")
+            faults.append(f"{where}: TensorRT {TENSORRT_VERSION} has no such operator")
             continue
-        for place in _CONSTANT_INPUTS.get(node.op_type, ()):
-            if place < len(node.input) and node.input[place] not in weights:
-                found.append(f"{where}: input {place} must be a constant")
+        for index in _CONSTANT_INPUTS.get(node.op_type, ()):
+            if index < len(node.input) and node.input[index] not in weights:
+                faults.append(f"{where}: input {index} must be a constant")
         if node.op_type == "TopK" and node.input[1] in constants:
             k = int(numpy_helper.to_array(constants[node.input[1]]).item())
             if k > TOPK_LIMIT:
-                found.append(f"{where}: k = {k} is greater than {TOPK_LIMIT}")
+                faults.append(f"{where}: k = {k} is greater than {TOPK_LIMIT}")
         elif node.op_type == "NonMaxSuppression":
             boxes = shapes.get(node.input[0], ())
             if len(boxes) == 3 and isinstance(boxes[1], int) and boxes[1] > NMS_LIMIT:
-                found.append(f"{where}: {boxes[1]} boxes are more than {NMS_LIMIT}")
+                faults.append(f"{where}: {boxes[1]} boxes are more than {NMS_LIMIT}")
         elif node.op_type == "ScatterND" and _attribute(node, "reduction", b"none") != b"none":
-            found.append(f"{where}: a reduction is not supported")
+            faults.append(f"{where}: a reduction is not supported")
         elif node.op_type == "MaxPool":
             if len(_attribute(node, "kernel_shape", [])) not in (2, 3):
-                found.append(f"{where}: only 2D and 3D pooling is supported")
+                faults.append(f"{where}: only 2D and 3D pooling is supported")
             if any(d != 1 for d in _attribute(node, "dilations", [])):
-                found.append(f"{where}: a dilated window is not supported")
+                faults.append(f"{where}: a dilated window is not supported")
         elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            found.extend(f"{where}: {text}" for text in _quantization(node, constants))
-    return found
+            faults.extend(f"{where}: {text}" for text in _quantization(node, constants))
+    return faults
 
 
 def _quantization(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Iterator[str]:
-    """Yields what is wrong with a Q or DQ: TensorRT's are symmetric and int8."""
+    """Yields the faults of a Q or DQ: TensorRT's are symmetric and int8."""
     scale = constants.get(node.input[1])
     if scale is not None and not (numpy_helper.to_array(scale) > 0).all():
         yield "the scale must be positive"
@@ -84,7 +88,7 @@ def _quantization(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto
 
 
 def _dequantised_weights(model: onnx.ModelProto, constants: Collection[str]) -> set[str]:
-    """Returns what DequantizeLinear makes of int8 weights: as good as constants."""
+    """Returns the dequantised int8 weights, which count as constants."""
     return {
         node.output[0]
         for node in model.graph.node

@@ -1,4 +1,4 @@
-"""The table of backbones: spec name -> what to build.
+"""The table of backbones: name in a spec -> trunk, tail and block ids.
 
 A new backbone is one file beside this one and one row here.
 """
@@ -72,6 +72,7 @@ def frozen_layers(arch: str, freeze_blocks: Sequence[int]) -> Callable[[str], bo
       SpecError: the backbone has no block of such an id.
     """
     backbone = find_backbone(arch)
+    # An error, not an empty set: a typing error must not train what was meant to be frozen.
     unknown = sorted(set(freeze_blocks) - set(backbone.freeze_ids))
     if unknown:
         raise SpecError(
@@ -79,4 +80,5 @@ def frozen_layers(arch: str, freeze_blocks: Sequence[int]) -> Callable[[str], bo
             f"{list(backbone.freeze_ids)}"
         )
     frozen = frozenset(freeze_blocks)
+    # Layers of heads have no block: None is in no set of ids, so they always train.
     return lambda layer: backbone.block_of(layer) in frozen

@@ -1,4 +1,4 @@
-"""What a backbone is to the detectors: a trunk, a tail, and names for its blocks."""
+"""Interface of a backbone: a trunk, a tail, and the ids of its blocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

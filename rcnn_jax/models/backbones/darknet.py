@@ -82,6 +82,7 @@ def _residual_group(
     build: Builder, group: int, stride: int, x: jax.Array, train: bool
 ) -> jax.Array:
     width, units = GROUPS_53[group - 1]
+    # The stem is `conv1`, so group g opens with conv<g+1>; `block_of` subtracts the one again.
     x = _conv(build, f"conv{group + 1}", width, 3, stride, x, train)
     for unit in range(1, units + 1):
         name = f"b{group}_conv{unit}"
@@ -96,6 +97,8 @@ def _plain_group(build: Builder, group: int, stride: int, x: jax.Array, train: b
     for index in range(1, convolutions + 1):
         wide = index % 2 == 1
         step = stride if index == 1 else 1
+        # The narrow 1x1 convolutions stand in between, so the last of a group is wide: groups have
+        # odd counts and hand the full width on.
         features, kernel_size = (width, 3) if wide else (width // 2, 1)
         x = _conv(build, f"b{group}_conv{index}", features, kernel_size, step, x, train)
     return x

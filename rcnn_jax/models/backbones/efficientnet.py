@@ -95,12 +95,15 @@ class EfficientNetTail(nn.Module):
         opening = True
         for block in blocks(self.variant):
             if block.group > TRUNK_GROUPS:
+                # Group 6 halves the map in the published network. Here that step belongs to the
+                # crop: 2 for crops of twice the size, else 1.
                 block = block._replace(stride=self.stride if opening else 1)
                 opening = False
                 x = _block(build, block, block_count(self.variant), x, train, keys)
         x = build.conv("top_conv", scaled_width(TOP_WIDTH, self.variant))(x)
         x = _activation(build, "top_activation", build.batch_norm("top_bn")(x, train))
         x = build.tap("avg_pool")(avg_pool(x))
+        # The number after the last block: no block's drop connect has this salt.
         return dropout(x, keys, build.options.dropout_rate, block_count(self.variant))
 
 
@@ -158,7 +161,9 @@ def _block(
     y = _squeeze_excite(build, block, y)
     y = build.conv(f"{name}project_conv", block.features, use_bias=False)(y)
     y = build.batch_norm(f"{name}project_bn")(y, train)
+    # By published widths, as the shortcuts of a pruned network must be those of its file.
     if block.stride != 1 or block.inputs != block.features:
+        # No activation behind a projection: in so few channels a ReLU loses what it cuts off.
         return build.tap(f"{name}project_bn")(y)
     rate = build.options.drop_connect_rate * block.number / total
     return build.tap(f"{name}add")(x + drop_connect(y, keys, rate, block.number))
@@ -168,6 +173,7 @@ def _squeeze_excite(build: Builder, block: Block, x: jax.Array) -> jax.Array:
     """Scales every channel by a gate computed from the means of all channels."""
     name = block.name
     mean = build.tap(f"{name}se_squeeze")(jnp.mean(x, (1, 2), dtype=jnp.float32, keepdims=True))
+    # A quarter of the block's inputs, not of the expanded width that the gate scales.
     squeezed = max(1, int(block.inputs * SE_RATIO))
     gate = build.conv(f"{name}se_reduce", squeezed, use_bias=True)(mean)
     gate = _activation(build, f"{name}se_reduce_activation", gate)

@@ -96,6 +96,7 @@ def _inception(build: Builder, index: str, x: jax.Array, train: bool) -> jax.Arr
     one = conv("1x1", widths.conv1, 1, x)
     three = conv("3x3", widths.conv3, 3, conv("3x3_reduce", widths.reduce3, 1, x))
     five = conv("5x5", widths.conv5, 5, conv("5x5_reduce", widths.reduce5, 1, x))
+    # Stride 1: all four branches have one size and can be joined.
     pooled = build.tap(f"inception_{index}_pool")(max_pool(x, 3, 1, build.convention.padding))
     pooled = conv("pool_proj", widths.pool, 1, pooled)
     return build.tap(f"inception_{index}_output")(
@@ -108,6 +109,7 @@ def block_of(layer: str) -> int | None:
     if re.match(r"(bn_)?conv[12]", layer):
         return 0
     match = re.match(r"inception_(\d[a-e])_", layer)
+    # 5a and 5b have no id: the original's end with the trunk, and ids of specs must mean the same.
     return TRUNK_BLOCKS.index(match[1]) + 1 if match and match[1] in TRUNK_BLOCKS else None
 
 

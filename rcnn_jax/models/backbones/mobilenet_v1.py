@@ -63,6 +63,8 @@ def _block(
     build: Builder, index: int, features: int, stride: int, x: jax.Array, train: bool
 ) -> jax.Array:
     name = f"conv_dw_{index}"
+    # One pixel on every side, where the `same` of a strided depthwise convolution would pad at the
+    # bottom and right only (docs/reference/faster_rcnn.md, "Padding of layers").
     x = build.depthwise(name, 3, stride, "symmetric")(x)
     x = build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
     name = f"conv_pw_{index}"

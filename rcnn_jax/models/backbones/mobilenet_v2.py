@@ -16,6 +16,7 @@ from rcnn_jax.models.layers import avg_pool
 from rcnn_jax.structures import Levels
 
 EXPANSION = 6
+# The published constant, too slow for runs of a few thousand steps: those set `bn_momentum`.
 BN_MOMENTUM = 0.999
 STEM_WIDTH = 32
 # (output channels, stride) of blocks 0 to 12
@@ -82,6 +83,7 @@ def _block(
 
     Whether there is a shortcut follows from the published widths, so that pruning cannot change it.
     """
+    # Block 0 widens nothing, so it has no `_expand` layers and another name in files.
     prefix = f"block_{index}" if index else "expanded_conv"
     y = x
     if index:
@@ -92,9 +94,11 @@ def _block(
     y = build.conv(f"{prefix}_project", features)(y)
     y = _norm(build, f"{prefix}_project_bn", y, train)
     if stride != 1 or inputs != features:
+        # A linear bottleneck: no ReLU behind the projection (Sandler et al. 2018, section 3.2).
         return build.tap(f"{prefix}_project_bn")(y)
     if build.options.all_projections:
         name = f"{prefix}_projected_inputs"
+        # The template's files hold a convolution on every identity, and no batch norm behind it.
         x = build.tap(name)(build.conv(name, inputs)(x))
     return build.tap(f"{prefix}_add")(x + y)
 

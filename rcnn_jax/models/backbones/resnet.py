@@ -52,6 +52,7 @@ class ResNetTrunk(nn.Module):
             x = build.tap("conv1_pool")(max_pool(x, 3, 2, build.convention.padding))
         levels: Levels = {}
         for block in range(1, self.blocks + 1):
+            # Without the pool block 1 takes its step, so level 2 has stride 4 either way.
             stride = 1 if block == 1 and build.options.use_pooling else 2
             x = _block(build, self.depth, block, stride, x, train)
             levels[block + 1] = x
@@ -93,6 +94,8 @@ def _unit(
     """One residual unit; unit `a` of a block always has a projection."""
     if depth in BOTTLENECK_DEPTHS:
         shapes = ((1, width), (3, width), (1, 4 * width))
+        # On the 1x1 convolution a stride skips three quarters of the cells; torchvision moved it to
+        # the 3x3, which reads them all. Trained weights fit one position only.
         strided = 2 if build.convention.stride_on == "middle" else 1
     else:
         shapes = ((3, width), (3, width))
@@ -104,8 +107,10 @@ def _unit(
         y = build.batch_norm(f"{name}_bn_{index}")(y, train)
         if index < len(shapes):
             y = build.relu(f"{name}_relu_{index}")(y)
+    # The 23 units of ResNet-101 go up to `w`, so only the first of a block ends in `a`.
     if name.endswith("a") or build.options.all_projections:
         x = build.conv(f"{name}_conv_shortcut", shapes[-1][1], 1, stride)(x)
+        # Tapped because int8 rounds the shortcut of a sum, so that the other branch fuses with it.
         x = build.tap(f"{name}_bn_shortcut")(build.batch_norm(f"{name}_bn_shortcut")(x, train))
     return build.relu(f"{name}_relu")(x + y)
 

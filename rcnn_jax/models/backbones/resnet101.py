@@ -28,6 +28,8 @@ class ResNet101Trunk(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {4: stride 16}."""
+        # Three pixels on every side, whatever the convention: the Keras graph pads in a layer of
+        # its own.
         x = self.build.conv("conv1_conv", 64, 7, 2, padding="symmetric")(images)
         x = self.build.relu("conv1_relu")(
             self.build.batch_norm("conv1_bn", epsilon=BN_EPSILON)(x, train)
@@ -65,6 +67,7 @@ def _unit(
     build: Builder, name: str, width: int, project: bool, stride: int, x: jax.Array, train: bool
 ) -> jax.Array:
     def conv_bn(index: int, features: int, kernel_size: int, step: int, x: jax.Array) -> jax.Array:
+        # A bias before batch norm changes nothing but the moving mean, but the file has it.
         x = build.conv(f"{name}_{index}_conv", features, kernel_size, step, use_bias=True)(x)
         return build.batch_norm(f"{name}_{index}_bn", epsilon=BN_EPSILON)(x, train)
 

@@ -37,9 +37,12 @@ class VggTrunk(nn.Module):
         for block, (repeats, width) in enumerate(zip(REPEATS[self.depth], WIDTHS, strict=True), 1):
             for unit in range(repeats):
                 name = f"block_{block}{chr(ord('a') + unit)}"
+                # Strides open blocks 2 to 5, pools close blocks 1 to 4: four halvings in the same
+                # places.
                 stride = 2 if unit == 0 and block > 1 and not pooling else 1
                 x = build.conv(f"{name}_conv_1", width, 3, stride)(x)
                 x = build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn_1")(x, train))
+            # The published fifth pool is left out, or the trunk would have stride 32.
             if pooling and block < 5:
                 x = build.tap(f"block{block}_pool")(max_pool(x, 2, 2, build.convention.padding))
         return {4: x}
@@ -80,6 +83,7 @@ class VggTail(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for salt, name in enumerate(("fc1", "fc2")):
             x = self.build.relu(f"{name}_relu")(self.build.dense(name, DENSE_WIDTH)(x))
+            # Two salts: with one, both layers would drop the same units of an image.
             x = dropout(x, keys, self.build.options.dropout_rate, salt)
         return x
 

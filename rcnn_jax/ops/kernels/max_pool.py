@@ -39,10 +39,14 @@ def _max_pool(x, *, window, strides, pads):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _pool(x, window, strides, pads):
     shape, steps = (1, window, window, 1), (1, strides, strides, 1)
+    # A Python number: JAX knows a maximum by the literal it starts from; of a traced array it makes
+    # a general reduction.
     return lax.reduce_window(x, -float("inf"), lax.max, shape, steps, ((0, 0), *pads, (0, 0)))
 
 
 def _pool_forward(x, window, strides, pads):
+    # The input alone is kept, which the layer before holds anyway; an index for each window would
+    # be one more array from here to the backward pass.
     return _pool(x, window, strides, pads), x
 
 

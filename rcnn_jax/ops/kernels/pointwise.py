@@ -61,6 +61,7 @@ def _by_convolution(strides, x, kernel, gradient):
 
 
 def _transposed(form, x, kernel, gradient):
+    # Linear in either operand, so its transpose is the derivative and computes nothing forward.
     (grad_x,) = jax.linear_transpose(lambda x: form(x, kernel), x)(gradient)
     (grad_kernel,) = jax.linear_transpose(lambda kernel: form(x, kernel), kernel)(gradient)
     return grad_x, grad_kernel

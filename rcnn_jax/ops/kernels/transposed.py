@@ -44,6 +44,8 @@ def _convolution(x, kernel):
     side = kernel.shape[0]
     return lax.conv_general_dilated(
         x,
+        # A convolution over a dilated input meets the kernel backwards: flipped, it is the law of
+        # `transposed_conv`.
         jnp.flip(kernel, (0, 1)),
         (1, 1),
         ((side - 1, side - 1),) * 2,

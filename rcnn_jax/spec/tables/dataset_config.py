@@ -18,6 +18,8 @@ from rcnn_jax.spec.schema import (
     string,
 )
 
+# The original's loaders differ in how they balance sources. One plan of the whole set is what makes
+# a run resumable at any batch.
 LOADER_OFF = "there is one loader: every source is read and shuffled as one set"
 
 DATA_SOURCE = Message(
@@ -60,7 +62,7 @@ DATASET_CONFIG = Message(
     "DatasetConfig",
     "Images and labels.",
     (
-        block("data_sources", 1, DATA_SOURCE, "Where training data lie.", repeated=True),
+        block("data_sources", 1, DATA_SOURCE, "Training data.", repeated=True),
         string(
             "image_extension",
             2,
@@ -87,7 +89,7 @@ DATASET_CONFIG = Message(
             "validation_data_source",
             5,
             DATA_SOURCE,
-            "Where validation data lie.",
+            "Validation data.",
             optional=True,
             oneof="dataset_split_type",
         ),
@@ -188,6 +190,7 @@ SPATIAL_AUGMENTATION = Message(
         real("translate_max_x", 5, 0.0, "Largest shift in pixels.", allowed=NON_NEGATIVE),
         real("translate_max_y", 6, 0.0, "Largest shift in pixels.", allowed=NON_NEGATIVE),
         real(
+            # Degrees, as the original reads it in spite of the name: specs are written accordingly.
             "rotate_rad_max",
             7,
             0.0,

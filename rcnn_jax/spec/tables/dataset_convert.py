@@ -32,8 +32,10 @@ KITTI = Message(
             None,
             "JSON file, relative to the root: sequence -> frame stems; for mode `sequence`.",
         ),
+        # With the dot here and without it in the training spec, as in the original.
         string("image_extension", 7, ".png", "Ending of the image files, with the dot."),
         count("num_partitions", 8, 2, "Folds.", allowed=NON_NEGATIVE),
+        # 0 is protobuf's absence, and a fold needs a file.
         count("num_shards", 9, 10, "Files per fold; 0 counts as 1."),
         string(
             "partition_mode",

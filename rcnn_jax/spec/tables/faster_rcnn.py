@@ -81,7 +81,7 @@ def _test_fields(numbers: tuple[int, ...]) -> tuple[Field, ...]:
 
 INFERENCE_CONFIG = Message(
     "InferenceConfig",
-    "How images are predicted; the thresholds also go into exported graphs.",
+    "Prediction; its thresholds also go into exported graphs.",
     (
         string("images_dir", 1, None, "Folder of images."),
         string("model", 2, None, "Model to run."),
@@ -116,15 +116,16 @@ IOU_RANGE = Message(
 
 EVALUATION_CONFIG = Message(
     "EvaluationConfig",
-    "How the network is judged.",
+    "Evaluation of the network.",
     (
-        string("model", 3, None, "Model to judge."),
+        string("model", 3, None, "Model to evaluate."),
         *_test_fields((12, 6, 7, 11, 8, 9)),
         boolean(
             "use_voc07_11point_metric",
             13,
             False,
             "Average precision of VOC 2007 at 11 recalls instead of the area under the curve.",
+            # The manual has both spellings.
             aliases=("use_voc_11_point_metric",),
         ),
         count(
@@ -148,7 +149,7 @@ EVALUATION_CONFIG = Message(
             "gt_matching_iou_threshold",
             19,
             0.5,
-            "IoU from which a detection hits.",
+            "Smallest IoU of a match.",
             allowed=OPEN_UNIT,
             oneof="iou_threshold_config",
         ),

@@ -21,6 +21,7 @@ from rcnn_jax.spec.schema import (
     string,
 )
 
+# resnet101 and vgg16 without a colon are networks of their own in the original, not spellings.
 ARCHITECTURES = (
     *(f"resnet:{depth}" for depth in (10, 18, 34, 50, 101)),
     *("vgg:16", "vgg:19", "vgg16", "googlenet", "mobilenet_v1", "mobilenet_v2"),
@@ -58,7 +59,7 @@ SIZE_HEIGHT_WIDTH = Message(
 
 INPUT_IMAGE_CONFIG = Message(
     "InputImageConfig",
-    "What images look like when they enter the network.",
+    "Images as they enter the network.",
     (
         block(
             "size_min",
@@ -189,6 +190,7 @@ MODEL_CONFIG = Message(
             silent=True,
         ),
         Field(
+            # `whole`: the original declares it as float, so specs hold 0.0 and 1.0 as well.
             name="freeze_blocks",
             number=9,
             kind="whole",
@@ -233,6 +235,7 @@ MODEL_CONFIG = Message(
             allowed=AT_LEAST_ONE,
         ),
         real(
+            # 0 stands for the published value, because an absent number is 0 to the original.
             "bn_momentum",
             1001,
             0.0,

@@ -28,6 +28,8 @@ from rcnn_jax.spec.schema import (
 )
 from rcnn_jax.spec.tables.trackers import VISUALIZER
 
+# Silent: every sample spec gives the optimizer a rate, and the original replaces it before each
+# batch.
 SCHEDULED = {
     "no_effect": "the learning_rate schedule sets the rate of every step",
     "silent": True,
@@ -47,6 +49,7 @@ ADAM = Message(
     "Adam.",
     (
         real("lr", 1, 1e-5, "Learning rate.", allowed=NON_NEGATIVE, **SCHEDULED),
+        # The manual's values. The original takes an absent beta for 0, which is no Adam.
         real("beta_1", 2, 0.9, "Momentum of the mean.", allowed=BELOW_ONE),
         real("beta_2", 3, 0.999, "Momentum of the square.", allowed=BELOW_ONE),
         real(
@@ -134,6 +137,8 @@ LEARNING_RATE = Message(
     (
         block("soft_start", 1, SOFT_START, "Warm-up and steps.", optional=True, oneof="lr_config"),
         block("step", 2, STEP, "Regular steps.", optional=True, oneof="lr_config"),
+        # An extension inside the original's oneof: it excludes the others as they exclude each
+        # other.
         block("cosine", 1000, COSINE, "Warm-up and cosine.", optional=True, oneof="lr_config"),
     ),
 )
@@ -146,7 +151,7 @@ EARLY_STOPPING = Message(
             "monitor",
             1,
             "loss",
-            "The watched value.",
+            "The monitored value.",
             allowed=Choice(("loss",)),
             only_checked=True,
         ),
@@ -157,7 +162,7 @@ EARLY_STOPPING = Message(
 
 TRAINING_CONFIG = Message(
     "TrainingConfig",
-    "How the network is trained.",
+    "Training of the network.",
     (
         string("retrain_pruned_model", 3, None, "Pruned model to start from.", reads="file"),
         real(
@@ -189,6 +194,7 @@ TRAINING_CONFIG = Message(
         ),
         string("pretrained_weights", 10, None, "Weights loaded by layer name.", reads="file"),
         count("num_epochs", 11, 12, "Length of the run.", allowed=AT_LEAST_ONE),
+        # TAO 5 has dropped it; there, and here, -r names the folder instead.
         string("output_model", 13, None, "Name of the models: X.tlt becomes X.epochN.tlt."),
         count("rpn_nms_max_boxes", 16, 2000, "Proposals after NMS.", allowed=AT_LEAST_ONE),
         real("rpn_nms_overlap_threshold", 17, 0.7, "IoU of the RPN's NMS.", allowed=OPEN_UNIT),
@@ -247,9 +253,9 @@ TRAINING_CONFIG = Message(
         string(
             "outside_anchors",
             1020,
-            "auto",
-            "Anchors that leave the image: ignore trains none of them and lets sizes that lie inside "
-            "nowhere propose nothing; auto trains those sizes; train trains all.",
+            "train",
+            "Anchors that leave the image: train trains all of them; auto only sizes that lie inside "
+            "nowhere; ignore trains none and lets such sizes propose nothing.",
             allowed=Choice(("auto", "ignore", "train")),
         ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),

@@ -2,6 +2,8 @@
 
 from rcnn_jax.spec.schema import Field, Message, block, boolean, count, enum, string
 
+# Read with all their fields, because specs of TAO carry them; the keys among them are secrets all
+# the same.
 WANDB_OFF = "no Weights & Biases client is bundled; metrics.jsonl holds the same numbers"
 CLEARML_OFF = "no ClearML client is bundled; metrics.jsonl holds the same numbers"
 

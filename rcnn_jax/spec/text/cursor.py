@@ -9,6 +9,7 @@ from rcnn_jax.spec.text.tokens import Token
 
 Position = tuple[int, int]
 
+# A file that is no spec at all has an error per line; nobody reads the second hundred.
 MAX_PROBLEMS = 100
 
 OPENING = ("{", "<", "[")
@@ -23,6 +24,7 @@ class Problem:
     sentence: str
 
 
+# An exception, because the limit is reached deep inside nested blocks.
 class TooManyError(Exception):
     """Raised at MAX_PROBLEMS errors, to end the parsing."""
 
@@ -82,6 +84,7 @@ class Cursor:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.blocks: list[Block] = []
+        # Keys stay out of `tokens`: their text is taken from here when the value itself is built.
         self.originals = tokens.originals
         self.index = 0
         self.tokens = self._without_slashes(tokens.tokens)
@@ -94,6 +97,7 @@ class Cursor:
     @property
     def next(self) -> Token:
         """The token behind the next one."""
+        # The end token repeats: looking ahead needs no test for the end of the list.
         return self.tokens[min(self.index + 1, len(self.tokens) - 1)]
 
     @property
@@ -124,6 +128,7 @@ class Cursor:
         position = (token.line, token.column)
         self.problems.append(Problem(position, sentence))
         if len(self.problems) >= MAX_PROBLEMS:
+            # One column behind the last error, so that sorting keeps the remark at the end.
             last = max(problem.position for problem in self.problems)
             sentence = f"only the first {MAX_PROBLEMS} errors are shown"
             self.problems.append(Problem((last[0], last[1] + 1), sentence))
@@ -142,6 +147,7 @@ class Cursor:
         marked = self.next.is_mark(":", "{", "<", "=") and self.next.line == self.here.line
         if self.here.kind != "name":
             return marked and self.here.line > self.last.line
+        # `model_config {` has a mark; a field whose colon was forgotten is known by its name.
         return marked or self.blocks[-1].knows(self.here.text)
 
     def skip_brackets(self) -> None:

@@ -10,6 +10,7 @@ from rcnn_jax.spec.text.values import did_you_mean, nearest
 
 MOST_PATHS = 3
 
+# Sets, because single names repeat: train_config alone could be anybody's.
 _OTHER_NETWORKS = (
     ("detectnet_v2", {"cost_function_config", "postprocessing_config"}),
     ("detectnet_v2", {"bbox_rasterizer_config"}),
@@ -47,10 +48,13 @@ def other_form(text: str, tokens: list[Token]) -> str:
       text: the whole text.
       tokens: its tokens.
     """
+    # Formats show at the beginning, and some patterns walk over lines.
     head = text[:4096]
     for pattern, name in _FORMS:
         if pattern.match(head):
             return name
+    # YAML has no blocks in braces; without this, a spec whose values are indented would pass for
+    # it.
     if any(token.is_mark("{", "<") for token in tokens):
         return ""
     for name, colon, inside in zip(tokens, tokens[1:], tokens[2:], strict=False):
@@ -85,6 +89,8 @@ def elsewhere(name: str, table: Message, root: Message) -> str:
             return f"; specs of {kind} have it{near}"
     if near:
         return near
+    # Stricter than within the block: among some hundred names of all blocks something is always
+    # near.
     other = nearest(name, tuple(paths), 0.8) if len(name) > 3 else ""
     return f"; did you mean '{other}', which belongs {_in(paths[other])}?" if other else ""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rcnn_jax.spec.schema import LiteralShape
 
+# int() of more digits takes quadratic time, and no field has more than ten.
 MAX_DIGITS = 100
 MAX_WHOLE = 2**32 - 1
 
@@ -30,6 +31,7 @@ def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
     words = [(match.group(1), match.start(1) + 1) for match in _WORD.finditer(text)]
     if not words:
         return _checked((), shape)
+    # Without brackets (`832, 1344`) Python reads a tuple too, and so did the original.
     if words[0][0] in _CLOSING:
         items, rest = _items(words, 1, _CLOSING[words[0][0]], words[0], shape, shape.inner)
     else:
@@ -72,6 +74,7 @@ def numbers(value: tuple[Any, ...], shape: LiteralShape) -> list[Any]:
 
 
 def _is_number(value: Any, shape: LiteralShape) -> bool:
+    # bool is an int to Python.
     if isinstance(value, bool):
         return False
     return isinstance(value, int) if shape.item == "int" else isinstance(value, int | float)
@@ -121,6 +124,7 @@ def _items(
             index += 1
         if index < len(words) and words[index][0] == ",":
             index += 1
+        # Only here: a comma before the closing bracket is legal Python.
         elif index < len(words) and words[index][0] != closing:
             word, position = words[index]
             raise ValueError(f"is not a {shape}: expected ',' at character {position}")

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec.schema import Field, FieldKind
 from rcnn_jax.spec.text.cursor import OPENING, Cursor
-from rcnn_jax.spec.text.tokens import Token, printable
+from rcnn_jax.spec.text.tokens import Token
 from rcnn_jax.spec.text.values import (
     WrongValueError,
     bare,
@@ -22,6 +23,7 @@ class ScalarReader(Cursor):
         """Consumes the colon between a name and its value; returns whether there is one."""
         if not self.here.is_mark("="):
             colon = self.skip(":")
+            # Reported and skipped, so that the value behind it is still checked.
             while colon and self.skip(":"):
                 self.complain(self.last, "this ':' is one too many")
             return colon
@@ -57,10 +59,13 @@ class ScalarReader(Cursor):
             return None
         if not colon:
             self.complain(first, f"expected ':' behind {path}, found {self.shown_here()}")
+        # Skipped as a whole: what is inside belongs to no field, and would be reported token by
+        # token.
         if first.is_mark(*OPENING):
             self._bracket(kind, row, path)
             return None
         words = self._words(listed=listed)
+        # Decided before the value is read: errors of conversion quote the value.
         secret = row.secret or any(word.kind == "hidden" for word in words)
         try:
             return self._value([self.originals.get(w.start, w) for w in words], kind, row)
@@ -70,7 +75,7 @@ class ScalarReader(Cursor):
                 self.complain(first, f"{path} {what}")
             elif colon:
                 at = token if kind == "literal" and first.kind == "string" else first
-                self.complain(at, f"{path} = {printable(written(words))} {error}")
+                self.complain(at, f"{path} = {excerpt(written(words))} {error}")
         return None
 
     def shown_here(self) -> str:
@@ -87,6 +92,7 @@ class ScalarReader(Cursor):
             while self.here.kind == "string" and not self._names_an_entry():
                 words.append(self.take())
             return words
+        # `(832, 1344)` without quotes is one value to the user, and five tokens here.
         bracketed = words[0].text.startswith("(")
         while self._goes_on(words[-1], listed=listed, bracketed=bracketed):
             words.append(self.take())
@@ -109,6 +115,8 @@ class ScalarReader(Cursor):
 
     def _names_an_entry(self) -> bool:
         """Returns whether the next string is the name of a field, as in JSON."""
+        # A new line: adjacent strings may go on over several lines, but not with a colon behind
+        # them.
         return self.next.is_mark(":", "{") and self.here.line > self.last.line
 
     def _value(self, words: list[Token], kind: FieldKind, row: Field) -> Any:

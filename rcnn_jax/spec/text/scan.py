@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec.schema import Field, Message
 from rcnn_jax.spec.text.cursor import CLOSING, OPENING, Block, Position, Problem, TooManyError
 from rcnn_jax.spec.text.hints import elsewhere
 from rcnn_jax.spec.text.scalars import ScalarReader
 from rcnn_jax.spec.text.secrets import Hidden
-from rcnn_jax.spec.text.tokens import Token, printable
+from rcnn_jax.spec.text.tokens import Token
 from rcnn_jax.spec.text.values import bare
 
 
@@ -44,6 +45,7 @@ def scan(tokens: Hidden, table: Message) -> Scan:
     """Parses the tokens of a spec against its table."""
     result = Scan()
     reader = _Reader(tokens, result.positions)
+    # What was found until then is the report.
     with suppress(TooManyError):
         reader.entries(Block("", table, values=result.values))
     # Sorted, because a missing closing mark is noticed far behind the block that it names.
@@ -69,6 +71,7 @@ class _Reader(ScalarReader):
         self.closed_early = 0
         self.indents: dict[int, int] = {}
         for token in self.tokens:
+            # The first token of a line: that is where an editor would align the closing mark.
             self.indents.setdefault(token.line, token.column)
 
     def entries(self, block: Block) -> None:
@@ -129,6 +132,7 @@ class _Reader(ScalarReader):
         # The innermost block that has such a field. Names of several levels (`enabled`, `key`) are
         # handled by the check above: a field that this block knows is never a reason to close it.
         for levels, outer in enumerate(reversed(self.blocks[:-1]), start=1):
+            # More blocks would have to be closed than marks are missing: the guess is wrong.
             if levels > self.missing:
                 return False
             if outer.knows(token.text):
@@ -184,6 +188,7 @@ class _Reader(ScalarReader):
     def _once(self, block: Block, name: str, token: Token, what: str, rule: str) -> None:
         """Warns of an entry that is given again."""
         given = block.given.setdefault(name, [])
+        # The last two are named: with three or more, each warning has its predecessor.
         given.append(token)
         if len(given) > 1:
             where = _lines(given[-2].line, token.line)
@@ -209,6 +214,8 @@ class _Reader(ScalarReader):
         if not self.skip("["):
             self._item(block, token, token, row, path, colon=colon)
             return
+        # Ends with the list, or where a field of the block begins: then a ']' was forgotten, and
+        # what follows must not be swallowed.
         while not self.skip("]"):
             if self.here.kind == "end" or self.here.is_mark("}", ">") or self.begins_entry():
                 line = opening.line
@@ -253,6 +260,7 @@ class _Reader(ScalarReader):
           colon: whether a colon precedes it.
           listed: whether it is an item of the short form.
         """
+        # The list itself is where its first value stands; rules about the list point there.
         self.positions.setdefault(path, (token.line, token.column))
         if row.kind == "map":
             self._map_entry(block, token, row, path)
@@ -279,7 +287,7 @@ class _Reader(ScalarReader):
             return
         key, at = entry.values["key"], entry.given["key"][-1]
         self.positions[f"{path}.{key}"] = (at.line, at.column)
-        what = f"the key '{printable(key)}' of {path}"
+        what = f"the key '{excerpt(key)}' of {path}"
         self._once(block, f"{row.name}.{key}", at, what, "the last counts")
         block.values.setdefault(row.name, {})[key] = entry.values["value"]
 
@@ -305,12 +313,13 @@ class _Reader(ScalarReader):
                 return False
             self.complain(token, f"expected '{{' behind {path}, found {here.shown}")
             self.missing += 1  # its closing mark would look like one too many
+        # Of the line and not of the name, which may stand behind others.
         block.indent = self.indents[token.line]
         self.entries(block)
         return True
 
     def _unknown(self, block: Block, token: Token, name: str) -> None:
-        shown = printable(name)
+        shown = excerpt(name)
         if token.kind == "hidden":
             self.complain(token, f"unknown field {block.location}: it looks like a key")
         elif block.table is None:
@@ -321,6 +330,8 @@ class _Reader(ScalarReader):
             assert root is not None
             hint = elsewhere(name, block.table, root)
             self.complain(token, f"unknown field '{shown}' {block.location}{hint}")
+        # With its value, whatever that is: an unknown block has fields of its own, which would all
+        # be reported.
         self._drop_value()
 
     def _is_odd_name(self) -> bool:
@@ -337,7 +348,7 @@ class _Reader(ScalarReader):
         plain = unicodedata.normalize(
             "NFKC", here.text
         )  # full-width punctuation of East Asian keyboards
-        meant = f"; write {printable(plain)}" if plain != here.text and here.kind == "word" else ""
+        meant = f"; write {excerpt(plain)}" if plain != here.text and here.kind == "word" else ""
         self.complain(here, f"expected a field{closing}, found {shown}{meant}")
         self._rest_of_line(here)
 
@@ -353,6 +364,7 @@ class _Reader(ScalarReader):
             return
         elif here.line == name.line or (marked and not self.begins_entry()):
             self._rest_of_line(here)
+            # Adjacent strings are one value over several lines.
             while here.kind in ("string", "hidden") and self.here.kind == "string":
                 self.take()
 

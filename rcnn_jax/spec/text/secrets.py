@@ -49,6 +49,7 @@ def hide(tokens: list[Token]) -> Hidden:
     Args:
       tokens: from `tokens.tokenize`.
     """
+    # Offsets stay those of the text, so that lines and columns of messages are right.
     shown, originals, spans = list(tokens), {}, []
     openers: list[str] = []
     index = 0
@@ -62,9 +63,11 @@ def hide(tokens: list[Token]) -> Hidden:
         if end > first:
             spans.append((tokens[first].start, tokens[end - 1].end))
 
+    # The end token has no successor to look at, and is no key.
     while index < len(tokens) - 1:
         token = tokens[index]
         if token.is_mark("{", "<"):
+            # A stack without the table: keys are hidden in blocks that no table knows, too.
             openers.append(_name_before(tokens, index))
         elif token.is_mark("}", ">") and openers:
             openers.pop()
@@ -147,6 +150,8 @@ def _sounds_secret(name: str) -> bool:
     # A field of some table is not a misspelt secret. Long names would make the comparison slow.
     if name in known_names() or len(name) > 64:
         return False
+    # Misspelled fields hold keys as well: `enc_kye` is unknown to the table, its value is not
+    # public.
     near = any(_near(name, known) for known in _secret_names())
     return near or bool(_TELLING.search(name.lower()))
 
@@ -181,6 +186,7 @@ def _secret_names() -> frozenset[str]:
 def _owners() -> frozenset[str]:
     """Returns the names of the blocks that have a secret called `key`."""
     paths = (path.split(".") for path, row in _rows() if row.secret and row.name == "key")
+    # From the tables, so that a new secret row is protected without a change here.
     return frozenset(path[-2] for path in paths)
 
 
@@ -214,6 +220,7 @@ def _value_ends(tokens: list[Token], index: int) -> int:
         adjacent = here.start == before.end and index > first
         if not adjacent and here.is_mark("}", ">", "]"):
             break
+        # A field that a table knows, with its mark: anything less may be a part of the key.
         if not adjacent and _surely_a_field(tokens, index):
             break
         if whole and here.line > before.line and here.kind != "string":

@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 
 from google.protobuf import text_encoding
 
+from rcnn_jax.printable import excerpt
+
 TokenKind = Literal[
     "name", "number", "string", "open", "curly", "word", "mark", "slashes", "hidden", "end"
 ]
@@ -46,9 +48,6 @@ _ESCAPE = re.compile(
 MAX_SPEC = 2**18
 """Characters of the longest spec; real ones have a few thousand."""
 
-SHOWN = 60
-"""Characters of a value that a message repeats."""
-
 
 class Token(NamedTuple):
     """One token of the text.
@@ -77,7 +76,7 @@ class Token(NamedTuple):
     @property
     def shown(self) -> str:
         """The token in error messages."""
-        return "the end of the file" if self.kind == "end" else printable(self.text)
+        return "the end of the file" if self.kind == "end" else excerpt(self.text)
 
     def is_mark(self, *marks: str) -> bool:
         """Returns whether this is one of the marks."""
@@ -98,6 +97,8 @@ def tokenize(text: str) -> list[Token]:
             column = start - line_start + 1
             tokens.append(Token(kind, word, start, line, column))  # type: ignore[arg-type]
         if kind == "open":
+            # The marks cut off above are part of the structure: without them a block would stay
+            # open.
             tokens += _marks(match.group()[len(word) :], start + len(word), line, line_start)
         for newline in _BREAK.finditer(match.group()):
             line += 1
@@ -114,6 +115,7 @@ def top_level_names(tokens: list[Token]) -> set[str]:
         if depth == 0 and named:
             names.add(token.text)
         depth += token.is_mark("{", "<", "[") - token.is_mark("}", ">", "]")
+        # A surplus closing mark must not take the rest of the text out of the top level.
         depth = max(depth, 0)
     return names
 
@@ -127,6 +129,7 @@ def unquote(text: str) -> str:
     inside = text[1:-1]
     if "\\" not in inside:
         return inside
+    # protobuf's function leaves unknown escapes as they are: a Windows path would be half converted.
     if "\\" in _ESCAPE.sub("", inside):
         raise ValueError("has a backslash that begins no escape; write two for one, or /")
     try:
@@ -149,22 +152,6 @@ def comments(text: str) -> list[tuple[int, int]]:
         if match.lastgroup == "slashes"
         or (match.lastgroup == "space" and match.group().startswith("#"))
     ]
-
-
-def printable(text: str, limit: int = SHOWN) -> str:
-    """Formats text of a file for a message: control characters as escapes, long text cut short."""
-    if len(text) > limit:
-        return f"{visible(text[: limit - 20])}... ({len(text)} characters)"
-    return visible(text)
-
-
-def visible(text: str) -> str:
-    """Returns text with escapes for characters that a terminal hides or obeys."""
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _kind_of_word(word: str) -> TokenKind:

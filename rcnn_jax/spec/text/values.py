@@ -11,14 +11,16 @@ import re
 import unicodedata
 from typing import Any
 
+from rcnn_jax.printable import SHOWN, excerpt
 from rcnn_jax.spec.schema import Field, FieldKind
 from rcnn_jax.spec.text.literals import read_literal
-from rcnn_jax.spec.text.tokens import SHOWN, Token, printable, quote, unquote
+from rcnn_jax.spec.text.tokens import Token, quote, unquote
 
 MAX_UINT32 = 2**32 - 1
 MAX_DIGITS = 100
 MAX_TEXT = 10_000
 
+# What protobuf's text format accepts, no more: `yes` would be an error in the original.
 _TRUE = frozenset({"true", "True", "t", "1"})
 _FALSE = frozenset({"false", "False", "f", "0"})
 _BOOLEAN_WORDS = {"true": "true", "yes": "true", "on": "true"} | dict.fromkeys(
@@ -43,6 +45,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
       WrongValueError: it is no such value.
     """
     first = tokens[0]
+    # First: adjacent strings are one text, every other type has exactly one token.
     if kind in ("string", "literal"):
         return _text(tokens, kind, row)
     if kind == "bool":
@@ -51,6 +54,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
     elif kind == "enum":
         if first.kind == "name" and first.text in row.values:
             return first.text
+        # protobuf takes an enum's number for its name.
         if first.kind == "number" and len(first.text) < 4 and first.text.isdigit():
             number = int(first.text)
             if number < len(row.values):
@@ -77,7 +81,7 @@ def wanted(kind: FieldKind, row: Field) -> str:
 def shown_value(value: Any) -> str:
     """Formats any value of a config for a message: one short line, printable."""
     try:
-        return printable(repr(value))
+        return excerpt(repr(value))
     except ValueError:  # more digits than Python converts to text
         return f"a number of about 10^{int(math.log10(abs(value)))}"
 
@@ -91,7 +95,7 @@ def control_complaint(value: Any) -> str:
     control = next((each for each in text if unicodedata.category(each) == "Cc"), "")
     if not control:
         return ""
-    return f"holds the control character {printable(control)}: a backslash is written \\\\, or as /"
+    return f"holds the control character {excerpt(control)}: a backslash is written \\\\, or as /"
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
@@ -132,7 +136,7 @@ def text_of(tokens: list[Token]) -> str:
 
 def in_quotes(text: str) -> str:
     """Returns text in straight quotes for a message."""
-    return printable(quote(text))
+    return excerpt(quote(text))
 
 
 def bare(text: str) -> str:
@@ -205,11 +209,13 @@ def number_of(text: str, kind: FieldKind) -> int | float:
     elif digits.startswith(("inf", "nan")):
         raise OverflowError("is not a finite number")
     else:
+        # `whole` fields are floats to the original, so specs hold 5.0 and 1e3 there.
         value = sign * float(digits.rstrip("f"))  # protobuf accepts 1.5f
         if not math.isfinite(value):
             raise OverflowError("is not a finite number")
         if kind == "double":
             return value
+        # protobuf refuses 5.0 for an integer, and a spec must be read by both.
         if kind == "uint32" and not digits.isdigit():
             raise ValueError(text)
     if value < 0 or value != int(value):
@@ -243,6 +249,7 @@ def _meant_number(text: str, kind: FieldKind) -> str:
     """Returns a number with typographic dashes, thousands separators or decimal commas rewritten."""
     plain = unicodedata.normalize("NFKC", text).translate(_DASHES)
     plain = re.sub(r"[\s_]", "", plain).removeprefix("+")
+    # A comma before three digits separates thousands, any other one is a decimal comma.
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", plain, re.ASCII):
         plain = plain.replace(",", "")
     elif re.fullmatch(r"-?\d+,\d+", plain, re.ASCII):

@@ -1,4 +1,4 @@
-"""Reads a Faster R-CNN config once and says everything in the words of the field.
+"""Config reader of Faster R-CNN: from the names of the spec to settings in the field's words.
 
 The only place below the commands that knows the names of the Faster R-CNN spec.
 """
@@ -56,6 +56,7 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         geometry=_geometry(config),
         augment=_augment(config.augmentation_config) if training.enable_augmentation else None,
         train_gt=_ground_truth(config),
+        # Padded arrays here, because VOC matching reads boxes; COCO evaluation reads its file.
         eval_gt=_ground_truth(config),
         batch_per_device=training.batch_size_per_gpu,
         eval_batch=evaluation.batch_size,
@@ -89,6 +90,8 @@ def _notes(config: Config) -> tuple[str, ...]:
         "fsdp), whatever the fractions: no layer waits for another device",
     )
     return divided * (len(config.training_config.model_parallelism) > 1) + tuple(
+        # Reported in the words of the spec: a user who wrote 12000 would look for the difference
+        # elsewhere.
         f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
         f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
         for name in ("evaluation_config", "inference_config")
@@ -135,7 +138,10 @@ def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
         settings=TwoStageSettings(
             cell_sizes=((LEVEL, cells),),
             anchor_convention=AnchorConvention(),
+            # In both directions. The original divides on the way back only, so its targets and its
+            # boxes have different units for any value but 1 (docs/tao_differences.md, "Training").
             rpn_coder=BoxCoder(weights=(training.std_scaling,) * 4),
+            # The spec's map has the keys x, y, w, h; boxes run y, x, h, w here.
             box_coder=BoxCoder(weights=(std["y"], std["x"], std["h"], std["w"])),
             rpn_targets=RpnTargetSettings(
                 positive_overlap=training.rpn_max_overlap,
@@ -149,11 +155,15 @@ def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
                 pre_nms=training.rpn_pre_nms_top_N,
                 post_nms=training.rpn_nms_max_boxes,
                 nms_threshold=training.rpn_nms_overlap_threshold,
+                # The original drops proposals of one pixel or less (docs/reference/faster_rcnn.md,
+                # "Proposals").
                 min_size=1.0,
             ),
             roi_sampling=RoiSamplingSettings(
                 batch_per_image=model.roi_mini_batch,
                 foreground_overlap=training.classifier_max_overlap,
+                # No gap between the two: a roi is foreground or, from the lower limit on,
+                # background.
                 background_high=training.classifier_max_overlap,
                 background_low=training.classifier_min_overlap,
                 append_gt=training.gt_as_roi,
@@ -184,6 +194,7 @@ def pixel_settings(image: Config) -> PixelSettings:
 def _geometry(config: Config) -> GeometrySettings:
     image = config.model_config.input_image_config
     preprocessing = config.augmentation_config.preprocessing
+    # A dynamic canvas goes before everything else, as its message excludes `size_height_width`.
     if image.size_min.enabled:
         return GeometrySettings(
             mode="short_side",
@@ -200,6 +211,7 @@ def _geometry(config: Config) -> GeometrySettings:
         mode="pad_crop",
         height=size.height,
         width=size.width,
+        # Crops are absolute corners; 0 at the bottom or right is the default and means none.
         crop=(top, left, bottom, right) if bottom and right else None,
         prescale=scaled if all(scaled) else None,
     )
@@ -222,6 +234,8 @@ def _augment(augmentation: Config) -> AugmentSettings:
         saturation_shift_max=color.saturation_shift_max,
         contrast_scale_max=color.contrast_scale_max,
         contrast_center=color.contrast_center,
+        # One pixel at least: narrower boxes have been clipped away, and their deltas are logarithms
+        # of nearly 0.
         min_box_side=max(
             1.0,
             augmentation.preprocessing.min_bbox_width,
@@ -232,6 +246,7 @@ def _augment(augmentation: Config) -> AugmentSettings:
 
 def _ground_truth(config: Config) -> GroundTruthSettings:
     limit = config.model_config.input_image_config.max_objects_num_per_image
+    # The field is a promise of the user here; Mask R-CNN's is a limit, which cuts.
     return GroundTruthSettings(max_objects=limit, on_overflow="error")
 
 
@@ -240,6 +255,7 @@ def _optimizer(training: Config) -> OptimizerSettings:
     penalties = {
         "l1": regularizer.weight if regularizer.type == "L1" else 0.0,
         "l2": regularizer.weight if regularizer.type == "L2" else 0.0,
+        # Keras penalises weight * |w|^2: no half, so a factor of 2 in the gradient.
         "l2_factor": 2.0,
         "clip_norm": training.clip_norm,
         "ema_decay": training.ema_decay,
@@ -264,6 +280,7 @@ def _optimizer(training: Config) -> OptimizerSettings:
             decay=sgd.decay,
             **penalties,
         )
+    # No field of the spec's `rmsprop` has an effect, as in the original; its constants are Keras'.
     return OptimizerSettings(kind="rmsprop", **penalties)
 
 
@@ -312,6 +329,8 @@ def _run(config: Config) -> RunSettings:
 def _test(section: Config) -> TestSettings:
     return TestSettings(
         proposals=ProposalSettings(
+            # On every backend, although JAX could take more: an engine must find what the model
+            # found.
             pre_nms=min(section.rpn_pre_nms_top_N, MAX_TEST_CANDIDATES),
             post_nms=section.rpn_nms_max_boxes,
             nms_threshold=section.rpn_nms_overlap_threshold,

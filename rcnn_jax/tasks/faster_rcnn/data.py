@@ -1,4 +1,4 @@
-"""Opens the images and labels that a Faster R-CNN spec names."""
+"""Sources of a Faster R-CNN: the images and labels that its spec names."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -25,9 +25,10 @@ def class_map(config: Config) -> ClassMap:
 
 
 def train_source(config: Config) -> Callable[[], Source]:
-    """Returns what opens the training images of a config."""
+    """Returns a function that opens the training images of a config."""
     dataset = config.dataset_config
 
+    # Opened on demand: an index of records takes time to read, and `inference` needs none.
     def open_source() -> Source:
         if dataset.tfds_name:
             return _tfds(config, dataset.tfds_train_split, training=True)
@@ -41,6 +42,7 @@ def train_source(config: Config) -> Callable[[], Source]:
             for source in dataset.data_sources
         ]
         joined = _join(parts)
+        # Over all sources: a key that only one of two uses is no mistake.
         names = frozenset[str]().union(*(part.label_names for part in parts))
         joined.findings = (*joined.findings, *class_map(config).unused_keys(names))
         return joined
@@ -49,7 +51,7 @@ def train_source(config: Config) -> Callable[[], Source]:
 
 
 def eval_source(config: Config) -> Callable[[], Source] | None:
-    """Returns what opens the validation images of a config; None when it names none."""
+    """Returns a function that opens the validation images of a config; None where it names none."""
     dataset = config.dataset_config
     if dataset.tfds_name:
         split = dataset.tfds_val_split
@@ -73,7 +75,7 @@ def _join(sources: Sequence[Source]) -> Source:
 def _open(
     source: Config, config: Config, *, fold: int | None, training: bool
 ) -> DetectNetRecords | KittiFolder:
-    """Opens one data source; occluded objects are difficult where a model is judged, not trained."""
+    """Opens one data source; occluded objects are difficult in evaluation, not in training."""
     classes = class_map(config)
     if source.kitti_directory_path:
         root = Path(source.kitti_directory_path)
@@ -82,6 +84,8 @@ def _open(
             root / source.kitti_label_dir_name,
             classes,
             stems=_stems(source.kitti_split_file),
+            # Occluded objects are trained as ordinary ones, as in the original; in evaluation a
+            # match with one is dropped (docs/reference/faster_rcnn.md, "Evaluation").
             difficult_is_crowd=not training,
         )
     return DetectNetRecords(

@@ -1,4 +1,4 @@
-"""What trained weights and running runs take for granted of a Faster R-CNN spec, field by field.
+"""Fields of a Faster R-CNN spec that trained weights and resumed runs depend on.
 
 A path stands for everything below it. The rules are in `tasks.dependence` and
 `checkpoints.fingerprint`.
@@ -21,7 +21,7 @@ WEIGHTS_DEPEND_ON = {
     "model_config.anchor_box_config": "boxes that the RPN's deltas are relative to",
     "training_config.std_scaling": "unit of the RPN's deltas",
     "training_config.classifier_regr_std": "unit of the head's deltas",
-    "training_config.outside_anchors": "anchors that have learnt to propose",
+    "training_config.outside_anchors": "anchors that may propose",
 }
 """{path: what in the weights depends on it}."""
 
@@ -73,9 +73,14 @@ def in_effect(found: dict[str, Any]) -> dict[str, Any]:
       found: {path: value} of the fields that weights depend on.
     """
     image, activation = "model_config.input_image_config", "model_config.activation.activation_type"
-    order = f"{image}.image_channel_order"
+    order, outside = f"{image}.image_channel_order", "training_config.outside_anchors"
     return {
         **found,
+        # Grey images have one channel whatever the order says: equal networks must compare as
+        # equal.
         order: "l" if found[f"{image}.image_type"] == "GRAY_SCALE" else found[order],
+        # The reader fills the default in; a spec that names it is the same network.
         activation: found[activation] or "swish",
+        # All anchors propose under `train` as under `auto`: models of either run with either spec.
+        outside: "auto" if found[outside] == "train" else found[outside],
     }

@@ -11,7 +11,7 @@ DEFAULT_NAME = "model"
 
 
 def named_files(config: Config) -> NamedFiles:
-    """Returns what a Faster R-CNN config names."""
+    """Returns the files and folders that a Faster R-CNN config names."""
     inference = config.inference_config
     named = {
         "evaluate": _model(config.evaluation_config, "evaluation_config", "trt_evaluation"),
@@ -39,6 +39,7 @@ def model_name(config: Any) -> str:
     Raises:
       UsageError: output_model ends in no file name.
     """
+    # By key, not attribute: a run's own record is a dictionary.
     given = config["training_config"].get("output_model") or f"{DEFAULT_NAME}.tlt"
     name = Path(given).name.removesuffix(".tlt")
     if name in ("", ".", ".."):
@@ -62,13 +63,17 @@ def _model(section: Config, name: str, trt: str) -> NamedModel | None:
       trt: its message that names an engine, or an exported model and perhaps a calibration cache.
     """
     engine, exported = section[trt], section[trt].etlt_model
+    # The most specific first: an engine was built from the exported model, and that was made from
+    # the bundle.
     if engine.enabled and engine.trt_engine:
         return NamedModel(f"{name}.{trt}.trt_engine", Path(engine.trt_engine))
     if engine.enabled and exported.enabled and exported.model:
+        # Two generations of the spec have the field in two messages.
         cache = exported.calibration_cache or engine.calibration_cache
         return NamedModel(
             f"{name}.{trt}.etlt_model.model", Path(exported.model), Path(cache) if cache else None
         )
+    # A message that asks for an exported model and names none must not run the bundle in silence.
     if section.model and not (engine.enabled and exported.enabled):
         return NamedModel(f"{name}.model", Path(section.model))
     return None

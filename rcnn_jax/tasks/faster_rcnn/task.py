@@ -44,11 +44,12 @@ class FasterRcnnTask:
         return dict(self.loss_weight_pairs)
 
     def is_backbone(self, layer: str) -> bool:
-        """Says whether the layer belongs to the backbone, its tail included."""
+        """Returns whether the layer belongs to the backbone, its tail included."""
+        # What is not a head: the names of layers differ by backbone, those of the heads do not.
         return not layer.startswith(("rpn_", "dense_"))
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether `freeze_blocks` holds the block of the layer."""
+        """Returns whether `freeze_blocks` holds the block of the layer."""
         return frozen_layers(self.model.arch, self.model.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:
@@ -75,6 +76,7 @@ class FasterRcnnTask:
         return self.predict(variables, images, test)[0], None
 
     def _losses(self, model: FasterRcnn, batch: Batch, image_keys: jax.Array) -> LossTerms:
+        # Also for backbones without dropout: the samples of anchors must not depend on the arch.
         keys = recipe.split_keys(image_keys, dropout=True)
 
         def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:

@@ -1,4 +1,4 @@
-"""Reads a Mask R-CNN config once and says everything in the words of the field.
+"""Config reader of Mask R-CNN: from the names of the spec to settings in the field's words.
 
 The only place below the commands that knows the names of the Mask R-CNN spec.
 """
@@ -58,12 +58,15 @@ def mask_rcnn_experiment(
         seed=config.seed,
         geometry=_geometry(data),
         augment=_augment(data),
+        # Cut rather than refused, as in the original; the table at the start of training counts
+        # what was cut.
         train_gt=GroundTruthSettings(
             max_objects=data.max_num_instances,
             on_overflow="truncate",
             mask_size=network.gt_mask_size if network.include_mask else 0,
             skip_crowd=data.skip_crowd_during_training,
         ),
+        # pycocotools reads the annotation file: padded arrays would lose areas and ids.
         eval_gt=None,
         batch_per_device=config.train_batch_size,
         amp_dtype=config.amp_dtype,
@@ -88,6 +91,7 @@ def mask_rcnn_experiment(
             max_detections=network.test_detections_per_image,
             images=data.eval_samples,
         ),
+        # The original's default of `-t`; the spec has no field for it.
         visualize_threshold=0.6,
         captions=True,
         train_source=lambda: mask_rcnn_data.open_training(
@@ -110,6 +114,8 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
         )
         for level in levels
     )
+    # The mask head doubles its crop, so its crop is half of the masks; the box head's is a quarter,
+    # 7 of the usual 28, and no field of the spec says so.
     box_crop_size, mask_crop_size = network.mrcnn_resolution // 4, network.mrcnn_resolution // 2
     weights = [
         ("rpn_class", 1.0),
@@ -121,6 +127,7 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
         weights.append(("mask", network.mrcnn_weight_loss_mask))
     return MaskRcnnTask(
         model=MaskRcnn(
+            # Not the spec's `num_classes`, which counts the background.
             num_classes=len(categories.ids),
             anchors_per_cell=network.num_scales * len(ratios),
             arch=f"{network.arch}:{network.nlayers}",
@@ -131,7 +138,10 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             mlp_head_dim=network.fast_rcnn_mlp_head_dim,
             include_mask=network.include_mask,
             options=BackboneOptions(
-                use_pooling=True, all_projections=False, freeze_bn=network.freeze_bn
+                # Fixed in the original: the spec of Mask R-CNN has no fields for them.
+                use_pooling=True,
+                all_projections=False,
+                freeze_bn=network.freeze_bn,
             ),
             convention=convention.convolution,
             channels=ChannelPlan.from_json(network.channel_plan),
@@ -145,6 +155,7 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
         settings=TwoStageSettings(
             cell_sizes=cells,
             anchor_convention=convention.anchors,
+            # `bbox_reg_weights` are those of the box head alone; deltas of the RPN have no factors.
             rpn_coder=BoxCoder(),
             box_coder=BoxCoder(weights=tuple(network.bbox_reg_weights)),
             rpn_targets=RpnTargetSettings(
@@ -153,6 +164,8 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
                 force_match="best",
                 batch_per_image=network.rpn_batch_size_per_im,
                 positive_fraction=network.rpn_fg_fraction,
+                # A quirk that is kept: the rates of published specs were tuned with all matched
+                # anchors in this loss.
                 box_loss_on_sample=False,
             ),
             train_proposals=ProposalSettings(
@@ -171,6 +184,7 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
                 with_replacement=False,
             ),
             roi_size=box_crop_size,
+            # P6 too under TAO's convention, where other libraries stop at P5.
             roi_levels=tuple(i for i in levels if i <= convention.coarsest_roi_level),
             losses=LossSettings(regression="huber", normalize="counted"),
             roi_aligned=convention.roi_aligned,
@@ -207,6 +221,8 @@ def _optimizer(config: Config) -> OptimizerSettings:
         l1=config.l1_weight_decay / 2.0,  # the original halves both penalties
         l2=config.l2_weight_decay,
         l2_factor=1.0,
+        # Gamma decays by accident in the original, whose pattern misses its names; schedules were
+        # tuned so.
         regularize="kernels_and_gamma",
         bias_gradient_factor=2.0,
         clip_norm=config.clip_norm,
@@ -229,6 +245,7 @@ def _run(config: Config) -> RunSettings:
     """Epochs win over steps; the length of an epoch may be given instead of counted."""
     epochs, steps = config.num_epochs or 0, config.total_steps or 0
     if epochs and config.num_examples_per_epoch and config.train_batch_size:
+        # Rounded up once over the whole run: a remainder of an epoch opens the next one.
         steps = -(-epochs * config.num_examples_per_epoch // config.train_batch_size)
     elif epochs:
         steps = 0
@@ -255,6 +272,7 @@ def _test(network: Config) -> TestSettings:
             min_size=network.rpn_min_size,
         ),
         detections=DetectionSettings(
+            # COCO's average precision wants every score; drawing has a threshold of its own.
             score_threshold=0.0,
             nms_threshold=network.test_nms,
             max_detections=network.test_detections_per_image,

@@ -1,4 +1,4 @@
-"""What the weights of a Mask R-CNN take for granted and no weights file says.
+"""Conventions that the weights of a Mask R-CNN rely on and that no file of weights states.
 
 The same weights give other features when convolutions pad elsewhere, other boxes when anchors sit
 elsewhere. A spec chooses a row by name (`maskrcnn_config.convention`); rules of training, such as
@@ -20,7 +20,7 @@ COCO_MEAN = (123.675, 116.28, 103.53)
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """One world that weights come from.
+    """The convention of one source of weights.
 
     Attributes:
       convolution: padding, strides and batch norm.
@@ -44,6 +44,7 @@ CONVENTIONS = {
         anchors=AnchorConvention(),
         pixels=PixelSettings(channel_order="rgb", mean=COCO_MEAN, std=(0.224 * 255.0,) * 3),
         roi_aligned=True,
+        # Above every level a spec may have: rois are pooled from the whole pyramid, P6 included.
         coarsest_roi_level=10,
     ),
     # Source: docs/torchvision.md, "What the convention says".
@@ -51,6 +52,7 @@ CONVENTIONS = {
         convolution=TORCHVISION,
         anchors=AnchorConvention(offset=0.0, rounding=True),
         pixels=PixelSettings(channel_order="rgb", mean=COCO_MEAN, std=(58.395, 57.12, 57.375)),
+        # The default of torchvision, with which its published weights were trained.
         roi_aligned=False,
         coarsest_roi_level=5,
     ),

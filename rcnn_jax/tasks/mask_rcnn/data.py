@@ -1,4 +1,4 @@
-"""Opens the images and annotations that a Mask R-CNN spec names."""
+"""Sources of a Mask R-CNN: the images and annotations that its spec names."""
 
 import functools
 from collections.abc import Mapping
@@ -39,6 +39,8 @@ def find_categories(data: Config, *, masks: bool) -> Categories:
         return choose_categories(found, data.num_classes, data.tfds_name)
     name = data.val_json_file or data.coco_train_json
     if not name:
+        # Records alone: their ids are numbers without names, and inference still has to write
+        # something.
         return numbered_categories(data.num_classes)
     return choose_categories(_load(name, masks).categories, data.num_classes, name)
 
@@ -78,7 +80,7 @@ def open_validation(data: Config, categories: Categories, *, masks: bool) -> Mas
       masks: whether masks are evaluated.
 
     Raises:
-      DataError: there are no annotations to hold detections against, or no images.
+      DataError: there are no annotations to compare detections with, or no images.
     """
     if not (data.val_json_file or data.tfds_name):
         raise DataError(
@@ -92,7 +94,7 @@ def open_validation(data: Config, categories: Categories, *, masks: bool) -> Mas
     else:
         dataset = _load(data.val_json_file, masks)
         _check_names(dataset, categories)
-        # detections are held against the annotation file: masks of the records are not read
+        # Detections are compared with the annotation file, so masks of the records are not read.
         source = _records(
             data.validation_file_pattern,
             "validation_file_pattern",
@@ -140,12 +142,15 @@ def _load(json_file: str, masks: bool) -> CocoDataset:
     """Reads an annotation file once for all who ask for it, and again when it was changed."""
     path = Path(json_file)
     try:
+        # Part of the cache's key: in a notebook a file is mended and read again in the same
+        # process.
         stamp = (path.stat().st_mtime_ns, path.stat().st_size)
     except (OSError, ValueError):
         stamp = None  # loading says why
     return _load_once(path, masks, stamp)
 
 
+# Two: the annotations of training and of validation, which are large when parsed.
 @functools.lru_cache(maxsize=2)
 def _load_once(path: Path, masks: bool, _: tuple[int, int] | None) -> CocoDataset:
     return CocoDataset.load_instances(path, masks=masks)
@@ -168,8 +173,9 @@ def _require_same_names(
     Raises:
       DataError: an id has another name, in another spelling than case and blanks.
     """
-    for item_id, place in categories.class_ids.items():
-        name, expected = names.get(item_id), categories.names[place]
+    for item_id, index in categories.class_ids.items():
+        name, expected = names.get(item_id), categories.names[index]
+        # A numbered name is a placeholder, which any name agrees with.
         if not name or expected in (numbered_name(item_id), name):
             continue
         if joined(name) != joined(expected):

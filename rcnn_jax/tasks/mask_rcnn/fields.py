@@ -1,4 +1,4 @@
-"""What trained weights and running runs take for granted of a Mask R-CNN spec, field by field.
+"""Fields of a Mask R-CNN spec that trained weights and resumed runs depend on.
 
 A path stands for everything below it. The rules are in `tasks.dependence` and
 `checkpoints.fingerprint`.

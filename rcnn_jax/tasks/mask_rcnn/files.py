@@ -9,7 +9,7 @@ MODEL_NAME = "model"
 
 
 def named_files(config: Config) -> NamedFiles:
-    """Returns what a Mask R-CNN config names: nothing."""
+    """Returns the files that a Mask R-CNN config names: none."""
     del config
     return NamedFiles()
 

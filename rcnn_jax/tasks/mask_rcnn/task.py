@@ -35,7 +35,10 @@ from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 MASK_SHARE = 32
-"""Rois of an image the mask head takes at a time in training."""
+"""Rois of an image that the mask head takes at a time in training.
+
+Foreground comes first, so an image with few objects runs one chunk of several.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +71,11 @@ class MaskRcnnTask:
         return dict(self.loss_weight_pairs)
 
     def is_backbone(self, layer: str) -> bool:
-        """Says whether the layer belongs to the backbone, its tail included."""
+        """Returns whether the layer belongs to the backbone."""
         return layer.startswith(("conv1", "bn_conv1", "block_"))
 
     def is_frozen(self, layer: str) -> bool:
-        """Says whether `freeze_blocks` holds the block of the layer."""
+        """Returns whether `freeze_blocks` holds the block of the layer."""
         return frozen_layers(self.model.arch, self.freeze_blocks)(layer)
 
     def init(self, key: jax.Array) -> Variables:
@@ -114,10 +117,12 @@ class MaskRcnnTask:
         self, model: MaskRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, Proposals]:
         def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
-            found = self._boxes(model, features, proposals, size, test)
+            # Masks of the detections, not of the proposals: a hundred crops instead of a thousand,
+            # and each from the box it is shown in.
+            detections = self._boxes(model, features, proposals, size, test)
             if model.include_mask:
-                found = found.replace(masks=self._masks(model, features, found))
-            return found
+                detections = detections.replace(masks=self._masks(model, features, detections))
+            return detections
 
         return recipe.prediction(model, images, self.pixels, self.settings, test, heads)
 
@@ -127,11 +132,11 @@ class MaskRcnnTask:
         def heads(
             features: Levels, proposals: Proposals, size: jax.Array
         ) -> tuple[Detections, jax.Array | None]:
-            found = self._boxes(model, features, proposals, size, test)
+            detections = self._boxes(model, features, proposals, size, test)
             if not model.include_mask:
-                return found, None
-            crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
-            return found, model.segment(crops)
+                return detections, None
+            crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
+            return detections, model.segment(crops)
 
         return recipe.prediction(model, images, self.pixels, self.settings, test, heads)[0]
 
@@ -152,13 +157,15 @@ class MaskRcnnTask:
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the cross-entropy of the masks of foreground rois, the first ones of all.
 
-        The head runs on a share of rois at a time, and not at all on one that is all background.
+        The head runs on a chunk of rois at a time, and not at all on one without foreground.
         """
         sampling = self.settings.roi_sampling
+        # Static, and enough: foreground comes first among the rois, and there is no more of it.
         most = int(sampling.batch_per_image * sampling.foreground_fraction)
         boxes, gt_index, foreground = (
             leaf[:, :most] for leaf in (rois.boxes, rois.gt_index, rois.foreground)
         )
+        # Background is class n, for which the head has no plane; the weight of these rois is 0.
         classes = jnp.where(foreground, rois.classes[:, :most], 0)
         crops = self._crops(features, boxes, model.mask_crop_size)
         targets = jax.vmap(staged(mask_targets), in_axes=(0, 0, 0, 0, None))(
@@ -166,15 +173,19 @@ class MaskRcnnTask:
         )
         rows = (crops, classes, targets, foreground.astype(jnp.float32))
         total = count = jnp.float32(0.0)
+        # A condition spares chunks without foreground, forward and backward. It pays because the
+        # kernels derive themselves: inside `cond`, XLA's own derivative of a convolution takes a
+        # CPU about forty times as long as outside (docs/architecture.md, "Devices").
         for begin in range(0, most, MASK_SHARE):
-            share = tuple(leaf[:, begin : begin + MASK_SHARE] for leaf in rows)
-            terms = nn.cond(share[-1].any(), _mask_terms, _no_mask_terms, model, *share)
+            chunk = tuple(leaf[:, begin : begin + MASK_SHARE] for leaf in rows)
+            terms = nn.cond(chunk[-1].any(), _mask_terms, _no_mask_terms, model, *chunk)
             total, count = total + terms[0], count + terms[1]
         return total, count
 
-    def _masks(self, model: MaskRcnn, features: Levels, found: Detections) -> jax.Array:
-        crops = self._crops(features, jnp.asarray(found.boxes), model.mask_crop_size)
-        return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(found.classes)))
+    def _masks(self, model: MaskRcnn, features: Levels, detections: Detections) -> jax.Array:
+        crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
+        # The plane is chosen before the sigmoid: one of n planes instead of all.
+        return jax.nn.sigmoid(_class_logits(model, crops, jnp.asarray(detections.classes)))
 
     def _crops(self, features: Levels, boxes: jax.Array, side: int) -> jax.Array:
         return recipe.roi_crops(features, boxes, side, self.settings)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from rcnn_jax.printable import excerpt
 from rcnn_jax.spec import parse_spec
-from rcnn_jax.spec.text.tokens import comments, printable, tokenize, top_level_names, unquote
+from rcnn_jax.spec.text.tokens import comments, tokenize, top_level_names, unquote
 from tests.spec.samples import FASTER, scanned, values_of
 
 
@@ -51,8 +52,8 @@ def test_a_wrong_escape_is_a_value_error(text: str) -> None:
 
 
 def test_what_a_message_repeats_is_short_and_harmless() -> None:
-    assert printable("a\x1b[31m\u202e\u200b\n") == r"a\x1b[31m\u202e\u200b\n"
-    assert printable("x" * 1600) == f"{'x' * 40}... (1600 characters)"
+    assert excerpt("a\x1b[31m\u202e\u200b\n") == r"a\x1b[31m\u202e\u200b\n"
+    assert excerpt("x" * 1600) == f"{'x' * 40}... (1600 characters)"
 
 
 def test_unknown_fields_are_all_reported_with_the_nearest_name() -> None:

@@ -1,0 +1,132 @@
+"""`doctor`: one pass over a data set that names everything that will hurt training."""
+
+import argparse
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.session import Session
+from rcnn_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcnn_jax.diagnose.dataset import Diagnosis
+
+REPORT = "doctor.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `doctor`."""
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA|SPEC",
+        help="folder of images and labels, a COCO file, or a spec",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.html", help=f"report (default: {REPORT} here)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE.json", help="findings as JSON too")
+    parser.add_argument(
+        "--fix", type=Path, metavar="DIR", help="write a repaired copy into this new folder"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="that decode images (0: all cores)"
+    )
+
+
+def places(args: Namespace) -> Places:
+    """Returns what is read and written."""
+    known = Places()
+    known.read("DATA", args.data, "folder" if args.data.is_dir() else "file")
+    known.write("-o", args.output or Path(REPORT))
+    known.write("--json", args.json)
+    known.write("--fix", args.fix, "folder")
+    return known
+
+
+def run(args: Namespace) -> int:
+    """Looks at the data; returns 0 without warnings, 1 with warnings, 2 with errors.
+
+    Raises:
+      RcnnError: there is nothing to look at, or a report cannot be written.
+    """
+    if args.threads < 0:
+        raise UsageError(f"--threads {args.threads}: expected 0 or more")
+    if args.fix is not None and args.fix.exists() and any(args.fix.iterdir()):
+        raise UsageError(f"--fix {args.fix}: expected a new or an empty folder")
+    from rcnn_jax.checkpoints.atomic import write_file
+    from rcnn_jax.diagnose import pages
+
+    with Session("doctor", status_folder=None) as session:
+        threads = args.threads or len(os.sched_getaffinity(0))
+        diagnosis = _diagnosis(args, threads, session)
+        console = session.console
+        for choice in diagnosis.choices:
+            session.note(choice)
+        console.print(_table(diagnosis))
+        report = args.output or Path(REPORT)
+        write_file(report, [pages.page(diagnosis).encode()])
+        console.print(f"report: {report}", markup=False)
+        if args.json is not None:
+            text = json.dumps(pages.as_json(diagnosis), indent=2)
+            write_file(args.json, [text.encode()])
+        if args.fix is not None:
+            from rcnn_jax.diagnose.repair import repair
+
+            for line in repair(diagnosis, args.fix, session.track):
+                console.print(line, markup=False)
+    return diagnosis.exit_code
+
+
+def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
+    from rcnn_jax.data.layouts.detect import read_collection
+    from rcnn_jax.diagnose import records
+    from rcnn_jax.diagnose.dataset import examine, target_of
+    from rcnn_jax.spec.load import load_spec
+    from rcnn_jax.tasks.build import build_experiment
+
+    if args.data.is_dir() or args.data.suffix.lower() == ".json":
+        collection = read_collection(args.data)
+        return examine(
+            str(args.data),
+            records.of_collection(collection),
+            problems=collection.problems,
+            choices=(f"layout: {collection.layout}", *collection.choices),
+            threads=threads,
+            track=session.track,
+        )
+    loaded = load_spec(args.data)
+    if loaded.kind == "dataset_convert":
+        raise UsageError(f"{args.data}: expected a folder, or the spec of a detector")
+    if args.fix is not None:
+        raise UsageError("--fix needs the folder of the data instead of a spec")
+    experiment = build_experiment(loaded.config, loaded.kind)
+    found = records.of_source(experiment.train_source(), "train")
+    if experiment.eval_source is not None:
+        found += records.of_source(experiment.eval_source(), "val")
+    return examine(
+        str(args.data), found, target=target_of(experiment), threads=threads, track=session.track
+    )
+
+
+def _table(diagnosis: "Diagnosis"):
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not diagnosis.observations:
+        return "nothing was found"
+    table = Table(show_lines=False)
+    for heading in ("severity", "finding", "what to do"):
+        table.add_column(heading, overflow="fold")
+    styles = {"error": "red", "warning": "yellow", "note": ""}
+    for seen in diagnosis.observations:
+        table.add_row(
+            seen.kind.severity,
+            escape(seen.finding.sentence),
+            escape(seen.kind.advice),
+            style=styles[seen.kind.severity],
+        )
+    return table

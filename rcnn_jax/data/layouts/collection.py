@@ -1,0 +1,131 @@
+"""An annotated folder in one form, whatever tool wrote it.
+
+    KITTI | COCO | YOLO | VOC | ... --> Collection(items of objects, problems, choices)
+
+Readers of training data stop at the first damaged item, because a run must not begin with it. These go
+on: `doctor` lists all of them, and `init` needs to know what the rest of the folder is like.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+Box = tuple[float, float, float, float]
+"""(y1, x1, y2, x2) in pixels of the stored image, continuous, as everywhere in the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One labelled object.
+
+    Attributes:
+      name: of the class, as the file calls it.
+      box: of the object; not clipped, perhaps without area.
+      outline: segmentation as COCO writes it (polygons or run lengths); None for a box alone.
+      crowd: a region of many objects, not to be learnt.
+      difficult: hard to see, by the annotator's own mark.
+      where: file and line or id, for messages.
+    """
+
+    name: str
+    box: Box
+    outline: Any = None
+    crowd: bool = False
+    difficult: bool = False
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image with its objects.
+
+    Attributes:
+      image: the file; it may be missing or damaged.
+      labels: the file that holds the objects.
+      objects: in the order of the file.
+      size: (height, width) as the annotation states it; None where the layout does not.
+      split: `train`, `val`, `test`, or empty where the folder does not say.
+    """
+
+    image: Path
+    labels: Path
+    objects: tuple[Labelled, ...]
+    size: tuple[int, int] | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A part of an annotation that could not be read and was left out."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """The content of an annotated folder.
+
+    Attributes:
+      layout: name of the reader, for example `kitti`.
+      root: the folder or file that was given.
+      items: sorted by image path.
+      class_names: as the layout declares them, in its order; else those of the objects, sorted.
+      problems: what could not be read.
+      choices: sentences: what was decided from the files where the layout leaves it open.
+    """
+
+    layout: str
+    root: Path
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of images by split, in the order of first use."""
+        counts: dict[str, int] = {}
+        for item in self.items:
+            counts[item.split] = counts.get(item.split, 0) + 1
+        return counts
+
+    def of_split(self, split: str) -> "Collection":
+        """Returns the collection with the images of one split."""
+        return replace(self, items=tuple(item for item in self.items if item.split == split))
+
+
+def used_names(items: Iterable[Item]) -> tuple[str, ...]:
+    """Returns the names of the classes that have an object, sorted."""
+    return tuple(sorted({found.name for item in items for found in item.objects}))
+
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def split_of(path: Path, root: Path) -> str:
+    """Returns the split that the name of a folder between `root` and a file stands for.
+
+    The folder nearest to the root decides: a data set called `test` may hold `train` and `val`.
+    """
+    try:
+        parts = path.relative_to(root).parts[:-1]
+    except ValueError:
+        return ""
+    return next((_SPLITS[part.lower()] for part in parts if part.lower() in _SPLITS), "")
+
+
+def split_of_name(stem: str) -> str:
+    """Returns the split that a file is named after: `instances_val2017`, `train`, `a_test`."""
+    words = "".join(c if c.isalpha() else " " for c in stem.lower()).split()
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "")

@@ -1,0 +1,110 @@
+"""KITTI: a folder of images and one of label files of the same stems.
+
+    root/images + root/labels | root/train/images + root/train/labels | training/image_2 + label_2 | ...
+
+Source: docs/reference/datasets.md, "KITTI labels".
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rcnn_jax.data.formats.kitti import parse_label
+from rcnn_jax.data.layouts.collection import (
+    Collection,
+    Item,
+    Labelled,
+    Problem,
+    split_of,
+    used_names,
+)
+from rcnn_jax.data.layouts.images import FileTree, ImageIndex
+from rcnn_jax.errors import DataError
+from rcnn_jax.text_file import read_text
+
+COLUMNS = 15
+
+
+def read_kitti(tree: FileTree, labels: Sequence[Path]) -> Collection:
+    """Returns the collection of label files; images without one have no objects.
+
+    Args:
+      tree: the folder.
+      labels: its label files.
+    """
+    index = ImageIndex(tree.images)
+    lists, named = _split_lists(tree, labels)
+    items: list[Item] = []
+    problems: list[Problem] = []
+    used: set[Path] = set()
+    for path in labels:
+        image = index.of_stem(path.stem, path)
+        if image is None:
+            problems.append(Problem(str(path), "no image has this name"))
+            continue
+        objects, found = _objects(path)
+        problems += found
+        split = named.get(path.stem) or split_of(image, tree.root)
+        items.append(Item(image, path, objects, split=split))
+        used.add(image)
+    folders = {image.parent for image in used}
+    for image in tree.images:
+        if image not in used and image.parent in folders:
+            problems.append(Problem(str(image), "has no label file; an empty one means no objects"))
+    items.sort(key=lambda item: item.image)
+    choices = tuple(f"split from the list {path.name}" for path in lists)
+    return Collection(
+        layout="kitti",
+        root=tree.root,
+        items=tuple(items),
+        class_names=tuple(name for name in used_names(items) if name.lower() != "dontcare"),
+        problems=tuple(problems),
+        choices=choices,
+    )
+
+
+def _objects(path: Path) -> tuple[tuple[Labelled, ...], list[Problem]]:
+    """Returns the objects of a label file, line by line, and what could not be read."""
+    objects, problems = [], []
+    try:
+        lines = read_text(path, "label file").splitlines()
+    except DataError as error:
+        return (), [Problem(str(path), str(error).removeprefix(f"{path}: "))]
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            parsed = parse_label(line, where)
+        except DataError as error:
+            problems.append(Problem(where, str(error).removeprefix(f"{where}: ")))
+            continue
+        objects.append(
+            Labelled(
+                parsed.class_name,
+                (parsed.y1, parsed.x1, parsed.y2, parsed.x2),
+                # A region of KITTI in which nobody labelled: neither object nor background.
+                crowd=parsed.class_name.lower() == "dontcare",
+                difficult=parsed.occluded >= 1,
+                where=where,
+            )
+        )
+    return tuple(objects), problems
+
+
+def _split_lists(tree: FileTree, labels: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """Returns files `train.txt`, `val.txt`, `test.txt` of stems, and stem -> split of them."""
+    known, stems = set(labels), {path.stem for path in labels}
+    lists, named = [], {}
+    for name, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
+        for path in tree.of(".txt"):
+            if path.stem.lower() != name or path in known:
+                continue
+            try:
+                words = read_text(path, "file of names").split()
+            except DataError:
+                continue
+            listed = [Path(word).stem for word in words]
+            if listed and all(stem in stems for stem in listed[:50]):
+                lists.append(path)
+                named |= dict.fromkeys(listed, split)
+    return lists, named

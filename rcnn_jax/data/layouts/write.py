@@ -1,0 +1,122 @@
+"""Writes annotated images as a KITTI or a COCO tree, one folder per split.
+
+out/train/images/*, out/train/labels/*.txt          kitti
+out/train/*, out/instances_train.json               coco
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rcnn_jax.data.conversion.staging import make_folder, require_free_space
+from rcnn_jax.data.formats.kitti import KittiObject, write_labels
+from rcnn_jax.data.layouts.collection import Item
+from rcnn_jax.errors import DataError
+from rcnn_jax.processes import unfinished_name
+
+Form = Literal["kitti", "coco"]
+Track = Callable[[Iterable[Item], int, str], Iterator[Item]]
+Copy = Callable[[Path, Path], None]
+
+
+def write_tree(
+    items: Sequence[Item],
+    out: Path,
+    form: Form,
+    class_names: Sequence[str],
+    *,
+    track: Track = lambda items, total, label: iter(items),
+    copy: Copy = shutil.copyfile,
+) -> None:
+    """Writes images and labels; the folder appears whole, or not at all.
+
+    Args:
+      items: every one with its size.
+      out: a folder that does not exist, or is empty.
+      form: of the labels. Blanks in class names become `_` in KITTI, where blanks separate columns.
+      class_names: order of the categories of COCO.
+      track: shows progress.
+      copy: writes one image from source to target.
+
+    Raises:
+      DataError: the disk is full, or the folder cannot be written.
+    """
+    make_folder(out.parent)
+    sizes = sum(item.image.stat().st_size for item in items)
+    require_free_space(out.parent, sizes + sizes // 10)
+    temporary = unfinished_name(out)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        placed = list(zip(items, _names(items, form), strict=True))
+        for folder in {name.parent for _, name in placed}:
+            make_folder(temporary / folder)
+        for (item, name), _ in zip(placed, track(items, len(items), "writing images"), strict=True):
+            copy(item.image, temporary / name)
+            if form == "kitti":
+                labels = temporary / name.parents[1] / "labels" / f"{name.stem}.txt"
+                labels.parent.mkdir(exist_ok=True)
+                write_labels(labels, [_kitti(found) for found in item.objects])
+        if form == "coco":
+            for split in dict.fromkeys(item.split or "train" for item in items):
+                rows = [(i, n) for i, n in placed if (i.split or "train") == split]
+                text = json.dumps(_coco(rows, class_names))
+                (temporary / f"instances_{split}.json").write_text(text, encoding="utf-8")
+        temporary.replace(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _names(items: Sequence[Item], form: Form) -> Iterator[Path]:
+    """Yields the path of every image below the output; names that repeat get their folder in front."""
+    taken: set[tuple[str, str]] = set()
+    for item in items:
+        split = item.split or "train"
+        stem, number = item.image.stem, 1
+        while (split, stem) in taken:
+            stem = f"{item.image.parent.name}_{item.image.stem}" + (
+                "" if number == 1 else f"_{number}"
+            )
+            number += 1
+        taken.add((split, stem))
+        folder = Path(split) / "images" if form == "kitti" else Path(split)
+        yield folder / f"{stem}{item.image.suffix}"
+
+
+def _kitti(found: Any) -> KittiObject:
+    y1, x1, y2, x2 = found.box
+    return KittiObject(
+        class_name="_".join(found.name.split()),
+        x1=x1,
+        y1=y1,
+        x2=x2,
+        y2=y2,
+        occluded=int(found.difficult),
+    )
+
+
+def _coco(rows: Sequence[tuple[Item, Path]], class_names: Sequence[str]) -> dict[str, Any]:
+    numbers = {name: number for number, name in enumerate(class_names, start=1)}
+    images, annotations = [], []
+    for image_id, (item, name) in enumerate(rows, start=1):
+        assert item.size is not None
+        height, width = item.size
+        images.append({"id": image_id, "file_name": name.name, "height": height, "width": width})
+        for found in item.objects:
+            y1, x1, y2, x2 = found.box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": numbers[found.name],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": int(found.crowd),
+                    **({} if found.outline is None else {"segmentation": found.outline}),
+                }
+            )
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}

@@ -1,0 +1,327 @@
+"""The checks of a data set: pure functions from records and scans to observations."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rcnn_jax.data.anchor_fit import REACHED, CellSizes, best_overlaps
+from rcnn_jax.data.findings import Finding
+from rcnn_jax.data.findings import Kind as FindingKind
+from rcnn_jax.data.layouts.collection import Labelled
+from rcnn_jax.data.loader.images import apply_boxes, clip_boxes, fit
+from rcnn_jax.diagnose import kinds
+from rcnn_jax.diagnose.records import Record
+from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.diagnose.similar import equal_groups, near_groups
+from rcnn_jax.errors import DataError
+from rcnn_jax.settings.data import GeometrySettings
+
+MOST_EXAMPLES = 24
+RARE = 20
+"""Objects of a class in training below which nothing general is learnt of it."""
+
+_BEYOND = 2.0  # pixels; converters round
+_LONG = 8.0
+_PART = 40.0
+_SAME_BOX = 0.9
+MIN_OVERLAP_OF_OUTLINE = 0.5
+"""IoU of a box with the box of its outline, below which they do not mean one object."""
+_SEQUENCE = 5
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case of an observation.
+
+    Attributes:
+      where: image, or file and line.
+      detail: what is special about this one.
+      record: index of the image; None where there is none.
+      objects: indices of the objects meant.
+    """
+
+    where: str
+    detail: str = ""
+    record: int | None = None
+    objects: tuple[int, ...] = ()
+
+
+@dataclass
+class Observation:
+    """All cases of a kind, of which some are kept as examples.
+
+    Attributes:
+      kind: which check.
+      name: what is counted by name, for example a class.
+      count: of cases.
+      examples: the first of them.
+    """
+
+    kind: FindingKind
+    name: str = ""
+    count: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def finding(self) -> Finding:
+        """The observation as one counted finding."""
+        where = self.name or (self.examples[0].where if self.examples else "")
+        return Finding(self.kind, where, self.count)
+
+
+class Observations:
+    """Collects cases by kind, in the order of the checks."""
+
+    def __init__(self):
+        self._by_kind: dict[tuple[FindingKind, str], Observation] = {}
+
+    def add(self, kind: FindingKind, example: Example, *, name: str = "", count: int = 1) -> None:
+        """Counts a case, or several of one example."""
+        seen = self._by_kind.setdefault((kind, name), Observation(kind, name))
+        seen.count += count
+        if len(seen.examples) < MOST_EXAMPLES:
+            seen.examples.append(example)
+
+    def all(self) -> list[Observation]:
+        """Returns the observations, most severe first."""
+        order = {"error": 0, "warning": 1, "note": 2}
+        return sorted(self._by_kind.values(), key=lambda seen: order[seen.kind.severity])
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a spec asks of the data.
+
+    Attributes:
+      geometry: from image to canvas.
+      cells: stride in pixels -> (height, width) of the anchors of its cells.
+      max_objects: most objects of an image; 0 for all.
+    """
+
+    geometry: GeometrySettings
+    cells: Mapping[int, CellSizes]
+    max_objects: int = 0
+
+
+def check_images(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
+    """Observes damaged, turned and wrongly sized images."""
+    for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
+        if scan.fault:
+            seen.add(kinds.BROKEN_IMAGE, Example(record.name, scan.fault, index))
+            continue
+        if record.stated and record.stated != scan.size:
+            height, width = record.stated
+            turned = (width, height) == scan.size
+            detail = (
+                f"labels for {height} x {width}, image of {scan.size[0]} x {scan.size[1]} (h x w)"
+                + (": height and width swapped" if turned else "")
+                + (
+                    ": drawn on the picture as it is shown"
+                    if turned and scan.orientation > 4
+                    else ""
+                )
+            )
+            seen.add(kinds.OTHER_SIZE, Example(record.name, detail, index))
+        if scan.orientation != 1:
+            detail = f"EXIF orientation {scan.orientation}"
+            seen.add(kinds.TURNED, Example(record.name, detail, index))
+
+
+def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
+    """Observes equal and nearly equal images, within a split and across."""
+    for groups, kind in ((equal_groups(scans), kinds.EQUAL), (near_groups(scans), kinds.NEAR)):
+        for group in groups:
+            first, *others = group
+            for other in others:
+                detail = f"{'a copy of' if kind is kinds.EQUAL else 'nearly'} {records[first].name}"
+                seen.add(kind, Example(records[other].name, detail, other))
+            training = [index for index in group if records[index].split == "train"]
+            judged = [index for index in group if records[index].split in ("val", "test")]
+            for index in judged if training else ():
+                detail = f"{records[index].split}; in training as {records[training[0]].name}"
+                seen.add(kinds.LEAK, Example(records[index].name, detail, index))
+    for name, members in _sequences(records).items():
+        splits = Counter(records[index].split for index in members)
+        if len(splits) > 1:
+            detail = ", ".join(
+                f"{count} in {split or 'no split'}" for split, count in splits.items()
+            )
+            seen.add(kinds.SCENE_LEAK, Example(f"{name}*", detail, members[0]))
+
+
+def check_labels(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
+    """Observes labels that are wrong in themselves or for their image."""
+    for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
+        size = scan.size if not scan.fault else record.stated
+        for kind, position, detail in _faults_of_labels(record, size):
+            where = record.objects[position].where or record.name
+            seen.add(kind, Example(where, detail, index, (position,)))
+        for first, second in twice(record.objects):
+            where = record.objects[second].where or record.name
+            detail = f"'{record.objects[second].name}' like object {first + 1} of the image"
+            seen.add(kinds.TWICE, Example(where, detail, index, (first, second)))
+
+
+def check_balance(records: Sequence[Record], seen: Observations) -> None:
+    """Observes what is rare, missing or doubtful in the set as a whole."""
+    empty = [index for index, record in enumerate(records) if not _learnt(record)]
+    if records and len(empty) == len(records):
+        seen.add(kinds.NO_OBJECTS, Example(f"{len(records)} images"))
+        return
+    kind = kinds.EMPTY_MANY if 2 * len(empty) > len(records) else kinds.EMPTY_SOME
+    for index in empty:
+        seen.add(kind, Example(records[index].name, "", index))
+    counts: dict[str, Counter[str]] = {"train": Counter(), "judged": Counter()}
+    for record in records:
+        part = "judged" if record.split in ("val", "test") else "train"
+        counts[part].update(found.name for found in _learnt(record))
+    training, judged = counts["train"], counts["judged"]
+    for name, count in sorted(training.items()):
+        if count < RARE:
+            seen.add(kinds.RARE, Example(name), name=name, count=count)
+        if judged and not judged[name]:
+            seen.add(kinds.NOT_JUDGED, Example(name), name=name, count=count)
+    for name, count in sorted(judged.items()):
+        if training and not training[name]:
+            seen.add(kinds.NOT_TRAINED, Example(name), name=name, count=count)
+    for names in _near_names([*training, *judged]):
+        words = " and ".join(f"'{name}' ({training[name] + judged[name]})" for name in names)
+        seen.add(kinds.NEAR_NAME, Example(words), name=words)
+
+
+def check_canvas(
+    records: Sequence[Record], scans: Sequence[Scan], target: Target, seen: Observations
+) -> None:
+    """Observes what the canvas and the anchors of a spec make of the objects."""
+    finest = min(target.cells, default=1)
+    for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
+        learnt = [n for n, found in enumerate(record.objects) if not found.crowd]
+        if scan.fault or not learnt:
+            continue
+        if target.max_objects and len(learnt) > target.max_objects:
+            detail = f"{len(learnt)} objects, {target.max_objects} are taken"
+            seen.add(kinds.SURPLUS, Example(record.name, detail, index))
+        try:
+            placed = fit(scan.size, target.geometry)
+        except DataError as error:
+            seen.add(kinds.CUT, Example(record.name, str(error), index), count=len(learnt))
+            continue
+        boxes = np.array([record.objects[n].box for n in learnt], np.float32)
+        inside = clip_boxes(boxes, (0, 0, *scan.size))
+        whole = apply_boxes(inside, placed.matrix)
+        cut = clip_boxes(whole, (0, 0, *placed.image_size))
+        sides, kept = whole[:, 2:] - whole[:, :2], cut[:, 2:] - cut[:, :2]
+        overlaps = best_overlaps(kept.astype(np.float64), target.cells)
+        for position, number in enumerate(learnt):
+            if not (sides[position] > 0).all():
+                continue  # has no area, which is said already
+            where = record.objects[number].where or record.name
+            height, width = sides[position]
+            detail = f"{height:.1f} x {width:.1f} pixels of the canvas (height x width)"
+            case = Example(where, detail, index, (number,))
+            if kept[position].prod() < 0.95 * sides[position].prod():
+                seen.add(kinds.CUT, case)
+            if max(sides[position]) < finest:
+                seen.add(kinds.BELOW_CELL, case)
+            elif overlaps[position] < REACHED and (kept[position] > 0).all():
+                seen.add(kinds.UNREACHED, case)
+
+
+def _learnt(record: Record) -> list[Labelled]:
+    return [found for found in record.objects if not found.crowd]
+
+
+def _faults_of_labels(
+    record: Record, size: tuple[int, int] | None
+) -> Iterator[tuple[FindingKind, int, str]]:
+    for position, found in enumerate(record.objects):
+        y1, x1, y2, x2 = found.box
+        shown = f"'{found.name}', x {x1:.1f} to {x2:.1f}, y {y1:.1f} to {y2:.1f}"
+        if found.crowd:
+            yield kinds.CROWDED, position, f"'{found.name}'"
+            continue
+        if found.difficult:
+            yield kinds.DIFFICULT, position, f"'{found.name}'"
+        height, width = y2 - y1, x2 - x1
+        if height <= 0 or width <= 0:
+            yield kinds.NO_AREA, position, shown
+            continue
+        if size is not None:
+            if min(y2, size[0]) <= max(y1, 0) or min(x2, size[1]) <= max(x1, 0):
+                yield kinds.OUTSIDE, position, f"{shown}; image of {size[0]} x {size[1]}"
+                continue
+            if max(-y1, -x1, y2 - size[0], x2 - size[1]) > _BEYOND:
+                yield kinds.BEYOND, position, f"{shown}; image of {size[0]} x {size[1]}"
+            if max(height, width) * _PART < max(size):
+                yield kinds.SMALL_PART, position, shown
+        if max(height / width, width / height) > _LONG:
+            yield kinds.STRETCHED, position, shown
+        outline = outline_box(found)
+        if outline is not None and overlap(found.box, outline) < MIN_OVERLAP_OF_OUTLINE:
+            yield kinds.OTHER_OUTLINE, position, shown
+
+
+def outline_box(found: Labelled) -> tuple[float, float, float, float] | None:
+    """Returns (y1, x1, y2, x2) around the polygons of an object; None without polygons."""
+    if not isinstance(found.outline, list) or not found.outline:
+        return None
+    xs = [x for part in found.outline for x in part[::2]]
+    ys = [y for part in found.outline for y in part[1::2]]
+    return (min(ys), min(xs), max(ys), max(xs)) if xs and ys else None
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Returns the IoU of two boxes."""
+    common = max(min(one[2], other[2]) - max(one[0], other[0]), 0.0) * max(
+        min(one[3], other[3]) - max(one[1], other[1]), 0.0
+    )
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    union = sum(areas) - common
+    return common / union if union > 0 else 0.0
+
+
+def twice(objects: Sequence[Labelled]) -> Iterator[tuple[int, int]]:
+    """Yields (first, second) of objects of one class whose boxes are nearly equal, by position."""
+    by_class: dict[str, list[int]] = {}
+    for position, found in enumerate(objects):
+        if not found.crowd:
+            by_class.setdefault(found.name, []).append(position)
+    for positions in by_class.values():
+        # Sorted by their top: equal boxes are neighbours, so hundreds of objects are no quadratic loop.
+        positions.sort(key=lambda position: objects[position].box)
+        for start, first in enumerate(positions):
+            top = objects[first].box[0]
+            height = max(objects[first].box[2] - top, 0.0)
+            for second in positions[start + 1 :]:
+                if objects[second].box[0] - top > (1 - _SAME_BOX) * height:
+                    break
+                if overlap(objects[first].box, objects[second].box) >= _SAME_BOX:
+                    yield min(first, second), max(first, second)
+
+
+def _near_names(names: Sequence[str]) -> list[list[str]]:
+    """Returns groups of names that differ in case, blanks, marks or a plural."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        plain = re.sub(r"[\W_]+", "", name.casefold())
+        groups.setdefault(plain.removesuffix("s") or plain, []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _sequences(records: Sequence[Record]) -> dict[str, list[int]]:
+    """Returns name of a film -> its frames: files that differ in the last number alone.
+
+    One counter over the whole set is no film: most sets are numbered through.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        if record.path is not None and (match := re.fullmatch(r"(.*?\D)\d+", record.path.stem)):
+            groups.setdefault(match[1], []).append(index)
+    return {
+        name: members
+        for name, members in groups.items()
+        if _SEQUENCE <= len(members) < len(records) / 2 and len(groups) < len(records) / 2
+    }

@@ -1,0 +1,107 @@
+"""The doctor: one pass over a data set, all checks, one value.
+
+records -> scans -> observations + counts = Diagnosis -> page, JSON, exit code, repair
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn_jax.data.layouts.collection import Problem
+from rcnn_jax.diagnose import checks, kinds
+from rcnn_jax.diagnose.checks import Example, Observation, Observations, Target
+from rcnn_jax.diagnose.records import Record
+from rcnn_jax.diagnose.scan import Scan, Track, scan_all
+from rcnn_jax.tasks.experiment import Experiment
+
+EXIT = {"note": 0, "warning": 1, "error": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What is known of a data set.
+
+    Attributes:
+      title: what was looked at.
+      records: its images.
+      scans: of the images, in the same order.
+      observations: most severe first.
+      choices: what was decided in reading it, as sentences.
+      objects: class name -> split -> number of objects that are learnt.
+      sides: f32[n 2], (height, width) of them in pixels of their image.
+    """
+
+    title: str
+    records: Sequence[Record]
+    scans: Sequence[Scan]
+    observations: Sequence[Observation]
+    choices: Sequence[str]
+    objects: dict[str, Counter[str]]
+    sides: np.ndarray
+
+    @property
+    def exit_code(self) -> int:
+        """0 with notes at most, 1 with a warning, 2 with an error."""
+        return max((EXIT[seen.kind.severity] for seen in self.observations), default=0)
+
+
+def examine(
+    title: str,
+    records: Sequence[Record],
+    *,
+    problems: Sequence[Problem] = (),
+    choices: Sequence[str] = (),
+    target: Target | None = None,
+    threads: int = 2,
+    track: Track = lambda items, total, label: iter(items),
+) -> Diagnosis:
+    """Looks at every image once and runs all checks.
+
+    Args:
+      title: what is looked at.
+      records: the images with their labels.
+      problems: labels that could not be read.
+      choices: what was decided in reading them.
+      target: canvas and anchors of a spec; None leaves those checks out.
+      threads: that decode images.
+      track: shows progress.
+    """
+    seen = Observations()
+    for problem in problems:
+        seen.add(kinds.UNREADABLE_LABEL, Example(problem.where, problem.what))
+    scans = scan_all(records, threads, track)
+    checks.check_images(records, scans, seen)
+    checks.check_labels(records, scans, seen)
+    checks.check_balance(records, seen)
+    checks.check_copies(records, scans, seen)
+    if target is not None:
+        checks.check_canvas(records, scans, target, seen)
+    objects: dict[str, Counter[str]] = {}
+    sides = []
+    for record in records:
+        for found in record.objects:
+            if not found.crowd:
+                objects.setdefault(found.name, Counter())[record.split] += 1
+                y1, x1, y2, x2 = found.box
+                sides.append((y2 - y1, x2 - x1))
+    return Diagnosis(
+        title=title,
+        records=records,
+        scans=scans,
+        observations=seen.all(),
+        choices=choices,
+        objects=dict(sorted(objects.items())),
+        sides=np.array(sides, np.float32).reshape(-1, 2),
+    )
+
+
+def target_of(experiment: Experiment) -> Target:
+    """Returns what an experiment asks of its data."""
+    settings = experiment.task.settings
+    return Target(
+        geometry=experiment.geometry,
+        cells={2**level: sizes for level, sizes in settings.cell_sizes},
+        max_objects=experiment.train_gt.max_objects,
+    )

@@ -1,0 +1,128 @@
+"""A repaired copy of a data set: what can be mended without a guess, and nothing else."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from rcnn_jax.data.layouts.collection import Item, Labelled
+from rcnn_jax.data.layouts.write import Form, Track, write_tree
+from rcnn_jax.diagnose.checks import MIN_OVERLAP_OF_OUTLINE, outline_box, overlap, twice
+from rcnn_jax.diagnose.dataset import Diagnosis
+from rcnn_jax.diagnose.records import Record
+from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.diagnose.similar import equal_groups
+from rcnn_jax.errors import DataError
+
+# Turns to apply to the stored pixels so that they stand as EXIF says they are shown.
+_TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
+    """Writes the repaired copy; returns what was changed, one sentence each.
+
+    Left alone, because only the owner knows: class names that look alike, labels of another size,
+    near duplicates, missing labels.
+
+    Args:
+      diagnosis: of a folder, with its images still in place.
+      out: a folder that does not exist, or is empty.
+      track: shows progress.
+
+    Raises:
+      DataError: nothing is left, or the copy cannot be written.
+    """
+    changes: Counter[str] = Counter()
+    copies = _copies(diagnosis.records, diagnosis.scans)
+    items, turned = [], set()
+    for index, (record, scan) in enumerate(zip(diagnosis.records, diagnosis.scans, strict=True)):
+        if scan.fault or record.path is None:
+            changes["images that cannot be read were left out"] += 1
+            continue
+        if index in copies:
+            changes["copies of other images were left out"] += 1
+            continue
+        size = scan.size
+        if record.stated and record.stated != size and _is_turned(record.stated, scan):
+            turned.add(record.path)
+            size = record.stated
+            changes["images were turned as EXIF says"] += 1
+        objects = _objects(record.objects, size, changes)
+        items.append(Item(record.path, record.path, objects, size, record.split))
+    if not items:
+        raise DataError(f"{out}: nothing is left to write: no image can be read")
+    masks = any(found.outline is not None for item in items for found in item.objects)
+    form: Form = "coco" if masks else "kitti"
+
+    def copy(source: Path, target: Path) -> None:
+        if source in turned:
+            _write_turned(source, target, diagnosis)
+        else:
+            target.write_bytes(source.read_bytes())
+
+    names = tuple(sorted({found.name for item in items for found in item.objects}))
+    write_tree(items, out, form, names, track=track, copy=copy)
+    unreadable = sum(
+        seen.count
+        for seen in diagnosis.observations
+        if "labels cannot be read" in seen.kind.sentence
+    )
+    if unreadable:
+        changes["labels that cannot be read were left out"] += unreadable
+    lines = [f"  {count:,} {what}" for what, count in changes.items()] or ["  nothing was changed"]
+    return [f"repaired copy: {out} ({form}, {len(items):,} images)", *lines]
+
+
+def _copies(records: Sequence[Record], scans: Sequence[Scan]) -> set[int]:
+    """Returns the images to leave out: of equal ones the training image stays, else the first."""
+    order = {"train": 0, "": 1, "val": 2, "test": 3}
+    left_out: set[int] = set()
+    for group in equal_groups(scans):
+        kept = min(group, key=lambda index: (order.get(records[index].split, 4), index))
+        left_out |= set(group) - {kept}
+    return left_out
+
+
+def _is_turned(stated: tuple[int, int], scan: Scan) -> bool:
+    return scan.orientation in _TURNS and stated == (
+        scan.size[::-1] if scan.orientation in (6, 8) else scan.size
+    )
+
+
+def _objects(
+    objects: Sequence[Labelled], size: tuple[int, int], changes: Counter[str]
+) -> tuple[Labelled, ...]:
+    again = {second for _, second in twice(objects)}
+    kept = []
+    for position, found in enumerate(objects):
+        if position in again:
+            changes["second labels of one object were removed"] += 1
+            continue
+        outline = outline_box(found)
+        if outline and overlap(found.box, outline) < MIN_OVERLAP_OF_OUTLINE:
+            found = dataclasses.replace(found, box=outline)
+            changes["boxes were taken from their outlines"] += 1
+        y1, x1, y2, x2 = found.box
+        clipped = (max(y1, 0.0), max(x1, 0.0), min(y2, size[0]), min(x2, size[1]))
+        if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+            changes["boxes without area or outside their image were removed"] += 1
+            continue
+        if max(abs(a - b) for a, b in zip(clipped, found.box, strict=True)) > 0.5:
+            changes["boxes were clipped to their image"] += 1
+        kept.append(dataclasses.replace(found, box=clipped))
+    return tuple(kept)
+
+
+def _write_turned(source: Path, target: Path, diagnosis: Diagnosis) -> None:
+    index = next(n for n, record in enumerate(diagnosis.records) if record.path == source)
+    image = diagnosis.records[index].read().image
+    turned = cv2.rotate(image, _TURNS[diagnosis.scans[index].orientation])
+    # Encoded anew, so that no EXIF tag is left which would turn it once more.
+    ok, data = cv2.imencode(
+        source.suffix, cv2.cvtColor(turned, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95]
+    )
+    if not ok:
+        raise DataError(f"{source}: cannot be written as {source.suffix}")
+    target.write_bytes(data.tobytes())

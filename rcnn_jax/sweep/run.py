@@ -1,0 +1,351 @@
+"""The loop of a sweep: starts trials, watches them, learns from them, goes on after a kill.
+
+sampler.ask -> trial folder -> executor.start -> validations -> sampler.hopeless | sampler.tell
+"""
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.live import Live
+
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.errors import RcnnError, TrainingError, UsageError
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.sweep import report
+from rcnn_jax.sweep.definition import MEASURES, Definition
+from rcnn_jax.sweep.executors import LOST, Executor
+from rcnn_jax.sweep.measure import latency_ms, parameters
+from rcnn_jax.sweep.samplers import Sampler
+from rcnn_jax.sweep.trial import (
+    ENDED,
+    Trial,
+    begun,
+    folder_of,
+    read_trials,
+    reason_of,
+    results,
+    validations,
+    write_trial,
+)
+
+STATE = "sweep.json"
+_INTERRUPTED = (75, 129, 130, 143, LOST)
+"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
+
+_SAME_REASON = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How long a sweep goes on.
+
+    Attributes:
+      trials: number of trials that end, pruned and failed ones too; None for all of a list or grid.
+      minutes: of all starts of this sweep together; None without a limit.
+      key: that models are encrypted with; handed on by the environment, never by a command line.
+      attempts: starts of a trial that is interrupted, the first among them.
+      again: numbers of failed trials to run once more.
+      wait: seconds between two looks.
+    """
+
+    trials: int | None = None
+    minutes: float | None = None
+    key: str | None = field(default=None, repr=False)
+    attempts: int = 3
+    again: tuple[int, ...] = ()
+    wait: float = 0.5
+
+
+@dataclass
+class _Running:
+    """A trial at work: its job, what was reported of it, and whether it was given up."""
+
+    trial: Trial
+    started: float
+    reported: int = 0
+    pruned: bool = False
+    exporting: bool = False
+
+
+def run_sweep(
+    definition: Definition,
+    root: Path,
+    sampler: Callable[[Sequence[Trial]], Sampler],
+    executor: Executor,
+    options: SweepOptions,
+    reporter: Reporter,
+) -> list[Trial]:
+    """Runs trials until the budget is used up; returns all of them.
+
+    Args:
+      definition: what is tried; with objectives.
+      root: folder of the sweep; one that is there goes on.
+      sampler: makes the sampler from the trials that exist.
+      executor: where they run.
+      options: budget.
+      reporter: told what happens.
+
+    Raises:
+      UsageError: the folder holds another sweep.
+      TrainingError: three trials in a row failed for the same reason.
+    """
+    before = _open(definition, root)
+    trials = {trial.number: trial for trial in read_trials(root)}
+    for number in options.again:
+        if number not in trials or trials[number].state != "failed":
+            raise UsageError(f"--again {number}: this trial has not failed")
+        trials[number] = replace(trials[number], state="waiting", attempts=0, reason="")
+    loop = _Loop(definition, root, sampler(list(trials.values())), executor, options, reporter)
+    loop.trials, loop.spent = trials, before
+    with contextlib.ExitStack() as stack:
+        # After `close`, whatever ended the loop: what was running can go on with the next start.
+        stack.callback(loop.leave)
+        stack.callback(executor.close)
+        if reporter.console.is_terminal:
+            loop.live = stack.enter_context(Live(console=reporter.console, auto_refresh=False))
+        loop.run()
+    return sorted(loop.trials.values(), key=lambda trial: trial.number)
+
+
+class _Loop:
+    """The state of one start of a sweep."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        root: Path,
+        sampler: Sampler,
+        executor: Executor,
+        options: SweepOptions,
+        reporter: Reporter,
+    ):
+        self.definition = definition
+        self.root = root
+        self.sampler = sampler
+        self.executor = executor
+        self.options = options
+        self.reporter = reporter
+        self.trials: dict[int, Trial] = {}
+        self.running: dict[int, _Running] = {}
+        self.spent = 0.0
+        self.began = time.monotonic()
+        self.live: Live | None = None
+        self._exhausted = False
+        self._failures: Counter[str] = Counter()
+
+    @property
+    def main(self) -> str:
+        """The objective that decides which trial is best."""
+        return next(iter(self.definition.objectives))
+
+    def run(self) -> None:
+        """Goes on until nothing runs and nothing is left to start."""
+        self._show()
+        while True:
+            for number in list(self.running):
+                self._look(self.running[number])
+            if self._time_is_up():
+                self.reporter.note(
+                    "the time of the sweep is up: the same command goes on with more"
+                )
+                return
+            self._fill()
+            if not self.running:
+                return
+            time.sleep(self.options.wait)
+
+    def leave(self) -> None:
+        """Writes what an interrupted start leaves, so that the next one goes on."""
+        for number, running in self.running.items():
+            seconds = running.trial.seconds + time.monotonic() - running.started
+            # Jobs of a cluster run on by themselves: their id is how they are found again.
+            state = "running" if self.executor.poll(running.trial.job) is None else "stopped"
+            self._keep(replace(self.trials[number], state=state, seconds=seconds))
+        self.running.clear()
+        total = self.spent + time.monotonic() - self.began
+        content = {"definition": self.definition.digest, "seconds": total}
+        write_file(self.root / STATE, [json.dumps(content).encode()])
+        self._show()
+
+    def _time_is_up(self) -> bool:
+        spent = self.spent + time.monotonic() - self.began
+        return self.options.minutes is not None and spent >= 60 * self.options.minutes
+
+    def _fill(self) -> None:
+        """Starts trials while there is room: unfinished ones first, then new ones."""
+        while len(self.running) < self.executor.slots:
+            trial = next(self._unfinished(), None) or self._new()
+            if trial is None:
+                return
+            if trial.state == "running":  # a job of a cluster that an earlier start has submitted
+                self.running[trial.number] = _Running(trial, time.monotonic())
+                continue
+            self._start(trial, "train")
+
+    def _unfinished(self) -> Iterator[Trial]:
+        for number, trial in sorted(self.trials.items()):
+            if trial.state not in ENDED and number not in self.running:
+                yield trial
+
+    def _new(self) -> Trial | None:
+        wanted = self.options.trials
+        if self._exhausted or (wanted is not None and len(self.trials) >= wanted):
+            return None
+        asked = self.sampler.ask()
+        if asked is None:
+            self._exhausted = True
+            return None
+        number, overrides = asked
+        trial = Trial(number=number, overrides=overrides)
+        try:
+            text = self.definition.spec_of(overrides)
+        except (
+            RcnnError
+        ) as error:  # one bad combination is a failed trial, not the end of the sweep
+            self._end(replace(trial, state="failed", reason=str(error).replace("\n", " ")))
+            return self._new()
+        write_file(folder_of(self.root, number) / "spec.txt", [text.encode()])
+        self._keep(trial)
+        return trial
+
+    def _start(self, trial: Trial, task: str) -> None:
+        folder = folder_of(self.root, trial.number)
+        words = [self.definition.kind, task, "-e", str(folder / "spec.txt")]
+        if task == "train":
+            words += ["-d", str(folder)]
+        else:
+            words += ["-m", str(_model(folder)), "-o", str(folder / "model.onnx")]
+        trial = replace(begun(trial, self.executor.start(folder, words)))
+        if task != "train":
+            trial = replace(trial, attempts=trial.attempts - 1)
+        self._keep(trial)
+        known = self.running.get(trial.number)
+        self.running[trial.number] = _Running(
+            trial,
+            known.started if known else time.monotonic(),
+            exporting=task != "train",
+        )
+        self._show()
+
+    def _look(self, running: _Running) -> None:
+        """Looks after one running trial."""
+        trial = running.trial
+        folder = folder_of(self.root, trial.number)
+        code = self.executor.poll(trial.job)
+        if not running.exporting:
+            self._report(running, validations(folder))
+        if code is None:
+            return
+        if running.pruned:
+            self._finish(running, "pruned")
+        elif code == 0 and self._needs_export(folder):
+            self._start(trial, "export")
+        elif code == 0:
+            self._finish(running, "done")
+        elif code in _INTERRUPTED and trial.attempts < self.options.attempts:
+            del self.running[trial.number]
+            seconds = trial.seconds + time.monotonic() - running.started
+            self._keep(replace(trial, state="stopped", seconds=seconds))
+            self.reporter.note(f"trial {trial.number}: was interrupted and goes on")
+        else:
+            self._finish(running, "failed", reason_of(folder, code))
+
+    def _report(self, running: _Running, rows: Sequence[Mapping]) -> None:
+        for row in rows[running.reported :]:
+            running.reported += 1
+            value = row.get(self.main)
+            if value is None or running.pruned:
+                continue
+            if self.sampler.hopeless(running.trial.number, int(row["step"]), float(value)):
+                running.pruned = True
+                self.executor.stop(running.trial.job)
+
+    def _needs_export(self, folder: Path) -> bool:
+        return "latency_ms" in self.definition.measures and not (folder / "model.onnx").exists()
+
+    def _finish(self, running: _Running, state: str, reason: str = "") -> None:
+        trial = running.trial
+        folder = folder_of(self.root, trial.number)
+        del self.running[trial.number]
+        seconds = trial.seconds + time.monotonic() - running.started
+        values: dict[str, float] = {}
+        if state != "failed":
+            highest = self.definition.objectives[self.main] == "max"
+            metric = self.main if self.main not in MEASURES else report.metric_of(folder)
+            values = results(folder, metric, highest=highest or self.main in MEASURES)
+            values |= {"seconds": seconds}
+            if "parameters" in self.definition.measures:
+                values["parameters"] = parameters(_model(folder), self.options.key)
+            if (folder / "model.onnx").exists():
+                values["latency_ms"] = latency_ms(folder / "model.onnx")
+        missing = [name for name in self.definition.measures if name not in values]
+        if state == "done" and missing:
+            known = ", ".join(sorted(values)) or "nothing: does the spec validate?"
+            state, reason = "failed", f"has no value {', '.join(missing)}; it has {known}"
+        self._end(
+            replace(trial, state=state, values=values, reason=reason, seconds=seconds, job="")  # type: ignore[arg-type]
+        )
+
+    def _end(self, trial: Trial) -> None:
+        self._keep(trial)
+        self.sampler.tell(trial)
+        self.reporter.console.print(
+            report.sentence(trial, self.definition), markup=False, highlight=False
+        )
+        self._show()
+        if trial.state != "failed":
+            self._failures.clear()
+            return
+        # Paths and numbers of trials differ where the reason is the same.
+        reason = trial.reason.replace(str(folder_of(self.root, trial.number)), "")
+        self._failures = Counter({reason: self._failures[reason] + 1})
+        if self._failures[reason] >= _SAME_REASON:
+            raise TrainingError(
+                f"{_SAME_REASON} trials in a row failed for the same reason: {trial.reason}; mend it and "
+                "start the sweep again (--again NUMBER repeats a failed trial)"
+            )
+
+    def _keep(self, trial: Trial) -> None:
+        self.trials[trial.number] = trial
+        write_trial(self.root, trial)
+
+    def _show(self) -> None:
+        trials = sorted(self.trials.values(), key=lambda trial: trial.number)
+        report.write_files(self.root, trials, self.definition)
+        if self.live is not None:
+            self.live.update(report.table(trials, self.definition), refresh=True)
+
+
+def _open(definition: Definition, root: Path) -> float:
+    """Makes the folder of a sweep or checks the one that is there; returns the seconds spent in it."""
+    path = root / STATE
+    root.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        content = {"definition": definition.digest, "seconds": 0.0}
+        write_file(path, [json.dumps(content).encode()])
+        return 0.0
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        digest, seconds = content["definition"], float(content["seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: is not the state of a sweep; name another folder") from error
+    if digest != definition.digest:
+        raise UsageError(
+            f"{root}: holds a sweep of another space or other objectives: name another folder for "
+            f"{definition.path}, or put the file back as it was"
+        )
+    return seconds
+
+
+def _model(folder: Path) -> Path:
+    """Returns the best model of a run, else the last one."""
+    best = folder / "best.tlt"
+    if best.exists():
+        return best
+    models = sorted(folder.glob("*.tlt"), key=lambda path: path.stat().st_mtime_ns)
+    return models[-1] if models else best

@@ -1,0 +1,126 @@
+"""One trial: a folder that holds its spec, its run and its record.
+
+    trials/0007/spec.txt  trial.json  log.txt  + all that training writes
+
+The folder alone decides how a trial goes on: training resumes in it, whoever starts it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.sweep.space import Overrides
+
+State = Literal["waiting", "running", "done", "failed", "pruned", "stopped"]
+ENDED = ("done", "failed", "pruned")
+"""States that count: a stopped trial goes on with the next start of the sweep."""
+
+RECORD = "trial.json"
+LOG = "log.txt"
+_LAST_LINES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The record of a trial.
+
+    Attributes:
+      number: from 0, in the order of beginning.
+      overrides: what differs from the spec of the sweep.
+      state: of the trial.
+      values: metrics and measures by name, of the best validation.
+      reason: why it failed, in one line.
+      attempts: times that it was started.
+      job: id of the job or process that works on it.
+      seconds: it took, over all attempts.
+    """
+
+    number: int
+    overrides: Overrides
+    state: State = "waiting"
+    values: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    attempts: int = 0
+    job: str = ""
+    seconds: float = 0.0
+
+
+def folder_of(root: Path, number: int) -> Path:
+    """Returns the folder of a trial."""
+    return root / "trials" / f"{number:04}"
+
+
+def write_trial(root: Path, trial: Trial) -> None:
+    """Writes the record of a trial, whole or not at all."""
+    text = json.dumps(asdict(trial), indent=2)
+    write_file(folder_of(root, trial.number) / RECORD, [text.encode()])
+
+
+def read_trials(root: Path) -> list[Trial]:
+    """Returns the trials of a sweep by their number; a folder without a record is none."""
+    trials = []
+    for path in sorted((root / "trials").glob(f"*/{RECORD}")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        trials.append(Trial(**content))
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+def validations(folder: Path) -> list[dict[str, Any]]:
+    """Returns the validations that the run of a folder has written so far, with their `step`."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if '"evaluate"' not in line:
+            continue
+        try:
+            lines.append(json.loads(line))
+        except ValueError:  # the last line of a run that is writing
+            continue
+    return lines
+
+
+def results(folder: Path, main: str, *, highest: bool) -> dict[str, float]:
+    """Returns the metrics of the best validation of a run, of the last where `main` is no metric.
+
+    Args:
+      folder: of the trial.
+      main: metric that decides.
+      highest: whether more is better.
+    """
+    rows = validations(folder)
+    if not rows:
+        return {}
+    known = [row for row in rows if main in row]
+    best = (max if highest else min)(known, key=lambda row: row[main], default=rows[-1])
+    numbers = {name: value for name, value in best.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if name not in ("step", "epoch")}
+
+
+def last_lines(folder: Path) -> list[str]:
+    """Returns the end of the log of a trial, in which a failure says its reason."""
+    try:
+        text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
+
+
+def reason_of(folder: Path, code: int | None) -> str:
+    """Returns why a trial failed, in one line: the message of the command, else its exit code."""
+    lines = last_lines(folder)
+    said = [line for line in lines if line.startswith("error: ")]
+    if said:
+        return said[-1].removeprefix("error: ")
+    if code is not None and code < 0:
+        return f"ended by signal {-code}" + (": out of memory?" if code == -9 else "")
+    return f"exit code {code}: {lines[-1] if lines else 'no output'}"
+
+
+def begun(trial: Trial, job: str) -> Trial:
+    """Returns the record of a trial that has just been started."""
+    return replace(trial, state="running", job=job, attempts=trial.attempts + 1, reason="")

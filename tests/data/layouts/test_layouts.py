@@ -1,0 +1,220 @@
+"""Every layout gives the same objects; what the files leave open is decided and said."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rcnn_jax.data.layouts.detect import read_collection
+from rcnn_jax.errors import DataError
+from tests.data.layouts.folders import coco, kitti_line, picture, text, voc_xml
+
+BOX = (4.0, 6.0, 24.0, 36.0)  # y1, x1, y2, x2 in an image of 40 x 60
+
+
+def kitti(root):
+    for split in ("train", "val"):
+        picture(root / split / "images" / f"{split}.png")
+        text(root / split / "labels" / f"{split}.txt", kitti_line("cat", 6, 4, 36, 24))
+
+
+def yolo(root):
+    for split in ("train", "valid"):
+        picture(root / split / "images" / f"{split}.png")
+        text(root / split / "labels" / f"{split}.txt", "1 0.35 0.35 0.5 0.5\n")
+    text(root / "data.yaml", "names: [dog, cat]\nnc: 2\n")
+
+
+def voc(root):
+    for split in ("train", "val"):
+        picture(root / "JPEGImages" / f"{split}.png")
+        text(root / "Annotations" / f"{split}.xml", voc_xml("renamed.jpg", ("cat", 7, 5, 36, 24)))
+        text(root / "ImageSets" / "Main" / f"{split}.txt", f"{split}\n")
+
+
+def coco_beside(root):
+    for split in ("train", "valid"):
+        picture(root / split / f"{split}.png")
+        coco(
+            root / split / "_annotations.coco.json",
+            [f"{split}.png"],
+            [(0, 1, [6, 4, 30, 20], {})],
+            {0: "animals", 1: "cat"},
+        )
+
+
+def coco_apart(root):
+    for split in ("train", "val"):
+        picture(root / f"{split}2017" / f"{split}.png")
+        coco(
+            root / "annotations" / f"instances_{split}2017.json",
+            [f"{split}.png"],
+            [(0, 1, [6, 4, 30, 20], {})],
+            {1: "cat"},
+        )
+
+
+@pytest.mark.parametrize("write", [kitti, yolo, voc, coco_beside, coco_apart])
+def test_a_layout_is_recognised_and_read(tmp_path, write):
+    write(tmp_path)
+    found = read_collection(tmp_path)
+    assert found.layout == write.__name__.split("_")[0]
+    assert found.splits == {"train": 1, "val": 1}
+    for item in found.items:
+        assert item.image.is_file()
+        assert item.labels.exists()
+        (only,) = item.objects
+        assert only.name == "cat"
+        np.testing.assert_allclose(only.box, BOX, atol=1e-9)
+        assert str(tmp_path) in only.where
+    assert found.problems == ()
+
+
+def test_one_annotation_file_can_be_named(tmp_path):
+    coco_apart(tmp_path)
+    found = read_collection(tmp_path / "annotations" / "instances_val2017.json")
+    assert [item.image for item in found.items] == [tmp_path / "val2017" / "val.png"]
+    coco_beside(tmp_path)
+    found = read_collection(tmp_path / "valid" / "_annotations.coco.json")
+    assert [item.image.name for item in found.items] == ["valid.png"]
+
+
+def test_polygons_of_yolo_are_outlines_and_not_boxes(tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "0 0.1 0.1 0.6 0.1 0.6 0.6\n0 0.5 0.5 0.2 0.2\n")
+    text(tmp_path / "classes.txt", "cat\n")
+    found = read_collection(tmp_path)
+    outlined, boxed = found.items[0].objects
+    np.testing.assert_allclose(outlined.box, (4, 6, 24, 36))
+    np.testing.assert_allclose(outlined.outline, [[6, 4, 36, 4, 36, 24]])
+    assert boxed.outline is None
+    assert "1 boxes and 1 polygons" in found.choices
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names", "expected"),
+    [
+        ("0 1", "names: {0: cat, 1: dog}", ["cat", "dog"]),
+        ("1 2", "names: [cat, dog]", ["cat", "dog"]),  # from 1: 0 never, 2 beyond the last
+        ("1 1", "names: [cat, dog]", ["dog", "dog"]),
+        ("0 7", "names: [cat, dog]", ["cat", "class 7"]),
+        ("0 1", "", ["class 0", "class 1"]),
+    ],
+)
+def test_the_numbering_of_yolo_follows_from_the_files_and_is_said(
+    tmp_path, numbers, names, expected
+):
+    picture(tmp_path / "images" / "a.png")
+    lines = "".join(f"{number} 0.5 0.5 0.2 0.2\n" for number in numbers.split())
+    text(tmp_path / "labels" / "a.txt", lines)
+    if names:
+        text(tmp_path / "data.yaml", names)
+    found = read_collection(tmp_path)
+    assert [each.name for each in found.items[0].objects] == expected
+    assert any("count from" in choice or "no list" in choice for choice in found.choices)
+
+
+def test_voc_counts_from_one_unless_a_box_begins_at_zero(tmp_path):
+    picture(tmp_path / "a.png")
+    text(tmp_path / "a.xml", voc_xml("a.png", ("my cat", 1, 1, 60, 40)))
+    (item,) = read_collection(tmp_path).items
+    assert item.objects[0].box == (0.0, 0.0, 40.0, 60.0)
+    assert item.objects[0].name == "my cat"
+    text(tmp_path / "a.xml", voc_xml("a.png", ("cat", 0, 3, 59, 39)))
+    found = read_collection(tmp_path)
+    assert found.items[0].objects[0].box == (3.0, 0.0, 39.0, 59.0)
+    assert "count from 0" in found.choices[0]
+
+
+def test_damaged_parts_are_listed_and_the_rest_is_read(tmp_path):
+    for stem in "abcd":
+        picture(tmp_path / "images" / f"{stem}.png")
+    text(tmp_path / "labels" / "a.txt", kitti_line("cat", 1, 2, 30, 20) + "cat 0 0\n")
+    text(tmp_path / "labels" / "b.txt", kitti_line("cat", 1, 2, "nan", 20))
+    text(tmp_path / "labels" / "lonely.txt", kitti_line("cat", 1, 2, 30, 20))
+    (tmp_path / "labels" / "c.txt").write_bytes(b"\xff\xfe\x00")
+    found = read_collection(tmp_path)
+    assert [len(item.objects) for item in found.items] == [1, 0, 0]
+    places = [problem.where for problem in found.problems]
+    assert f"{tmp_path}/labels/a.txt:2" in places
+    assert f"{tmp_path}/labels/b.txt:1" in places
+    assert f"{tmp_path}/labels/c.txt" in places
+    assert f"{tmp_path}/labels/lonely.txt" in places
+    assert f"{tmp_path}/images/d.png" in places
+
+
+def test_a_damaged_annotation_of_coco_leaves_the_others(tmp_path):
+    picture(tmp_path / "a.png")
+    coco(
+        tmp_path / "x.json",
+        ["a.png"],
+        [
+            (0, 1, [1, 1, 5, 5], {}),
+            (0, 9, [1, 1, 5, 5], {}),
+            (0, 1, ["x"], {}),
+            (7, 1, [1, 1, 2, 2], {}),
+        ],
+        {1: "cat"},
+    )
+    found = read_collection(tmp_path)
+    assert len(found.items[0].objects) == 1
+    assert len(found.problems) == 3
+
+
+def test_masks_drawn_as_crowds_are_named(tmp_path):
+    picture(tmp_path / "a.png")
+    coco(tmp_path / "x.json", ["a.png"], [(0, 1, [1, 1, 5, 5], {"iscrowd": 1})], {1: "cat"})
+    found = read_collection(tmp_path)
+    assert found.items[0].objects[0].crowd
+    assert any("crowds" in choice for choice in found.choices)
+
+
+def test_of_two_layouts_the_fuller_one_is_taken_and_said(tmp_path):
+    yolo(tmp_path)
+    coco(tmp_path / "old.json", ["train.png"], [], {1: "cat"})
+    found = read_collection(tmp_path)
+    assert found.layout == "yolo"
+    assert "coco" in found.choices[0]
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_a_folder_without_annotations_is_refused_with_what_it_holds(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    picture(tmp_path / "empty" / "a.png")
+    text(tmp_path / "empty" / "notes.txt", "hello world\n")
+    with pytest.raises(DataError) as error:
+        read_collection(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+    if name == "empty":
+        assert "1 images and 1 .txt" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>',
+        "<annotation>",
+        "<annotation><object><name>cat</name></object></annotation>",
+    ],
+)
+def test_hostile_and_damaged_xml_is_a_problem_and_no_crash(tmp_path, content):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    text(tmp_path / "a.xml", content)
+    text(tmp_path / "b.xml", voc_xml("b.png", ("cat", 1, 1, 5, 5)))
+    found = read_collection(tmp_path)
+    assert found.problems
+    assert sum(len(item.objects) for item in found.items) == 1
+
+
+@pytest.mark.parametrize("content", ["[", "{}", "null", json.dumps({"images": 3}), "[" * 100_000])
+def test_other_json_files_are_no_annotations(tmp_path, content):
+    kitti(tmp_path)
+    text(tmp_path / "other.json", content)
+    assert read_collection(tmp_path).layout == "kitti"
+
+
+def test_links_that_lead_back_up_are_not_followed_for_ever(tmp_path):
+    kitti(tmp_path)
+    (tmp_path / "train" / "again").symlink_to(tmp_path)
+    assert len(read_collection(tmp_path).items) == 2

@@ -1,0 +1,83 @@
+"""Charts: where points stand, what happens to nothing, to infinities and to long names."""
+
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from rcnn_jax.report import charts
+from rcnn_jax.report.charts import Span
+
+
+def texts(svg):
+    return ["".join(node.itertext()) for node in ET.fromstring(svg).iter("text")]
+
+
+def points(svg):
+    """The points of every line."""
+    return [
+        [tuple(map(float, pair.split(","))) for pair in node.get("points").split()]
+        for node in ET.fromstring(svg).iter("polyline")
+    ]
+
+
+def test_a_larger_value_stands_higher_and_further_right():
+    ((first, second),) = points(charts.lines({"a": [(0, 0.2), (1, 0.9)]}, "x", "y"))
+    assert first[0] < second[0]
+    assert first[1] > second[1]
+
+
+def test_points_that_are_not_finite_are_left_out():
+    (line,) = points(charts.lines({"a": [(0, 1), (1, math.nan), (2, math.inf), (3, 2)]}, "x", "y"))
+    assert len(line) == 2
+
+
+def test_long_lines_are_thinned_and_keep_their_end():
+    (line,) = points(charts.lines({"a": [(i, i) for i in range(100_001)]}, "x", "y"))
+    assert len(line) < 500
+    assert line[-1] == points(charts.lines({"a": [(0, 0), (100_000, 100_000)]}, "x", "y"))[0][-1]
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        charts.lines({}, "x", "y"),
+        charts.lines({"a": []}, "x", "y"),
+        charts.lines({"a": [(1.0, 3.0)]}, "x", "y"),
+        charts.lines({"a": [(1, 0), (2, 0)]}, "x", "y"),
+        charts.bars({}),
+        charts.bars({"a": 0.0, "b": math.nan}),
+        charts.histogram([], [], "x"),
+        charts.histogram([0, 0], [1, 2, 4], "x"),
+        charts.matrix([], [], [], "empty"),
+        charts.matrix([[0]], ["a"], ["a"], "zeros"),
+    ],
+)
+def test_data_without_extent_are_drawn_without_a_number_that_is_none(svg):
+    ET.fromstring(svg)
+    assert not re.search(r"\b(nan|inf)\b", svg.split("<text")[0])
+
+
+def test_bars_are_as_long_as_their_values():
+    svg = charts.bars({"a": 1.0, "b": 0.25}, spans={"a": Span(0.9, 1.0, 1.0)})
+    first, second = (float(node.get("width")) for node in ET.fromstring(svg).iter("rect"))
+    assert second == pytest.approx(first / 4, abs=0.1)
+
+
+def test_cells_of_a_matrix_are_darker_the_larger_their_part_of_the_row():
+    svg = charts.matrix([[9, 1], [0, 1]], ["a", "b"], ["a", "b"], "truth by detection")
+    shades = [float(node.get("fill-opacity")) for node in ET.fromstring(svg).iter("rect")]
+    assert shades[0] > shades[1] > shades[2]
+    assert shades[3] == max(shades)
+
+
+def test_names_are_escaped_and_long_ones_cut():
+    svg = charts.bars({"<b>&": 1.0, "x" * 80: 2.0})
+    assert "<b>&" in texts(svg)
+    assert max(map(len, texts(svg))) <= 28
+
+
+def test_ticks_are_round_numbers_inside_the_axis():
+    assert charts._ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert charts._ticks(-3.0, 17.0) == [0.0, 5.0, 10.0, 15.0]

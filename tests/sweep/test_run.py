@@ -1,0 +1,256 @@
+"""The loop of a sweep over an executor that ends at once and leaves what a training leaves."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from rcnn_jax.errors import TrainingError, UsageError
+from rcnn_jax.reporter import SILENT
+from rcnn_jax.sweep import report
+from rcnn_jax.sweep.definition import read_definition
+from rcnn_jax.sweep.executors import LOST
+from rcnn_jax.sweep.run import SweepOptions, run_sweep
+from rcnn_jax.sweep.samplers import make_sampler
+from rcnn_jax.sweep.trial import folder_of, read_trials
+from tests.e2e.tiny import write_tiny
+
+FIELD = "training_config.regularizer.weight"
+OPTIONS = SweepOptions(trials=4, wait=0.0)
+
+
+class Instant:
+    """Ends every command at once, with metrics that the weight of the regulariser decides."""
+
+    slots = 2
+
+    def __init__(self, codes=None, curve=(0.5, 1.0)):
+        self.codes = codes or {}
+        self.curve = curve
+        self.started, self.stopped, self._jobs = [], [], {}
+
+    def start(self, folder, words):
+        number = int(folder.name)
+        self.started.append(number)
+        attempt = self.started.count(number)
+        code = self.codes.get((number, attempt), self.codes.get(number, 0))
+        weight = next(t for t in read_trials(folder.parents[1]) if t.number == number).overrides[
+            FIELD
+        ]
+        if code == 0:
+            rows = [
+                {"step": step, "kind": "evaluate", "mAP": part * (1 - weight)}
+                for step, part in enumerate(self.curve, start=1)
+            ]
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / "metrics.jsonl").write_text(text)
+        else:
+            (folder / "log.txt").write_text(f"...\nerror: {folder}/spec.txt: it does not train\n")
+        job = f"{number}-{attempt}"
+        self._jobs[job] = code
+        return job
+
+    def poll(self, job):
+        return self._jobs.get(job, LOST)
+
+    def stop(self, job):
+        self.stopped.append(job)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def definition(tmp_path_factory):
+    root = tmp_path_factory.mktemp("definition")
+    write_tiny(root, images=4)
+    path = root / "sweep_x.py"
+    path.write_text(
+        'from rcnn_jax.sweep import Float\nSPEC = "spec.txt"\n'
+        f'SPACE = {{"{FIELD}": Float(0.0, 0.5, points=5)}}\nOBJECTIVE = "mAP"\n'
+    )
+    return read_definition(path)
+
+
+def go(definition, root, executor=None, options=OPTIONS, name="random", prune="none"):
+    return run_sweep(
+        definition,
+        root,
+        lambda known: make_sampler(definition, root, name, prune, 0, known),
+        executor or Instant(),
+        options,
+        SILENT,
+    )
+
+
+def test_the_best_trial_becomes_a_spec_file_and_all_are_in_the_sheet(definition, tmp_path):
+    trials = go(definition, tmp_path)
+    assert [trial.state for trial in trials] == ["done"] * 4
+    top = report.best(trials, definition)
+    assert top.overrides[FIELD] == min(trial.overrides[FIELD] for trial in trials)
+    text = (tmp_path / report.BEST).read_text()
+    assert text.endswith((folder_of(tmp_path, top.number) / "spec.txt").read_text())
+    rows = list(csv.reader((tmp_path / report.SHEET).read_text().splitlines()))
+    assert len(rows) == 5
+    assert len(set(rows[0])) == len(rows[0])
+
+
+def test_a_grid_ends_when_everything_was_tried(definition, tmp_path):
+    trials = go(definition, tmp_path, options=SweepOptions(wait=0.0), name="grid")
+    assert [trial.overrides[FIELD] for trial in trials] == pytest.approx(
+        [0, 0.125, 0.25, 0.375, 0.5]
+    )
+
+
+def test_the_best_validation_counts_and_not_the_last(definition, tmp_path):
+    (trial,) = go(definition, tmp_path, Instant(curve=(0.2, 0.9, 0.4)), replace(OPTIONS, trials=1))
+    assert trial.values["mAP"] == pytest.approx(0.9 * (1 - trial.overrides[FIELD]))
+
+
+def test_failed_trials_are_values_with_a_reason_and_the_sweep_goes_on(definition, tmp_path):
+    trials = go(definition, tmp_path, Instant({1: 2}))
+    assert [trial.state for trial in trials] == ["done", "failed", "done", "done"]
+    assert "it does not train" in trials[1].reason
+    assert "it does not train" in (tmp_path / report.PAGE).read_text()
+
+
+def test_three_failures_of_one_reason_stop_the_sweep_with_that_reason(definition, tmp_path):
+    executor = Instant(dict.fromkeys(range(1, 9), 2))
+    with pytest.raises(TrainingError, match="3 trials in a row failed.*it does not train"):
+        go(definition, tmp_path, executor, replace(OPTIONS, trials=9))
+    assert len(read_trials(tmp_path)) < 9
+
+
+def test_failures_with_others_between_do_not_stop_it(definition, tmp_path):
+    trials = go(definition, tmp_path, Instant({0: 2, 2: 2, 4: 2, 6: 2}), replace(OPTIONS, trials=8))
+    assert sum(trial.state == "failed" for trial in trials) == 4
+
+
+@pytest.mark.parametrize("code", [75, 130, 143, LOST])
+def test_an_interrupted_trial_is_started_again_and_counts_when_it_ends(definition, tmp_path, code):
+    executor = Instant({(1, 1): code})
+    trials = go(definition, tmp_path, executor)
+    assert [trial.state for trial in trials] == ["done"] * 4
+    assert executor.started.count(1) == 2
+    assert trials[1].attempts == 2
+
+
+def test_a_trial_that_is_interrupted_for_ever_fails(definition, tmp_path):
+    executor = Instant({1: LOST})
+    trials = go(definition, tmp_path, executor)
+    assert trials[1].state == "failed"
+    assert executor.started.count(1) == OPTIONS.attempts
+
+
+def test_the_same_command_goes_on_where_a_killed_sweep_was(definition, tmp_path):
+    go(definition, tmp_path, options=replace(OPTIONS, trials=2))
+    # as a kill leaves it: one trial at work, whose process died with the sweep
+    path = folder_of(tmp_path, 1) / "trial.json"
+    content = json.loads(path.read_text()) | {"state": "running", "job": "gone", "values": {}}
+    path.write_text(json.dumps(content))
+    executor = Instant()
+    trials = go(definition, tmp_path, executor)
+    assert [trial.state for trial in trials] == ["done"] * 4
+    assert sorted(executor.started) == [1, 2, 3]
+    assert trials[1].overrides == content["overrides"]
+
+
+def test_a_failed_trial_can_be_repeated_alone(definition, tmp_path):
+    go(definition, tmp_path, Instant({1: 2}))
+    executor = Instant()
+    trials = go(definition, tmp_path, executor, replace(OPTIONS, again=(1,)))
+    assert executor.started == [1]
+    assert trials[1].state == "done"
+    with pytest.raises(UsageError, match="has not failed"):
+        go(definition, tmp_path, executor, replace(OPTIONS, again=(0,)))
+
+
+def test_another_space_in_the_same_folder_is_refused(definition, tmp_path):
+    go(definition, tmp_path, options=replace(OPTIONS, trials=1))
+    other = replace(definition, objectives={"AP": "max"})
+    with pytest.raises(UsageError, match="another space or other objectives"):
+        go(other, tmp_path)
+
+
+def test_the_time_of_all_starts_is_one_budget(definition, tmp_path):
+    go(definition, tmp_path, options=replace(OPTIONS, trials=1))
+    state = json.loads((tmp_path / "sweep.json").read_text()) | {"seconds": 3600.0}
+    (tmp_path / "sweep.json").write_text(json.dumps(state))
+    executor = Instant()
+    go(definition, tmp_path, executor, replace(OPTIONS, minutes=59))
+    assert executor.started == []
+
+
+def test_a_value_that_no_trial_has_is_said(definition, tmp_path):
+    other = replace(definition, objectives={"mask_AP": "max"})
+    (trial,) = go(other, tmp_path, options=replace(OPTIONS, trials=1))
+    assert trial.state == "failed"
+    assert "has no value mask_AP; it has mAP" in trial.reason
+
+
+def test_one_bad_combination_is_a_failed_trial(definition, tmp_path):
+    listed = ({FIELD: 0.1}, {"training_config.num_epochs": -1}, {FIELD: 0.3})
+    other = replace(definition, space={}, listed=listed)
+    trials = go(other, tmp_path, options=SweepOptions(wait=0.0), name="list")
+    assert [trial.state for trial in trials] == ["done", "failed", "done"]
+
+
+def test_constraints_decide_what_can_be_best():
+    from rcnn_jax.sweep.definition import Constraint
+    from rcnn_jax.sweep.trial import Trial
+
+    class Definition:
+        objectives = {"mAP": "max", "latency_ms": "min"}
+        constraints = (Constraint("latency_ms", "<=", 15),)
+
+    def trial(number, score, latency):
+        values = {"mAP": score, "latency_ms": latency}
+        return Trial(number=number, overrides={}, state="done", values=values)
+
+    trials = [trial(0, 0.9, 20), trial(1, 0.7, 15), trial(2, 0.6, 5), trial(3, 0.6, 6)]
+    assert report.best(trials, Definition).number == 1
+    assert [each.number for each in report.front(trials, Definition)] == [1, 2]
+
+
+class TestOptuna:
+    """Search and pruning by the library."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_optuna(self):
+        pytest.importorskip("optuna", reason="optuna (extra sweep) is not installed")
+
+    def test_the_search_finds_the_better_end(self, definition, tmp_path):
+        trials = go(definition, tmp_path, options=replace(OPTIONS, trials=25), name="tpe")
+        weights = [trial.overrides[FIELD] for trial in trials]
+        assert sum(weights[15:]) / 10 < sum(weights[:10]) / 10
+        assert (tmp_path / "optuna.journal").exists()
+        assert "Importance" in (tmp_path / report.PAGE).read_text()
+
+    def test_a_search_goes_on_and_keeps_its_numbers(self, definition, tmp_path):
+        go(definition, tmp_path, options=replace(OPTIONS, trials=3), name="tpe")
+        trials = go(definition, tmp_path, options=replace(OPTIONS, trials=6), name="tpe")
+        assert [trial.number for trial in trials] == [*range(6)]
+        assert len({trial.overrides[FIELD] for trial in trials}) == 6
+
+    def test_hopeless_trials_are_stopped_and_counted(self, definition, tmp_path):
+        executor = Instant(curve=(0.1, 0.3, 0.6, 1.0))
+        trials = go(definition, tmp_path, executor, replace(OPTIONS, trials=12), "random", "median")
+        pruned = [trial for trial in trials if trial.state == "pruned"]
+        assert pruned
+        assert len(executor.stopped) == len(pruned)
+        assert len(trials) == 12
+
+    def test_a_choice_keeps_its_values_whatever_they_are(self, definition, tmp_path):
+        from rcnn_jax.sweep import Choice
+
+        field = "model_config.anchor_box_config.scale"
+        space = {field: Choice((8.0, 16.0), (12.0, 24.0)), FIELD: definition.space[FIELD]}
+        trials = go(replace(definition, space=space), tmp_path, name="tpe")
+        assert {trial.state for trial in trials} == {"done"}
+        assert {tuple(trial.overrides[field]) for trial in trials} <= {(8.0, 16.0), (12.0, 24.0)}
+
+    def test_pruning_with_several_objectives_is_refused(self, definition, tmp_path):
+        other = replace(definition, objectives={"mAP": "max", "seconds": "min"})
+        with pytest.raises(UsageError, match="several objectives"):
+            go(other, tmp_path, prune="median")
