@@ -1,0 +1,55 @@
+"""`batch_size_per_gpu: 0`: the most images that fit, by the compiler's figures; a resume keeps them."""
+
+import dataclasses
+
+import pytest
+
+from rcnn_jax.spec.load import load_spec
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.train import choose_batch, parallel
+from tests.e2e.tiny import write_tiny
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    spec = write_tiny(tmp_path_factory.mktemp("batch"))
+    spec.write_text(spec.read_text().replace("batch_size_per_gpu: 2", "batch_size_per_gpu: 0"))
+    return build_experiment(load_spec(spec).config, "faster_rcnn")
+
+
+def test_a_given_batch_is_left_alone(experiment):
+    given = dataclasses.replace(experiment, batch_per_device=3)
+    source = experiment.train_source()
+    assert choose_batch.with_chosen_batch(given, source, parallel.choose_devices(1), None) == (
+        given,
+        "",
+    )
+
+
+@pytest.mark.parametrize(("devices", "parts", "batch"), [(1, 1, 8), (2, 1, 4), (2, 2, 2)])
+def test_a_run_that_goes_on_keeps_its_batch(experiment, devices, parts, batch):
+    cut = dataclasses.replace(
+        experiment, run=dataclasses.replace(experiment.run, accumulate_steps=parts)
+    )
+    stored = {"fingerprint": {"global_batch": 8}}
+    chosen, why = choose_batch.with_chosen_batch(
+        cut, experiment.train_source(), parallel.choose_devices(devices), stored
+    )
+    assert chosen.batch_per_device == batch
+    assert why == f"batch of {batch} images per device, as this run began"
+
+
+@pytest.mark.slow
+def test_a_fresh_run_takes_the_most_images_that_fit(experiment, monkeypatch):
+    source, devices = experiment.train_source(), parallel.choose_devices(1)
+    peaks = {size: choose_batch._peak(experiment, source, devices, size) for size in (1, 2)}
+    each = peaks[2] - peaks[1]
+    assert each > 96 * 96 * 3  # an image at least
+    limit = peaks[2] + each + each // 2
+    monkeypatch.setattr(choose_batch, "device_limit", lambda device: limit)
+    chosen, why = choose_batch.with_chosen_batch(experiment, source, devices, None)
+    assert choose_batch._peak(experiment, source, devices, chosen.batch_per_device) <= limit
+    assert chosen.batch_per_device in (2, 3)
+    assert why.startswith(
+        f"batch of {chosen.batch_per_device} images per device: the most that fit"
+    )
