@@ -8,6 +8,7 @@ import numpy as np
 
 from rcnn_jax.data.loader.pipeline import training_batches, training_canvases
 from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.hosts.team import team
 from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.train import parallel
@@ -46,6 +47,7 @@ def with_chosen_batch(
     else:
         batch = largest_batch(lambda size: _peak(experiment, source, devices, size), limit)
         why = f"the most that fit into {limit / 1024**2:,.0f} MiB"
+    batch = min(team().gather_json(batch))  # machines of a job need not be alike
     return dataclasses.replace(experiment, batch_per_device=batch), (
         f"batch of {batch} images per device: {why}"
     )

@@ -30,11 +30,12 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     """
     experiment, options, reporter = run.experiment, run.options, run.reporter
     stored = None if options.fresh else run.store.latest_run_state()
+    # First of all: from here on the processes of a job do the same, or they would wait for ever.
+    team().agree("the checkpoint to go on from", stored and stored["run"])
     if stored is not None:
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
         check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
         keep_sealed(run.store, newest_model(run), reporter)
-    team().agree("the checkpoint to go on from", stored and stored["run"])
     # Weights are made even for a resume, which replaces all of them: `restore` needs the structure,
     # and only it tells whether `begin` needs the values.
     variables = experiment.task.init(jax.random.key(experiment.seed))
@@ -54,6 +55,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     # `restored` may be of an older step than `stored`: a damaged newest step is skipped. Its own
     # run state counts, the settings are the same for all steps of a run.
     state, saved = restored
+    team().agree("the step to go on from", saved["run"])
     progress = RunState.from_json(saved["run"])
     say_passed_over(experiment, progress, key=options.key, reporter=reporter)
     # A finished run whose spec now asks for more epochs, or more patience, goes on.
