@@ -135,7 +135,9 @@ def work(spec: Path, body: str, devices: int, place: list[int], steps: int) -> N
         seconds.append(time.monotonic() - began)
     team().wait("end")
     team().finish()
-    measured = {"losses": losses, "seconds": statistics.median(seconds[1:])}
+    after = jax.tree.leaves(parallel.first_replica(replicas, chosen).params)
+    norm = sum(float((leaf.astype("f8") ** 2).sum()) for leaf in after) ** 0.5
+    measured = {"losses": losses, "norm": norm, "seconds": statistics.median(seconds[1:])}
     print(json.dumps({**measured, "reduced": reduced_bytes(text)}), flush=True)
 
 
