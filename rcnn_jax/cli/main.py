@@ -173,6 +173,7 @@ def _end(command: Callable[[], int]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         stop = stopped_by(error)
         if stop is None:
+            _blame(error)
             _must_be_said(f"{type(error).__name__}: {error}", 1)
             return _fault(error)
         code = stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
@@ -180,6 +181,13 @@ def _end(command: Callable[[], int]) -> int:
         if _must_be_said(str(stop), code) and code != CLOSED_PIPE:
             _complain(str(stop) or "interrupted")
         return code
+
+
+def _blame(error: BaseException) -> None:
+    """Ends the process in the name of another one of its job, where that one's end is the cause."""
+    found = sys.modules.get("rcnn_jax.hosts.team")
+    if found is not None:
+        found.team().blame(error)
 
 
 def _must_be_said(text: str, code: int) -> bool:
@@ -303,12 +311,17 @@ def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
     command = importlib.import_module(f"rcnn_jax.cli.{name}")
     # Before the session opens its log and before JAX: a check where a file is written comes too
     # late, by then the log holds lines and the first image is gone.
-    check(command.places(args, kind))
-    # JAX reads these variables when it is imported, which the command does next.
+    # JAX reads these variables when it is imported, which comes next.
     keep_compilations()
     from rcnn_jax.cli.processes import with_others
 
-    return with_others(args, name, lambda: command.run(args, kind))
+    def checked() -> int:
+        # Before the session opens its log: a check where a file is written comes too late, by then the
+        # log holds lines and the first image is gone.
+        check(command.places(args, kind))
+        return command.run(args, kind)
+
+    return with_others(args, name, checked)
 
 
 def _run_command(command: Any, args: argparse.Namespace) -> int:

@@ -31,6 +31,8 @@ from typing import NoReturn, Protocol
 EXIT_CODE = 75
 """EX_TEMPFAIL: the same command, started again, may succeed; schedulers requeue on it."""
 BEAT = 1.0
+REST_STALLS = 6.0
+"""Between steps, when files are written and weights validated, a given timeout counts so many times."""
 PATIENCE_OF_STEPS, LEAST_STALL = 20.0, 600.0
 """Without --stall_timeout a job is stuck after so many median steps, but not before so many seconds."""
 
@@ -126,7 +128,7 @@ class Monitor:
         self._answered = False
         self._peers = {i: _Peer() for i in range(count) if i != index}
         self._left = self._failing = 0.0
-        self._quiet = threading.Event()
+        self._quiet, self._ending = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True, name="monitor")
 
     def start(self) -> None:
@@ -160,7 +162,8 @@ class Monitor:
     def rest(self, doing: str) -> None:
         """What comes now, until the next tick, may take as long as a file or a compilation does."""
         with self._lock:
-            self._doing, self._last_tick, self._least = doing, self._clock(), LEAST_STALL
+            self._doing, self._last_tick = doing, self._clock()
+            self._least = min(LEAST_STALL, REST_STALLS * (self._stall or LEAST_STALL))
 
     def ask_to_stop(self, number: int) -> None:
         """Asks all processes to stop together; may be called by a signal handler."""
@@ -198,6 +201,8 @@ class Monitor:
     def end(self, text: str, code: int = EXIT_CODE) -> NoReturn:
         """Says why, and ends the process: its main thread may be where no exception arrives."""
         self._quiet.set()
+        if not self._ending.acquire(blocking=False):  # another thread has said it already
+            time.sleep(60.0)
         say = f"error: {self.name(self._index)}: {text}" if self._count > 1 else f"error: {text}"
         with contextlib.suppress(Exception):
             os.write(2, f"{say}\n".encode())

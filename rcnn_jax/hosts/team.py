@@ -110,6 +110,7 @@ class Team:
             return
         self._signals, signals.asked = signals, self.monitor.ask_to_stop
         try:
+            self.wait("signals are heeded")  # from here on by all
             yield
         finally:
             self._signals, signals.asked = None, None

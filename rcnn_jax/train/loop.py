@@ -139,8 +139,9 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
             try:
                 milestone = Milestone(run=run, state=state, sink=sink, signals=signals)
                 progress = run_milestone(milestone, progress)
-            except Exception:
-                if not saved:  # the duties failed, the steps are good
+            except Exception as error:
+                together.blame(error)
+                if not saved and not together.is_many:  # the duties failed, the steps are good
                     with contextlib.suppress(Exception):
                         save(run, state, progress)
                 raise

