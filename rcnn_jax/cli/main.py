@@ -309,8 +309,6 @@ def _add_command(parser: Parser, name: str) -> None:
 
 def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
     command = importlib.import_module(f"rcnn_jax.cli.{name}")
-    # Before the session opens its log and before JAX: a check where a file is written comes too
-    # late, by then the log holds lines and the first image is gone.
     # JAX reads these variables when it is imported, which comes next.
     keep_compilations()
     from rcnn_jax.cli.processes import with_others

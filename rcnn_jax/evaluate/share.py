@@ -51,7 +51,7 @@ def all_coco_results(
 
 def pack(results: Sequence[ImageResult], records: Sequence[int]) -> bytes:
     """Returns results as bytes: every field of all images in one array, beside the counts."""
-    arrays: dict[str, np.ndarray] = {"records": np.asarray(records, np.int64)}
+    arrays: dict[str, Any] = {"records": np.asarray(records, np.int64)}
     for name in _FIELDS:
         leaves = [getattr(result, name) for result in results]
         if leaves and leaves[0] is not None:
@@ -66,7 +66,7 @@ def unpack(data: bytes) -> tuple[list[ImageResult], list[int]]:
     """Returns what `pack` was given: the results and their records."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         records = arrays["records"].tolist()
-        columns = {
+        columns: dict[str, list[Any]] = {
             name: np.split(arrays[name], np.cumsum(arrays[f"{name}_counts"])[:-1])
             if name in arrays
             else [None] * len(records)

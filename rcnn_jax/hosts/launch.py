@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rcnn_jax.errors import UsageError
 
@@ -71,7 +72,7 @@ def find_launch(
     Raises:
       UsageError: the flags are incomplete or contradict each other.
     """
-    times = {
+    times: dict[str, Any] = {
         "init_timeout": _seconds(init_timeout, "--init_timeout", INIT_TIMEOUT),
         "heartbeat_timeout": _seconds(heartbeat_timeout, "--heartbeat_timeout", HEARTBEAT_TIMEOUT),
         "stall_timeout": _seconds(stall_timeout, "--stall_timeout", None),
@@ -150,7 +151,7 @@ def _seconds(value: float | None, flag: str, default: float | None) -> float | N
     return value
 
 
-def _from_launcher(variables: Mapping[str, str]) -> dict | None:
+def _from_launcher(variables: Mapping[str, str]) -> dict[str, Any] | None:
     """Returns coordinator, count and index as JAX reads them from Slurm or Open MPI."""
     # A batch script sees the size of its job, but is one process: only a step of several tasks counts.
     # A step of one task (a trial of a sweep) is alone.
