@@ -103,8 +103,8 @@ def cosine(a, b):
 # bfloat16 keeps 8 bits and float16 11: an operation rounds by 2^-9 and 2^-12, and some thirty follow each
 # other, which adds to 1 % and 0.1 % where roundings are independent; the bounds are six and twenty times
 # that. Directions of gradients suffer more, since batch norm of eight narrow channels divides by small
-# deviations: 0.956 was measured. Behind the proposals another score is another region: there the direction
-# of the gradient is all that can be asked for.
+# deviations: 0.956 was measured. Behind the proposals another score is another region: there its
+# direction is all that can be asked for.
 @pytest.mark.parametrize(
     ("dtype", "close", "same"), [("bfloat16", 0.06, 0.93), ("float16", 0.02, 0.999)]
 )
