@@ -57,6 +57,8 @@ OPTIONAL = {
     "tensorrt",
     "tensorflow_datasets",
     "h5py",
+    "av",
+    "similari",
     "optuna",
     "submitit",
     "wandb",

@@ -82,8 +82,8 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         type=Path,
         metavar="IMAGES",
         required=images is None,
-        help="folder of png, jpg and jpeg images, one image, or a quoted pattern"
-        + (f" (default: {images})" if images else ""),
+        help="folder of png, jpg and jpeg images, one image, a quoted pattern; a video, camera:0, "
+        "or the address of a stream" + (f" (default: {images})" if images else ""),
     )
     if family(kind).names_files:
         # The command reads the same names for both detectors; these are set by the spec of a Faster
@@ -102,6 +102,9 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         type=float,
         metavar="IOU",
         help="of overlapping boxes of different classes keep the best (default: suppress per class)",
+    )
+    parser.add_argument(
+        "--track", action="store_true", help="in videos: give every object an id over its frames"
     )
     flag_groups.launch(parser)
 
