@@ -115,7 +115,7 @@ def start(
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
     file = choose_model(args.model, config, kind, "inference", args.header)
-    from rcnn_jax.inference.command import inference, inference_on_video
+    from rcnn_jax.inference import command
     from rcnn_jax.runtime.open import experiment_of
 
     sources = video_sources(found.images[1])
@@ -125,7 +125,7 @@ def start(
         if sources:
             for source in sources:
                 film, lines = video_files(found, source)
-                inference_on_video(
+                command.inference_on_video(
                     experiment,
                     model,
                     source,
@@ -138,7 +138,7 @@ def start(
                     reporter=session,
                 )
             return
-        failed = inference(
+        failed = command.inference(
             experiment,
             model,
             found.images[1],
