@@ -19,6 +19,7 @@ from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.deepstream.files import bundle_files
+from rcnn_jax.interrupt import too_late
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
@@ -62,7 +63,8 @@ def run(args: Namespace, kind: Kind) -> int:
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
         options = _options(args, output, key, names)
         with memory_advice(kind):
-            export(opened, experiment, options, session)
+            # From the last name on the export is whole: a signal then finds it ended.
+            export(opened, experiment, options, session, finished=too_late)
     return 0
 
 

@@ -6,6 +6,7 @@ Every phase is a function that returns a value. `export` is their order; nothing
 before all checks have passed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import onnx
 
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.build import NOISE, SingleCheck, build, check_built
-from rcnn_jax.export.deployment import deploy
+from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.export.files import write_graphs, write_report
 from rcnn_jax.export.judge import make_judge
 from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
@@ -69,7 +70,12 @@ class Judged:
 
 
 def export(
-    model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter = SILENT
+    model: OpenBundle,
+    experiment: Experiment,
+    options: ExportOptions,
+    reporter: Reporter = SILENT,
+    *,
+    finished: Callable[[], None] = lambda: None,
 ) -> ExportResult:
     """Writes the graph of an opened model, checked against the model, and the report of the check.
 
@@ -79,6 +85,7 @@ def export(
         from inference_config.
       options: what is written, and how.
       reporter: console.
+      finished: called when all files have their names, if nothing is built of them.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
@@ -110,7 +117,8 @@ def export(
     if report.problems:
         raise _refusal(report, problems, lowered, options)
     graph, scales = (single, None) if lowered is None else (lowered.model, lowered.scales)
-    written = write_graphs(files, graph, single, scales, options.scales, reporter)
+    last = finished if options.deployment == Deployment() else lambda: None
+    written = write_graphs(files, graph, single, scales, options.scales, reporter, last)
     # from memory: read back, an encrypted graph would have to be decrypted again
     deployed = deploy(
         options.deployment,

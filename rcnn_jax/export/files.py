@@ -1,6 +1,7 @@
 """Files of an export: their names, and how all of them are written or none."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def write_graphs(
     scales: Calibrated | None,
     calibration: CalibrationSettings,
     reporter: Reporter,
+    finished: Callable[[], None] = lambda: None,
 ) -> tuple[Path, ...]:
     """Writes the model, its scales and their graph before it; returns the paths.
 
@@ -87,6 +89,7 @@ def write_graphs(
       scales: of int8, or None.
       calibration: names the files of scales.
       reporter: is told the names.
+      finished: called when all files have their names.
     """
     # All bytes exist before the first file does, so encoding errors and a lack of memory leave
     # nothing.
@@ -110,6 +113,9 @@ def write_graphs(
         for _, path, data in pending:
             write_file(path, [data])
             written.append(path)
+        # In here: a signal before it takes the model back, one behind it comes too late. With a gap
+        # between, an interrupted export would leave a model, over which its repetition does not write.
+        finished()
     except BaseException:  # a signal too
         for path in written:
             path.unlink(missing_ok=True)
