@@ -67,7 +67,15 @@ def test_a_signal_before_the_end_takes_the_model_back_and_one_behind_it_comes_to
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_graphs(files, fp32, fp32, None, CalibrationSettings(), SILENT, interrupted)
+        write_graphs(
+            files,
+            fp32,
+            fp32,
+            None,
+            CalibrationSettings(cache_file=tmp_path / "c"),
+            SILENT,
+            interrupted,
+        )
     assert not files.output.exists()
     called = []
     write_graphs(
@@ -75,7 +83,7 @@ def test_a_signal_before_the_end_takes_the_model_back_and_one_behind_it_comes_to
         fp32,
         fp32,
         None,
-        CalibrationSettings(),
+        CalibrationSettings(cache_file=tmp_path / "c"),
         SILENT,
         lambda: called.append(files.output.exists()),
     )
