@@ -27,7 +27,7 @@ def fake_quant(x: jax.Array, scale: jax.Array) -> jax.Array:
 
     Args:
       x: [... c]; computed in float32 and returned in its own dtype.
-      scale: f32[] or f32[c], positive.
+      scale: f32[], or f32[1 ... 1 c] of the rank of x; positive.
     """
     return (_steps(x, scale) * scale).astype(x.dtype)
 
@@ -68,12 +68,17 @@ def weight_scale(kernel: jax.Array) -> jax.Array:
 
 def weight_steps(kernel: jax.Array) -> jax.Array:
     """Returns the integers of a kernel [... out] as i8, in [-127, 127]."""
-    return _steps(kernel, weight_scale(kernel)).astype(jnp.int8)
+    return _steps(kernel, _per_channel(weight_scale(kernel), kernel)).astype(jnp.int8)
 
 
 def fake_quant_weight(kernel: jax.Array) -> jax.Array:
     """Rounds a kernel [... out] to int8 with one scale per output channel, that of the moment."""
-    return fake_quant(kernel, lax.stop_gradient(weight_scale(kernel)))
+    scale = _per_channel(weight_scale(kernel), kernel)
+    return fake_quant(kernel, lax.stop_gradient(scale))
+
+
+def _per_channel(scale: jax.Array, kernel: jax.Array) -> jax.Array:
+    return scale.reshape((1,) * (kernel.ndim - 1) + (-1,))
 
 
 def _steps(x: jax.Array, scale: jax.Array) -> jax.Array:
