@@ -17,8 +17,8 @@ REFERENCE: tuple[Provider, ...] = ("CPUExecutionProvider",)
 """The runtime's own kernels, in every build of it: graphs are checked and calibrated with them."""
 
 _AS_WRITTEN = ("session.disable_quant_qdq", "1")
-"""Q and DQ are computed as the graph has them. Else the runtime rounds biases to int32 as well: 1 % of the
-activations then fall on another step than in JAX and in TensorRT, and its signed int8 kernels take
+"""Q and DQ are computed as the graph has them. Else the runtime rounds biases to int32 as well: of the
+activations 1 % then fall on another step than in JAX and in TensorRT, and its signed int8 kernels take
 longer than the float ones."""
 
 

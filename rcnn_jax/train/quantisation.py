@@ -3,8 +3,8 @@
     float steps ---> `quantised_from` ---> calibrate ---> steps with rounded inputs and weights
                                           ranges frozen, batch norm frozen, best model forgotten
 
-The state has the collection `quant` from step 0 on, empty until then, so that every checkpoint of a run has
-one structure and says by itself on which side of the switch it lies.
+The state has the collection `quant` from step 0 on, empty until then, so that every checkpoint of a run
+has one structure and says by itself on which side of the switch it lies.
 """
 
 import dataclasses
@@ -23,9 +23,7 @@ def quantised_run(run: Run) -> Run:
     return dataclasses.replace(run, experiment=experiment, validate=validate)
 
 
-def calibrate(
-    run: Run, state: TrainState, progress: RunState
-) -> tuple[Run, TrainState, RunState]:
+def calibrate(run: Run, state: TrainState, progress: RunState) -> tuple[Run, TrainState, RunState]:
     """Returns run, state and progress of the first step with fake quantisation.
 
     Ranges are those of the weights that evaluation uses, averaged ones where the run keeps an average. A

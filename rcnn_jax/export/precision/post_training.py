@@ -51,8 +51,8 @@ def is_same_cache(cache: Path, model: onnx.ModelProto, scales: dict[str, float])
     check_digest(digest_of_cache(text), model, f"--cal_cache_file {cache}")
     if read_cache(text, str(cache)) != scales:
         raise DataError(
-            f"--cal_cache_file {cache}: exists already with other scales than those the model was trained "
-            "with: remove it, name another file, or give --force_ptq"
+            f"--cal_cache_file {cache}: exists already with other scales than those of training: "
+            "remove it, name another file, or give --force_ptq"
         )
     return True
 

@@ -6,8 +6,8 @@
     rcnn_jax_weights_9f86d081884c7d65: 3f800000    digest of the weights that the scales belong to
 
 A scale is the largest represented value divided by 127. The JSON file holds that largest value instead:
- {"weights": digest, "tensor_scales": {tensor: largest}}. The digest stands in a name because TensorRT passes
-over tensors that it does not know, and over nothing else.
+ {"weights": digest, "tensor_scales": {tensor: largest}}. The digest stands in a name, because TensorRT
+passes over tensors that it does not know, and over nothing else.
 Source: docs/reference/tensorrt.md, "Calibration cache".
 """
 

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
-import onnx
 import pytest
 from onnx import numpy_helper
 
@@ -41,9 +40,7 @@ def case(kind):
     ranges = {site: scales[tensor] for site, tensor in graph.tensors.items()}
     variables = {**variables, "quant": collection(graph.plan, ranges)}
     built = build(experiment, rounded_variables(variables, graph.plan), graph.header)
-    task = dataclasses.replace(
-        experiment.task, model=experiment.task.model.clone(quant=graph.plan)
-    )
+    task = dataclasses.replace(experiment.task, model=experiment.task.model.clone(quant=graph.plan))
     return SimpleNamespace(
         experiment=experiment,
         quantised=SimpleNamespace(**{**vars(experiment), "task": task}),
@@ -117,7 +114,9 @@ def test_the_rounded_network_computes_what_the_int8_graph_computes(detector):
     graph = insert_qdq(detector.built.showing, detector.scales)
     session = open_session(graph.SerializeToString(), "int8")
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(names, {session.get_inputs()[0].name: detector.x})))
+    found = dict(
+        zip(names, session.run(names, {session.get_inputs()[0].name: detector.x}), strict=True)
+    )
     for name in ("boxes", "scores", *(n for n in names if n.startswith("stage:"))):
         exact = np.asarray(wanted[name], np.float32)
         far = np.abs(found[name] - exact) > 1e-4 * np.abs(exact).max()

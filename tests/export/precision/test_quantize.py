@@ -84,7 +84,7 @@ def test_keeping_a_layer_asks_for_no_new_tensor(kept):
 
 
 def test_of_a_sum_without_a_layer_at_its_end_both_inputs_are_quantised():
-    """As in DarkNet-53: both branches end in an activation, so nothing becomes one kernel with the sum."""
+    """As in DarkNet-53: both branches end in an activation, so nothing fuses with the sum."""
     nodes = [
         conv("x", "k0", "c0"),
         relu("c0", "r0"),
@@ -101,7 +101,12 @@ def test_of_a_sum_without_a_layer_at_its_end_both_inputs_are_quantised():
 
 @pytest.mark.parametrize(
     ("widths", "layers"),
-    [((8, 24, 16), ("c0", "c1")), ((12, 24, 16), ("c1",)), ((16, 12, 16), ()), ((3, 64, 20), ("c1",))],
+    [
+        ((8, 24, 16), ("c0", "c1")),
+        ((12, 24, 16), ("c1",)),
+        ((16, 12, 16), ()),
+        ((3, 64, 20), ("c1",)),
+    ],
 )
 def test_a_convolution_of_few_channels_stays_float_unless_they_are_a_multiple_of_eight(
     widths, layers
