@@ -100,7 +100,9 @@ def test_the_tasks_that_a_spec_serves_are_known(text: str, served: tuple[TaskNam
 
 
 def test_quantisation_aware_training_is_for_every_task() -> None:
-    text = FASTER.replace("training_config {", "training_config {\n  enable_qat: True qat_start: 0.8")
+    text = FASTER.replace(
+        "training_config {", "training_config {\n  enable_qat: True qat_start: 0.8"
+    )
     for task in TASKS:
         assert parse_spec(text, task=task).config.training_config.qat_start == 0.8
     assert unserved(parse_spec(text).config, "faster_rcnn") == {}
