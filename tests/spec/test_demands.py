@@ -3,7 +3,7 @@
 import pytest
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.spec import TaskName, parse_spec, validate
+from rcnn_jax.spec import TaskName, parse_spec
 from rcnn_jax.spec.demands import TASKS, unserved
 from tests.spec.samples import FASTER, MASK
 

@@ -117,5 +117,5 @@ def test_the_switch_is_a_milestone_at_a_fraction_or_an_epoch(experiment, start, 
     milestones = Milestones.of(length, 4, QatSettings(start=start))
     assert milestones.quantised_from == step
     assert 0 < step < 40 or milestones.quantised_from in (0, 40)
-    if 0 < step:
+    if step > 0:
         assert milestones.next(step - 1) == step

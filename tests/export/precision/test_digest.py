@@ -1,4 +1,4 @@
-"""One digest of cache, JSON and graph: scales of other weights are refused, those without a digest pass."""
+"""One digest of cache, JSON and graph: scales of other weights are refused; none at all passes."""
 
 import numpy as np
 import pytest
