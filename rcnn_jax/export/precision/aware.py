@@ -21,7 +21,6 @@ from rcnn_jax.compress.qat import (
     Quantiser,
     Ranges,
     Site,
-    quantised,
     ranges_of,
 )
 from rcnn_jax.errors import ExportError
@@ -32,6 +31,7 @@ from rcnn_jax.export.precision.calibration_data import CalibrationSettings, cali
 from rcnn_jax.export.precision.model_view import ModelView
 from rcnn_jax.export.precision.placement import place, tied_scales
 from rcnn_jax.models.quant import QuantPlan, leaf_name
+from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.settings.training import QatSettings
@@ -78,8 +78,12 @@ def plan_of(experiment: Experiment) -> QuantPlan:
     plan = rounded_graph(experiment, made_up).plan
     if not plan.sites:
         raise ExportError("the ONNX graph has no layer to quantise")
-    task = quantised(experiment, plan).task
-    placed = jax.eval_shape(task.init, jax.random.key(0)).get(COLLECTION, {})
+    rounding = experiment.task.model.clone(quant=plan)
+    channels = experiment.task.pixels.channels
+    placed = jax.eval_shape(
+        lambda key: initial_variables(rounding, key, channels), jax.random.key(0)
+    )
+    placed = placed.get(COLLECTION, {})
     found = {(name, leaf) for name, leaves in placed.items() for leaf in leaves}
     wanted = {(name, leaf_name(i)) for name, ids in plan.sites for i in ids}
     lacking = sorted(wanted - found)
