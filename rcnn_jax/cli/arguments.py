@@ -215,6 +215,8 @@ def add_gen_trt_engine(parser: argparse.ArgumentParser, kind: Kind) -> None:
         parser,
         images="calibrate on images of this folder, where no cache exists",
         json="largest values as JSON, as export writes them: read instead of calibrating",
+        ptq="accepted without effect: an fp32 graph is always calibrated after training",
+        ptq_dest="unused_force_ptq",
     )
     flag_groups.engine(
         parser,

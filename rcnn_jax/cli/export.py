@@ -95,6 +95,7 @@ def _options(
             batch_size=fixed or args.batch_size,
             method=args.cal_method,
         ),
+        force_ptq=args.force_ptq,
         eval_images=args.eval_images,
         accept_loss=args.accept_loss,
         deployment=_deployment(args),
@@ -216,6 +217,8 @@ def _vain(args: Namespace) -> list[str]:
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
     if args.engine_file is None:
         notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+    if args.force_ptq and args.data_type != "int8":
+        notes.append("--force_ptq has no effect without --data_type int8")
     if args.accept_loss and args.data_type == "fp32":
         notes.append("--accept-loss has no effect with --data_type fp32: nothing is lowered")
     return notes

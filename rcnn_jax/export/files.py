@@ -11,6 +11,7 @@ from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+from rcnn_jax.export.precision.digest import weights_digest
 from rcnn_jax.export.precision.post_training import Calibrated
 from rcnn_jax.export.precision.scales import write_cache, write_json
 from rcnn_jax.export.verification.report import CheckReport
@@ -95,16 +96,17 @@ def write_graphs(
     # nothing.
     pending: list[tuple[str, Path, bytes]] = []
     if scales is not None:
+        digest = weights_digest(single)
         pending.append(
             ("fp32 graph of the scales", files.single, files.sealed(single.SerializeToString()))
         )
         # A cache that was read is left alone: its owner may be TensorRT, and no byte of it would
         # change.
         if not scales.reused:
-            text = write_cache(scales.scales)
+            text = write_cache(scales.scales, digest)
             pending.append(("calibration cache", calibration.cache_file, text.encode()))
         if calibration.json_file is not None:
-            text = write_json(scales.scales)
+            text = write_json(scales.scales, digest)
             pending.append(("scales", calibration.json_file, text.encode()))
     # the model comes last: where it lies, everything that it needs lies too
     pending.append(("model", files.output, files.sealed(graph.SerializeToString())))
