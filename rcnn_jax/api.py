@@ -195,6 +195,7 @@ def train(
       RcnnError: the spec, the data or the run are at fault.
       KeyboardInterrupt: Ctrl-C, after the step at hand was saved; the same call goes on from there.
     """
+    from rcnn_jax.export.precision.aware import QUANTISER
     from rcnn_jax.train.command import train as train_experiment  # late: a model runs without it
     from rcnn_jax.train.run import TrainOptions
 
@@ -206,6 +207,7 @@ def train(
         use_amp=use_amp,
         devices=devices,
         # Handed in: training and inference are neighbours, and neither imports the other.
+        quantiser=QUANTISER,
         draw=draw_detections,
     )
     return train_experiment(build_experiment(config, kind), Path(workdir), options, reporter)

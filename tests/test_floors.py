@@ -58,6 +58,8 @@ OPTIONAL = {
     "tensorrt",
     "tensorflow_datasets",
     "h5py",
+    "av",
+    "similari",
     "optuna",
     "submitit",
     "wandb",

@@ -82,8 +82,8 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         type=Path,
         metavar="IMAGES",
         required=images is None,
-        help="folder of png, jpg and jpeg images, one image, or a quoted pattern"
-        + (f" (default: {images})" if images else ""),
+        help="folder of png, jpg and jpeg images, one image, a quoted pattern; a video, camera:0, "
+        "or the address of a stream" + (f" (default: {images})" if images else ""),
     )
     if family(kind).names_files:
         # The command reads the same names for both detectors; these are set by the spec of a Faster
@@ -102,6 +102,9 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         type=float,
         metavar="IOU",
         help="of overlapping boxes of different classes keep the best (default: suppress per class)",
+    )
+    parser.add_argument(
+        "--track", action="store_true", help="in videos: give every object an id over its frames"
     )
     flag_groups.launch(parser)
 
@@ -212,6 +215,8 @@ def add_gen_trt_engine(parser: argparse.ArgumentParser, kind: Kind) -> None:
         parser,
         images="calibrate on images of this folder, where no cache exists",
         json="largest values as JSON, as export writes them: read instead of calibrating",
+        ptq="accepted without effect: an fp32 graph is always calibrated after training",
+        ptq_dest="unused_force_ptq",
     )
     flag_groups.engine(
         parser,

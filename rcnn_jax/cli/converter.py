@@ -175,6 +175,8 @@ def _prepare(
 ) -> tuple[Any, "BuildSettings"]:
     """Returns the graph to build and how; on the DLA of TensorRT 10 the graph stays plain."""
     from rcnn_jax.export.conversion import precision_of, read_calibration, with_precision
+    from rcnn_jax.export.precision.digest import check_digest
+    from rcnn_jax.export.precision.scales import digest_of_cache
     from rcnn_jax.runtime import tensorrt
 
     wanted, calibration = args.precision, None
@@ -191,6 +193,9 @@ def _prepare(
                 f"model; {name} is {precision_of(model)}, -t is {wanted}"
             )
         calibration = read_calibration(args.cache) if wanted == "int8" else None
+        if calibration is not None:
+            text = calibration.decode("utf-8", "replace")
+            check_digest(digest_of_cache(text), model, f"-c {args.cache}")
     else:
         model = with_precision(model, wanted, args.cache, strict=args.strict, name=name)
         wanted = precision_of(model)

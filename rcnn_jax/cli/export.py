@@ -19,6 +19,7 @@ from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.deepstream.files import bundle_files
+from rcnn_jax.interrupt import too_late
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
@@ -62,7 +63,8 @@ def run(args: Namespace, kind: Kind) -> int:
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
         options = _options(args, output, key, names)
         with memory_advice(kind):
-            export(opened, experiment, options, session)
+            # From the last name on the export is whole: a signal then finds it ended.
+            export(opened, experiment, options, session, finished=too_late)
     return 0
 
 
@@ -93,6 +95,7 @@ def _options(
             batch_size=fixed or args.batch_size,
             method=args.cal_method,
         ),
+        force_ptq=args.force_ptq,
         eval_images=args.eval_images,
         accept_loss=args.accept_loss,
         deployment=_deployment(args),
@@ -214,6 +217,8 @@ def _vain(args: Namespace) -> list[str]:
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
     if args.engine_file is None:
         notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+    if args.force_ptq and args.data_type != "int8":
+        notes.append("--force_ptq has no effect without --data_type int8")
     if args.accept_loss and args.data_type == "fp32":
         notes.append("--accept-loss has no effect with --data_type fp32: nothing is lowered")
     return notes

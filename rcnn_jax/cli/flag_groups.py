@@ -193,6 +193,8 @@ def calibration(
     *,
     images: str = "calibrate on images of this folder (default: on the training images)",
     json: str = "also write the largest values as JSON",
+    ptq: str = "calibrate on images a model that was trained with enable_qat, too",
+    ptq_dest: str = "force_ptq",
 ) -> None:
     """Adds the flags of int8; `cli.flags.CALIBRATION_DEFAULTS` has what is taken without them."""
     # No defaults: None says that a flag was not given, which `flags.vain_flags` reports.
@@ -224,11 +226,7 @@ def calibration(
     )
     group.add_argument("--batches", type=int, metavar="N", help="batches to calibrate on (10)")
     group.add_argument("--batch_size", type=int, metavar="N", help="images of each of them (8)")
-    group.add_argument(
-        "--force_ptq",
-        action="store_true",
-        help="accepted without effect: int8 is always calibrated after training",
-    )
+    group.add_argument("--force_ptq", dest=ptq_dest, action="store_true", help=ptq)
 
 
 def engine(

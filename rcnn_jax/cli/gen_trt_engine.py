@@ -211,13 +211,16 @@ def _calibrate(
     """Writes the calibration cache of a graph: from JSON, a file of batches or images."""
     from rcnn_jax.checkpoints.atomic import write_file
     from rcnn_jax.export.precision.calibration import observe, scales_of, with_fused
-    from rcnn_jax.export.precision.scales import read_json, write_cache
+    from rcnn_jax.export.precision.digest import check_digest, weights_digest
+    from rcnn_jax.export.precision.scales import digest_of_json, read_json, write_cache
     from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
 
     if args.cal_json_file is not None:
         text = read_text(args.cal_json_file, "file of scales")
         scales = read_json(text, str(args.cal_json_file))
-        write_file(args.cal_cache_file, [write_cache(scales).encode()])
+        digest = weights_digest(model)
+        check_digest(digest_of_json(text), model, f"--cal_json_file {args.cal_json_file}")
+        write_file(args.cal_cache_file, [write_cache(scales, digest).encode()])
         session.console.print(f"calibration cache: {args.cal_cache_file}", markup=False)
         return
     data: Path | None = args.cal_data_file
@@ -233,7 +236,8 @@ def _calibrate(
             batches = read_tensorfile(data, shape)
     seen = session.track(batches, args.batches, "calibrate")
     scales = with_fused(model, scales_of(observe(model, seen), args.cal_method))
-    write_file(args.cal_cache_file, [write_cache(scales).encode()])
+    digest = weights_digest(model)
+    write_file(args.cal_cache_file, [write_cache(scales, digest).encode()])
     session.console.print(f"calibration cache: {args.cal_cache_file}", markup=False)
 
 

@@ -1,9 +1,11 @@
 """`inference`: runs a model on images; writes annotated images and labels."""
 
+import glob
 import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
@@ -15,6 +17,9 @@ from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.hosts.team import team
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
+
+if TYPE_CHECKING:
+    from rcnn_jax.inference.frames import Source
 
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"
@@ -72,6 +77,14 @@ def places(args: Namespace, kind: Kind) -> Places:
         known.read(model.field, model.path)
     found = folders(args, config, kind)
     name, images = found.images
+    videos = video_sources(images)
+    for source in videos:
+        if not source.live:
+            known.read(name, Path(source.address))
+        for path in video_files(found, source):
+            known.write("the result", path)
+    if videos:
+        return known
     for folder in _image_folders(images):
         known.read(name, folder, "folder")
     if found.pictures is not None:
@@ -112,13 +125,30 @@ def start(
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
     file = choose_model(args.model, config, kind, "inference", args.header)
-    from rcnn_jax.inference.command import inference
+    from rcnn_jax.inference import command
     from rcnn_jax.runtime.open import experiment_of
 
+    sources = video_sources(found.images[1])
     with memory_advice(kind):
         model = open_chosen(file, key)
         experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
-        failed = inference(
+        if sources:
+            for source in sources:
+                film, lines = video_files(found, source)
+                command.inference_on_video(
+                    experiment,
+                    model,
+                    source,
+                    film=film,
+                    lines=lines,
+                    threshold=args.threshold,
+                    class_map=class_map(args),
+                    include_mask=args.include_mask,
+                    track=args.track,
+                    reporter=session,
+                )
+            return
+        failed = command.inference(
             experiment,
             model,
             found.images[1],
@@ -173,6 +203,31 @@ def folders(args: Namespace, config: ConfigDict, kind: Kind) -> Folders:
             )
         )
     return Folders(images, pictures, labels)
+
+
+def video_sources(images: Path) -> list["Source"]:
+    """Returns the videos that -i names: a file, a camera, a stream, or a pattern of files."""
+    from rcnn_jax.inference.frames import as_source
+
+    source = as_source(images)
+    if source is None:
+        return []
+    if not source.live and glob.has_magic(str(images)) and what_lies(images) != "file":
+        return [each for path in matching(images) if (each := as_source(path)) is not None]
+    return [source]
+
+
+def video_files(found: Folders, source: "Source") -> tuple[Path | None, Path | None]:
+    """Returns the annotated film and the JSON lines of a source, where they are asked for."""
+    film = lines = None
+    if found.pictures is not None:
+        name, folder = found.pictures
+        film = folder if folder.suffix.lower() == ".mp4" else folder / f"{source.stem}.mp4"
+        if not source.live and same(film, Path(source.address)):
+            raise UsageError(f"{name} {film}: is the video that is read; name another folder")
+    if found.labels is not None:
+        lines = found.labels[1] / f"{source.stem}.jsonl"
+    return film, lines
 
 
 def _image_folders(images: Path) -> set[Path]:

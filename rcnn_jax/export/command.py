@@ -6,6 +6,7 @@ Every phase is a function that returns a value. `export` is their order; nothing
 before all checks have passed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import onnx
 
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.build import NOISE, SingleCheck, build, check_built
-from rcnn_jax.export.deployment import deploy
+from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.export.files import write_graphs, write_report
 from rcnn_jax.export.judge import make_judge
 from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
-from rcnn_jax.export.precision.lower import Verdict, lower_until_good
-from rcnn_jax.export.precision.post_training import Calibrated, calibrate
+from rcnn_jax.export.precision.aware import trained_scales
+from rcnn_jax.export.precision.digest import weights_digest, with_digest
+from rcnn_jax.export.precision.lower import TRAINED, Verdict, lower_until_good
+from rcnn_jax.export.precision.post_training import Calibrated, calibrate, is_same_cache
+from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.precision.sensitivity import Sensitivity, sensitivity
 from rcnn_jax.export.verification.check import GraphCheck, GraphProblem, check_model
 from rcnn_jax.export.verification.report import CheckReport
@@ -69,7 +73,12 @@ class Judged:
 
 
 def export(
-    model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter = SILENT
+    model: OpenBundle,
+    experiment: Experiment,
+    options: ExportOptions,
+    reporter: Reporter = SILENT,
+    *,
+    finished: Callable[[], None] = lambda: None,
 ) -> ExportResult:
     """Writes the graph of an opened model, checked against the model, and the report of the check.
 
@@ -79,6 +88,7 @@ def export(
         from inference_config.
       options: what is written, and how.
       reporter: console.
+      finished: called when all files have their names, if nothing is built of them.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
@@ -96,9 +106,14 @@ def export(
         plan.reference,
     )
     single, lowered = built.model, None
+    trained = None
+    if plan.trained is not None:
+        trained = trained_scales(built, plan.trained.variables, plan.trained.quant)
     del built  # its second graph holds all weights once more
     # a wrong fp32 graph would only fail again, after the longest part of the work
-    if not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
+    if not checked.problems and trained is not None:
+        lowered = judge_trained(plan, single, trained, options, reporter)
+    elif not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
         lowered = lower_and_judge(plan, single, options, reporter)
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
@@ -110,7 +125,8 @@ def export(
     if report.problems:
         raise _refusal(report, problems, lowered, options)
     graph, scales = (single, None) if lowered is None else (lowered.model, lowered.scales)
-    written = write_graphs(files, graph, single, scales, options.scales, reporter)
+    last = finished if options.deployment == Deployment() else lambda: None
+    written = write_graphs(files, graph, single, scales, options.scales, reporter, last)
     # from memory: read back, an encrypted graph would have to be decrypted again
     deployed = deploy(
         options.deployment,
@@ -154,6 +170,8 @@ def lower_and_judge(
     # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
     suffering = sensitivity(graph, known, [batch], offsets)
     found = lower_until_good(graph, data_type, known or {}, offsets, suffering, judge, reporter)
+    if data_type == "int8":
+        with_digest(found.model, weights_digest(graph))
     return Judged(
         model=found.model,
         verdict=found.verdict,
@@ -161,6 +179,49 @@ def lower_and_judge(
         sensitivity=suffering,
         kept=tuple(found.kept),
         check=check_model(found.model),
+    )
+
+
+def judge_trained(
+    plan: Plan,
+    graph: onnx.ModelProto,
+    scales: dict[str, float],
+    options: ExportOptions,
+    reporter: Reporter,
+) -> Judged:
+    """Returns the int8 graph of a model trained with fake quantisation, held against that network.
+
+    Nothing is calibrated, corrected or kept in float: the weights have learnt to live with the rounding.
+
+    Args:
+      plan: what the export works on.
+      graph: FP32, of the rounded weights; it stays as it is.
+      scales: trained ones, by tensor.
+      options: names the files of scales.
+      reporter: progress.
+
+    Raises:
+      DataError: another model's calibration cache lies where that of this one goes.
+    """
+    assert plan.trained is not None
+    reused = is_same_cache(options.scales.cache_file, graph, scales)
+    judge = make_judge(
+        plan.experiment,
+        plan.trained.reference,
+        plan.images,
+        plan.header,
+        "int8",
+        plan.subset,
+        reporter,
+        TRAINED,
+    )
+    model = with_digest(insert_qdq(graph, scales), weights_digest(graph))
+    origin = "ranges of quantisation-aware training"
+    return Judged(
+        model=model,
+        verdict=judge(model),
+        scales=Calibrated(scales, origin, reused=reused, offsets={}),
+        check=check_model(model),
     )
 
 

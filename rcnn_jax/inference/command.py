@@ -1,13 +1,17 @@
 """Inference as a function: from an experiment, a model file and images to pictures and label files."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from rcnn_jax.data.formats.image_folder import find_images
 from rcnn_jax.data.sources.categories import ABSENT
 from rcnn_jax.errors import UsageError
+from rcnn_jax.inference.frames import Frame, Source
 from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
+from rcnn_jax.inference.video import Film, Lines, Seen, detect_frames, run_video
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.tasks.experiment import Experiment
@@ -79,6 +83,69 @@ def inference(
         agnostic_nms=agnostic_nms,
         devices=devices,
     )
+
+
+def inference_on_video(
+    experiment: Experiment,
+    model: OpenModel,
+    source: Source,
+    *,
+    film: Path | None = None,
+    lines: Path | None = None,
+    threshold: float | None = None,
+    class_map: Path | None = None,
+    include_mask: bool = False,
+    track: bool = False,
+    reporter: Reporter = SILENT,
+) -> int:
+    """Runs a model over a video, a camera or a stream.
+
+    Args:
+      experiment: as of `inference`.
+      model: the file, opened.
+      source: of `frames.as_source`.
+      film: annotated film, `.mp4`, or None.
+      lines: one JSON object per frame, or None.
+      threshold: least score that is shown; None takes the one of the spec.
+      class_map: file of class names; those of the model when None.
+      include_mask: draw masks too.
+      track: give objects ids.
+      reporter: console.
+
+    Returns:
+      The number of frames.
+
+    Raises:
+      RcnnError: the model, the class names or the source cannot be used, or an extra is missing.
+    """
+    names = experiment.task.class_names
+    if class_map is not None:
+        names = read_class_names(class_map, experiment)
+    predictor = model.predictor(experiment, experiment.inference)
+    lowest = experiment.visualize_threshold if threshold is None else threshold
+
+    def detect(frames: Iterable[Frame]) -> Iterator[Seen]:
+        return detect_frames(
+            frames,
+            experiment.geometry,
+            experiment.task.pixels.channel_order,
+            predictor,
+            batch=1 if source.live else experiment.inference_batch,
+            threshold=lowest,
+        )
+
+    with ExitStack() as stack:
+        writers: list[Film | Lines] = []
+        if lines is not None:
+            writers.append(stack.enter_context(Lines(lines, names, experiment.category_ids)))
+        if film is not None:
+            shown = Film(film, names, captions=experiment.captions, masks=include_mask)
+            writers.append(stack.enter_context(shown))
+        count = run_video(source, detect, writers, reporter, track=track)
+    for what, where in (("annotated film", film), ("JSON lines", lines)):
+        if where is not None:
+            reporter.console.print(f"{what}: {where}", markup=False)
+    return count
 
 
 def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:

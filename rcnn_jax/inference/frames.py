@@ -1,0 +1,198 @@
+"""Frames of a video, a camera or a network stream, each with its time.
+
+    source --PyAV--> Frame(image, number, time) ...    a stream that breaks off is opened again
+
+Times are those of the source, not a count divided by a declared rate: rates in headers are often wrong
+(1000, 0), and phones write films of variable rate. Films that are stored turned come upright, as
+players show them.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcnn_jax.errors import DataError
+from rcnn_jax.optional import require
+from rcnn_jax.printable import reason
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+"""Endings of video files, in lower case."""
+
+TRIES = 5
+"""Times in a row that a live source is opened again before it counts as gone."""
+
+_CAMERA = re.compile(r"camera:(\d+)|/dev/video(\d+)")
+_URL = re.compile(r"(rtsps?|rtmp|https?|udp|tcp|srt):/+(.*)")
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+_TIMEOUT = (10.0, 10.0)  # seconds to open and to wait for a packet
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes:
+      image: u8[h w 3], RGB, upright.
+      number: counted from 0, over all openings of a live source.
+      time: seconds since the first frame, by the clock of the source.
+    """
+
+    image: np.ndarray
+    number: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of frames.
+
+    Attributes:
+      address: a path, the address of a stream, or the device of a camera.
+      live: frames come at their own pace and may break off.
+    """
+
+    address: str
+    live: bool
+
+    @property
+    def name(self) -> str:
+        """The address without name and password, for messages and file names."""
+        return _SECRET.sub("***@", self.address)
+
+    @property
+    def stem(self) -> str:
+        """A file name for its results, without an ending."""
+        if not self.live:
+            return Path(self.address).stem
+        plain = _SECRET.sub("", self.address)
+        return re.sub(r"\W+", "_", plain.partition("://")[2] or plain).strip("_")[:80] or "stream"
+
+
+def as_source(text: str | Path) -> Source | None:
+    """Returns the source that a text names; None where it names no video.
+
+    Args:
+      text: a video file, `camera:0`, `/dev/video0`, or the address of a stream (rtsp, rtmp, http, ...).
+        A path has lost one of the two slashes of an address; it is given back.
+    """
+    text = str(text)
+    if camera := _CAMERA.fullmatch(text):
+        return Source(f"/dev/video{camera[1] or camera[2]}", live=True)
+    if url := _URL.fullmatch(text):
+        address = f"{url[1]}://{url[2]}"
+        plain = address.partition("?")[0].lower()
+        return Source(address, live=not (url[1].startswith("http") and plain.endswith(SUFFIXES)))
+    return Source(text, live=False) if text.lower().endswith(SUFFIXES) else None
+
+
+def read_frames(
+    source: Source, say: Callable[[str], None] = lambda text: None, *, wait: float = 1.0
+) -> Iterator[Frame]:
+    """Yields the frames of a source, in order.
+
+    Args:
+      source: of `as_source`.
+      say: told when a live source is opened again.
+      wait: seconds before the first new try; doubled with every further one.
+
+    Raises:
+      DataError: it cannot be opened, holds no picture, or a live source stays away.
+      MissingDependencyError: PyAV is not installed.
+    """
+    av: Any = require("av", extra="video", purpose="reading videos and cameras")
+    number, offset, last, tries = 0, 0.0, 0.0, 0
+    while True:
+        try:
+            for image, seconds in _decode(av, source):
+                yield Frame(image, number, offset + seconds)
+                number, last, tries = number + 1, offset + seconds, 0
+            if not source.live:
+                if not number:
+                    raise DataError(f"{source.name}: holds no picture")
+                return
+            problem = "the stream has ended"
+        except (av.error.FFmpegError, OSError) as error:
+            problem = _SECRET.sub("***@", reason(error))
+            if not source.live:
+                # What was decoded has been handed on; the rest of a damaged file is lost.
+                kept = f" after {number} frames" if number else ""
+                raise DataError(f"{source.name}: cannot be read{kept}: {problem}") from error
+        if tries == TRIES or not number:
+            raise DataError(
+                f"{source.name}: {problem}"
+                + (
+                    f"; it did not come back in {TRIES} tries"
+                    if number
+                    else ": is the address right?"
+                )
+            )
+        say(f"{source.name}: {problem}; trying again")
+        time.sleep(wait * 2**tries)
+        tries += 1
+        # The clock of the source begins anew; ours goes on.
+        offset = last + wait
+
+
+def frame_count(source: Source) -> int:
+    """Returns the number of frames that a file declares, 0 where it does not or the source is live."""
+    if source.live:
+        return 0
+    av: Any = require("av", extra="video", purpose="reading videos and cameras")
+    try:
+        with av.open(source.address) as container:
+            stream = container.streams.video[0]
+            if stream.frames:
+                return int(stream.frames)
+            rate = float(stream.average_rate or 0)
+            return round(float(container.duration or 0) / 1e6 * rate) if 0 < rate < 500 else 0
+    except (av.error.FFmpegError, OSError, IndexError):
+        return 0  # reading says what is wrong
+
+
+def _decode(av: Any, source: Source) -> Iterator[tuple[np.ndarray, float]]:
+    """Yields (image, seconds since the first) of one opening."""
+    options = {}
+    if source.address.startswith("rtsp"):
+        options = {"rtsp_transport": "tcp"}  # lost packets of UDP are torn pictures
+    elif source.live and source.address.startswith("http"):
+        options = {"seekable": "0"}  # FFmpeg would look for the end of what has none
+    form = "v4l2" if source.address.startswith("/dev/video") else None
+    timeout = _TIMEOUT if source.live else None
+    with av.open(source.address, format=form, options=options, timeout=timeout) as container:
+        if not container.streams.video:
+            return
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        first: float | None = None
+        before = -1.0
+        for frame in _whole(av, container, stream):
+            image = frame.to_ndarray(format="rgb24")
+            seconds: float | None = frame.time
+            if seconds is None:  # raw streams have none: the average rate is the best there is
+                rate = float(stream.average_rate or 0) or 25.0
+                seconds = before + 1 / rate if before >= 0 else 0.0
+            if first is None:
+                first = seconds
+            # Times of damaged files may stand still or go back, which no player would show.
+            before = max(seconds - first, before + 1e-6) if before >= 0 else 0.0
+            yield _upright(image, int(getattr(frame, "rotation", 0) or 0)), before
+
+
+def _whole(av: Any, container: Any, stream: Any) -> Iterator[Any]:
+    """Yields the frames of a stream; where it breaks off, those that the decoder still holds too."""
+    try:
+        yield from container.decode(stream)
+    except av.error.FFmpegError:
+        yield from stream.codec_context.decode(None)
+        raise
+
+
+def _upright(image: np.ndarray, rotation: int) -> np.ndarray:
+    """Turns an image by the angle that its film declares, a multiple of 90, counter-clockwise."""
+    turns = round(rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,339 @@
+"""Inference on video: an annotated film and JSON lines, with the times of the source.
+
+frames --ahead--> batches --predictor--> detections [--> track ids] --> film, lines
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcnn_jax.data.loader import images as image_files
+from rcnn_jax.errors import DataError
+from rcnn_jax.evaluate.masks import image_results
+from rcnn_jax.inference.draw import draw_detections
+from rcnn_jax.inference.frames import Frame, Source, frame_count, read_frames
+from rcnn_jax.optional import require
+from rcnn_jax.processes import unfinished_name
+from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.structures import Detections
+
+_TICKS = 90_000  # per second: the clock of MPEG, which divides all usual rates
+_READY = 8  # frames that wait for the device
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A frame and its detections.
+
+    Attributes:
+      frame: the picture, its number and time.
+      detections: in pixels of the frame, all valid.
+      ids: i64[d] of the same object in other frames; None without tracking.
+    """
+
+    frame: Frame
+    detections: Detections
+    ids: np.ndarray | None = None
+
+
+def detect_frames(
+    frames: Iterable[Frame],
+    geometry: GeometrySettings,
+    channel_order: str,
+    predictor: Predictor,
+    *,
+    batch: int,
+    threshold: float = 0.0,
+) -> Iterator[Seen]:
+    """Yields every frame with its detections, in order.
+
+    Args:
+      frames: of `frames.read_frames`.
+      geometry: from frame to canvas.
+      channel_order: of the network.
+      predictor: canvases to detections on the canvas.
+      batch: frames at a time; 1 for live sources, whose frames must not wait for others.
+      threshold: lowest score.
+    """
+    offset = image_files.origin(geometry)
+    for group in _groups(_ahead(frames), batch):
+        fits = [image_files.fit(frame.image.shape[:2], geometry) for frame in group]
+        canvases = [
+            image_files.apply_image(_in_order(frame.image, channel_order), placed)
+            for frame, placed in zip(group, fits, strict=True)
+        ]
+        # Filled up with copies, because another batch size would be another compilation.
+        stacked = np.stack(canvases + [canvases[0]] * (batch - len(group)))
+        outputs = jax.tree.map(np.asarray, predictor(stacked)[0])
+        for row, (frame, placed) in enumerate(zip(group, fits, strict=True)):
+            keep = outputs.valid[row] & (outputs.scores[row] >= threshold)
+            one = jax.tree.map(lambda leaf, r=row, k=keep: leaf[r][k], outputs)
+            boxes = image_files.boxes_to_source(
+                one.boxes, np.asarray(placed.scale), np.asarray(frame.image.shape[:2]), offset
+            )
+            yield Seen(frame, one.replace(boxes=boxes))
+
+
+def follow(seen: Iterable[Seen]) -> Iterator[Seen]:
+    """Yields what was seen with an id for every object, the same in all frames that show it.
+
+    SORT by the package similari: boxes are matched by overlap and a Kalman filter, one tracker per class,
+    so that an id never changes its class. Source: Bewley et al. 2016 (arXiv:1602.00763).
+
+    Raises:
+      MissingDependencyError: the package is not installed.
+    """
+    library: Any = require("similari", extra="track", purpose="track ids")
+    trackers: dict[int, Any] = {}
+    numbers: dict[tuple[int, int], int] = {}
+    for each in seen:
+        ids = np.zeros(len(each.detections.scores), np.int64)
+        present = np.asarray(each.detections.classes)
+        for label in {*present.tolist(), *trackers}:
+            if label not in trackers:
+                trackers[label] = library.Sort(
+                    shards=1,
+                    bbox_history=1,
+                    max_idle_epochs=15,
+                    method=library.PositionalMetricType.iou(threshold=0.3),
+                    spatio_temporal_constraints=None,
+                )
+            rows = np.flatnonzero(present == label)
+            boxes = [
+                (
+                    library.BoundingBox(
+                        float(x1), float(y1), max(float(x2 - x1), 1.0), max(float(y2 - y1), 1.0)
+                    ).as_xyaah(),
+                    int(row),
+                )
+                for row, (y1, x1, y2, x2) in zip(rows, each.detections.boxes[rows], strict=True)
+            ]
+            for track in trackers[label].predict(boxes):
+                # Ids of one tracker repeat those of another: numbered anew, in order of appearance.
+                key = (label, track.id)
+                ids[track.custom_object_id] = numbers.setdefault(key, len(numbers) + 1)
+        yield Seen(each.frame, each.detections, ids)
+
+
+class Film:
+    """An annotated film; a context manager.
+
+    The film has its name only when it is closed, whole, also where an error or a signal ends it: what was
+    written until then can be played.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str], *, captions: bool, masks: bool):
+        """Takes the file and how detections are drawn."""
+        self._av: Any = require("av", extra="video", purpose="writing videos")
+        self.path = path
+        self._names = class_names
+        self._captions = captions
+        self._masks = masks
+        self._temporary = unfinished_name(path)
+        self._container: Any = None
+        self._stream: Any = None
+        self._size = (0, 0)
+        self._last = -1
+
+    def __enter__(self) -> "Film":
+        return self
+
+    def write(self, seen: Seen) -> None:
+        """Draws a frame and appends it at its time.
+
+        Raises:
+          DataError: the file cannot be written.
+        """
+        names = self._names
+        detections = seen.detections
+        if seen.ids is not None:  # the id is part of the caption
+            names = [f"{names[c]} {i}" for c, i in zip(detections.classes, seen.ids, strict=True)]
+            detections = detections.replace(classes=np.arange(len(names)))
+        picture = draw_detections(
+            seen.frame.image, detections, names, captions=self._captions, masks=self._masks
+        )
+        try:
+            if self._container is None:
+                self._open(*picture.shape[:2])
+            frame = self._av.VideoFrame.from_ndarray(_even(picture, self._size), format="rgb24")
+            # At the time of the source, so that films of any rate play as fast as they were taken.
+            self._last = max(round(seen.frame.time * _TICKS), self._last + 1)
+            frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
+            container: Any = self._container
+            container.mux(self._stream.encode(frame))
+        except (self._av.error.FFmpegError, OSError) as error:
+            raise DataError(f"{self.path}: cannot be written: {error}") from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._container is None:
+            return
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _open(self, height: int, width: int) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = self._av.open(str(self._temporary), "w", format="mp4")
+        self._size = (height + height % 2, width + width % 2)
+        name = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+        self._stream = self._container.add_stream(name, rate=30)
+        self._stream.height, self._stream.width = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
+
+
+class Lines:
+    """One JSON object per frame: number, time, detections; a context manager."""
+
+    def __init__(self, path: Path, class_names: Sequence[str], category_ids: Sequence[int] | None):
+        """Takes the file; category ids are those of a Mask R-CNN."""
+        self.path = path
+        self._names = class_names
+        self._ids = category_ids
+        self._temporary = unfinished_name(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._temporary.open("w", encoding="utf-8")
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def write(self, seen: Seen) -> None:
+        """Appends the line of a frame."""
+        self._file.write(json.dumps(self._line(seen)) + "\n")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        # Lines that were written are whole, whatever ended the film.
+        self._temporary.replace(self.path)
+
+    def _line(self, seen: Seen) -> dict[str, Any]:
+        found = seen.detections
+        rows: list[dict[str, Any]] = []
+        for index, (box, score, label) in enumerate(
+            zip(found.boxes, found.scores, found.classes, strict=True)
+        ):
+            y1, x1, y2, x2 = (round(float(side), 2) for side in box)
+            row = {
+                "class": self._names[int(label)],
+                "score": round(float(score), 4),
+                "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+            }
+            if seen.ids is not None:
+                row["id"] = int(seen.ids[index])
+            rows.append(row)
+        if found.masks is not None and self._ids is not None:
+            size = (seen.frame.image.shape[0], seen.frame.image.shape[1])
+            for row, result in zip(
+                rows, image_results(seen.frame.number, found, self._ids, size), strict=True
+            ):
+                row["segmentation"] = result.get("segmentation")
+        return {"frame": seen.frame.number, "time": round(seen.frame.time, 6), "detections": rows}
+
+
+def run_video(
+    source: Source,
+    detect: Callable[[Iterable[Frame]], Iterator[Seen]],
+    writers: Sequence[Film | Lines],
+    reporter: Reporter,
+    *,
+    track: bool = False,
+) -> int:
+    """Runs over a source to its end; returns the number of frames.
+
+    Args:
+      source: file, camera or stream.
+      detect: frames to detections.
+      writers: entered context managers.
+      reporter: progress and what is said of the source.
+      track: give objects ids.
+
+    Raises:
+      DataError: the source cannot be read, or a file not be written.
+    """
+    started, count, objects = time.monotonic(), 0, 0
+    seen = detect(read_frames(source, reporter.note))
+    total = frame_count(source)
+    rows = follow(seen) if track else seen
+    for each in reporter.track(rows, total, "frames") if total else rows:
+        for writer in writers:
+            writer.write(each)
+        count, objects = count + 1, objects + len(each.detections.scores)
+    seconds = time.monotonic() - started
+    reporter.console.print(
+        f"{count} frames, {objects} objects, {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} frames/s",
+        markup=False,
+    )
+    return count
+
+
+def _ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Decodes on a thread, a few frames ahead of the device."""
+    end = object()
+    iterator = iter(frames)
+    with ThreadPoolExecutor(1) as pool:
+        pending = [pool.submit(next, iterator, end)]
+        while True:
+            while len(pending) < _READY:
+                pending.append(pool.submit(next, iterator, end))
+            frame = pending.pop(0).result()
+            if frame is end:
+                return
+            yield frame  # type: ignore[misc]
+
+
+def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    group: list[Frame] = []
+    for frame in frames:
+        if group and (len(group) == size or frame.image.shape != group[0].image.shape):
+            yield group
+            group = []
+        group.append(frame)
+        # A full batch goes at once: the next frame of a camera may be a while away.
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _in_order(image: np.ndarray, channel_order: str) -> np.ndarray:
+    if channel_order == "rgb":
+        return image
+    if channel_order == "bgr":
+        return np.ascontiguousarray(image[..., ::-1])
+    import cv2
+
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def _even(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fits a picture to the size of the film: yuv420p halves both sides, so they are even."""
+    height, width = picture.shape[:2]
+    down, right = max(size[0] - height, 0), max(size[1] - width, 0)
+    if down or right:
+        picture = np.pad(picture, ((0, down), (0, right), (0, 0)), mode="edge")
+    return np.ascontiguousarray(picture[: size[0], : size[1]])

@@ -1,0 +1,124 @@
+"""Video: the objects of single images, films with the times of their source, ids that stay."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rcnn_jax.cli.main import main
+from rcnn_jax.inference.frames import Frame, as_source, read_frames
+from rcnn_jax.inference.video import Film, Lines, Seen, detect_frames, follow
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.structures import Detections
+
+films = pytest.importorskip("tests.inference.films", reason="PyAV (extra video) is not installed")
+GEOMETRY = GeometrySettings(mode="pad_crop", height=96, width=96)
+
+
+def finds_the_square(batch):
+    """A predictor that finds the bright square of every canvas."""
+    boxes = []
+    for canvas in batch:
+        rows, columns = np.nonzero(canvas[..., 0] > 130)
+        boxes.append([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], [0, 0, 1, 1]])
+    b = len(batch)
+    return (
+        Detections(
+            boxes=np.float32(boxes),
+            scores=np.tile(np.float32([0.9, 0.2]), (b, 1)),
+            classes=np.zeros((b, 2), np.int32),
+            valid=np.ones((b, 2), bool),
+            masks=None,
+        ),
+        None,
+    )
+
+
+def seen_in(path, batch=4):
+    frames = read_frames(as_source(path))
+    return detect_frames(frames, GEOMETRY, "rgb", finds_the_square, batch=batch, threshold=0.5)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_every_frame_has_its_own_boxes_in_order(tmp_path, batch):
+    path = films.write_film(tmp_path / "a.mp4", [n / 30 for n in range(10)])
+    seen = list(seen_in(path, batch))
+    assert [each.frame.number for each in seen] == [*range(10)]
+    for each in seen:
+        (box,) = each.detections.boxes
+        np.testing.assert_allclose(box, [10, each.frame.number, 34, each.frame.number + 24], atol=2)
+
+
+def test_a_film_is_as_long_as_its_source_and_odd_sides_are_padded(tmp_path):
+    times = [0, 0.04, 0.5, 0.52, 1.5]
+    path = films.write_film(tmp_path / "a.mp4", times)
+    with Film(tmp_path / "out" / "b.mp4", ["square"], captions=True, masks=False) as film:
+        for each in seen_in(path):
+            odd = Frame(each.frame.image[:95, :95], each.frame.number, each.frame.time)
+            film.write(Seen(odd, each.detections))
+    again = list(read_frames(as_source(tmp_path / "out" / "b.mp4")))
+    np.testing.assert_allclose([frame.time for frame in again], times, atol=1e-3)
+    assert again[0].image.shape == (96, 96, 3)
+
+
+def test_what_was_written_is_whole_when_something_breaks_off(tmp_path):
+    path = films.write_film(tmp_path / "a.mp4", [n / 30 for n in range(10)])
+    out, lines = tmp_path / "b.mp4", tmp_path / "b.jsonl"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Film(out, ["square"], captions=True, masks=False) as film,
+        Lines(lines, ["square"], None) as file,
+    ):
+        for each in seen_in(path):
+            film.write(each)
+            file.write(each)
+            if each.frame.number == 6:
+                raise KeyboardInterrupt
+    assert len(list(read_frames(as_source(out)))) == 7
+    assert len(lines.read_text().splitlines()) == 7
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_ids_stay_with_their_objects_and_are_not_shared_by_classes():
+    pytest.importorskip("similari", reason="similari (extra track) is not installed")
+
+    def frame(number):
+        boxes = np.float32([[10, 10 + number, 30, 30 + number], [50, 60 - number, 70, 80 - number]])
+        classes = np.int32([0, 1])
+        if number % 2:  # the order of detections follows their scores and may change
+            boxes, classes = boxes[::-1], classes[::-1]
+        found = Detections(boxes, np.float32([0.9, 0.8]), classes, np.ones(2, bool), None)
+        return Seen(Frame(np.zeros((96, 96, 3), np.uint8), number, number / 30), found)
+
+    ids = {0: set(), 1: set()}
+    for each in follow(frame(number) for number in range(12)):
+        for label, number in zip(each.detections.classes, each.ids, strict=True):
+            ids[int(label)].add(int(number))
+    assert [len(numbers) for numbers in ids.values()] == [1, 1]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_the_command_writes_film_and_lines(boxes_files, tmp_path, capsys):
+    spec, model = boxes_files.spec, boxes_files.graph
+    path = films.write_film(tmp_path / "clip.mp4", [n / 10 for n in range(6)])
+    out = tmp_path / "out"
+    flags = ["-e", str(spec), "-m", str(model), "-i", str(path), "-r", str(out)]
+    assert main(["faster_rcnn", "inference", *flags]) == 0
+    lines = [json.loads(line) for line in (out / "labels" / "clip.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == [*range(6)]
+    np.testing.assert_allclose(
+        [line["time"] for line in lines], [n / 10 for n in range(6)], atol=1e-3
+    )
+    assert len(list(read_frames(as_source(out / "images_annotated" / "clip.mp4")))) == 6
+    assert "6 frames" in capsys.readouterr().out
+
+
+def test_the_video_itself_is_never_written_over(boxes_files, tmp_path, capsys):
+    spec, model = boxes_files.spec, boxes_files.graph
+    (tmp_path / "images_annotated").mkdir()
+    path = films.write_film(tmp_path / "images_annotated" / "clip.mp4", [0, 0.1])
+    before = path.read_bytes()
+    flags = ["-e", str(spec), "-m", str(model), "-i", str(path), "-r", str(tmp_path)]
+    assert main(["faster_rcnn", "inference", *flags]) == 2
+    assert path.read_bytes() == before
+    assert "is the video that is read" in capsys.readouterr().err
