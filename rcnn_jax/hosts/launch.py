@@ -15,6 +15,7 @@ INIT_TIMEOUT = 1800.0
 HEARTBEAT_TIMEOUT = 100.0
 ALONE = "none"
 """Word of --coordinator that keeps a process of a Slurm step or MPI job to itself."""
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _LOCAL_RANKS = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 
 
@@ -111,8 +112,9 @@ def quiet_runtime(variables: Mapping[str, str]) -> None:
 
     It reads the variable when it is loaded, which a look at Slurm's variables does already.
     """
-    if variables is os.environ:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "4")
+    # 1 is what JAX writes where nobody has chosen, also into the environment of whoever starts us.
+    if variables is os.environ and os.environ.get(_LOG_LEVEL, "1") == "1":
+        os.environ[_LOG_LEVEL] = "4"
 
 
 def gpus_here(folder: Path = Path("/proc/driver/nvidia/gpus")) -> int:

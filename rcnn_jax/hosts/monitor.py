@@ -198,8 +198,14 @@ class Monitor:
         """Returns what messages call a process."""
         return self.names.get(index, f"process {index}")
 
-    def end(self, text: str, code: int = EXIT_CODE) -> NoReturn:
-        """Says why, and ends the process: its main thread may be where no exception arrives."""
+    def end(self, text: str, code: int = EXIT_CODE, *, tell: bool = True) -> NoReturn:
+        """Says why, and ends the process: its main thread may be where no exception arrives.
+
+        Args:
+          text: why.
+          code: exit code.
+          tell: the others too; False where the store is gone and would hold the process for ever.
+        """
         self._quiet.set()
         if not self._ending.acquire(blocking=False):  # another thread has said it already
             time.sleep(60.0)
@@ -209,7 +215,8 @@ class Monitor:
         if self.farewell is not None:
             with contextlib.suppress(Exception):
                 self.farewell(text)
-        self._tell(f"gone/{self._index}", json.dumps({"text": text, "code": code}))
+        if tell:
+            self._tell(f"gone/{self._index}", json.dumps({"text": text, "code": code}))
         if self._index == 0 and self._count > 1:
             time.sleep(self._linger)  # the store lives here: the others must have read the reason
         self._end(code)

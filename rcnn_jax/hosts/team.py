@@ -306,6 +306,7 @@ def _end_in_our_words(monitor: Monitor) -> None:
             "gave up. All processes end; the same command goes on from what is saved "
             "(TF_CPP_MIN_LOG_LEVEL=0 shows the runtime's own words)",
             EXIT_CODE,
+            tell=False,
         )
 
     handler = _HANDLER(end)
