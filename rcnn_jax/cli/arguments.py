@@ -171,6 +171,18 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         action="store_true",
         help="write fp16 or int8 although the check finds too large a loss",
     )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="RoiAlign and NonMaxSuppression in standard operators, for runtimes that lack them",
+    )
+    parser.add_argument(
+        "--portable-forms",
+        "--portable_forms",
+        dest="portable_forms",
+        metavar="FORMS",
+        help="of --portable, instead of those chosen by size: loop or select, gather or grid, as loop,grid",
+    )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
         "--ds_parser_lib",

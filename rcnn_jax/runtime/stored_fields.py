@@ -42,7 +42,7 @@ def header_values(fields: Any) -> dict[str, Any]:
     Raises:
       ValueError: a field is missing, unknown, of another type or out of range.
     """
-    _check(fields, _HEADER, optional=("nms_names", "depends", "version"))
+    _check(fields, _HEADER, optional=("nms_names", "depends", "portable", "version"))
     _check(fields["geometry"], _GEOMETRY, optional=tuple(_GEOMETRY.keys() - {"mode"}))
     values = {name: _tuple(value) for name, value in fields.items()}
     geometry = {name: _tuple(value) for name, value in fields["geometry"].items()}
@@ -146,6 +146,10 @@ def _in_order(check: Check) -> Check:
     return lambda value: check(value) and value == sorted(value)
 
 
+def _named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(name) and _text(value[name]) for name in value)
+
+
 def _described(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -164,6 +168,7 @@ _HEADER: dict[str, Check] = {
     "batch": _or_none(_whole(1, 1 << 16)),
     "nms_names": _different(_all(_text, 2, 2)),
     "depends": _or_none(_described),
+    "portable": _or_none(_named_texts),
     "version": _text,
 }
 _GEOMETRY: dict[str, Check] = {
