@@ -68,13 +68,19 @@ def choose(most: int, count: int, rows: int) -> NmsForm:
     return "loop"
 
 
-def suppress(nodes: Nodes, nms: Suppression, form: NmsForm) -> str:
+def suppress(nodes: Nodes, nms: Suppression, form: NmsForm, *, sums: bool = False) -> str:
     """Adds the nodes of a form; returns f32[rows 1 n], 1 for a box that is kept and 0 for others.
 
     `loop` may mark more than `most`, the best of which are those that NonMaxSuppression selects; the
     TopK that follows in the exporter's graphs takes these.
+
+    Args:
+      nodes: to add to.
+      nms: what is suppressed.
+      form: how.
+      sums: `loop` adds products up instead of multiplying matrices, see `portable.to_portable`.
     """
-    return _select(nodes, nms) if form == "select" else _loop(nodes, nms)
+    return _select(nodes, nms) if form == "select" else _loop(nodes, nms, sums)
 
 
 def _corners(nodes: Nodes, boxes: str) -> list[str]:
@@ -112,7 +118,7 @@ def _turned(nodes: Nodes, tensor: str) -> str:
     return nodes.add("Transpose", tensor, perm=[0, 2, 1])
 
 
-def _loop(nodes: Nodes, nms: Suppression) -> str:
+def _loop(nodes: Nodes, nms: Suppression, sums: bool) -> str:
     tall = _corners(nodes, nms.boxes)
     tall.append(_area(nodes, tall))
     over = _overlaps(nodes, tall, [_turned(nodes, t) for t in tall], nodes.number(nms.threshold))
@@ -127,15 +133,19 @@ def _loop(nodes: Nodes, nms: Suppression) -> str:
     present = nodes.add("Greater", nms.scores, nodes.number(_ABSENT))
     over = nodes.add("And", nodes.add("And", over, before), _turned(nodes, present))
     matrix, alive = nodes.as_float(over), nodes.as_float(present)
-    return _fixed_point(nodes, matrix, alive, nms.count)
+    return _fixed_point(nodes, matrix, alive, nms.count, sums)
 
 
-def _fixed_point(nodes: Nodes, matrix: str, alive: str, count: int) -> str:
+def _fixed_point(nodes: Nodes, matrix: str, alive: str, count: int, sums: bool) -> str:
     body = Nodes(f"{nodes.prefix}/body")
     step, go, before = (f"{body.prefix}/{name}" for name in ("step", "go", "before"))
     half = body.number(0.5)
-    # sums of 0 and 1, exact in any type: only whether they are 0 counts
-    hits = body.add("MatMul", before, matrix)
+    # sums of 0 and 1, exact in any order: only whether they are 0 counts
+    if sums:
+        hitting = body.add("Mul", _turned(body, before), matrix)
+        hits = body.add("ReduceSum", hitting, body.integers(1), keepdims=1)
+    else:
+        hits = body.add("MatMul", before, matrix)
     keep = body.add("Mul", body.as_float(body.add("Less", hits, half)), alive)
     change = body.add("Abs", body.add("Sub", keep, before))
     again = body.add("Greater", body.add("ReduceMax", change, keepdims=0), half)

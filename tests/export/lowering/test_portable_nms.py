@@ -48,12 +48,12 @@ def operator(count, threshold, most):
 
 
 @functools.cache
-def portable(form, count, threshold, most, ranked=False):
+def portable(form, count, threshold, most, ranked=False, sums=False):
     nodes = Nodes("nms")
     nms = Suppression(
         boxes="boxes", scores="scores", count=count, most=most, threshold=threshold, ranked=ranked
     )
-    output = suppress(nodes, nms, form)
+    output = suppress(nodes, nms, form, sums=sums)
     session = session_of(nodes, output, TensorProto.FLOAT, count)
     return lambda boxes, scores: session.run(None, {"boxes": boxes, "scores": scores})[0] > 0.5
 
@@ -107,6 +107,14 @@ def test_ranked_rows_need_no_comparison_of_scores(case):
         scores = scores.astype(np.float32)
         found = portable("loop", 120, 0.5, 120, ranked=True)(boxes, scores)
         np.testing.assert_array_equal(found, operator(120, 0.5, 120)(boxes, scores))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loop_is_the_same_without_a_matrix_product(case):
+    for seed in range(4):
+        boxes = disturbed(*boxes_of(case, np.random.default_rng(seed), 3, 60), seed)
+        found = portable("loop", 60, 0.5, 60, sums=True)(*boxes)
+        np.testing.assert_array_equal(found, operator(60, 0.5, 60)(*boxes))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from rcnn_jax.export.lowering import portable_roi_align
 from rcnn_jax.export.lowering.portable_nodes import Nodes
-from rcnn_jax.export.lowering.portable_roi_align import Crops, align, passes
+from rcnn_jax.export.lowering.portable_roi_align import Crops, align, choose, passes
 from rcnn_jax.runtime.onnx_runtime import open_session
 
 
@@ -42,7 +42,7 @@ def session_of(nodes, output, crops):
     return open_session(model.SerializeToString(), "test")
 
 
-def both(form, crops, feed):
+def both(form, crops, feed, sums=False):
     nodes = Nodes("op")
     wanted = nodes.add(
         "RoiAlign",
@@ -58,7 +58,7 @@ def both(form, crops, feed):
     )
     wanted = session_of(nodes, wanted, crops).run(None, feed)[0]
     nodes = Nodes("crops")
-    found = session_of(nodes, align(nodes, crops, form), crops).run(None, feed)[0]
+    found = session_of(nodes, align(nodes, crops, form, sums=sums), crops).run(None, feed)[0]
     assert found.shape == wanted.shape and found.dtype == wanted.dtype
     return wanted, found
 
@@ -102,6 +102,17 @@ def test_gather_gives_nothing_beyond_the_map_as_the_operator_does():
     wanted, found = both("gather", crops, feed_of(crops, outside=True))
     assert (np.abs(wanted).reshape(len(wanted), -1).max(1) == 0).any()
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_gather_is_the_same_without_a_matrix_product():
+    crops = crops_of(size=7)
+    wanted, found = both("gather", crops, feed_of(crops), sums=True)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_form_follows_the_size():
+    assert choose(crops_of(shape=(8, 9, 13), per_image=8)) == "grid"
+    assert choose(crops_of(shape=(256, 24, 78), size=7, per_image=300)) == "gather"
 
 
 def test_large_crops_are_gathered_in_several_passes(monkeypatch):
