@@ -55,6 +55,7 @@ FORBIDDEN = {
 OPTIONAL = {
     "hotcoco",
     "tensorrt",
+    "tensorrt_rtx_bindings",
     "tensorflow_datasets",
     "h5py",
     "av",

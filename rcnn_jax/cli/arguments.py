@@ -181,7 +181,7 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         "--portable_forms",
         dest="portable_forms",
         metavar="FORMS",
-        help="of --portable, instead of those chosen by size: loop or select, gather or grid, as loop,grid",
+        help="of --portable, instead of those chosen by size: loop or select, gather or grid",
     )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
@@ -235,6 +235,12 @@ def add_gen_trt_engine(parser: argparse.ArgumentParser, kind: Kind) -> None:
         most=1,
         workspace="GB of GPU memory that kernels may use (2)",
         engine="engine to write (default: MODEL.engine in the results folder)",
+    )
+    parser.add_argument(
+        "--rtx",
+        metavar="GENERATIONS",
+        help="build with TensorRT for RTX, which needs no GPU, for sm75, sm80, sm86, sm89, sm120, "
+        "sm121, one or several with commas; needs the extra rcnn-jax[rtx]",
     )
     flag_groups.launch(parser)
 

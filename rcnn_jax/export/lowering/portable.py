@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper

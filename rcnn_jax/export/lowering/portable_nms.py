@@ -6,8 +6,8 @@
 
 Row j of the matrix depends on earlier rows only, so the fixed point of `loop` is the greedy result,
 reached after as many rounds as the longest chain of suppressions, about 8 in a detector. Unrolled rounds
-would need no Loop, and are wrong on a longer chain. `select` has no matrix, O(n) memory and a fixed number
-of steps; it is what is left where the matrix would be large, and shorter where few boxes are kept.
+would need no Loop, and are wrong on a longer chain. `select` has no matrix, O(n) memory and a fixed
+number of steps: shorter where few boxes are kept, and all there is where the matrix would be large.
 
 IoU is computed in the order of ONNX Runtime's kernel, area + area - intersection in float32 and one
 division, because an IoU may lie exactly at the threshold.

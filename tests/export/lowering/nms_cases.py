@@ -9,7 +9,10 @@ def boxes_of(case: str, rng: np.random.Generator, rows: int, count: int):
     """Returns f32[rows count 4] (y1 x1 y2 x2) and scores f32[rows 1 count] in [0, 1]."""
     scores = rng.uniform(0, 1, (rows, 1, count))
     if case == "uniform":
-        centre, size = rng.uniform(0, 800, (rows, count, 2)), rng.lognormal(4, 0.7, (rows, count, 2))
+        centre, size = (
+            rng.uniform(0, 800, (rows, count, 2)),
+            rng.lognormal(4, 0.7, (rows, count, 2)),
+        )
     elif case == "clustered":  # as of a detector: few objects, many boxes on each
         objects = max(3, count // 40)
         which = rng.integers(0, objects, (rows, count))[..., None]
