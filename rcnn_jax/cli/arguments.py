@@ -183,6 +183,12 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="FORMS",
         help="of --portable, instead of those chosen by size: loop or select, gather or grid",
     )
+    parser.add_argument(
+        "--triton",
+        type=Path,
+        metavar="DIR",
+        help="also write the model, its labels and its config into a model repository of Triton",
+    )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
         "--ds_parser_lib",

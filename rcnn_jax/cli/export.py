@@ -122,6 +122,7 @@ def _deployment(args: Namespace) -> "Deployment":
         strict=args.strict_type_constraints,
         bundle=args.gen_ds_config,
         library=args.ds_parser_lib or LIBRARY,
+        triton=args.triton,
     )
 
 
@@ -160,6 +161,12 @@ def places(args: Namespace, kind: Kind) -> Places:
             shifted = family(kind).outputs == "detection_rows"
             for path in bundle_files(output, class_map=shifted).values():
                 known.write("the DeepStream file", path)
+        if args.triton is not None:
+            from rcnn_jax.export.triton import repository
+
+            there = repository(args.triton, output)
+            for path in (there.labels, there.config, there.model):
+                known.write("--triton", path)
         if args.data_type == "int8":
             single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)
@@ -239,7 +246,10 @@ def _vain(args: Namespace) -> list[str]:
     if args.data_type != "int8":
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
     if args.engine_file is None:
-        notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+        needed = dict(ENGINE_DEFAULTS)
+        if args.triton is not None:
+            del needed["max_batch_size"]  # of Triton's config
+        notes += vain_flags(args, needed, "--engine_file")
     if args.force_ptq and args.data_type != "int8":
         notes.append("--force_ptq has no effect without --data_type int8")
     if args.portable_forms is not None and not args.portable:

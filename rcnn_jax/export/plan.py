@@ -131,8 +131,8 @@ def make_plan(
     # From cheap to expensive: choices that contradict each other end the command before the file is
     # decoded, and before the first compilation.
     header = make_header(experiment, options.contract, options.batch, options.nms_names)
-    check_deployment(options.deployment, header)
     files = options.files
+    check_deployment(options.deployment, header, files.output)
     check_output(files.output)
     if files.seals and not options.key:
         raise UsageError(f"-o {files.output}: an .etlt file is sealed: give the key with -k")
