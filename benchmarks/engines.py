@@ -4,10 +4,10 @@
                                  [--precision fp32 fp16 int8] [--batch free fixed]
                                  [--rtx sm80,sm86,sm89,sm120] [--canvas 320] [--parity] [--json FILE]
 
-All 22 backbones of Faster R-CNN with a free and a fixed batch, and Mask R-CNN on the ResNets, at random
-weights: kernels are chosen by shapes and types. Each engine is built in a process of its own, whose largest
-resident memory is the column `memory`. With --parity each portable fp32 graph is checked against JAX as
-an export is. Scales of int8 come from one batch of noise; they change no shape.
+All 22 backbones of Faster R-CNN with a free and a fixed batch, and Mask R-CNN on the ResNets, at
+random weights: kernels are chosen by shapes and types. Each engine is built in a process of its own,
+whose largest resident memory is the column `memory`. With --parity each portable fp32 graph is checked
+against JAX as an export is. Scales of int8 come from one batch of noise; they change no shape.
 
 A built engine has not run on a card.
 """

@@ -3,11 +3,13 @@
     python -m benchmarks.portable [--size quick] [--forms loop,grid] [--rounds 5] [--json FILE]
     python -m benchmarks.portable --crops         RoiAlign alone, in its forms
 
-ONNX Runtime's own kernels on one thread; the graphs take turns, and the least of the rounds counts. Weights
-are random: suppression takes as long as on trained ones in `select`, and as the longest chain in `loop`.
+ONNX Runtime's own kernels on one thread; the graphs take turns, and the least of the rounds counts.
+Weights are random: suppression takes as long as on trained ones in `select`, and as the longest chain
+in `loop`.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -51,9 +53,7 @@ def graphs(size: Any, names: str | None, rounds: int) -> list[dict[str, Any]]:
     """Prints and returns a row for every detector of a size."""
     options, forms = Options(size=size), forms_of(names.split(",")) if names else None
     rows = []
-    print(
-        f"{'detector':<40} {'RoiAlign, NMS':>14} {'portable':>10} {'ratio':>7} {'largest difference':>19}"
-    )
+    print(f"{'detector':<40} {'operators':>13} {'portable':>13} {'ratio':>7} {'difference':>11}")
     for detector in detectors(options, PREDICTED):
         if detector.batch != 1:
             continue
@@ -66,7 +66,7 @@ def graphs(size: Any, names: str | None, rounds: int) -> list[dict[str, Any]]:
         images = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
         found = {name: each.run(None, {entry.name: images}) for name, each in sessions.items()}
         seconds = least(
-            {n: (lambda s=s: s.run(None, {entry.name: images})) for n, s in sessions.items()},
+            {n: functools.partial(s.run, None, {entry.name: images}) for n, s in sessions.items()},
             rounds,
         )
         boxes, others = found["ordinary"][0], found["portable"][0]
@@ -78,9 +78,9 @@ def graphs(size: Any, names: str | None, rounds: int) -> list[dict[str, Any]]:
             "bytes": {"ordinary": len(content), "portable": len(portable)},
         }
         rows.append(row)
+        times = " ".join(f"{seconds[name] * 1e3:>10.0f} ms" for name in sessions)
         print(
-            f"{subject.name:<40} {seconds['ordinary'] * 1e3:>11.0f} ms {seconds['portable'] * 1e3:>7.0f} ms"
-            f" {row['ratio']:>7.3f} {row['difference']:>16.1e} px",
+            f"{subject.name:<40} {times} {row['ratio']:>7.3f} {row['difference']:>11.1e}",
             flush=True,
         )
     worst = max(row["ratio"] for row in rows)
@@ -115,7 +115,7 @@ def crops(rounds: int) -> list[dict[str, Any]]:
             nodes = Nodes(name)
             output = make(nodes, given)
             one = session(_model(nodes, output, given).SerializeToString())
-            runs[name] = lambda one=one: one.run(None, feed)
+            runs[name] = functools.partial(one.run, None, feed)
         seconds = least(runs, rounds)
         rows.append({"crops": [channels, height, width, rois, side], "seconds": seconds})
         shown = ", ".join(f"{name} {value * 1e3:.0f} ms" for name, value in seconds.items())
