@@ -56,6 +56,7 @@ OPTIONAL = {
     "hotcoco",
     "tensorrt",
     "tensorrt_rtx_bindings",
+    "openvino",
     "tensorflow_datasets",
     "h5py",
     "av",

@@ -56,6 +56,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "evaluate")
     flag_groups.header(parser)
+    flag_groups.runtime(parser)
     flag_groups.results(parser)
     # tao deploy named images and batch on the command line; here the spec names them.
     flag_groups.unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
@@ -71,6 +72,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "inference")
     flag_groups.header(parser)
+    flag_groups.runtime(parser)
     flag_groups.results(parser)
     flag_groups.unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     images = family(kind).file_fields.get("images")
