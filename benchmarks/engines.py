@@ -34,6 +34,7 @@ from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.precision.quantize import insert_qdq
+from rcnn_jax.kinds import Kind
 from rcnn_jax.models.backbones import BACKBONES
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.runtime import tensorrt_rtx
@@ -43,7 +44,7 @@ from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 
 ROOT = Path(__file__).parents[1]
-SPECS = {
+SPECS: dict[Kind, Path] = {
     "faster_rcnn": ROOT / "benchmarks/specs/resnet50_320.txt",
     "mask_rcnn": ROOT / "benchmarks/specs/mask_resnet50.txt",
 }
@@ -74,13 +75,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def archs(kind: str, wanted: list[str]) -> list[str]:
+def archs(kind: Kind, wanted: list[str]) -> list[str]:
     """Returns the backbones of a detector, those that are wanted where any are."""
     every = list(BACKBONES) if kind == "faster_rcnn" else [f"resnet:{n}" for n in MASK_DEPTHS]
     return [arch for arch in every if not wanted or arch in wanted]
 
 
-def subject_rows(kind: str, arch: str, batch: str, args: argparse.Namespace):
+def subject_rows(kind: Kind, arch: str, batch: str, args: argparse.Namespace):
     """Yields a row for every precision of one detector."""
     config: Any = load_spec(SPECS[kind]).config
     if kind == "faster_rcnn":

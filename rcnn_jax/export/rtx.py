@@ -58,11 +58,11 @@ def portable_graph(
     height, width = header.canvas
     coarse = rng.integers(0, 256, (header.batch or IMAGES, 8, 8, len(header.mean)), np.uint8)
     images = coarse[:, np.arange(height) * 8 // height][:, :, np.arange(width) * 8 // width]
-    found = [
+    wanted, found = (
         predictor(open_session(graph.SerializeToString(), name), header)(images)[0]
         for graph in (model, changed)
-    ]
-    same = compare_detections(*found)
+    )
+    same = compare_detections(wanted, found)
     if not same.within(FP32):
         text = (
             f"{name}: its detections differ from those of its portable form on images of noise: "

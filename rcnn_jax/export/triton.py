@@ -23,7 +23,7 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.export.conversion import Dims, values_of
 from rcnn_jax.runtime.header import Header
 
-TYPES = {
+TYPES: dict[int, str] = {
     TensorProto.BOOL: "TYPE_BOOL",
     TensorProto.FLOAT: "TYPE_FP32",
     TensorProto.INT32: "TYPE_INT32",

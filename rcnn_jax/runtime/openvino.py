@@ -59,15 +59,16 @@ def library(purpose: str) -> ModuleType:
     Raises:
       MissingDependencyError: it is not installed.
     """
-    reports = sys.modules.get(_TELEMETRY, _ABSENT)
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # what import takes for a missing module
+    modules: dict[str, Any] = sys.modules
+    reports = modules.get(_TELEMETRY, _ABSENT)
+    modules[_TELEMETRY] = None  # what `import` takes for a package that is not there
     try:
         return require("openvino", extra="openvino", purpose=purpose)
     finally:
         if reports is _ABSENT:
-            del sys.modules[_TELEMETRY]
+            del modules[_TELEMETRY]
         else:
-            sys.modules[_TELEMETRY] = reports
+            modules[_TELEMETRY] = reports
 
 
 def openvino_runner(model: bytes, name: str) -> RunGraph:
