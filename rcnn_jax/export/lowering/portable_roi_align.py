@@ -8,7 +8,8 @@ A bilinear sample is separable, so the taps of a cell are 2 sampling_ratio rows 
 with the weight of a tap the product of two. `gather` takes 1.1 to 1.6 times as long as ONNX Runtime's
 RoiAlign on an idle CPU; its sum is one product, because sixteen Mul and Add would read and write every
 crop three times each. Where the gathered taps would be large they are taken one row of taps at a time.
-`grid` has the fewest nodes and takes a CPU five to eight times as long; WebGPU and GPUs have a kernel of GridSample.
+`grid` has the fewest nodes and takes a CPU five to eight times as long; WebGPU and GPUs have a kernel of
+GridSample.
 
 A sample more than one cell outside the map is 0 in the operator and in `gather`; `grid` reads the border
 there. The exporter's boxes lie within the canvas, so that none of their samples does.
