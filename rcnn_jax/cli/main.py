@@ -46,6 +46,7 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
         "run a model on images: write annotated images and labels",
         arguments.add_inference,
     ),
+    "prune": ("write a smaller model without its weakest filters", arguments.add_prune),
     "export": ("write a checked ONNX file of a model", arguments.add_export),
     "gen_trt_engine": (
         "build a TensorRT engine from an exported model",
@@ -54,7 +55,7 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
 }
 TASK_ALIASES = {"inference_trt": "inference"}
 """Names of tasks that are another one here, because the model's suffix decides what runs it."""
-PLANNED = {"prune": "prune is not built yet"}
+PLANNED: dict[str, str] = {}
 CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
