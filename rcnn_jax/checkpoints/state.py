@@ -238,9 +238,7 @@ def check_widths(experiment: Experiment, header: dict[str, Any], name: str) -> N
     if plan == model.channels or header["arch"] != model.arch:
         return
     channels = experiment.task.pixels.channels
-    wanted, stored = (
-        layer_widths(m, channels) for m in (model, model.clone(channels=plan))
-    )
+    wanted, stored = (layer_widths(m, channels) for m in (model, model.clone(channels=plan)))
     other = next((layer for layer in wanted if stored.get(layer) != wanted[layer]), None)
     if other is None:
         return

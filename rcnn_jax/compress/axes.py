@@ -66,9 +66,7 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
 
 def _along_one_axis(grid: np.ndarray) -> tuple[int, np.ndarray] | None:
     """Returns the only axis along which an array changes, and its values; None where there are two."""
-    changing = [
-        i for i in range(grid.ndim) if not (grid == grid.take([0], axis=i)).all()
-    ]
+    changing = [i for i in range(grid.ndim) if not (grid == grid.take([0], axis=i)).all()]
     if len(changing) > 1:
         return None
     along = changing[0] if changing else int(np.argmax(grid.shape))

@@ -306,9 +306,7 @@ def _roi_align(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
 
 
 def _broadcast(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
-    shape, kept = (
-        site.equation.params[name] for name in ("shape", "broadcast_dimensions")
-    )
+    shape, kept = (site.equation.params[name] for name in ("shape", "broadcast_dimensions"))
     sizes = site.equation.invars[0].aval.shape
     result: list[Axis] = [UNIFORM] * len(shape)
     for axis, size, place in zip(values[0], sizes, kept, strict=True):

@@ -28,7 +28,9 @@ class Costs:
     onnx_bytes: int
 
 
-def costs_of(channels: ChannelMap, shapes: Mapping[str, tuple[int, ...]], kept: np.ndarray) -> Costs:
+def costs_of(
+    channels: ChannelMap, shapes: Mapping[str, tuple[int, ...]], kept: np.ndarray
+) -> Costs:
     """Returns the costs of a network that keeps some classes of channels.
 
     Args:

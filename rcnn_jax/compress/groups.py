@@ -1,6 +1,6 @@
 """Groups: layers whose filters are kept or removed together, found in the trace of a prediction.
 
-    experiment, weights -> ChannelMap -> Group (one decision per filter), kept layers with the reason
+experiment, weights -> ChannelMap -> Group (one decision per filter), kept layers with the reason
 """
 
 import difflib
@@ -113,7 +113,9 @@ def find_groups(
         lambda leaves, pixels: task.predict(_variables(leaves), pixels, experiment.inference),
         shapes,
         images,
-        excluded={kernel_of(name): why for name, why in reasons.items() if kernel_of(name) in shapes},
+        excluded={
+            kernel_of(name): why for name, why in reasons.items() if kernel_of(name) in shapes
+        },
     )
     return Network(
         channels=channels,

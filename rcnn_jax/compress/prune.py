@@ -1,6 +1,6 @@
 """The smaller model: weights without the channels that are not kept, and the widths that go with them.
 
-    bundle, kept classes -> bundle with sliced arrays, a channel plan, and the norms of the trained filters
+bundle, kept classes -> bundle with sliced arrays, a channel plan, and the norms of the trained filters
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,9 @@ def trained_filters(
     """
     found = {}
     for layer, width in network.widths.items():
-        parts = [bundle.arrays.get(f"{FILTERS}/{layer}/{part}") for part in ("norms", "kept", "shape")]
+        parts = [
+            bundle.arrays.get(f"{FILTERS}/{layer}/{part}") for part in ("norms", "kept", "shape")
+        ]
         if parts[0] is None:
             found[layer] = filters_of(arrays[kernel_of(layer)])
             continue

@@ -181,31 +181,34 @@ def json_bytes(summary: Summary) -> bytes:
 
 
 def picture(summary: Summary) -> bytes:
-    """Returns a PNG with a bar for each layer: all its filters, and those kept at each threshold."""
+    """Returns a PNG with a bar for each layer: the part of its filters kept at each threshold."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    layers = list(summary.network.widths)
-    places = np.arange(len(layers))
-    figure = Figure(figsize=(9, 1.5 + 0.16 * len(layers)), layout="constrained")
+    totals = summary.network.widths
+    places = np.arange(len(totals))
+    figure = Figure(figsize=(9, 1.5 + 0.16 * len(totals)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    totals = np.array([summary.network.widths[layer] for layer in layers])
-    axes.barh(places, totals, color="0.85", label=f"before: {summary.costs.parameters:,} parameters")
+    axes.barh(places, 100.0, color="0.9", label="removed")
     ordered = sorted(summary.choices, key=lambda choice: choice.threshold)
     for number, choice in enumerate(ordered):
         part = choice.costs.parameters / summary.costs.parameters
         axes.barh(
             places,
-            [choice.widths[layer] for layer in layers],
+            [100.0 * choice.widths[layer] / width for layer, width in totals.items()],
             height=0.8 * (1 - number / (len(ordered) + 1)),
             color=f"C{number % 10}",
-            label=f"-pth {shown(choice.threshold)}: {part:.1%}",
+            label=f"-pth {shown(choice.threshold)}: {part:.1%} of the parameters",
         )
-    axes.set_yticks(places, layers, fontsize=6)
-    axes.set_ylim(len(layers) - 0.5, -0.5)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("filters")
+    for place, (layer, width) in enumerate(totals.items()):
+        kept = ", ".join(str(choice.widths[layer]) for choice in ordered)
+        axes.text(101, place, f"{kept} / {width}", fontsize=6, va="center")
+    axes.set_yticks(places, list(totals), fontsize=6)
+    axes.set_ylim(len(totals) - 0.5, -0.5)
+    axes.set_xlim(0, 100 + 8 + 3 * len(ordered))
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("filters kept, %")
     figure.legend(loc="outside upper center", ncols=3, fontsize=7)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
@@ -234,7 +237,9 @@ def _deciders(summary: Summary) -> dict[str, str]:
         for layer in scores.group.layers:
             found[layer].append(text)
     # a width of 1 has no channels to choose from
-    return {layer: "; ".join(dict.fromkeys(texts)) or "one filter" for layer, texts in found.items()}
+    return {
+        layer: "; ".join(dict.fromkeys(texts)) or "one filter" for layer, texts in found.items()
+    }
 
 
 def _decider(scores: Scores) -> str:

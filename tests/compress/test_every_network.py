@@ -114,6 +114,4 @@ def test_dead_filters_of_mask_rcnn_are_removed_without_a_trace():
 )
 def test_options_of_a_backbone_change_its_groups_and_not_the_law(options):
     arch = "efficientnet:b0" if options.activation == "relu" else "resnet:18"
-    assert_dead_channels_leave_unseen(
-        tiny.faster_rcnn(arch, canvas=(SIDE, SIDE), options=options)
-    )
+    assert_dead_channels_leave_unseen(tiny.faster_rcnn(arch, canvas=(SIDE, SIDE), options=options))
