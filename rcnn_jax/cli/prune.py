@@ -67,8 +67,8 @@ def places(args: Namespace, kind: Kind) -> Places:
 def output_file(args: Namespace, kind: Kind) -> Path | None:
     """Returns the file to write, None for a dry run.
 
-    A Faster R-CNN is given a file, to which `.tlt` is added where it has no suffix; a Mask R-CNN a folder,
-    in which the file is called as in the original. A name that ends in `.tlt` is a file for both.
+    A Faster R-CNN is given a file, to which `.tlt` is added where it has no suffix; a Mask R-CNN a
+    folder, in which the file is called as in the original. A name that ends in `.tlt` is a file for both.
     """
     if args.dry_run:
         return None

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 Axis = np.ndarray | Literal["uniform", "fixed"]
-"""Channels i32[n] by index; `uniform`: the same value at every index, as after broadcasting; `fixed`: other
-values at every index, of which none is a channel."""
+"""Channels i32[n] by index; `uniform`: the same value at every index, as after broadcasting; `fixed`:
+other values at every index, of which none is a channel."""
 Axes = tuple[Axis, ...]
 
 UNIFORM: Literal["uniform"] = "uniform"
@@ -23,8 +23,8 @@ def channels_of(axis: Axis) -> np.ndarray | None:
 def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, list[Axis]]:
     """Returns the axes of a value after a reshape, and those whose channels it tears apart.
 
-    Channels merged with other axes are repeated, in the order of the elements; an axis that is split keeps
-    its channels on the one new axis along which they change.
+    Channels merged with other axes are repeated, in the order of the elements; an axis that is split
+    keeps its channels on the one new axis along which they change.
 
     Args:
       axes: of the value.

@@ -4,9 +4,9 @@
 
 Every output and input channel of every layer is a number. A rule for each primitive says where channels
 go, and which ones must be one: those of two summands, those of an activation and the rows of the kernel
-that reads it. Because rules move the numbers of single channels, a concatenation is an offset, a flattened
-crop a repetition and a depthwise convolution a tie, without a word about layers. What remains are connected
-components: channels of one class are removed together or not at all.
+that reads it. Because rules move the numbers of single channels, a concatenation is an offset, a
+flattened crop a repetition and a depthwise convolution a tie, without a word about layers. What remains
+are connected components: channels of one class are removed together or not at all.
 
 A primitive without a rule pins the channels that enter it: they are kept, and the reason is.
 Source: Fang et al., DepGraph: Towards Any Structural Pruning, 2023 (arXiv:2301.12900), section 3, whose
@@ -28,11 +28,16 @@ from rcnn_jax.ops.marker import read_mark
 from rcnn_jax.tracing.flops import flops_of
 from rcnn_jax.tracing.jaxpr import Site, interpret
 
-ELEMENTWISE = frozenset(
-    """abs add and atan2 bitcast cbrt ceil clamp convert_element_type copy cos div eq erf erf_inv erfc exp
-    exp2 expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul name ne neg nextafter
-    not or pow reduce_precision rem round rsqrt select_n sign sin sqrt square sub tan tanh xor""".split()
-)
+# fmt: off
+ELEMENTWISE = frozenset((
+    "abs", "add", "and", "atan2", "bitcast", "cbrt", "ceil", "clamp", "convert_element_type",
+    "copy", "cos", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
+    "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p", "logistic", "lt", "max",
+    "min", "mul", "name", "ne", "neg", "nextafter", "not", "or", "pow", "reduce_precision",
+    "rem", "round", "rsqrt", "select_n", "sign", "sin", "sqrt", "square", "sub", "tan",
+    "tanh", "xor",
+))
+# fmt: on
 """Primitives that compute every element from the elements at the same index."""
 
 

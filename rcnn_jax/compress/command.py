@@ -31,7 +31,7 @@ from rcnn_jax.tasks.experiment import Experiment
 EVEN = 8
 """Granularity below which a network becomes smaller and hardly faster."""
 LONG_SIDE = 4 / 3
-"""Of an image, times the short one, where the spec fits the canvas to the image and names no long side."""
+"""Of an image, times the short one, where the canvas follows the image and no long side is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def _thresholds(
             return getattr(_choice(network, scores, threshold, options).costs, what)
 
         whole = cost(0.0)
-        found = threshold_for(scores, lambda value: cost(value) / whole, wanted)
+        found = threshold_for(scores, cost, wanted * whole)
         if found is None:
             least = cost(float("inf")) / whole
             held = options.settings

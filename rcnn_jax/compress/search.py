@@ -8,20 +8,20 @@ from rcnn_jax.compress.criteria import Scores
 
 
 def threshold_for(
-    scores: Sequence[Scores], fraction_at: Callable[[float], float], wanted: float
+    scores: Sequence[Scores], cost_at: Callable[[float], float], wanted: float
 ) -> float | None:
-    """Returns the lowest threshold at which at most a fraction is left, None where none goes so far.
+    """Returns the lowest threshold at which at most a cost is left, None where none goes so far.
 
     Args:
       scores: of the groups; a threshold only matters where it is one of them.
-      fraction_at: threshold -> fraction left; falls as the threshold rises.
-      wanted: in (0, 1).
+      cost_at: threshold -> parameters or FLOP left; falls as the threshold rises.
+      wanted: the cost.
     """
     values = np.unique(np.concatenate([group.values for group in scores])) if scores else []
     low, high = 0, len(values)  # the answer, if any, is values[low:high]
     while low < high:
         middle = (low + high) // 2
-        if fraction_at(float(values[middle])) <= wanted:
+        if cost_at(float(values[middle])) <= wanted:
             high = middle
         else:
             low = middle + 1
