@@ -283,6 +283,11 @@ def add_prune(parser: argparse.ArgumentParser, kind: Kind) -> None:
         action="store_true",
         help="show what would be kept and write no model",
     )
+    parser.add_argument(
+        "--latency",
+        action="store_true",
+        help="also measure predictions in JAX on this machine, before and after",
+    )
     _verbose(parser)
     _results(parser)
     _launch(parser)

@@ -114,6 +114,7 @@ def _options(
         excluded=tuple(args.excluded),
         picture=_report(args, output, ".png"),
         table=_report(args, output, ".json"),
+        latency=args.latency,
     )
 
 

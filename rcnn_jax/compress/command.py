@@ -1,8 +1,9 @@
 """Pruning as a function: from an open model file to a smaller one."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from rcnn_jax.compress.criteria import (
     score_groups,
 )
 from rcnn_jax.compress.groups import Network, find_groups, flat
+from rcnn_jax.compress.latency import latency
 from rcnn_jax.compress.prune import pruned_bundle, trained_filters
 from rcnn_jax.compress.search import threshold_for
 from rcnn_jax.data.loader.images import canvas_size
@@ -48,6 +50,7 @@ class PruneOptions:
       excluded: layers that keep all filters.
       picture: PNG of the kept filters, or None.
       table: JSON file of everything that is printed, or None.
+      latency: measure predictions before and after, which compiles a program for each.
     """
 
     output: Path | None = None
@@ -59,6 +62,7 @@ class PruneOptions:
     excluded: tuple[str, ...] = ()
     picture: Path | None = None
     table: Path | None = None
+    latency: bool = False
 
 
 def prune(
@@ -86,32 +90,50 @@ def prune(
     filters = trained_filters(opened.bundle, arrays, network, str(opened.path))
     scores = score_groups(network, filters, options.settings)
     thresholds = _thresholds(network, scores, options, reporter)
+    choices = [_choice(network, scores, value, options) for value in thresholds]
+    smaller = [
+        pruned_bundle(
+            opened.bundle, arrays, network, filters, choice.kept, _record(choice, options)
+        )
+        for choice in choices
+        if options.latency or options.output is not None
+    ]
+    # The sliced weights are held against the network of the new widths: a wrong group ends here.
+    loaded = [with_weights(experiment, bundle, str(options.output)) for bundle in smaller]
+    seconds = None
+    if options.latency:
+        seconds = latency(experiment, variables, canvas)
+        choices = [
+            replace(choice, seconds=latency(*model, canvas))
+            for choice, model in zip(choices, loaded, strict=True)
+        ]
     summary = report.Summary(
         network=network,
         scores=scores,
         settings=options.settings,
         costs=costs_of(network.channels, network.shapes, np.ones(network.count, bool)),
         canvas=canvas,
-        choices=tuple(_choice(network, scores, value, options) for value in thresholds),
+        choices=tuple(choices),
+        seconds=seconds,
     )
     _tell(summary, options, reporter)
+    if options.output is not None:
+        write_bundle(options.output, smaller[0], options.key)
+        reporter.console.print(f"wrote {options.output}", markup=False)
     if options.picture is not None:
         write_file(options.picture, [report.picture(summary)])
     if options.table is not None:
         write_file(options.table, [report.json_bytes(summary)])
-    if options.output is not None:
-        (choice,) = summary.choices
-        record = {
-            **asdict(options.settings),
-            "threshold": choice.threshold,
-            "excluded": list(options.excluded),
-            "parameters": [summary.costs.parameters, choice.costs.parameters],
-        }
-        smaller = pruned_bundle(opened.bundle, arrays, network, filters, choice.kept, record)
-        with_weights(experiment, smaller, str(options.output))  # a plan that does not fit is a bug
-        write_bundle(options.output, smaller, options.key)
-        reporter.console.print(f"wrote {options.output}", markup=False)
     return summary
+
+
+def _record(choice: report.Choice, options: PruneOptions) -> dict[str, Any]:
+    """Returns what the header of the smaller model keeps of the settings."""
+    return {
+        **asdict(options.settings),
+        "threshold": choice.threshold,
+        "excluded": list(options.excluded),
+    }
 
 
 def _canvas(geometry: GeometrySettings) -> tuple[int, int]:

@@ -92,11 +92,18 @@ def pruned_bundle(
             f"{FILTERS}/{layer}/kept": own.kept[mine],
             f"{FILTERS}/{layer}/shape": np.asarray(own.shape, np.int32),
         }
+    smaller = kept_leaves(network.channels, arrays, kept)
     header = {
         **slim(bundle).header,
         "channel_plan": plan,
-        HISTORY: [*bundle.header.get(HISTORY, []), dict(record)],
+        HISTORY: [
+            *bundle.header.get(HISTORY, []),
+            {**record, "parameters": [_parameters(arrays), _parameters(smaller)]},
+        ],
         "created_with": versions(),
     }
-    smaller = kept_leaves(network.channels, arrays, kept)
     return replace(bundle, header=header, arrays={**smaller, **before})
+
+
+def _parameters(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.size for name, array in arrays.items() if name.startswith("params/"))

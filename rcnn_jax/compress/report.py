@@ -29,12 +29,14 @@ class Choice:
       kept: bool by class of channels.
       widths: {layer: filters kept}.
       costs: of the smaller network.
+      seconds: of a prediction, where it was measured.
     """
 
     threshold: float
     kept: np.ndarray
     widths: dict[str, int]
     costs: Costs
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Summary:
       costs: before.
       canvas: (height, width) that FLOP are counted on.
       choices: one for each threshold.
+      seconds: of a prediction before, where it was measured.
     """
 
     network: Network
@@ -56,6 +59,7 @@ class Summary:
     costs: Costs
     canvas: tuple[int, int]
     choices: tuple[Choice, ...]
+    seconds: float | None = None
 
 
 def widths_at(network: Network, kept: np.ndarray) -> dict[str, int]:
@@ -95,9 +99,15 @@ def cost_table(summary: Summary) -> Table:
         "ONNX MB (predicted)",
     ):
         table.add_column(name, justify="right")
-    rows = [("before", summary.costs)]
-    rows += [(f"-pth {shown(choice.threshold)}", choice.costs) for choice in summary.choices]
-    for name, costs in rows:
+    if summary.seconds is not None:
+        table.add_column("ms in JAX", justify="right")
+        table.add_column("of all", justify="right")
+    rows = [("before", summary.costs, summary.seconds)]
+    rows += [(f"-pth {shown(c.threshold)}", c.costs, c.seconds) for c in summary.choices]
+    for name, costs, seconds in rows:
+        times = []
+        if summary.seconds is not None and seconds is not None:
+            times = [f"{1e3 * seconds:.1f}", f"{seconds / summary.seconds:.1%}"]
         table.add_row(
             name,
             f"{costs.parameters:,}",
@@ -105,6 +115,7 @@ def cost_table(summary: Summary) -> Table:
             f"{costs.flops / 1e9:.3f}",
             f"{costs.flops / summary.costs.flops:.1%}",
             f"{costs.onnx_bytes / 1e6:.2f}",
+            *times,
         )
     return table
 
@@ -164,13 +175,19 @@ def as_json(summary: Summary) -> dict[str, Any]:
     return {
         "settings": asdict(summary.settings),
         "canvas": list(summary.canvas),
-        "before": asdict(summary.costs),
+        "before": {**asdict(summary.costs), "seconds": summary.seconds},
         "layers": [
             {"name": name, "filters": width, "group": numbers[name], "decided_by": deciders[name]}
             for name, width in summary.network.widths.items()
         ],
         "thresholds": [
-            {"threshold": c.threshold, **asdict(c.costs), "kept": c.widths} for c in summary.choices
+            {
+                "threshold": c.threshold,
+                **asdict(c.costs),
+                "seconds": c.seconds,
+                "kept": c.widths,
+            }
+            for c in summary.choices
         ],
     }
 

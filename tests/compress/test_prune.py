@@ -152,6 +152,14 @@ def test_a_dry_run_shows_several_thresholds_and_writes_no_model(boxes_files, tmp
     assert first["parameters"] == report["before"]["parameters"] > second["parameters"]
 
 
+def test_latency_is_measured_beside_the_parameters(boxes_files, tmp_path, capsys):
+    flags = ("--dry-run", "-pth", "0.9", "-r", tmp_path, "--latency", *FINE)
+    run("faster_rcnn", "-m", boxes_files.model, *flags)
+    assert "ms in JAX" in capsys.readouterr().out
+    report = json.loads((tmp_path / "model.pruning.json").read_text())
+    assert report["before"]["seconds"] > 0 and report["thresholds"][0]["seconds"] > 0
+
+
 def test_a_narrow_granularity_warns(boxes_files, capsys):
     run("faster_rcnn", "-m", boxes_files.model, "--dry-run", "-pg", "4")
     assert (
