@@ -208,7 +208,7 @@ def add_prune(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="FILE" if file else "DIR",
         help="pruned model file" if file else "folder of the pruned model, model.tlt",
     )
-    _key(parser)
+    flag_groups.key(parser)
     parser.add_argument(
         *("-n", "--normalizer"),
         type=_spelled("max", "L2"),
@@ -288,9 +288,9 @@ def add_prune(parser: argparse.ArgumentParser, kind: Kind) -> None:
         action="store_true",
         help="also measure predictions in JAX on this machine, before and after",
     )
-    _verbose(parser)
-    _results(parser)
-    _launch(parser)
+    flag_groups.verbose(parser)
+    flag_groups.results(parser)
+    flag_groups.launch(parser)
 
 
 def _spelled(*words: str) -> Callable[[str], str]:
