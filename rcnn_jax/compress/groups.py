@@ -104,7 +104,7 @@ def find_groups(
     row = family(experiment.kind)
     spared = {name: why for name, why in row.never_pruned.items() if spare_pyramid}
     reasons = {
-        **{name: "its width is a number of classes or anchors" for name in row.predictors},
+        **{name: "classes or anchors" for name in row.predictors},
         **spared,
         **dict.fromkeys(excluded, "excluded by -el"),
     }

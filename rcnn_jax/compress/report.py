@@ -73,12 +73,14 @@ def widths_at(network: Network, kept: np.ndarray) -> dict[str, int]:
 
 def layer_table(summary: Summary) -> Table:
     """Returns the table: kept / total of every layer, its group, and what decided."""
-    table = Table(title="Filters kept")
-    table.add_column("Layer")
+    several = len(summary.choices) > 1
+    table = Table(title=f"Filters kept / all, -eq {summary.settings.criterion}")
+    table.add_column("Layer", no_wrap=True)
     for choice in summary.choices:
-        table.add_column(f"-pth {shown(choice.threshold)}", justify="right")
+        name = shown(choice.threshold)
+        table.add_column(name if several else f"-pth {name}", justify="right", no_wrap=True)
     table.add_column("Group", justify="right")
-    table.add_column(f"Decided by (-eq {summary.settings.criterion}) or kept because")
+    table.add_column("Decided by, or kept because")
     numbers, deciders = _groups_of(summary), _deciders(summary)
     for layer, width in summary.network.widths.items():
         cells = [f"{choice.widths[layer]} / {width}" for choice in summary.choices]
@@ -262,11 +264,11 @@ def _deciders(summary: Summary) -> dict[str, str]:
 def _decider(scores: Scores) -> str:
     layers = scores.group.layers
     if len(layers) == 1:
-        return "its own norms"
+        return "itself"
     if (scores.decided_by < 0).all():
-        return f"the mean of {len(layers)} layers"
+        return f"mean of {len(layers)} layers"
     ((first, count), *_) = Counter(scores.decided_by.tolist()).most_common()
-    return f"{layers[first]} ({count} of {len(scores.values)}), {len(layers)} layers"
+    return f"{layers[first]} ({count} of {len(scores.values)})"
 
 
 def _names(layers: Sequence[str]) -> str:

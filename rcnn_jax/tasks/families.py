@@ -222,7 +222,7 @@ MASK_RCNN = Family(
     predictors=("rpn-class", "rpn-box", "class-predict", "box-predict", "mask_fcn_logits"),
     # Source: docs/reference/mask_rcnn.md, "Pruning"; with max_level above 6 there are p7, ... as well.
     never_pruned={
-        name: "a level of the pyramid that every head reads"
+        name: "read by every head"
         for name in (*(f"post_hoc_d{k}" for k in range(2, 6)), *(f"p{k}" for k in range(6, 13)))
     },
     memory_advice=(
