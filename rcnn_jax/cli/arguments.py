@@ -209,6 +209,8 @@ def add_prune(parser: argparse.ArgumentParser, kind: Kind) -> None:
         help="pruned model file" if file else "folder of the pruned model, model.tlt",
     )
     flag_groups.key(parser)
+    names = ("-e", "--experiment_spec", "--experiment_spec_file")
+    flag_groups.unused_path(parser, *names, dest="unused_experiment_spec")
     parser.add_argument(
         *("-n", "--normalizer"),
         type=_spelled("max", "L2"),

@@ -28,8 +28,8 @@ def run(args: Namespace, kind: Kind) -> int:
     choose_devices(args, "prune")
     thresholds = _refuse(args)
     output = output_file(args, kind)
-    if output is not None and output.exists():
-        raise UsageError(f"-o {output}: exists already; name another file, or remove it")
+    if output is not None and not family(kind).names_files and output.exists():
+        raise UsageError(f"-o {output}: exists already; name another folder, or remove it")
     title = f"{kind} prune"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         from rcnn_jax.checkpoints.origin import check_kind

@@ -143,8 +143,9 @@ def floor_notes(summary: Summary, choice: Choice) -> Iterator[str]:
         layers = [layer for group in held for layer in group.group.layers]
         empty = sum(not (group.values > choice.threshold).any() for group in held)
         would = f", {empty} of them would be empty" if empty else ""
+        groups = "1 group has" if len(held) == 1 else f"{len(held)} groups have"
         yield (
-            f"-pth {shown(choice.threshold)}: {len(held)} groups have fewer than "
+            f"-pth {shown(choice.threshold)}: {groups} fewer than "
             f"{summary.settings.min_filters} filters above it{would}; the floor -nf "
             f"{summary.settings.min_filters} held in {_names(layers)}"
         )

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from rcnn_jax import api
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.cli.main import main
+from rcnn_jax.compress.criteria import PruneSettings
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.runtime.bundle import open_bundle
 from tests.export.tiny import images
@@ -56,6 +58,16 @@ def test_the_file_says_its_widths_and_its_history_and_has_no_optimizer(pruned):
     assert record["threshold"] == 0.9 and record["criterion"] == "union"
     assert record["parameters"][0] > record["parameters"][1]
     assert {name.split("/")[0] for name in bundle.arrays} == {"params", "batch_stats", "pruning"}
+
+
+def test_pruning_is_a_function_of_the_library(boxes_files, pruned, tmp_path, capfd):
+    settings = PruneSettings(min_filters=2, granularity=2)
+    choices = {"thresholds": (0.9,), "settings": settings}
+    summary = api.prune(boxes_files.model, tmp_path / "out.tlt", **choices)
+    assert_same(weights(pruned), weights(tmp_path / "out.tlt"))
+    record = read_bundle(pruned).header["pruning"][0]
+    assert record["parameters"] == [summary.costs.parameters, summary.choices[0].costs.parameters]
+    assert capfd.readouterr().out == ""
 
 
 def test_pruning_twice_is_pruning_once(pruned, tmp_path, capsys):
