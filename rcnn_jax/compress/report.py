@@ -91,19 +91,12 @@ def layer_table(summary: Summary) -> Table:
 def cost_table(summary: Summary) -> Table:
     """Returns the table of parameters, GFLOP and bytes, one row for each threshold."""
     height, width = summary.canvas
-    table = Table(title="Costs")
-    for name in (
-        "",
-        "Parameters",
-        "of all",
-        f"GFLOP at {height}x{width}",
-        "of all",
-        "ONNX MB (predicted)",
-    ):
-        table.add_column(name, justify="right")
+    table = Table(title=f"Costs of a prediction at {height}x{width}; the ONNX size is predicted")
+    for name in ("", "Parameters", "of all", "GFLOP", "of all", "ONNX MB"):
+        table.add_column(name, justify="right", no_wrap=True)
     if summary.seconds is not None:
-        table.add_column("ms in JAX", justify="right")
-        table.add_column("of all", justify="right")
+        table.add_column("ms in JAX", justify="right", no_wrap=True)
+        table.add_column("of all", justify="right", no_wrap=True)
     rows = [("before", summary.costs, summary.seconds)]
     rows += [(f"-pth {shown(c.threshold)}", c.costs, c.seconds) for c in summary.choices]
     for name, costs, seconds in rows:
