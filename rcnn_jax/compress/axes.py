@@ -58,9 +58,8 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
             result += [UNIFORM if size == 1 else FIXED for size in sizes]
             continue
         along, kept = split
-        rest = UNIFORM if all(a == UNIFORM for i, a in enumerate(inner) if i != place) else FIXED
         for i, size in enumerate(sizes):
-            result.append(kept if i == along else UNIFORM if size == 1 else rest)
+            result.append(kept if i == along else UNIFORM if size == 1 else FIXED)
     return tuple(result), stuck
 
 
