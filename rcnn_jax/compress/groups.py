@@ -15,6 +15,7 @@ import numpy as np
 from rcnn_jax.checkpoints.leaves import flatten, nest
 from rcnn_jax.compress.channels import ChannelMap, Pin, trace_channels
 from rcnn_jax.errors import UsageError
+from rcnn_jax.models.heads import PREDICTORS
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.families import family
@@ -101,10 +102,10 @@ def find_groups(
             raise UsageError(
                 f"-el {name}: the network has no layer with filters of this name{hint}"
             )
-    row = family(experiment.kind)
-    spared = {name: why for name, why in row.never_pruned.items() if spare_pyramid}
+    never = family(experiment.kind).never_pruned
+    spared = {name: why for name, why in never.items() if spare_pyramid}
     reasons = {
-        **{name: "classes or anchors" for name in row.predictors},
+        **{name: "classes or anchors" for name in PREDICTORS},
         **spared,
         **dict.fromkeys(excluded, "excluded by -el"),
     }

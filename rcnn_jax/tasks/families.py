@@ -75,7 +75,6 @@ class Family:
       may_change: fields that may change when a run is resumed, see `checkpoints.fingerprint`.
       model_unit: what the numbers in names of model files count.
       log: names of the loss terms in logs.
-      predictors: layers whose width is a number of classes or anchors.
       never_pruned: {layer that could be pruned and never is: why}, as in the original.
       memory_advice: what to do when the device has no memory left, in this order.
       has_category_ids: results name classes by ids of a data set, which model files keep; otherwise by
@@ -103,7 +102,6 @@ class Family:
     may_change: Mapping[str, str]
     model_unit: Literal["epoch", "step"]
     log: LogFormat
-    predictors: tuple[str, ...]
     never_pruned: Mapping[str, str]
     memory_advice: tuple[str, ...]
     has_category_ids: bool
@@ -176,7 +174,6 @@ FASTER_RCNN = Family(
         status_terms=_KERAS_LOSSES,
         seconds_between_lines=10.0,
     ),
-    predictors=("rpn_out_class", "rpn_out_regress", "dense_class_td", "dense_regress_td"),
     never_pruned={},
     memory_advice=(
         "set a smaller size_height_width or batch_size_per_gpu",
@@ -219,7 +216,6 @@ MASK_RCNN = Family(
         },
         lists_variables=True,
     ),
-    predictors=("rpn-class", "rpn-box", "class-predict", "box-predict", "mask_fcn_logits"),
     # Source: docs/reference/mask_rcnn.md, "Pruning"; with max_level above 6 there are p7, ... as well.
     never_pruned={
         name: "read by every head"
