@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 
-Axis = np.ndarray | Literal["uniform", "fixed"]
-"""Channels i32[n] by index; `uniform`: the same value at every index, as after broadcasting; `fixed`:
+Axis = np.ndarray | str
+"""Channels i32[n] by index; or UNIFORM: the same value at every index, as after broadcasting; or FIXED:
 other values at every index, of which none is a channel."""
 Axes = tuple[Axis, ...]
 
-UNIFORM: Literal["uniform"] = "uniform"
-FIXED: Literal["fixed"] = "fixed"
+UNIFORM = "uniform"
+FIXED = "fixed"
 
 
 def channels_of(axis: Axis) -> np.ndarray | None:

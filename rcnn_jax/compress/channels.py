@@ -132,6 +132,11 @@ def fixed(shape: Sequence[int]) -> Axes:
     return tuple(UNIFORM if size == 1 else FIXED for size in shape)
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+    """Returns the shape of a variable of a jaxpr."""
+    return variable.aval.shape
+
+
 class _Trace:
     """Channels, ties and pins while a program is read.
 
@@ -179,7 +184,7 @@ class _Trace:
             return first
         if first is None and second is None:
             return FIXED if FIXED in (one, other) else UNIFORM
-        channels, met = (first, other) if first is not None else (second, one)
+        channels, met = (one, other) if first is not None else (other, one)
         if met is FIXED:
             # Values that differ along this axis and belong to no layer cannot be cut with it.
             self.pin(channels, Pin(reason="combined with values of a fixed width"))
@@ -203,7 +208,7 @@ class _Trace:
     def rule(self, site: Site, values: list[Axes]) -> Sequence[Axes] | None:
         """Returns the axes of the results of an equation; None enters a call."""
         equation, primitive = site.equation, site.primitive
-        shapes = [variable.aval.shape for variable in equation.outvars]
+        shapes = [_shape(variable) for variable in equation.outvars]
         mark = read_mark(str(equation.params.get("name", ""))) if site.call else None
         rule = _RULES.get(mark[0] if mark else primitive)
         if rule is not None:
@@ -242,7 +247,7 @@ def _convolution(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
         trace.pin(kernel[axis], Pin(reason="convolved over"))
     entering, read = image[numbers.lhs_spec[1]], kernel[numbers.rhs_spec[1]]
     filters = kernel[numbers.rhs_spec[0]]
-    result = list(fixed(site.equation.outvars[0].aval.shape))
+    result = list(fixed(_shape(site.equation.outvars[0])))
     if params["batch_group_count"] != 1:
         trace.pin_all(values, Pin(reason="a convolution with batch groups has no channel rule"))
     elif groups == 1:
@@ -279,8 +284,8 @@ def _tie_groups(trace: _Trace, groups: int, entering: Axis, read: Axis, filters:
 def _depthwise(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
     """A marker, because as a sum of products its FLOP would not be counted."""
     image, kernel = values
-    shape = site.equation.outvars[0].aval.shape
-    side = site.equation.invars[1].aval.shape[0]
+    shape = _shape(site.equation.outvars[0])
+    side = _shape(site.equation.invars[1])[0]
     result = list(fixed(shape))
     result[3] = trace.tie(image[3], kernel[3])
     trace.proportional(site.equation, result[3], flops=2 * side * side * math.prod(shape))
@@ -307,12 +312,12 @@ def _roi_align(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
     channels = levels[0]
     for other in levels[1:]:
         channels = trace.tie(channels, other)
-    return [(*fixed(site.equation.outvars[0].aval.shape)[:-1], channels)]
+    return [(*fixed(_shape(site.equation.outvars[0]))[:-1], channels)]
 
 
 def _broadcast(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
     shape, kept = (site.equation.params[name] for name in ("shape", "broadcast_dimensions"))
-    sizes = site.equation.invars[0].aval.shape
+    sizes = _shape(site.equation.invars[0])
     result: list[Axis] = [UNIFORM] * len(shape)
     for axis, size, place in zip(values[0], sizes, kept, strict=True):
         if size == shape[place]:
@@ -323,7 +328,7 @@ def _broadcast(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
 
 
 def _reshape(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
-    old, new = site.equation.invars[0].aval.shape, site.equation.outvars[0].aval.shape
+    old, new = _shape(site.equation.invars[0]), _shape(site.equation.outvars[0])
     result, stuck = reshaped(values[0], old, new)
     for axis in stuck:
         trace.pin(axis, Pin(reason="split or merged by a reshape", primitive="reshape"))
@@ -380,8 +385,9 @@ def _concatenate(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
         return [tuple(result)]
     for i, part in enumerate(parts):
         if part is None:  # what has no channels is kept as it is
-            parts[i] = trace.fresh(site.equation.invars[i].aval.shape[place])
-            trace.pin(parts[i], Pin(reason="beside values of a fixed width"))
+            kept = trace.fresh(_shape(site.equation.invars[i])[place])
+            trace.pin(kept, Pin(reason="beside values of a fixed width"))
+            parts[i] = kept
     result[place] = np.concatenate([part for part in parts if part is not None])
     return [tuple(result)]
 

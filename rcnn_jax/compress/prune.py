@@ -57,7 +57,7 @@ def trained_filters(
                 f"{name}: is not as this program writes bundles: the norms of {layer} that pruning "
                 "stored do not fit its filters"
             )
-        found[layer] = Filters(norms=norms, kept=kept, shape=tuple(shape.tolist()))
+        found[layer] = Filters(norms=norms, kept=kept, shape=tuple(map(int, shape)))
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 
 from rcnn_jax.checkpoints.bundle import Bundle
 from rcnn_jax.checkpoints.state import stored_experiment
@@ -52,7 +52,7 @@ def retrain_warnings(experiment: Experiment, bundle: Bundle) -> list[str]:
 def largest_rate(schedule: ScheduleSettings, run_steps: int = STEPS) -> float:
     """Returns the largest learning rate of a schedule."""
     rate = make_schedule(schedule, run_steps)
-    return max(float(rate(np.int32(step))) for step in range(run_steps))
+    return max(float(rate(jnp.int32(step))) for step in range(run_steps))
 
 
 def _size(bundle: Bundle, name: str) -> Iterator[str]:
