@@ -127,11 +127,8 @@ def find_groups(
 
 
 def _shapes(variables: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    flat: dict[str, jax.ShapeDtypeStruct] = {}
-    for group, layers in variables.items():
-        for layer, leaves in layers.items():
-            flat |= {f"{group}/{layer}/{name}": leaf for name, leaf in leaves.items()}
-    return flat
+    paths, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
 
 
 def _variables(leaves: Mapping[str, Any]) -> dict[str, Any]:
