@@ -42,10 +42,11 @@ from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 
 if TYPE_CHECKING:
+    from rcnn_jax.compress.report import Summary
     from rcnn_jax.export.command import ExportResult
     from rcnn_jax.train.command import RunResult
 
-__all__ = ["Detector", "draw", "evaluate", "export", "load", "train"]
+__all__ = ["Detector", "draw", "evaluate", "export", "load", "prune", "train"]
 
 Spec = str | os.PathLike[str] | ConfigDict
 """A spec file, or the config of one."""
@@ -306,6 +307,40 @@ def export(
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=reporter)
     options = ExportOptions(output=Path(output), key=key, **choices)
     return export_model(opened, experiment, options, reporter)
+
+
+def prune(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    key: str | None = None,
+    reporter: Reporter = SILENT,
+    **choices: Any,
+) -> "Summary":
+    """Writes a smaller model, or says what would become of it.
+
+    Args:
+      model: a `.tlt`.
+      output: the smaller `.tlt`; None writes nothing.
+      key: of the model, encrypts the smaller one too; else RCNN_JAX_KEY.
+      reporter: told what the command line prints; nobody by default.
+      **choices: fields of `compress.command.PruneOptions`, for example `thresholds=(0.3,)`,
+        `keep_params=0.2` or `settings=PruneSettings(granularity=16)`.
+
+    Returns:
+      Layers, groups, scores, and parameters, FLOP and bytes at every threshold.
+
+    Raises:
+      RcnnError: the model, its spec or the choices cannot be used.
+    """
+    from rcnn_jax.compress.command import PruneOptions
+    from rcnn_jax.compress.command import prune as prune_model
+
+    key = key or os.environ.get(KEY_VARIABLE)
+    opened = open_bundle(Path(model), key)
+    written = None if output is None else Path(output)
+    options = PruneOptions(output=written, key=key, **choices)
+    return prune_model(opened, opened.stored_experiment(), options, reporter)
 
 
 def _read_spec(

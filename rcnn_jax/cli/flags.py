@@ -16,6 +16,7 @@ WITHOUT_EFFECT = {
     "launch_cuda_blocking": "kernels are launched by XLA",
     "unused_image_dir": "the spec names the images",
     "unused_label_dir": "the spec names the labels",
+    "unused_experiment_spec": "the model holds its spec",
     "unused_batch_size": "the spec names the batch size",
     "unused_verbose": "everything is said already",
     "onnx_route": "there is one exporter",

@@ -18,7 +18,12 @@ from rcnn_jax.checkpoints.pretrained import (
     skip_matching,
     status_table,
 )
-from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
+from rcnn_jax.checkpoints.state import (
+    check_widths,
+    restore_training,
+    with_stored_channels,
+    with_weights,
+)
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.compress.qat import in_float
 from rcnn_jax.data.sources.digest import DataDigest
@@ -28,6 +33,7 @@ from rcnn_jax.reporter import Reporter
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
+from rcnn_jax.train.retrain import retrain_notes, retrain_warnings
 from rcnn_jax.train.run_state import RunState
 
 
@@ -48,7 +54,9 @@ def begin(
     start = experiment.start
     if start.resume_from:
         path = _existing(start.resume_from, "resume_from_model")
-        state, saved = restore_training(read_bundle(path, key), template, str(path))
+        bundle = read_bundle(path, key)
+        check_widths(experiment, bundle.header, str(path))
+        state, saved = restore_training(bundle, template, str(path))
         reporter.note(f"going on from {path}, step {int(state.step)}")
         # The best model so far lies in another folder, or is about to be deleted from this one
         begins = {"finished": False, "best_metric": None, "best_step": None}
@@ -58,8 +66,12 @@ def begin(
     fresh = RunState(run_id=uuid.uuid4().hex)
     if start.pruned:
         path = _existing(start.pruned, "the pruned model of the spec")
-        _, variables = load_model(path, experiment, key)
-        reporter.note(f"retraining {path}")
+        bundle = read_bundle(path, key)
+        _, variables = with_weights(experiment, bundle, str(path))
+        for note in retrain_notes(experiment, bundle, str(path)):
+            reporter.note(note)
+        for warning in retrain_warnings(experiment, bundle):
+            reporter.warn(warning)
         return _with_variables(template, variables), fresh
     if start.pretrained:
         path = _existing(start.pretrained, "pretrained_weights")
@@ -172,6 +184,8 @@ def _with_weights(
     """Returns the template with every layer that the file holds in the right shape."""
     task, pattern = experiment.task, experiment.start.skip
     statistics = template.collections.get("batch_stats", {})  # a plain VGG has none
+    if path.suffix.lower() == ".tlt":
+        check_widths(experiment, read_header(path, key)[1], str(path))
     weights = load_weights(path, key, task.model.convention.bn_eps)
     kept = skip_matching(weights, pattern)
     skipped = [name for name in weights if name not in kept]

@@ -164,7 +164,13 @@ TRAINING_CONFIG = Message(
     "TrainingConfig",
     "Training of the network.",
     (
-        string("retrain_pruned_model", 3, None, "Pruned model to start from.", reads="file"),
+        string(
+            "retrain_pruned_model",
+            3,
+            None,
+            "Pruned model to retrain; the network takes its widths.",
+            reads="file",
+        ),
         real(
             "rpn_min_overlap",
             4,

@@ -224,7 +224,13 @@ EXPERIMENT = Message(
             silent=True,
         ),
         boolean("use_amp", 26, False, "Convolutions compute in bfloat16."),
-        string("pruned_model_path", 27, None, "Pruned model to retrain.", reads="file"),
+        string(
+            "pruned_model_path",
+            27,
+            None,
+            "Pruned model to retrain; the network takes its widths.",
+            reads="file",
+        ),
         real("l1_weight_decay", 28, 0.0, "Weight of the L1 penalty.", allowed=NON_NEGATIVE),
         count("num_epochs", 29, None, "Length of the run in epochs; wins over total_steps."),
         count(
