@@ -83,6 +83,7 @@ def test_extensions_change_nothing_unnoticed_by_default() -> None:
         "scale_jitter_max": 1.0,
         "convention": "tao",
         "outside_anchors": "train",
+        "qat_calibration": "percentile",
         "multi_scale_min": 1.0,
         "tfds_train_split": "train",
         "tfds_val_split": "validation",
