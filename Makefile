@@ -56,7 +56,7 @@ $(PEERS_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
 	$(PEERS)/bin/python -m pip install --quiet --editable '.[dev,peers]' torch==2.13.0
-	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
+	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 mayaku==2.0.1
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime
 	$(PEERS)/bin/python -m pip install --quiet --no-deps onnxruntime-openvino==1.24.1
 	touch $@

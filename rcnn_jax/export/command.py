@@ -95,6 +95,7 @@ def export(
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
     files = options.files
+    experiment = replace(experiment, geometry=experiment.geometry.on_one_canvas())
     plan = make_plan(model, experiment, options, reporter)
     built = build(plan.experiment, plan.variables, plan.header)
     checked = check_built(
