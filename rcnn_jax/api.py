@@ -357,13 +357,13 @@ def evaluate(
 
     if spec is None:
         # Without a spec there is no key in one: the copy inside a model file has none.
-        opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE))
+        opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE), reporter=reporter)
         if not isinstance(opened, OpenBundle):
             raise UsageError(f"{model}: holds no spec, so one must be given")
         config, kind = opened.stored_config(), opened.origin.kind
     else:
         config, kind, key = _read_spec(spec, "evaluate", key, reporter)
-        opened = open_model(Path(model), key)
+        opened = open_model(Path(model), key, reporter=reporter)
     experiment = experiment_of(opened, config, kind, own_classes=False, reporter=reporter)
     folder = None if workdir is None else Path(workdir)
     report = evaluate_model(experiment, opened, workdir=folder, reporter=reporter)

@@ -76,7 +76,6 @@ def with_own_spec(
       UsageError: there is no model either, or one that holds no spec.
       CheckpointError: the model cannot be used.
     """
-    from rcnn_jax.checkpoints.origin import check_kind
     from rcnn_jax.runtime.bundle import OpenBundle
 
     if args.model is None:
@@ -88,7 +87,10 @@ def with_own_spec(
     opened = open_chosen(file, key, session)
     if not isinstance(opened, OpenBundle):
         raise UsageError(f"-m {args.model}: holds no spec; give it with -e FILE")
-    check_kind(opened.origin.kind, kind, str(opened.path))
+    if opened.origin.kind != kind:
+        raise UsageError(
+            f"-m {args.model}: is a model of {opened.origin.kind}, whose commands run it, not {kind}'s"
+        )
     return opened, opened.stored_config(), key
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning from a random "COCO" checkpoint: which rows were taken, by value."""
 
 import dataclasses
+import hashlib
 import io
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from rcnn_jax.checkpoints.bundle import write_bundle
 from rcnn_jax.checkpoints.imported import import_checkpoint
+from rcnn_jax.checkpoints.published import PUBLISHED, Published
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.reporter import SILENT, SafeConsole
 from rcnn_jax.spec.load import parse_spec
@@ -53,10 +55,34 @@ def started(spec: str, file, names=OURS):
     return state.params, shown.getvalue()
 
 
-@pytest.mark.parametrize("which", [1, 2], ids=["state dict", "bundle"])
-def test_rows_of_classes_that_both_know_are_taken_and_the_others_start_anew(checkpoint, which):
-    theirs = checkpoint[0]
-    params, shown = started(checkpoint[3], checkpoint[which])
+@pytest.fixture
+def name(checkpoint, tmp_path, monkeypatch):
+    """The name under which the checkpoint is published; its file lies in the cache."""
+    content = checkpoint[1].read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    row = Published(
+        name="coco/fake",
+        url=f"https://example.invalid/fake-{digest}.safetensors",
+        source="torchvision",
+        licence="",
+        size=0,
+        classes=80,
+        box_ap=1.0,
+    )
+    monkeypatch.setenv("RCNN_JAX_CACHE", str(tmp_path))
+    monkeypatch.setitem(PUBLISHED, row.name, row)
+    row.path.parent.mkdir(parents=True)
+    row.path.write_bytes(content)
+    return row.name
+
+
+@pytest.mark.parametrize("which", ["state dict", "bundle", "name"])
+def test_rows_of_classes_that_both_know_are_taken_and_the_others_start_anew(
+    checkpoint, name, which
+):
+    theirs, path, bundle, spec = checkpoint
+    file = {"state dict": path, "bundle": bundle, "name": name}[which]
+    params, shown = started(spec, file)
     scores = theirs["roi_heads.box_predictor.cls_score.weight"]
     kernel = np.asarray(params["class-predict"]["kernel"])
     np.testing.assert_array_equal(kernel[:, 0], FRESH)  # helmet
