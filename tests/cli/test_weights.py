@@ -172,3 +172,13 @@ def test_every_published_row_has_a_digest_and_an_address():
     for row in PUBLISHED.values():
         assert row.digest.prefix in row.url and row.url.startswith("https://")
         assert row.is_detector == row.name.startswith("coco/")
+
+
+def test_a_spec_that_names_published_weights_misses_no_file(site, tmp_path, capsys):
+    assert main(["weights", "import", "coco/fake", "-o", "m.tlt", "--spec_output", "s.txt"]) == 0
+    text = (tmp_path / "s.txt").read_text()
+    (tmp_path / "t.txt").write_text(f'checkpoint: "coco/fake"\n{text}')
+    capsys.readouterr()
+    assert main(["spec", "check", "t.txt", "--task", "inference", "--strict-paths"]) == 0
+    (tmp_path / "t.txt").write_text(f'checkpoint: "coco/fake.pth"\n{text}')
+    assert main(["spec", "check", "t.txt", "--task", "inference", "--strict-paths"]) == 2
