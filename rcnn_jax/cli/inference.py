@@ -197,8 +197,9 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
     if config is None and not (results or args.image_output or args.label_output):
         results = OWN_FOLDER
     if results:
-        pictures = (f"{IMAGES_FOLDER} of -r,", results / IMAGES_FOLDER)
-        labels = (f"{LABELS_FOLDER} of -r,", results / LABELS_FOLDER)
+        flag = "-r" if args.workdir else "the default of -r"
+        pictures = (f"{IMAGES_FOLDER} of {flag},", results / IMAGES_FOLDER)
+        labels = (f"{LABELS_FOLDER} of {flag},", results / LABELS_FOLDER)
     if args.image_output:
         pictures = ("-o", args.image_output)
     if args.label_output and not _names_classes(args.label_output):
