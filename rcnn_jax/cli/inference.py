@@ -63,6 +63,8 @@ def run(args: Namespace, kind: Kind) -> int:
         model = None
         if args.spec is None and args.config is None:
             model, config, key = with_own_spec(args, kind, session)
+            if not (args.workdir or args.image_output or args.label_output):
+                session.note(f"results go to {OWN_FOLDER}/, since no flag names a folder")
         else:
             config, key = read_spec(session, args, kind, "inference")
         if _names_classes(args.label_output):
