@@ -12,6 +12,8 @@ from rcnn_jax.cli import flag_groups
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
+OWN_SPEC = " (default: the one inside the .tlt of -m)"
+
 
 def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """Adds the flags of `train`; both detectors accept all spellings of the working folder."""
@@ -53,7 +55,7 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
 
 def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """Adds the flags of `evaluate`."""
-    flag_groups.spec(parser)
+    flag_groups.spec(parser, required=False, more_help=OWN_SPEC)
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "evaluate")
     flag_groups.header(parser)
@@ -69,7 +71,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
 
 def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """Adds the flags of `inference`; those that the spec of a detector cannot replace are required."""
-    flag_groups.spec(parser, "--config_path")
+    flag_groups.spec(parser, "--config_path", required=False, more_help=OWN_SPEC)
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "inference")
     flag_groups.header(parser)
@@ -115,7 +117,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
 def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """Adds the flags of `export`, the same for both detectors."""
     del kind
-    flag_groups.spec(parser)
+    flag_groups.spec(parser, required=False, more_help=OWN_SPEC)
     flag_groups.key(parser)
     flag_groups.results(parser)
     parser.add_argument(
@@ -126,7 +128,7 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         type=Path,
         metavar="FILE",
         required=True,
-        help="model file",
+        help="model file, or a name of `weights list`",
     )
     parser.add_argument(
         "-o",

@@ -1,7 +1,7 @@
 """Entry points of the command line: choice of the command, and its exit code.
 
     rcnn-jax {faster_rcnn|mask_rcnn} TASK FLAGS
-    rcnn-jax {spec|converter|decrypt} ...     rcnn-jax --version
+    rcnn-jax {spec|converter|decrypt|weights} ...     rcnn-jax --version
     tlt X  tao X  tao model X  tao deploy X   stand for rcnn-jax X, as programs and after rcnn-jax
     faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
@@ -62,6 +62,7 @@ COMMANDS = {
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "doctor": "find what is wrong with a data set",
+    "weights": "list, fetch and import what others have trained",
     "unfold_batch_norm": "restore the batch-norm statistics of folded weights",
 }
 """Commands without a detector, each in the file of its name."""

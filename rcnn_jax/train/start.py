@@ -10,14 +10,16 @@ from typing import Any
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import read_bundle, read_header
+from rcnn_jax.checkpoints.class_rows import match_rows
 from rcnn_jax.checkpoints.data_file import changes
 from rcnn_jax.checkpoints.pretrained import (
     apply_weights,
     check_coverage,
-    load_weights,
+    load_pretrained,
     skip_matching,
     status_table,
 )
+from rcnn_jax.checkpoints.published import local_file
 from rcnn_jax.checkpoints.state import (
     check_widths,
     restore_training,
@@ -74,7 +76,8 @@ def begin(
             reporter.warn(warning)
         return _with_variables(template, variables), fresh
     if start.pretrained:
-        path = _existing(start.pretrained, "pretrained_weights")
+        path = local_file(start.pretrained, reporter=reporter)
+        _existing(str(path), "pretrained_weights")
         return _with_weights(experiment, template, path, key, reporter), fresh
     return template, fresh
 
@@ -186,13 +189,16 @@ def _with_weights(
     statistics = template.collections.get("batch_stats", {})  # a plain VGG has none
     if path.suffix.lower() == ".tlt":
         check_widths(experiment, read_header(path, key)[1], str(path))
-    weights = load_weights(path, key, task.model.convention.bn_eps)
+    weights, names = load_pretrained(path, key, task.model.convention.bn_eps)
     kept = skip_matching(weights, pattern)
     skipped = [name for name in weights if name not in kept]
     if skipped:
         reporter.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
     elif pattern:
         reporter.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
+    matches = None
+    if names is not None and names != task.class_names:
+        kept, matches = match_rows(kept, template.params, names, task.class_names)
     # Only the backbone is expected, and of it only what the user did not leave out: a classifier's file
     # has no heads, and must not look like the file of another network.
     backbone = {name: {} for name in template.params if task.is_backbone(name)}
@@ -202,8 +208,11 @@ def _with_weights(
         kept,
         layers=layer_order(task.model, task.pixels.channels),
         expected=skip_matching(backbone, pattern),
+        partial=matches.layers if matches is not None and matches.fresh else (),
     )
     reporter.console.print(status_table(loaded), markup=False)
+    for sentence in matches.sentences() if matches is not None and matches.layers else ():
+        reporter.console.print(sentence, markup=False)
     reporter.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
     check_coverage(loaded, path, experiment.start.min_coverage)
     filled = {"params": loaded.params}

@@ -156,7 +156,7 @@ def test_a_flag_with_an_empty_value_is_as_good_as_absent(words):
     args = parse(arguments.add_evaluate, "faster_rcnn", "-e", "a", *words)
     assert (args.key, args.workdir) == (None, None)
     with pytest.raises(UsageError, match="required: -e"):
-        parse(arguments.add_evaluate, "faster_rcnn", "-e", "")
+        parse(arguments.add_train, "faster_rcnn", "-e", "")
 
 
 @pytest.mark.parametrize("flag", ["--include_mask", "--include_masks", "--include-masks"])

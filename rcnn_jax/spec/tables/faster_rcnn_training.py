@@ -278,6 +278,27 @@ TRAINING_CONFIG = Message(
             "With enable_qat: how the range of a tensor is chosen.",
             allowed=Choice(("max", "percentile", "entropy")),
         ),
+        real(
+            "backbone_lr_factor",
+            1100,
+            1.0,
+            "The learning rate of the backbone is multiplied by this.",
+            allowed=NON_NEGATIVE,
+        ),
+        real(
+            "layer_decay",
+            1101,
+            1.0,
+            "The rate of a block of the backbone is multiplied by this once for every block from the "
+            "heads to it.",
+            allowed=POSITIVE_UNIT,
+        ),
+        count(
+            "heads_only_steps",
+            1102,
+            0,
+            "First steps in which the backbone keeps its values.",
+        ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),
     ),
