@@ -4,12 +4,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rcnn_jax.cli.backends import with_own_spec
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
     ENGINE_DEFAULTS,
     choose_devices,
-    existing_file,
     existing_folder,
+    existing_model,
+    folder_beside,
     key_from,
     vain_flags,
     what_lies,
@@ -25,6 +27,7 @@ from rcnn_jax.tasks.families import family
 
 if TYPE_CHECKING:
     from rcnn_jax.export.deployment import Deployment
+    from rcnn_jax.export.lowering.portable import Forms
     from rcnn_jax.export.plan import ExportOptions
 
 OPSET = 17
@@ -41,10 +44,16 @@ def run(args: Namespace, kind: Kind) -> int:
     notes = _vain(args)
     args = with_defaults(args, {**CALIBRATION_DEFAULTS, **ENGINE_DEFAULTS})
     _refuse(args)
+    if args.portable:
+        portable_forms(args.portable_forms)
     names = output_names(args.output_names, kind, args.contract)
     title = f"{kind} export"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind, "export")
+        opened = None
+        if args.spec is None and args.config is None:
+            opened, config, key = with_own_spec(args, kind, session)
+        else:
+            config, key = read_spec(session, args, kind, "export")
         if args.target_opset not in (None, OPSET):
             session.note(
                 f"--target_opset {args.target_opset} has no effect: RoiAlign needs {OPSET}"
@@ -52,14 +61,13 @@ def run(args: Namespace, kind: Kind) -> int:
         for note in notes:
             session.note(note)
         from rcnn_jax.export.command import export
-        from rcnn_jax.runtime.bundle import open_bundle
-        from rcnn_jax.runtime.open import experiment_of
+        from rcnn_jax.runtime.open import experiment_of, open_weights
 
-        model = existing_file(args.model, "-m")
+        model = existing_model(args.model, "-m")
         output = output_file(args, key)
         if key and output.suffix == ".onnx":
             session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
-        opened = open_bundle(model, key)
+        opened = opened or open_weights(model, key, reporter=session)
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
         options = _options(args, output, key, names)
         with memory_advice(kind):
@@ -97,6 +105,7 @@ def _options(
         ),
         force_ptq=args.force_ptq,
         eval_images=args.eval_images,
+        portable=portable_forms(args.portable_forms) if args.portable else None,
         accept_loss=args.accept_loss,
         deployment=_deployment(args),
     )
@@ -118,17 +127,37 @@ def _deployment(args: Namespace) -> "Deployment":
         strict=args.strict_type_constraints,
         bundle=args.gen_ds_config,
         library=args.ds_parser_lib or LIBRARY,
+        triton=args.triton,
     )
+
+
+def portable_forms(text: str | None) -> "Forms":
+    """Returns the forms that --portable-forms names.
+
+    Raises:
+      UsageError: it names something else.
+    """
+    from rcnn_jax.export.lowering.portable import Forms, forms_of
+
+    if text is None:
+        return Forms()
+    try:
+        return forms_of([name.strip() for name in text.split(",")])
+    except ValueError as error:
+        raise UsageError(
+            f"--portable-forms {text}: expected loop or select (NonMaxSuppression), gather or grid "
+            f"(RoiAlign), or one of each with a comma, found {error}"
+        ) from error
 
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what an export reads and writes; files that it reuses are written where they lack."""
     known, config = common(args, kind, "export")
     known.read("-m", args.model)
-    if config is not None:
+    if config is not None or args.spec is None:
         from rcnn_jax.spec.render import written_key
 
-        key = key_from(args, written_key(config))
+        key = key_from(args, None if config is None else written_key(config))
         output = _named_output(args, key)
         known.write("-o" if args.output else "the default of -o,", output)
         for ending in (".json", ".txt"):
@@ -137,6 +166,12 @@ def places(args: Namespace, kind: Kind) -> Places:
             shifted = family(kind).outputs == "detection_rows"
             for path in bundle_files(output, class_map=shifted).values():
                 known.write("the DeepStream file", path)
+        if args.triton is not None:
+            from rcnn_jax.export.triton import repository
+
+            there = repository(args.triton, output)
+            for path in (there.labels, there.config, there.model):
+                known.write("--triton", path)
         if args.data_type == "int8":
             single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)
@@ -185,7 +220,7 @@ def _named_output(args: Namespace, key: str | None) -> Path:
         named = flag.suffix or what_lies(flag) == "folder"  # a folder is refused by its own name
         return flag if named else beside(flag, suffix)
     # TLT wrote ./MODEL.etlt, TAO 5 MODEL.onnx next to the model.
-    folder = Path() if key else args.model.parent
+    folder = Path() if key else folder_beside(args.model)
     if args.config is not None and args.workdir is not None:
         folder = args.workdir
     return folder / f"{args.model.stem}{suffix}"
@@ -216,9 +251,14 @@ def _vain(args: Namespace) -> list[str]:
     if args.data_type != "int8":
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
     if args.engine_file is None:
-        notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+        needed = dict(ENGINE_DEFAULTS)
+        if args.triton is not None:
+            del needed["max_batch_size"]  # of Triton's config
+        notes += vain_flags(args, needed, "--engine_file")
     if args.force_ptq and args.data_type != "int8":
         notes.append("--force_ptq has no effect without --data_type int8")
+    if args.portable_forms is not None and not args.portable:
+        notes.append("--portable-forms has no effect without --portable")
     if args.accept_loss and args.data_type == "fp32":
         notes.append("--accept-loss has no effect with --data_type fp32: nothing is lowered")
     return notes

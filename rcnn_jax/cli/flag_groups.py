@@ -11,6 +11,9 @@ from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.tasks.families import family
 
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+"""Those of `runtime.runtimes`, which imports what runs graphs; a test compares them."""
+
 
 def spec(
     parser: argparse.ArgumentParser, *more: str, required: bool = True, more_help: str = ""
@@ -60,7 +63,18 @@ def model(parser: argparse.ArgumentParser, kind: Kind, task: TaskName) -> None:
         type=Path,
         metavar="FILE",
         required=field is None,
-        help="model file" + (f" (default: {field})" if field else ""),
+        help="model file, or a name of `weights list`" + (f" (default: {field})" if field else ""),
+    )
+
+
+def runtime(parser: argparse.ArgumentParser) -> None:
+    """Adds what runs an exported model."""
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="what runs an exported model: openvino (the extra rcnn-jax[openvino]) where it is "
+        "installed, else onnxruntime (default: auto)",
     )
 
 

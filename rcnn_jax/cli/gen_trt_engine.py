@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rcnn_jax.cli.converter import build_rtx
 from rcnn_jax.cli.export import engine_places
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
@@ -62,10 +63,15 @@ def run(args: Namespace, kind: Kind) -> int:
             f"-m {path}: expected a name ending in {' or '.join(SUFFIXES)}: engines are built from "
             f"what {kind} export writes"
         )
+    from rcnn_jax.runtime.tensorrt_rtx import targets_of
+
+    targets = None if args.rtx is None else targets_of(args.rtx)
+    if targets:
+        notes += [f"{flag} has no effect with --rtx" for flag in _unused_with_rtx(wanted)]
     title = f"{kind} gen_trt_engine"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         from rcnn_jax.export.conversion import describe, precision_of, with_precision
-        from rcnn_jax.runtime import tensorrt
+        from rcnn_jax.runtime import tensorrt, tensorrt_rtx
         from rcnn_jax.runtime.engine import write_engine
         from rcnn_jax.runtime.graph import open_graph
 
@@ -93,13 +99,17 @@ def run(args: Namespace, kind: Kind) -> int:
             _check_calibration(args)
         engine = engine_file(args)
         # Asked for before calibrating: without TensorRT, minutes of it would be wasted.
-        tensorrt.library(f"building {engine} (the ONNX model is complete without it)")
+        builder = tensorrt_rtx if targets else tensorrt
+        builder.library(f"building {engine} (the ONNX model is complete without it)")
         if calibrates and not args.cal_cache_file.exists():
             _calibrate(model, header, args, session)
         strict = args.strict_type_constraints
         model = with_precision(
             model, args.data_type, args.cal_cache_file, strict=strict, name=str(path)
         )
+        if targets:
+            build_rtx(engine, model, opened.model, header, batches, targets, str(path), session)
+            return 0
         settings = tensorrt.BuildSettings(
             batches=batches,
             # tao deploy counted gigabytes here, export bytes.
@@ -175,6 +185,12 @@ def _batches(args: Namespace, fixed: int | None) -> tuple[int, int, int]:
             f"{low}, {usual}, {high}"
         )
     return low, usual, high
+
+
+def _unused_with_rtx(args: Namespace) -> list[str]:
+    """Returns the flags that TensorRT for RTX has no use for: no kernel is timed without a GPU."""
+    named = {"--timing_cache": args.timing_cache, "--max_workspace_size": args.max_workspace_size}
+    return [flag for flag, value in named.items() if value is not None]
 
 
 def _shown(given: list[int | None]) -> str:

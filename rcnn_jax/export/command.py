@@ -1,6 +1,8 @@
 """Export: a model file becomes a checked ONNX file, or none.
 
     open -> plan -> build -> check -> lower and judge -> report -> write -> deploy
+                 |                 |
+                 '-- to_portable --'    before every check, where it is asked for
 
 Every phase is a function that returns a value. `export` is their order; nothing has its final name
 before all checks have passed.
@@ -13,10 +15,11 @@ from pathlib import Path
 import onnx
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.build import NOISE, SingleCheck, build, check_built
+from rcnn_jax.export.build import NOISE, Built, SingleCheck, build, check_built
 from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.export.files import write_graphs, write_report
 from rcnn_jax.export.judge import make_judge
+from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
 from rcnn_jax.export.precision.aware import trained_scales
 from rcnn_jax.export.precision.digest import weights_digest, with_digest
@@ -95,8 +98,14 @@ def export(
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
     files = options.files
+    experiment = replace(experiment, geometry=experiment.geometry.on_one_canvas())
     plan = make_plan(model, experiment, options, reporter)
     built = build(plan.experiment, plan.variables, plan.header)
+    # Precision is placed by the operators of the ordinary graph. What is checked is what is written.
+    ordinary = built
+    built = Built(
+        model=_finished(ordinary.model, options), showing=_finished(ordinary.showing, options)
+    )
     checked = check_built(
         built,
         plan.experiment,
@@ -108,13 +117,13 @@ def export(
     single, lowered = built.model, None
     trained = None
     if plan.trained is not None:
-        trained = trained_scales(built, plan.trained.variables, plan.trained.quant)
+        trained = trained_scales(ordinary, plan.trained.variables, plan.trained.quant)
     del built  # its second graph holds all weights once more
     # a wrong fp32 graph would only fail again, after the longest part of the work
     if not checked.problems and trained is not None:
-        lowered = judge_trained(plan, single, trained, options, reporter)
+        lowered = judge_trained(plan, ordinary.model, trained, options, reporter)
     elif not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
-        lowered = lower_and_judge(plan, single, options, reporter)
+        lowered = lower_and_judge(plan, ordinary.model, options, reporter)
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
     # Before the check can end the export: the report is what the error message refers to.
@@ -147,7 +156,7 @@ def lower_and_judge(
 
     Args:
       plan: what the export works on.
-      graph: FP32, checked; it stays as it is.
+      graph: FP32, with RoiAlign and NonMaxSuppression; it stays as it is.
       options: data type, calibration.
       reporter: progress.
 
@@ -160,11 +169,15 @@ def lower_and_judge(
         # noise has no even background: biases corrected on it would be wrong on images
         real = None if plan.images_are == NOISE else batch
         scales = calibrate(graph, plan.experiment, plan.header, options.scales, reporter, real)
-    judge = make_judge(
+    compare = make_judge(
         plan.experiment, plan.reference, plan.images, plan.header, data_type, plan.subset, reporter
     )
+
+    def judge(lowered: onnx.ModelProto) -> Verdict:
+        return compare(_finished(lowered, options))
+
     if data_type == "fp32":
-        return Judged(model=graph, verdict=judge(graph))
+        return Judged(model=_finished(graph, options), verdict=judge(graph))
     known = None if scales is None else scales.scales
     offsets = {} if scales is None else scales.offsets
     # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
@@ -172,13 +185,14 @@ def lower_and_judge(
     found = lower_until_good(graph, data_type, known or {}, offsets, suffering, judge, reporter)
     if data_type == "int8":
         with_digest(found.model, weights_digest(graph))
+    written = _finished(found.model, options)
     return Judged(
-        model=found.model,
+        model=written,
         verdict=found.verdict,
         scales=scales,
         sensitivity=suffering,
         kept=tuple(found.kept),
-        check=check_model(found.model),
+        check=check_model(written),
     )
 
 
@@ -216,6 +230,7 @@ def judge_trained(
         TRAINED,
     )
     model = with_digest(insert_qdq(graph, scales), weights_digest(graph))
+    model = _finished(model, options)
     origin = "ranges of quantisation-aware training"
     return Judged(
         model=model,
@@ -223,6 +238,11 @@ def judge_trained(
         scales=Calibrated(scales, origin, reused=reused, offsets={}),
         check=check_model(model),
     )
+
+
+def _finished(graph: onnx.ModelProto, options: ExportOptions) -> onnx.ModelProto:
+    """Returns a graph as it is written: portable where that is asked for."""
+    return graph if options.portable is None else to_portable(graph, options.portable)
 
 
 def make_report(

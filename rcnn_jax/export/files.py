@@ -113,8 +113,11 @@ def write_graphs(
     written = []
     try:
         for _, path, data in pending:
+            # Named before it is written: a signal may come between the rename and the next line here.
+            # What lay there before is not ours to take back.
+            if not path.exists():
+                written.append(path)
             write_file(path, [data])
-            written.append(path)
         # In here: a signal before it takes the model back, one behind it comes too late. With a gap
         # between, an interrupted export would leave a model, over which its repetition does not write.
         finished()
@@ -124,4 +127,4 @@ def write_graphs(
         raise
     for what, path, data in pending:
         reporter.console.print(f"{what}: {path} ({len(data) / 1e6:.1f} MB)", markup=False)
-    return tuple(written)
+    return tuple(path for _, path, _ in pending)

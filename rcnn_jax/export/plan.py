@@ -12,6 +12,7 @@ from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.deployment import Deployment, check_deployment
 from rcnn_jax.export.files import Files, check_output
 from rcnn_jax.export.judge import reference_predictor
+from rcnn_jax.export.lowering.portable import Forms
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings
 from rcnn_jax.export.precision.lower import DataType
 from rcnn_jax.export.verification.accuracy import Subset, validation_images
@@ -40,6 +41,8 @@ class ExportOptions:
       calibration: how int8 finds its scales; None takes the usual settings and a cache beside the output.
       force_ptq: calibrate a model on images although it was trained with fake quantisation.
       eval_images: validation images on which average precisions are compared; 0 for none.
+      portable: forms of RoiAlign and NonMaxSuppression in standard operators; None keeps these two
+        operators.
       accept_loss: write an fp16 or int8 graph whose detections agree too little with the model's;
         a graph that is wrong in fp32 is never written.
       deployment: further output.
@@ -54,6 +57,7 @@ class ExportOptions:
     calibration: CalibrationSettings | None = None
     force_ptq: bool = False
     eval_images: int = 0
+    portable: Forms | None = None
     accept_loss: bool = False
     deployment: Deployment = Deployment()
 
@@ -127,8 +131,8 @@ def make_plan(
     # From cheap to expensive: choices that contradict each other end the command before the file is
     # decoded, and before the first compilation.
     header = make_header(experiment, options.contract, options.batch, options.nms_names)
-    check_deployment(options.deployment, header)
     files = options.files
+    check_deployment(options.deployment, header, files.output)
     check_output(files.output)
     if files.seals and not options.key:
         raise UsageError(f"-o {files.output}: an .etlt file is sealed: give the key with -k")

@@ -122,7 +122,7 @@ def box_terms(
     """
     rois = two_stage.sample_rois(keys.rois, proposals, gt, num_classes, settings)
     crops = roi_crops(features, rois.boxes, settings.roi_size, settings)
-    outputs = _remat(network, _classify)(network, crops, keys.dropout)
+    outputs = _remat(network, _classify)(network, crops, keys.dropout, jnp.asarray(rois.valid))
     return two_stage.box_losses(outputs, rois, settings), rois
 
 
@@ -186,7 +186,12 @@ def box_detections(
 def roi_crops(features: Levels, boxes: Array, side: int, settings: TwoStageSettings) -> jax.Array:
     """Returns the crops [b r side side c] of boxes [b r 4], as the heads take them."""
     return two_stage.pool(
-        features, jnp.asarray(boxes), side, settings.roi_levels, settings.roi_aligned
+        features,
+        jnp.asarray(boxes),
+        side,
+        settings.roi_levels,
+        settings.roi_aligned,
+        settings.roi_samples,
     )
 
 
@@ -194,8 +199,10 @@ def _extract(network: Network, images: jax.Array, keys: jax.Array | None) -> Lev
     return network.extract(images, train=True, dropout_keys=keys)
 
 
-def _classify(network: Network, crops: jax.Array, keys: jax.Array | None) -> BoxOutputs:
-    return network.classify(crops, train=True, dropout_keys=keys)
+def _classify(
+    network: Network, crops: jax.Array, keys: jax.Array | None, valid: jax.Array
+) -> BoxOutputs:
+    return network.classify(crops, train=True, dropout_keys=keys, valid=valid)
 
 
 def _remat(network: Network, stage: Callable[..., Found]) -> Callable[..., Found]:

@@ -136,8 +136,12 @@ class Run:
         """
         experiment, options = self.experiment, self.options
         values = fingerprint.fingerprint(experiment.spec.fields, experiment.kind)
+        # Another file of the same name may have other widths, which are in no field.
+        plan = experiment.task.model.channels.to_json() if experiment.start.pruned else {}
+        widths = {f"filters of {layer}": width for layer, width in plan.items()}
         given = {"scale_lr": options.scale_lr} if options.scale_lr else {}
-        return {**values, "use_amp": options.use_amp, "global_batch": self.global_batch, **given}
+        chosen = {"use_amp": options.use_amp, "global_batch": self.global_batch}
+        return {**values, **widths, **chosen, **given}
 
 
 def open_run(

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from rcnn_jax.export.precision.model_view import FLOAT, PASSING, ModelView, layer_name
+from rcnn_jax.export.precision.model_view import FLOAT, PASSING, ModelView, cropped_map, layer_name
 
 ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 UNCHANGED = frozenset({
@@ -159,8 +159,9 @@ def _feeding(view: ModelView, layers: list[onnx.NodeProto]) -> set[str]:
         node = view.producers.get(tensor)
         if node is None:
             continue
-        if node.op_type == "RoiAlign":
-            waiting.append(node.input[0])  # boxes are no features
+        feature = cropped_map(node)
+        if feature is not None:
+            waiting.append(feature)  # boxes are no features
         elif node.op_type in PASSING:
             waiting.extend(n for n in node.input if view.types.get(n, FLOAT) == FLOAT)
     return feeding
