@@ -79,6 +79,7 @@ class Monitor:
     Attributes:
       names: of the processes, for messages: `process 1 on node02`.
       farewell: told the message before the process ends; writes status.json, for example.
+      leaving: exit code of a process that has finished or left with an error; None before.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Monitor:
         """
         self.names = dict(names or {})
         self.farewell: Callable[[str], object] | None = None
+        self.leaving: int | None = None
         self._store, self._index, self._count = store, index, count
         self._heartbeat, self._stall = heartbeat_timeout, stall_timeout
         # a job of hundreds of processes must not ask its coordinator for all signs every second
@@ -171,11 +173,13 @@ class Monitor:
 
     def leave(self, text: str, code: int) -> None:
         """Tells the others that this process ends with an error; from here on it watches nobody."""
+        self.leaving = code
         self._quiet.set()
         self._tell(f"gone/{self._index}", json.dumps({"text": text, "code": code}))
 
     def finish(self) -> None:
         """Tells the others that this process has finished."""
+        self.leaving = 0
         self._quiet.set()
         self._tell(f"done/{self._index}", "1")
 

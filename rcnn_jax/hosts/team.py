@@ -301,6 +301,9 @@ def _end_in_our_words(monitor: Monitor) -> None:
     """
 
     def end(_: int) -> None:
+        if monitor.leaving is not None:  # the chief was quicker; the main thread is about to end
+            time.sleep(10.0)
+            os._exit(monitor.leaving)
         monitor.end(
             f"{monitor.name(CHIEF)}, the coordinator, has ended or is out of reach, and JAX's runtime "
             "gave up. All processes end; the same command goes on from what is saved "
