@@ -7,6 +7,7 @@ state the team is one of the whole process: `team()` returns it, `join` makes it
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import socket
 import sys
