@@ -103,8 +103,14 @@ export function networkInput(image, placed, model) {
   let scale = [...placed.scale];
   const start = [top * scale[0] - placed.offset[0], left * scale[1] - placed.offset[1]];
   [source, scale] = shrink(source, scale);
-  const rows = taps(placed.shown[0], source.height, scale[0], start[0]);
-  const columns = taps(placed.shown[1], source.width, scale[1], start[1]);
+  // Corners on whole pixels are a resize, whose border is repeated; others are a warp, whose border is
+  // black. A crop is the only way to the latter.
+  const whole = [
+    [start[0], source.height * scale[0]],
+    [start[1], source.width * scale[1]],
+  ].every(([low, length]) => isWhole(low) && isWhole(low + length));
+  const rows = taps(placed.shown[0], source.height, scale[0], start[0], whole);
+  const columns = taps(placed.shown[1], source.width, scale[1], start[1], whole);
   for (let y = 0; y < placed.shown[0]; y++) {
     for (let x = 0; x < placed.shown[1]; x++) {
       for (let c = 0; c < order.length; c++) {
@@ -177,28 +183,34 @@ function areas(from, to) {
   });
 }
 
-/** Returns for every output position the two input positions and the weight of the second. */
-function taps(length, side, scale, start) {
-  const first = new Int32Array(length);
-  const second = new Int32Array(length);
-  const weight = new Float32Array(length);
+function isWhole(value) {
+  return Math.abs(value - Math.round(value)) < WHOLE_PIXEL;
+}
+
+/** Returns for every output position two input positions with their weights. */
+function taps(length, side, scale, start, repeats) {
+  const positions = [new Int32Array(length), new Int32Array(length)];
+  const weights = [new Float32Array(length), new Float32Array(length)];
   for (let i = 0; i < length; i++) {
     const at = (i + 0.5 - start) / scale - 0.5;
     const low = Math.floor(at);
-    first[i] = Math.min(Math.max(low, 0), side - 1);
-    second[i] = Math.min(Math.max(low + 1, 0), side - 1);
-    weight[i] = at - low;
+    [low, low + 1].forEach((position, tap) => {
+      const inside = position >= 0 && position < side;
+      positions[tap][i] = Math.min(Math.max(position, 0), side - 1);
+      weights[tap][i] = inside || repeats ? (tap ? at - low : 1 - (at - low)) : 0;
+    });
   }
-  return { first, second, weight };
+  return { positions, weights };
 }
 
 function bilinear(source, channel, rows, columns, y, x) {
   const plane = source.planes[channel];
-  const top = rows.first[y] * source.width;
-  const bottom = rows.second[y] * source.width;
-  const [left, right] = [columns.first[x], columns.second[x]];
-  const [down, across] = [rows.weight[y], columns.weight[x]];
-  const upper = plane[top + left] * (1 - across) + plane[top + right] * across;
-  const lower = plane[bottom + left] * (1 - across) + plane[bottom + right] * across;
-  return upper * (1 - down) + lower * down;
+  let sum = 0;
+  for (let i = 0; i < 2; i++) {
+    const row = rows.positions[i][y] * source.width;
+    for (let j = 0; j < 2; j++) {
+      sum += rows.weights[i][y] * columns.weights[j][x] * plane[row + columns.positions[j][x]];
+    }
+  }
+  return sum;
 }
