@@ -51,11 +51,15 @@ test-peers: $(PEERS_STAMP)
 	$(PEERS)/bin/python -m pytest -m peers tests
 
 # torchvision's wheel asks for a torch built for CUDA; benchmarks/torchvision_peer.py does without.
+# Of Triton's client and NVIDIA's deploy tool a few files are read; what they ask for is not needed, and
+# pinned against the rest. TensorRT for RTX is built for x86-64 and Linux or Windows alone.
 # Both builds of ONNX Runtime are the package onnxruntime: one has to go before the other comes.
 $(PEERS_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
 	$(PEERS)/bin/python -m pip install --quiet --editable '.[dev,peers]' torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --no-deps tritonclient==2.73.0 nvidia-tao-deploy==7.3.0
+	-$(PEERS)/bin/python -m pip install --quiet '.[rtx]'
 	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime
 	$(PEERS)/bin/python -m pip install --quiet --no-deps onnxruntime-openvino==1.24.1

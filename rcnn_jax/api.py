@@ -33,6 +33,7 @@ from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.open import compare, experiment_of, open_model
+from rcnn_jax.runtime.runtimes import RUNTIMES, RuntimeName
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.spec.kinds import kind_of
 from rcnn_jax.spec.load import load_spec, validate
@@ -119,22 +120,33 @@ class Detector:
         return [rows[i] for i in range(len(pictures))]
 
 
-def load(path: str | Path, key: str | None = None, *, header: str | Path | None = None) -> Detector:
+def load(
+    path: str | Path,
+    key: str | None = None,
+    *,
+    header: str | Path | None = None,
+    runtime: RuntimeName = "auto",
+) -> Detector:
     """Returns the model of a file.
 
     Args:
-      path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime on the CPU (through OpenVINO
-        where the installed build has it), `.engine`, `.trt` and `.plan` in TensorRT.
+      path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime or OpenVINO on the CPU,
+        `.engine`, `.trt` and `.plan` in TensorRT.
       key: of an encrypted `.tlt` or `.etlt`.
       header: exported model, or JSON, whose header an `.onnx` has that another tool rewrote.
+      runtime: `onnxruntime` or `openvino` for a graph; `auto` takes OpenVINO where it is installed.
 
     Raises:
+      UsageError: the runtime does not run such a file.
       CheckpointError: the file is missing, damaged, encrypted with another key or of another program.
       MissingDependencyError: an engine needs TensorRT and a GPU.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise CheckpointError(f"load: expected the path of a model file, found {path!r}")
-    opened = open_model(Path(path), key, header=None if header is None else Path(header))
+    if runtime not in RUNTIMES:
+        raise UsageError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
+    source = None if header is None else Path(header)
+    opened = open_model(Path(path), key, header=source, runtime=runtime)
     if isinstance(opened, OpenBundle):
         return _from_bundle(opened)
     return _from_header(opened.header, opened.start())
@@ -195,6 +207,7 @@ def train(
       RcnnError: the spec, the data or the run are at fault.
       KeyboardInterrupt: Ctrl-C, after the step at hand was saved; the same call goes on from there.
     """
+    from rcnn_jax.export.precision.aware import QUANTISER
     from rcnn_jax.train.command import train as train_experiment  # late: a model runs without it
     from rcnn_jax.train.run import TrainOptions
 
@@ -206,6 +219,7 @@ def train(
         use_amp=use_amp,
         devices=devices,
         # Handed in: training and inference are neighbours, and neither imports the other.
+        quantiser=QUANTISER,
         draw=draw_detections,
     )
     return train_experiment(build_experiment(config, kind), Path(workdir), options, reporter)

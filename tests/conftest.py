@@ -1,6 +1,7 @@
 """Strict numerics for every test: no silent broadcasting of ranks, no warning left unread."""
 
 import ctypes
+import importlib.util
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,16 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
+
+
+@pytest.fixture(autouse=True)
+def graphs_run_in_onnx_runtime(monkeypatch):
+    """`--runtime auto` means the same in every environment; what says `openvino` gets it."""
+    if HAS_OPENVINO:
+        monkeypatch.setattr("rcnn_jax.runtime.runtimes.is_installed", lambda: False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -55,6 +55,8 @@ FORBIDDEN = {
 OPTIONAL = {
     "hotcoco",
     "tensorrt",
+    "tensorrt_rtx_bindings",
+    "openvino",
     "tensorflow_datasets",
     "h5py",
     "av",

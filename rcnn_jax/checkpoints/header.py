@@ -77,6 +77,7 @@ _MODEL: dict[str, Test] = {
 
 _OTHERS: dict[str, Test] = {
     "category_ids": _is_list_of(_is_count),
+    "quant_plan": _is_map_to(_is_list_of(_is_count)),
     "created_with": _is_map_to(_is_text),
     "step": _is_count,
     "run_id": _is_text,

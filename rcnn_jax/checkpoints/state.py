@@ -16,6 +16,7 @@ from rcnn_jax.checkpoints.origin import Origin, check_classes
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError, RcnnError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.build import build_experiment
@@ -38,11 +39,12 @@ def training_bundle(experiment: Experiment, state: TrainState, run_state: dict[s
       state: one replica, on the host.
       run_state: JSON of the progress of the run.
     """
+    collections = dict(state.collections)
+    if not experiment.task.model.quant.sites:
+        collections.pop("quant", None)  # a run that calibrates later: its ranges are still empty
     arrays = {
         **flatten(state.params, "params"),
-        **{
-            k: v for name, tree in state.collections.items() for k, v in flatten(tree, name).items()
-        },
+        **{k: v for name, tree in collections.items() for k, v in flatten(tree, name).items()},
         **flatten(state.opt_state, "opt_state"),
         # Beside the params, not in their place: the average predicts, the params go on learning.
         **({} if state.ema is None else flatten(state.ema, "ema")),
@@ -69,6 +71,8 @@ def model_header(experiment: Experiment) -> dict[str, Any]:
         "convention": dataclasses.asdict(task.model.convention),
         "created_with": versions(),
     }
+    if task.model.quant.sites:
+        header["quant_plan"] = task.model.quant.to_json()
     if experiment.category_ids is not None:
         header["category_ids"] = list(experiment.category_ids)
     return header
@@ -103,12 +107,14 @@ def restore_training(
             f"{name}: holds weights only, not the state of a run: name it in pretrained_weights "
             "instead of resume_from_model"
         )
+    # A float model starts a run with fake quantisation, whose ranges are calibrated then.
+    stored = {*template.collections} - ({"quant"} if "quant_plan" not in bundle.header else set())
     try:
         state = template.replace(
             step=np.asarray(bundle.header["step"], np.int32),
             params=unflatten(bundle.arrays, template.params, "params"),
             collections={
-                group: unflatten(bundle.arrays, tree, group)
+                group: unflatten(bundle.arrays, tree, group) if group in stored else tree
                 for group, tree in template.collections.items()
             },
             opt_state=unflatten(bundle.arrays, template.opt_state, "opt_state"),
@@ -183,7 +189,9 @@ def _classes(header: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...] |
 
 
 def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: str) -> Experiment:
-    """Returns the experiment with the layer widths of a bundle, which pruning may have narrowed.
+    """Returns the experiment with the layer widths and the rounded inputs of a bundle.
+
+    Pruning may have narrowed layers; a model that was trained with fake quantisation runs with it.
 
     Args:
       experiment: the model the spec describes.
@@ -194,8 +202,9 @@ def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: s
       CheckpointError: with these widths the layers do not fit together.
     """
     plan = ChannelPlan.from_json(header["channel_plan"])
+    quant = QuantPlan.from_json(header.get("quant_plan", {}))
     task: Any = experiment.task
-    task = dataclasses.replace(task, model=task.model.clone(channels=plan))
+    task = dataclasses.replace(task, model=task.model.clone(channels=plan, quant=quant))
     try:
         # Shapes alone: widths that fit no network end here with the name of the file, and not inside a
         # compilation.
@@ -235,6 +244,9 @@ def with_weights(experiment: Experiment, bundle: Bundle, name: str) -> tuple[Exp
         }
     except CheckpointError as error:
         raise CheckpointError(f"{name}: is not of the model in the spec: {error}") from error
+    scales = np.asarray(jax.tree.leaves(collections.get("quant", {})))
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise CheckpointError(f"{name}: a range of its fake quantisation is no positive number")
     return experiment, {"params": params, **collections}
 
 

@@ -56,6 +56,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "evaluate")
     flag_groups.header(parser)
+    flag_groups.runtime(parser)
     flag_groups.results(parser)
     # tao deploy named images and batch on the command line; here the spec names them.
     flag_groups.unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
@@ -71,6 +72,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.key(parser)
     flag_groups.model(parser, kind, "inference")
     flag_groups.header(parser)
+    flag_groups.runtime(parser)
     flag_groups.results(parser)
     flag_groups.unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
     images = family(kind).file_fields.get("images")
@@ -171,6 +173,24 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         action="store_true",
         help="write fp16 or int8 although the check finds too large a loss",
     )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="RoiAlign and NonMaxSuppression in standard operators, for runtimes that lack them",
+    )
+    parser.add_argument(
+        "--portable-forms",
+        "--portable_forms",
+        dest="portable_forms",
+        metavar="FORMS",
+        help="of --portable, instead of those chosen by size: loop or select, gather or grid",
+    )
+    parser.add_argument(
+        "--triton",
+        type=Path,
+        metavar="DIR",
+        help="also write the model, its labels and its config into a model repository of Triton",
+    )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
         "--ds_parser_lib",
@@ -215,12 +235,20 @@ def add_gen_trt_engine(parser: argparse.ArgumentParser, kind: Kind) -> None:
         parser,
         images="calibrate on images of this folder, where no cache exists",
         json="largest values as JSON, as export writes them: read instead of calibrating",
+        ptq="accepted without effect: an fp32 graph is always calibrated after training",
+        ptq_dest="unused_force_ptq",
     )
     flag_groups.engine(
         parser,
         most=1,
         workspace="GB of GPU memory that kernels may use (2)",
         engine="engine to write (default: MODEL.engine in the results folder)",
+    )
+    parser.add_argument(
+        "--rtx",
+        metavar="GENERATIONS",
+        help="build with TensorRT for RTX, which needs no GPU, for sm75, sm80, sm86, sm89, sm120, "
+        "sm121, one or several with commas; needs the extra rcnn-jax[rtx]",
     )
     flag_groups.launch(parser)
 

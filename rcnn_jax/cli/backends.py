@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from rcnn_jax.runtime.backend import OpenModel
+    from rcnn_jax.runtime.runtimes import RuntimeName
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class ModelFile:
       path: the file.
       cache: calibration cache with which an fp32 graph is run as int8.
       header: file whose header an exported graph has, where another tool dropped its own.
+      runtime: what runs a graph.
     """
 
     path: Path
     cache: Path | None = None
     header: Path | None = None
+    runtime: "RuntimeName" = "auto"
 
 
 def choose_model(
@@ -37,6 +40,7 @@ def choose_model(
     kind: Kind,
     task: TaskName,
     header: Path | None = None,
+    runtime: "RuntimeName" = "auto",
 ) -> ModelFile:
     """Returns the model to run: -m, else what the spec names for the task.
 
@@ -46,6 +50,7 @@ def choose_model(
       kind: which detector it is of.
       task: `evaluate` or `inference`.
       header: value of --header: file whose header an exported graph has.
+      runtime: value of --runtime.
 
     Raises:
       UsageError: no model is named, or there is no such file.
@@ -55,7 +60,7 @@ def choose_model(
         field = family(kind).file_fields.get(task)
         hint = f" or {field} in the spec" if field else ""
         raise UsageError(f"no model: give -m FILE{hint}")
-    return ModelFile(existing_file(model.path, model.field), model.cache, header)
+    return ModelFile(existing_file(model.path, model.field), model.cache, header, runtime)
 
 
 def named_model(
@@ -98,4 +103,4 @@ def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
         from rcnn_jax.export.conversion import as_int8
 
         rewrite = as_int8(file.cache)
-    return open_model(file.path, key, header=file.header, rewrite=rewrite)
+    return open_model(file.path, key, header=file.header, rewrite=rewrite, runtime=file.runtime)

@@ -12,13 +12,15 @@ from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from rcnn_jax.export.conversion import Dims
+    from rcnn_jax.runtime.header import Header
     from rcnn_jax.runtime.tensorrt import BuildSettings
 
 Batches = tuple[int, int, int]
+BUNDLES = (".tlt", ".hdf5", ".h5")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of tao-converter, all of them, and one for the timing cache."""
+    """Adds the flags of tao-converter, all of them, and those of our own."""
     parser.add_argument(
         "model", type=Path, metavar="MODEL", help=".etlt or .onnx that export wrote"
     )
@@ -108,6 +110,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exported model (or JSON) whose header MODEL has lost in another tool",
     )
     parser.add_argument(
+        "--rtx",
+        metavar="GENERATIONS",
+        help="build with TensorRT for RTX, which needs no GPU, for sm75, sm80, sm86, sm89, sm120, "
+        "sm121, one or several with commas; needs the extra rcnn-jax[rtx]",
+    )
+    parser.add_argument(
         "--timing_cache",
         type=Path,
         metavar="FILE",
@@ -136,8 +144,20 @@ def run(args: Namespace) -> int:
     from rcnn_jax.export.conversion import describe, values_of
     from rcnn_jax.runtime.engine import write_engine
     from rcnn_jax.runtime.graph import open_graph
+    from rcnn_jax.runtime.tensorrt_rtx import targets_of
 
+    targets = None if args.rtx is None else targets_of(args.rtx)
+    if targets and args.dla_core is not None:
+        raise UsageError(
+            f"-u {args.dla_core}: TensorRT for RTX knows no DLA; leave -u or --rtx out"
+        )
     path = existing_file(args.model, "MODEL")
+    if path.suffix in BUNDLES:
+        raise UsageError(
+            f"MODEL {path}: is a bundle, and an engine is built from what export writes: "
+            f"rcnn-jax faster_rcnn (or mask_rcnn) export{' --portable' if targets else ''} -e SPEC "
+            f"-m {path} -o {path.with_suffix('.onnx').name}"
+        )
     with Session("converter", status_folder=None) as session:
         if args.calibration_batch is not None:
             session.note("-b has no effect here: the cache of -c holds the calibration")
@@ -155,6 +175,9 @@ def run(args: Namespace) -> int:
                 f"-u {args.dla_core}: the DLA runs one batch size, found {batches[0]} to "
                 f"{batches[2]}: export with --static_batch_size, or give -p with three equal shapes"
             )
+        if targets:
+            _build_rtx(args, model, header, batches, targets, session)
+            return 0
         model, settings = _prepare(args, model, batches, str(path))
         low, usual, high = batches
         session.console.print(
@@ -170,11 +193,78 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _build_rtx(
+    args: Namespace,
+    model: Any,
+    header: "Header",
+    batches: Batches,
+    targets: tuple[str, ...],
+    session: Session,
+) -> None:
+    """Builds an engine of TensorRT for RTX."""
+    from rcnn_jax.export.conversion import with_precision
+    from rcnn_jax.runtime.tensorrt_rtx import library
+
+    # what is missing is told before the graph is changed and compared
+    library(f"building {args.engine} (the ONNX model is complete without it)")
+    if args.timing_cache is not None:
+        session.note("--timing_cache has no effect with --rtx: no kernel is timed without a GPU")
+    name = str(args.model)
+    lowered = with_precision(model, args.precision, args.cache, strict=args.strict, name=name)
+    build_rtx(args.engine, lowered, model, header, batches, targets, name, session)
+
+
+def build_rtx(
+    engine: Path,
+    lowered: Any,
+    model: Any,
+    header: "Header",
+    batches: Batches,
+    targets: tuple[str, ...],
+    name: str,
+    session: Session,
+) -> None:
+    """Makes a graph portable where it is not and builds an engine of it.
+
+    Args:
+      engine: to write.
+      lowered: graph in the precision of the engine.
+      model: as it was exported.
+      header: of the graph.
+      batches: smallest, usual and largest batch.
+      targets: generations.
+      name: of the graph's file.
+      session: console.
+
+    Raises:
+      RcnnError: the graph is not portable, a generation does not compute it, or it is not built.
+    """
+    from rcnn_jax.export.conversion import precision_of
+    from rcnn_jax.export.rtx import check_targets, portable_graph
+    from rcnn_jax.runtime.engine import write_rtx_engine
+    from rcnn_jax.runtime.header import HEADER_KEY
+    from rcnn_jax.runtime.onnx_file import read_header
+    from rcnn_jax.runtime.tensorrt_rtx import RtxSettings
+
+    model = portable_graph(lowered, model, header, name, session)
+    check_targets(model, targets, name)
+    if any(entry.key == HEADER_KEY for entry in model.metadata_props):
+        header = read_header(model, name)  # with the forms of the portable graph
+    settings = RtxSettings(targets=targets, batches=batches, precision=precision_of(model))
+    low, usual, high = batches
+    session.console.print(
+        f"  engine   {settings.precision}, batch {low} to {high} (best at {usual})", markup=False
+    )
+    write_rtx_engine(engine, model, header, settings, session)
+
+
 def _prepare(
     args: Namespace, model: Any, batches: Batches, name: str
 ) -> tuple[Any, "BuildSettings"]:
     """Returns the graph to build and how; on the DLA of TensorRT 10 the graph stays plain."""
     from rcnn_jax.export.conversion import precision_of, read_calibration, with_precision
+    from rcnn_jax.export.precision.digest import check_digest
+    from rcnn_jax.export.precision.scales import digest_of_cache
     from rcnn_jax.runtime import tensorrt
 
     wanted, calibration = args.precision, None
@@ -191,6 +281,9 @@ def _prepare(
                 f"model; {name} is {precision_of(model)}, -t is {wanted}"
             )
         calibration = read_calibration(args.cache) if wanted == "int8" else None
+        if calibration is not None:
+            text = calibration.decode("utf-8", "replace")
+            check_digest(digest_of_cache(text), model, f"-c {args.cache}")
     else:
         model = with_precision(model, wanted, args.cache, strict=args.strict, name=name)
         wanted = precision_of(model)

@@ -19,7 +19,7 @@ def run(args: Namespace, kind: Kind) -> int:
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         config, key = read_spec(session, args, kind, "evaluate")
-        file = choose_model(args.model, config, kind, "evaluate", args.header)
+        file = choose_model(args.model, config, kind, "evaluate", args.header, args.runtime)
         # Imported only here: JAX takes seconds, and an error in the spec or a missing model is
         # known before.
         from rcnn_jax.evaluate.command import evaluate

@@ -19,11 +19,13 @@ from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.deepstream.files import bundle_files
+from rcnn_jax.interrupt import too_late
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
 
 if TYPE_CHECKING:
     from rcnn_jax.export.deployment import Deployment
+    from rcnn_jax.export.lowering.portable import Forms
     from rcnn_jax.export.plan import ExportOptions
 
 OPSET = 17
@@ -40,6 +42,8 @@ def run(args: Namespace, kind: Kind) -> int:
     notes = _vain(args)
     args = with_defaults(args, {**CALIBRATION_DEFAULTS, **ENGINE_DEFAULTS})
     _refuse(args)
+    if args.portable:
+        portable_forms(args.portable_forms)
     names = output_names(args.output_names, kind, args.contract)
     title = f"{kind} export"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
@@ -62,7 +66,8 @@ def run(args: Namespace, kind: Kind) -> int:
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
         options = _options(args, output, key, names)
         with memory_advice(kind):
-            export(opened, experiment, options, session)
+            # From the last name on the export is whole: a signal then finds it ended.
+            export(opened, experiment, options, session, finished=too_late)
     return 0
 
 
@@ -93,7 +98,9 @@ def _options(
             batch_size=fixed or args.batch_size,
             method=args.cal_method,
         ),
+        force_ptq=args.force_ptq,
         eval_images=args.eval_images,
+        portable=portable_forms(args.portable_forms) if args.portable else None,
         accept_loss=args.accept_loss,
         deployment=_deployment(args),
     )
@@ -115,7 +122,27 @@ def _deployment(args: Namespace) -> "Deployment":
         strict=args.strict_type_constraints,
         bundle=args.gen_ds_config,
         library=args.ds_parser_lib or LIBRARY,
+        triton=args.triton,
     )
+
+
+def portable_forms(text: str | None) -> "Forms":
+    """Returns the forms that --portable-forms names.
+
+    Raises:
+      UsageError: it names something else.
+    """
+    from rcnn_jax.export.lowering.portable import Forms, forms_of
+
+    if text is None:
+        return Forms()
+    try:
+        return forms_of([name.strip() for name in text.split(",")])
+    except ValueError as error:
+        raise UsageError(
+            f"--portable-forms {text}: expected loop or select (NonMaxSuppression), gather or grid "
+            f"(RoiAlign), or one of each with a comma, found {error}"
+        ) from error
 
 
 def places(args: Namespace, kind: Kind) -> Places:
@@ -134,6 +161,12 @@ def places(args: Namespace, kind: Kind) -> Places:
             shifted = family(kind).outputs == "detection_rows"
             for path in bundle_files(output, class_map=shifted).values():
                 known.write("the DeepStream file", path)
+        if args.triton is not None:
+            from rcnn_jax.export.triton import repository
+
+            there = repository(args.triton, output)
+            for path in (there.labels, there.config, there.model):
+                known.write("--triton", path)
         if args.data_type == "int8":
             single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)
@@ -213,7 +246,14 @@ def _vain(args: Namespace) -> list[str]:
     if args.data_type != "int8":
         notes += vain_flags(args, CALIBRATION_DEFAULTS, "--data_type int8")
     if args.engine_file is None:
-        notes += vain_flags(args, ENGINE_DEFAULTS, "--engine_file")
+        needed = dict(ENGINE_DEFAULTS)
+        if args.triton is not None:
+            del needed["max_batch_size"]  # of Triton's config
+        notes += vain_flags(args, needed, "--engine_file")
+    if args.force_ptq and args.data_type != "int8":
+        notes.append("--force_ptq has no effect without --data_type int8")
+    if args.portable_forms is not None and not args.portable:
+        notes.append("--portable-forms has no effect without --portable")
     if args.accept_loss and args.data_type == "fp32":
         notes.append("--accept-loss has no effect with --data_type fp32: nothing is lowered")
     return notes

@@ -11,6 +11,9 @@ from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.tasks.families import family
 
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+"""Those of `runtime.runtimes`, which imports what runs graphs; a test compares them."""
+
 
 def spec(
     parser: argparse.ArgumentParser, *more: str, required: bool = True, more_help: str = ""
@@ -61,6 +64,17 @@ def model(parser: argparse.ArgumentParser, kind: Kind, task: TaskName) -> None:
         metavar="FILE",
         required=field is None,
         help="model file" + (f" (default: {field})" if field else ""),
+    )
+
+
+def runtime(parser: argparse.ArgumentParser) -> None:
+    """Adds what runs an exported model."""
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="what runs an exported model: openvino (the extra rcnn-jax[openvino]) where it is "
+        "installed, else onnxruntime (default: auto)",
     )
 
 
@@ -161,6 +175,8 @@ def calibration(
     *,
     images: str = "calibrate on images of this folder (default: on the training images)",
     json: str = "also write the largest values as JSON",
+    ptq: str = "calibrate on images a model that was trained with enable_qat, too",
+    ptq_dest: str = "force_ptq",
 ) -> None:
     """Adds the flags of int8; `cli.flags.CALIBRATION_DEFAULTS` has what is taken without them."""
     # No defaults: None says that a flag was not given, which `flags.vain_flags` reports.
@@ -192,11 +208,7 @@ def calibration(
     )
     group.add_argument("--batches", type=int, metavar="N", help="batches to calibrate on (10)")
     group.add_argument("--batch_size", type=int, metavar="N", help="images of each of them (8)")
-    group.add_argument(
-        "--force_ptq",
-        action="store_true",
-        help="accepted without effect: int8 is always calibrated after training",
-    )
+    group.add_argument("--force_ptq", dest=ptq_dest, action="store_true", help=ptq)
 
 
 def engine(

@@ -19,7 +19,7 @@ WITHOUT_EFFECT = {
     "unused_batch_size": "the spec names the batch size",
     "unused_verbose": "everything is said already",
     "onnx_route": "there is one exporter",
-    "force_ptq": "int8 is always calibrated after training",
+    "unused_force_ptq": "an fp32 graph is always calibrated after training",
 }
 """Flags that are accepted because the original did, {destination: reason they do nothing here}."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rcnn_jax.cli.converter import build_rtx
 from rcnn_jax.cli.export import engine_places
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
@@ -62,10 +63,15 @@ def run(args: Namespace, kind: Kind) -> int:
             f"-m {path}: expected a name ending in {' or '.join(SUFFIXES)}: engines are built from "
             f"what {kind} export writes"
         )
+    from rcnn_jax.runtime.tensorrt_rtx import targets_of
+
+    targets = None if args.rtx is None else targets_of(args.rtx)
+    if targets:
+        notes += [f"{flag} has no effect with --rtx" for flag in _unused_with_rtx(wanted)]
     title = f"{kind} gen_trt_engine"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         from rcnn_jax.export.conversion import describe, precision_of, with_precision
-        from rcnn_jax.runtime import tensorrt
+        from rcnn_jax.runtime import tensorrt, tensorrt_rtx
         from rcnn_jax.runtime.engine import write_engine
         from rcnn_jax.runtime.graph import open_graph
 
@@ -93,13 +99,17 @@ def run(args: Namespace, kind: Kind) -> int:
             _check_calibration(args)
         engine = engine_file(args)
         # Asked for before calibrating: without TensorRT, minutes of it would be wasted.
-        tensorrt.library(f"building {engine} (the ONNX model is complete without it)")
+        builder = tensorrt_rtx if targets else tensorrt
+        builder.library(f"building {engine} (the ONNX model is complete without it)")
         if calibrates and not args.cal_cache_file.exists():
             _calibrate(model, header, args, session)
         strict = args.strict_type_constraints
         model = with_precision(
             model, args.data_type, args.cal_cache_file, strict=strict, name=str(path)
         )
+        if targets:
+            build_rtx(engine, model, opened.model, header, batches, targets, str(path), session)
+            return 0
         settings = tensorrt.BuildSettings(
             batches=batches,
             # tao deploy counted gigabytes here, export bytes.
@@ -177,6 +187,12 @@ def _batches(args: Namespace, fixed: int | None) -> tuple[int, int, int]:
     return low, usual, high
 
 
+def _unused_with_rtx(args: Namespace) -> list[str]:
+    """Returns the flags that TensorRT for RTX has no use for: no kernel is timed without a GPU."""
+    named = {"--timing_cache": args.timing_cache, "--max_workspace_size": args.max_workspace_size}
+    return [flag for flag, value in named.items() if value is not None]
+
+
 def _shown(given: list[int | None]) -> str:
     names = ("--min_batch_size", "--opt_batch_size", "--max_batch_size")
     return ", ".join(f"{n} {v}" for n, v in zip(names, given, strict=True) if v is not None)
@@ -211,13 +227,16 @@ def _calibrate(
     """Writes the calibration cache of a graph: from JSON, a file of batches or images."""
     from rcnn_jax.checkpoints.atomic import write_file
     from rcnn_jax.export.precision.calibration import observe, scales_of, with_fused
-    from rcnn_jax.export.precision.scales import read_json, write_cache
+    from rcnn_jax.export.precision.digest import check_digest, weights_digest
+    from rcnn_jax.export.precision.scales import digest_of_json, read_json, write_cache
     from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
 
     if args.cal_json_file is not None:
         text = read_text(args.cal_json_file, "file of scales")
         scales = read_json(text, str(args.cal_json_file))
-        write_file(args.cal_cache_file, [write_cache(scales).encode()])
+        digest = weights_digest(model)
+        check_digest(digest_of_json(text), model, f"--cal_json_file {args.cal_json_file}")
+        write_file(args.cal_cache_file, [write_cache(scales, digest).encode()])
         session.console.print(f"calibration cache: {args.cal_cache_file}", markup=False)
         return
     data: Path | None = args.cal_data_file
@@ -233,7 +252,8 @@ def _calibrate(
             batches = read_tensorfile(data, shape)
     seen = session.track(batches, args.batches, "calibrate")
     scales = with_fused(model, scales_of(observe(model, seen), args.cal_method))
-    write_file(args.cal_cache_file, [write_cache(scales).encode()])
+    digest = weights_digest(model)
+    write_file(args.cal_cache_file, [write_cache(scales, digest).encode()])
     session.console.print(f"calibration cache: {args.cal_cache_file}", markup=False)
 
 

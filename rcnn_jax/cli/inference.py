@@ -114,7 +114,7 @@ def start(
     # Before the model is opened, which takes most of a second where it is encrypted.
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    file = choose_model(args.model, config, kind, "inference", args.header)
+    file = choose_model(args.model, config, kind, "inference", args.header, args.runtime)
     from rcnn_jax.inference import command
     from rcnn_jax.runtime.open import experiment_of
 

@@ -33,6 +33,7 @@ def run(args: Namespace, kind: Kind) -> int:
         # The folder may come from the spec, so the lock and the first status line wait until the
         # spec is read.
         session.keep_status_in(workdir)
+        from rcnn_jax.export.precision.aware import QUANTISER
         from rcnn_jax.inference.draw import draw_detections
         from rcnn_jax.tasks.build import build_experiment
         from rcnn_jax.train.command import train
@@ -45,6 +46,7 @@ def run(args: Namespace, kind: Kind) -> int:
             use_amp=args.use_amp,
             devices=devices,
             # Passed in: training and inference are on one floor and do not import each other.
+            quantiser=QUANTISER,
             draw=draw_detections,
             lock=session.lock,
         )

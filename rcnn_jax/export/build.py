@@ -39,10 +39,12 @@ class Built:
     Attributes:
       model: the graph that is written.
       showing: the same with the results of the model's stages among its outputs, for the check.
+      scopes: {first output of a node: the innermost module that it belongs to}.
     """
 
     model: onnx.ModelProto
     showing: onnx.ModelProto
+    scopes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,8 @@ def build(experiment: Experiment, variables: Variables, header: Header) -> Built
     # `showing` is a protobuf of its own by now, so the graph may lose what only the stages needed.
     graph.outputs = [name for name in graph.outputs if not name.startswith(STAGE_PREFIX)]
     drop_unused(graph)
-    return Built(graph.to_model("detector", header.to_metadata()), showing)
+    scopes = {node.outputs[0]: node.scope.rpartition("/")[2] for node in graph.nodes}
+    return Built(graph.to_model("detector", header.to_metadata()), showing, scopes)
 
 
 def check_built(

@@ -1,24 +1,31 @@
 """Export: a model file becomes a checked ONNX file, or none.
 
     open -> plan -> build -> check -> lower and judge -> report -> write -> deploy
+                 |                 |
+                 '-- to_portable --'    before every check, where it is asked for
 
 Every phase is a function that returns a value. `export` is their order; nothing has its final name
 before all checks have passed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.build import NOISE, SingleCheck, build, check_built
-from rcnn_jax.export.deployment import deploy
+from rcnn_jax.export.build import NOISE, Built, SingleCheck, build, check_built
+from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.export.files import write_graphs, write_report
 from rcnn_jax.export.judge import make_judge
+from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
-from rcnn_jax.export.precision.lower import Verdict, lower_until_good
-from rcnn_jax.export.precision.post_training import Calibrated, calibrate
+from rcnn_jax.export.precision.aware import trained_scales
+from rcnn_jax.export.precision.digest import weights_digest, with_digest
+from rcnn_jax.export.precision.lower import TRAINED, Verdict, lower_until_good
+from rcnn_jax.export.precision.post_training import Calibrated, calibrate, is_same_cache
+from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.precision.sensitivity import Sensitivity, sensitivity
 from rcnn_jax.export.verification.check import GraphCheck, GraphProblem, check_model
 from rcnn_jax.export.verification.report import CheckReport
@@ -69,7 +76,12 @@ class Judged:
 
 
 def export(
-    model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter = SILENT
+    model: OpenBundle,
+    experiment: Experiment,
+    options: ExportOptions,
+    reporter: Reporter = SILENT,
+    *,
+    finished: Callable[[], None] = lambda: None,
 ) -> ExportResult:
     """Writes the graph of an opened model, checked against the model, and the report of the check.
 
@@ -79,6 +91,7 @@ def export(
         from inference_config.
       options: what is written, and how.
       reporter: console.
+      finished: called when all files have their names, if nothing is built of them.
 
     Raises:
       ExportError: the graph cannot be made or failed the check; nothing has the final name.
@@ -87,6 +100,11 @@ def export(
     files = options.files
     plan = make_plan(model, experiment, options, reporter)
     built = build(plan.experiment, plan.variables, plan.header)
+    # Precision is placed by the operators of the ordinary graph. What is checked is what is written.
+    ordinary = built
+    built = Built(
+        model=_finished(ordinary.model, options), showing=_finished(ordinary.showing, options)
+    )
     checked = check_built(
         built,
         plan.experiment,
@@ -96,10 +114,15 @@ def export(
         plan.reference,
     )
     single, lowered = built.model, None
+    trained = None
+    if plan.trained is not None:
+        trained = trained_scales(ordinary, plan.trained.variables, plan.trained.quant)
     del built  # its second graph holds all weights once more
     # a wrong fp32 graph would only fail again, after the longest part of the work
-    if not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
-        lowered = lower_and_judge(plan, single, options, reporter)
+    if not checked.problems and trained is not None:
+        lowered = judge_trained(plan, ordinary.model, trained, options, reporter)
+    elif not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
+        lowered = lower_and_judge(plan, ordinary.model, options, reporter)
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
     # Before the check can end the export: the report is what the error message refers to.
@@ -110,7 +133,8 @@ def export(
     if report.problems:
         raise _refusal(report, problems, lowered, options)
     graph, scales = (single, None) if lowered is None else (lowered.model, lowered.scales)
-    written = write_graphs(files, graph, single, scales, options.scales, reporter)
+    last = finished if options.deployment == Deployment() else lambda: None
+    written = write_graphs(files, graph, single, scales, options.scales, reporter, last)
     # from memory: read back, an encrypted graph would have to be decrypted again
     deployed = deploy(
         options.deployment,
@@ -131,7 +155,7 @@ def lower_and_judge(
 
     Args:
       plan: what the export works on.
-      graph: FP32, checked; it stays as it is.
+      graph: FP32, with RoiAlign and NonMaxSuppression; it stays as it is.
       options: data type, calibration.
       reporter: progress.
 
@@ -144,24 +168,80 @@ def lower_and_judge(
         # noise has no even background: biases corrected on it would be wrong on images
         real = None if plan.images_are == NOISE else batch
         scales = calibrate(graph, plan.experiment, plan.header, options.scales, reporter, real)
-    judge = make_judge(
+    compare = make_judge(
         plan.experiment, plan.reference, plan.images, plan.header, data_type, plan.subset, reporter
     )
+
+    def judge(lowered: onnx.ModelProto) -> Verdict:
+        return compare(_finished(lowered, options))
+
     if data_type == "fp32":
-        return Judged(model=graph, verdict=judge(graph))
+        return Judged(model=_finished(graph, options), verdict=judge(graph))
     known = None if scales is None else scales.scales
     offsets = {} if scales is None else scales.offsets
     # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
     suffering = sensitivity(graph, known, [batch], offsets)
     found = lower_until_good(graph, data_type, known or {}, offsets, suffering, judge, reporter)
+    if data_type == "int8":
+        with_digest(found.model, weights_digest(graph))
+    written = _finished(found.model, options)
     return Judged(
-        model=found.model,
+        model=written,
         verdict=found.verdict,
         scales=scales,
         sensitivity=suffering,
         kept=tuple(found.kept),
-        check=check_model(found.model),
+        check=check_model(written),
     )
+
+
+def judge_trained(
+    plan: Plan,
+    graph: onnx.ModelProto,
+    scales: dict[str, float],
+    options: ExportOptions,
+    reporter: Reporter,
+) -> Judged:
+    """Returns the int8 graph of a model trained with fake quantisation, held against that network.
+
+    Nothing is calibrated, corrected or kept in float: the weights have learnt to live with the rounding.
+
+    Args:
+      plan: what the export works on.
+      graph: FP32, of the rounded weights; it stays as it is.
+      scales: trained ones, by tensor.
+      options: names the files of scales.
+      reporter: progress.
+
+    Raises:
+      DataError: another model's calibration cache lies where that of this one goes.
+    """
+    assert plan.trained is not None
+    reused = is_same_cache(options.scales.cache_file, graph, scales)
+    judge = make_judge(
+        plan.experiment,
+        plan.trained.reference,
+        plan.images,
+        plan.header,
+        "int8",
+        plan.subset,
+        reporter,
+        TRAINED,
+    )
+    model = with_digest(insert_qdq(graph, scales), weights_digest(graph))
+    model = _finished(model, options)
+    origin = "ranges of quantisation-aware training"
+    return Judged(
+        model=model,
+        verdict=judge(model),
+        scales=Calibrated(scales, origin, reused=reused, offsets={}),
+        check=check_model(model),
+    )
+
+
+def _finished(graph: onnx.ModelProto, options: ExportOptions) -> onnx.ModelProto:
+    """Returns a graph as it is written: portable where that is asked for."""
+    return graph if options.portable is None else to_portable(graph, options.portable)
 
 
 def make_report(

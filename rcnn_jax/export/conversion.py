@@ -14,9 +14,10 @@ from onnx import TensorProto
 
 from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.errors import UsageError
+from rcnn_jax.export.precision.digest import check_digest, weights_digest, with_digest
 from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.precision.quantize import insert_qdq
-from rcnn_jax.export.precision.scales import read_cache
+from rcnn_jax.export.precision.scales import digest_of_cache, read_cache
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import check_graph
 
@@ -44,7 +45,8 @@ def with_precision(
     Args:
       model: as it was exported.
       wanted: None keeps what the graph has.
-      cache: calibration cache of `int8`; not read, and None will do, where the graph is int8 already.
+      cache: calibration cache of `int8`; where the graph is int8 already, None will do, and of a cache
+        only the digest is compared.
       strict: layers that are not int8 stay float32 instead of float16.
       name: of the file, for messages.
 
@@ -64,8 +66,13 @@ def with_precision(
         check_graph(model, name)
     if wanted == "int8" and found == "fp32":
         assert cache is not None
-        scales = read_cache(read_calibration(cache).decode("utf-8", "replace"), str(cache))
-        model = insert_qdq(model, scales)
+        text = read_calibration(cache).decode("utf-8", "replace")
+        scales = read_cache(text, str(cache))
+        check_digest(digest_of_cache(text), model, f"-c {cache}")
+        model = with_digest(insert_qdq(model, scales), weights_digest(model))
+    elif wanted == "int8" and cache is not None and cache.is_file():
+        text = read_calibration(cache).decode("utf-8", "replace")
+        check_digest(digest_of_cache(text), model, f"-c {cache}")
     if wanted == "fp16" or ("int8" in (wanted, found) and not strict):
         return to_fp16(model)
     return model

@@ -1,4 +1,4 @@
-"""Deployment: the engine and the DeepStream bundle that an export writes on request."""
+"""Deployment: the engine, DeepStream bundle and Triton repository that an export writes on request."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from rcnn_jax.export.conversion import precision_of, values_of, with_precision
 from rcnn_jax.export.deepstream.bundle import write_bundle
 from rcnn_jax.export.deepstream.config import DeepStreamBundle, check_header, notes
 from rcnn_jax.export.deepstream.parsers import LIBRARY
+from rcnn_jax.export.triton import check_repository, write_repository
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.engine import info_path, write_engine
 from rcnn_jax.runtime.header import Header
@@ -26,6 +27,7 @@ class Deployment:
       strict: around the int8 layers the engine computes in float32 instead of float16.
       bundle: whether to write the files of DeepStream.
       library: with DeepStream's parser functions.
+      triton: model repository of Triton to write into, or None.
     """
 
     engine: Path | None = None
@@ -33,14 +35,17 @@ class Deployment:
     strict: bool = False
     bundle: bool = False
     library: str = LIBRARY
+    triton: Path | None = None
 
 
-def check_deployment(wanted: Deployment, header: Header) -> None:
-    """Stops before the export when the bundle cannot be written.
+def check_deployment(wanted: Deployment, header: Header, output: Path) -> None:
+    """Stops before the export when the bundle or the repository cannot be written.
 
     Raises:
-      RcnnError: see `deepstream.check_header`.
+      RcnnError: see `deepstream.check_header` and `triton.check_repository`.
     """
+    if wanted.triton is not None:
+        check_repository(wanted.triton, output)
     if wanted.bundle:
         check_header(header)
 
@@ -70,7 +75,7 @@ def deploy(
     Raises:
       RcnnError: the bundle cannot be written, or the engine cannot be built here.
     """
-    if not wanted.bundle and wanted.engine is None:
+    if not wanted.bundle and wanted.engine is None and wanted.triton is None:
         return ()
     written: list[Path] = []
     header, precision = read_header(graph, str(path)), precision_of(graph)
@@ -90,6 +95,11 @@ def deploy(
             reporter.warn(note)
         for file in write_bundle(bundle):
             reporter.console.print(f"DeepStream: {file}", markup=False)
+            written.append(file)
+    if wanted.triton is not None:
+        largest = wanted.build.batches[2]
+        for file in write_repository(wanted.triton, path, graph, header, largest):
+            reporter.console.print(f"Triton: {file}", markup=False)
             written.append(file)
     # Last: building takes longest and may fail where TensorRT is missing, when all else is
     # complete.

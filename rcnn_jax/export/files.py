@@ -1,6 +1,7 @@
 """Files of an export: their names, and how all of them are written or none."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings
+from rcnn_jax.export.precision.digest import weights_digest
 from rcnn_jax.export.precision.post_training import Calibrated
 from rcnn_jax.export.precision.scales import write_cache, write_json
 from rcnn_jax.export.verification.report import CheckReport
@@ -77,6 +79,7 @@ def write_graphs(
     scales: Calibrated | None,
     calibration: CalibrationSettings,
     reporter: Reporter,
+    finished: Callable[[], None] = lambda: None,
 ) -> tuple[Path, ...]:
     """Writes the model, its scales and their graph before it; returns the paths.
 
@@ -87,33 +90,41 @@ def write_graphs(
       scales: of int8, or None.
       calibration: names the files of scales.
       reporter: is told the names.
+      finished: called when all files have their names.
     """
     # All bytes exist before the first file does, so encoding errors and a lack of memory leave
     # nothing.
     pending: list[tuple[str, Path, bytes]] = []
     if scales is not None:
+        digest = weights_digest(single)
         pending.append(
             ("fp32 graph of the scales", files.single, files.sealed(single.SerializeToString()))
         )
         # A cache that was read is left alone: its owner may be TensorRT, and no byte of it would
         # change.
         if not scales.reused:
-            text = write_cache(scales.scales)
+            text = write_cache(scales.scales, digest)
             pending.append(("calibration cache", calibration.cache_file, text.encode()))
         if calibration.json_file is not None:
-            text = write_json(scales.scales)
+            text = write_json(scales.scales, digest)
             pending.append(("scales", calibration.json_file, text.encode()))
     # the model comes last: where it lies, everything that it needs lies too
     pending.append(("model", files.output, files.sealed(graph.SerializeToString())))
     written = []
     try:
         for _, path, data in pending:
+            # Named before it is written: a signal may come between the rename and the next line here.
+            # What lay there before is not ours to take back.
+            if not path.exists():
+                written.append(path)
             write_file(path, [data])
-            written.append(path)
+        # In here: a signal before it takes the model back, one behind it comes too late. With a gap
+        # between, an interrupted export would leave a model, over which its repetition does not write.
+        finished()
     except BaseException:  # a signal too
         for path in written:
             path.unlink(missing_ok=True)
         raise
     for what, path, data in pending:
         reporter.console.print(f"{what}: {path} ({len(data) / 1e6:.1f} MB)", markup=False)
-    return tuple(written)
+    return tuple(path for _, path, _ in pending)

@@ -8,7 +8,7 @@ import onnx
 
 from rcnn_jax.export.contracts import in_single_precision
 from rcnn_jax.export.precision.fp16 import truly_half
-from rcnn_jax.export.precision.lower import DataType, Verdict, judged
+from rcnn_jax.export.precision.lower import DataType, Gate, Verdict, judged
 from rcnn_jax.export.verification.accuracy import Accuracy, Subset, metrics_of
 from rcnn_jax.export.verification.agreement import agreement
 from rcnn_jax.reporter import Reporter
@@ -52,6 +52,7 @@ def make_judge(
     data_type: DataType,
     subset: Subset | None,
     session: Reporter,
+    gate: Gate | None = None,
 ) -> Callable[[onnx.ModelProto], Verdict]:
     """Returns the function that compares a graph with JAX.
 
@@ -63,6 +64,7 @@ def make_judge(
       data_type: whose gate decides.
       subset: validation images on which average precisions are compared, or None.
       session: shows progress.
+      gate: in place of that of the data type.
     """
     # Once: every round of the search compares with the same detections.
     wanted, _ = reference(images)
@@ -74,9 +76,9 @@ def make_judge(
         run = predictor(open_session(model, "the exported graph"), header)
         agreed = agreement(wanted, run(images)[0])
         if subset is None or before is None:
-            return judged(agreed, None, data_type)
+            return judged(agreed, None, data_type, gate)
         after = metrics_of(experiment, run, subset, session)
         accuracy = Accuracy(images=len(subset), model=before, graph=after)
-        return judged(agreed, accuracy, data_type)
+        return judged(agreed, accuracy, data_type, gate)
 
     return judge

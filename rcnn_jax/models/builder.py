@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.models import layers
 from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.settings.network import TAO_FRCNN, ConvConvention
 
 
@@ -52,6 +53,7 @@ class Builder:
       options: choices of the spec.
       convention: padding, position of strides, constants of batch norm.
       channels: widths that differ from the published ones.
+      quant: inputs that are rounded to int8.
       dtype: of the computation.
       bn_axis_name: mapped axis that batch norm averages over, or None.
       is_frozen: layer name -> whether its block is frozen; a frozen batch norm uses its moving averages
@@ -61,6 +63,7 @@ class Builder:
     options: BackboneOptions = BackboneOptions()
     convention: ConvConvention = TAO_FRCNN
     channels: ChannelPlan = ChannelPlan()
+    quant: QuantPlan = QuantPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     is_frozen: Callable[[str], bool] = lambda name: False
@@ -98,6 +101,7 @@ class Builder:
             self.options.use_bias if use_bias is None else use_bias,
             self.dtype,
             kernel_init,
+            self.quant.inputs(name),
             name=name,
         )
 
@@ -109,7 +113,13 @@ class Builder:
         Its padding is fixed by the family of the backbone, not by the convention of the network.
         """
         return layers.DepthwiseConv(
-            kernel_size, strides, padding, self.options.use_bias, self.dtype, name=name
+            kernel_size,
+            strides,
+            padding,
+            self.options.use_bias,
+            self.dtype,
+            rounded=self.quant.inputs(name),
+            name=name,
         )
 
     def transposed(
@@ -118,7 +128,12 @@ class Builder:
         """An upsampling convolution with bias."""
         width = self.channels.width(name, features)
         return layers.TransposedConv(
-            width, kernel_size, dtype=self.dtype, kernel_init=kernel_init, name=name
+            width,
+            kernel_size,
+            dtype=self.dtype,
+            kernel_init=kernel_init,
+            rounded=self.quant.inputs(name),
+            name=name,
         )
 
     def dense(
@@ -126,7 +141,17 @@ class Builder:
     ) -> layers.Dense:
         """A dense layer with bias."""
         width = self.channels.width(name, features)
-        return layers.Dense(width, dtype=self.dtype, kernel_init=kernel_init, name=name)
+        return layers.Dense(
+            width,
+            dtype=self.dtype,
+            kernel_init=kernel_init,
+            rounded=self.quant.inputs(name),
+            name=name,
+        )
+
+    def add(self, name: str) -> layers.Add:
+        """The sum of two branches."""
+        return layers.Add(self.quant.inputs(name), name=name)
 
     def batch_norm(
         self, name: str, *, epsilon: float | None = None, momentum: float | None = None

@@ -16,6 +16,7 @@ from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.builder import BackboneOptions, Builder
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.heads import BoxPredictor, RpnHead, RpnNames, merge_rois
+from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.settings.network import TAO_FRCNN, ConvConvention
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
@@ -34,6 +35,7 @@ class FasterRcnn(nn.Module):
       options: what the spec chooses in the backbone.
       convention: padding and batch norm.
       channels: widths that differ from the published ones.
+      quant: inputs that are rounded to int8; none in float.
       dtype: of the computation; parameters and results of heads are float32.
       bn_axis_name: mapped axis batch norm averages over, or None.
       freeze_blocks: backbone blocks whose batch norm keeps its statistics; keeping their parameters is
@@ -48,6 +50,7 @@ class FasterRcnn(nn.Module):
     options: BackboneOptions = BackboneOptions()
     convention: ConvConvention = TAO_FRCNN
     channels: ChannelPlan = ChannelPlan()
+    quant: QuantPlan = QuantPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     freeze_blocks: tuple[int, ...] = ()
@@ -59,6 +62,7 @@ class FasterRcnn(nn.Module):
             options=self.options,
             convention=self.convention,
             channels=self.channels,
+            quant=self.quant,
             dtype=self.dtype,
             bn_axis_name=self.bn_axis_name,
             is_frozen=frozen_layers(self.arch, self.freeze_blocks),

@@ -49,7 +49,8 @@ class FeaturePyramid(nn.Module):
         merged = {top: tap(f"l{top}")(laterals[top])}
         for level in reversed(inner[:-1]):
             up = tap(f"FPN_up_{level}")(upsample_nearest(merged[level + 1]))
-            merged[level] = tap(f"FPN_add_{level}")(laterals[level] + up)
+            name = f"FPN_add_{level}"
+            merged[level] = tap(name)(self.build.add(name)(laterals[level], up))
         pyramid = {level: self._smooth(level, merged[level]) for level in inner}
         if self.max_level == BACKBONE_MAX_LEVEL + 1:
             # A stride without weights, as in the paper. Only P6 is made so: from P7 on the original

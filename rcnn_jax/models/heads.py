@@ -70,10 +70,10 @@ class RpnHead(nn.Module):
     def __call__(self, features: Levels) -> RpnOutputs:
         """Maps {level: f[b h w c]} to logits f32[b h w k] and deltas f32[b h w k 4] per level."""
         objectness, deltas = {}, {}
-        for level, x in features.items():
-            x = self.relu(self.conv(x))
-            objectness[level] = self.objectness(x).astype(jnp.float32)
-            boxes = self.deltas(x).astype(jnp.float32)
+        for call, (level, x) in enumerate(features.items()):
+            x = self.relu(self.conv(x, call))
+            objectness[level] = self.objectness(x, call).astype(jnp.float32)
+            boxes = self.deltas(x, call).astype(jnp.float32)
             deltas[level] = boxes.reshape(*boxes.shape[:3], self.anchors_per_cell, 4)
         return RpnOutputs(objectness=objectness, deltas=deltas)
 

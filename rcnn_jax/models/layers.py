@@ -5,6 +5,9 @@ Leaves are named as in Keras: `kernel`, `bias`, `gamma`, `beta` in `params`, `mo
 Keras orders it otherwise (depthwise, transposed). Convolutions and products run in `dtype`; batch
 norm computes in float32 and casts back. Paddings are whole numbers known at trace time: they export
 as plain attributes.
+
+Layers and sums with `rounded` inputs compute on the int8 grid of the exported graph (ops/fake_quant.py);
+the scale of every such input is a leaf of the collection `quant`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from rcnn_jax.models.quant import leaf_name
+from rcnn_jax.ops.fake_quant import fake_quant, fake_quant_weight
 from rcnn_jax.ops.kernels import max_pool as pooling
 from rcnn_jax.ops.kernels.conv import conv
 from rcnn_jax.ops.kernels.depthwise import depthwise_conv
@@ -83,6 +88,7 @@ class Conv(nn.Module):
       use_bias: adds `bias` [out].
       dtype: of the computation and the result; parameters are float32.
       kernel_init: initial kernel; the bias starts at zero.
+      rounded: calls whose input, and with it the kernel, is rounded to int8.
     """
 
     features: int
@@ -92,15 +98,16 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Initializer = GLOROT_UNIFORM
+    rounded: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w in] to [b h' w' out]."""
+    def __call__(self, x: jax.Array, call: int = 0) -> jax.Array:
+        """Maps [b h w in] to [b h' w' out]; one layer on several feature maps numbers its calls."""
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
         # Cast at each use: the optimizer updates float32, because a step far below a weight is lost
         # in the 8 bits of bfloat16.
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x, kernel = _operands(self, x, kernel, call)
         if side == 1:  # nothing to pad
             return _plus_bias(self, pointwise_conv(x, kernel, self.strides))
         pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
@@ -117,6 +124,7 @@ class DepthwiseConv(nn.Module):
       use_bias: adds `bias` [c].
       dtype: of the computation and the result.
       kernel_init: initial kernel.
+      rounded: calls whose input, and with it the kernel, is rounded to int8.
     """
 
     kernel_size: int = 3
@@ -125,13 +133,14 @@ class DepthwiseConv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Initializer = HE_NORMAL_FAN_IN
+    rounded: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b h w c] to [b h' w' c]."""
         side, channels = self.kernel_size, x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (side, side, 1, channels))
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x, kernel = _operands(self, x, kernel)
         pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
         return _plus_bias(self, depthwise_conv(x, kernel, self.strides, pads))
 
@@ -147,6 +156,7 @@ class TransposedConv(nn.Module):
       kernel_size: k, the factor of upsampling.
       dtype: of the computation and the result.
       kernel_init: initial kernel; the bias starts at zero.
+      rounded: calls whose input, and with it the kernel, is rounded to int8.
     """
 
     features: int
@@ -154,13 +164,14 @@ class TransposedConv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Initializer = GLOROT_UNIFORM
+    rounded: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b h w in] to [b k*h k*w out]."""
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
-        y = transposed_conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = transposed_conv(*_operands(self, x, kernel))
         return _plus_bias(self, y)
 
 
@@ -172,18 +183,57 @@ class Dense(nn.Module):
       use_bias: adds `bias` [out].
       dtype: of the computation and the result.
       kernel_init: initial kernel; the bias starts at zero.
+      rounded: calls whose input, and with it the kernel, is rounded to int8.
     """
 
     features: int
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Initializer = GLOROT_UNIFORM
+    rounded: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [b in] to [b out]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        return _plus_bias(self, jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype)))
+        return _plus_bias(self, jnp.dot(*_operands(self, x, kernel)))
+
+
+class Add(nn.Module):
+    """Sum of two branches.
+
+    A module, because fake quantisation rounds a branch at the sum: other readers of the same tensor may
+    need it as it is.
+
+    Attributes:
+      rounded: operands that are rounded to int8.
+    """
+
+    rounded: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """Adds two arrays of one shape and dtype."""
+        return _rounded_input(self, a, 0) + _rounded_input(self, b, 1)
+
+
+def _operands(
+    layer: Any, x: jax.Array, kernel: jax.Array, call: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """Returns input and kernel in the dtype of the computation, rounded where the layer does so."""
+    if call in layer.rounded:
+        # Before the cast: bfloat16 would move the weights off the grid that is exported.
+        x, kernel = _rounded_input(layer, x, call), fake_quant_weight(kernel)
+    return x.astype(layer.dtype), kernel.astype(layer.dtype)
+
+
+def _rounded_input(module: Any, x: jax.Array, index: int) -> jax.Array:
+    """Returns an input rounded with its own scale, where the module rounds it."""
+    if index not in module.rounded:
+        return x
+    # 0 says that the range was never calibrated: a run that calibrates later holds it until then.
+    scale = module.variable("quant", leaf_name(index), jnp.zeros, (), jnp.float32)
+    return fake_quant(x, scale.value)
 
 
 def _plus_bias(layer: nn.Module, y: jax.Array) -> jax.Array:

@@ -28,6 +28,7 @@ from rcnn_jax.models.heads import (
     merge_rois,
     split_rois,
 )
+from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.settings.network import TAO_MRCNN, ConvConvention
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
@@ -53,6 +54,7 @@ class MaskRcnn(nn.Module):
       options: what the spec chooses in the backbone.
       convention: padding and batch norm.
       channels: widths that differ from the published ones.
+      quant: inputs that are rounded to int8; none in float.
       dtype: of the computation; parameters and results of heads are float32.
       bn_axis_name: mapped axis batch norm averages over, or None.
       freeze_blocks: backbone blocks whose batch norm keeps its statistics; keeping their parameters is
@@ -74,6 +76,7 @@ class MaskRcnn(nn.Module):
     options: BackboneOptions = BackboneOptions(use_pooling=True, all_projections=False)
     convention: ConvConvention = TAO_MRCNN
     channels: ChannelPlan = ChannelPlan()
+    quant: QuantPlan = QuantPlan()
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     freeze_blocks: tuple[int, ...] = ()
@@ -85,6 +88,7 @@ class MaskRcnn(nn.Module):
             options=self.options,
             convention=self.convention,
             channels=self.channels,
+            quant=self.quant,
             dtype=self.dtype,
             bn_axis_name=self.bn_axis_name,
             is_frozen=frozen_layers(self.arch, self.freeze_blocks),

@@ -6,6 +6,7 @@ import jax
 
 from rcnn_jax.models.builder import BackboneOptions
 from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.settings.network import ConvConvention
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
@@ -17,6 +18,7 @@ class Network(Protocol):
       arch: name of the backbone.
       options: what the spec chooses in the backbone.
       channels: widths that differ from the published ones.
+      quant: inputs that are rounded to int8.
       convention: padding, strides and batch norm.
       levels: those that `extract` returns.
     """
@@ -28,6 +30,8 @@ class Network(Protocol):
     def options(self) -> BackboneOptions: ...  # noqa: D102
     @property
     def channels(self) -> ChannelPlan: ...  # noqa: D102
+    @property
+    def quant(self) -> QuantPlan: ...  # noqa: D102
     @property
     def convention(self) -> ConvConvention: ...  # noqa: D102
     @property

@@ -20,13 +20,14 @@ from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import Reporter
-from rcnn_jax.runtime import tensorrt
+from rcnn_jax.runtime import tensorrt, tensorrt_rtx
 from rcnn_jax.runtime.backend import Predictor, predictor_of
 from rcnn_jax.runtime.cuda import Device
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.outputs import check_outputs
 from rcnn_jax.runtime.stored_fields import engine_values, parse_json
 from rcnn_jax.runtime.tensorrt import BuildSettings
+from rcnn_jax.runtime.tensorrt_rtx import RtxSettings
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings
 
@@ -40,9 +41,10 @@ class EngineInfo:
       precision: `fp32`, `fp16` or `int8`.
       batches: smallest, usual and largest batch.
       tensorrt: version that built it.
-      gpu: that it was built on, as the driver calls it.
+      gpu: that it was built on, as the driver calls it; "" where it was built without one.
       dla_core: or None.
       sha256: of the plan.
+      targets: generations of GPUs that TensorRT for RTX built it for; empty for TensorRT's own.
     """
 
     header: Header
@@ -52,6 +54,7 @@ class EngineInfo:
     gpu: str
     dla_core: int | None
     sha256: str
+    targets: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the description as JSON values."""
@@ -112,14 +115,66 @@ def write_engine(
         dla_core=settings.dla_core,
         sha256=hashlib.sha256(plan).hexdigest(),
     )
+    _write(path, plan, info, session)
+    return info
+
+
+def write_rtx_engine(
+    path: Path,
+    model: onnx.ModelProto,
+    header: Header,
+    settings: RtxSettings,
+    reporter: Reporter,
+) -> EngineInfo:
+    """Builds an engine of TensorRT for RTX without a GPU and writes it with its description.
+
+    Args:
+      path: the engine.
+      model: portable graph, whose types say the precision.
+      header: of the graph.
+      settings: how to build.
+      reporter: console, progress.
+
+    Returns:
+      The description.
+
+    Raises:
+      MissingDependencyError: there is no TensorRT for RTX.
+      ExportError: it does not build the graph.
+    """
+    trt = tensorrt_rtx.library(f"building {path} (the ONNX model is complete without it)")
+    reporter.console.print(
+        f"building {path} with TensorRT for RTX {trt.__version__} for "
+        f"{', '.join(settings.targets)}, without a GPU: this takes up to a few minutes",
+        markup=False,
+    )
+    plan = tensorrt_rtx.build(trt, model.SerializeToString(), settings, reporter)
+    info = EngineInfo(
+        header=header,
+        precision=settings.precision,
+        batches=settings.batches,
+        tensorrt=trt.__version__,
+        gpu="",
+        dla_core=None,
+        sha256=hashlib.sha256(plan).hexdigest(),
+        targets=settings.targets,
+    )
+    _write(path, plan, info, reporter)
+    reporter.note(
+        f"{path} was built ahead of time and has not run on a card: its runtime compiles the last "
+        "kernels there at the first start; compare its detections with the .onnx file's once"
+    )
+    return info
+
+
+def _write(path: Path, plan: bytes, info: EngineInfo, reporter: Reporter) -> None:
     # Two files cannot be renamed in one step. A kill in between leaves a pair that `read_plan`
     # refuses by the digest, in whatever order they are written.
     write_file(path, [plan])
     write_file(info_path(path), [json.dumps(info.to_json(), indent=2).encode() + b"\n"])
-    session.console.print(
+    reporter.console.print(
         f"engine: {path} ({len(plan) / 1e6:.1f} MB), description {info_path(path)}", markup=False
     )
-    return info
 
 
 def read_info(path: Path) -> EngineInfo:
@@ -163,15 +218,27 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
             f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
             "built again without its description; copy both files, or build it again"
         )
+    if info.targets and not any(_is_of(gpu, target) for target in info.targets):
+        raise CheckpointError(
+            f"{path}: was built for {', '.join(info.targets)}, this machine has {gpu}; build it for "
+            "that generation with rcnn-jax converter --rtx"
+        )
     # Equal, not compatible: TensorRT warns of a plan of another GPU model and may run it, slower or with
     # errors.
-    for what, built, here in (("TensorRT", info.tensorrt, version), ("GPU", info.gpu, gpu)):
+    expected = [("TensorRT", info.tensorrt, version)]
+    expected += [] if info.targets else [("GPU", info.gpu, gpu)]
+    for what, built, here in expected:
         if built != here:
             raise CheckpointError(
                 f"{path}: was built for {what} {built}, this machine has {here}: an engine belongs "
                 "to one machine; build it here from the .onnx file with rcnn-jax converter"
             )
     return plan
+
+
+def _is_of(gpu: str, target: str) -> bool:
+    """Says whether a GPU, `NVIDIA L4 (8.9)`, is of a generation, `sm89`."""
+    return gpu.endswith(f"({target[2:-1]}.{target[-1]})")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,7 +284,8 @@ class OpenEngine:
           MissingDependencyError: no TensorRT, or no GPU.
         """
         name = str(self.path)
-        trt = tensorrt.library(f"running {name}")
+        made_by = tensorrt_rtx if self.info.targets else tensorrt
+        trt = made_by.library(f"running {name}")
         device = Device()
         plan = read_plan(self.path, self.info, trt.__version__, device.name)
         engine = tensorrt.Engine(trt, plan, name, device)

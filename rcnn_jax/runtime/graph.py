@@ -1,4 +1,4 @@
-"""An exported graph (`.onnx`, `.etlt`), opened: described by its header, run by ONNX Runtime."""
+"""An exported graph (`.onnx`, `.etlt`), opened: its header says what it is, a runtime runs it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
-from rcnn_jax.runtime.backend import Predictor, predictor_of
+from rcnn_jax.runtime.backend import Predictor, RunGraph, predictor_of
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import read_header, read_onnx
-from rcnn_jax.runtime.onnx_runtime import open_session, runner
-from rcnn_jax.runtime.openvino import fastest_providers
 from rcnn_jax.runtime.outputs import check_outputs
+from rcnn_jax.runtime.runtimes import TITLES, RuntimeName, chosen, graph_runner
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import TestSettings
 
@@ -33,12 +31,14 @@ class OpenGraph:
       model: the graph.
       header: what the exporter wrote about it.
       rewrite: changes the graph before it runs, for example to int8.
+      runtime: what runs it, on the CPU.
     """
 
     path: Path
     model: onnx.ModelProto
     header: Header
     rewrite: Rewrite | None = None
+    runtime: RuntimeName = "auto"
 
     @property
     def origin(self) -> Origin:
@@ -67,8 +67,8 @@ class OpenGraph:
         """
         name = str(self.path)
         model = self.model if self.rewrite is None else self.rewrite(self.model, name)
-        session = open_session(model.SerializeToString(), name, fastest_providers())
-        return file_predictor(session, self.header, name)
+        run = graph_runner(model.SerializeToString(), name, self.runtime)
+        return file_predictor(run, self.header, name, TITLES[chosen(self.runtime)])
 
 
 def open_graph(
@@ -77,6 +77,7 @@ def open_graph(
     *,
     header: Path | None = None,
     rewrite: Rewrite | None = None,
+    runtime: RuntimeName = "auto",
 ) -> OpenGraph:
     """Returns the graph of a file.
 
@@ -85,30 +86,31 @@ def open_graph(
       key: of an encrypted `.etlt`.
       header: file whose header the graph has, where another tool dropped its own.
       rewrite: changes the graph before it runs.
+      runtime: what runs it.
 
     Raises:
       CheckpointError: the file cannot be used.
     """
     model = read_onnx(path, key)
     known = read_header(model, str(path), header, key)
-    return OpenGraph(path=path, model=model, header=known, rewrite=rewrite)
+    return OpenGraph(path=path, model=model, header=known, rewrite=rewrite, runtime=runtime)
 
 
-def file_predictor(session: onnxruntime.InferenceSession, header: Header, name: str) -> Predictor:
-    """Returns the function of a file's session, which is not trusted to be an exporter's.
+def file_predictor(run: RunGraph, header: Header, name: str, title: str) -> Predictor:
+    """Returns the function of a file's graph, which is not trusted to be an exporter's.
 
     Args:
-      session: of the graph.
+      run: the graph in its runtime.
       header: of the graph.
       name: of the file, begins the message when a batch fails.
+      title: of the runtime.
     """
-    run = runner(session)
 
     def checked(batch: np.ndarray) -> dict[str, np.ndarray]:
         try:
             outputs = run(batch)
         except Exception as error:  # the runtime raises a dozen unrelated classes
-            raise CheckpointError(f"{name}: ONNX Runtime cannot run it: {reason(error)}") from error
+            raise CheckpointError(f"{name}: {title} cannot run it: {reason(error)}") from error
         check_outputs(outputs, len(batch), header, name)
         return outputs
 

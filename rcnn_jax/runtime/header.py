@@ -48,6 +48,7 @@ class Header:
       batch: fixed batch size; None where it is free.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
       depends: fields of the spec that the weights depend on; None in files of earlier versions.
+      portable: {node that was replaced by standard operators: their form}; None where none was.
       version: of the program that wrote the file.
     """
 
@@ -62,6 +63,7 @@ class Header:
     batch: int | None
     nms_names: tuple[str, str] = NMS_NAMES
     depends: dict[str, Any] | None = None
+    portable: dict[str, str] | None = None
     version: str = __version__
 
     @property

@@ -1,6 +1,6 @@
 """Opening of model files of every form, and their comparison with a spec.
 
-.tlt  JAX        .onnx, .etlt  ONNX Runtime        .engine, .trt, .plan  TensorRT
+.tlt  JAX        .onnx, .etlt  ONNX Runtime, OpenVINO        .engine, .trt, .plan  TensorRT
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.engine import OpenEngine, open_engine
 from rcnn_jax.runtime.graph import OpenGraph, Rewrite, open_graph
+from rcnn_jax.runtime.runtimes import RuntimeName, check_runtime
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 
@@ -27,6 +28,7 @@ def open_model(
     *,
     header: Path | None = None,
     rewrite: Rewrite | None = None,
+    runtime: RuntimeName = "auto",
 ) -> OpenBundle | OpenGraph | OpenEngine:
     """Returns the model of a file; the suffix decides which runtime runs it.
 
@@ -35,14 +37,19 @@ def open_model(
       key: of the encryption; an engine or a plain file ignores it.
       header: file whose header a graph has, where another tool dropped its own.
       rewrite: changes a graph before it runs, for example to int8.
+      runtime: what runs it.
 
     Raises:
+      UsageError: the runtime does not run files of this suffix.
       CheckpointError: the file is missing, damaged, encrypted with another key or of another program.
     """
     if path.suffix in GRAPH_SUFFIXES:
-        return open_graph(path, key, header=header, rewrite=rewrite)
+        check_runtime(path, runtime, ("onnxruntime", "openvino"))
+        return open_graph(path, key, header=header, rewrite=rewrite, runtime=runtime)
     if path.suffix in ENGINE_SUFFIXES:
+        check_runtime(path, runtime, ("tensorrt",))
         return open_engine(path)
+    check_runtime(path, runtime, ())
     return open_bundle(path, key)
 
 

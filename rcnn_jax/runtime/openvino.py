@@ -1,14 +1,37 @@
-"""OpenVINO inside ONNX Runtime: the fastest provider on a CPU, where the build has it."""
+"""OpenVINO: what runs a graph fastest on an x86 CPU, as a package of its own or inside ONNX Runtime.
 
+    openvino                     beside stock ONNX Runtime (the extra `openvino`)
+    onnxruntime-openvino         a build of ONNX Runtime that replaces the stock one
+
+float32 is asked for by name: on a processor with bfloat16 OpenVINO takes that by default, and boxes move.
+Int8 layers stay int8.
+"""
+
+import importlib.util
+import sys
+import threading
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
 import onnxruntime
 
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.optional import require
+from rcnn_jax.printable import reason
+from rcnn_jax.runtime.backend import RunGraph
 from rcnn_jax.runtime.onnx_runtime import REFERENCE, Provider
 
 _OPENVINO = "OpenVINOExecutionProvider"
+_TELEMETRY = "openvino_telemetry"
+_ABSENT: Any = object()
+PRECISION = "f32"
+"""OpenVINO's inference precision hint."""
 
 
 def fastest_providers() -> tuple[Provider, ...]:
-    """Returns the providers for this CPU, fastest first.
+    """Returns what runs a graph fastest inside ONNX Runtime on this CPU, best first.
 
     OpenVINO where the installed build of ONNX Runtime brings it (the package
     `onnxruntime-openvino`), in float32 whatever the CPU prefers; else the runtime's own kernels.
@@ -18,3 +41,69 @@ def fastest_providers() -> tuple[Provider, ...]:
     # FP32 is asked for: on a CPU with bfloat16 OpenVINO rounds by itself, and the check of the export is
     # not of that. The reference stays behind it for nodes that OpenVINO lacks.
     return ((_OPENVINO, {"device_type": "CPU", "precision": "FP32"}), *REFERENCE)
+
+
+def is_installed() -> bool:
+    """Says whether the package `openvino` is there."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def library(purpose: str) -> ModuleType:
+    """Returns the package `openvino`, which is kept from reporting its import over the network.
+
+    It reports through `openvino_telemetry`, in a process that it forks; without the package it cannot.
+
+    Args:
+      purpose: what it is needed for, begins the message.
+
+    Raises:
+      MissingDependencyError: it is not installed.
+    """
+    modules: dict[str, Any] = sys.modules
+    reports = modules.get(_TELEMETRY, _ABSENT)
+    modules[_TELEMETRY] = None  # what `import` takes for a package that is not there
+    try:
+        return require("openvino", extra="openvino", purpose=purpose)
+    finally:
+        if reports is _ABSENT:
+            del modules[_TELEMETRY]
+        else:
+            modules[_TELEMETRY] = reports
+
+
+def openvino_runner(model: bytes, name: str) -> RunGraph:
+    """Returns the function of a graph: normalised images to all outputs by name.
+
+    It may be called from several threads: each has a request of its own, and results are copies, since a
+    request writes its next ones over the last.
+
+    Args:
+      model: the ONNX model.
+      name: of the file, for messages.
+
+    Raises:
+      MissingDependencyError: the package `openvino` is not installed.
+      CheckpointError: OpenVINO cannot load the graph.
+    """
+    openvino = library(f"running {name} in OpenVINO")
+    hints = {"INFERENCE_PRECISION_HINT": PRECISION, "PERFORMANCE_HINT": "LATENCY"}
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(model), "CPU", hints)
+    except Exception as error:  # the runtime raises RuntimeError for everything
+        raise CheckpointError(f"{name}: OpenVINO cannot load it: {reason(error)}") from error
+    # by position: OpenVINO may call an output by any tensor that has the same content
+    names = [output.name for output in onnx.ModelProto.FromString(model).graph.output]
+    local = threading.local()
+
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        request: Any = getattr(local, "request", None)
+        if request is None:
+            request = local.request = compiled.create_infer_request()
+        request.infer([batch])
+        return {
+            name: np.array(request.get_output_tensor(index).data)
+            for index, name in enumerate(names)
+        }
+
+    return run

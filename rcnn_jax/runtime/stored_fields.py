@@ -7,6 +7,7 @@ that nothing behind this file meets a value that the exporter cannot have writte
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def header_values(fields: Any) -> dict[str, Any]:
     Raises:
       ValueError: a field is missing, unknown, of another type or out of range.
     """
-    _check(fields, _HEADER, optional=("nms_names", "depends", "version"))
+    _check(fields, _HEADER, optional=("nms_names", "depends", "portable", "version"))
     _check(fields["geometry"], _GEOMETRY, optional=tuple(_GEOMETRY.keys() - {"mode"}))
     values = {name: _tuple(value) for name, value in fields.items()}
     geometry = {name: _tuple(value) for name, value in fields["geometry"].items()}
@@ -57,8 +58,9 @@ def engine_values(fields: Any) -> dict[str, Any]:
     Raises:
       ValueError: a field is missing, unknown, of another type or out of range.
     """
-    _check(fields, _ENGINE)
-    return {**fields, "batches": tuple(fields["batches"])}
+    _check(fields, _ENGINE, optional=("targets",))
+    targets = tuple(fields.get("targets", ()))
+    return {**fields, "batches": tuple(fields["batches"]), "targets": targets}
 
 
 def _together(values: Mapping[str, Any]) -> None:
@@ -146,6 +148,14 @@ def _in_order(check: Check) -> Check:
     return lambda value: check(value) and value == sorted(value)
 
 
+def _target(value: Any) -> bool:
+    return _text(value) and re.fullmatch(r"sm\d{2,3}", value) is not None
+
+
+def _named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(name) and _text(value[name]) for name in value)
+
+
 def _described(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -164,6 +174,7 @@ _HEADER: dict[str, Check] = {
     "batch": _or_none(_whole(1, 1 << 16)),
     "nms_names": _different(_all(_text, 2, 2)),
     "depends": _or_none(_described),
+    "portable": _or_none(_named_texts),
     "version": _text,
 }
 _GEOMETRY: dict[str, Check] = {
@@ -184,4 +195,5 @@ _ENGINE: dict[str, Check] = {
     "gpu": _text,
     "dla_core": _or_none(_whole(0, 64)),
     "sha256": _text,
+    "targets": _all(_target, 0, 16),
 }

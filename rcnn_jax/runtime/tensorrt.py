@@ -86,28 +86,28 @@ def build(
       UsageError: the machine has no such DLA core.
     """
     complaints: list[str] = []
-    logger = _logger(trt, complaints)
+    logger = listener(trt, complaints)
     trt.init_libnvinfer_plugins(logger, "")  # RoiAlign is one of TensorRT's own plugins
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # what the bindings make of a null pointer
-        raise ExportError(_failed("TensorRT cannot start", complaints)) from error
+        raise ExportError(failed("TensorRT cannot start", complaints)) from error
     plain = takes_plain_graph(trt, settings.dla_core)
     flags = 0 if plain else 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         complaints += [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise ExportError(_failed("TensorRT cannot read the graph", complaints))
+        raise ExportError(failed("TensorRT cannot read the graph", complaints))
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace)
-    _add_profile(builder, network, config, settings.batches)
+    add_profile(builder, network, config, settings.batches)
     if settings.dla_core is not None:
         _use_dla(trt, builder, config, settings, plain)
     _read_timing_cache(config, settings.timing_cache, warn)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise ExportError(_failed("TensorRT cannot build an engine", complaints))
+        raise ExportError(failed("TensorRT cannot build an engine", complaints))
     # Times are worth keeping only with a plan that was built from them.
     if settings.timing_cache is not None:
         write_file(settings.timing_cache, [bytes(config.get_timing_cache().serialize())])
@@ -136,13 +136,13 @@ class Engine:
         """
         complaints: list[str] = []
         self._trt, self._device = trt, device
-        self._logger = _logger(trt, complaints)
+        self._logger = listener(trt, complaints)
         trt.init_libnvinfer_plugins(self._logger, "")
         # Logger, runtime and engine are kept as long as the context: TensorRT holds plain pointers.
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise CheckpointError(_failed(f"{name}: TensorRT cannot load the engine", complaints))
+            raise CheckpointError(failed(f"{name}: TensorRT cannot load the engine", complaints))
         self._context = self._engine.create_execution_context()
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         given = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -198,11 +198,12 @@ def _major(trt: ModuleType) -> int:
     return int(trt.__version__.split(".")[0])
 
 
-def _failed(what: str, complaints: list[str]) -> str:
+def failed(what: str, complaints: list[str]) -> str:
+    """Returns a message with TensorRT's own lines under it."""
     return "\n  ".join([f"{what}:" if complaints else what, *dict.fromkeys(complaints)])
 
 
-def _logger(trt: ModuleType, complaints: list[str]) -> Any:
+def listener(trt: ModuleType, complaints: list[str]) -> Any:
     """Returns a logger that keeps TensorRT's errors, so that they end in one message."""
     serious = (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR)
 
@@ -217,7 +218,8 @@ def _logger(trt: ModuleType, complaints: list[str]) -> Any:
     return Listener()
 
 
-def _add_profile(builder: Any, network: Any, config: Any, batches: tuple[int, int, int]) -> None:
+def add_profile(builder: Any, network: Any, config: Any, batches: tuple[int, int, int]) -> None:
+    """Adds the one optimisation profile of a graph whose batch is free."""
     image = network.get_input(0)
     rest = tuple(image.shape)[1:]
     if image.shape[0] > 0:

@@ -104,6 +104,28 @@ ScheduleSettings = SoftStartSchedule | StepSchedule | CosineSchedule | WarmupSch
 
 
 @dataclass(frozen=True, kw_only=True)
+class QatSettings:
+    """Quantisation-aware training: when it begins, and how ranges are calibrated.
+
+    Attributes:
+      start: below 1 the fraction of the run that trains in float first, else that many epochs.
+      method: choice of the range of a tensor, as of `export --cal_method`.
+      batches: number of calibration batches.
+      batch_size: images in each.
+    """
+
+    start: float = 0.0
+    method: Literal["max", "percentile", "entropy"] = "percentile"
+    batches: int = 10
+    batch_size: int = 8
+
+    def first_step(self, steps_per_epoch: int, total_steps: int) -> int:
+        """Returns the number of steps that are taken in float."""
+        steps = self.start * (total_steps if self.start < 1 else steps_per_epoch)
+        return min(round(steps), total_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Length of a run and periods of its milestones; 0 for never.
 

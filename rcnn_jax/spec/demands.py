@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from rcnn_jax.kinds import SpecKind, TaskName
 from rcnn_jax.spec import mask_rules, rules
 from rcnn_jax.spec.checks import Finding
-from rcnn_jax.spec.kinds import TABLES
-from rcnn_jax.spec.schema import Message, Node
+from rcnn_jax.spec.schema import Node
 
 TASKS: tuple[TaskName, ...] = ("train", "evaluate", "inference", "export")
 
@@ -28,7 +27,6 @@ def whole_findings(config: Node, kind: SpecKind, task: TaskName | None) -> Itera
     yield from rules.cross_field_findings(config, kind)
     if task is not None:
         yield from task_findings(config, kind, task)
-        yield from refusals(config, kind, task)
     # Without a task (`spec check`) a deployment spec must not be told that it lacks a schedule.
     elif means_to_train(config, kind):
         yield from task_findings(config, kind, "train")
@@ -44,7 +42,6 @@ def unserved(config: Node, kind: SpecKind) -> dict[TaskName, list[Finding]]:
             # Only here: a command reports missing data when it opens them, with what the flags
             # name.
             *missing_data(config, kind, task),
-            *refusals(config, kind, task),
         ]
         for task in TASKS
     }
@@ -60,12 +57,6 @@ def task_findings(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Find
             yield from rules.validation_source_rules(config.dataset_config)
     elif kind == "mask_rcnn" and task == "train":
         yield from mask_rules.mask_rcnn_training_rules(config)
-
-
-def refusals(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
-    """Yields fields whose value is not implemented; only training reads such fields."""
-    if task == "train":
-        yield from _unbuilt(config, TABLES[kind])
 
 
 def missing_data(config: Node, kind: SpecKind, task: TaskName) -> Iterator[Finding]:
@@ -123,12 +114,3 @@ def means_to_train(config: Node, kind: SpecKind) -> bool:
 
 def _any(config: Node, *names: str) -> bool:
     return any(config[name] for name in names)
-
-
-def _unbuilt(config: Node, table: Message, prefix: str = "") -> Iterator[Finding]:
-    for field in table.fields:
-        path, value = f"{prefix}{field.name}", config[field.name]
-        if field.unbuilt and value != field.default:
-            yield path, f"= {str(value).lower()}: {field.unbuilt}"
-        elif field.kind == "message" and not field.repeated:
-            yield from _unbuilt(value, field.table, f"{path}.")

@@ -51,7 +51,6 @@ def range_text(field: Field) -> str:
 def effect_text(field: Field) -> str:
     """Describes the effect of a field, and its relation to the original."""
     words = [f"no effect: {field.no_effect}"] if field.no_effect else []
-    words += [f"train refuses it: {field.unbuilt}"] if field.unbuilt else []
     words += ["true where it is absent, reported once"] if is_true_though_absent(field) else []
     words += ["extension of this project"] if field.extension else []
     words += [f"also read as {', '.join(field.aliases)}"] if field.aliases else []
@@ -70,7 +69,7 @@ def describe(row: FieldRow) -> str:
     ]
     lines += [f"  range    {range_text(field)}"] if range_text(field) else []
     acts = "it is checked, no more" if field.only_checked else "yes"
-    acts = "" if field.no_effect or field.unbuilt else acts
+    acts = "" if field.no_effect else acts
     lines += [f"  effect   {'; '.join(filter(None, (acts, effect_text(field))))}"]
     if field.kind == "message":
         lines.append(f"  fields   {', '.join(row.name for row in field.table.fields)}")

@@ -128,7 +128,6 @@ class Field:
       silent: a value without effect is not reported: the original ignores it too, or its effect
         happens anyway.
       only_checked: only a rule of the spec reads it.
-      unbuilt: why `train` refuses every value but the default.
       secret: never written to any file.
       reads: input that must exist before a run: a `file`, a `folder`, or files of a `glob` pattern.
     """
@@ -151,7 +150,6 @@ class Field:
     no_effect: str = ""
     silent: bool = False
     only_checked: bool = False
-    unbuilt: str = ""
     secret: bool = False
     reads: Literal["", "file", "folder", "glob"] = ""
 

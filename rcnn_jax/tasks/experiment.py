@@ -8,7 +8,12 @@ from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.kinds import Kind
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
 from rcnn_jax.settings.metrics import MetricSettings
-from rcnn_jax.settings.training import OptimizerSettings, RunSettings, ScheduleSettings
+from rcnn_jax.settings.training import (
+    OptimizerSettings,
+    QatSettings,
+    RunSettings,
+    ScheduleSettings,
+)
 from rcnn_jax.tasks.task import Task, TestSettings
 
 
@@ -79,6 +84,7 @@ class Experiment:
         classes by their names.
       spec: the spec as it is written down.
       depends: fields of the config that trained weights depend on, see `tasks.dependence`.
+      qat: quantisation-aware training; None in float.
     """
 
     kind: Kind
@@ -108,3 +114,4 @@ class Experiment:
     notes: tuple[str, ...] = ()
     spec: SpecRecord = field(default_factory=SpecRecord)
     depends: Mapping[str, Any] = field(default_factory=dict)
+    qat: QatSettings | None = None

@@ -10,6 +10,8 @@ The files in the order in which they explain each other:
     resume       where it goes on: checkpoint, bundle or step 0
     start        the weights of step 0, and what is refused when a run goes on
 
+    quantisation where fake quantisation begins: calibrated ranges, frozen batch norm
+
     schedules    learning rate by step
     optimizer    gradients to updates; penalties, frozen layers
     step         one update of one data shard: a pure function

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rcnn_jax.settings.training import RunSettings
+from rcnn_jax.settings.training import QatSettings, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,21 +14,27 @@ class Milestones:
       total_steps: length of the run.
       evaluate_every: steps between validations.
       save_every: steps between model files.
+      quantised_from: steps after which ranges are calibrated; 0 where that is not within the run.
     """
 
     steps_per_epoch: int
     total_steps: int
     evaluate_every: int
     save_every: int
+    quantised_from: int = 0
 
     @classmethod
-    def of(cls, run: RunSettings, steps_per_epoch: int) -> "Milestones":
+    def of(
+        cls, run: RunSettings, steps_per_epoch: int, qat: QatSettings | None = None
+    ) -> "Milestones":
         """Returns the milestones of run settings for a data set of so many steps per epoch."""
         # Specs of Faster R-CNN count in epochs, those of Mask R-CNN in steps; the unused one is 0.
         # From here on there are steps only, for a resumed run knows nothing else.
+        total_steps = run.total_steps or run.num_epochs * steps_per_epoch
         return cls(
             steps_per_epoch=steps_per_epoch,
-            total_steps=run.total_steps or run.num_epochs * steps_per_epoch,
+            total_steps=total_steps,
+            quantised_from=0 if qat is None else qat.first_step(steps_per_epoch, total_steps),
             evaluate_every=run.evaluate_steps or run.evaluate_epochs * steps_per_epoch,
             save_every=run.save_steps or run.save_epochs * steps_per_epoch,
         )
@@ -47,7 +53,8 @@ class Milestones:
         periods = (self.steps_per_epoch, self.evaluate_every, self.save_every)
         # Multiples of the period, not steps since the last milestone: a run that is resumed in
         # between meets the same ones.
-        return min(self.total_steps, *((step // p + 1) * p for p in periods if p))
+        begins = (self.quantised_from,) if step < self.quantised_from else ()
+        return min(self.total_steps, *begins, *((step // p + 1) * p for p in periods if p))
 
     def ends_epoch(self, step: int) -> bool:
         """Tells whether an epoch, or the run, is over after so many steps."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from rcnn_jax.checkpoints.atomic import FULL
 from rcnn_jax.checkpoints.data_file import write_data
+from rcnn_jax.compress.qat import is_calibrated
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.interrupt import Stopped
 from rcnn_jax.models.variables import parameter_order
@@ -21,8 +22,9 @@ from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.families import family
 from rcnn_jax.train import tables
 from rcnn_jax.train.lock import held
-from rcnn_jax.train.loop import train_until_finished
+from rcnn_jax.train.loop import train_until
 from rcnn_jax.train.milestones import ensure_best
+from rcnn_jax.train.quantisation import calibrate, quantised_run
 from rcnn_jax.train.resume import resume_or_begin
 from rcnn_jax.train.run import Run, TrainOptions, open_run
 from rcnn_jax.train.run_folder import METRICS_FILE, write_spec
@@ -111,6 +113,8 @@ def _train(run: Run) -> RunState:
             f"too, everything else to {files.folder}"
         )
     state, progress = resume_or_begin(run)
+    if is_calibrated(state.collections):
+        run = quantised_run(run)
     if progress.finished:
         reporter.note(
             f"the run {files.name} in {files.root} is finished ({progress.step} steps): nothing to do. "
@@ -125,7 +129,12 @@ def _train(run: Run) -> RunState:
     write_data(run.workdir, run.data)
     _print_parameters(run)
     with _full_disk_reported(run, state):
-        return train_until_finished(run, state, progress)
+        if run.quant.sites and not is_calibrated(state.collections):
+            begins = run.milestones.quantised_from
+            if progress.step < begins or progress.pending:
+                state, progress = train_until(run, state, progress, begins)
+            run, state, progress = calibrate(run, state, progress)
+        return train_until(run, state, progress, run.milestones.total_steps)[1]
 
 
 def _how_to_go_on(run: Run) -> str:

@@ -33,16 +33,19 @@ from rcnn_jax.train.sink import MetricSink, open_sink
 from rcnn_jax.train.step import make_step
 
 
-def train_until_finished(run: Run, state: TrainState, progress: RunState) -> RunState:
-    """Takes the steps that a run still has to take.
+def train_until(
+    run: Run, state: TrainState, progress: RunState, end_step: int
+) -> tuple[TrainState, RunState]:
+    """Takes the steps that a run still has to take, up to a milestone.
 
     Args:
       run: the run.
       state: to go on from, on the host.
       progress: of that state.
+      end_step: the milestone, which is done too; the run may end before it.
 
     Returns:
-      The progress of the finished run.
+      State and progress after the last step.
 
     Raises:
       RcnnError: the run ends early; its steps are saved where they can be.
@@ -72,8 +75,8 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         if progress.pending:  # the run was ended in the middle of a milestone
             milestone = Milestone(run=run, state=state, sink=sink, signals=signals)
             progress = run_milestone(milestone, progress)
-        if progress.finished:
-            return progress
+        if progress.finished or progress.step >= end_step:
+            return state, progress
         batches = _batches(run, progress.step)
         _log_images(run, sink, progress.step)
         first = next(batches)
@@ -81,7 +84,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
         stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases))
         batches = itertools.chain([first], batches)
         del first  # an image batch is not kept on the device longer than the others
-        while not progress.finished:
+        while not progress.finished and progress.step < end_step:
             step, end = progress.step, milestones.next(progress.step)
             try:
                 # A signal is looked at between steps only: a step that has been sent cannot be
@@ -142,7 +145,7 @@ def train_until_finished(run: Run, state: TrainState, progress: RunState) -> Run
             # A signal during the last milestone comes too late: the run is finished and ends well.
             if not progress.finished:
                 signals.look()
-    return progress
+    return state, progress
 
 
 def _rescue(

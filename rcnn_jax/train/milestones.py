@@ -186,6 +186,8 @@ DUTIES: tuple[Duty, ...] = (
 def has_stopped_early(run: Run, progress: RunState) -> bool:
     """Tells whether the loss has not improved for as many epochs as the config allows."""
     patience = run.experiment.run.patience
+    if run.quant.sites and not run.experiment.task.model.quant.sites:
+        return False  # the float part of a run with fake quantisation is no end of its own
     return bool(patience) and progress.epochs_without_gain >= patience
 
 

@@ -12,6 +12,7 @@ import jax
 
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.state import versions
+from rcnn_jax.compress.qat import COLLECTION, collection
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.structures import TrainState
 from rcnn_jax.train.milestones import has_stopped_early, newest_model
@@ -36,6 +37,8 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     # Weights are made even for a resume, which replaces all of them: `restore` needs the structure,
     # and only it tells whether `begin` needs the values.
     variables = experiment.task.init(jax.random.key(experiment.seed))
+    if run.quant.sites:  # from the first step on: a state has one structure throughout the run
+        variables = {**variables, COLLECTION: collection(run.quant)}
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed
     )

@@ -6,12 +6,15 @@ from typing import Any
 
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.compress.qat import Quantiser
 from rcnn_jax.data.count_table import counts_table, say
 from rcnn_jax.data.loader.batching import check_object_counts
 from rcnn_jax.data.loader.census import Census, require_objects, take_census
 from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import DataDigest, digest_source
+from rcnn_jax.errors import ExportError, SpecError, UsageError
+from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.tasks.anchor_advice import anchor_advice, outside_advice
 from rcnn_jax.tasks.build import with_bf16
@@ -35,6 +38,8 @@ class TrainOptions:
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16 on top of what the spec says.
       devices: number of local devices; None for all.
+      quantiser: places and calibrates fake quantisation, see `export.precision.aware.QUANTISER`; a run
+        with `enable_qat` needs it.
       draw: draws detections on validation images for TensorBoard, where the spec asks for them; see
         `inference.draw.draw_detections`. None leaves such pictures out.
       lock: of the workdir, where the caller holds it; None takes it as long as the run lasts.
@@ -45,6 +50,7 @@ class TrainOptions:
     accept_data_changes: bool = False
     use_amp: bool = False
     devices: int | None = None
+    quantiser: Quantiser | None = None
     draw: Drawer | None = None
     lock: WorkdirLock | None = None
 
@@ -54,7 +60,8 @@ class Run:
     """The constant parts of one training run.
 
     Attributes:
-      experiment: what is trained.
+      experiment: what is trained; the float network until ranges are calibrated.
+      quant: the inputs that fake quantisation rounds; none without `enable_qat`.
       options: how.
       files: where the run lies.
       devices: local devices of the run.
@@ -67,6 +74,7 @@ class Run:
     """
 
     experiment: Experiment
+    quant: QuantPlan
     options: TrainOptions
     files: RunFolder
     devices: list[parallel.Device]
@@ -128,6 +136,7 @@ def open_run(
     # Before anything looks at the model: the table of parameters and the template of the state follow
     # the pruned widths.
     experiment = widths_to_train(experiment, options.key)
+    quant = _plan_quantisation(experiment, options.quantiser)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
     source = experiment.train_source()
@@ -154,18 +163,39 @@ def open_run(
     steps_per_epoch = batches_per_epoch(source, global_batch)
     return Run(
         experiment=experiment,
+        quant=quant,
         options=options,
         files=files,
         devices=chosen,
         source=source,
         data=digest_source(source, experiment.category_ids),
         validate=validate,
-        milestones=Milestones.of(experiment.run, steps_per_epoch),
+        milestones=Milestones.of(experiment.run, steps_per_epoch, experiment.qat),
         store=CheckpointStore(
             files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=options.key
         ),
         reporter=reporter,
     )
+
+
+def _plan_quantisation(experiment: Experiment, quantiser: Quantiser | None) -> QuantPlan:
+    """Returns the inputs that a run rounds; none without quantisation-aware training.
+
+    Raises:
+      SpecError: the exported graph of the spec could not be quantised.
+      UsageError: nothing was given that places fake quantisation.
+    """
+    if experiment.qat is None:
+        return QuantPlan()
+    if quantiser is None:
+        raise UsageError(
+            "enable_qat: training needs TrainOptions(quantiser=...), "
+            "rcnn_jax.export.precision.aware.QUANTISER"
+        )
+    try:
+        return quantiser.plan(experiment)
+    except (ExportError, SpecError) as error:
+        raise SpecError(f"enable_qat: {error}") from error
 
 
 def _advise(experiment: Experiment, source: Source, census: Census, reporter: Reporter) -> None:

@@ -20,6 +20,7 @@ from rcnn_jax.checkpoints.pretrained import (
 )
 from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
 from rcnn_jax.checkpoints.store import CheckpointStore
+from rcnn_jax.compress.qat import in_float
 from rcnn_jax.data.sources.digest import DataDigest
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.models.variables import layer_order
@@ -199,7 +200,9 @@ def _with_weights(
 
 def _with_variables(template: TrainState, variables: Variables) -> TrainState:
     params = variables["params"]
-    collections = {name: tree for name, tree in variables.items() if name != "params"}
+    # Ranges of a model that was trained with fake quantisation stay behind: they are calibrated anew for
+    # the plan of this run.
+    collections = {name: variables[name] for name in variables if name not in ("params", "quant")}
     return template.replace(
         params=params,
         collections={**template.collections, **collections},
@@ -217,7 +220,8 @@ def widths_to_train(experiment: Experiment, key: str | None) -> Experiment:
     if not experiment.start.pruned:
         return experiment
     path = _existing(experiment.start.pruned, "the pruned model of the spec")
-    return with_stored_channels(experiment, read_header(path, key)[1], str(path))
+    header = read_header(path, key)[1]
+    return in_float(with_stored_channels(experiment, header, str(path)))
 
 
 def _existing(name: str, field: str) -> Path:

@@ -53,6 +53,10 @@ class Validation:
         # program.
         self._predictor = bundle.jax_predictor(experiment, experiment.evaluation)
 
+    def of(self, experiment: Experiment) -> "Validation":
+        """Returns the same for another network of the experiment."""
+        return Validation(experiment, self._source, self._workdir, self._reporter)
+
     def __call__(self, variables: Variables, step: int) -> dict[str, float]:
         """Prints the table, writes eval/step-N.json and returns the metrics by name.
 

@@ -13,6 +13,8 @@ from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import faster_rcnn, main, mask_rcnn
 from rcnn_jax.cli.train import slim_models
+from rcnn_jax.export.precision.aware import QUANTISER
+from rcnn_jax.settings.training import QatSettings
 from tests.checkpoints.headers import MODEL_HEADER
 
 FASTER = """
@@ -329,14 +331,11 @@ def test_no_task_but_training_asks_for_a_schedule(tmp_path, evaluate, inference,
     assert "total_steps or num_epochs must be given" in capsys.readouterr().err
 
 
-def test_quantisation_aware_training_is_refused(tmp_path, train, evaluate, capsys):
-    (tmp_path / "a.tlt").touch()
+def test_quantisation_aware_training_gets_what_calibrates_it(tmp_path, train):
     spec = write(tmp_path, FASTER.replace("optimizer {", "enable_qat: True optimizer {"))
-    assert faster_rcnn(["train", "-e", spec]) == 2
-    assert train.called is None
-    error = capsys.readouterr().err
-    assert "enable_qat = true: quantisation-aware training is not built yet" in error
-    assert faster_rcnn(["evaluate", "-e", spec, "-m", str(tmp_path / "a.tlt")]) == 0
+    assert faster_rcnn(["train", "-e", spec]) == 0
+    experiment, options = train.called["experiment"], train.called["args"][1]
+    assert experiment.qat == QatSettings() and options.quantiser is QUANTISER
 
 
 def test_fields_and_flags_without_effect_are_noted(tmp_path, train, capsys):

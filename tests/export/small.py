@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 
-def model_of(nodes, weights, outputs, shape=("n", 4, 8, 8)):
+def model_of(nodes, weights, outputs, shape=("n", 8, 8, 8)):
     """The graph of some nodes over "x" of a shape; its outputs have as many dims."""
     made = helper.make_graph(
         nodes,

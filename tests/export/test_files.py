@@ -10,6 +10,7 @@ from rcnn_jax.export.plan import ExportOptions
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings
 from rcnn_jax.export.precision.post_training import Calibrated
 from rcnn_jax.export.verification.report import CheckReport
+from rcnn_jax.reporter import SILENT
 
 SCALES = Calibrated({"a": 0.5}, "calibrated by max", reused=False, offsets={})
 
@@ -56,3 +57,34 @@ def test_a_report_is_written_as_json_and_as_a_table(tmp_path):
 def test_options_never_show_the_key(tmp_path):
     options = ExportOptions(output=tmp_path / "m.etlt", key="the secret")
     assert "the secret" not in repr(options) + repr(options.files)
+
+
+def test_a_signal_before_the_end_takes_the_model_back_and_one_behind_it_comes_too_late(tmp_path):
+    fp32 = onnx.ModelProto(ir_version=7)
+    files = Files(output=tmp_path / "m.onnx", key=None)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_graphs(
+            files,
+            fp32,
+            fp32,
+            None,
+            CalibrationSettings(cache_file=tmp_path / "c"),
+            SILENT,
+            interrupted,
+        )
+    assert not files.output.exists()
+    called = []
+    write_graphs(
+        files,
+        fp32,
+        fp32,
+        None,
+        CalibrationSettings(cache_file=tmp_path / "c"),
+        SILENT,
+        lambda: called.append(files.output.exists()),
+    )
+    assert called == [True]

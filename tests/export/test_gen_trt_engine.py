@@ -137,7 +137,7 @@ def test_flags_without_effect_are_noted(graph, tensorrt, tmp_path, capsys):
     said = capsys.readouterr().out
     for note in (
         "--verbose has no effect here: everything is said already",
-        "--force_ptq has no effect here: int8 is always calibrated after training",
+        "--force_ptq has no effect here: an fp32 graph is always calibrated after training",
         "--batches has no effect without --data_type int8",
     ):
         assert f"note: {note}" in said

@@ -112,12 +112,12 @@ def lively_variables(experiment, seed=0, predictors=0.05):
     return jax.tree_util.tree_map_with_path(fill, variables)
 
 
-def graph(experiment, *, contract="plain", predictors=0.3):
+def graph(experiment, *, contract="plain", predictors=0.3, batch=None):
     """(FP32 ONNX model, header) of an experiment with lively weights, not checked."""
     variables = lively_variables(experiment, predictors=predictors)
-    header = make_header(experiment, contract, None)
+    header = make_header(experiment, contract, batch)
     function = outputs_of(experiment, variables, contract)
-    shape = (None, *header.canvas, experiment.task.pixels.channels)
+    shape = (batch, *header.canvas, experiment.task.pixels.channels)
     traced = trace(function, family(experiment.kind).input_name, shape, NCHW)
     return traced.to_model("detector", header.to_metadata()), header
 

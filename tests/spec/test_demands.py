@@ -3,7 +3,7 @@
 import pytest
 
 from rcnn_jax.errors import SpecError
-from rcnn_jax.spec import TaskName, parse_spec, validate
+from rcnn_jax.spec import TaskName, parse_spec
 from rcnn_jax.spec.demands import TASKS, unserved
 from tests.spec.samples import FASTER, MASK
 
@@ -99,19 +99,13 @@ def test_the_tasks_that_a_spec_serves_are_known(text: str, served: tuple[TaskNam
     assert tuple(task for task in TASKS if task not in lacking) == served
 
 
-def test_quantisation_aware_training_is_refused_and_nothing_else_is() -> None:
-    text = FASTER.replace("training_config {", "training_config {\n  enable_qat: True")
-    assert complaint(text, "train") == (
-        "s:19:3: training_config.enable_qat = true: quantisation-aware training is not built yet; "
-        "`export --data_type int8` quantises a model that was trained without it"
+def test_quantisation_aware_training_is_for_every_task() -> None:
+    text = FASTER.replace(
+        "training_config {", "training_config {\n  enable_qat: True qat_start: 0.8"
     )
-    for task in ("evaluate", "inference", "export"):
-        parse_spec(text, task=task)
-    spec = parse_spec(text)
-    assert list(unserved(spec.config, spec.kind)) == ["train"]
-    validate(spec.config, spec.kind, "export")
-    with pytest.raises(SpecError, match=r"config\.training_config\.enable_qat = true: quanti"):
-        validate(spec.config, spec.kind, "train")
+    for task in TASKS:
+        assert parse_spec(text, task=task).config.training_config.qat_start == 0.8
+    assert unserved(parse_spec(text).config, "faster_rcnn") == {}
 
 
 def test_a_conversion_serves_no_task_of_a_detector() -> None:

@@ -25,7 +25,6 @@ GENERATIONS = Path(__file__).parents[1] / "spec" / "generations"
 
 READ_ELSEWHERE = {
     "enc_key": "cli.session.read_spec takes it out before anything else sees the config",
-    "training_config.enable_qat": "train refuses it",
     "training_config.optimizer.rmsprop": "what is left where neither adam nor sgd is given",
 }
 OF_FASTER = [

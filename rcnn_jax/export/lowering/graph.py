@@ -34,12 +34,21 @@ IR_VERSION = 8
 
 @dataclass
 class Node:
-    """One operator; `inputs` may hold "" for an optional input that is left out."""
+    """One operator.
+
+    Attributes:
+      op: its type.
+      inputs: tensors; "" for an optional one that is left out.
+      outputs: tensors.
+      attributes: by name.
+      scope: path of the layer that it was emitted for.
+    """
 
     op: str
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, Any]
+    scope: str = ""
 
 
 @dataclass
@@ -105,7 +114,7 @@ class Graph:
         if key not in self._made:
             base = f"{self.scope}/{op}" if self.scope else op
             outputs = [self._unique(base) for _ in results]
-            self._add(Node(op, list(inputs), outputs, attributes), results)
+            self._add(Node(op, list(inputs), outputs, attributes, self.scope), results)
             self._made[key] = outputs
         return self._made[key]
 

@@ -18,6 +18,7 @@ from rcnn_jax.export.precision.scales import LEVELS
 from rcnn_jax.runtime.onnx_runtime import open_session, runs
 
 _FUSED = ("Clip", "HardSigmoid", "LeakyRelu", "MaxPool", "Relu", "Reshape", "Resize")
+_JOINING = ("Add", "Concat")
 
 
 def observe(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, Histogram]:
@@ -57,15 +58,20 @@ def with_fused(model: onnx.ModelProto, scales: dict[str, float]) -> dict[str, fl
     """Adds the scales of tensors before an activation or pooling.
 
     With a cache, TensorRT 10 and older quantises by itself and needs the scale of every tensor. Between
-    a layer and the activation it fuses with, that of the activation is right.
+    a layer and the activation it fuses with, that of the activation is right, and so is that of a sum for
+    the branch that becomes one kernel with it. All inputs of a Concat have the scale of its output. A sum
+    of which one branch has no scale would run in float.
     """
     view = ModelView(model)
     extended = dict(scales)
     # Backwards, so that a chain (Conv, Relu, MaxPool) hands the scale up to the layer.
     for node in reversed(model.graph.node):
         scale = extended.get(node.output[0])
-        if scale is not None and node.op_type in _FUSED and node.input[0] in view.producers:
-            extended.setdefault(node.input[0], scale)
+        if scale is None or node.op_type not in (*_FUSED, *_JOINING):
+            continue
+        for name in node.input if node.op_type in _JOINING else node.input[:1]:
+            if name in view.producers:
+                extended.setdefault(name, scale)
     return extended
 
 

@@ -23,6 +23,22 @@ PASSING = frozenset({
 """Operators between layers: activations, sums of branches, pooling, changes of shape."""
 
 
+_CROPS_OF = "RoiAlign of "
+
+
+def crops_of(feature: str) -> str:
+    """Returns the note on the last node of a RoiAlign in standard operators: the map it crops."""
+    return _CROPS_OF + feature
+
+
+def cropped_map(node: onnx.NodeProto) -> str | None:
+    """Returns the feature map whose crops a node makes, as one RoiAlign or the last of its nodes."""
+    if node.op_type == "RoiAlign":
+        return node.input[0]
+    noted = node.doc_string.startswith(_CROPS_OF)
+    return node.doc_string.removeprefix(_CROPS_OF) if noted else None
+
+
 class ModelView:
     """Indices over a model, built once: they do not follow later changes of the model.
 

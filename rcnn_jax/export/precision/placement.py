@@ -10,15 +10,19 @@ all call `place`. The rules:
 
 - A layer is Conv, ConvTranspose, Gemm or MatMul with constant weights. It runs in int8 where its
   output feeds another layer; the last layer of every head, and all that follows, stays float.
+- A convolution with fewer than 16 input or output channels stays float unless their number is a multiple
+  of 8, and so does a product of one row or column: int8 kernels are no faster there, and the rounding of
+  few channels costs most.
 - Its input is quantised per tensor; nothing stands between a layer and the activation after it.
-- Of a residual sum only the shortcut is quantised: the other, deeper branch ends in a layer that
-  becomes one kernel with the sum and its activation. Other layers that read the shortcut read the same
-  quantised tensor.
+- Of a residual sum the shortcut is quantised; the other, deeper branch ends in a layer that becomes one
+  kernel with the sum and its activation, so its scale is that of the result. Where neither branch ends in
+  an int8 layer, both are quantised: a sum with one quantised input runs in float. Other layers that read
+  a branch read the same quantised tensor.
 - RoiAlign reads the float tensor.
 - Tensors connected by operators that keep values (max pooling, Concat, Resize, ...) have one scale.
 
-Source: TensorRT developer guide, "Working with Quantized Types";
-docs/reference/tensorrt.md, "Placement of Q/DQ".
+Source: TensorRT developer guide, "Working with Quantized Types"; TensorRT Model Optimizer, ONNX
+quantisation (narrow layers); docs/reference/tensorrt.md, "Placement of Q/DQ".
 """
 
 from collections.abc import Iterable
@@ -26,7 +30,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from rcnn_jax.export.precision.model_view import FLOAT, PASSING, ModelView, layer_name
+from rcnn_jax.export.precision.model_view import FLOAT, PASSING, ModelView, cropped_map, layer_name
 
 ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 UNCHANGED = frozenset({
@@ -34,6 +38,8 @@ UNCHANGED = frozenset({
     "Unsqueeze",
 })  # fmt: skip
 """Operators whose output values are among their input values."""
+NARROW = 16
+"""Channels from which on the rounding of a convolution pays, unless they are a multiple of 8."""
 Reader = tuple[str, int]
 """(name of a node: its first output, input index)."""
 
@@ -62,7 +68,12 @@ def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
     """
     layers = [node for node in view.model.graph.node if _can_be_quantised(view, node)]
     feeding = _feeding(view, layers)
-    chosen = [n for n in layers if n.output[0] in feeding and layer_name(n) not in keep]
+    # A narrow layer is no int8 layer, but what feeds it is not the end of a head.
+    chosen = [
+        node
+        for node in layers
+        if node.output[0] in feeding and layer_name(node) not in keep and not _is_narrow(view, node)
+    ]
     readers: dict[str, list[Reader]] = {}
     for node in chosen:
         readers.setdefault(node.input[0], []).append((layer_name(node), 0))
@@ -71,12 +82,18 @@ def place(view: ModelView, keep: frozenset[str] = frozenset()) -> Placement:
     # sum.
     depths = _depths(view)
     for node in view.model.graph.node:
+        if not is_sum(view, node):
+            continue
         end = _fused_end(view, node, depths)
-        if end is None or node.input[end] not in names:
+        # A layer that is kept in float takes its sum with it: another keep-list must not ask for the
+        # scale of a tensor that the calibration has not seen.
+        if end is not None and node.input[end] in keep:
             continue
         # Only where the sum or its activation is quantised: otherwise nothing of it runs in int8.
         if _results(view, node).intersection(readers):
-            readers.setdefault(node.input[1 - end], []).append((node.output[0], 1 - end))
+            for index, tensor in enumerate(node.input):
+                if index != end or tensor not in names:
+                    readers.setdefault(tensor, []).append((node.output[0], index))
     return Placement(
         layers=tuple(layer_name(node) for node in chosen),
         readers={tensor: tuple(inputs) for tensor, inputs in readers.items()},
@@ -115,6 +132,21 @@ def _can_be_quantised(view: ModelView, node: onnx.NodeProto) -> bool:
     return weight.data_type == FLOAT and not (grouped or transposed or stacked)
 
 
+def _is_narrow(view: ModelView, node: onnx.NodeProto) -> bool:
+    """Returns whether int8 does not pay for a layer."""
+    weight = view.constants[node.input[1]]
+    if node.op_type in ("Gemm", "MatMul"):
+        return min(weight.dims) == 1
+    own, per_group = weight.dims[:2]  # Conv [out in/g k k], ConvTranspose [in out/g k k]
+    widths = (own, per_group * _attribute(node, "group", 1))
+    return any(width < NARROW and width % 8 for width in widths)
+
+
+def is_sum(view: ModelView, node: onnx.NodeProto) -> bool:
+    """Returns whether the node adds two activations."""
+    return node.op_type == "Add" and not any(name in view.constants for name in node.input)
+
+
 def _feeding(view: ModelView, layers: list[onnx.NodeProto]) -> set[str]:
     """Returns the tensors that reach a layer through sums, activations and crops."""
     feeding: set[str] = set()
@@ -127,8 +159,9 @@ def _feeding(view: ModelView, layers: list[onnx.NodeProto]) -> set[str]:
         node = view.producers.get(tensor)
         if node is None:
             continue
-        if node.op_type == "RoiAlign":
-            waiting.append(node.input[0])  # boxes are no features
+        feature = cropped_map(node)
+        if feature is not None:
+            waiting.append(feature)  # boxes are no features
         elif node.op_type in PASSING:
             waiting.extend(n for n in node.input if view.types.get(n, FLOAT) == FLOAT)
     return feeding
@@ -148,8 +181,6 @@ def _fused_end(view: ModelView, node: onnx.NodeProto, depths: dict[str, int]) ->
 
     Independent of the layers kept in float: keeping more never needs the scale of a new tensor.
     """
-    if node.op_type != "Add" or any(name in view.constants for name in node.input):
-        return None
     ends = [
         index
         for index, name in enumerate(node.input)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,10 +12,11 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.export.precision.bias_correction import rounding_offsets
 from rcnn_jax.export.precision.calibration import observe, scales_of, with_fused
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings, calibration_batches
+from rcnn_jax.export.precision.digest import check_digest
 from rcnn_jax.export.precision.model_view import ModelView
 from rcnn_jax.export.precision.placement import place
 from rcnn_jax.export.precision.quantize import Offsets
-from rcnn_jax.export.precision.scales import read_cache
+from rcnn_jax.export.precision.scales import digest_of_cache, read_cache
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.tasks.experiment import Experiment
@@ -35,6 +37,24 @@ class Calibrated:
     origin: str
     reused: bool
     offsets: Offsets
+
+
+def is_same_cache(cache: Path, model: onnx.ModelProto, scales: dict[str, float]) -> bool:
+    """Says whether a calibration cache that exists holds the scales of a model already.
+
+    Raises:
+      DataError: it exists and holds others: it is not overwritten, and would not fit.
+    """
+    if not cache.exists():
+        return False
+    text = read_file(cache, "calibration cache").decode("utf-8", "replace")
+    check_digest(digest_of_cache(text), model, f"--cal_cache_file {cache}")
+    if read_cache(text, str(cache)) != scales:
+        raise DataError(
+            f"--cal_cache_file {cache}: exists already with other scales than those of training: "
+            "remove it, name another file, or give --force_ptq"
+        )
+    return True
 
 
 def calibrate(
@@ -68,6 +88,7 @@ def calibrate(
     if cache.exists():
         text = read_file(cache, "calibration cache").decode("utf-8", "replace")
         scales = read_cache(text, str(cache))
+        check_digest(digest_of_cache(text), model, f"--cal_cache_file {cache}")
         wanted = place(ModelView(model)).readers
         # Surplus names do not matter: the cache also holds tensors between layers (`with_fused`).
         missing = [name for name in wanted if name not in scales]

@@ -21,6 +21,9 @@ from rcnn_jax.export.precision.scales import LEVELS
 Offsets = dict[str, np.ndarray]
 """{layer, by its output tensor: f32[output channels] to add to its bias}."""
 
+ROUNDED = 2e-4
+"""Distance to the next integer, in steps, below which weights count as rounded already: folding batch
+norm into them moves them by 1e-5."""
 _ZERO = "int8/zero"
 
 
@@ -110,7 +113,8 @@ def quantise_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
 
     A scale is the largest number of its channel / 127, rounded up to a float16 number (0.1 % at most),
     so that the graph can become float16 without rounding weights again. A channel of zeros has
-    scale 1.
+    scale 1. A channel that consists of multiples of its scale already keeps it: training with fake
+    quantisation leaves such weights, and they must not be rounded a second time.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others).astype(np.float32)
@@ -120,9 +124,11 @@ def quantise_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
         half = exact.astype(np.float16)
         half = np.where(half < exact, np.nextafter(half, np.float16(np.inf)), half)
     rounded = half.astype(np.float32)
-    # A scale that float16 holds only coarsely (subnormal) or not at all stays float32.
-    scale = np.where(rounded <= 1.001 * exact, rounded, exact)
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    multiples = weight / exact.reshape(shape)
+    is_rounded = np.abs(multiples - np.rint(multiples)).max(axis=others) < ROUNDED
+    # A scale that float16 holds only coarsely (subnormal) or not at all stays float32.
+    scale = np.where((rounded <= 1.001 * exact) & ~is_rounded, rounded, exact)
     steps = np.rint(weight / scale.reshape(shape))
     return np.clip(steps, -LEVELS, LEVELS).astype(np.int8), scale
 

@@ -3,8 +3,11 @@
     TRT-100800-EntropyCalibration2          first line: TensorRT version, algorithm
     conv1_relu: 3c010a14                    tensor of the FP32 graph: bits of the float32 scale
 
+    rcnn_jax_weights_9f86d081884c7d65: 3f800000    digest of the weights that the scales belong to
+
 A scale is the largest represented value divided by 127. The JSON file holds that largest value instead:
- {"tensor_scales": {tensor: largest}}.
+ {"weights": digest, "tensor_scales": {tensor: largest}}. The digest stands in a name, because TensorRT
+passes over tensors that it does not know, and over nothing else.
 Source: docs/reference/tensorrt.md, "Calibration cache".
 """
 
@@ -18,15 +21,18 @@ from rcnn_jax.export.verification.tensorrt_gate import TENSORRT_VERSION
 
 LEVELS = 127
 """Steps of int8 on either side of zero; -128 occurs only at saturation."""
+DIGEST = "rcnn_jax_weights_"
+"""Begins the name of the cache's line that is no tensor."""
 _DIGITS = 9
 """One more than a float32 has: enough to reject longer numbers without parsing them."""
 _HEADER = re.compile(r"TRT-\d+-\w+|1")  # one writer of the original put just "1"
 
 
-def write_cache(scales: dict[str, float]) -> str:
-    """Returns the calibration cache of {tensor: scale}."""
+def write_cache(scales: dict[str, float], digest: str = "") -> str:
+    """Returns the calibration cache of {tensor: scale}, with the digest of their weights if given."""
     lines = [f"TRT-{_version_number(TENSORRT_VERSION)}-EntropyCalibration2"]
-    for name, scale in scales.items():
+    marked = {f"{DIGEST}{digest}": 1.0} if digest else {}
+    for name, scale in {**marked, **scales}.items():
         # Most significant byte first, lower case, unpadded: the form of TensorRT's own caches.
         (bits,) = struct.unpack(">I", struct.pack(">f", scale))
         lines.append(f"{name}: {bits:x}")
@@ -69,16 +75,33 @@ def read_cache(text: str, origin: str = "the calibration cache") -> dict[str, fl
                 f"{origin}: line {number}: the scale of {name[:60]!r} is {scale}, expected a positive "
                 "number: calibrate again"
             )
-        scales[name] = scale
+        if not name.startswith(DIGEST):
+            scales[name] = scale
     if not scales:
         raise DataError(f"{origin}: holds no scale: remove it and calibrate again")
     return scales
 
 
-def write_json(scales: dict[str, float]) -> str:
-    """Returns the JSON of {tensor: scale}: the largest value of every tensor."""
+def digest_of_cache(text: str) -> str:
+    """Returns the digest of the weights that a cache belongs to; "" where it does not say so."""
+    names = (line.rpartition(":")[0] for line in text.splitlines()[1:])
+    return next((n.removeprefix(DIGEST) for n in names if n.startswith(DIGEST)), "")
+
+
+def write_json(scales: dict[str, float], digest: str = "") -> str:
+    """Returns the JSON of {tensor: scale}: the largest value of every tensor, and the digest."""
     largest = {name: scale * LEVELS for name, scale in scales.items()}
-    return json.dumps({"tensor_scales": largest}, indent=2) + "\n"
+    marked = {"weights": digest} if digest else {}
+    return json.dumps({**marked, "tensor_scales": largest}, indent=2) + "\n"
+
+
+def digest_of_json(text: str) -> str:
+    """Returns the digest of the weights that scales in JSON belong to; "" where it is not there."""
+    try:
+        digest = json.loads(text).get("weights", "")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return digest if isinstance(digest, str) else ""
 
 
 def read_json(text: str, origin: str) -> dict[str, float]:

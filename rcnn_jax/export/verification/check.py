@@ -84,7 +84,7 @@ class DetectionCheck:
 def check_model(model: onnx.ModelProto) -> GraphCheck:
     """Runs the ONNX checker and the table of TensorRT, and counts the operators."""
     operators: dict[str, int] = {}
-    for node in model.graph.node:
+    for node in tensorrt_gate.all_nodes(model.graph):
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
     problems = []
     try:

@@ -20,8 +20,8 @@ OPERATORS = frozenset({
     "Abs", "Add", "And", "ArgMax", "AveragePool", "Cast", "Ceil", "Clip", "Concat",
     "ConstantOfShape", "Conv", "ConvTranspose", "CumSum", "DequantizeLinear", "Div", "Equal",
     "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm",
-    "GlobalAveragePool", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "LeakyRelu",
-    "Less", "LessOrEqual", "Log", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
+    "GlobalAveragePool", "Greater", "GreaterOrEqual", "GridSample", "HardSigmoid", "Identity",
+    "LeakyRelu", "Less", "LessOrEqual", "Log", "Loop", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
     "NonMaxSuppression", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Reciprocal", "ReduceMax",
     "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Resize", "RoiAlign",
     "ScatterElements", "ScatterND", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Split",
@@ -47,7 +47,7 @@ def complaints(model: onnx.ModelProto) -> list[str]:
     weights = {*constants, *_dequantised_weights(model, constants)}
     shapes = _shapes(model)
     faults = []
-    for node in model.graph.node:
+    for node in all_nodes(model.graph):
         where = f"{node.op_type} '{node.name}'"
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
             faults.append(f"{where}: TensorRT {TENSORRT_VERSION} has no such operator")
@@ -73,6 +73,14 @@ def complaints(model: onnx.ModelProto) -> list[str]:
         elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             faults.extend(f"{where}: {text}" for text in _quantization(node, constants))
     return faults
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yields the nodes of a graph and of the bodies of its loops."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from all_nodes(attribute.g)
 
 
 def _quantization(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Iterator[str]:

@@ -88,7 +88,8 @@ def _residual_group(
         name = f"b{group}_conv{unit}"
         y = _conv(build, f"{name}_1", width // 2, 1, 1, x, train)
         y = _conv(build, f"{name}_2", width, 3, 1, y, train)
-        x = build.tap(f"b{group}_add{unit}")(x + y)
+        name = f"b{group}_add{unit}"
+        x = build.tap(name)(build.add(name)(x, y))
     return x
 
 

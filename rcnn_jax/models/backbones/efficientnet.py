@@ -166,7 +166,8 @@ def _block(
         # No activation behind a projection: in so few channels a ReLU loses what it cuts off.
         return build.tap(f"{name}project_bn")(y)
     rate = build.options.drop_connect_rate * block.number / total
-    return build.tap(f"{name}add")(x + drop_connect(y, keys, rate, block.number))
+    y = drop_connect(y, keys, rate, block.number)
+    return build.tap(f"{name}add")(build.add(f"{name}add")(x, y))
 
 
 def _squeeze_excite(build: Builder, block: Block, x: jax.Array) -> jax.Array:

@@ -100,7 +100,7 @@ def _block(
         name = f"{prefix}_projected_inputs"
         # The template's files hold a convolution on every identity, and no batch norm behind it.
         x = build.tap(name)(build.conv(name, inputs)(x))
-    return build.tap(f"{prefix}_add")(x + y)
+    return build.tap(f"{prefix}_add")(build.add(f"{prefix}_add")(x, y))
 
 
 def _norm(build: Builder, name: str, x: jax.Array, train: bool) -> jax.Array:

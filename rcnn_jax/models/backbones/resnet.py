@@ -112,7 +112,7 @@ def _unit(
         x = build.conv(f"{name}_conv_shortcut", shapes[-1][1], 1, stride)(x)
         # Tapped because int8 rounds the shortcut of a sum, so that the other branch fuses with it.
         x = build.tap(f"{name}_bn_shortcut")(build.batch_norm(f"{name}_bn_shortcut")(x, train))
-    return build.relu(f"{name}_relu")(x + y)
+    return build.relu(f"{name}_relu")(build.add(f"{name}_add")(x, y))
 
 
 def block_of(layer: str) -> int | None:

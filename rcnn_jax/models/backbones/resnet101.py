@@ -74,7 +74,8 @@ def _unit(
     shortcut = build.tap(f"{name}_0_bn")(conv_bn(0, 4 * width, 1, stride, x)) if project else x
     y = build.relu(f"{name}_1_relu")(conv_bn(1, width, 1, stride, x))
     y = build.relu(f"{name}_2_relu")(conv_bn(2, width, 3, 1, y))
-    return build.relu(f"{name}_out")(shortcut + conv_bn(3, 4 * width, 1, 1, y))
+    y = conv_bn(3, 4 * width, 1, 1, y)
+    return build.relu(f"{name}_out")(build.add(f"{name}_add")(shortcut, y))
 
 
 def block_of(layer: str) -> int | None:

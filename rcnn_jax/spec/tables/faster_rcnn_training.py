@@ -219,8 +219,6 @@ TRAINING_CONFIG = Message(
             50,
             False,
             "Quantisation-aware training.",
-            unbuilt="quantisation-aware training is not built yet; `export --data_type int8` "
-            "quantises a model that was trained without it",
         ),
         reals(
             "model_parallelism",
@@ -258,6 +256,21 @@ TRAINING_CONFIG = Message(
             "Anchors that leave the image: train trains all of them; auto only sizes that lie inside "
             "nowhere; ignore trains none and lets such sizes propose nothing.",
             allowed=Choice(("auto", "ignore", "train")),
+        ),
+        real(
+            "qat_start",
+            1030,
+            0.0,
+            "With enable_qat: the fraction of the run (below 1) or the epochs that train in float before "
+            "ranges are calibrated.",
+            allowed=NON_NEGATIVE,
+        ),
+        string(
+            "qat_calibration",
+            1031,
+            "percentile",
+            "With enable_qat: how the range of a tensor is chosen.",
+            allowed=Choice(("max", "percentile", "entropy")),
         ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),

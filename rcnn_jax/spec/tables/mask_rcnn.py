@@ -254,6 +254,22 @@ EXPERIMENT = Message(
         ),
         real("ema_decay", 1003, 0.0, "Weight averaging; 0 for none.", allowed=BELOW_ONE),
         count("keep_checkpoints", 1004, 2, "Resume points kept.", allowed=AT_LEAST_ONE),
+        boolean("enable_qat", 1030, False, "Quantisation-aware training."),
+        real(
+            "qat_start",
+            1031,
+            0.0,
+            "With enable_qat: the fraction of the run (below 1) or the epochs that train in float before "
+            "ranges are calibrated.",
+            allowed=NON_NEGATIVE,
+        ),
+        string(
+            "qat_calibration",
+            1032,
+            "percentile",
+            "With enable_qat: how the range of a tensor is chosen.",
+            allowed=Choice(("max", "percentile", "entropy")),
+        ),
         real(
             "min_pretrained_coverage",
             1005,

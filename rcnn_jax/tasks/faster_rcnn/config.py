@@ -24,6 +24,7 @@ from rcnn_jax.settings.network import TAO_FRCNN, AnchorConvention, PixelSettings
 from rcnn_jax.settings.training import (
     CosineSchedule,
     OptimizerSettings,
+    QatSettings,
     RunSettings,
     ScheduleSettings,
     SoftStartSchedule,
@@ -80,7 +81,13 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         train_source=train_source(config),
         eval_source=eval_source(config),
         notes=_notes(config),
+        qat=_qat(training),
     )
+
+
+def _qat(training: Config) -> QatSettings | None:
+    start, method = training.qat_start, training.qat_calibration
+    return QatSettings(start=start, method=method) if training.enable_qat else None
 
 
 def _notes(config: Config) -> tuple[str, ...]:

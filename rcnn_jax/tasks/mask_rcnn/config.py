@@ -22,7 +22,12 @@ from rcnn_jax.settings.detection import (
     RpnTargetSettings,
 )
 from rcnn_jax.settings.metrics import CocoMetrics
-from rcnn_jax.settings.training import OptimizerSettings, RunSettings, WarmupSchedule
+from rcnn_jax.settings.training import (
+    OptimizerSettings,
+    QatSettings,
+    RunSettings,
+    WarmupSchedule,
+)
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
@@ -98,7 +103,13 @@ def mask_rcnn_experiment(
         ),
         eval_source=_eval_source(data, categories, network.include_mask),
         category_ids=categories.ids,
+        qat=_qat(config),
     )
+
+
+def _qat(config: Config) -> QatSettings | None:
+    start, method = config.qat_start, config.qat_calibration
+    return QatSettings(start=start, method=method) if config.enable_qat else None
 
 
 def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnnTask:

@@ -10,7 +10,7 @@ from rcnn_jax.export.precision.sensitivity import sensitivity
 from rcnn_jax.runtime.onnx_runtime import open_session
 from tests.export.small import model_of
 
-CHANNELS, SIZE = 6, 8
+CHANNELS, SIZE = 8, 8
 SCALES = {"x": 0.05, "hidden": 0.05}
 
 
@@ -22,7 +22,7 @@ def network(*, bias, batch="n"):
     """x -> conv -> relu -> second -> head; the head stays float, the two before it are rounded."""
     rng = np.random.default_rng(0)
     constants = {
-        "k": rng.normal(0, 0.5, (CHANNELS, 4, 1, 1)),
+        "k": rng.normal(0, 0.5, (CHANNELS, 8, 1, 1)),
         "kb": rng.normal(0, 1, CHANNELS),
         "h": rng.normal(0, 0.5, (2, CHANNELS, 1, 1)),
         "k2": rng.normal(0, 0.5, (CHANNELS, CHANNELS, 1, 1)),
@@ -33,7 +33,7 @@ def network(*, bias, batch="n"):
         layer("Conv", "hidden", "second", ["k2"]),
         layer("Conv", "second", "head", ["h"]),
     ]
-    return model_of(nodes, constants, ["conv", "second", "head"], [batch, 4, SIZE, SIZE])
+    return model_of(nodes, constants, ["conv", "second", "head"], [batch, 8, SIZE, SIZE])
 
 
 def run(model, x, name):
@@ -42,8 +42,8 @@ def run(model, x, name):
 
 def even_background(images=3):
     """A level of its own for every channel, the same everywhere: all of it is rounded to one side."""
-    levels = np.asarray([1.02, 2.018, 0.519, 3.017], np.float32).reshape(1, 4, 1, 1)
-    noise = np.random.default_rng(1).uniform(-0.005, 0.005, (images, 4, SIZE, SIZE))
+    levels = np.tile(np.float32([1.02, 2.018, 0.519, 3.017]), 2).reshape(1, 8, 1, 1)
+    noise = np.random.default_rng(1).uniform(-0.005, 0.005, (images, 8, SIZE, SIZE))
     return (levels + noise).astype(np.float32)
 
 
@@ -59,7 +59,7 @@ def test_over_an_even_background_every_channel_keeps_its_mean(bias):
     plain = means(insert_qdq(model, SCALES), x, "conv")
     corrected = means(insert_qdq(model, SCALES, offsets=offsets), x, "conv")
     assert np.abs(plain - wanted).max() > 0.01
-    np.testing.assert_allclose(corrected, wanted, atol=3e-4)  # the runtime rounds biases too
+    np.testing.assert_allclose(corrected, wanted, atol=3e-4)
 
 
 def test_offsets_are_measured_one_layer_at_a_time():
@@ -115,9 +115,9 @@ def test_a_fixed_batch_is_filled_up():
 @pytest.mark.parametrize(
     ("op", "shape", "attributes", "source"),
     [
-        ("ConvTranspose", (4, CHANNELS, 2, 2), {"strides": [2, 2]}, ["n", 4, SIZE, SIZE]),
-        ("Gemm", (4, CHANNELS), {}, ["n", 4]),
-        ("Gemm", (CHANNELS, 4), {"transB": 1}, ["n", 4]),
+        ("ConvTranspose", (8, CHANNELS, 2, 2), {"strides": [2, 2]}, ["n", 8, SIZE, SIZE]),
+        ("Gemm", (8, CHANNELS), {}, ["n", 8]),
+        ("Gemm", (CHANNELS, 8), {"transB": 1}, ["n", 8]),
     ],
 )
 def test_every_layer_with_a_bias_is_corrected(op, shape, attributes, source):

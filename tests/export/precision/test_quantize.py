@@ -26,7 +26,7 @@ def relu(source, target):
     return helper.make_node("Relu", [source], [target], name=target)
 
 
-def kernels(*names, shape=(4, 4, 1, 1)):
+def kernels(*names, shape=(8, 8, 1, 1)):
     rng = np.random.default_rng(3)
     return {name: rng.normal(0, 0.5, shape) for name in names}
 
@@ -83,6 +83,86 @@ def test_keeping_a_layer_asks_for_no_new_tensor(kept):
     assert set(place(view, frozenset({kept})).readers) <= set(place(view).readers)
 
 
+def test_of_a_sum_without_a_layer_at_its_end_both_inputs_are_quantised():
+    """As in DarkNet-53: both branches end in an activation, so nothing fuses with the sum."""
+    nodes = [
+        conv("x", "k0", "c0"),
+        relu("c0", "r0"),
+        conv("r0", "k1", "c1"),
+        relu("c1", "r1"),
+        helper.make_node("Add", ["r0", "r1"], ["sum"], name="sum"),
+        conv("sum", "k2", "c2"),
+        conv("c2", "k3", "head"),
+    ]
+    placement = place(ModelView(model_of(nodes, kernels("k0", "k1", "k2", "k3"), ["head"])))
+    assert placement.readers["r0"] == (("c1", 0), ("sum", 0))
+    assert placement.readers["r1"] == (("sum", 1),)
+
+
+@pytest.mark.parametrize(
+    ("widths", "layers"),
+    [
+        ((8, 24, 16), ("c0", "c1")),
+        ((12, 24, 16), ("c1",)),
+        ((16, 12, 16), ()),
+        ((3, 64, 20), ("c1",)),
+    ],
+)
+def test_a_convolution_of_few_channels_stays_float_unless_they_are_a_multiple_of_eight(
+    widths, layers
+):
+    nodes = [conv("x", "k0", "c0"), conv("c0", "k1", "c1"), conv("c1", "k2", "head")]
+    a, b, c = widths
+    weights = {
+        **kernels("k0", shape=(b, a, 1, 1)),
+        **kernels("k1", shape=(c, b, 1, 1)),
+        **kernels("k2", shape=(2, c, 1, 1)),
+    }
+    model = model_of(nodes, weights, ["head"], ("n", a, 8, 8))
+    assert place(ModelView(model)).layers == layers
+
+
+def test_a_depthwise_convolution_has_the_channels_of_its_input():
+    nodes = [conv("x", "k0", "c0", group=24), conv("c0", "k1", "c1"), conv("c1", "k2", "head")]
+    weights = {**kernels("k0", shape=(24, 1, 1, 1)), **kernels("k1", "k2", shape=(24, 24, 1, 1))}
+    assert place(ModelView(model_of(nodes, weights, ["head"], ("n", 24, 8, 8)))).layers == (
+        "c0",
+        "c1",
+    )
+
+
+def test_a_product_of_one_row_or_column_stays_float():
+    def product(source, weight, target):
+        return helper.make_node("MatMul", [source, weight], [target], name=target)
+
+    nodes = [product("x", "k0", "c0"), product("c0", "k1", "c1"), product("c1", "k2", "head")]
+    weights = {
+        **kernels("k0", shape=(32, 1)),
+        **kernels("k1", shape=(1, 32)),
+        **kernels("k2", shape=(32, 2)),
+    }
+    assert place(ModelView(model_of(nodes, weights, ["head"], ("n", 32)))).layers == ()
+
+
+def test_inputs_of_a_concatenation_share_a_scale():
+    nodes = [
+        conv("x", "k0", "c0"),
+        conv("x", "k1", "c1"),
+        helper.make_node("Concat", ["c0", "c1"], ["both"], name="both", axis=1),
+        conv("c0", "k2", "c2"),
+        conv("both", "k3", "c3"),
+        conv("c2", "k4", "h1"),
+        conv("c3", "k4", "h2"),
+    ]
+    weights = {**kernels("k0", "k1", "k2", "k4"), **kernels("k3", shape=(8, 16, 1, 1))}
+    model = model_of(nodes, weights, ["h1", "h2"])
+    placement = place(ModelView(model))
+    scales = tied_scales(placement, {"x": 1.0, "c0": 2.0, "both": 3.0, "c2": 4.0, "c3": 5.0})
+    assert (scales["c0"], scales["both"]) == (3.0, 3.0)
+    extended = with_fused(model, scales)
+    assert extended["c1"] == 3.0, "in a cache also the input that no layer reads"
+
+
 def test_tensors_that_pass_unchanged_have_the_largest_scale():
     nodes = [
         conv("x", "k0", "c0"),
@@ -104,27 +184,39 @@ def test_activations_round_to_even_and_saturate():
 
     On the negative side int8 has one step more.
     """
-    weight = np.zeros((1, 1, 1, 1), np.float32)
-    weight[0, 0] = 127.0  # its scale is 1: the layer hands its input on, times 127
+    weight = 127.0 * np.eye(8, dtype=np.float32)[:, :, None, None]
+    # The scale of the weights is 1: the layer hands its input on, times 127.
     nodes = [conv("x", "k", "c"), conv("c", "h", "head")]
-    model = model_of(nodes, {"k": weight, "h": weight / 127}, ["head"], ("n", 1, 1, 6))
+    model = model_of(nodes, {"k": weight, "h": weight / 127}, ["head"], ("n", 8, 1, 6))
     quantised = insert_qdq(model, {"x": 0.5})
-    x = np.asarray([0.25, 0.75, -0.75, 100.0, -100.0, 3.2], np.float32).reshape(1, 1, 1, 6)
-    (actual,) = run(quantised, x)
-    np.testing.assert_allclose(actual.ravel() / 127, [0.0, 1.0, -1.0, 63.5, -64.0, 3.0], rtol=1e-6)
+    x = np.asarray([0.25, 0.75, -0.75, 100.0, -100.0, 3.2], np.float32)
+    (actual,) = run(quantised, np.tile(x, (1, 8, 1, 1)))
+    np.testing.assert_allclose(actual[0, 3, 0] / 127, [0.0, 1.0, -1.0, 63.5, -64.0, 3.0], rtol=1e-6)
 
 
 def test_weights_have_one_scale_per_output_channel_that_float16_holds():
     """Channel 0 ends at 127 / 128 and gets the scale 2^-7 exactly, channel 2 holds zeros."""
     weight = np.zeros((3, 2, 1, 1), np.float32)
     weight[0, :, 0, 0] = 127 / 128, -3.4 / 128
-    weight[1, :, 0, 0] = 0.1, -0.1
+    weight[1, :, 0, 0] = 0.1, -0.0534
     steps, scale = quantise_weight(weight, 0)
     assert steps.dtype == np.int8
-    assert steps[:, :, 0, 0].tolist() == [[127, -3], [127, -127], [0, 0]]
+    assert steps[:, :, 0, 0].tolist() == [[127, -3], [127, -68], [0, 0]]
     assert scale[0] == 2**-7 and scale[2] == 1.0
     assert 0.1 / 127 <= scale[1] <= 1.001 * 0.1 / 127
     assert np.array_equal(scale.astype(np.float16).astype(np.float32), scale)
+
+
+def test_weights_that_lie_on_a_grid_keep_it():
+    """What training with fake quantisation leaves: no second rounding, and exactly the same scale."""
+    steps = np.random.default_rng(1).integers(-127, 128, (5, 40)).astype(np.int8)
+    steps[:, 0] = 127
+    wanted = np.float32([0.3, 1e-4, 7.0, 0.011, 2.0]) * np.float32(1.0001)
+    weight = steps * wanted[:, None]
+    for factor in (np.float32(1.0), np.float32(-0.7391)):  # a folded batch norm
+        found, scale = quantise_weight(weight * factor, 0)
+        np.testing.assert_array_equal(found, np.sign(factor).astype(np.int8) * steps)
+        np.testing.assert_allclose(scale, wanted * abs(factor), rtol=3e-7)
 
 
 def test_a_scale_that_float16_cannot_hold_stays_exact():
@@ -136,21 +228,21 @@ def test_a_scale_that_float16_cannot_hold_stays_exact():
 @pytest.mark.parametrize(
     ("op", "shape", "attributes", "axis", "source"),
     [
-        ("ConvTranspose", (4, 6, 2, 2), {"strides": [2, 2]}, 1, ("n", 4, 8, 8)),
-        ("Gemm", (4, 6), {}, 1, ("n", 4)),
-        ("Gemm", (6, 4), {"transB": 1}, 0, ("n", 4)),
-        ("MatMul", (4, 6), {}, 1, ("n", 4)),
-        ("Conv", (6, 4, 1, 1), {}, 0, ("n", 4, 8, 8)),
+        ("ConvTranspose", (16, 8, 2, 2), {"strides": [2, 2]}, 1, ("n", 16, 8, 8)),
+        ("Gemm", (4, 8), {}, 1, ("n", 4)),
+        ("Gemm", (8, 4), {"transB": 1}, 0, ("n", 4)),
+        ("MatMul", (4, 8), {}, 1, ("n", 4)),
+        ("Conv", (8, 16, 1, 1), {}, 0, ("n", 16, 8, 8)),
     ],
 )
 def test_the_output_channel_of_every_layer_has_its_scale(op, shape, attributes, axis, source):
     rng = np.random.default_rng(0)
-    size = 10.0 ** np.arange(6)  # channels of very different sizes: one scale would lose the small
+    size = 10.0 ** np.arange(8)  # channels of very different sizes: one scale would lose the small
     weight = rng.normal(0, 1, shape) * size.reshape(
         [-1 if i == axis else 1 for i in range(len(shape))]
     )
     node = helper.make_node(op, ["x", "k"], ["y"], name="y", **attributes)
-    head = {"Gemm": (6, 2), "MatMul": (6, 2)}.get(op, (2, 6, 1, 1))
+    head = {"Gemm": (8, 2), "MatMul": (8, 2)}.get(op, (2, 8, 1, 1))
     last = helper.make_node(
         "MatMul" if len(head) == 2 else "Conv", ["y", "h"], ["head"], name="head"
     )
@@ -194,7 +286,7 @@ def calibrated(model, x):
 
 def test_calibration_sees_the_tensors_that_are_rounded():
     model = residual_block()
-    x = np.random.default_rng(5).normal(0, 1, (3, 4, 8, 8)).astype(np.float32)
+    x = np.random.default_rng(5).normal(0, 1, (3, 8, 8, 8)).astype(np.float32)
     scales = calibrated(model, x)
     assert scales["x"] == np.float32(np.abs(x).max() / 127)
     hidden = np.maximum(np.einsum("oi,bihw->bohw", kernels("ka")["ka"][:, :, 0, 0], x), 0)
@@ -207,13 +299,13 @@ def test_calibration_sees_the_tensors_that_are_rounded():
 def test_the_cache_also_names_what_lies_before_an_activation():
     model = residual_block()
     scales = with_fused(model, {"x": 1.0, "ra": 2.0, "rs": 3.0, "s": 4.0})
-    assert scales == {"x": 1.0, "ra": 2.0, "rs": 3.0, "s": 4.0, "sum": 3.0, "a": 2.0}
+    assert scales == {"x": 1.0, "ra": 2.0, "rs": 3.0, "s": 4.0, "sum": 3.0, "a": 2.0, "b": 3.0}
 
 
 def test_a_fixed_batch_is_filled_up():
     model = residual_block()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-    x = np.random.default_rng(5).normal(0, 1, (3, 4, 8, 8)).astype(np.float32)
+    x = np.random.default_rng(5).normal(0, 1, (3, 8, 8, 8)).astype(np.float32)
     assert calibrated(model, x) == pytest.approx(calibrated(residual_block(), x), rel=1e-5)
 
 
@@ -230,10 +322,10 @@ def test_the_layer_whose_weights_differ_most_within_a_channel_is_the_worst():
     nodes = model.graph.node
     nodes.insert(6, helper.make_node("Mul", ["rs", "mask"], ["masked"], name="masked"))
     nodes[7].input[0] = "masked"
-    mask = np.ones((1, 4, 1, 1), np.float32)
+    mask = np.ones((1, 8, 1, 1), np.float32)
     mask[:, 0] = 0.0  # the channel of the large weight says nothing
     model.graph.initializer.append(numpy_helper.from_array(mask, "mask"))
-    x = np.random.default_rng(5).normal(0, 1, (3, 4, 8, 8)).astype(np.float32)
+    x = np.random.default_rng(5).normal(0, 1, (3, 8, 8, 8)).astype(np.float32)
     result = sensitivity(model, calibrated(model, x), [x])
     assert next(iter(result.layers)) == "c"
     values = list(result.layers.values())
@@ -243,7 +335,7 @@ def test_the_layer_whose_weights_differ_most_within_a_channel_is_the_worst():
 
 def test_the_signal_to_noise_of_a_tensor_is_that_of_its_rounding():
     model = residual_block()
-    x = np.random.default_rng(5).normal(0, 1, (2, 4, 8, 8)).astype(np.float32)
+    x = np.random.default_rng(5).normal(0, 1, (2, 8, 8, 8)).astype(np.float32)
     scales = calibrated(model, x)
     rounded = np.clip(np.rint(x / np.float32(scales["x"])), -127, 127) * np.float32(scales["x"])
     wanted = 10 * np.log10((x**2).sum() / ((x - rounded) ** 2).sum())
@@ -252,7 +344,7 @@ def test_the_signal_to_noise_of_a_tensor_is_that_of_its_rounding():
 
 def test_float16_that_overflows_is_the_worst_there_is():
     model = residual_block()
-    x = np.full((1, 4, 8, 8), 4e4, np.float32)
+    x = np.full((1, 8, 8, 8), 4e4, np.float32)
     result = sensitivity(model, None, [x])
     assert min(result.layers.values()) == -200.0 and result.tensors == {}
     assert set(result.layers) == {"a", "b", "s", "c", "head"}
