@@ -60,7 +60,7 @@ $(PEERS_STAMP): pyproject.toml
 	$(PEERS)/bin/python -m pip install --quiet --editable '.[dev,peers]' torch==2.13.0
 	$(PEERS)/bin/python -m pip install --quiet --no-deps tritonclient==2.73.0 nvidia-tao-deploy==7.3.0
 	-$(PEERS)/bin/python -m pip install --quiet '.[rtx]'
-	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0
+	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 mayaku==2.0.1
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime
 	$(PEERS)/bin/python -m pip install --quiet --no-deps onnxruntime-openvino==1.24.1
 	touch $@

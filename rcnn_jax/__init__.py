@@ -1,7 +1,7 @@
 """Faster R-CNN and Mask R-CNN in JAX, driven by TAO/TLT spec files.
 
-    model = rcnn_jax.load("model.tlt", key="...")
-    (detections,) = model(["picture.jpg"])
+    model = rcnn_jax.load("coco/mask_rcnn_resnet50_fpn_v2")     or "model.tlt", "model.onnx"
+    model("street.jpg").draw("found.jpg")
 
 The names are those of `rcnn_jax.api`, imported when they are asked for: `import rcnn_jax` takes no
 JAX with it. Training and evaluation are `rcnn_jax.api.train` and `rcnn_jax.api.evaluate`.
@@ -12,7 +12,7 @@ from typing import Any
 
 from rcnn_jax.version import __version__
 
-__all__ = ["Detector", "__version__", "api", "draw", "load"]
+__all__ = ["Detector", "Prediction", "__version__", "api", "draw", "load"]
 
 
 def __getattr__(name: str) -> Any:

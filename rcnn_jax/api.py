@@ -1,8 +1,8 @@
 """Public functions of the library: model files, training, evaluation and export.
 
-    model = rcnn_jax.load("model.tlt", key="...")            .tlt .onnx .etlt .engine
-    (detections,) = model(["picture.jpg"])                   or arrays, bytes, PIL images
-    picture = rcnn_jax.draw("picture.jpg", detections, model.class_names)
+    model = rcnn_jax.load("coco/mask_rcnn_resnet50_fpn_v2")  or .tlt .onnx .etlt .engine
+    found = model("street.jpg")                              or arrays, bytes, PIL images
+    found.boxes, found.labels, found.scores, found.masks     found.draw("found.jpg")
 
     result = rcnn_jax.api.train("spec.txt", "out")           a run, with its models and metrics
     metrics = rcnn_jax.api.evaluate("out/best.tlt")          {"mAP": 0.61, ...}
@@ -16,23 +16,27 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+import cv2
+import flax.struct
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.data.loader import images as image_files
-from rcnn_jax.data.loader.pictures import Picture, as_pictures, read_picture
+from rcnn_jax.data.loader.pictures import Picture, as_pictures, is_picture, read_picture
 from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
+from rcnn_jax.evaluate.masks import paste_window
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
+from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.header import Header
-from rcnn_jax.runtime.open import compare, experiment_of, open_model
+from rcnn_jax.runtime.open import compare, experiment_of, open_model, open_weights
 from rcnn_jax.runtime.runtimes import RUNTIMES, RuntimeName
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.spec.kinds import kind_of
@@ -42,13 +46,90 @@ from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
 
 if TYPE_CHECKING:
+    from rcnn_jax.compress.report import Summary
     from rcnn_jax.export.command import ExportResult
     from rcnn_jax.train.command import RunResult
 
-__all__ = ["Detector", "draw", "evaluate", "export", "load", "train"]
+__all__ = [
+    "Detector",
+    "Prediction",
+    "draw",
+    "evaluate",
+    "export",
+    "load",
+    "prune",
+    "train",
+]
 
 Spec = str | os.PathLike[str] | ConfigDict
 """A spec file, or the config of one."""
+
+
+class Prediction(Detections):
+    """What a model finds in one picture, best first; all are valid.
+
+    Attributes:
+      boxes: f32[d 4] (y1, x1, y2, x2) in pixels of the picture.
+      scores: f32[d] in [0, 1].
+      classes: i32[d], indices into `class_names`.
+      valid: bool[d], all true.
+      masks: f32[d s s] probabilities inside the boxes, or None; `image_masks` has them on the picture.
+      class_names: of the model.
+      picture: u8[h w 3] in RGB, what was looked at.
+    """
+
+    class_names: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+    picture: np.ndarray | None = flax.struct.field(pytree_node=False, default=None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes of the detections."""
+        return tuple(self.class_names[int(index)] for index in np.asarray(self.classes))
+
+    @property
+    def image_masks(self) -> np.ndarray | None:
+        """Masks on the picture, bool[d h w], or None where the model has none."""
+        if self.masks is None or self.picture is None:
+            return None
+        size = (self.picture.shape[0], self.picture.shape[1])
+        full = np.zeros((len(self.masks), *size), bool)
+        for plane, mask, box in zip(full, self.masks, np.asarray(self.boxes), strict=True):
+            window = paste_window(np.asarray(mask), box, size)
+            height, width = window.pixels.shape
+            plane[window.top :, window.left :][:height, :width] = window.pixels
+        return full
+
+    def above(self, threshold: float) -> "Prediction":
+        """Returns the detections with at least a score."""
+        keep = np.asarray(self.scores) >= threshold
+        parts = (self.boxes, self.scores, self.classes, self.valid, self.masks)
+        names = ("boxes", "scores", "classes", "valid", "masks")
+        chosen = {
+            name: None if part is None else np.asarray(part)[keep]
+            for name, part in zip(names, parts, strict=True)
+        }
+        return self.replace(**chosen)
+
+    def draw(
+        self, path: str | Path | None = None, *, threshold: float = 0.5, masks: bool = True
+    ) -> np.ndarray:
+        """Returns the picture with the detections on it, u8[h w 3] in RGB.
+
+        Args:
+          path: image file to write as well.
+          threshold: least score of what is drawn.
+          masks: draw masks, where there are any.
+
+        Raises:
+          DataError: the file cannot be written.
+        """
+        assert self.picture is not None
+        drawn = draw_detections(
+            self.picture, self.above(threshold), self.class_names, captions=True, masks=masks
+        )
+        if path is not None:
+            write_picture(Path(path), drawn)
+        return drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,24 +152,29 @@ class Detector:
     channel_order: str
     predictor: Predictor
 
-    def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
+    @overload
+    def __call__(self, images: str | Path | bytes) -> Prediction: ...
+    @overload
+    def __call__(self, images: Any) -> Any: ...
+
+    def __call__(self, images: Picture | Iterable[Picture]) -> Prediction | list[Prediction]:
         """Returns the detections of every picture, best first.
 
         Pictures of one input size are one batch, so a set that does not fit into memory is given
         in parts.
 
         Args:
-          images: pictures of any size: image files, the bytes of some, PIL images, or arrays
-            u8[h w 3] in RGB. One picture need not be put into a list.
+          images: a picture of any size, or several: image files, the bytes of some, PIL images, or
+            arrays u8[h w 3] in RGB.
 
         Returns:
-          One `Detections` per picture, all valid: boxes f32[d 4] (y1, x1, y2, x2) in pixels of the
-          picture, scores f32[d], classes i32[d], masks f32[d s s] in the boxes, or None. Scores
-          start at the threshold that the spec set for inference.
+          A `Prediction` for one picture, a list of them for several. Scores start at the threshold
+          that the spec set for inference.
 
         Raises:
           DataError: some are no pictures or cannot be read; the message names all of them.
         """
+        alone = is_picture(images)
         # All pictures are read before the first is run, so that one error names every bad one and
         # no result is thrown away for it.
         pictures, fits, problems = [], [], []
@@ -100,7 +186,7 @@ class Detector:
                 problems.append(f"picture {number}: {error}")
         if problems:
             raise DataError("\n".join(problems))
-        rows: dict[int, Detections] = {}
+        rows: dict[int, Prediction] = {}
         # A batch per canvas: a batch has one shape, and every further shape is a compilation.
         for canvas in dict.fromkeys(placed.canvas for placed in fits):
             chosen = [i for i, placed in enumerate(fits) if placed.canvas == canvas]
@@ -116,8 +202,17 @@ class Detector:
                     np.asarray(pictures[i].shape[:2]),
                     image_files.origin(self.geometry),
                 )
-                rows[i] = one.replace(boxes=boxes)
-        return [rows[i] for i in range(len(pictures))]
+                rows[i] = Prediction(
+                    boxes=boxes,
+                    scores=one.scores,
+                    classes=one.classes,
+                    valid=one.valid,
+                    masks=one.masks,
+                    class_names=self.class_names,
+                    picture=_rgb(pictures[i], self.channel_order),
+                )
+        found_in = [rows[i] for i in range(len(pictures))]
+        return found_in[0] if alone else found_in
 
 
 def load(
@@ -126,15 +221,18 @@ def load(
     *,
     header: str | Path | None = None,
     runtime: RuntimeName = "auto",
+    reporter: Reporter = SILENT,
 ) -> Detector:
     """Returns the model of a file.
 
     Args:
       path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime or OpenVINO on the CPU,
-        `.engine`, `.trt` and `.plan` in TensorRT.
+        `.engine`, `.trt` and `.plan` in TensorRT. The name of published weights
+        (`rcnn-jax weights list`) is fetched into the cache and runs in JAX.
       key: of an encrypted `.tlt` or `.etlt`.
       header: exported model, or JSON, whose header an `.onnx` has that another tool rewrote.
       runtime: `onnxruntime` or `openvino` for a graph; `auto` takes OpenVINO where it is installed.
+      reporter: told what is fetched; nobody by default.
 
     Raises:
       UsageError: the runtime does not run such a file.
@@ -146,10 +244,28 @@ def load(
     if runtime not in RUNTIMES:
         raise UsageError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
     source = None if header is None else Path(header)
-    opened = open_model(Path(path), key, header=source, runtime=runtime)
+    opened = open_model(Path(path), key, header=source, runtime=runtime, reporter=reporter)
     if isinstance(opened, OpenBundle):
         return _from_bundle(opened)
     return _from_header(opened.header, opened.start())
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture u8[h w 3] in RGB to an image file of the kind that its suffix says.
+
+    Raises:
+      DataError: the suffix is of no image, or the file cannot be written.
+    """
+    try:
+        done, data = cv2.imencode(path.suffix or ".", picture[..., ::-1])
+    except cv2.error:
+        done, data = False, np.empty(0, np.uint8)
+    if not done:
+        raise DataError(f"{path}: no image is written as '{path.suffix}'; expected .jpg or .png")
+    try:
+        write_file(path, [data.tobytes()])
+    except CheckpointError as error:
+        raise DataError(str(error)) from error
 
 
 def draw(
@@ -256,13 +372,13 @@ def evaluate(
 
     if spec is None:
         # Without a spec there is no key in one: the copy inside a model file has none.
-        opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE))
+        opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE), reporter=reporter)
         if not isinstance(opened, OpenBundle):
             raise UsageError(f"{model}: holds no spec, so one must be given")
         config, kind = opened.stored_config(), opened.origin.kind
     else:
         config, kind, key = _read_spec(spec, "evaluate", key, reporter)
-        opened = open_model(Path(model), key)
+        opened = open_model(Path(model), key, reporter=reporter)
     experiment = experiment_of(opened, config, kind, own_classes=False, reporter=reporter)
     folder = None if workdir is None else Path(workdir)
     report = evaluate_model(experiment, opened, workdir=folder, reporter=reporter)
@@ -297,15 +413,49 @@ def export(
 
     if spec is None:
         key = key or os.environ.get(KEY_VARIABLE)
-        opened = open_bundle(Path(model), key)
+        opened = open_weights(Path(model), key, reporter=reporter)
         experiment = opened.stored_experiment()
         compare(opened, experiment, reporter)
     else:
         config, kind, key = _read_spec(spec, "export", key, reporter)
-        opened = open_bundle(Path(model), key)
+        opened = open_weights(Path(model), key, reporter=reporter)
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=reporter)
     options = ExportOptions(output=Path(output), key=key, **choices)
     return export_model(opened, experiment, options, reporter)
+
+
+def prune(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    key: str | None = None,
+    reporter: Reporter = SILENT,
+    **choices: Any,
+) -> "Summary":
+    """Writes a smaller model, or says what would become of it.
+
+    Args:
+      model: a `.tlt`.
+      output: the smaller `.tlt`; None writes nothing.
+      key: of the model, encrypts the smaller one too; else RCNN_JAX_KEY.
+      reporter: told what the command line prints; nobody by default.
+      **choices: fields of `compress.command.PruneOptions`, for example `thresholds=(0.3,)`,
+        `keep_params=0.2` or `settings=PruneSettings(granularity=16)`.
+
+    Returns:
+      Layers, groups, scores, and parameters, FLOP and bytes at every threshold.
+
+    Raises:
+      RcnnError: the model, its spec or the choices cannot be used.
+    """
+    from rcnn_jax.compress.command import PruneOptions
+    from rcnn_jax.compress.command import prune as prune_model
+
+    key = key or os.environ.get(KEY_VARIABLE)
+    opened = open_weights(Path(model), key, reporter=reporter)
+    written = None if output is None else Path(output)
+    options = PruneOptions(output=written, key=key, **choices)
+    return prune_model(opened, opened.stored_experiment(), options, reporter)
 
 
 def _read_spec(
@@ -331,6 +481,13 @@ def _read_spec(
     given = key or os.environ.get(KEY_VARIABLE)
     # The key leaves the config here: below, everything may be written down.
     return redact(config), kind, given or written_key(config) or None
+
+
+def _rgb(picture: np.ndarray, channel_order: str) -> np.ndarray:
+    """Returns a picture of the order of a network as u8[h w 3] in RGB."""
+    if channel_order == "l":
+        return np.repeat(picture, 3, axis=2)
+    return np.ascontiguousarray(picture[..., ::-1]) if channel_order == "bgr" else picture
 
 
 def _from_header(header: Header, predictor: Predictor) -> Detector:

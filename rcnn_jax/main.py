@@ -30,7 +30,7 @@ from rcnn_jax.tasks.families import FAMILIES, FASTER_RCNN, family
 
 MODES = (*TASKS, *TASK_ALIASES)
 OWN = ("config", "workdir", "mode", "model", "images")
-JUDGING = ("evaluate", "inference", "inference_trt", "export")
+JUDGING = ("evaluate", "inference", "inference_trt", "prune", "export")
 """Modes that take the best model of the workdir where none is named."""
 PLACEHOLDER = "(the config)"
 

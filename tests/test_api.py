@@ -70,7 +70,7 @@ def test_files_arrays_and_batches_are_read_alike(boxes_files, pictures, tmp_path
     cv2.imwrite(str(path), pictures[0][..., ::-1])
     data = path.read_bytes()
     together = model([path, str(path), pictures[0], data])
-    alone = [model(one)[0] for one in (path, str(path), pictures[0], data)]
+    alone = [model(one) for one in (path, str(path), pictures[0], data)]
     for one in together + alone:
         np.testing.assert_allclose(one.boxes, together[0].boxes, atol=1e-3)
     stack = np.stack([pictures[2]] * 2)

@@ -82,6 +82,7 @@ _OTHERS: dict[str, Test] = {
     "step": _is_count,
     "run_id": _is_text,
     "run_state": _is_run_state,
+    "pruning": lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),
 }
 """Optional fields; unknown ones are ignored, since later releases may add some."""
 

@@ -18,12 +18,14 @@ from rcnn_jax.checkpoints.bundle import decode_arrays, read_bundle
 from rcnn_jax.checkpoints.keras_file import read_keras
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
 from rcnn_jax.checkpoints.npz_file import read_npz
+from rcnn_jax.checkpoints.pickle_file import read_pickle
 from rcnn_jax.checkpoints.schemes import DEPTHWISE, Weights, by_layer, from_keras
+from rcnn_jax.checkpoints.taken_for_granted import coco_categories
 from rcnn_jax.checkpoints.torch_file import read_torch
 from rcnn_jax.checkpoints.torch_names import from_flat
 from rcnn_jax.errors import CheckpointError
 
-SUFFIXES = (".tlt", ".hdf5", ".h5", ".keras", ".npz", ".safetensors", ".pth", ".pt")
+SUFFIXES = (".tlt", ".hdf5", ".h5", ".keras", ".npz", ".safetensors", ".pth", ".pt", ".pkl")
 
 _RULE, _DASHES = "=" * 99, "-" * 99
 _SCHEMES = (
@@ -48,7 +50,7 @@ _WEIGHTLESS = (
 
 
 class Row(NamedTuple):
-    """One layer of the status table; `status` is `Yes`, `No`, or `None` for no weights."""
+    """One layer of the status table; `status` is `Yes`, `Part`, `No`, or `None` for no weights."""
 
     layer: str
     kind: str
@@ -81,11 +83,31 @@ class Loaded(NamedTuple):
     reason: str
 
 
+class Pretrained(NamedTuple):
+    """Weights of a file.
+
+    Attributes:
+      layers: {layer: {leaf: array}}.
+      class_names: of its predictors, background excluded; None where nobody says.
+    """
+
+    layers: Weights
+    class_names: tuple[str, ...] | None
+
+
 def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3) -> Weights:
-    """Reads {layer: {leaf: array}} in our names and layouts.
+    """Reads {layer: {leaf: array}} in our names and layouts; see `load_pretrained`."""
+    return load_pretrained(path, key, bn_eps).layers
+
+
+def load_pretrained(path: Path | str, key: str | None = None, bn_eps: float = 1e-3) -> Pretrained:
+    """Reads the layers of a file in our names and layouts, and its classes.
+
+    A detector of torchvision with 90 classes and one of detectron2 with 80 are taken for COCO's.
 
     Args:
-      path: `.tlt` bundle, Keras `.hdf5`/`.h5`/`.keras`, `.npz`, `.safetensors`, or torch `.pth`/`.pt`.
+      path: `.tlt` bundle, Keras `.hdf5`/`.h5`/`.keras`, `.npz`, `.safetensors`, torch `.pth`/`.pt`, or
+        detectron2's `.pkl`.
       key: of an encrypted bundle.
       bn_eps: epsilon of the model's batch norm, for files in which it is folded away.
 
@@ -102,28 +124,48 @@ def load_weights(path: Path | str, key: str | None = None, bn_eps: float = 1e-3)
         )
     if suffix != ".tlt" and not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; check the path")
-    weights = _read(path, suffix, key, bn_eps)
+    weights, names = _read(path, suffix, key, bn_eps)
     # Names are printed. Those of layers are plain, so escaping loses no layer.
-    return {name if name.isprintable() else ascii(name): leaves for name, leaves in weights.items()}
+    layers = {
+        name if name.isprintable() else ascii(name): leaves for name, leaves in weights.items()
+    }
+    return Pretrained(layers, names)
 
 
-def _read(path: Path, suffix: str, key: str | None, bn_eps: float) -> Weights:
+def _read(path: Path, suffix: str, key: str | None, bn_eps: float) -> Pretrained:
     if suffix == ".tlt":
-        arrays = read_bundle(path, key).arrays
+        bundle = read_bundle(path, key)
         # A bundle may hold the state of an optimizer and an average too; neither is a layer.
-        kept = {n: a for n, a in arrays.items() if n.startswith(("params/", "batch_stats/"))}
-        return by_layer(kept)
+        kept = {n: a for n, a in bundle.arrays.items() if n.startswith(("params/", "batch_stats/"))}
+        return Pretrained(by_layer(kept), tuple(bundle.header["class_names"]))
     if suffix in (".hdf5", ".h5", ".keras"):
-        return from_keras(read_keras(path))
-    return from_flat(_flat_arrays(path, suffix), bn_eps)
+        return Pretrained(from_keras(read_keras(path)), None)
+    weights = from_flat(flat_arrays(path), bn_eps)
+    return Pretrained(weights, _coco_names(weights))
 
 
-def _flat_arrays(path: Path, suffix: str) -> dict[str, np.ndarray]:
+def _coco_names(weights: Weights) -> tuple[str, ...] | None:
+    """Returns COCO's names where the predictor has as many columns as COCO's models do."""
+    kernel = weights.get("class-predict", {}).get("kernel")
+    known = None if kernel is None or not kernel.ndim else coco_categories(kernel.shape[-1] - 1)
+    return None if known is None else known.names
+
+
+def flat_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns {name: array} of a file of arrays by name, as the file has them.
+
+    Args:
+      path: `.npz`, `.safetensors`, `.pth`, `.pt` or `.pkl`.
+
+    Raises:
+      CheckpointError: missing, damaged, or a program that wants to do something.
+    """
+    suffix = path.suffix.lower()
     if suffix == ".npz":
         return read_npz(path)
     if suffix == ".safetensors":
         return decode_arrays(read_file(path, "weights file"), str(path))
-    return read_torch(path)
+    return read_pickle(path) if suffix == ".pkl" else read_torch(path)
 
 
 def skip_matching(weights: Weights, pattern: str) -> Weights:
@@ -168,6 +210,7 @@ def apply_weights(
     *,
     layers: Sequence[str] = (),
     expected: Collection[str] | None = None,
+    partial: Collection[str] = (),
 ) -> Loaded:
     """Fills every layer whose leaves all have the same names and shapes in the file.
 
@@ -182,6 +225,7 @@ def apply_weights(
       layers: names of all layers in the order of the model, those without weights included; without
         it the layers with weights in the order of `params`.
       expected: layers that count for the coverage, for example those of the backbone; all without.
+      partial: layers that hold rows of the file and fresh ones, see `class_rows`.
     """
     ours = {**flatten(params, "params"), **flatten(batch_stats, "batch_stats")}
     model = by_layer(ours)
@@ -202,7 +246,7 @@ def apply_weights(
         params=unflatten(new, params, "params"),
         batch_stats=unflatten(new, batch_stats, "batch_stats"),
         rows=tuple(
-            Row(name, _kind(name, model.get(name)), _status(name, model, fitting))
+            Row(name, _kind(name, model.get(name)), _status(name, model, fitting, partial))
             for name in layers or model
         ),
         coverage=filled / total if total else 1.0,
@@ -235,12 +279,14 @@ def status_table(loaded: Loaded) -> str:
 
     Source: docs/reference/faster_rcnn.md, "Table of loaded weights".
     """
+    partly = any(row.status == "Part" for row in loaded.rows)
     lines = [
         _RULE,
         "Pretrained weights loading status summary:",
         "None: the layer has no weights.",
         "Yes: the layer has weights and they were taken from the file.",
         "No: the layer has weights but the file has none of this name and shape.",
+        *(["Part: the rows of classes that both have were taken from the file."] * partly),
         _RULE,
         f"{'Layer(Type):':<90}{'Status:':<9}",
         _DASHES,
@@ -269,10 +315,12 @@ def _size(leaves: Mapping[str, np.ndarray]) -> int:
     return sum(array.size for array in leaves.values())
 
 
-def _status(name: str, model: Weights, fitting: Collection[str]) -> str:
+def _status(name: str, model: Weights, fitting: Collection[str], partial: Collection[str]) -> str:
     if name not in model:
         return "None"
-    return "Yes" if name in fitting else "No"
+    if name not in fitting:
+        return "No"
+    return "Part" if name in partial else "Yes"
 
 
 def _kind(name: str, leaves: Mapping[str, np.ndarray] | None) -> str:

@@ -17,10 +17,12 @@ from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.errors import CheckpointError, RcnnError, SpecError
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.quant import QuantPlan
+from rcnn_jax.models.variables import layer_widths
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.task import Variables
 from rcnn_jax.version import __version__
 
@@ -105,7 +107,7 @@ def restore_training(
     if "run_state" not in bundle.header:
         raise CheckpointError(
             f"{name}: holds weights only, not the state of a run: name it in pretrained_weights "
-            "instead of resume_from_model"
+            "(one that was pruned in the field for pruned models) instead of resume_from_model"
         )
     # A float model starts a run with fake quantisation, whose ranges are calibrated then.
     stored = {*template.collections} - ({"quant"} if "quant_plan" not in bundle.header else set())
@@ -215,6 +217,37 @@ def with_stored_channels(experiment: Experiment, header: dict[str, Any], name: s
             "the file was changed, or is of another architecture than the spec"
         ) from error
     return dataclasses.replace(experiment, task=task)
+
+
+def check_widths(experiment: Experiment, header: dict[str, Any], name: str) -> None:
+    """Stops a run that would start from a file whose layers are wider or narrower than its own.
+
+    Layers of another shape are left to chance where weights are loaded by name: the run would begin at
+    random, silently.
+
+    Args:
+      experiment: the run, with the widths that it trains.
+      header: of the bundle.
+      name: of the file, begins the message.
+
+    Raises:
+      CheckpointError: the widths differ; the message has the first layer and the field to use.
+    """
+    model = experiment.task.model
+    plan = ChannelPlan.from_json(header["channel_plan"])
+    if plan == model.channels or header["arch"] != model.arch:
+        return
+    channels = experiment.task.pixels.channels
+    wanted, stored = (layer_widths(m, channels) for m in (model, model.clone(channels=plan)))
+    other = next((layer for layer in wanted if stored.get(layer) != wanted[layer]), None)
+    if other is None:
+        return
+    field = family(experiment.kind).start_fields[1]
+    what = "is pruned" if stored[other] < wanted[other] else "is not pruned as the network is"
+    raise CheckpointError(
+        f"{name}: {what}: its layer {other} has {stored[other]} filters, that of the network to train "
+        f"{wanted[other]}. Name the file in {field}, which takes the widths of the file too"
+    )
 
 
 def with_weights(experiment: Experiment, bundle: Bundle, name: str) -> tuple[Experiment, Variables]:

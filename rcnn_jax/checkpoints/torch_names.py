@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rcnn_jax.checkpoints.detectron2_names import from_detectron2, is_detectron2
 from rcnn_jax.checkpoints.schemes import (
     FPN_CHANNELS,
     VGG_CHANNELS,
@@ -40,14 +41,21 @@ _VGG_REPEATS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
 DETECTOR: Rules = (
     *RESNET,
     (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?", lambda m: f"l{int(m[1]) + 2}"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.1", lambda m: f"l{int(m[1]) + 2}_bn"),
     (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?", lambda m: f"post_hoc_d{int(m[1]) + 2}"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.1", lambda m: f"post_hoc_d{int(m[1]) + 2}_bn"),
     (r"rpn\.head\.conv(?:\.0\.0)?", fixed("rpn")),
+    (r"rpn\.head\.conv\.([1-9])\.0", lambda m: f"rpn-conv-l{m[1]}"),
     (r"rpn\.head\.cls_logits", fixed("rpn-class")),
     (r"rpn\.head\.bbox_pred", fixed("rpn-box")),
     (r"roi_heads\.box_head\.(fc[67])", lambda m: m[1]),
+    (r"roi_heads\.box_head\.([0-3])\.0", lambda m: f"box-conv-l{m[1]}"),
+    (r"roi_heads\.box_head\.([0-3])\.1", lambda m: f"box-conv-l{m[1]}_bn"),
+    (r"roi_heads\.box_head\.5", fixed("fc6")),  # 4 flattens
     (r"roi_heads\.box_predictor\.cls_score", fixed("class-predict")),
     (r"roi_heads\.box_predictor\.bbox_pred", fixed("box-predict")),
     (r"roi_heads\.mask_head\.(\d)\.0", lambda m: f"mask-conv-l{m[1]}"),
+    (r"roi_heads\.mask_head\.(\d)\.1", lambda m: f"mask-conv-l{m[1]}_bn"),
     (r"roi_heads\.mask_head\.mask_fcn(\d)", lambda m: f"mask-conv-l{int(m[1]) - 1}"),
     (r"roi_heads\.mask_predictor\.conv5_mask", fixed("conv5-mask")),
     (r"roi_heads\.mask_predictor\.mask_fcn_logits", fixed("mask_fcn_logits")),
@@ -58,8 +66,9 @@ def from_flat(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights
     """Groups flat names of any supported project by layer.
 
     Supported are our own (`params/conv1/kernel`, orders as inside), those of the original in Keras
-    (`conv1/kernel:0`, orders as there), torchvision's and timm's (`layer1.0.conv1.weight`), and
-    numbered convolutions with folded batch norm (`00_conv.w`).
+    (`conv1/kernel:0`, orders as there), torchvision's and timm's (`layer1.0.conv1.weight`),
+    detectron2's (`backbone.bottom_up.stem.conv1.weight`), and numbered convolutions with folded batch
+    norm (`00_conv.w`).
 
     Args:
       arrays: {name: array}.
@@ -70,6 +79,8 @@ def from_flat(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weights
         return by_layer(arrays)
     if any(_FOLDED.match(name) for name in arrays):
         return from_folded(arrays, bn_eps)
+    if is_detectron2(arrays):
+        return from_detectron2(arrays)
     if any(_LEAF.search(name) for name in arrays):
         return from_torch(arrays, bn_eps)
     return from_keras(by_layer(arrays))
@@ -94,12 +105,30 @@ def from_torch(arrays: Mapping[str, np.ndarray], bn_eps: float = 1e-3) -> Weight
         return renamed(weights, rules)
     if "features.0" in weights:
         return _vgg(weights, bn_eps)
-    weights = renamed(weights, DETECTOR)
+    weights = _with_first_shortcut(renamed(weights, DETECTOR), bn_eps)
     for name in ("rpn-box", "box-predict"):
         if name in weights:
             weights[name] = y_first(weights[name])
     rows_to_channels_last(weights, "fc6", FPN_CHANNELS)
     return background_last(weights)
+
+
+def _with_first_shortcut(weights: Weights, bn_eps: float) -> Weights:
+    """Gives a ResNet of pairs of convolutions the projection of its first unit: the identity.
+
+    Ours has one there, as the original's has; torchvision's passes its input on.
+    """
+    kernel = weights.get("block_1a_conv_2", {}).get("kernel")
+    known = {"block_1a_conv_3", "block_1a_conv_shortcut"} & weights.keys()
+    if kernel is None or kernel.ndim != 4 or known:
+        return weights
+    width = kernel.shape[-1]
+    identity = np.eye(width, dtype=np.float32)[None, None]
+    return {
+        **weights,
+        "block_1a_conv_shortcut": {"kernel": identity},
+        "block_1a_bn_shortcut": folded_batch_norm(np.zeros(width, np.float32), bn_eps),
+    }
 
 
 def from_folded(arrays: Mapping[str, np.ndarray], bn_eps: float) -> Weights:

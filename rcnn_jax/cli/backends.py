@@ -1,19 +1,23 @@
 """Choice of the model file of a command: that of a flag, or one that the spec names."""
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rcnn_jax.cli.flags import existing_file
+from rcnn_jax.cli.flags import existing_model, flag_notes, key_from
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind, TaskName
+from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.named_files import NamedModel
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from rcnn_jax.cli.session import Session
     from rcnn_jax.runtime.backend import OpenModel
+    from rcnn_jax.runtime.bundle import OpenBundle
     from rcnn_jax.runtime.runtimes import RuntimeName
 
 
@@ -60,11 +64,43 @@ def choose_model(
         field = family(kind).file_fields.get(task)
         hint = f" or {field} in the spec" if field else ""
         raise UsageError(f"no model: give -m FILE{hint}")
-    return ModelFile(existing_file(model.path, model.field), model.cache, header, runtime)
+    return ModelFile(existing_model(model.path, model.field), model.cache, header, runtime)
+
+
+def with_own_spec(
+    args: Namespace, kind: Kind, session: "Session"
+) -> "tuple[OpenBundle, ConfigDict, str | None]":
+    """Returns a model that no spec was given for, the config inside it, and the key.
+
+    Args:
+      args: flags: model, key and header.
+      kind: which detector the command is of.
+      session: told of flags without effect and of what is fetched.
+
+    Raises:
+      UsageError: there is no model either, or one that holds no spec.
+      CheckpointError: the model cannot be used.
+    """
+    from rcnn_jax.runtime.bundle import OpenBundle
+
+    if args.model is None:
+        raise UsageError("give the spec with -e FILE, or with -m a model that holds its own (.tlt)")
+    for note in flag_notes(args):
+        session.note(note)
+    key = key_from(args)
+    file = ModelFile(existing_model(args.model, "-m"), None, getattr(args, "header", None))
+    opened = open_chosen(file, key, session)
+    if not isinstance(opened, OpenBundle):
+        raise UsageError(f"-m {args.model}: holds no spec; give it with -e FILE")
+    if opened.origin.kind != kind:
+        raise UsageError(
+            f"-m {args.model}: is a model of {opened.origin.kind}, whose commands run it, not {kind}'s"
+        )
+    return opened, opened.stored_config(), key
 
 
 def named_model(
-    flag: Path | None, config: "ConfigDict", kind: Kind, task: TaskName
+    flag: Path | None, config: "ConfigDict | None", kind: Kind, task: TaskName
 ) -> NamedModel | None:
     """Returns the model that a flag or the spec names, None where neither does.
 
@@ -74,15 +110,16 @@ def named_model(
     # spec.
     if flag is not None:
         return NamedModel("-m", flag)
-    return family(kind).named_files(config).models.get(task)
+    return None if config is None else family(kind).named_files(config).models.get(task)
 
 
-def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
+def open_chosen(file: ModelFile, key: str | None, reporter: Reporter = SILENT) -> "OpenModel":
     """Returns the model of a file, opened; the command reads the file this once.
 
     Args:
       file: from `choose_model`.
       key: of an encrypted file, or None.
+      reporter: told what is fetched.
 
     Raises:
       UsageError: a header is given for a file that keeps its own.
@@ -103,4 +140,11 @@ def open_chosen(file: ModelFile, key: str | None) -> "OpenModel":
         from rcnn_jax.export.conversion import as_int8
 
         rewrite = as_int8(file.cache)
-    return open_model(file.path, key, header=file.header, rewrite=rewrite, runtime=file.runtime)
+    return open_model(
+        file.path,
+        key,
+        header=file.header,
+        rewrite=rewrite,
+        runtime=file.runtime,
+        reporter=reporter,
+    )

@@ -2,8 +2,8 @@
 
 from argparse import Namespace
 
-from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
-from rcnn_jax.cli.flags import choose_devices
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen, with_own_spec
+from rcnn_jax.cli.flags import choose_devices, folder_beside
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.kinds import Kind
@@ -18,8 +18,12 @@ def run(args: Namespace, kind: Kind) -> int:
     choose_devices(args, "evaluate")
     title = f"{kind} evaluate"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind, "evaluate")
-        file = choose_model(args.model, config, kind, "evaluate", args.header, args.runtime)
+        model = None
+        if args.spec is None and args.config is None:
+            model, config, key = with_own_spec(args, kind, session)
+        else:
+            config, key = read_spec(session, args, kind, "evaluate")
+            file = choose_model(args.model, config, kind, "evaluate", args.header, args.runtime)
         # Imported only here: JAX takes seconds, and an error in the spec or a missing model is
         # known before.
         from rcnn_jax.evaluate.command import evaluate
@@ -28,7 +32,7 @@ def run(args: Namespace, kind: Kind) -> int:
 
         # Opening is inside too: weights alone may exceed a small device.
         with memory_advice(kind):
-            model = open_chosen(file, key)
+            model = model or open_chosen(file, key, session)
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
             report = evaluate(experiment, model, workdir=args.workdir, reporter=session)
         session.status("RUNNING", "Evaluation metrics generated.", kpi=kpi(report))
@@ -45,7 +49,7 @@ def places(args: Namespace, kind: Kind) -> Places:
     if model is None:  # `run` says so
         return known
     known.read(model.field, model.path)
-    folder = (args.workdir or model.path.parent) / "eval"
+    folder = (args.workdir or folder_beside(model.path)) / "eval"
     known.write("the reports in", folder, "workdir")
     for name in sorted({model.path.name, model.path.stem}):
         known.write("the report", folder / f"{name}.json")

@@ -4,12 +4,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rcnn_jax.cli.backends import with_own_spec
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
     ENGINE_DEFAULTS,
     choose_devices,
-    existing_file,
     existing_folder,
+    existing_model,
+    folder_beside,
     key_from,
     vain_flags,
     what_lies,
@@ -47,7 +49,11 @@ def run(args: Namespace, kind: Kind) -> int:
     names = output_names(args.output_names, kind, args.contract)
     title = f"{kind} export"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind, "export")
+        opened = None
+        if args.spec is None and args.config is None:
+            opened, config, key = with_own_spec(args, kind, session)
+        else:
+            config, key = read_spec(session, args, kind, "export")
         if args.target_opset not in (None, OPSET):
             session.note(
                 f"--target_opset {args.target_opset} has no effect: RoiAlign needs {OPSET}"
@@ -55,14 +61,13 @@ def run(args: Namespace, kind: Kind) -> int:
         for note in notes:
             session.note(note)
         from rcnn_jax.export.command import export
-        from rcnn_jax.runtime.bundle import open_bundle
-        from rcnn_jax.runtime.open import experiment_of
+        from rcnn_jax.runtime.open import experiment_of, open_weights
 
-        model = existing_file(args.model, "-m")
+        model = existing_model(args.model, "-m")
         output = output_file(args, key)
         if key and output.suffix == ".onnx":
             session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
-        opened = open_bundle(model, key)
+        opened = opened or open_weights(model, key, reporter=session)
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
         options = _options(args, output, key, names)
         with memory_advice(kind):
@@ -149,10 +154,10 @@ def places(args: Namespace, kind: Kind) -> Places:
     """Returns what an export reads and writes; files that it reuses are written where they lack."""
     known, config = common(args, kind, "export")
     known.read("-m", args.model)
-    if config is not None:
+    if config is not None or args.spec is None:
         from rcnn_jax.spec.render import written_key
 
-        key = key_from(args, written_key(config))
+        key = key_from(args, None if config is None else written_key(config))
         output = _named_output(args, key)
         known.write("-o" if args.output else "the default of -o,", output)
         for ending in (".json", ".txt"):
@@ -215,7 +220,7 @@ def _named_output(args: Namespace, key: str | None) -> Path:
         named = flag.suffix or what_lies(flag) == "folder"  # a folder is refused by its own name
         return flag if named else beside(flag, suffix)
     # TLT wrote ./MODEL.etlt, TAO 5 MODEL.onnx next to the model.
-    folder = Path() if key else args.model.parent
+    folder = Path() if key else folder_beside(args.model)
     if args.config is not None and args.workdir is not None:
         folder = args.workdir
     return folder / f"{args.model.stem}{suffix}"

@@ -63,7 +63,7 @@ def model(parser: argparse.ArgumentParser, kind: Kind, task: TaskName) -> None:
         type=Path,
         metavar="FILE",
         required=field is None,
-        help="model file" + (f" (default: {field})" if field else ""),
+        help="model file, or a name of `weights list`" + (f" (default: {field})" if field else ""),
     )
 
 

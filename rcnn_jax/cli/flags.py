@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rcnn_jax.errors import UsageError
+from rcnn_jax.spec.inputs import is_published_name
 
 KEY_VARIABLE = "RCNN_JAX_KEY"
 WITHOUT_EFFECT = {
@@ -16,6 +17,7 @@ WITHOUT_EFFECT = {
     "launch_cuda_blocking": "kernels are launched by XLA",
     "unused_image_dir": "the spec names the images",
     "unused_label_dir": "the spec names the labels",
+    "unused_experiment_spec": "the model holds its spec",
     "unused_batch_size": "the spec names the batch size",
     "unused_verbose": "everything is said already",
     "onnx_route": "there is one exporter",
@@ -73,6 +75,25 @@ def existing_file(path: Path, flag: str) -> Path:
         return path
     words = {"folder": "a folder", "other": "a device or pipe"}.get(found, "nothing")
     raise UsageError(f"{flag} {path}: expected a file, found {words} there{neighbours(path)}")
+
+
+def existing_model(path: Path, flag: str) -> Path:
+    """Returns the path of a model file, or a name of published weights as it is.
+
+    Raises:
+      UsageError: see `existing_file`.
+    """
+    return path if is_name(path) else existing_file(path, flag)
+
+
+def is_name(path: Path) -> bool:
+    """Says whether a model is named like published weights, `coco/...`, and is no file."""
+    return is_published_name(path.as_posix()) and what_lies(path) == "nothing"
+
+
+def folder_beside(model: Path) -> Path:
+    """Returns the folder of a model file; that of a name is where the command runs."""
+    return Path() if is_name(model) else model.parent
 
 
 def existing_folder(path: Path, flag: str) -> Path:

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model, named_model, open_chosen
+from rcnn_jax.cli.backends import choose_model, named_model, open_chosen, with_own_spec
 from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.families import family
+from rcnn_jax.tasks.named_files import NamedFiles
+
+if TYPE_CHECKING:
+    from rcnn_jax.runtime.backend import OpenModel
 
 if TYPE_CHECKING:
     from rcnn_jax.inference.frames import Source
 
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"
+OWN_FOLDER = Path("inference")
+"""Where results go when neither a flag nor a spec says so."""
 SAMPLE = 20
 """Label files that are read to distinguish detections from ground truth."""
 
@@ -54,10 +60,16 @@ def run(args: Namespace, kind: Kind) -> int:
         raise UsageError(f"--agnostic_nms {args.agnostic_nms:g}: expected an overlap in [0, 1]")
     title = f"{kind} inference"
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
-        config, key = read_spec(session, args, kind, "inference")
+        model = None
+        if args.spec is None and args.config is None:
+            model, config, key = with_own_spec(args, kind, session)
+            if not (args.workdir or args.image_output or args.label_output):
+                session.note(f"results go to {OWN_FOLDER}/, since no flag names a folder")
+        else:
+            config, key = read_spec(session, args, kind, "inference")
         if _names_classes(args.label_output):
             session.note(f"-l {args.label_output} is a text file: its lines are the class names")
-        start(config, kind, args, key=key, session=session)
+        start(config, kind, args, key=key, session=session, model=model)
     return 0
 
 
@@ -67,7 +79,7 @@ def places(args: Namespace, kind: Kind) -> Places:
     names = class_map(args)
     known.read("-c", names and existing_file(names, "-c"))
     known.read("--header", args.header)
-    if config is None:
+    if config is None and args.spec is not None:
         return known
     model = named_model(args.model, config, kind, "inference")
     if model is not None:
@@ -95,7 +107,13 @@ def places(args: Namespace, kind: Kind) -> Places:
 
 
 def start(
-    config: ConfigDict, kind: Kind, args: Namespace, *, key: str | None, session: Session
+    config: ConfigDict,
+    kind: Kind,
+    args: Namespace,
+    *,
+    key: str | None,
+    session: Session,
+    model: "OpenModel | None" = None,
 ) -> None:
     """Runs the model of the flags or of the spec.
 
@@ -106,21 +124,24 @@ def start(
         agnostic_nms, workdir; None where the spec or a default decides.
       key: key of the model file.
       session: console and status file.
+      model: where the config is the one inside it; its paths are those of the machine that trained it
+        and name nothing here.
 
     Raises:
       DataError: some images could not be used; the others were worked on.
     """
-    found = folders(args, config, kind)
+    found = folders(args, config if model is None else None, kind)
     # Before the model is opened, which takes most of a second where it is encrypted.
     if found.labels is not None:
         _spare_ground_truth(*found.labels, kind)
-    file = choose_model(args.model, config, kind, "inference", args.header, args.runtime)
+    if model is None:
+        file = choose_model(args.model, config, kind, "inference", args.header, args.runtime)
     from rcnn_jax.inference import command
     from rcnn_jax.runtime.open import experiment_of
 
     sources = video_sources(found.images[1])
     with memory_advice(kind):
-        model = open_chosen(file, key)
+        model = model or open_chosen(file, key, session)
         experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
         if sources:
             for source in sources:
@@ -155,14 +176,16 @@ def start(
         raise DataError(f"{failed} images could not be used (named above); the others are done")
 
 
-def folders(args: Namespace, config: ConfigDict, kind: Kind) -> Folders:
+def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
     """Returns where images come from and results go; a flag wins over the spec.
+
+    Without a spec and without a flag results go to OWN_FOLDER.
 
     Raises:
       UsageError: neither names images, or a place for results.
     """
     fields = family(kind).file_fields
-    named = family(kind).named_files(config)
+    named = NamedFiles() if config is None else family(kind).named_files(config)
     images, pictures, labels = (
         place and (place.field, place.path)
         for place in (named.images, named.pictures, named.labels)
@@ -172,9 +195,13 @@ def folders(args: Namespace, config: ConfigDict, kind: Kind) -> Folders:
     if images is None:
         hint = f" or {fields['images']} in the spec" if "images" in fields else ""
         raise UsageError(f"no images: give -i DIR{hint}")
-    if args.workdir:
-        pictures = (f"{IMAGES_FOLDER} of -r,", args.workdir / IMAGES_FOLDER)
-        labels = (f"{LABELS_FOLDER} of -r,", args.workdir / LABELS_FOLDER)
+    results = args.workdir
+    if config is None and not (results or args.image_output or args.label_output):
+        results = OWN_FOLDER
+    if results:
+        flag = "-r" if args.workdir else "the default of -r"
+        pictures = (f"{IMAGES_FOLDER} of {flag},", results / IMAGES_FOLDER)
+        labels = (f"{LABELS_FOLDER} of {flag},", results / LABELS_FOLDER)
     if args.image_output:
         pictures = ("-o", args.image_output)
     if args.label_output and not _names_classes(args.label_output):

@@ -1,7 +1,7 @@
 """Entry points of the command line: choice of the command, and its exit code.
 
     rcnn-jax {faster_rcnn|mask_rcnn} TASK FLAGS
-    rcnn-jax {spec|converter|decrypt} ...     rcnn-jax --version
+    rcnn-jax {spec|converter|decrypt|weights} ...     rcnn-jax --version
     tlt X  tao X  tao model X  tao deploy X   stand for rcnn-jax X, as programs and after rcnn-jax
     faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
@@ -46,6 +46,7 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
         "run a model on images: write annotated images and labels",
         arguments.add_inference,
     ),
+    "prune": ("write a smaller model without its weakest filters", arguments.add_prune),
     "export": ("write a checked ONNX file of a model", arguments.add_export),
     "gen_trt_engine": (
         "build a TensorRT engine from an exported model",
@@ -54,7 +55,6 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
 }
 TASK_ALIASES = {"inference_trt": "inference"}
 """Names of tasks that are another one here, because the model's suffix decides what runs it."""
-PLANNED = {"prune": "prune is not built yet"}
 CONVERTER = "build a TensorRT engine from an exported model"
 COMMANDS = {
     "spec": "check, translate and explain spec files",
@@ -62,6 +62,7 @@ COMMANDS = {
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "doctor": "find what is wrong with a data set",
+    "weights": "list, fetch and import what others have trained",
     "unfold_batch_norm": "restore the batch-norm statistics of folded weights",
 }
 """Commands without a detector, each in the file of its name."""
@@ -237,7 +238,7 @@ def without_launcher(argv: Sequence[str]) -> list[str]:
 
 def detector_parser(kind: Kind) -> Parser:
     """Returns the parser of the tasks of one detector."""
-    parser = Parser(kind, description=family(kind).title, planned=PLANNED)
+    parser = Parser(kind, description=family(kind).title)
     _add_version(parser)
     _add_tasks(parser, kind)
     return parser
@@ -250,14 +251,14 @@ def _run(parser: Parser, argv: Sequence[str] | None) -> int:
 
 def _parser(program: str) -> Parser:
     text = "Faster R-CNN and Mask R-CNN from TAO/TLT spec files."
-    parser = Parser(program, description=text, planned=PLANNED)
+    parser = Parser(program, description=text)
     _add_version(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     # Parsers are filled when somebody asks them: most runs need one of some twenty, and help needs
     # names and a sentence of each.
     for kind, row in FAMILIES.items():
         fill = partial(_add_tasks, kind=kind)
-        commands.add_parser(kind, help=row.title, description=row.title, planned=PLANNED, fill=fill)
+        commands.add_parser(kind, help=row.title, description=row.title, fill=fill)
     for name, text in COMMANDS.items():
         fill = partial(_add_command, name=name)
         commands.add_parser(name, help=text, description=text, fill=fill)

@@ -22,13 +22,11 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
       relatives: the parsers of the sibling commands by name; asked when a flag is unknown.
-      planned: messages about commands that do not exist yet, by name.
     """
 
     def __init__(
         self,
         *args: Any,
-        planned: Mapping[str, str] | None = None,
         fill: Callable[["Parser"], None] | None = None,
         **kwargs: Any,
     ):
@@ -36,7 +34,6 @@ class Parser(argparse.ArgumentParser):
 
         Args:
           *args: of ArgumentParser.
-          planned: see the attribute.
           fill: adds flags and commands when somebody asks for them, so that a command costs nothing
             where another one is run.
           **kwargs: of ArgumentParser.
@@ -46,7 +43,6 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self.relatives: Mapping[str, Parser] = {}
-        self.planned = planned or {}
         self._commands: Mapping[str, Parser] = {}
         self._fill = fill
 
@@ -238,9 +234,6 @@ class Parser(argparse.ArgumentParser):
     def _refuse_command(self, name: str) -> NoReturn:
         """Raises the error of a command that does not exist, with the nearest that does."""
         plain = _plain(name)
-        # Before the names are compared: what is planned is no typing error.
-        if plain in self.planned:
-            self.error(self.planned[plain])
         owners = [
             f"{self.prog} {command} {plain}"
             for command, parser in self._commands.items()
@@ -248,11 +241,8 @@ class Parser(argparse.ArgumentParser):
         ]
         if owners:
             self.error(f"'{name}' is a task of a network: {' or '.join(owners)}")
-        known = [*self._commands, *self.planned]
-        near = difflib.get_close_matches(plain, known, 1, 0.6)
+        near = difflib.get_close_matches(plain, [*self._commands], 1, 0.6)
         hint = _did_you_mean(near)
-        if near and near[0] in self.planned:
-            hint += f" {self.planned[near[0]]}"
         self.error(f"unknown command '{name}'{hint}; there are {', '.join(self._commands)}")
 
 

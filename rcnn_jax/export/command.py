@@ -98,6 +98,7 @@ def export(
       RcnnError: the model, the spec, the data or the key cannot be used.
     """
     files = options.files
+    experiment = replace(experiment, geometry=experiment.geometry.on_one_canvas())
     plan = make_plan(model, experiment, options, reporter)
     built = build(plan.experiment, plan.variables, plan.header)
     # Precision is placed by the operators of the ordinary graph. What is checked is what is written.

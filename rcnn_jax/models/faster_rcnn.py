@@ -32,6 +32,7 @@ class FasterRcnn(nn.Module):
       anchors_per_cell: k.
       pool_size: side of the feature map that enters the mean (or the dense layers) of the tail.
       pool_size_2x: crops are twice as large and the first layer of the tail halves them.
+      rpn_depth: 3x3 convolutions of the region proposal network.
       options: what the spec chooses in the backbone.
       convention: padding and batch norm.
       channels: widths that differ from the published ones.
@@ -47,6 +48,7 @@ class FasterRcnn(nn.Module):
     anchors_per_cell: int
     pool_size: int = 7
     pool_size_2x: bool = False
+    rpn_depth: int = 1
     options: BackboneOptions = BackboneOptions()
     convention: ConvConvention = TAO_FRCNN
     channels: ChannelPlan = ChannelPlan()
@@ -70,9 +72,15 @@ class FasterRcnn(nn.Module):
         self.trunk = backbone.trunk(build)
         self.rpn_head = RpnHead(
             build,
-            RpnNames(conv="rpn_conv1", objectness="rpn_out_class", deltas="rpn_out_regress"),
+            RpnNames(
+                conv="rpn_conv1",
+                objectness="rpn_out_class",
+                deltas="rpn_out_regress",
+                further="rpn_conv1_l{}",
+            ),
             features=512,
             anchors_per_cell=self.anchors_per_cell,
+            depth=self.rpn_depth,
         )
         self.tail = backbone.tail(build, 2 if self.pool_size_2x else 1)
         self.predictor = BoxPredictor(
@@ -117,7 +125,11 @@ class FasterRcnn(nn.Module):
         return self.rpn_head(features)
 
     def classify(
-        self, crops: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+        self,
+        crops: jax.Array,
+        train: bool,
+        dropout_keys: jax.Array | None = None,
+        valid: jax.Array | None = None,
     ) -> BoxOutputs:
         """Logits and deltas of every roi.
 
@@ -125,10 +137,12 @@ class FasterRcnn(nn.Module):
           crops: f32[b r s s c] with s = `crop_size`.
           train: batch norm of the tail uses batch statistics over all rois.
           dropout_keys: [b], one key per image; None drops nothing.
+          valid: without effect: the original's statistics are over all rois, and all are sampled.
 
         Returns:
           Logits f32[b r n+1], background last, and deltas f32[b r n 4].
         """
+        del valid
         # Rois are rows like images from here on, so a tail of a backbone needs no TimeDistributed
         # layer.
         vectors = self.tail(merge_rois(crops), train, dropout_keys if train else None)

@@ -22,6 +22,7 @@ BACKBONE_MAX_LEVEL = 5
 class FeaturePyramid(nn.Module):
     """Laterals `l<k>`, top-down sums, smoothing `post_hoc_d<k>`, then coarser levels.
 
+    With norm, laterals and smoothing have batch norm (`l<k>_bn`, `post_hoc_d<k>_bn`) instead of biases.
     With max_level 6, P6 is every second cell of P5; with more, `p6`, `p7`, ... are 3x3 convolutions
     of stride 2, each on the level before.
 
@@ -30,28 +31,30 @@ class FeaturePyramid(nn.Module):
       min_level: finest level, 2 to 5.
       max_level: coarsest level, at least 5.
       features: channels of every level.
+      norm: batch norm behind laterals and smoothing.
     """
 
     build: Builder
     min_level: int
     max_level: int
     features: int = 256
+    norm: bool = False
 
     @nn.compact
-    def __call__(self, backbone: Levels) -> Levels:
+    def __call__(self, backbone: Levels, train: bool) -> Levels:
         """Maps {2..5: f[b h w c_l]} to {min_level..max_level: f[b h w c]}."""
         tap = self.build.tap
         inner = range(self.min_level, BACKBONE_MAX_LEVEL + 1)
         # All laterals before the first smoothing: variables are listed in the order they are made,
         # and the original's table has `l2` to `l5`, then `post_hoc_d2` to `_d5`.
-        laterals = {level: self._conv(f"l{level}")(backbone[level]) for level in inner}
+        laterals = {level: self._unit(f"l{level}", backbone[level], 1, train) for level in inner}
         top = BACKBONE_MAX_LEVEL
         merged = {top: tap(f"l{top}")(laterals[top])}
         for level in reversed(inner[:-1]):
             up = tap(f"FPN_up_{level}")(upsample_nearest(merged[level + 1]))
             name = f"FPN_add_{level}"
             merged[level] = tap(name)(self.build.add(name)(laterals[level], up))
-        pyramid = {level: self._smooth(level, merged[level]) for level in inner}
+        pyramid = {level: self._smooth(level, merged[level], train) for level in inner}
         if self.max_level == BACKBONE_MAX_LEVEL + 1:
             # A stride without weights, as in the paper. Only P6 is made so: from P7 on the original
             # has convolutions, and then `p6` is one of them.
@@ -62,13 +65,19 @@ class FeaturePyramid(nn.Module):
             pyramid[level] = tap(f"p{level}")(coarser)
         return pyramid
 
-    def _smooth(self, level: int, x: jax.Array) -> jax.Array:
+    def _smooth(self, level: int, x: jax.Array, train: bool) -> jax.Array:
         name = f"post_hoc_d{level}"
-        return self.build.tap(name)(self._conv(name, 3)(x))
+        return self.build.tap(name)(self._unit(name, x, 3, train))
 
-    def _conv(self, name: str, kernel_size: int = 1, strides: int = 1) -> Conv:
+    def _unit(self, name: str, x: jax.Array, kernel_size: int, train: bool) -> jax.Array:
+        x = self._conv(name, kernel_size, use_bias=not self.norm)(x)
+        return self.build.batch_norm(f"{name}_bn")(x, train) if self.norm else x
+
+    def _conv(
+        self, name: str, kernel_size: int = 1, strides: int = 1, *, use_bias: bool = True
+    ) -> Conv:
         return self.build.conv(
-            name, self.features, kernel_size, strides, use_bias=True, kernel_init=GLOROT_UNIFORM
+            name, self.features, kernel_size, strides, use_bias=use_bias, kernel_init=GLOROT_UNIFORM
         )
 
 

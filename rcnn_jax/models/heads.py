@@ -33,22 +33,31 @@ PREDICTORS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class RpnNames:
-    """Names of the three layers of a region proposal network."""
+    """Names of the layers of a region proposal network.
+
+    Attributes:
+      conv: of the first 3x3 convolution.
+      objectness: of the predictor of objectness.
+      deltas: of the predictor of deltas.
+      further: of the further 3x3 convolutions, a pattern for their numbers from 1 on.
+    """
 
     conv: str
     objectness: str
     deltas: str
+    further: str = ""
 
 
 class RpnHead(nn.Module):
-    """3x3 convolution, then objectness and deltas per anchor; shared by all levels.
+    """3x3 convolutions, then objectness and deltas per anchor; shared by all levels.
 
     Attributes:
       build: makes the layers.
       names: of the layers.
-      features: width of the 3x3 convolution.
+      features: width of the 3x3 convolutions.
       anchors_per_cell: k.
-      kernel_init: of the three kernels.
+      kernel_init: of all kernels.
+      depth: number of 3x3 convolutions.
     """
 
     build: Builder
@@ -56,14 +65,18 @@ class RpnHead(nn.Module):
     features: int
     anchors_per_cell: int
     kernel_init: Initializer = GLOROT_UNIFORM
+    depth: int = 1
 
     def setup(self):
         """Makes the layers once; every level calls them."""
         conv, init = self.build.conv, self.kernel_init
-        anchors = self.anchors_per_cell
+        anchors, names = self.anchors_per_cell, [self.names.conv]
+        names += [self.names.further.format(number) for number in range(1, self.depth)]
         # In `setup`, not compact: a compact method would make the layers anew for every level.
-        self.conv = conv(self.names.conv, self.features, 3, use_bias=True, kernel_init=init)
-        self.relu = self.build.relu(f"{self.names.conv}_relu")
+        self.convs = [
+            conv(name, self.features, 3, use_bias=True, kernel_init=init) for name in names
+        ]
+        self.relus = [self.build.relu(f"{name}_relu") for name in names]
         self.objectness = conv(self.names.objectness, anchors, use_bias=True, kernel_init=init)
         self.deltas = conv(self.names.deltas, 4 * anchors, use_bias=True, kernel_init=init)
 
@@ -71,7 +84,8 @@ class RpnHead(nn.Module):
         """Maps {level: f[b h w c]} to logits f32[b h w k] and deltas f32[b h w k 4] per level."""
         objectness, deltas = {}, {}
         for call, (level, x) in enumerate(features.items()):
-            x = self.relu(self.conv(x, call))
+            for conv, relu in zip(self.convs, self.relus, strict=True):
+                x = relu(conv(x, call))
             objectness[level] = self.objectness(x, call).astype(jnp.float32)
             boxes = self.deltas(x, call).astype(jnp.float32)
             deltas[level] = boxes.reshape(*boxes.shape[:3], self.anchors_per_cell, 4)
@@ -126,23 +140,33 @@ def split_rois(rows: jax.Array, rois: int) -> jax.Array:
 
 
 class BoxHead(nn.Module):
-    """Two dense layers over the flattened crop: `fc6`, `fc7`.
+    """From the crop to a vector: two dense layers, or four 3x3 convolutions and a dense one.
+
+    The layers are `fc6`, `fc7`, or `box-conv-l0` to `box-conv-l3` and `fc6`.
 
     Attributes:
       build: makes the layers.
-      features: width of both.
+      features: width of the dense layers.
+      convs: number of 3x3 convolutions; with any there is no `fc7`.
+      norm: batch norm behind the convolutions instead of biases.
+      conv_features: width of the convolutions.
     """
 
     build: Builder
     features: int
+    convs: int = 0
+    norm: bool = False
+    conv_features: int = 256
 
     @nn.compact
-    def __call__(self, crops: jax.Array) -> jax.Array:
-        """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r c']."""
+    def __call__(self, crops: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
+        """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r c']; rows as in BatchNorm."""
+        names = [f"box-conv-l{index}" for index in range(self.convs)]
+        x = _convs(self.build, names, self.conv_features, self.norm, crops, train, rows)
         # Row, column, channel. The original flattens channels first; `fc6` is reordered where
         # weights are imported, so that no transpose of all crops runs in every step.
-        x = crops.reshape(crops.shape[0], -1)
-        for name in ("fc6", "fc7"):
+        x = x.reshape(x.shape[0], -1)
+        for name in ("fc6",) if self.convs else ("fc6", "fc7"):
             x = self.build.relu(f"{name}_relu")(self.build.dense(name, self.features)(x))
         return x
 
@@ -154,22 +178,39 @@ class MaskHead(nn.Module):
       build: makes the layers.
       num_classes: n, without background; the layer has n+1 outputs, the last is unused.
       features: width of the convolutions.
+      norm: batch norm behind the convolutions instead of biases.
     """
 
     build: Builder
     num_classes: int
     features: int = 256
+    norm: bool = False
 
     @nn.compact
-    def __call__(self, crops: jax.Array) -> jax.Array:
-        """Maps f[b*r s s c] to logits f32[b*r 2s 2s n]."""
-        build, x = self.build, crops
-        for index in range(4):
-            name = f"mask-conv-l{index}"
-            conv = build.conv(name, self.features, 3, use_bias=True, kernel_init=HE_NORMAL)
-            x = build.relu(f"{name}_relu")(conv(x))
+    def __call__(self, crops: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
+        """Maps f[b*r s s c] to logits f32[b*r 2s 2s n]; rows as in BatchNorm."""
+        build, names = self.build, [f"mask-conv-l{index}" for index in range(4)]
+        x = _convs(build, names, self.features, self.norm, crops, train, rows)
         x = build.transposed("conv5-mask", self.features, 2, HE_NORMAL)(x)
         x = build.relu("conv5-mask_relu")(x)
         # He like the rest of the head, unlike the other predictors: the original draws it so.
         logits = build.conv("mask_fcn_logits", self.num_classes + 1, use_bias=True)(x)
         return lax.slice_in_dim(logits.astype(jnp.float32), 0, self.num_classes, axis=3)
+
+
+def _convs(
+    build: Builder,
+    names: list[str],
+    features: int,
+    norm: bool,
+    x: jax.Array,
+    train: bool,
+    rows: jax.Array | None,
+) -> jax.Array:
+    """Applies 3x3 convolutions, each with batch norm or a bias and with ReLU."""
+    for name in names:
+        x = build.conv(name, features, 3, use_bias=not norm, kernel_init=HE_NORMAL)(x)
+        if norm:
+            x = build.batch_norm(f"{name}_bn")(x, train, rows)
+        x = build.relu(f"{name}_relu")(x)
+    return x

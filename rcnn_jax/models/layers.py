@@ -267,8 +267,15 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalises [b ... c]."""
+    def __call__(self, x: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
+        """Normalises [b ... c].
+
+        Args:
+          x: what is normalised.
+          train: use and update batch statistics, unless `frozen`.
+          rows: f32[b], 1 for rows that count in the statistics and 0 for padding, such as rois that
+            were not sampled; None where all count.
+        """
         shape = (x.shape[-1],)
         gamma = self.param("gamma", nn.initializers.ones_init(), shape)
         beta = self.param("beta", nn.initializers.zeros_init(), shape)
@@ -278,10 +285,14 @@ class BatchNorm(nn.Module):
         )
         x = x.astype(jnp.float32)
         if train and not self.frozen:
-            mean, variance = self._batch_statistics(x)
+            keep = self.momentum
+            if rows is None:
+                mean, variance = self._batch_statistics(x)
+            else:
+                mean, variance, count = self._row_statistics(x, rows)
+                keep = jnp.where(count > 0, keep, 1.0)  # nothing was seen
             # `init` returns the statistics to start from, not those of the empty image it runs on.
             if not self.is_initializing():
-                keep = self.momentum
                 moving_mean.value = keep * moving_mean.value + (1 - keep) * mean
                 moving_variance.value = keep * moving_variance.value + (1 - keep) * variance
         else:
@@ -305,6 +316,21 @@ class BatchNorm(nn.Module):
             mean, mean_of_squares = lax.pmean((mean, mean_of_squares), self.axis_name)
         # Cancellation may leave a constant channel slightly below zero.
         return mean, jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
+
+    def _row_statistics(
+        self, x: jax.Array, rows: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Mean and biased variance f32[c] of the rows that count, and the number of values."""
+        axes = tuple(range(x.ndim - 1))
+        weights = rows.astype(jnp.float32).reshape(-1, *(1,) * (x.ndim - 1))
+        count = jnp.sum(rows, dtype=jnp.float32) * (x[0].size // x.shape[-1])
+        sums = jnp.sum(x * weights, axes), jnp.sum(lax.square(x) * weights, axes), count
+        if self.axis_name is not None and not self.is_initializing():
+            sums = lax.psum(sums, self.axis_name)  # devices may hold different numbers of rows
+        total, squares, count = sums
+        mean = total / jnp.maximum(count, 1.0)
+        variance = jnp.maximum(squares / jnp.maximum(count, 1.0) - lax.square(mean), 0.0)
+        return mean, variance, count
 
 
 class Tap(nn.Module):

@@ -51,6 +51,10 @@ class MaskRcnn(nn.Module):
       mask_crop_size: s of the crops of `segment`, `mrcnn_resolution` // 2.
       mlp_head_dim: width of fc6 and fc7.
       include_mask: has a mask head.
+      rpn_depth: 3x3 convolutions of the region proposal network.
+      box_convs: 3x3 convolutions of the box head, in place of fc7.
+      fpn_norm: batch norm in the pyramid.
+      head_norm: batch norm in box and mask head.
       options: what the spec chooses in the backbone.
       convention: padding and batch norm.
       channels: widths that differ from the published ones.
@@ -73,6 +77,10 @@ class MaskRcnn(nn.Module):
     mask_crop_size: int = 14
     mlp_head_dim: int = 1024
     include_mask: bool = True
+    rpn_depth: int = 1
+    box_convs: int = 0
+    fpn_norm: bool = False
+    head_norm: bool = False
     options: BackboneOptions = BackboneOptions(use_pooling=True, all_projections=False)
     convention: ConvConvention = TAO_MRCNN
     channels: ChannelPlan = ChannelPlan()
@@ -96,15 +104,16 @@ class MaskRcnn(nn.Module):
         # Four blocks in the trunk: the pyramid reads C5, and the heads have no block of the
         # backbone.
         self.trunk = resnet.ResNetTrunk(build, _resnet_depth(self.arch), blocks=4)
-        self.fpn = FeaturePyramid(build, self.min_level, self.max_level)
+        self.fpn = FeaturePyramid(build, self.min_level, self.max_level, norm=self.fpn_norm)
         self.rpn_head = RpnHead(
             build,
-            RpnNames(conv="rpn", objectness="rpn-class", deltas="rpn-box"),
+            RpnNames(conv="rpn", objectness="rpn-class", deltas="rpn-box", further="rpn-conv-l{}"),
             features=256,
             anchors_per_cell=self.anchors_per_cell,
             kernel_init=RPN_INIT,
+            depth=self.rpn_depth,
         )
-        self.box_head = BoxHead(build, self.mlp_head_dim)
+        self.box_head = BoxHead(build, self.mlp_head_dim, self.box_convs, self.head_norm)
         self.predictor = BoxPredictor(
             build,
             "class-predict",
@@ -115,7 +124,7 @@ class MaskRcnn(nn.Module):
             deltas_init=DELTAS_INIT,
         )
         # Made without `include_mask` too: a module that is never called owns no variables.
-        self.mask_head = MaskHead(build, self.num_classes)
+        self.mask_head = MaskHead(build, self.num_classes, norm=self.head_norm)
         parts = (
             self.trunk,
             self.fpn,
@@ -131,6 +140,11 @@ class MaskRcnn(nn.Module):
     def levels(self) -> tuple[int, ...]:
         """The levels `extract` returns."""
         return tuple(range(self.min_level, self.max_level + 1))
+
+    @property
+    def has_moving_heads(self) -> bool:
+        """Whether training changes statistics of batch norm in the heads."""
+        return self.head_norm and not self.options.freeze_bn
 
     def extract(
         self, images: jax.Array, train: bool, dropout_keys: jax.Array | None = None
@@ -155,38 +169,49 @@ class MaskRcnn(nn.Module):
                 f"images of {images.shape[1]} x {images.shape[2]} pixels do not fit a pyramid up "
                 f"to level {self.max_level}: expected multiples of {multiple}"
             )
-        return self.fpn(self.trunk(images, train, dropout_keys))
+        return self.fpn(self.trunk(images, train, dropout_keys), train)
 
     def rpn(self, features: Levels) -> RpnOutputs:
         """Objectness logits f32[b h w k] and deltas f32[b h w k 4] of every level."""
         return self.rpn_head(features)
 
     def classify(
-        self, crops: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+        self,
+        crops: jax.Array,
+        train: bool,
+        dropout_keys: jax.Array | None = None,
+        valid: jax.Array | None = None,
     ) -> BoxOutputs:
         """Logits and deltas of every roi.
 
         Args:
           crops: f32[b r s s c] with s = `box_crop_size`.
-          train: without effect: the box head has neither batch norm nor dropout.
-          dropout_keys: without effect.
+          train: batch norm of the head, where there is any, uses and updates batch statistics.
+          dropout_keys: without effect: nothing drops here.
+          valid: bool[b r], rois that count in batch statistics; None for all.
 
         Returns:
           Logits f32[b r n+1], background last, and deltas f32[b r n 4].
         """
-        del train, dropout_keys
-        return self.predictor(self.box_head(merge_rois(crops)), crops.shape[1])
+        del dropout_keys
+        vectors = self.box_head(merge_rois(crops), train, _rows(valid))
+        return self.predictor(vectors, crops.shape[1])
 
-    def segment(self, crops: jax.Array) -> jax.Array:
+    def segment(
+        self, crops: jax.Array, train: bool = False, valid: jax.Array | None = None
+    ) -> jax.Array:
         """Mask logits of every class.
 
         Args:
           crops: f32[b r s s c] with s = `mask_crop_size`.
+          train: as of `classify`.
+          valid: as of `classify`.
 
         Returns:
           f32[b r 2s 2s n].
         """
-        return split_rois(self.mask_head(merge_rois(crops)), crops.shape[1])
+        logits = self.mask_head(merge_rois(crops), train, _rows(valid))
+        return split_rois(logits, crops.shape[1])
 
     def __call__(
         self, images: jax.Array, boxes: jax.Array
@@ -216,6 +241,11 @@ class MaskRcnn(nn.Module):
                 f"min_level = {self.min_level}, max_level = {self.max_level} is no pyramid: "
                 f"expected 2 <= min_level <= {BACKBONE_MAX_LEVEL} <= max_level"
             )
+
+
+def _rows(valid: jax.Array | None) -> jax.Array | None:
+    """Returns bool[b r] as f32[b*r], what `BatchNorm` takes for rows that count."""
+    return None if valid is None else valid.reshape(-1).astype(jnp.float32)
 
 
 def _resnet_depth(arch: str) -> int:

@@ -48,9 +48,13 @@ class Network(Protocol):
         ...
 
     def classify(
-        self, crops: jax.Array, train: bool, dropout_keys: jax.Array | None = None
+        self,
+        crops: jax.Array,
+        train: bool,
+        dropout_keys: jax.Array | None = None,
+        valid: jax.Array | None = None,
     ) -> BoxOutputs:
-        """Returns logits and deltas of crops [b r s s c]."""
+        """Returns logits and deltas of crops [b r s s c]; valid bool[b r] count in statistics."""
         ...
 
     # of Linen

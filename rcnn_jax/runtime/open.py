@@ -3,13 +3,16 @@
 .tlt  JAX        .onnx, .etlt  ONNX Runtime, OpenVINO        .engine, .trt, .plan  TensorRT
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rcnn_jax.checkpoints.imported import import_published
 from rcnn_jax.checkpoints.origin import check_kind, check_same_model
+from rcnn_jax.checkpoints.published import fetch_published, named_weights
 from rcnn_jax.kinds import Kind
-from rcnn_jax.reporter import Reporter
+from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.engine import OpenEngine, open_engine
@@ -29,15 +32,18 @@ def open_model(
     header: Path | None = None,
     rewrite: Rewrite | None = None,
     runtime: RuntimeName = "auto",
+    reporter: Reporter = SILENT,
 ) -> OpenBundle | OpenGraph | OpenEngine:
     """Returns the model of a file; the suffix decides which runtime runs it.
 
     Args:
-      path: the file; one of another suffix is taken for a bundle.
+      path: the file; one of another suffix is taken for a bundle. The name of published weights,
+        `coco/...`, is fetched, where it must be, and imported.
       key: of the encryption; an engine or a plain file ignores it.
       header: file whose header a graph has, where another tool dropped its own.
       rewrite: changes a graph before it runs, for example to int8.
       runtime: what runs it.
+      reporter: told what is fetched.
 
     Raises:
       UsageError: the runtime does not run files of this suffix.
@@ -50,7 +56,26 @@ def open_model(
         check_runtime(path, runtime, ("tensorrt",))
         return open_engine(path)
     check_runtime(path, runtime, ())
-    return open_bundle(path, key)
+    return open_weights(path, key, reporter=reporter)
+
+
+def open_weights(path: Path, key: str | None, *, reporter: Reporter = SILENT) -> OpenBundle:
+    """Returns the bundle of a file, or of published weights by their name.
+
+    Args:
+      path: a `.tlt`, or `coco/...`.
+      key: what the file was sealed with.
+      reporter: told what is fetched.
+
+    Raises:
+      CheckpointError: see `read_bundle`, `fetch_published` and `import_published`.
+    """
+    row = named_weights(path)
+    if row is None:
+        return open_bundle(path, key)
+    file = fetch_published(row, reporter=reporter)
+    # Imported anew every time: it takes a second, and a second copy in the cache would grow stale.
+    return OpenBundle(path=Path(Path(row.name).name), bundle=import_published(row, file))
 
 
 def experiment_of(
@@ -75,6 +100,8 @@ def experiment_of(
     check_kind(model.origin.kind, kind, str(model.path))
     categories = model.origin.categories if own_classes else None
     experiment = build_experiment(config, kind, categories=categories)
+    if model.origin.fixed_canvas:
+        experiment = replace(experiment, geometry=experiment.geometry.on_one_canvas())
     compare(model, experiment, reporter)
     return experiment
 

@@ -13,8 +13,8 @@ class GeometrySettings:
         axes to the canvas; `keep_aspect` scales to fit and pads bottom/right; `short_side` scales the
         short side to `short_side` unless the long side would exceed `long_side` (0: no limit) and pads
         to a bucket.
-      height: canvas height; 0 in mode `short_side`.
-      width: canvas width; 0 in mode `short_side`.
+      height: canvas height; in mode `short_side` that of exported graphs, 0 where the spec has none.
+      width: canvas width, likewise.
       crop: (top, left, bottom, right) in source pixels taken before padding, mode `pad_crop`, or None.
       prescale: (height, width) in pixels the source is scaled to first, mode `pad_crop`, or None.
       short_side: pixels, mode `short_side`.
@@ -31,6 +31,12 @@ class GeometrySettings:
     long_side: int = 0
     # Buckets, because each canvas size is a compilation; 64 is a multiple of every stride there is.
     multiple: int = 64
+
+    def on_one_canvas(self) -> "GeometrySettings":
+        """Returns the geometry of a program with one input size, where the spec names one."""
+        if self.mode != "short_side" or not self.height:
+            return self
+        return GeometrySettings(mode="keep_aspect", height=self.height, width=self.width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,8 @@ TAO_MRCNN = ConvConvention(padding="same")
 # PyTorch calls the weight of the new batch momentum: 0.1 there is 0.9 here.
 TORCHVISION = ConvConvention(stride_on="middle", bn_eps=1e-5, bn_momentum=0.9)
 
+CAFFE2 = ConvConvention(stride_on="first", bn_eps=1e-5, bn_momentum=0.9)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSettings:

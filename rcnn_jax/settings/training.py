@@ -25,6 +25,10 @@ class OptimizerSettings:
       bias_gradient_factor: gradients of biases and betas are multiplied by this.
       clip_norm: global norm the gradients are clipped to; 0 for none.
       ema_decay: weight of the old average in a step; 0 for no average.
+      backbone_factor: the rate of the backbone is multiplied by this.
+      layer_decay: the rate of a block of the backbone is multiplied by this once for every block between
+        it and the heads, and once more.
+      heads_only_steps: first steps in which the backbone keeps its values and statistics.
     """
 
     kind: Literal["sgd", "adam", "rmsprop"]
@@ -44,6 +48,9 @@ class OptimizerSettings:
     bias_gradient_factor: float = 1.0
     clip_norm: float = 0.0
     ema_decay: float = 0.0
+    backbone_factor: float = 1.0
+    layer_decay: float = 1.0
+    heads_only_steps: int = 0
 
 
 # Periods and annealing points are fractions of the run, so that a longer run anneals later; Mask

@@ -1,6 +1,7 @@
 """The files and folders of data and weights that a config names, found by the tables."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from rcnn_jax.spec.schema import Message, Node
 Reads = Literal["file", "folder", "glob"]
 DATA_VARIABLE = "DATA_BASE_PATH"
 """Relative data paths lie below this folder, as in the original."""
+
+_PUBLISHED = re.compile(r"(coco|imagenet)/\w+")
 
 # KITTI and COCO sources name a root and folders in it: the root holds more than is read, and a
 # command may well write there.
@@ -50,8 +53,19 @@ class Input:
 
 
 def named_inputs(config: Node, kind: SpecKind) -> Iterator[Input]:
-    """Yields every input that a whole config names, optional blocks that are off left out."""
+    """Yields every input that a whole config names, optional blocks that are off left out.
+
+    Names of published weights are no paths and are left out too.
+    """
     yield from _inputs(config, TABLES[kind], "")
+
+
+def is_published_name(value: str) -> bool:
+    """Says whether a value is spelled like the name of published weights, `coco/...`: it has no suffix.
+
+    Which names there are is the business of `checkpoints.published`.
+    """
+    return _PUBLISHED.fullmatch(value) is not None
 
 
 def data_path(value: str) -> Path:
@@ -70,7 +84,7 @@ def _inputs(config: Node, table: Message, prefix: str) -> Iterator[Input]:
         elif row.kind == "message":
             if not row.optional or value.enabled:
                 yield from _inputs(value, row.table, f"{name}.")
-        elif row.reads and value:
+        elif row.reads and value and not (row.reads == "file" and is_published_name(value)):
             parts = tuple(_parts(config, row.name, prefix)) if row.name in _PARTS else None
             yield Input(field=name, reads=row.reads, value=value, parts=parts)
 

@@ -58,7 +58,7 @@ def is_searched(field: Field) -> bool:
     """Returns whether a search may change a field: a number, switch or choice with an effect."""
     # Paths and names are no values to search; a field without effect would waste trials.
     return field.kind in _SEARCHED and not (
-        field.repeated or field.secret or field.no_effect or field.unbuilt or field.only_checked
+        field.repeated or field.secret or field.no_effect or field.only_checked
     )
 
 

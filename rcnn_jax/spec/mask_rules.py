@@ -18,6 +18,16 @@ def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
     size = config.maskrcnn_config.mrcnn_resolution
     if size % 4:
         yield "maskrcnn_config.mrcnn_resolution", f"= {size} is not a multiple of 4"
+    network = config.maskrcnn_config
+    if network.convention == "torchvision" and network.roi_sampling_ratio == 0:
+        yield (
+            "maskrcnn_config.roi_sampling_ratio",
+            "= 0 is for aligned crops; the convention torchvision has a fixed number of samples",
+        )
+    for name in ("pixel_mean", "pixel_std"):
+        values = config.maskrcnn_config[name]
+        if len(values) not in (0, 3):
+            yield f"maskrcnn_config.{name}", f"has {len(values)} items: expected three or none"
 
 
 def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
@@ -72,6 +82,19 @@ def _data_rules(data: Node, max_level: int) -> Iterator[Finding]:
                 "data_config.image_size",
                 f"= {tuple(data.image_size)}: {side} is above {LARGEST_SIDE} pixels",
             )
+    if (
+        data.short_side
+        and not SMALLEST_SIDE <= data.short_side <= LARGEST_SIDE
+        and not data.allow_small
+    ):
+        yield (
+            "data_config.short_side",
+            f"= {data.short_side} is not between {SMALLEST_SIDE} and {LARGEST_SIDE} pixels",
+        )
+    if data.long_side and data.long_side < data.short_side:
+        yield "data_config.long_side", f"= {data.long_side} is below short_side = {data.short_side}"
+    if data.long_side and not data.short_side:
+        yield "data_config.long_side", "has no effect without short_side"
     # Both splits come from one data set: mixing would map two lists of categories onto one head.
     others = ("validation_file_pattern", "coco_val_image_dir", "val_json_file")
     for name in others if data.tfds_name else ():

@@ -75,6 +75,7 @@ class Family:
       may_change: fields that may change when a run is resumed, see `checkpoints.fingerprint`.
       model_unit: what the numbers in names of model files count.
       log: names of the loss terms in logs.
+      never_pruned: {layer that could be pruned and never is: why}, as in the original.
       memory_advice: what to do when the device has no memory left, in this order.
       has_category_ids: results name classes by ids of a data set, which model files keep; otherwise by
         names, which the spec has.
@@ -101,6 +102,7 @@ class Family:
     may_change: Mapping[str, str]
     model_unit: Literal["epoch", "step"]
     log: LogFormat
+    never_pruned: Mapping[str, str]
     memory_advice: tuple[str, ...]
     has_category_ids: bool
     labels: Literal["kitti", "coco"]
@@ -172,6 +174,7 @@ FASTER_RCNN = Family(
         status_terms=_KERAS_LOSSES,
         seconds_between_lines=10.0,
     ),
+    never_pruned={},
     memory_advice=(
         "set a smaller size_height_width or batch_size_per_gpu",
         "if it persists, choose a smaller arch, freeze more of freeze_blocks, or add --use_amp",
@@ -213,6 +216,11 @@ MASK_RCNN = Family(
         },
         lists_variables=True,
     ),
+    # Source: docs/reference/mask_rcnn.md, "Pruning"; with max_level above 6 there are p7, ... as well.
+    never_pruned={
+        name: "read by every head"
+        for name in (*(f"post_hoc_d{k}" for k in range(2, 6)), *(f"p{k}" for k in range(6, 13)))
+    },
     memory_advice=(
         "set a smaller image_size or train_batch_size (eval_batch_size when it evaluates)",
         "if it persists, reduce n_workers and prefetch_buffer_size (shuffle_buffer_size holds no "

@@ -121,7 +121,9 @@ def box_terms(
     """
     rois = two_stage.sample_rois(keys.rois, proposals, gt, num_classes, settings)
     crops = roi_crops(features, rois.boxes, settings.roi_size, settings)
-    outputs = network.classify(crops, train=True, dropout_keys=keys.dropout)
+    outputs = network.classify(
+        crops, train=True, dropout_keys=keys.dropout, valid=jnp.asarray(rois.valid)
+    )
     return two_stage.box_losses(outputs, rois, settings), rois
 
 
@@ -185,7 +187,12 @@ def box_detections(
 def roi_crops(features: Levels, boxes: Array, side: int, settings: TwoStageSettings) -> jax.Array:
     """Returns the crops [b r side side c] of boxes [b r 4], as the heads take them."""
     return two_stage.pool(
-        features, jnp.asarray(boxes), side, settings.roi_levels, settings.roi_aligned
+        features,
+        jnp.asarray(boxes),
+        side,
+        settings.roi_levels,
+        settings.roi_aligned,
+        settings.roi_samples,
     )
 
 

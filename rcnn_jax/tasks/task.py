@@ -106,6 +106,10 @@ class Task(Protocol):
         """Returns whether pretrained weights are expected to fill the layer."""
         ...
 
+    def block_of(self, layer: str) -> int | None:
+        """Returns the number of the layer's block of the backbone; None where it belongs to none."""
+        ...
+
     def is_frozen(self, layer: str) -> bool:
         """Returns whether every parameter of the layer keeps its value."""
         ...

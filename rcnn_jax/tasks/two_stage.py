@@ -87,6 +87,7 @@ class TwoStageSettings:
       losses: how loss terms are summed.
       roi_aligned: crops are cut where the box says; otherwise half a cell further down and right, as
         torchvision does (`roi_align_unaligned`).
+      roi_samples: samples per side of a cell of a crop, 0 for as many as it has cells of the map.
     """
 
     cell_sizes: tuple[tuple[int, tuple[tuple[float, float], ...]], ...]
@@ -100,6 +101,7 @@ class TwoStageSettings:
     roi_levels: tuple[int, ...]
     losses: LossSettings
     roi_aligned: bool = True
+    roi_samples: int = 2
 
 
 @staged
@@ -228,15 +230,16 @@ def pool(
     output_size: int,
     levels: tuple[int, ...],
     aligned: bool = True,
+    sampling: int = 2,
 ) -> jax.Array:
     """Returns the crops [b r s s c] of boxes [b r 4], each from the level that fits its size."""
     pooled = {level: features[level] for level in levels}
     # One map needs no level: an exported graph gets a plain RoiAlign without an atlas.
     if aligned and len(levels) == 1:
-        return roi_align(pooled, boxes, output_size=output_size)
+        return roi_align(pooled, boxes, output_size=output_size, sampling_ratio=sampling)
     read = roi_align if aligned else roi_align_unaligned
     level = assign_levels(boxes, levels[0], levels[-1])
-    return read(pooled, boxes, output_size=output_size, level=level)
+    return read(pooled, boxes, output_size=output_size, level=level, sampling_ratio=sampling)
 
 
 @staged

@@ -4,7 +4,7 @@ Trainable leaves are a flat dict {"layer/leaf": array}; frozen leaves are not in
 optimizer keeps no state for them and no gradient is computed for them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -59,6 +59,30 @@ def penalty(trainable: Flat, settings: OptimizerSettings) -> jax.Array:
             if settings.l1:
                 total += settings.l1 * jnp.sum(jnp.abs(leaf))
     return total
+
+
+def rate_factors(
+    layers: Iterable[str],
+    settings: OptimizerSettings,
+    is_backbone: Callable[[str], bool],
+    block_of: Callable[[str], int | None],
+) -> dict[str, float]:
+    """Returns what the rate of every layer is multiplied by.
+
+    Args:
+      layers: names.
+      settings: `backbone_factor` and `layer_decay`.
+      is_backbone: layer -> whether it belongs to the backbone.
+      block_of: layer -> its block, None for one without; such a one counts to the last block.
+    """
+    names = list(layers)
+    last = max((block_of(name) or 0 for name in names), default=0)
+    factors = dict.fromkeys(names, 1.0)
+    for name in filter(is_backbone, names):
+        block = block_of(name)
+        distance = 1 + last - (last if block is None else block)
+        factors[name] = settings.backbone_factor * settings.layer_decay**distance
+    return factors
 
 
 def make_optimizer(

@@ -113,7 +113,10 @@ class Run:
         """
         experiment, options = self.experiment, self.options
         values = fingerprint.fingerprint(experiment.spec.fields, experiment.kind)
-        return {**values, "use_amp": options.use_amp, "global_batch": self.global_batch}
+        # Another file of the same name may have other widths, which are in no field.
+        plan = experiment.task.model.channels.to_json() if experiment.start.pruned else {}
+        widths = {f"filters of {layer}": width for layer, width in plan.items()}
+        return {**values, **widths, "use_amp": options.use_amp, "global_batch": self.global_batch}
 
 
 def open_run(

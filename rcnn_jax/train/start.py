@@ -10,15 +10,22 @@ from typing import Any
 
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import read_bundle, read_header
+from rcnn_jax.checkpoints.class_rows import match_rows
 from rcnn_jax.checkpoints.data_file import changes
 from rcnn_jax.checkpoints.pretrained import (
     apply_weights,
     check_coverage,
-    load_weights,
+    load_pretrained,
     skip_matching,
     status_table,
 )
-from rcnn_jax.checkpoints.state import load_model, restore_training, with_stored_channels
+from rcnn_jax.checkpoints.published import local_file
+from rcnn_jax.checkpoints.state import (
+    check_widths,
+    restore_training,
+    with_stored_channels,
+    with_weights,
+)
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.compress.qat import in_float
 from rcnn_jax.data.sources.digest import DataDigest
@@ -28,6 +35,7 @@ from rcnn_jax.reporter import Reporter
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
+from rcnn_jax.train.retrain import retrain_notes, retrain_warnings
 from rcnn_jax.train.run_state import RunState
 
 
@@ -48,7 +56,9 @@ def begin(
     start = experiment.start
     if start.resume_from:
         path = _existing(start.resume_from, "resume_from_model")
-        state, saved = restore_training(read_bundle(path, key), template, str(path))
+        bundle = read_bundle(path, key)
+        check_widths(experiment, bundle.header, str(path))
+        state, saved = restore_training(bundle, template, str(path))
         reporter.note(f"going on from {path}, step {int(state.step)}")
         # The best model so far lies in another folder, or is about to be deleted from this one
         begins = {"finished": False, "best_metric": None, "best_step": None}
@@ -58,11 +68,16 @@ def begin(
     fresh = RunState(run_id=uuid.uuid4().hex)
     if start.pruned:
         path = _existing(start.pruned, "the pruned model of the spec")
-        _, variables = load_model(path, experiment, key)
-        reporter.note(f"retraining {path}")
+        bundle = read_bundle(path, key)
+        _, variables = with_weights(experiment, bundle, str(path))
+        for note in retrain_notes(experiment, bundle, str(path)):
+            reporter.note(note)
+        for warning in retrain_warnings(experiment, bundle):
+            reporter.warn(warning)
         return _with_variables(template, variables), fresh
     if start.pretrained:
-        path = _existing(start.pretrained, "pretrained_weights")
+        path = local_file(start.pretrained, reporter=reporter)
+        _existing(str(path), "pretrained_weights")
         return _with_weights(experiment, template, path, key, reporter), fresh
     return template, fresh
 
@@ -172,13 +187,18 @@ def _with_weights(
     """Returns the template with every layer that the file holds in the right shape."""
     task, pattern = experiment.task, experiment.start.skip
     statistics = template.collections.get("batch_stats", {})  # a plain VGG has none
-    weights = load_weights(path, key, task.model.convention.bn_eps)
+    if path.suffix.lower() == ".tlt":
+        check_widths(experiment, read_header(path, key)[1], str(path))
+    weights, names = load_pretrained(path, key, task.model.convention.bn_eps)
     kept = skip_matching(weights, pattern)
     skipped = [name for name in weights if name not in kept]
     if skipped:
         reporter.note(f"skip_checkpoint_variables '{pattern}' leaves out: {', '.join(skipped)}")
     elif pattern:
         reporter.warn(f"skip_checkpoint_variables '{pattern}' matches no layer of {path}")
+    matches = None
+    if names is not None and names != task.class_names:
+        kept, matches = match_rows(kept, template.params, names, task.class_names)
     # Only the backbone is expected, and of it only what the user did not leave out: a classifier's file
     # has no heads, and must not look like the file of another network.
     backbone = {name: {} for name in template.params if task.is_backbone(name)}
@@ -188,8 +208,11 @@ def _with_weights(
         kept,
         layers=layer_order(task.model, task.pixels.channels),
         expected=skip_matching(backbone, pattern),
+        partial=matches.layers if matches is not None and matches.fresh else (),
     )
     reporter.console.print(status_table(loaded), markup=False)
+    for sentence in matches.sentences() if matches is not None and matches.layers else ():
+        reporter.console.print(sentence, markup=False)
     reporter.console.print(f"{loaded.coverage:.1%} of the backbone comes from {path}", markup=False)
     check_coverage(loaded, path, experiment.start.min_coverage)
     filled = {"params": loaded.params}

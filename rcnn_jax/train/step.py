@@ -16,7 +16,14 @@ from jax import lax
 from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.task import Task
-from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
+from rcnn_jax.train.optimizer import (
+    join_params,
+    layer_of,
+    make_optimizer,
+    penalty,
+    rate_factors,
+    split_params,
+)
 from rcnn_jax.train.schedules import Schedule
 
 Metrics = dict[str, jax.Array]
@@ -87,6 +94,13 @@ def make_step(
 
         gradients, (values, mutated) = jax.grad(objective, has_aux=True)(trainable)
         gradients, metrics = lax.psum((gradients, values), axis_name)
+        factors = _factors(task, settings, trainable, state.step)
+        if settings.heads_only_steps:  # moments of the backbone begin when its training does
+            begun = _begun(settings, state.step)
+            gradients = {
+                path: g * begun if task.is_backbone(layer_of(path)) else g
+                for path, g in gradients.items()
+            }
         # After the psum: the penalty is a function of weights that all shards have, and counts
         # once.
         metrics["penalty"] = penalty(trainable, settings)
@@ -95,6 +109,8 @@ def make_step(
 
         with jax.named_scope("stage(update)"):
             updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+            for path, factor in factors.items():
+                updates[path] = updates[path] * factor
             stepped: Any = optax.apply_updates(trainable, updates)
             params = join_params(stepped, frozen)
         # Cleared by the first step of an epoch and not after the last one: the milestone in between
@@ -109,7 +125,7 @@ def make_step(
         new_state = state.replace(
             step=state.step + 1,
             params=params,
-            collections={**state.collections, **_keep_frozen(task, state, mutated)},
+            collections={**state.collections, **_keep_frozen(task, settings, state, mutated)},
             opt_state=opt_state,
             ema=_average(state.ema, params, settings.ema_decay, state.step),
             epoch_sums=sums,
@@ -126,15 +142,49 @@ def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(count > 0, total / jnp.maximum(count, 1e-12), 0.0))
 
 
-def _keep_frozen(task: Task, state: TrainState, mutated: Any) -> Any:
+def _begun(settings: OptimizerSettings, step: jax.Array) -> jax.Array:
+    """Returns 1 where the backbone is trained, 0 in the first steps of the heads alone, f32[]."""
+    return (step >= settings.heads_only_steps).astype(jnp.float32)
+
+
+def _factors(
+    task: Task, settings: OptimizerSettings, trainable: Any, step: jax.Array
+) -> dict[str, Any]:
+    """Returns {leaf: factor of its update} where there is any; none leave the program as it was.
+
+    Adam divides a factor of the gradient out again, so that of the rate comes behind the optimizer.
+    """
+    layers = dict.fromkeys(layer_of(path) for path in trainable)
+    factors: dict[str, Any] = rate_factors(layers, settings, task.is_backbone, task.block_of)
+    if settings.heads_only_steps:
+        begun = _begun(settings, step)
+        factors = {
+            layer: factor * begun if task.is_backbone(layer) else factor
+            for layer, factor in factors.items()
+        }
+    return {
+        path: factors[layer_of(path)]
+        for path in trainable
+        if not isinstance(factors[layer_of(path)], float) or factors[layer_of(path)] != 1.0
+    }
+
+
+def _keep_frozen(task: Task, settings: OptimizerSettings, state: TrainState, mutated: Any) -> Any:
     """Returns the changed collections with the statistics of frozen layers put back."""
     # Batch norm in training mode moves its statistics whether its layer learns or not, and frozen weights
     # are right for the stored ones only.
+    alone = state.step < settings.heads_only_steps
+
+    def kept(name: str, layer: str, leaves: Any) -> Any:
+        old = state.collections[name][layer]
+        if task.is_frozen(layer):
+            return old
+        if settings.heads_only_steps and task.is_backbone(layer):
+            return jax.tree.map(lambda was, now: jnp.where(alone, was, now), old, leaves)
+        return leaves
+
     return {
-        name: {
-            layer: state.collections[name][layer] if task.is_frozen(layer) else leaves
-            for layer, leaves in tree.items()
-        }
+        name: {layer: kept(name, layer, leaves) for layer, leaves in tree.items()}
         for name, tree in mutated.items()
     }
 

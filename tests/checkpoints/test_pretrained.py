@@ -225,7 +225,7 @@ def test_npz_and_safetensors_give_the_same(tmp_path):
 def test_unreadable_files_are_named(tmp_path):
     assert message(load_weights, "w.ckpt") == (
         "w.ckpt: pretrained weights are read from .tlt, .hdf5, .h5, .keras, .npz, .safetensors, "
-        ".pth, .pt, not from '.ckpt'"
+        ".pth, .pt, .pkl, not from '.ckpt'"
     )
     missing = tmp_path / "w.npz"
     assert message(load_weights, missing) == f"{missing}: no such weights file; check the path"

@@ -105,13 +105,20 @@ def test_parameters_are_tensors_and_a_nested_state_dict_is_read(path):
     assert sorted(read_torch(path)) == ["a", "b"]
 
 
-def test_nothing_the_file_names_is_called(path, tmp_path):
+def test_a_call_that_does_something_is_refused_by_its_name_and_not_made(path, tmp_path):
     marker = tmp_path / "was_here"
     call = b"cos\nmkdir\n" + MARK + text(str(marker)) + b"tR"
     weights = state_dict(a=tensor("FloatStorage", "0", 0, (1,), (1,)), evil=call)
     write(path, weights, {"0": np.zeros(1, "<f4")})
-    assert list(read_torch(path)) == ["a"]
+    assert message(path).startswith("w.pth: names 'os.mkdir', which weights never need")
     assert not marker.exists()
+
+
+def test_objects_of_other_libraries_are_inert(path, tmp_path):
+    call = b"cmmengine.runner\nLogs\n" + MARK + text(str(tmp_path)) + b"tR"
+    weights = state_dict(a=tensor("FloatStorage", "0", 0, (1,), (1,)), other=call)
+    write(path, weights, {"0": np.zeros(1, "<f4")})
+    assert list(read_torch(path)) == ["a"]
 
 
 def test_metadata_attached_to_a_state_dict_is_ignored(path):

@@ -187,3 +187,18 @@ def test_our_own_flat_names_are_taken_as_they_are_and_keras_ones_reordered():
     bias = np.asarray([0, 1, 2])
     assert from_flat({"params/class-predict/bias": bias})["class-predict"]["bias"][0] == 0
     assert from_flat({"class-predict/bias:0": bias})["class-predict"]["bias"][0] == 1
+
+
+def test_the_first_unit_of_a_small_resnet_passes_its_input_on():
+    rng = np.random.default_rng(0)
+    arrays = {"conv1.weight": rng.normal(size=(64, 3, 7, 7))}
+    for index in (1, 2):
+        arrays[f"layer1.0.conv{index}.weight"] = rng.normal(size=(64, 64, 3, 3))
+    weights = from_torch(arrays, bn_eps=1e-3)
+    kernel = weights["block_1a_conv_shortcut"]["kernel"]
+    np.testing.assert_array_equal(kernel[0, 0], np.eye(64))
+    norm = weights["block_1a_bn_shortcut"]
+    np.testing.assert_allclose(
+        norm["gamma"] / np.sqrt(norm["moving_variance"] + 1e-3), 1.0, rtol=1e-6
+    )
+    assert not norm["beta"].any() and not norm["moving_mean"].any()

@@ -161,8 +161,8 @@ def test_dashes_and_underscores_are_one_in_tasks_and_flags(tmp_path, train, caps
         (["train", "-fresh"], "there is no flag -fresh; did you mean --fresh?"),
         (["train", "--image_dir", "x"], "it belongs to dataset_convert, evaluate, inference\n"),
         (["--gpus", "2"], "mask_rcnn: TASK is missing; there are dataset_convert, train"),
-        (["prune", "-m", "a.tlt"], "mask_rcnn: prune is not built yet"),
-        (["prun"], "unknown command 'prun'; did you mean prune? prune is not built yet; there are"),
+        (["prune", "-o", "a.tlt"], "required: -m"),
+        (["prun"], "unknown command 'prun'; did you mean prune?; there are dataset_convert"),
         (["trian"], "unknown command 'trian'; did you mean train?"),
     ],
 )

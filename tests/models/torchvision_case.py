@@ -19,7 +19,7 @@ from rcnn_jax.checkpoints.torch_names import from_torch
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import BoxOutputs, Detections, Proposals, RpnOutputs
-from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks import recipe, two_stage
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.task import TestSettings
@@ -153,8 +153,7 @@ class Stages:
         return crops, model.segment(crops)
 
     def _crops(self, features, boxes, side):
-        settings = self._task.settings
-        return two_stage.pool(features, boxes, side, settings.roi_levels, settings.roi_aligned)
+        return recipe.roi_crops(features, boxes, side, self._task.settings)
 
 
 def named(found: Detections) -> dict:

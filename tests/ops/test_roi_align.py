@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,9 @@ def pyramid():
     return features, boxes, level
 
 
-@pytest.mark.parametrize(("output_size", "sampling_ratio"), [(3, 2), (4, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("output_size", "sampling_ratio"), [(3, 2), (4, 1), (2, 3), (3, 0), (7, 0)]
+)
 def test_crops_equal_the_slow_reading(pyramid, output_size, sampling_ratio):
     features, boxes, level = pyramid
     crops = roi_align(
@@ -62,17 +66,19 @@ def test_unaligned_crops_are_those_of_an_operator_that_does_not_align(pyramid):
     assert beyond >= 2  # crops with cells that lie outside were among them
 
 
-def test_the_gradient_equals_the_transposed_slow_reading(pyramid):
+@pytest.mark.parametrize("samples", [2, 0])
+def test_the_gradient_equals_the_transposed_slow_reading(pyramid, samples):
     features, boxes, level = pyramid
     rng = np.random.default_rng(1)
     cotangent = rng.normal(size=(2, 36, 3, 3, 3)).astype(np.float32)
-    _, pull = jax.vjp(lambda f: roi_align(f, boxes, output_size=3, level=level), features)
+    read = functools.partial(roi_align, output_size=3, level=level, sampling_ratio=samples)
+    _, pull = jax.vjp(lambda f: read(f, boxes), features)
     (gradient,) = pull(cotangent)
     expected = {i: np.zeros_like(feature) for i, feature in features.items()}
     for b, r in np.ndindex(level.shape):
         where = level[b, r]
         expected[where][b] += slow.roi_align_transposed(
-            (*SIZES[where], 3), boxes[b, r], 2**where, cotangent[b, r], 2
+            (*SIZES[where], 3), boxes[b, r], 2**where, cotangent[b, r], samples
         )
     for i in SIZES:
         np.testing.assert_allclose(gradient[i], expected[i], atol=10 * ROUNDING)  # sums of many

@@ -13,18 +13,23 @@ from benchmarks.torchvision_peer import import_torch, import_torchvision
 
 
 def build(
-    state_dict: dict[str, np.ndarray], canvas: tuple[int, int], proposals: int, detections: int
+    state_dict: dict[str, np.ndarray],
+    canvas: tuple[int, int],
+    proposals: int,
+    detections: int,
+    builder: str = "maskrcnn_resnet50_fpn",
 ) -> Any:
-    """Returns `maskrcnn_resnet50_fpn` in evaluation mode.
+    """Returns a Mask R-CNN in evaluation mode.
 
     Args:
       state_dict: every parameter and statistic of it.
       canvas: (height, width) of the images; such images are not resized.
       proposals: kept at test time.
       detections: kept.
+      builder: function of `torchvision.models.detection`.
     """
     torch = import_torch()
-    model = import_torchvision().models.detection.maskrcnn_resnet50_fpn(
+    model = getattr(import_torchvision().models.detection, builder)(
         weights=None,
         weights_backbone=None,
         num_classes=len(state_dict["roi_heads.box_predictor.cls_score.bias"]),

@@ -23,18 +23,23 @@ def taps(y, x, height, width):
 
 
 def cell_taps(box, stride, i, j, output_size, sampling_ratio, height, width, aligned=True):
-    """Returns the taps of cell (i, j) of a crop, weighted by their share in the average."""
+    """Returns the taps of cell (i, j) of a crop, weighted by their share in the average.
+
+    A sampling ratio of 0 takes as many samples as the cell has cells of the map, rounded up.
+    """
     y1, x1, y2, x2 = (float(side) / stride for side in box)
     shift = 0.5 if aligned else 0.0
     if not aligned:
         y2, x2 = max(y2, y1 + 1.0), max(x2, x1 + 1.0)
+    rows = sampling_ratio or math.ceil((y2 - y1) / output_size)
+    columns = sampling_ratio or math.ceil((x2 - x1) / output_size)
     found = []
-    for a in range(sampling_ratio):
-        for b in range(sampling_ratio):
-            y = y1 - shift + (y2 - y1) * (i + (a + 0.5) / sampling_ratio) / output_size
-            x = x1 - shift + (x2 - x1) * (j + (b + 0.5) / sampling_ratio) / output_size
+    for a in range(rows):
+        for b in range(columns):
+            y = y1 - shift + (y2 - y1) * (i + (a + 0.5) / rows) / output_size
+            x = x1 - shift + (x2 - x1) * (j + (b + 0.5) / columns) / output_size
             found += taps(y, x, height, width)
-    return [(row, column, weight / sampling_ratio**2) for row, column, weight in found]
+    return [(row, column, weight / (rows * columns)) for row, column, weight in found]
 
 
 def roi_align(feature, box, stride, output_size, sampling_ratio, aligned=True):

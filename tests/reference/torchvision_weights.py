@@ -1,4 +1,4 @@
-"""Weights of torchvision's `maskrcnn_resnet50_fpn` from a seed, made without torch.
+"""Weights of torchvision's `maskrcnn_resnet50_fpn` and its `_v2` from a seed, made without torch.
 
 Every leaf has a generator of its own, keyed by the seed and the leaf's name, so that both networks
 can be filled with the same numbers wherever they are.
@@ -28,12 +28,15 @@ CENTRED = ("cls_logits.weight", "cls_score.weight", "bbox_pred.weight", "fcn_log
 """Kernels that sum to 0: features are mostly positive, and no class should win everywhere."""
 
 
-def shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
+def shapes(num_classes: int, version: int = 1) -> dict[str, tuple[int, ...]]:
     """Returns {name: shape} of the state dict, `num_batches_tracked` left out.
 
     Args:
       num_classes: n, without background.
+      version: 1, or 2 with batch norm in pyramid and heads, two convolutions in the RPN and four in the
+        box head.
     """
+    newer = version == 2
     found: dict[str, tuple[int, ...]] = {}
 
     def conv(name, out, inside, side, bias=False):
@@ -48,6 +51,11 @@ def shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
     def dense(name, out, inside):
         found[f"{name}.weight"] = (out, inside)
         found[f"{name}.bias"] = (out,)
+
+    def conv_or_norm(name, inside, side):
+        conv(f"{name}.0", 256, inside, side, bias=not newer)
+        if newer:
+            batch_norm(f"{name}.1", 256)
 
     body = "backbone.body"
     conv(f"{body}.conv1", 64, 3, 7)
@@ -65,26 +73,32 @@ def shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
                 batch_norm(f"{name}.downsample.1", 4 * width)
             inside = 4 * width
     for index, width in enumerate(WIDTHS):
-        conv(f"backbone.fpn.inner_blocks.{index}.0", 256, 4 * width, 1, bias=True)
+        conv_or_norm(f"backbone.fpn.inner_blocks.{index}", 4 * width, 1)
     for index in range(4):
-        conv(f"backbone.fpn.layer_blocks.{index}.0", 256, 256, 3, bias=True)
-    conv("rpn.head.conv.0.0", 256, 256, 3, bias=True)
+        conv_or_norm(f"backbone.fpn.layer_blocks.{index}", 256, 3)
+    for index in range(version):
+        conv(f"rpn.head.conv.{index}.0", 256, 256, 3, bias=True)
     conv("rpn.head.cls_logits", 3, 256, 1, bias=True)
     conv("rpn.head.bbox_pred", 12, 256, 1, bias=True)
-    dense("roi_heads.box_head.fc6", 1024, 256 * 7 * 7)
-    dense("roi_heads.box_head.fc7", 1024, 1024)
+    if newer:
+        for index in range(4):
+            conv_or_norm(f"roi_heads.box_head.{index}", 256, 3)
+        dense("roi_heads.box_head.5", 1024, 256 * 7 * 7)
+    else:
+        dense("roi_heads.box_head.fc6", 1024, 256 * 7 * 7)
+        dense("roi_heads.box_head.fc7", 1024, 1024)
     dense("roi_heads.box_predictor.cls_score", num_classes + 1, 1024)
     dense("roi_heads.box_predictor.bbox_pred", 4 * (num_classes + 1), 1024)
     for index in range(4):
-        conv(f"roi_heads.mask_head.{index}.0", 256, 256, 3, bias=True)
+        conv_or_norm(f"roi_heads.mask_head.{index}", 256, 3)
     conv("roi_heads.mask_predictor.conv5_mask", 256, 256, 2, bias=True)
     conv("roi_heads.mask_predictor.mask_fcn_logits", num_classes + 1, 256, 1, bias=True)
     return found
 
 
-def state_dict(num_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
+def state_dict(num_classes: int, seed: int = 0, version: int = 1) -> dict[str, np.ndarray]:
     """Returns {name: f32 array}: He-scaled kernels, batch norm that does something."""
-    return {name: _leaf(name, shape, seed) for name, shape in shapes(num_classes).items()}
+    return {name: _leaf(name, shape, seed) for name, shape in shapes(num_classes, version).items()}
 
 
 def _leaf(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

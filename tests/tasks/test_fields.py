@@ -59,6 +59,7 @@ OF_FASTER = [
 OF_MASK = [
     MASK,
     MASK.replace("num_classes: 4", 'num_classes: 4 tfds_name: "coco/2017"'),
+    MASK.replace("num_classes: 4", "num_classes: 4 short_side: 800 long_side: 1333"),
     MASK.replace(
         "num_classes: 4",
         'num_classes: 4 coco_train_json: "t.json" coco_train_image_dir: "t" '

@@ -5,7 +5,13 @@ import optax
 import pytest
 
 from rcnn_jax.settings.training import OptimizerSettings
-from rcnn_jax.train.optimizer import join_params, make_optimizer, penalty, split_params
+from rcnn_jax.train.optimizer import (
+    join_params,
+    make_optimizer,
+    penalty,
+    rate_factors,
+    split_params,
+)
 
 PARAMS = {
     "conv1": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5])},
@@ -103,3 +109,17 @@ def test_clipping_leaves_shorter_gradients_as_they_are():
         one_step(OptimizerSettings(kind="sgd", clip_norm=norm), gradients) for norm in (0.0, 99.0)
     )
     jax.tree.map(np.testing.assert_array_equal, free, clipped)
+
+
+def test_rates_of_the_backbone_fall_with_the_distance_from_the_heads():
+    blocks = {"conv1": 0, "block_1a_conv_1": 1, "block_2a_conv_1": 2, "stem": None, "l2": None}
+    settings = OptimizerSettings(kind="sgd", backbone_factor=0.5, layer_decay=0.1)
+    factors = rate_factors(blocks, settings, lambda layer: layer != "l2", blocks.get)
+    expected = {"conv1": 0.5e-3, "block_1a_conv_1": 0.5e-2, "block_2a_conv_1": 0.5e-1}
+    expected |= {"stem": 0.5e-1, "l2": 1.0}  # what no block holds counts to the last one
+    assert factors == pytest.approx(expected)
+
+
+def test_without_factors_every_rate_is_that_of_the_schedule():
+    factors = rate_factors(["conv1"], OptimizerSettings(kind="sgd"), lambda _: True, lambda _: 0)
+    assert factors == {"conv1": 1.0}

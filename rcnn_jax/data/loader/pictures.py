@@ -31,7 +31,7 @@ def as_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
     Raises:
       DataError: it is neither.
     """
-    if _is_one(images):
+    if is_picture(images):
         return [images]
     if isinstance(images, dict) or not isinstance(images, Iterable):
         raise DataError(f"found {_called(images)} instead of pictures: {_EXPECTED}")
@@ -110,7 +110,8 @@ def _advice(pixels: np.ndarray) -> str:
     return ""
 
 
-def _is_one(images: Any) -> bool:
+def is_picture(images: Any) -> bool:
+    """Says whether an argument is one picture rather than several."""
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview):
         return True
     if _is_pil(images) or _is_file(images):  # a file would give its lines

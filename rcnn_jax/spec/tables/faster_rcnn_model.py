@@ -243,5 +243,12 @@ MODEL_CONFIG = Message(
             "publishes (0.99, MobileNet v2 0.999: too slow for runs of a few thousand steps).",
             allowed=BELOW_ONE,
         ),
+        count(
+            "rpn_conv_depth",
+            1100,
+            1,
+            "3x3 convolutions of the region proposal network before its predictors.",
+            allowed=Interval(1, 4),
+        ),
     ),
 )

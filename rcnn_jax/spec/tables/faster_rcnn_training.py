@@ -164,7 +164,13 @@ TRAINING_CONFIG = Message(
     "TrainingConfig",
     "Training of the network.",
     (
-        string("retrain_pruned_model", 3, None, "Pruned model to start from.", reads="file"),
+        string(
+            "retrain_pruned_model",
+            3,
+            None,
+            "Pruned model to retrain; the network takes its widths.",
+            reads="file",
+        ),
         real(
             "rpn_min_overlap",
             4,
@@ -271,6 +277,27 @@ TRAINING_CONFIG = Message(
             "percentile",
             "With enable_qat: how the range of a tensor is chosen.",
             allowed=Choice(("max", "percentile", "entropy")),
+        ),
+        real(
+            "backbone_lr_factor",
+            1100,
+            1.0,
+            "The learning rate of the backbone is multiplied by this.",
+            allowed=NON_NEGATIVE,
+        ),
+        real(
+            "layer_decay",
+            1101,
+            1.0,
+            "The rate of a block of the backbone is multiplied by this once for every block from the "
+            "heads to it.",
+            allowed=POSITIVE_UNIT,
+        ),
+        count(
+            "heads_only_steps",
+            1102,
+            0,
+            "First steps in which the backbone keeps its values.",
         ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),

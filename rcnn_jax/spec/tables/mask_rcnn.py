@@ -125,6 +125,19 @@ DATA_CONFIG = Message(
             "Smallest random size of the whole image, as a fraction of the one that fills the canvas.",
             allowed=POSITIVE_UNIT,
         ),
+        count(
+            "short_side",
+            1100,
+            0,
+            "Images are scaled until their short side has so many pixels, on canvases of their own; 0: "
+            "until they fill image_size. Exported graphs always have image_size.",
+        ),
+        count(
+            "long_side",
+            1101,
+            0,
+            "With short_side: the long side has at most so many pixels; 0 for no limit.",
+        ),
     ),
 )
 
@@ -224,7 +237,13 @@ EXPERIMENT = Message(
             silent=True,
         ),
         boolean("use_amp", 26, False, "Convolutions compute in bfloat16."),
-        string("pruned_model_path", 27, None, "Pruned model to retrain.", reads="file"),
+        string(
+            "pruned_model_path",
+            27,
+            None,
+            "Pruned model to retrain; the network takes its widths.",
+            reads="file",
+        ),
         real("l1_weight_decay", 28, 0.0, "Weight of the L1 penalty.", allowed=NON_NEGATIVE),
         count("num_epochs", 29, None, "Length of the run in epochs; wins over total_steps."),
         count(
@@ -243,6 +262,27 @@ EXPERIMENT = Message(
             None,
             "Key of encrypted models; -k and RCNN_JAX_KEY win.",
             secret=True,
+        ),
+        real(
+            "backbone_lr_factor",
+            1100,
+            1.0,
+            "The learning rate of the backbone is multiplied by this.",
+            allowed=NON_NEGATIVE,
+        ),
+        real(
+            "layer_decay",
+            1101,
+            1.0,
+            "The rate of a block of the backbone is multiplied by this once for every block from the "
+            "heads to it.",
+            allowed=POSITIVE_UNIT,
+        ),
+        count(
+            "heads_only_steps",
+            1102,
+            0,
+            "First steps in which the backbone keeps its values.",
         ),
         boolean("sync_bn", 1001, True, "Batch statistics are taken over all devices."),
         string(

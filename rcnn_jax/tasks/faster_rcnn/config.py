@@ -127,6 +127,7 @@ def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
             anchors_per_cell=len(cells),
             pool_size=pooling.pool_size,
             pool_size_2x=pooling.pool_size_2x,
+            rpn_depth=model.rpn_conv_depth,
             options=options,
             convention=TAO_FRCNN,
             channels=ChannelPlan.from_json(model.channel_plan),
@@ -260,6 +261,9 @@ def _optimizer(training: Config) -> OptimizerSettings:
         "l2_factor": 2.0,
         "clip_norm": training.clip_norm,
         "ema_decay": training.ema_decay,
+        "backbone_factor": training.backbone_lr_factor,
+        "layer_decay": training.layer_decay,
+        "heads_only_steps": training.heads_only_steps,
     }
     choice = training.optimizer
     if choice.adam.enabled:

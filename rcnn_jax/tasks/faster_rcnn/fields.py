@@ -16,6 +16,7 @@ WEIGHTS_DEPEND_ON = {
     "model_config.use_pooling": "layers",
     "model_config.all_projections": "layers",
     "model_config.activation": "layers",
+    "model_config.rpn_conv_depth": "layers",
     "model_config.roi_pooling_config": "what the head saw of a region",
     "model_config.rpn_stride": "places of the anchors",
     "model_config.anchor_box_config": "boxes that the RPN's deltas are relative to",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 
-from rcnn_jax.models.backbones import frozen_layers
+from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.settings.network import PixelSettings
@@ -47,6 +47,10 @@ class FasterRcnnTask:
         """Returns whether the layer belongs to the backbone, its tail included."""
         # What is not a head: the names of layers differ by backbone, those of the heads do not.
         return not layer.startswith(("rpn_", "dense_"))
+
+    def block_of(self, layer: str) -> int | None:
+        """Returns the number of the layer's block, counted from the image; None outside the backbone."""
+        return find_backbone(self.model.arch).block_of(layer) if self.is_backbone(layer) else None
 
     def is_frozen(self, layer: str) -> bool:
         """Returns whether `freeze_blocks` holds the block of the layer."""

@@ -3,6 +3,7 @@
 The only place below the commands that knows the names of the Mask R-CNN spec.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from rcnn_jax.settings.detection import (
     RpnTargetSettings,
 )
 from rcnn_jax.settings.metrics import CocoMetrics
+from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.settings.training import (
     OptimizerSettings,
     QatSettings,
@@ -30,7 +32,7 @@ from rcnn_jax.settings.training import (
 )
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
-from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
+from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS, Convention
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
@@ -61,7 +63,7 @@ def mask_rcnn_experiment(
         kind="mask_rcnn",
         task=_task(config, categories, axis_name=axis_name),
         seed=config.seed,
-        geometry=_geometry(data),
+        geometry=_geometry(data, network.max_level),
         augment=_augment(data),
         # Cut rather than refused, as in the original; the table at the start of training counts
         # what was cut.
@@ -114,7 +116,7 @@ def _qat(config: Config) -> QatSettings | None:
 
 def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnnTask:
     network = config.maskrcnn_config
-    convention = CONVENTIONS[network.convention]
+    convention = _convention(network)
     levels = tuple(range(network.min_level, network.max_level + 1))
     ratios = tuple(tuple(ratio) for ratio in network.aspect_ratios)
     cells = tuple(
@@ -147,6 +149,10 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             mask_crop_size=mask_crop_size,
             mlp_head_dim=network.fast_rcnn_mlp_head_dim,
             include_mask=network.include_mask,
+            rpn_depth=network.rpn_conv_depth,
+            box_convs={"2fc": 0, "4conv1fc": 4}[network.box_head],
+            fpn_norm=network.fpn_norm == "bn",
+            head_norm=network.head_norm == "bn",
             options=BackboneOptions(
                 # Fixed in the original: the spec of Mask R-CNN has no fields for them.
                 use_pooling=True,
@@ -197,15 +203,48 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             roi_levels=tuple(i for i in levels if i <= convention.coarsest_roi_level),
             losses=LossSettings(regression="huber", normalize="counted"),
             roi_aligned=convention.roi_aligned,
+            roi_samples=convention.roi_samples,
         ),
         loss_weight_pairs=tuple(weights),
         freeze_blocks=tuple(network.freeze_blocks),
     )
 
 
-def _geometry(data: Config) -> GeometrySettings:
+def _convention(network: Config) -> Convention:
+    """Returns the row of the convention, with what the spec sets otherwise."""
+    row = CONVENTIONS[network.convention]
+    convolution, pixels, sampling = row.convolution, row.pixels, network.roi_sampling_ratio
+    if network.bottleneck_stride != "convention":
+        stride_on = {"1x1": "first", "3x3": "middle"}[network.bottleneck_stride]
+        convolution = dataclasses.replace(convolution, stride_on=stride_on)
+    # Means belong to channels: with another order the convention's are put into that order.
+    order = network.pixel_order if network.pixel_order != "convention" else pixels.channel_order
+    turn = 1 if order == pixels.channel_order else -1
+    pixels = PixelSettings(
+        channel_order=order,
+        mean=tuple(network.pixel_mean) or pixels.mean[::turn],
+        std=tuple(network.pixel_std) or pixels.std[::turn],
+    )
+    return dataclasses.replace(
+        row,
+        convolution=convolution,
+        pixels=pixels,
+        roi_samples=row.roi_samples if sampling is None else sampling,
+    )
+
+
+def _geometry(data: Config, max_level: int) -> GeometrySettings:
     height, width = data.image_size
-    return GeometrySettings(mode="keep_aspect", height=height, width=width)
+    if not data.short_side:
+        return GeometrySettings(mode="keep_aspect", height=height, width=width)
+    return GeometrySettings(
+        mode="short_side",
+        height=height,
+        width=width,
+        short_side=data.short_side,
+        long_side=data.long_side,
+        multiple=2**max_level,
+    )
 
 
 def _augment(data: Config) -> AugmentSettings | None:
@@ -236,6 +275,9 @@ def _optimizer(config: Config) -> OptimizerSettings:
         bias_gradient_factor=2.0,
         clip_norm=config.clip_norm,
         ema_decay=config.ema_decay,
+        backbone_factor=config.backbone_lr_factor,
+        layer_decay=config.layer_decay,
+        heads_only_steps=config.heads_only_steps,
     )
 
 
@@ -280,7 +322,7 @@ def _test(network: Config) -> TestSettings:
         ),
         detections=DetectionSettings(
             # COCO's average precision wants every score; drawing has a threshold of its own.
-            score_threshold=0.0,
+            score_threshold=network.test_score_threshold,
             nms_threshold=network.test_nms,
             max_detections=network.test_detections_per_image,
         ),

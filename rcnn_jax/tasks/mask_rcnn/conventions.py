@@ -8,6 +8,7 @@ which anchors are positive, do not belong here: trained weights do not depend on
 from dataclasses import dataclass
 
 from rcnn_jax.settings.network import (
+    CAFFE2,
     TAO_MRCNN,
     TORCHVISION,
     AnchorConvention,
@@ -27,6 +28,7 @@ class Convention:
       anchors: where anchors sit.
       pixels: how images become network values.
       roi_aligned: see `TwoStageSettings.roi_aligned`.
+      roi_samples: samples per side of a cell of RoIAlign, 0 for as many as fit it.
       coarsest_roi_level: rois are pooled from levels up to this one, or the coarsest there is.
     """
 
@@ -34,6 +36,7 @@ class Convention:
     anchors: AnchorConvention
     pixels: PixelSettings
     roi_aligned: bool
+    roi_samples: int
     coarsest_roi_level: int
 
 
@@ -44,6 +47,7 @@ CONVENTIONS = {
         anchors=AnchorConvention(),
         pixels=PixelSettings(channel_order="rgb", mean=COCO_MEAN, std=(0.224 * 255.0,) * 3),
         roi_aligned=True,
+        roi_samples=2,
         # Above every level a spec may have: rois are pooled from the whole pyramid, P6 included.
         coarsest_roi_level=10,
     ),
@@ -54,6 +58,17 @@ CONVENTIONS = {
         pixels=PixelSettings(channel_order="rgb", mean=COCO_MEAN, std=(58.395, 57.12, 57.375)),
         # The default of torchvision, with which its published weights were trained.
         roi_aligned=False,
+        roi_samples=2,
+        coarsest_roi_level=5,
+    ),
+    # The zoo's models start from backbones of Caffe2: pixels as they are, strides in the first
+    # convolution of a block. Source: docs/from_detectron2.md, "What the convention says".
+    "detectron2": Convention(
+        convolution=CAFFE2,
+        anchors=AnchorConvention(offset=0.0),
+        pixels=PixelSettings(channel_order="bgr", mean=COCO_MEAN[::-1], std=(1.0, 1.0, 1.0)),
+        roi_aligned=True,
+        roi_samples=0,
         coarsest_roi_level=5,
     ),
 }

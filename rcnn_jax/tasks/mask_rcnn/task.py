@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.models.backbones import frozen_layers
+from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.ops.losses import mask_cross_entropy
@@ -73,6 +73,10 @@ class MaskRcnnTask:
     def is_backbone(self, layer: str) -> bool:
         """Returns whether the layer belongs to the backbone."""
         return layer.startswith(("conv1", "bn_conv1", "block_"))
+
+    def block_of(self, layer: str) -> int | None:
+        """Returns the number of the layer's block, counted from the image; None outside the backbone."""
+        return find_backbone(self.model.arch).block_of(layer) if self.is_backbone(layer) else None
 
     def is_frozen(self, layer: str) -> bool:
         """Returns whether `freeze_blocks` holds the block of the layer."""
@@ -157,7 +161,9 @@ class MaskRcnnTask:
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the cross-entropy of the masks of foreground rois, the first ones of all.
 
-        The head runs on a chunk of rois at a time, and not at all on one without foreground.
+        The head runs on a chunk of rois at a time, and not at all on one without foreground. One whose
+        batch norm is trained runs on all at once: its statistics are those of the whole batch, and
+        devices that average them must not take different branches.
         """
         sampling = self.settings.roi_sampling
         # Static, and enough: foreground comes first among the rois, and there is no more of it.
@@ -172,6 +178,8 @@ class MaskRcnnTask:
             gt.masks, jnp.asarray(gt.boxes), boxes, gt_index, 2 * model.mask_crop_size
         )
         rows = (crops, classes, targets, foreground.astype(jnp.float32))
+        if model.has_moving_heads:
+            return _mask_terms(model, *rows)
         total = count = jnp.float32(0.0)
         # A condition spares chunks without foreground, forward and backward. It pays because the
         # kernels derive themselves: inside `cond`, XLA's own derivative of a convolution takes a
@@ -191,16 +199,28 @@ class MaskRcnnTask:
         return recipe.roi_crops(features, boxes, side, self.settings)
 
 
-def _class_logits(model: MaskRcnn, crops: jax.Array, classes: jax.Array) -> jax.Array:
-    """Returns the mask logits f32[b r o o] of crops [b r s s c] for one class each, i32[b r]."""
-    return jax.vmap(select_class_masks)(model.segment(crops), classes)
+def _class_logits(
+    model: MaskRcnn, crops: jax.Array, classes: jax.Array, trained: jax.Array | None = None
+) -> jax.Array:
+    """Returns the mask logits f32[b r o o] of crops [b r s s c] for one class each, i32[b r].
+
+    Args:
+      model: bound.
+      crops: of the features.
+      classes: whose logits.
+      trained: in training, bool[b r], rois that count in batch statistics.
+    """
+    logits = model.segment(crops, train=trained is not None, valid=trained)
+    return jax.vmap(select_class_masks)(logits, classes)
 
 
 def _mask_terms(
     model: MaskRcnn, crops: jax.Array, classes: jax.Array, targets: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the (sum, count) of crops [b r s s c] with targets [b r o o] and weights [b r]."""
-    return staged(mask_cross_entropy)(_class_logits(model, crops, classes), targets, weights)
+    trained = weights > 0 if model.has_moving_heads else None
+    logits = _class_logits(model, crops, classes, trained)
+    return staged(mask_cross_entropy)(logits, targets, weights)
 
 
 def _no_mask_terms(*_: object) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,454 @@
+"""Download of files into the user's cache: resumed, checked, one process at a time.
+
+    address --> CACHE/weights/HOST/PATH.part --(length, digest)--> CACHE/weights/HOST/PATH
+
+A file is keyed by its whole address, because many are called `model_final.pkl`. What has the final name
+has arrived whole and has the right digest; it is checked again whenever it is asked for, since files are
+put there by hand too.
+
+The standard library does the transfer. pooch 1.9 was the alternative: it renames atomically and checks
+digests, but neither resumes a file that broke off nor lets a second process wait, and it brings requests.
+"""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
+from rcnn_jax.errors import CheckpointError
+from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.version import __version__
+
+CACHE_VARIABLE = "RCNN_JAX_CACHE"
+MIRROR_VARIABLE = "RCNN_JAX_WEIGHTS_MIRROR"
+OFFLINE_VARIABLE = "RCNN_JAX_OFFLINE"
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a server is given up; a slow one that goes on may take hours."""
+ATTEMPTS = 4
+"""Times that a transfer is begun or gone on with before the command fails."""
+PAUSE = 1.0
+"""Seconds before the second attempt; twice as many before each further one."""
+
+_PIECE = 1 << 16
+_SHOWN_PIECE = 1 << 20
+_SAFE_NAME = re.compile(r"[\w.+=,@-]{1,200}")
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Answers of a server that may be others a moment later."""
+_PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file must hash to.
+
+    Attributes:
+      algorithm: of hashlib.
+      prefix: first hex digits; publishers put 6 to 64 of them into the names of their files.
+    """
+
+    algorithm: Literal["sha256", "md5"]
+    prefix: str
+
+
+class _BrokenOffError(Exception):
+    """A transfer ended before the file did; another attempt may go on."""
+
+
+class _PageError(Exception):
+    """Something between here and the server answered with a page of its own."""
+
+
+def cache_folder(variables: Mapping[str, str] = os.environ) -> Path:
+    """Returns where downloads lie: RCNN_JAX_CACHE, else rcnn_jax below XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+      CheckpointError: neither variable is set and the user has no home.
+    """
+    chosen = variables.get(CACHE_VARIABLE, "")
+    if chosen:
+        return Path(chosen).expanduser()
+    above = variables.get("XDG_CACHE_HOME", "")
+    if Path(above).is_absolute():
+        return Path(above) / "rcnn_jax"
+    try:
+        return Path.home() / ".cache" / "rcnn_jax"
+    except RuntimeError as error:  # a user id without a name, and no HOME
+        raise CheckpointError(
+            f"there is no folder for downloads: the user has no home; set {CACHE_VARIABLE} to a folder"
+        ) from error
+
+
+def cached_path(url: str, variables: Mapping[str, str] = os.environ) -> Path:
+    """Returns the path of an address in the cache, whether something lies there or not.
+
+    Raises:
+      CheckpointError: no http or https address of a file.
+    """
+    return cache_folder(variables) / "weights" / _key(url)
+
+
+def is_offline(variables: Mapping[str, str] = os.environ) -> bool:
+    """Says whether RCNN_JAX_OFFLINE forbids the network."""
+    return variables.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")
+
+
+def shown(url: str) -> str:
+    """Returns an address without user, password and query: those are secrets of whoever gave it."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def named_digest(url: str) -> Digest | None:
+    """Returns the digest that the name of a published file ends in, or None.
+
+    torchvision's names end in the beginning of the SHA-256 (`-0676ba61.pth`), those of detectron2 in
+    that of the MD5 (`model_final_f10217.pkl`).
+    """
+    name = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    if found := re.search(r"-([0-9a-f]{8,64})\.(pth|pt|safetensors)$", name):
+        return Digest("sha256", found[1])
+    if found := re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", name):
+        return Digest("md5", found[1])
+    return None
+
+
+def matches(path: Path, digest: Digest) -> bool:
+    """Says whether the content of a file has a digest."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, digest.algorithm).hexdigest().startswith(digest.prefix)
+
+
+def fetch(
+    url: str,
+    digest: Digest | None,
+    *,
+    what: str = "",
+    size: int = 0,
+    offline: bool = False,
+    reporter: Reporter = SILENT,
+    timeout: float = TIMEOUT,
+    pause: float = PAUSE,
+) -> Path:
+    """Returns the file of an address, from the cache or from the network.
+
+    Of two processes that want the same file one fetches it and the other waits. A mirror
+    (RCNN_JAX_WEIGHTS_MIRROR) has the files of the cache: `MIRROR/HOST/PATH`; the digest stays that of
+    the publisher. Proxies are those of the usual variables.
+
+    Args:
+      url: http or https address.
+      digest: what the file must hash to; None where nobody has said.
+      what: name of the file for messages; the address by default.
+      size: bytes, as far as known, for the progress.
+      offline: use the cache alone.
+      reporter: shows the progress.
+      timeout: seconds without a byte before an attempt ends.
+      pause: seconds before the second attempt.
+
+    Raises:
+      CheckpointError: there is no network, no such file, or another file than expected; the message says
+        what was wanted, from where, and where it can be put by hand.
+    """
+    path, source = cached_path(url), _Source(what or shown(url), url, size)
+    if _is_sound(path, digest):
+        return path
+    if offline or is_offline():
+        reason = "the network is not to be used"
+        if path.is_file():
+            reason = f"{path} is another file, {_expected(digest)}, and {reason}"
+        raise CheckpointError(source.by_hand(url, path, reason))
+    address = _address(url)
+    with _alone(path, source, reporter):
+        if _is_sound(path, digest):  # another process has fetched it meanwhile
+            return path
+        if path.is_file():
+            reporter.warn(
+                f"{path}: is not what {shown(url)} has: {_expected(digest)}; fetched anew"
+            )
+            path.unlink()
+        _transfer(address, path, digest, source, reporter, timeout, pause)
+    return path
+
+
+def _is_sound(path: Path, digest: Digest | None) -> bool:
+    """Says whether a whole file lies there; by its digest, because files are put there by hand too."""
+    return path.is_file() and (digest is None or matches(path, digest))
+
+
+def _expected(digest: Digest | None) -> str:
+    return (
+        f"its {digest.algorithm} should begin with {digest.prefix}" if digest else "no digest known"
+    )
+
+
+def _key(url: str) -> Path:
+    """Returns the path below the cache that stands for an address: its host and its path."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    names = [urllib.parse.unquote(name) for name in parts.path.split("/") if name]
+    if parts.scheme not in ("http", "https") or not host or not names:
+        raise CheckpointError(
+            f"{shown(url)}: expected the http or https address of a file, or a name of `weights list`"
+        )
+    if parts.query:  # presigned addresses differ in nothing else
+        mark = hashlib.sha256(parts.query.encode()).hexdigest()[:8]
+        names[-1] = f"{mark}-{names[-1]}"
+    return Path(*(_file_name(name) for name in (host.replace(":", "+"), *names)))
+
+
+def _file_name(name: str) -> str:
+    """Returns the name itself where it is harmless, else its hash: a path may hold `..` or a slash."""
+    if _SAFE_NAME.fullmatch(name) and name.strip("."):
+        return name
+    return hashlib.sha256(name.encode()).hexdigest()[:32] + Path(name).suffix[:16].replace("/", "_")
+
+
+def _address(url: str) -> str:
+    """Returns the address to read: that of the mirror, where the user has one."""
+    mirror = os.environ.get(MIRROR_VARIABLE, "")
+    if not mirror:
+        return url
+    if urllib.parse.urlsplit(mirror).scheme not in ("http", "https"):
+        raise CheckpointError(
+            f"{MIRROR_VARIABLE}={shown(mirror)}: expected an http or https address below which the "
+            "files lie as in the cache"
+        )
+    return f"{mirror.rstrip('/')}/{urllib.parse.quote(_key(url).as_posix())}"
+
+
+@contextlib.contextmanager
+def _alone(path: Path, source: "_Source", reporter: Reporter) -> Iterator[None]:
+    """Holds the lock of a file of the cache; waits where another process has it.
+
+    The lock file stays: whoever deleted it could take it from a third process that has just opened it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise CheckpointError(
+            f"{source.what}: cannot be kept in {path.parent}: {error.strerror}; set {CACHE_VARIABLE} to "
+            f"a folder that can be written, or have {shown(source.url)} put at {path}"
+        ) from error
+    try:
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                reporter.note(f"{source.what}: another process is fetching it; waiting")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _transfer(
+    address: str,
+    path: Path,
+    digest: Digest | None,
+    source: "_Source",
+    reporter: Reporter,
+    timeout: float,
+    pause: float,
+) -> None:
+    """Fetches a file, in several attempts if need be, and gives it its final name."""
+    part, mark = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.mark")
+    begun = part.is_file()
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.is_file() else 0
+        try:
+            _receive(address, part, mark, source, digest is not None, reporter, timeout)
+        except _PageError as error:
+            raise CheckpointError(
+                f"{source.what}: {shown(address)} answered with {error}, not with the file: a proxy or a "
+                f"login page stands between. Fetch it by other means and put it at {path}"
+            ) from error
+        except (_BrokenOffError, OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise CheckpointError(
+                    f"{part}: cannot be written: the disk is full; free some space or set "
+                    f"{CACHE_VARIABLE} to a folder of another disk"
+                ) from error
+            # A line that breaks off again and again still gets there as long as it brings something.
+            grown = part.is_file() and part.stat().st_size >= before + _SHOWN_PIECE
+            failures = 1 if grown else failures + 1
+            if failures == ATTEMPTS or not _may_pass(error):
+                raise CheckpointError(source.by_hand(address, path, _reason(error))) from error
+            reporter.note(f"{source.what}: {_reason(error)}; trying again")
+            time.sleep(pause * 2 ** (failures - 1))
+            continue
+        if digest is None or matches(part, digest):
+            part.replace(path)
+            mark.unlink(missing_ok=True)
+            sync_folder(path.parent)
+            return
+        page = _is_page(part)
+        part.unlink()
+        mark.unlink(missing_ok=True)
+        if not begun:
+            raise CheckpointError(
+                f"{source.what}: what {shown(address)} sent is not the file: {_expected(digest)}. "
+                + ("It is a page, so a proxy stands between. " if page else "")
+                + f"It was deleted; try again, or fetch it by other means and put it at {path}"
+            )
+        begun = False  # what lay there was of another file: once more from the start
+
+
+def _receive(
+    address: str,
+    part: Path,
+    mark: Path,
+    source: "_Source",
+    has_digest: bool,
+    reporter: Reporter,
+    timeout: float,
+) -> None:
+    """Receives a file, or the rest of one, into `part`.
+
+    Raises:
+      _BrokenOffError: the transfer ended early.
+      _PageError: the answer is a web page.
+      OSError: no answer, a refusal, or a disk that cannot be written.
+    """
+    start = part.stat().st_size if part.is_file() else 0
+    version = mark.read_text() if start and mark.is_file() else ""
+    request = _request(address)
+    if start and (version or has_digest):
+        request.add_header("Range", f"bytes={start}-")
+        if version:  # the server sends all of it where the file is another one by now
+            request.add_header("If-Range", version)
+    try:
+        answer = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and start:  # nothing is left to send, or the part is too long
+                if error.headers.get("Content-Range", "") == f"bytes */{start}":
+                    return
+                part.unlink()
+                raise _BrokenOffError("the file there is shorter than what had arrived") from error
+        raise
+    with answer:
+        kind = answer.headers.get_content_type()
+        if kind in ("text/html", "application/xhtml+xml"):
+            raise _PageError(f"a web page ({kind})")
+        if answer.status != 206 or not _goes_on(answer.headers.get("Content-Range", ""), start):
+            start = 0
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isascii() and length.isdigit() else None
+        if total is not None:
+            require_space(part.parent, total - start, str(part))
+        mark.write_text(_version(answer.headers))
+        expected = total or source.size
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            steps = -(-expected // _SHOWN_PIECE)
+            label = f"fetching {source.what} (MiB)"
+            for _ in reporter.track(_copied(answer, file, start), steps, label):
+                pass
+            file.flush()
+            os.fsync(file.fileno())
+    arrived = part.stat().st_size
+    if total is not None and arrived < total:
+        raise _BrokenOffError(f"the transfer broke off after {arrived:,} of {total:,} bytes")
+
+
+def _copied(answer: http.client.HTTPResponse, file: BinaryIO, start: int) -> Iterator[None]:
+    """Copies an answer into a file and yields once for every MiB of the file, those before too."""
+    for _ in range(start // _SHOWN_PIECE):
+        yield
+    done = start
+    # read1 returns what has come: a slow line would keep read() silent for minutes.
+    while piece := answer.read1(_PIECE):
+        file.write(piece)
+        before, done = done, done + len(piece)
+        for _ in range(done // _SHOWN_PIECE - before // _SHOWN_PIECE):
+            yield
+
+
+def _request(address: str) -> urllib.request.Request:
+    """Returns a request; user and password of the address become a header that no redirect gets."""
+    parts = urllib.parse.urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    bare = urllib.parse.urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    request = urllib.request.Request(bare, headers={"User-Agent": f"rcnn-jax/{__version__}"})
+    if user:
+        token = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+def _goes_on(content_range: str, start: int) -> bool:
+    """Says whether a partial answer begins where the file ends."""
+    return start > 0 and content_range.startswith(f"bytes {start}-")
+
+
+def _version(headers: Message) -> str:
+    """Returns what `If-Range` takes: a strong ETag, else the date of the file."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _PAGE.match(file.read(256)) is not None
+
+
+def _may_pass(error: Exception) -> bool:
+    """Says whether another attempt can help: names and certificates do not mend themselves."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in _PASSING
+    cause = getattr(error, "reason", error)
+    return not isinstance(cause, socket.gaierror | ConnectionRefusedError | ssl.SSLError)
+
+
+def _reason(error: Exception) -> str:
+    """Returns why a transfer failed, as half a sentence."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    cause = getattr(error, "reason", error)
+    if isinstance(cause, TimeoutError):
+        return "the server sent nothing for too long"
+    if isinstance(cause, socket.gaierror):
+        return f"the host cannot be found ({cause.strerror or cause})"
+    return str(getattr(cause, "strerror", None) or cause) or type(cause).__name__
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is wanted and from where, for messages.
+
+    Attributes:
+      what: its name.
+      url: of the publisher.
+      size: in bytes, 0 where nobody has said.
+    """
+
+    what: str
+    url: str
+    size: int
+
+    def by_hand(self, address: str, path: Path, reason: str) -> str:
+        """Returns the message of a file that cannot be fetched."""
+        asked = "" if address == self.url else f" (asked of the mirror {shown(address)})"
+        return (
+            f"{self.what}: cannot be fetched from {shown(self.url)}{asked}: {reason}. Without a network, "
+            f"fetch that address on another machine and put the file at {path}"
+        )

@@ -1,0 +1,45 @@
+"""Reshapes, by example: what repeats, what stays, what is torn apart."""
+
+import numpy as np
+import pytest
+
+from rcnn_jax.compress.axes import FIXED, UNIFORM, reshaped
+
+C = np.arange(6)
+
+
+def same(found, expected):
+    return len(found) == len(expected) and all(
+        np.array_equal(a, b) if isinstance(b, np.ndarray) else isinstance(a, str) and a == b
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "old", "new", "expected"),
+    [
+        ((FIXED, C), (4, 6), (2, 2, 6), (FIXED, FIXED, C)),
+        ((UNIFORM, FIXED, C), (1, 4, 6), (4, 6), (FIXED, C)),
+        ((C,), (6,), (1, 1, 1, 6), (UNIFORM, UNIFORM, UNIFORM, C)),
+        ((FIXED, C), (4, 6), (24,), (np.tile(C, 4),)),
+        ((C, FIXED), (6, 4), (24,), (np.repeat(C, 4),)),
+        ((np.tile(C, 4),), (24,), (4, 6), (FIXED, C)),
+        ((np.repeat(C, 4),), (24,), (6, 4), (C, FIXED)),
+        ((C, UNIFORM), (6, 1), (6,), (C,)),
+        ((FIXED, FIXED), (4, 6), (24,), (FIXED,)),
+        ((UNIFORM, UNIFORM), (4, 6), (24,), (UNIFORM,)),
+    ],
+)
+def test_channels_follow_the_elements(axes, old, new, expected):
+    found, stuck = reshaped(axes, old, new)
+    assert same(found, expected) and not stuck
+
+
+def test_channels_that_change_along_two_new_axes_are_stuck():
+    found, stuck = reshaped((FIXED, C), (5, 6), (5, 2, 3))
+    assert same(found, (FIXED, FIXED, FIXED)) and same(stuck, [C])
+
+
+def test_two_axes_of_channels_in_one_are_stuck():
+    found, stuck = reshaped((C, C + 6), (6, 6), (36,))
+    assert same(found, (FIXED,)) and same(stuck, [C, C + 6])
