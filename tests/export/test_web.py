@@ -165,7 +165,7 @@ def test_the_folder_holds_everything_and_is_replaced_as_a_whole(boxes_files, run
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / "thesis.txt").touch()
-    with pytest.raises(ExportError, match="a new or an empty folder"):
+    with pytest.raises(ExportError, match="a new or empty folder"):
         write_web(folder, graph, header, title="Cells", threshold=0.5)
     assert (folder / "thesis.txt").exists()
 

@@ -80,10 +80,7 @@ def write_web(
       CheckpointError: the runtime cannot be fetched.
     """
     check_web(header)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
-        raise ExportError(
-            f"--web {folder}: expected a new or an empty folder, or a page to replace"
-        )
+    check_folder(folder)
     data = graph.SerializeToString()
     picture = picture if picture is not None else _scene()
     content = _describe(data, header, title, threshold, picture)
@@ -119,6 +116,18 @@ def check_web(header: Header) -> None:
         raise ExportError(
             "--web needs a graph with plain outputs for one image: leave --contract and --batch out"
         )
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a page may take a folder.
+
+    Raises:
+      ExportError: it is a file, or holds something else than a page of an earlier export.
+    """
+    if folder.is_file():
+        raise ExportError(f"--web {folder}: expected a folder, found a file")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
+        raise ExportError(f"--web {folder}: expected a new or empty folder, or a page to replace")
 
 
 def _describe(
