@@ -112,5 +112,5 @@ async function differs(detector, model) {
 
 function sentence(error) {
   if (typeof error === "number") return "the runtime ran out of memory";
-  return String(error?.message ?? error).split("\n")[0];
+  return String(error?.message ?? error).split("\n")[0].replace(/\.+$/, "");
 }
