@@ -100,6 +100,8 @@ class Interrupts:
 
 
 _installed: list[Interrupts] = []
+_ended = False
+"""A command of this process has ended; there is one to a process that `run_program` runs."""
 
 
 @contextlib.contextmanager
@@ -154,8 +156,30 @@ def stopped_by(error: BaseException) -> KeyboardInterrupt | None:
 
 def too_late() -> None:
     """Ignores signals from now on: the command has ended and is about to report it."""
+    global _ended
+    _ended = True
     if _installed:
         _installed[-1].over = True
+
+
+def run_program(command: Callable[[], int]) -> NoReturn:
+    """Runs a command that handles its signals, and ends the process with its exit code.
+
+    Between the last handler of the command and the end of the process the ones of Python would be in
+    force: a signal would end a program that has done all its work with another code than 0.
+    """
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
+    for number in SIGNALS:
+        # What is ignored stays ignored, as nohup wants it.
+        if signal.getsignal(number) in defaults:
+            signal.signal(number, _outside)
+    leave(command())
+
+
+def _outside(number: int, _: FrameType | None) -> None:
+    """Handles signals before a command has begun and after it has ended."""
+    if not _ended:
+        os._exit(128 + number)
 
 
 def leave(code: int) -> NoReturn:

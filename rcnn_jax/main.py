@@ -23,7 +23,7 @@ from rcnn_jax.cli.flags import existing_file
 from rcnn_jax.cli.huge_pages import take_huge_pages
 from rcnn_jax.cli.main import TASK_ALIASES, TASKS, detector_parser, guarded, run_config
 from rcnn_jax.errors import RcnnError, UsageError
-from rcnn_jax.interrupt import leave
+from rcnn_jax.interrupt import run_program
 from rcnn_jax.kinds import Kind
 from rcnn_jax.spec.kinds import kind_of
 from rcnn_jax.tasks.families import FAMILIES, FASTER_RCNN, family
@@ -144,11 +144,11 @@ def run(others: Sequence[str] = ()) -> int:
 
 def main() -> None:
     """Parses the flags with absl and leaves with the exit code of the run."""
-    leave(guarded(_run_by_absl))
+    run_program(lambda: guarded(_run_by_absl))
 
 
 def _run_by_absl() -> int:
-    """Returns the exit code, which absl hands on as a SystemExit: `leave` must be the one who ends."""
+    """Returns the exit code, which absl hands on as a SystemExit: `run_program` ends the process."""
     try:
         app.run(lambda argv: run(argv[1:]), flags_parser=parse)
     except SystemExit as end:

@@ -191,3 +191,22 @@ def test_ordinary_errors_are_no_interruptions():
         assert stopped_by(DataError("a.png is torn")) is None
         assert stopped_by(ValueError()).exit_code == 143
     assert stopped_by(BrokenPipeError()).exit_code == 141
+
+
+PROGRAM = """
+import os, signal, sys
+from rcnn_jax.interrupt import run_program, too_late
+def command():
+    if {before}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    too_late()
+    os.kill(os.getpid(), signal.SIGTERM)  # the handlers of the command are gone by now
+    return 0
+run_program(command)
+"""
+
+
+@pytest.mark.parametrize(("before", "code"), [(False, 0), (True, 143)])
+def test_a_program_ends_with_the_code_of_its_command_whenever_a_signal_comes(before, code):
+    process = subprocess.run([sys.executable, "-c", PROGRAM.format(before=before)], check=False)
+    assert process.returncode == code

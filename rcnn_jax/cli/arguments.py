@@ -194,6 +194,12 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="DIR",
         help="also write the model, its labels and its config into a model repository of Triton",
     )
+    parser.add_argument(
+        "--web",
+        type=Path,
+        metavar="DIR",
+        help="also write a web page that runs the model in a browser (portable, one image, plain)",
+    )
     parser.add_argument("--gen_ds_config", action="store_true", help="also write DeepStream files")
     parser.add_argument(
         "--ds_parser_lib",

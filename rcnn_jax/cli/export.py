@@ -44,6 +44,8 @@ def run(args: Namespace, kind: Kind) -> int:
     notes = _vain(args)
     args = with_defaults(args, {**CALIBRATION_DEFAULTS, **ENGINE_DEFAULTS})
     _refuse(args)
+    if args.web is not None:
+        args = for_browser(args)
     if args.portable:
         portable_forms(args.portable_forms)
     names = output_names(args.output_names, kind, args.contract)
@@ -128,6 +130,28 @@ def _deployment(args: Namespace) -> "Deployment":
         bundle=args.gen_ds_config,
         library=args.ds_parser_lib or LIBRARY,
         triton=args.triton,
+        web=args.web,
+    )
+
+
+def for_browser(args: Namespace) -> Namespace:
+    """Returns the flags with those that a page needs: plain outputs, one image, portable operators.
+
+    Raises:
+      UsageError: a flag asks for something else.
+    """
+    other = {
+        "--gen_ds_config": args.gen_ds_config,
+        "--output_names": args.output_names is not None,
+        "--static_batch_size": args.static_batch_size > 1,
+        "-o with .etlt, which is encrypted,": args.output is not None
+        and args.output.suffix == ".etlt",
+    }
+    for flag, given in other.items():
+        if given:
+            raise UsageError(f"--web: a browser runs plain outputs of one image; leave {flag} out")
+    return Namespace(
+        **{**vars(args), "contract": "plain", "static_batch_size": 1, "portable": True}
     )
 
 
@@ -172,6 +196,7 @@ def places(args: Namespace, kind: Kind) -> Places:
             there = repository(args.triton, output)
             for path in (there.labels, there.config, there.model):
                 known.write("--triton", path)
+        known.write("--web", args.web, "folder")
         if args.data_type == "int8":
             single = output.parent / f"{output.stem}.fp32{output.suffix}"
             known.write("the fp32 graph of int8", single)

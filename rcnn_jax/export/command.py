@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from rcnn_jax.errors import ExportError
@@ -143,6 +144,7 @@ def export(
         path=files.output,
         threshold=plan.experiment.visualize_threshold,
         cache=options.scales.cache_file if options.data_type == "int8" else None,
+        picture=_picture(plan),
         reporter=reporter,
     )
     reports = (files.report, files.report.with_suffix(".txt"))
@@ -276,6 +278,14 @@ def make_report(
         sensitivity=lowered.sensitivity,
         kept=lowered.kept,
     )
+
+
+def _picture(plan: Plan) -> np.ndarray | None:
+    """Returns one of the images of the check in RGB; None where they are noise."""
+    if plan.images_are == NOISE or plan.header.channel_order == "l":
+        return None
+    image = plan.images[0]
+    return np.ascontiguousarray(image[..., ::-1] if plan.header.channel_order == "bgr" else image)
 
 
 def _problems(lowered: Judged | None, options: ExportOptions) -> list[GraphProblem]:

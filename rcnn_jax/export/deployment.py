@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from rcnn_jax.export.conversion import precision_of, values_of, with_precision
@@ -10,6 +11,7 @@ from rcnn_jax.export.deepstream.bundle import write_bundle
 from rcnn_jax.export.deepstream.config import DeepStreamBundle, check_header, notes
 from rcnn_jax.export.deepstream.parsers import LIBRARY
 from rcnn_jax.export.triton import check_repository, write_repository
+from rcnn_jax.export.web.page import check_folder, check_web, write_web
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.engine import info_path, write_engine
 from rcnn_jax.runtime.header import Header
@@ -28,6 +30,7 @@ class Deployment:
       bundle: whether to write the files of DeepStream.
       library: with DeepStream's parser functions.
       triton: model repository of Triton to write into, or None.
+      web: folder of a web page, or None.
     """
 
     engine: Path | None = None
@@ -36,6 +39,7 @@ class Deployment:
     bundle: bool = False
     library: str = LIBRARY
     triton: Path | None = None
+    web: Path | None = None
 
 
 def check_deployment(wanted: Deployment, header: Header, output: Path) -> None:
@@ -46,6 +50,9 @@ def check_deployment(wanted: Deployment, header: Header, output: Path) -> None:
     """
     if wanted.triton is not None:
         check_repository(wanted.triton, output)
+    if wanted.web is not None:
+        check_web(header)
+        check_folder(wanted.web)
     if wanted.bundle:
         check_header(header)
 
@@ -57,6 +64,7 @@ def deploy(
     path: Path,
     threshold: float,
     cache: Path | None = None,
+    picture: np.ndarray | None = None,
     reporter: Reporter,
 ) -> tuple[Path, ...]:
     """Writes the further output of an export; the ONNX file is complete already.
@@ -67,6 +75,7 @@ def deploy(
       path: of the ONNX file.
       threshold: least score that DeepStream shows.
       cache: calibration cache of an int8 model.
+      picture: u8[h w 3], RGB, on which the page checks the browser; None for a made-up one.
       reporter: console.
 
     Returns:
@@ -75,7 +84,7 @@ def deploy(
     Raises:
       RcnnError: the bundle cannot be written, or the engine cannot be built here.
     """
-    if not wanted.bundle and wanted.engine is None and wanted.triton is None:
+    if wanted == Deployment():
         return ()
     written: list[Path] = []
     header, precision = read_header(graph, str(path)), precision_of(graph)
@@ -101,6 +110,22 @@ def deploy(
         for file in write_repository(wanted.triton, path, graph, header, largest):
             reporter.console.print(f"Triton: {file}", markup=False)
             written.append(file)
+    if wanted.web is not None:
+        title = f"{', '.join(header.class_names[:4])}{', ...' * (len(header.class_names) > 4)}"
+        files = write_web(
+            wanted.web,
+            graph,
+            header,
+            title=title,
+            threshold=threshold,
+            picture=picture,
+            reporter=reporter,
+        )
+        reporter.console.print(
+            f"web page: {wanted.web}; look at it with  python -m http.server -d {wanted.web}",
+            markup=False,
+        )
+        written += files
     # Last: building takes longest and may fail where TensorRT is missing, when all else is
     # complete.
     if wanted.engine is not None:

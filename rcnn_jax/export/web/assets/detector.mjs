@@ -1,0 +1,116 @@
+// The model: a session of ONNX Runtime on the best backend that gives the right numbers.
+
+import { decode, fit, networkInput } from "./pixels.mjs";
+
+const CLOSE = 0.5; // pixels and, divided by 10, scores in which a backend may differ from the reference
+
+/** Opens the model; `say` is told what happens, for the status line. */
+export async function openDetector(model, say) {
+  const wanted = new URLSearchParams(location.search).get("backend");
+  const backends = wanted ? [wanted] : [...(navigator.gpu ? ["webgpu"] : []), "wasm"];
+  const reasons = [];
+  for (const backend of backends) {
+    try {
+      const detector = await open(model, backend, say);
+      const problem = await differs(detector, model);
+      if (!problem) return { detector, backend, reasons };
+      reasons.push(`${backend} gives other objects than it should (${problem})`);
+    } catch (error) {
+      // WebGPU fails with bare numbers and lost devices; a person needs a sentence.
+      reasons.push(`${backend} does not run here: ${sentence(error)}`);
+    }
+  }
+  throw new Error(reasons.join("; "));
+}
+
+async function open(model, backend, say) {
+  say(`starting ${backend} ...`);
+  const runtime = await import(backend === "webgpu" ? model.runtime.webgpu : model.runtime.wasm);
+  runtime.env.wasm.wasmPaths = new URL("./runtime/", import.meta.url).href;
+  // Threads need headers that a plain file server does not send; one thread always works.
+  runtime.env.wasm.numThreads = self.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
+  const bytes = await download(new URL(model.file, import.meta.url), say);
+  const session = await runtime.InferenceSession.create(bytes, { executionProviders: [backend] });
+  const detect = async (input) => {
+    const [height, width] = [model.geometry.height, model.geometry.width];
+    const tensor = new runtime.Tensor("float32", input, [1, model.mean.length, height, width]);
+    return read(await session.run({ [session.inputNames[0]]: tensor }));
+  };
+  return { detect };
+}
+
+async function download(address, say) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${address.pathname} is missing (${response.status})`);
+  const total = Number(response.headers.get("content-length")) || 0;
+  const reader = response.body.getReader();
+  const parts = [];
+  let received = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    received += value.length;
+    if (total) say(`loading the model: ${Math.round((100 * received) / total)} %`);
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
+/** Returns the detections of the plain outputs: boxes on the canvas, best first. */
+function read(outputs) {
+  const { boxes, scores, classes, valid, masks } = outputs;
+  const side = masks ? masks.dims[2] : 0;
+  const detections = [];
+  for (let i = 0; i < valid.data.length; i++) {
+    if (!valid.data[i]) continue;
+    detections.push({
+      box: Array.from(boxes.data.slice(4 * i, 4 * i + 4)),
+      score: scores.data[i],
+      label: Number(classes.data[i]),
+      mask: masks ? masks.data.slice(i * side * side, (i + 1) * side * side) : null,
+      side,
+    });
+  }
+  return detections;
+}
+
+/** Returns the objects of a picture in its own pixels, and the milliseconds of the network. */
+export async function detectIn(detector, model, blob) {
+  const image = await decode(blob);
+  const placed = fit(image.height, image.width, model.geometry);
+  const input = networkInput(image, placed, model);
+  const started = performance.now();
+  const found = await detector.detect(input);
+  const milliseconds = performance.now() - started;
+  const clip = (value, most) => Math.min(Math.max(value, 0), most);
+  const objects = found.map((each) => ({
+    ...each,
+    box: each.box.map((side, i) =>
+      clip((side + placed.offset[i % 2]) / placed.scale[i % 2], i % 2 ? image.width : image.height)
+    ),
+  }));
+  return { image, objects, milliseconds };
+}
+
+/** Compares the objects of the reference picture with those that the exporter saw in it. */
+async function differs(detector, model) {
+  const response = await fetch(new URL(model.reference.image, import.meta.url));
+  const { objects } = await detectIn(detector, model, await response.blob());
+  const expected = model.reference.objects;
+  const seen = objects.filter((each) => each.score >= model.reference.threshold);
+  for (const wanted of expected) {
+    const match = seen.find(
+      (each) =>
+        each.label === wanted.label &&
+        Math.abs(each.score - wanted.score) < CLOSE / 10 &&
+        each.box.every((side, i) => Math.abs(side - wanted.box[i]) < CLOSE)
+    );
+    if (!match) return `${seen.length} objects, ${expected.length} expected`;
+  }
+  return "";
+}
+
+function sentence(error) {
+  if (typeof error === "number") return "the runtime ran out of memory";
+  return String(error?.message ?? error).split("\n")[0].replace(/\.+$/, "");
+}

@@ -1,0 +1,218 @@
+"""Writes a web page that runs a model in the browser, with everything it needs in one folder.
+
+    graph + header --> DIR/index.html  app.mjs ...  model.onnx  model.json  reference.png  runtime/
+
+The page asks no other host. The runtime is onnxruntime-web from its npm package, fetched once into the
+user's cache; WebGPU where the browser has one that gives the right numbers, WebAssembly otherwise.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+
+from rcnn_jax.checkpoints.download import Digest, fetch
+from rcnn_jax.data.loader import images as image_files
+from rcnn_jax.data.synthetic import generate
+from rcnn_jax.errors import ExportError
+from rcnn_jax.processes import unfinished_name
+from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_runtime import open_session, predictor
+
+VERSION = "1.30.0"
+"""Of onnxruntime-web: one that the page was tested with."""
+
+DIGEST = Digest("sha256", "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71")
+SIZE = 33_106_585
+REGISTRY_VARIABLE = "npm_config_registry"
+_REGISTRY = "https://registry.npmjs.org"
+_PARTS = {
+    "wasm": ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
+    "webgpu": (
+        "ort.webgpu.min.mjs",
+        "ort-wasm-simd-threaded.asyncify.mjs",
+        "ort-wasm-simd-threaded.asyncify.wasm",
+    ),
+}
+_ASSETS = ("index.html", "app.mjs", "detector.mjs", "pixels.mjs", "draw.mjs")
+_SIDE = 512
+
+
+def write_web(
+    folder: Path,
+    graph: onnx.ModelProto,
+    header: Header,
+    *,
+    title: str,
+    threshold: float,
+    picture: np.ndarray | None = None,
+    offline: bool = False,
+    reporter: Reporter = SILENT,
+) -> list[Path]:
+    """Writes the page; the folder appears whole, or not at all.
+
+    Args:
+      folder: does not exist, or is empty, or holds a page of an earlier export.
+      graph: with plain outputs and a batch of one.
+      header: of the graph.
+      title: heading of the page.
+      threshold: least score that is shown at first.
+      picture: u8[h w 3], RGB, for the check of the browser's backend; None for a made-up scene.
+      offline: take the runtime from the cache alone.
+      reporter: progress.
+
+    Returns:
+      The files.
+
+    Raises:
+      ExportError: the graph is none for a browser, or the folder holds something else.
+      CheckpointError: the runtime cannot be fetched.
+    """
+    check_web(header)
+    check_folder(folder)
+    data = graph.SerializeToString()
+    picture = picture if picture is not None else _scene()
+    content = _describe(data, header, title, threshold, picture)
+    runtime = _runtime_files(offline, reporter)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = unfinished_name(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        (temporary / "runtime").mkdir(parents=True)
+        for name in _ASSETS:
+            asset = resources.files("rcnn_jax.export.web") / "assets" / name
+            (temporary / name).write_bytes(asset.read_bytes())
+        (temporary / "model.onnx").write_bytes(data)
+        (temporary / "model.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        (temporary / "reference.png").write_bytes(_png(picture))
+        for name, part in runtime.items():
+            (temporary / "runtime" / name).write_bytes(part)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def check_web(header: Header) -> None:
+    """Checks that a browser can run a graph of this header.
+
+    Raises:
+      ExportError: its outputs are DeepStream's, its batch is not one, or its canvas is not fixed.
+    """
+    if header.contract != "plain" or header.batch not in (None, 1):
+        raise ExportError(
+            "--web needs a graph with plain outputs for one image: leave --contract and --batch out"
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a page may take a folder.
+
+    Raises:
+      ExportError: it is a file, or holds something else than a page of an earlier export.
+    """
+    if folder.is_file():
+        raise ExportError(f"--web {folder}: expected a folder, found a file")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
+        raise ExportError(f"--web {folder}: expected a new or empty folder, or a page to replace")
+
+
+def _describe(
+    data: bytes, header: Header, title: str, threshold: float, picture: np.ndarray
+) -> dict[str, Any]:
+    """Returns what the page must know: the header, and what it should see in the reference picture."""
+    objects = _objects(data, header, picture, threshold)
+    return {
+        "title": title,
+        "file": "./model.onnx",
+        "threshold": threshold,
+        "class_names": list(header.class_names),
+        "geometry": dataclasses.asdict(header.geometry),
+        "channel_order": header.channel_order,
+        "mean": list(header.mean),
+        "std": list(header.std),
+        "reference": {"image": "./reference.png", "threshold": threshold, "objects": objects},
+        "runtime": {name: f"./runtime/{parts[0]}" for name, parts in _PARTS.items()},
+    }
+
+
+def _objects(
+    data: bytes, header: Header, picture: np.ndarray, threshold: float
+) -> list[dict[str, Any]]:
+    """Returns the objects of a picture by ONNX Runtime here, in pixels of the picture."""
+    run = predictor(open_session(data, "the graph of the page"), header)
+    image = {"rgb": picture, "bgr": picture[..., ::-1]}.get(header.channel_order)
+    if image is None:
+        image = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+    placed = image_files.fit(picture.shape[:2], header.geometry)
+    canvas = image_files.apply_image(np.ascontiguousarray(image), placed)
+    found, _ = run(canvas[None])
+    keep = np.asarray(found.valid[0]) & (np.asarray(found.scores[0]) >= threshold)
+    boxes = image_files.boxes_to_source(
+        np.asarray(found.boxes[0])[keep],
+        np.asarray(placed.scale),
+        np.asarray(picture.shape[:2]),
+        image_files.origin(header.geometry),
+    )
+    rows = zip(
+        boxes, np.asarray(found.scores[0])[keep], np.asarray(found.classes[0])[keep], strict=True
+    )
+    return [
+        {"box": [float(side) for side in box], "score": float(score), "label": int(label)}
+        for box, score, label in rows
+    ]
+
+
+def _runtime_files(offline: bool, reporter: Reporter) -> dict[str, bytes]:
+    """Returns the files of onnxruntime-web by name, from the npm package in the user's cache."""
+    archive = fetch(
+        _address(),
+        DIGEST,
+        what=f"onnxruntime-web {VERSION}, which runs the page",
+        size=SIZE,
+        offline=offline,
+        reporter=reporter,
+    )
+    wanted = {f"package/dist/{name}": name for parts in _PARTS.values() for name in parts}
+    files: dict[str, bytes] = {}
+    # In memory and by name: nothing of an archive decides where it is written.
+    with tarfile.open(fileobj=io.BytesIO(archive.read_bytes()), mode="r:gz") as members:
+        for member in members:
+            stream = members.extractfile(member) if member.name in wanted else None
+            if stream is not None:
+                files[wanted[member.name]] = stream.read()
+    missing = sorted(set(wanted.values()) - files.keys())
+    if missing:
+        raise ExportError(f"{archive}: lacks {', '.join(missing)}")
+    return files
+
+
+def _address(variables: Mapping[str, str] = os.environ) -> str:
+    """Returns where the package is: of the registry that npm is told to use."""
+    registry = (variables.get(REGISTRY_VARIABLE) or _REGISTRY).rstrip("/")
+    return f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
+
+
+def _scene() -> np.ndarray:
+    """Returns a made-up picture, which every page can carry."""
+    return next(generate(0, 1, _SIDE, _SIDE)).image
+
+
+def _png(picture: np.ndarray) -> bytes:
+    ok, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+    if not ok:
+        raise ExportError("the reference picture cannot be encoded")
+    return data.tobytes()

@@ -1,0 +1,182 @@
+"""The web page of a model in a real browser: the objects of `inference`, and nothing from elsewhere."""
+
+import dataclasses
+import json
+import shutil
+from importlib import resources
+
+import cv2
+import numpy as np
+import pytest
+
+import rcnn_jax
+from rcnn_jax.data.loader import images
+from rcnn_jax.errors import ExportError
+from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.lowering.dense import NCHW
+from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.web import page
+from rcnn_jax.export.web.page import write_web
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.tasks.families import family
+from tests.browser.driver import browser, served
+
+RUNTIME = {name for parts in page._PARTS.values() for name in parts}
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory):
+    """The npm package in the cache of the machine; skips where it cannot be had."""
+    try:
+        return page._runtime_files(offline=False, reporter=page.SILENT)
+    except Exception as error:  # no network
+        pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
+
+
+def plain_graph(files):
+    """(graph, header) with plain outputs for one image."""
+    header = make_header(files.experiment, "plain", 1)
+    shape = (1, *header.canvas, 3)
+    outputs = outputs_of(files.experiment, files.variables, "plain")
+    graph = trace(outputs, family(files.kind).input_name, shape, NCHW)
+    return graph.to_model("detector", header.to_metadata()), header
+
+
+def smooth(height, width, channels=3):
+    """A picture without edges, in which a shift of half a pixel shows."""
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 6), None, 0, 255, cv2.NORM_MINMAX)
+
+
+@pytest.fixture(scope="module")
+def window():
+    with browser() as opened:
+        yield opened
+
+
+GEOMETRIES = [
+    GeometrySettings(mode="keep_aspect", height=64, width=64),
+    GeometrySettings(mode="stretch", height=96, width=128),
+    GeometrySettings(mode="pad_crop", height=96, width=96),
+    GeometrySettings(mode="pad_crop", height=64, width=64, crop=(8, 4, 70, 60), prescale=(80, 90)),
+    GeometrySettings(mode="keep_aspect", height=416, width=416),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: f"{g.mode}-{g.height}")
+def test_the_browser_makes_the_pixels_of_the_command_line(window, geometry, tmp_path):
+    asset = resources.files("rcnn_jax.export.web") / "assets" / "pixels.mjs"
+    (tmp_path / "pixels.mjs").write_bytes(asset.read_bytes())
+    (tmp_path / "index.html").write_text("<html></html>")
+    shapes = {
+        "large.png": smooth(300, 420),
+        "small.png": smooth(70, 50),
+        "deep.png": smooth(100, 90).astype(np.uint16) * 257,
+    }
+    with served(tmp_path) as (address, _):
+        window.open(f"{address}/index.html")
+        for name, image in shapes.items():
+            assert cv2.imwrite(str(tmp_path / name), image)
+            for order, count in (("rgb", 3), ("bgr", 3), ("l", 1)):
+                model = {"channel_order": order, "mean": [0] * count, "std": [1] * count}
+                script = f"""(async () => {{
+                    const pixels = await import('./pixels.mjs');
+                    const blob = await (await fetch('{name}')).blob();
+                    const image = await pixels.decode(blob);
+                    const geometry = {json.dumps(dataclasses.asdict(geometry))};
+                    const placed = pixels.fit(image.height, image.width, geometry);
+                    return Array.from(pixels.networkInput(image, placed, {json.dumps(model)}));
+                }})()"""
+                shape = (count, geometry.height, geometry.width)
+                seen = np.asarray(window.value(script)).reshape(shape).transpose(1, 2, 0)
+                source = images.read_image(tmp_path / name, order)
+                canvas = images.apply_image(source, images.fit(source.shape[:2], geometry))
+                # OpenCV rounds positions to 1/32 of a pixel, and grey levels once more.
+                difference = np.abs(seen - canvas.astype(np.float64))
+                assert difference.max() <= 2
+                assert difference.mean() < 0.8
+
+
+@pytest.mark.parametrize("fixture", ["boxes_files", "masks_files"])
+def test_the_page_sees_the_objects_of_the_command_line(fixture, request, runtime, window, tmp_path):
+    files = request.getfixturevalue(fixture)
+    graph, header = plain_graph(files)
+    folder = tmp_path / "web"
+    write_web(folder, graph, header, title="Cells", threshold=0.0)
+    # Of the size of the canvas, so that pixels are equal: what is compared here is the rest.
+    rng = np.random.default_rng(1)
+    names = ["a.png", "b.png"]
+    for name in names:
+        noise = rng.integers(0, 256, (*header.canvas, 3)).astype(np.uint8)
+        assert cv2.imwrite(str(folder / name), noise)
+    (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
+    model = rcnn_jax.load(tmp_path / "m.onnx")
+    with served(folder) as (address, asked):
+        for name in names:
+            window.open(f"{address}/index.html?image={name}&backend=wasm")
+            assert window.wait("document.body.dataset.state") == "ready"
+            seen = window.value("window.detections.map(d => [...d.box, d.score, d.label])")
+            found = model([folder / name])[0]
+            assert len(seen) == len(found.scores) > 0
+            boxes, scores, labels = np.split(np.asarray(seen), [4, 5], axis=1)
+            np.testing.assert_allclose(boxes, found.boxes, atol=0.1)
+            np.testing.assert_allclose(scores[:, 0], found.scores, atol=2e-3)
+            np.testing.assert_array_equal(labels[:, 0], found.classes)
+        assert window.value("document.body.dataset.backend") == "wasm"
+        asked_for = {path.partition("?")[0] for path in asked}
+        assert any(path.endswith(".wasm") for path in asked_for)
+        resources = window.value("performance.getEntriesByType('resource').map(e => e.name)")
+        assert all(name.startswith((address, "data:", "blob:")) for name in resources)
+
+
+def test_a_backend_with_other_numbers_is_said_and_left(boxes_files, runtime, window, tmp_path):
+    graph, header = plain_graph(boxes_files)
+    folder = tmp_path / "web"
+    write_web(folder, graph, header, title="Cells", threshold=0.0)
+    content = json.loads((folder / "model.json").read_text())
+    content["reference"]["objects"][0]["box"][0] += 5
+    (folder / "model.json").write_text(json.dumps(content))
+    with served(folder) as (address, _):
+        window.open(f"{address}/index.html")
+        assert window.wait("document.body.dataset.state") == "failed"
+        status = window.value("document.getElementById('status').textContent")
+        assert "other objects than it should" in status
+
+
+def test_a_page_without_its_model_says_so(boxes_files, runtime, window, tmp_path):
+    graph, header = plain_graph(boxes_files)
+    folder = tmp_path / "web"
+    write_web(folder, graph, header, title="Cells", threshold=0.5)
+    (folder / "model.onnx").unlink()
+    with served(folder) as (address, _):
+        window.open(f"{address}/index.html")
+        assert window.wait("document.body.dataset.state") == "failed"
+        assert "model.onnx is missing (404)" in window.value("document.body.innerText")
+
+
+def test_the_folder_holds_everything_and_is_replaced_as_a_whole(boxes_files, runtime, tmp_path):
+    graph, header = plain_graph(boxes_files)
+    folder = tmp_path / "web"
+    written = write_web(folder, graph, header, title="Cells", threshold=0.5)
+    assert {path.name for path in written} >= {"index.html", "model.onnx", "model.json", *RUNTIME}
+    (folder / "old").touch()
+    write_web(folder, graph, header, title="Cells", threshold=0.5)
+    assert not (folder / "old").exists()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "thesis.txt").touch()
+    with pytest.raises(ExportError, match="a new or empty folder"):
+        write_web(folder, graph, header, title="Cells", threshold=0.5)
+    assert (folder / "thesis.txt").exists()
+
+
+def test_a_graph_for_deepstream_is_refused(boxes_files, tmp_path):
+    with pytest.raises(ExportError, match="plain outputs"):
+        page.check_web(make_header(boxes_files.experiment, "tao", 1))
+    with pytest.raises(ExportError, match="one image"):
+        page.check_web(make_header(boxes_files.experiment, "plain", 4))
+
+
+def test_the_registry_of_npm_is_asked():
+    assert page._address({}).startswith("https://registry.npmjs.org/onnxruntime-web/-/")
+    assert page._address({"npm_config_registry": "http://here:4/"}).startswith("http://here:4/onnx")
