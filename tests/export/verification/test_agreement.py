@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from rcnn_jax.export.precision.lower import judged
-from rcnn_jax.export.verification.accuracy import Accuracy
 from rcnn_jax.export.verification.agreement import agreement
 from rcnn_jax.structures import Detections
 
@@ -65,23 +63,3 @@ def test_nothing_agrees_with_nothing_and_not_with_something():
     nothing = found([A], [0.0], [0])
     assert agreement(nothing, nothing).share == 1.0
     assert agreement(nothing, BOTH).share == agreement(BOTH, nothing).share == 0.0
-
-
-def test_the_gate_names_what_is_missed():
-    poor = agreement(BOTH, found([A], [0.8], [0]))
-    accuracy = Accuracy(
-        images=9,
-        model={"AP": 0.5, "APs": 0.4, "AP50": -1.0},
-        graph={"AP": 0.3, "APs": 0, "AP50": 0},
-    )
-    assert accuracy.losses() == {"AP": 0.2}, "AP50 could not be judged, APs is not gated"
-    assert judged(poor, accuracy, "fp16").problems == [
-        "fp16: detections agree to 0.800, at least 0.97 is expected",
-        "fp16: AP falls from 0.5000 to 0.3000 on 9 images, a loss of 0.005 is allowed",
-    ]
-    assert judged(agreement(BOTH, BOTH), None, "int8").problems == []
-
-
-def test_an_average_precision_that_is_no_number_does_not_pass():
-    accuracy = Accuracy(images=9, model={"mAP": 0.5}, graph={"mAP": float("nan")})
-    assert len(judged(agreement(BOTH, BOTH), accuracy, "int8").problems) == 1
