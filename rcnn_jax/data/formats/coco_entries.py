@@ -1,7 +1,7 @@
 """Entries of a COCO annotation file: one image, category or annotation, field by field.
 
-Scripts of all kinds write these files, so every field is checked by type and range, and a whole number may
-be written 3.0. `coco` reads whole files and checks that their entries agree.
+Scripts of all kinds write these files, so every field is checked by type and range, and a whole number
+may be written 3.0. `coco` reads whole files and checks that their entries agree.
 """
 
 import math
