@@ -232,7 +232,7 @@ def check_canvas(
         overlaps = best_overlaps(kept.astype(np.float64), target.cells)
         for position, number in enumerate(learnt):
             if not (sides[position] > 0).all():
-                continue  # has no area, which is said already
+                continue  # has no area, which is reported already
             where = record.objects[number].where or record.name
             height, width = sides[position]
             detail = f"{height:.1f} x {width:.1f} pixels of the canvas (height x width)"

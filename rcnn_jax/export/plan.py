@@ -38,7 +38,7 @@ class ExportOptions:
       batch: fixed batch size; None leaves it free.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
       data_type: of the dense part of the graph.
-      calibration: how int8 finds its scales; None takes the usual settings and a cache beside the output.
+      calibration: how int8 gets its scales; None takes the usual settings and a cache beside the output.
       force_ptq: calibrate a model on images although it was trained with fake quantisation.
       eval_images: validation images on which average precisions are compared; 0 for none.
       portable: forms of RoiAlign and NonMaxSuppression in standard operators; None keeps these two
@@ -63,7 +63,7 @@ class ExportOptions:
 
     @property
     def scales(self) -> CalibrationSettings:
-        """How int8 finds its scales."""
+        """How int8 gets its scales."""
         if self.calibration is not None:
             return self.calibration
         return CalibrationSettings(cache_file=self.output.with_suffix(".cal"))
@@ -135,7 +135,7 @@ def make_plan(
     check_deployment(options.deployment, header, files.output)
     check_output(files.output)
     if files.seals and not options.key:
-        raise UsageError(f"-o {files.output}: an .etlt file is sealed: give the key with -k")
+        raise UsageError(f"-o {files.output}: an .etlt file is encrypted: give the key with -k")
     # The fp32 graph next to an int8 model is the one its scales name; that of another export would
     # be mistaken for it.
     if options.data_type == "int8" and files.single.exists():

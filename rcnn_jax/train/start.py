@@ -163,7 +163,7 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter)
         # and nothing in a checkpoint says so.
         if newest is not None and container.is_encrypted(_beginning(newest)):
             raise container.KeyMistakeError(
-                f"{newest}: is sealed, so this run has a key, and none was given: its next files "
+                f"{newest}: is encrypted, so this run has a key, and none was given: its next files "
                 f"would be plain. Give the key {container.HINT}, or choose another folder for the "
                 "results"
             )
@@ -171,8 +171,8 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter)
     steps = store.encrypt_plain_steps()
     if steps:
         reporter.note(
-            f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are sealed "
-            "now. Model files that were written without the key stay as they are"
+            f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are "
+            "encrypted now. Model files that were written without the key stay as they are"
         )
 
 

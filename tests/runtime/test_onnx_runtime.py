@@ -25,9 +25,7 @@ def test_a_runner_returns_all_outputs_by_name():
     np.testing.assert_array_equal(outputs["y"], 2 * pictures(3))
 
 
-@pytest.mark.parametrize(
-    ("batch", "sizes"), [("n", [1, 1, 1, 1, 1]), (2, [2, 2, 2]), (4, [4, 4])]
-)
+@pytest.mark.parametrize(("batch", "sizes"), [("n", [1, 1, 1, 1, 1]), (2, [2, 2, 2]), (4, [4, 4])])
 def test_a_fixed_batch_is_filled_with_its_own_images(batch, sizes):
     session = open_session(doubled(batch), "a.onnx")
     steps = list(runs(session, ["y"], [pictures(3), pictures(2)][: 2 if batch != 4 else 2]))

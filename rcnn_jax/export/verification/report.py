@@ -82,7 +82,7 @@ class CheckReport:
                 f"{self.data_type} against JAX: {agreement.detections} detections in {agreement.images} "
                 f"images" + (f", {self.calibration}" if self.calibration else ""),
                 f"  {'agreement, weighted by score':<42} {agreement.share:>10.4f}",
-                f"  {'found by both':<42} {agreement.pairs:>10d}",
+                f"  {'detected by both':<42} {agreement.pairs:>10d}",
                 f"  {'mean overlap of pairs (IoU)':<42} {agreement.iou:>10.4f}",
                 f"  {'mean difference of masks':<42} {agreement.mask:>10.4f}",
             ]
