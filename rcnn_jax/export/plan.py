@@ -134,7 +134,7 @@ def make_plan(
     files = options.files
     check_deployment(options.deployment, header, files.output)
     check_output(files.output)
-    if files.seals and not options.key:
+    if files.encrypts and not options.key:
         raise UsageError(f"-o {files.output}: an .etlt file is encrypted: give the key with -k")
     # The fp32 graph next to an int8 model is the one its scales name; that of another export would
     # be mistaken for it.

@@ -18,7 +18,7 @@ from rcnn_jax.structures import TrainState
 from rcnn_jax.train.milestones import has_stopped_early, newest_model
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin, check_data, keep_sealed, say_passed_over
+from rcnn_jax.train.start import begin, check_data, keep_encrypted, say_passed_over
 from rcnn_jax.train.step import init_state
 
 
@@ -33,7 +33,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     if stored is not None:
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
         check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
-        keep_sealed(run.store, newest_model(run), reporter)
+        keep_encrypted(run.store, newest_model(run), reporter)
     # Weights are made even for a resume, which replaces all of them: `restore` needs the structure,
     # and only it tells whether `begin` needs the values.
     variables = experiment.task.init(jax.random.key(experiment.seed))

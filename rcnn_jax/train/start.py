@@ -144,7 +144,7 @@ def check_data(
     reporter.warn(f"from step {step} on this run goes on with other data:\n  {listed}")
 
 
-def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter) -> None:
+def keep_encrypted(store: CheckpointStore, newest: Path | None, reporter: Reporter) -> None:
     """Keeps an encrypted run encrypted when it is resumed, and encrypts its plain checkpoints.
 
     The store itself refuses encrypted checkpoints without a key. This covers earlier releases, whose
