@@ -92,7 +92,7 @@ def validate(milestone: Milestone, outcome: Outcome) -> Outcome:
 def show_detections(milestone: Milestone, outcome: Outcome) -> Outcome:
     """Draws detections on validation images for TensorBoard, after a validation."""
     run, step = milestone.run, outcome.progress.step
-    count, draw = run.experiment.run.found_in_tensorboard, run.options.draw
+    count, draw = run.experiment.run.detections_in_tensorboard, run.options.draw
     if outcome.metrics is not None and run.validate is not None and count and draw is not None:
         # Pictures are made here, while a writer takes them one by one, and are part of no
         # checkpoint: a signal may end this as it may end the validation.

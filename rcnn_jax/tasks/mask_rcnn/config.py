@@ -308,7 +308,7 @@ def _run(config: Config) -> RunSettings:
         log_steps=config.logging_frequency,
         keep_checkpoints=config.keep_checkpoints,
         lr_scaling=config.lr_scaling,
-        found_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
+        detections_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
     )
 
 
