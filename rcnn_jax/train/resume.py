@@ -18,7 +18,7 @@ from rcnn_jax.structures import TrainState
 from rcnn_jax.train.milestones import has_stopped_early, newest_model
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin, check_data, keep_encrypted, say_passed_over
+from rcnn_jax.train.start import begin, check_data, keep_encrypted, report_skipped_start
 from rcnn_jax.train.step import init_state
 
 
@@ -55,7 +55,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     # run state counts, the settings are the same for all steps of a run.
     state, saved = restored
     progress = RunState.from_json(saved["run"])
-    say_passed_over(experiment, progress, key=options.key, reporter=reporter)
+    report_skipped_start(experiment, progress, key=options.key, reporter=reporter)
     # A finished run whose spec now asks for more epochs, or more patience, goes on.
     if progress.step < run.milestones.total_steps and not has_stopped_early(run, progress):
         progress = dataclasses.replace(progress, finished=False)

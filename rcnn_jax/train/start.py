@@ -82,7 +82,7 @@ def begin(
     return template, fresh
 
 
-def say_passed_over(
+def report_skipped_start(
     experiment: Experiment, progress: RunState, *, key: str | None, reporter: Reporter
 ) -> None:
     """Reports that a run goes on from its own checkpoint although the spec names a model.

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from rcnn_jax.data.count_table import Column, counts_table, say
+from rcnn_jax.data.count_table import Column, counts_table, report_findings
 from rcnn_jax.data.findings import MISSPELT_KEY, NO_VALIDATION, TINY, UNMAPPED, Finding
 
 
@@ -58,7 +58,7 @@ def test_sentences_are_reported_once_by_severity():
         def warn(self, text):
             lines.append(("warn", text))
 
-    say(
+    report_findings(
         [
             Finding(NO_VALIDATION, "no validation data"),
             Finding(MISSPELT_KEY, "'Cra'; did you mean 'car'?"),
