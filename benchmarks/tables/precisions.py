@@ -84,7 +84,7 @@ def main() -> int:
         # Accuracy with real rounding, size and latency below with the graph as it is written.
         content = truly_half(graph).SerializeToString()
         run = predictor(open_session(content, name), header)
-        found = agreement(wanted, run(images)[0]).share
+        found = agreement(wanted, run(images)[0]).score
         metrics = metrics_of(experiment, run, subset, session)
         rows.append((name, metrics, found, len(graph.SerializeToString())))
     runtimes = {OWN_KERNELS: REFERENCE}

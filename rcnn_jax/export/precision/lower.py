@@ -93,9 +93,9 @@ def judged(
     """Compares agreement and accuracy with the thresholds of the data type, or of another gate."""
     gate, problems = gate or GATES[data_type], []
     # not "less than": a comparison with NaN is a problem too
-    if not agreement.share >= gate.agreement:
+    if not agreement.score >= gate.agreement:
         problems.append(
-            f"{data_type}: detections agree to {agreement.share:.3f}, "
+            f"{data_type}: detections agree to {agreement.score:.3f}, "
             f"at least {gate.agreement:g} is expected"
         )
     if accuracy is not None:

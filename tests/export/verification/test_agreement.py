@@ -23,17 +23,17 @@ BOTH = found([A, B], [0.8, 0.4], [0, 1])
 
 def test_the_same_in_another_order_agrees_wholly():
     same = agreement(BOTH, found([B, A], [0.4, 0.8], [1, 0]))
-    assert (same.share, same.pairs, same.detections, same.iou) == (1.0, 2, 2, 1.0)
+    assert (same.score, same.pairs, same.detections, same.iou) == (1.0, 2, 2, 1.0)
 
 
 def test_a_missing_detection_costs_its_score():
     """2 * 0.8 of 0.8 + 0.4 + 0.8 agree."""
-    assert agreement(BOTH, found([A], [0.8], [0])).share == pytest.approx(1.6 / 2.0)
+    assert agreement(BOTH, found([A], [0.8], [0])).score == pytest.approx(1.6 / 2.0)
 
 
 def test_a_lower_score_agrees_in_part():
     """min(0.8, 0.2) counts twice: 0.4 + 0.8 of 0.8 + 0.4 + 0.2 + 0.4."""
-    assert agreement(BOTH, found([A, B], [0.2, 0.4], [0, 1])).share == pytest.approx(1.2 / 1.8)
+    assert agreement(BOTH, found([A, B], [0.2, 0.4], [0, 1])).score == pytest.approx(1.2 / 1.8)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_lower_score_agrees_in_part():
 def test_another_class_or_less_than_half_an_overlap_is_no_pair(other):
     """More than half of the box is cut off: 14 / 30 of it remain."""
     result = agreement(BOTH, other)
-    assert result.pairs == 1 and result.share == pytest.approx(1.6 / 2.4)
+    assert result.pairs == 1 and result.score == pytest.approx(1.6 / 2.4)
 
 
 def test_the_overlap_of_pairs_is_weighted_by_their_scores():
@@ -61,5 +61,11 @@ def test_masks_of_pairs_are_compared():
 
 def test_nothing_agrees_with_nothing_and_not_with_something():
     nothing = found([A], [0.0], [0])
-    assert agreement(nothing, nothing).share == 1.0
-    assert agreement(nothing, BOTH).share == agreement(BOTH, nothing).share == 0.0
+    assert agreement(nothing, nothing).score == 1.0
+    assert agreement(nothing, BOTH).score == agreement(BOTH, nothing).score == 0.0
+
+
+def test_the_score_keeps_its_name_in_reports():
+    fields = agreement(BOTH, BOTH).to_json()
+    assert list(fields) == ["images", "detections", "pairs", "share", "iou", "mask"]
+    assert fields["share"] == 1.0
