@@ -147,8 +147,8 @@ def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
                 seen.add(kind, Example(records[other].name, detail, other))
             training = [index for index in group if records[index].split == "train"]
             # Without a training image in the group, copies in validation inflate nothing.
-            judged = [index for index in group if records[index].split in ("val", "test")]
-            for index in judged if training else ():
+            validation = [index for index in group if records[index].split in ("val", "test")]
+            for index in validation if training else ():
                 detail = f"{records[index].split}; in training as {records[training[0]].name}"
                 seen.add(kinds.LEAK, Example(records[index].name, detail, index))
     # By names as well as by pixels: frames a second apart no longer hash alike, and still show one scene.
@@ -186,22 +186,22 @@ def check_balance(records: Sequence[Record], seen: Observations) -> None:
     kind = kinds.EMPTY_MANY if 2 * len(empty) > len(records) else kinds.EMPTY_SOME
     for index in empty:
         seen.add(kind, Example(records[index].name, "", index))
-    counts: dict[str, Counter[str]] = {"train": Counter(), "judged": Counter()}
+    counts: dict[str, Counter[str]] = {"train": Counter(), "validation": Counter()}
     for record in records:
-        part = "judged" if record.split in ("val", "test") else "train"
+        part = "validation" if record.split in ("val", "test") else "train"
         counts[part].update(found.name for found in _learnt(record))
-    training, judged = counts["train"], counts["judged"]
+    training, validation = counts["train"], counts["validation"]
     for name, count in sorted(training.items()):
         if count < RARE:
             seen.add(kinds.RARE, Example(name), name=name, count=count)
         # Only where there is a validation split at all: a folder without one is split later.
-        if judged and not judged[name]:
-            seen.add(kinds.NOT_JUDGED, Example(name), name=name, count=count)
-    for name, count in sorted(judged.items()):
+        if validation and not validation[name]:
+            seen.add(kinds.NOT_VALIDATED, Example(name), name=name, count=count)
+    for name, count in sorted(validation.items()):
         if training and not training[name]:
             seen.add(kinds.NOT_TRAINED, Example(name), name=name, count=count)
-    for names in _near_names([*training, *judged]):
-        words = " and ".join(f"'{name}' ({training[name] + judged[name]})" for name in names)
+    for names in _near_names([*training, *validation]):
+        words = " and ".join(f"'{name}' ({training[name] + validation[name]})" for name in names)
         seen.add(kinds.NEAR_NAME, Example(words), name=words)
 
 

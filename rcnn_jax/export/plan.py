@@ -8,10 +8,10 @@ import numpy as np
 from rcnn_jax.compress.qat import float_variables, in_float, rounded_variables
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.build import check_images
+from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.deployment import Deployment, check_deployment
 from rcnn_jax.export.files import Files, check_output
-from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.lowering.portable import Forms
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings
 from rcnn_jax.export.precision.lower import DataType

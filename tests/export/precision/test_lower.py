@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto
 
 from rcnn_jax.errors import ExportError
-from rcnn_jax.export.precision.lower import judged, lower, lower_until_good
+from rcnn_jax.export.precision.lower import compare_with_thresholds, lower, lower_until_good
 from rcnn_jax.export.precision.sensitivity import Sensitivity
 from rcnn_jax.export.verification.accuracy import Accuracy
 from rcnn_jax.export.verification.agreement import agreement
@@ -37,17 +37,17 @@ def test_the_gate_names_what_is_missed():
         model={"AP": 0.5, "APs": 0.4, "AP50": -1.0},
         graph={"AP": 0.3, "APs": 0, "AP50": 0},
     )
-    assert accuracy.losses() == {"AP": 0.2}, "AP50 could not be judged, APs is not gated"
-    assert judged(poor, accuracy, "fp16").problems == [
+    assert accuracy.losses() == {"AP": 0.2}, "AP50 measured nothing, APs is not gated"
+    assert compare_with_thresholds(poor, accuracy, "fp16").problems == [
         "fp16: detections agree to 0.800, at least 0.97 is expected",
         "fp16: AP falls from 0.5000 to 0.3000 on 9 images, a loss of 0.005 is allowed",
     ]
-    assert judged(agreement(BOTH, BOTH), None, "int8").problems == []
+    assert compare_with_thresholds(agreement(BOTH, BOTH), None, "int8").problems == []
 
 
 def test_an_average_precision_that_is_no_number_does_not_pass():
     accuracy = Accuracy(images=9, model={"mAP": 0.5}, graph={"mAP": float("nan")})
-    assert len(judged(agreement(BOTH, BOTH), accuracy, "int8").problems) == 1
+    assert len(compare_with_thresholds(agreement(BOTH, BOTH), accuracy, "int8").problems) == 1
 
 
 LAYERS = ("c", "a", "b", "s", "head")
@@ -66,17 +66,17 @@ def half_layers(model):
 def search(needed):
     """The graph that comes out where a graph passes as soon as `needed` layers are in float."""
 
-    def judge(model):
+    def compare(model):
         passes = len(half_layers(model)) <= len(LAYERS) - needed
         other = BOTH if passes else found([A], [0.8], [0])
-        return judged(agreement(BOTH, other), None, "fp16")
+        return compare_with_thresholds(agreement(BOTH, other), None, "fp16")
 
-    return lower_until_good(residual_block(), "fp16", {}, {}, SENSITIVITY, judge, SILENT)
+    return lower_until_good(residual_block(), "fp16", {}, {}, SENSITIVITY, compare, SILENT)
 
 
 def test_a_graph_that_passes_at_once_keeps_no_layer():
     lowered = search(0)
-    assert lowered.kept == [] and lowered.verdict.problems == []
+    assert lowered.kept == [] and lowered.comparison.problems == []
     assert len(half_layers(lowered.model)) == len(LAYERS)
 
 
@@ -84,13 +84,13 @@ def test_a_graph_that_passes_at_once_keeps_no_layer():
 def test_the_most_sensitive_layers_stay_in_float_until_the_graph_passes(needed):
     """A sixteenth, an eighth, a quarter and a half of 5 layers are 1, 1, 2 and 3."""
     lowered = search(needed)
-    assert lowered.kept == list(LAYERS[:needed]) and lowered.verdict.problems == []
+    assert lowered.kept == list(LAYERS[:needed]) and lowered.comparison.problems == []
     assert len(half_layers(lowered.model)) == len(LAYERS) - needed
 
 
 def test_the_last_graph_comes_back_with_its_problems_where_none_passes():
     lowered = search(5)
-    assert lowered.kept == list(LAYERS[:3]) and lowered.verdict.problems
+    assert lowered.kept == list(LAYERS[:3]) and lowered.comparison.problems
 
 
 def test_a_graph_without_layers_cannot_be_lowered():
