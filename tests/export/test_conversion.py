@@ -80,7 +80,7 @@ def test_int8_needs_its_calibration_cache(tmp_path):
 
 
 def test_a_free_batch_has_no_number():
-    assert values_of(residual_block().graph.input) == {"x": (None, 4, 8, 8)}
+    assert values_of(residual_block().graph.input) == {"x": (None, 8, 8, 8)}
 
 
 def test_a_description_tells_classes_shapes_and_preprocessing():
@@ -90,6 +90,6 @@ def test_a_description_tells_classes_shapes_and_preprocessing():
     assert re.fullmatch(r"a.onnx: faster_rcnn, fp32, opset 17, rcnn-jax \S+", first)
     assert classes == "  classes  disc, rod, star"
     assert source == (
-        "  input    x Nx4x8x8, bgr, (pixel - [103.939, 116.779, 123.68]) / [57, 57, 57]"
+        "  input    x Nx8x8x8, bgr, (pixel - [103.939, 116.779, 123.68]) / [57, 57, 57]"
     )
     assert output == "  output   head NxNxNxN"
