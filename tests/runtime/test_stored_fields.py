@@ -88,7 +88,7 @@ def test_every_field_of_a_header_is_checked():
     for name in (field.name for field in dataclasses.fields(Header)):
         named = "mode" if name == "geometry" else name  # the first of its own fields
         with pytest.raises(ValueError, match=named):
-            header_values({**MASKS, name: {"of": "no type"} if name != "depends" else 3})
+            header_values({**MASKS, name: {"of": ["no", "type"]} if name != "depends" else 3})
 
 
 def test_a_text_that_nests_without_end_is_a_value_error():
