@@ -9,7 +9,7 @@ from rcnn_jax.errors import UsageError
 @pytest.fixture
 def parser():
     """`tool` with two commands of a few flags; `make` is filled when it is asked for."""
-    tool = Parser("tool", planned={"prune": "prune is not built yet"})
+    tool = Parser("tool")
     commands = tool.add_subparsers(metavar="command", required=True)
 
     def fill(made):
@@ -63,7 +63,6 @@ def test_a_list_of_values_ends_where_the_command_begins(parser):
         (["make_all", "-m", "a", "--batch_size", "x"], "argument --batch_size: invalid int value: 'x'"),
         (["make_all"], "the following arguments are required: -m/--model_path/--model"),
         (["mak_all"], "unknown command 'mak_all'; did you mean make_all? there are make_all, test"),
-        (["prune"], "prune is not built yet"),
         (["-m", "a"], "command is missing; there are make_all, test"),
         (["--modle", "a", "make_all"], "there is no flag --modle; did you mean --model"),
     ],

@@ -84,13 +84,13 @@ def test_rois_of_all_images_are_one_axis_and_come_back():
 
 
 def test_a_box_head_flattens_row_column_channel_into_two_dense_layers(build):
-    named, outputs = shapes(BoxHead(build, 16), jnp.zeros((5, 7, 7, 8)))
+    named, outputs = shapes(BoxHead(build, 16), jnp.zeros((5, 7, 7, 8)), False)
     assert named["fc6/kernel"] == (392, 16) and named["fc7/kernel"] == (16, 16)
     assert outputs.shape == (5, 16)
 
 
 def test_a_mask_head_doubles_the_side_and_leaves_out_the_background(build):
-    named, outputs = shapes(MaskHead(build, 3, features=8), jnp.zeros((5, 14, 14, 4)))
+    named, outputs = shapes(MaskHead(build, 3, features=8), jnp.zeros((5, 14, 14, 4)), False)
     assert outputs.shape == (5, 28, 28, 3) and outputs.dtype == jnp.float32
     assert named["mask_fcn_logits/kernel"] == (1, 1, 8, 4)
     assert [f"mask-conv-l{i}/kernel" in named for i in range(5)] == [True] * 4 + [False]
@@ -98,7 +98,21 @@ def test_a_mask_head_doubles_the_side_and_leaves_out_the_background(build):
 
 
 def test_predictors_are_the_layers_whose_width_is_a_number_of_classes_or_anchors(build):
-    mask, _ = shapes(MaskHead(build, 3, features=8), jnp.zeros((1, 4, 4, 4)))
+    mask, _ = shapes(MaskHead(build, 3, features=8), jnp.zeros((1, 4, 4, 4)), False)
     rpn, _ = shapes(RpnHead(build, NAMES, 16, 3), {2: jnp.zeros((1, 4, 4, 4))})
     layers = {name.split("/")[0] for name in (*mask, *rpn)}
     assert layers & PREDICTORS == {"mask_fcn_logits", "rpn-class", "rpn-box"}
+
+
+def test_convolutions_of_a_box_head_stand_in_the_place_of_its_second_layer(build):
+    named, outputs = shapes(BoxHead(build, 16, convs=4), jnp.zeros((5, 7, 7, 8)), False)
+    kernels = {name.split("/")[0] for name in named if name.endswith("/kernel")}
+    assert kernels == {"fc6", *(f"box-conv-l{i}" for i in range(4))}
+    assert outputs.shape == (5, 16)
+
+
+def test_further_convolutions_of_the_rpn_are_numbered_from_one(build):
+    names = RpnNames(conv="rpn", objectness="rpn-class", deltas="rpn-box", further="rpn-{}")
+    named, _ = shapes(RpnHead(build, names, 16, 3, depth=3), {2: jnp.zeros((1, 4, 4, 4))})
+    assert named["rpn/kernel"] == (3, 3, 4, 16)
+    assert named["rpn-1/kernel"] == named["rpn-2/kernel"] == (3, 3, 16, 16)
