@@ -28,8 +28,8 @@ import numpy as np
 import onnx
 
 from rcnn_jax.export.build import build, check_built, check_images
+from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header
-from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.fp16 import to_fp16

@@ -30,7 +30,7 @@ from rcnn_jax.tasks.families import FAMILIES, FASTER_RCNN, family
 
 MODES = (*TASKS, *TASK_ALIASES)
 OWN = ("config", "workdir", "mode", "model", "images")
-JUDGING = ("evaluate", "inference", "inference_trt", "prune", "export")
+BEST_MODEL_MODES = ("evaluate", "inference", "inference_trt", "prune", "export")
 """Modes that take the best model of the workdir where none is named."""
 PLACEHOLDER = "(the config)"
 
@@ -130,7 +130,7 @@ def run(others: Sequence[str] = ()) -> int:
     best = workdir / "best.tlt" if workdir is not None else None
     if _MODEL.value:
         flags_ += ["-m", _MODEL.value]
-    elif best is not None and mode in JUDGING and best.exists():
+    elif best is not None and mode in BEST_MODEL_MODES and best.exists():
         flags_ += ["-m", str(best)]
     if _IMAGES.value:
         flags_ += ["-i", _IMAGES.value]

@@ -54,14 +54,14 @@ def test_every_form_of_a_model_finds_the_same(files, pictures, tmp_path):
                 np.testing.assert_allclose(ours.masks, theirs.masks, atol=1e-4)
 
 
-def test_a_sealed_bundle_is_loaded_with_its_key_only(boxes_files, tmp_path):
-    sealed = tmp_path / "model.tlt"
-    write_bundle(sealed, read_bundle(boxes_files.model), KEY)
-    assert rcnn_jax.load(sealed, key=KEY).class_names == ("disc", "rod", "star")
+def test_an_encrypted_bundle_is_loaded_with_its_key_only(boxes_files, tmp_path):
+    encrypted = tmp_path / "model.tlt"
+    write_bundle(encrypted, read_bundle(boxes_files.model), KEY)
+    assert rcnn_jax.load(encrypted, key=KEY).class_names == ("disc", "rod", "star")
     with pytest.raises(CheckpointError, match="the key is wrong"):
-        rcnn_jax.load(sealed, key="another")
+        rcnn_jax.load(encrypted, key="another")
     with pytest.raises(CheckpointError, match="is encrypted and no key was given"):
-        rcnn_jax.load(sealed)
+        rcnn_jax.load(encrypted)
 
 
 def test_files_arrays_and_batches_are_read_alike(boxes_files, pictures, tmp_path):

@@ -228,7 +228,7 @@ def test_no_modules_import_each_other(package):
         ('{"faster_rcnn": 1, "mask_rcnn": 2}[kind]', "a table by kind"),
         ("isinstance(task, MaskRcnnTask)", "asks for the class"),
         ('match kind:\n  case "mask_rcnn":\n    pass', "compares a kind"),
-        ("from rcnn_jax.tasks.mask_rcnn.task import MASK_SHARE", "is of one detector"),
+        ("from rcnn_jax.tasks.mask_rcnn.task import MASK_CHUNK", "is of one detector"),
     ],
 )
 def test_every_question_is_found(source, sentence):

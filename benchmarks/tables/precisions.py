@@ -22,8 +22,8 @@ from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
 from rcnn_jax.export.build import build, check_built, check_images
+from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header
-from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.precision.bias_correction import rounding_offsets
 from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings, calibration_batches
@@ -84,7 +84,7 @@ def main() -> int:
         # Accuracy with real rounding, size and latency below with the graph as it is written.
         content = truly_half(graph).SerializeToString()
         run = predictor(open_session(content, name), header)
-        found = agreement(wanted, run(images)[0]).share
+        found = agreement(wanted, run(images)[0]).score
         metrics = metrics_of(experiment, run, subset, session)
         rows.append((name, metrics, found, len(graph.SerializeToString())))
     runtimes = {OWN_KERNELS: REFERENCE}

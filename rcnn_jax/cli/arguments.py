@@ -174,7 +174,7 @@ def add_export(parser: argparse.ArgumentParser, kind: Kind) -> None:
         "--accept_loss",
         dest="accept_loss",
         action="store_true",
-        help="write fp16 or int8 although the check finds too large a loss",
+        help="write fp16 or int8 although the loss is beyond its threshold",
     )
     parser.add_argument(
         "--portable",

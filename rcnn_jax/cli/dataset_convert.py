@@ -6,7 +6,7 @@ from rcnn_jax.cli.flags import choose_devices, existing_file, existing_folder, f
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion.report import ConversionReport
-from rcnn_jax.data.count_table import counts_table, say
+from rcnn_jax.data.count_table import counts_table, report_findings
 from rcnn_jax.data.findings import NO_OBJECT, Finding
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
@@ -75,11 +75,11 @@ def show(report: ConversionReport, session: Session, *, verbose: bool) -> None:
         f"{report.images} images in {len(report.files)} files, {report.skipped} objects left out",
         markup=False,
     )
-    say(report.findings, session)
+    report_findings(report.findings, session)
     if not any(report.objects.values()):
         # Records without objects train without an error and find nothing: mostly a class mapping
         # that fits no label.
-        say([Finding(NO_OBJECT, str(report.files[0].parent))], session)
+        report_findings([Finding(NO_OBJECT, str(report.files[0].parent))], session)
     if report.warnings_file:
         session.note(f"what was left out is listed in {report.warnings_file}")
     session.status(

@@ -57,10 +57,13 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--threads {args.threads}: expected 0 or more")
     if args.fix is not None and args.fix.exists() and any(args.fix.iterdir()):
         raise UsageError(f"--fix {args.fix}: expected a new or an empty folder")
+    # Late, and behind the checks of the flags: a typing error should not wait for the imports.
     from rcnn_jax.checkpoints.atomic import write_file
     from rcnn_jax.diagnose import pages
 
+    # No status file: the doctor has no run whose folder it could lie in.
     with Session("doctor", status_folder=None) as session:
+        # Those this process may use: `cpu_count` counts the cores of the machine, in a container too.
         threads = args.threads or len(os.sched_getaffinity(0))
         diagnosis = _diagnosis(args, threads, session)
         console = session.console

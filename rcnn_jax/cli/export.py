@@ -68,7 +68,7 @@ def run(args: Namespace, kind: Kind) -> int:
         model = existing_model(args.model, "-m")
         output = output_file(args, key)
         if key and output.suffix == ".onnx":
-            session.note(f"{output} is not sealed with the key; a name ending in .etlt would be")
+            session.note(f"{output} is not encrypted with the key; a name ending in .etlt would be")
         opened = opened or open_weights(model, key, reporter=session)
         experiment = experiment_of(opened, config, kind, own_classes=True, reporter=session)
         options = _options(args, output, key, names)

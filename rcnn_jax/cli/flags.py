@@ -20,7 +20,7 @@ WITHOUT_EFFECT = {
     "unused_label_dir": "the spec names the labels",
     "unused_experiment_spec": "the model holds its spec",
     "unused_batch_size": "the spec names the batch size",
-    "unused_verbose": "everything is said already",
+    "unused_verbose": "everything is reported already",
     "onnx_route": "there is one exporter",
     "unused_force_ptq": "an fp32 graph is always calibrated after training",
 }

@@ -145,7 +145,7 @@ def engine_file(args: Namespace) -> Path:
     if args.engine_file is not None:
         return args.engine_file
     if args.workdir is None:
-        raise UsageError("no place for the engine: give --engine_file FILE or -r DIR")
+        raise UsageError("no file for the engine: give --engine_file FILE or -r DIR")
     return args.workdir / f"{args.model.stem}.engine"
 
 

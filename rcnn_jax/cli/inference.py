@@ -188,7 +188,7 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
     Without a spec and without a flag results go to OWN_FOLDER.
 
     Raises:
-      UsageError: neither names images, or a place for results.
+      UsageError: neither names images, or a folder for results.
     """
     fields = family(kind).file_fields
     named = NamedFiles() if config is None else family(kind).named_files(config)
@@ -217,7 +217,7 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
         labels = (labels[0], Path(os.path.realpath(labels[1])))
     if pictures is None and labels is None:
         raise UsageError(
-            "no place for results: give "
+            "no folder for results: give "
             + (
                 f"-r DIR or {fields['pictures']} in the spec"
                 if "pictures" in fields

@@ -5,9 +5,10 @@
     tlt X  tao X  tao model X  tao deploy X   stand for rcnn-jax X, as programs and after rcnn-jax
     faster_rcnn ...  mask_rcnn ...  tao-converter ...  tlt-converter ...     the original's names
 
-Exit codes: 0 success; 2 a fault of the input, in one message; 1 a fault of the program or the machine;
-128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 a closed pipe,
-in silence. Commands import what they need when they run, so that help needs no JAX.
+Exit codes: 0 success; 2 what the user can mend, in one message: the input, or a machine that refuses a
+file; 1 a run that cannot go on, an export that fails its check, or a bug; 128 and the number of the
+signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 a closed pipe, in silence. Commands import
+what they need when they run, so that help needs no JAX.
 """
 
 import argparse

@@ -94,6 +94,7 @@ def run(args: Namespace) -> int:
         key = key_from(args)
         if key:  # inherited by local trials; a job of Slurm inherits the environment too
             os.environ[KEY_VARIABLE] = key
+        # A list and a grid end by themselves; a limit would silently leave out their last trials.
         known_size = definition.listed is not None or name == "grid"
         options = SweepOptions(
             trials=args.trials or (None if known_size else TRIALS),
@@ -102,6 +103,7 @@ def run(args: Namespace) -> int:
             again=tuple(args.again),
             wait=0.5 if args.executor == "local" else 5.0,
         )
+        # One process per folder: two would give the same number to two trials.
         with held(root, "sweep", session.note):
             trials = run_sweep(
                 definition,
@@ -111,6 +113,7 @@ def run(args: Namespace) -> int:
                 options,
                 session,
             )
+        # On a terminal the live table of the loop is still there.
         if not session.console.is_terminal:
             session.console.print(report.table(trials, definition))
         top = report.best(trials, definition)
@@ -151,6 +154,7 @@ def _executor(args: Namespace, root: Path) -> "Executor":
         name, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--slurm {pair}: expected NAME=VALUE")
+        # submitit prefixes what only Slurm knows; users should not have to know which that is.
         own = name in ("partition", "time", "constraint", "account", "qos", "array_parallelism")
         parameters[f"slurm_{name}" if own else name] = int(value) if value.isdigit() else value
     if args.executor == "local":

@@ -49,7 +49,7 @@ def counts_table(columns: Sequence[Column]) -> Table:
     return table
 
 
-def say(findings: Sequence[Finding], reporter: Reporter) -> None:
+def report_findings(findings: Sequence[Finding], reporter: Reporter) -> None:
     """Reports findings that need a sentence: the first example, and the remedy."""
     for item in merged(findings):
         if item.sentence:

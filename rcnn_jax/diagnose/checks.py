@@ -24,11 +24,15 @@ RARE = 20
 """Objects of a class in training below which nothing general is learnt of it."""
 
 _BEYOND = 2.0  # pixels; converters round
+# Sample specs have ratios up to 2: an anchor of equal area overlaps such an object by a third at best.
 _LONG = 8.0
+# 16 of 640 pixels, one cell of the stride that a Faster R-CNN predicts from.
 _PART = 40.0
+# Two objects of a crowd do not cover each other so far; one object labelled again does.
 _SAME_BOX = 0.9
 MIN_OVERLAP_OF_OUTLINE = 0.5
 """IoU of a box with the box of its outline, below which they do not mean one object."""
+# Fewer files of one name and a number are no film yet.
 _SEQUENCE = 5
 
 
@@ -82,11 +86,13 @@ class Observations:
         """Counts a case, or several of one example."""
         seen = self._by_kind.setdefault((kind, name), Observation(kind, name))
         seen.count += count
+        # Counted on, kept no longer: a set of a million boxes may have the same fault in all of them.
         if len(seen.examples) < MOST_EXAMPLES:
             seen.examples.append(example)
 
     def all(self) -> list[Observation]:
         """Returns the observations, most severe first."""
+        # A stable sort: within a severity the order is that of the checks.
         order = {"error": 0, "warning": 1, "note": 2}
         return sorted(self._by_kind.values(), key=lambda seen: order[seen.kind.severity])
 
@@ -112,6 +118,7 @@ def check_images(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
         if scan.fault:
             seen.add(kinds.BROKEN_IMAGE, Example(record.name, scan.fault, index))
             continue
+        # Not an error of the size alone: boxes that were drawn on another size are all wrong.
         if record.stated and record.stated != scan.size:
             height, width = record.stated
             turned = (width, height) == scan.size
@@ -139,10 +146,12 @@ def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
                 detail = f"{'a copy of' if kind is kinds.EQUAL else 'nearly'} {records[first].name}"
                 seen.add(kind, Example(records[other].name, detail, other))
             training = [index for index in group if records[index].split == "train"]
-            judged = [index for index in group if records[index].split in ("val", "test")]
-            for index in judged if training else ():
+            # Without a training image in the group, copies in validation inflate nothing.
+            validation = [index for index in group if records[index].split in ("val", "test")]
+            for index in validation if training else ():
                 detail = f"{records[index].split}; in training as {records[training[0]].name}"
                 seen.add(kinds.LEAK, Example(records[index].name, detail, index))
+    # By names as well as by pixels: frames a second apart no longer hash alike, and still show one scene.
     for name, members in _sequences(records).items():
         splits = Counter(records[index].split for index in members)
         if len(splits) > 1:
@@ -155,6 +164,7 @@ def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
 def check_labels(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
     """Observes labels that are wrong in themselves or for their image."""
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
+        # A broken image says nothing of its size, but its labels can still be checked against each other.
         size = scan.size if not scan.fault else record.stated
         for kind, position, detail in _faults_of_labels(record, size):
             where = record.objects[position].where or record.name
@@ -168,27 +178,30 @@ def check_labels(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
 def check_balance(records: Sequence[Record], seen: Observations) -> None:
     """Observes what is rare, missing or doubtful in the set as a whole."""
     empty = [index for index, record in enumerate(records) if not _learnt(record)]
+    # One finding instead of one per image: the cause is one too, a wrong folder or class name.
     if records and len(empty) == len(records):
         seen.add(kinds.NO_OBJECTS, Example(f"{len(records)} images"))
         return
+    # Background images are wanted in part; more of them than of others is nearly always an accident.
     kind = kinds.EMPTY_MANY if 2 * len(empty) > len(records) else kinds.EMPTY_SOME
     for index in empty:
         seen.add(kind, Example(records[index].name, "", index))
-    counts: dict[str, Counter[str]] = {"train": Counter(), "judged": Counter()}
+    counts: dict[str, Counter[str]] = {"train": Counter(), "validation": Counter()}
     for record in records:
-        part = "judged" if record.split in ("val", "test") else "train"
+        part = "validation" if record.split in ("val", "test") else "train"
         counts[part].update(found.name for found in _learnt(record))
-    training, judged = counts["train"], counts["judged"]
+    training, validation = counts["train"], counts["validation"]
     for name, count in sorted(training.items()):
         if count < RARE:
             seen.add(kinds.RARE, Example(name), name=name, count=count)
-        if judged and not judged[name]:
-            seen.add(kinds.NOT_JUDGED, Example(name), name=name, count=count)
-    for name, count in sorted(judged.items()):
+        # Only where there is a validation split at all: a folder without one is split later.
+        if validation and not validation[name]:
+            seen.add(kinds.NOT_VALIDATED, Example(name), name=name, count=count)
+    for name, count in sorted(validation.items()):
         if training and not training[name]:
             seen.add(kinds.NOT_TRAINED, Example(name), name=name, count=count)
-    for names in _near_names([*training, *judged]):
-        words = " and ".join(f"'{name}' ({training[name] + judged[name]})" for name in names)
+    for names in _near_names([*training, *validation]):
+        words = " and ".join(f"'{name}' ({training[name] + validation[name]})" for name in names)
         seen.add(kinds.NEAR_NAME, Example(words), name=words)
 
 
@@ -196,6 +209,7 @@ def check_canvas(
     records: Sequence[Record], scans: Sequence[Scan], target: Target, seen: Observations
 ) -> None:
     """Observes what the canvas and the anchors of a spec make of the objects."""
+    # The finest stride: what is smaller than its cell is less than one number of the map.
     finest = min(target.cells, default=1)
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
         learnt = [n for n, found in enumerate(record.objects) if not found.crowd]
@@ -210,6 +224,7 @@ def check_canvas(
             seen.add(kinds.CUT, Example(record.name, str(error), index), count=len(learnt))
             continue
         boxes = np.array([record.objects[n].box for n in learnt], np.float32)
+        # As training does it: clipped to the image first, then moved, then clipped to the canvas.
         inside = clip_boxes(boxes, (0, 0, *scan.size))
         whole = apply_boxes(inside, placed.matrix)
         cut = clip_boxes(whole, (0, 0, *placed.image_size))
@@ -217,15 +232,17 @@ def check_canvas(
         overlaps = best_overlaps(kept.astype(np.float64), target.cells)
         for position, number in enumerate(learnt):
             if not (sides[position] > 0).all():
-                continue  # has no area, which is said already
+                continue  # has no area, which is reported already
             where = record.objects[number].where or record.name
             height, width = sides[position]
             detail = f"{height:.1f} x {width:.1f} pixels of the canvas (height x width)"
             case = Example(where, detail, index, (number,))
+            # A twentieth is left to rounding: scaled boxes end at fractions of the last pixel.
             if kept[position].prod() < 0.95 * sides[position].prod():
                 seen.add(kinds.CUT, case)
             if max(sides[position]) < finest:
                 seen.add(kinds.BELOW_CELL, case)
+            # Else: an object below a cell overlaps no anchor either, and one finding is enough.
             elif overlaps[position] < REACHED and (kept[position] > 0).all():
                 seen.add(kinds.UNREACHED, case)
 
@@ -241,24 +258,28 @@ def _faults_of_labels(
         y1, x1, y2, x2 = found.box
         shown = f"'{found.name}', x {x1:.1f} to {x2:.1f}, y {y1:.1f} to {y2:.1f}"
         if found.crowd:
+            # Nothing else is asked of it: regions of many are large, odd and overlap on purpose.
             yield kinds.CROWDED, position, f"'{found.name}'"
             continue
         if found.difficult:
             yield kinds.DIFFICULT, position, f"'{found.name}'"
         height, width = y2 - y1, x2 - x1
         if height <= 0 or width <= 0:
+            # The ratios below would divide by it.
             yield kinds.NO_AREA, position, shown
             continue
         if size is not None:
             if min(y2, size[0]) <= max(y1, 0) or min(x2, size[1]) <= max(x1, 0):
                 yield kinds.OUTSIDE, position, f"{shown}; image of {size[0]} x {size[1]}"
                 continue
+            # Of the farthest side: a sum would let one wrong side hide among three right ones.
             if max(-y1, -x1, y2 - size[0], x2 - size[1]) > _BEYOND:
                 yield kinds.BEYOND, position, f"{shown}; image of {size[0]} x {size[1]}"
             if max(height, width) * _PART < max(size):
                 yield kinds.SMALL_PART, position, shown
         if max(height / width, width / height) > _LONG:
             yield kinds.STRETCHED, position, shown
+        # Training takes the box from the box and the mask from the outline, so it would learn both.
         outline = outline_box(found)
         if outline is not None and overlap(found.box, outline) < MIN_OVERLAP_OF_OUTLINE:
             yield kinds.OTHER_OUTLINE, position, shown
@@ -304,6 +325,7 @@ def twice(objects: Sequence[Labelled]) -> Iterator[tuple[int, int]]:
 
 def _near_names(names: Sequence[str]) -> list[list[str]]:
     """Returns groups of names that differ in case, blanks, marks or a plural."""
+    # The plural by its last letter alone: good enough to ask the user, who decides.
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         plain = re.sub(r"[\W_]+", "", name.casefold())

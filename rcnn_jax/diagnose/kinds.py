@@ -104,7 +104,7 @@ NOT_TRAINED = Kind(
     advice="its average precision can only be 0: split again, or leave the class out",
     by_name=True,
 )
-NOT_JUDGED = Kind(
+NOT_VALIDATED = Kind(
     sentence="class '{where}' has {count} objects in training and none in validation",
     severity="warning",
     advice="nothing will say how well it is learnt: split again",

@@ -57,6 +57,7 @@ def of_collection(collection: Collection) -> list[Record]:
             split=item.split,
             stated=item.size,
             objects=item.objects,
+            # Bound now: a closure over the loop would read the last image for all of them.
             read=lambda path=item.image: read_file(path),
             path=item.image,
         )
@@ -75,6 +76,7 @@ def of_source(source: Source, split: str) -> list[Record]:
             annotation.crowd.tolist(),
             strict=True,
         )
+        # Boxes come back as the source gives them, not clipped: that they leave the image is a finding.
         objects = tuple(
             Labelled(
                 source.class_names[label], (y1, x1, y2, x2), crowd=crowd, where=source.name(index)
@@ -102,10 +104,13 @@ def read_file(path: Path) -> Pixels:
     data = read_bytes(path, str(path))
     image = decode(data, "rgb", str(path))
     header = header_of(data)
+    # Formats without a header that is read, such as BMP, have no EXIF.
     orientation = header.orientation if header else 1
     return Pixels(image, hashlib.sha256(data).digest(), orientation)
 
 
 def _of_record(source: Source, index: int) -> Pixels:
     image = source.image(index, "rgb")
+    # Of the pixels: the bytes of an image inside a record are not at hand, and equal files give
+    # equal pixels.
     return Pixels(image, hashlib.sha256(image.tobytes()).digest())

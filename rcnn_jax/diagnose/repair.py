@@ -9,6 +9,7 @@ import cv2
 
 from rcnn_jax.data.layouts.collection import Item, Labelled
 from rcnn_jax.data.layouts.write import Form, Track, write_tree
+from rcnn_jax.diagnose import kinds
 from rcnn_jax.diagnose.checks import MIN_OVERLAP_OF_OUTLINE, outline_box, overlap, twice
 from rcnn_jax.diagnose.dataset import Diagnosis
 from rcnn_jax.diagnose.records import Record
@@ -34,10 +35,12 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     Raises:
       DataError: nothing is left, or the copy cannot be written.
     """
+    # By sentence: what was done is told in the order in which it was first done.
     changes: Counter[str] = Counter()
     copies = _copies(diagnosis.records, diagnosis.scans)
     items, turned = [], set()
     for index, (record, scan) in enumerate(zip(diagnosis.records, diagnosis.scans, strict=True)):
+        # Left out with its labels: labels without an image are an error of the next reader.
         if scan.fault or record.path is None:
             changes["images that cannot be read were left out"] += 1
             continue
@@ -45,6 +48,8 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
             changes["copies of other images were left out"] += 1
             continue
         size = scan.size
+        # Only where the labels state the turned size: an EXIF tag alone does not say on which picture the
+        # labels were drawn.
         if record.stated and record.stated != size and _is_turned(record.stated, scan):
             turned.add(record.path)
             size = record.stated
@@ -53,6 +58,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
         items.append(Item(record.path, record.path, objects, size, record.split))
     if not items:
         raise DataError(f"{out}: nothing is left to write: no image can be read")
+    # KITTI where it can be, as every reader of boxes knows it; outlines need COCO.
     masks = any(found.outline is not None for item in items for found in item.objects)
     form: Form = "coco" if masks else "kitti"
 
@@ -60,14 +66,13 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
         if source in turned:
             _write_turned(source, target, diagnosis)
         else:
+            # Byte for byte: encoding a JPEG anew would change every picture a little.
             target.write_bytes(source.read_bytes())
 
     names = tuple(sorted({found.name for item in items for found in item.objects}))
     write_tree(items, out, form, names, track=track, copy=copy)
     unreadable = sum(
-        seen.count
-        for seen in diagnosis.observations
-        if "labels cannot be read" in seen.kind.sentence
+        seen.count for seen in diagnosis.observations if seen.kind is kinds.UNREADABLE_LABEL
     )
     if unreadable:
         changes["labels that cannot be read were left out"] += unreadable
@@ -77,6 +82,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
 
 def _copies(records: Sequence[Record], scans: Sequence[Scan]) -> set[int]:
     """Returns the images to leave out: of equal ones the training image stays, else the first."""
+    # Training comes first because it has most to lose: a validation set may shrink by an image.
     order = {"train": 0, "": 1, "val": 2, "test": 3}
     left_out: set[int] = set()
     for group in equal_groups(scans):
@@ -94,6 +100,7 @@ def _is_turned(stated: tuple[int, int], scan: Scan) -> bool:
 def _objects(
     objects: Sequence[Labelled], size: tuple[int, int], changes: Counter[str]
 ) -> tuple[Labelled, ...]:
+    # The second of two: annotation tools append, and the first was there when the image was checked.
     again = {second for _, second in twice(objects)}
     kept = []
     for position, found in enumerate(objects):
@@ -109,6 +116,7 @@ def _objects(
         if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
             changes["boxes without area or outside their image were removed"] += 1
             continue
+        # Clipped in any case, told only where it was more than a rounding.
         if max(abs(a - b) for a, b in zip(clipped, found.box, strict=True)) > 0.5:
             changes["boxes were clipped to their image"] += 1
         kept.append(dataclasses.replace(found, box=clipped))

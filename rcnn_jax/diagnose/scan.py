@@ -59,6 +59,8 @@ def scan(record: Record) -> Scan:
     """Returns what one image is."""
     try:
         with warnings.catch_warnings():
+            # What decoders remark (EXIF, colour profiles) is a finding here, or none; not a line on
+            # the screen.
             warnings.simplefilter("ignore")
             pixels = record.read()
     except DataError as error:
@@ -79,6 +81,8 @@ def _difference_hash(grey: np.ndarray) -> int:
 
     Source: N. Krawetz, "Kind of Like That", 2013 (the dHash of many image libraries).
     """
+    # By area: bilinear sampling of a large image reads a few of its pixels, and a copy at another
+    # size others.
     cells = cv2.resize(grey, (_HASH + 1, _HASH), interpolation=cv2.INTER_AREA).astype(np.int16)
     bits = (cells[:, 1:] > cells[:, :-1]).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -12,6 +12,7 @@ NEAR_BITS = 3
 NEAR_GREY = 6.0
 """Mean difference of the small copies, in grey levels, above which images are different ones."""
 
+# One more band than bits may differ, so that one band is free of differences (pigeonhole).
 _BANDS, _BAND_BITS = 4, 16
 _FULL = 256
 """Images that share a band, above which it says nothing: a plain background has few hashes."""
@@ -36,10 +37,12 @@ def near_groups(scans: Sequence[Scan]) -> list[list[int]]:
     for index, scan in enumerate(scans):
         if not scan.fault:
             first.setdefault(scan.digest, index)
+    # One of every group of equal files: copies would multiply the pairs, and are a finding of their own.
     alone = list(first.values())
     parents = {index: index for index in alone}
 
     def root(index: int) -> int:
+        # Union and find with path halving: nearness is passed on along a film, frame by frame.
         while parents[index] != index:
             parents[index] = parents[parents[index]]
             index = parents[index]
@@ -68,6 +71,8 @@ def _near_pairs(bucket: Sequence[int], scans: Sequence[Scan]) -> list[tuple[int,
         bits = np.bitwise_count(hashes[position + 1 :] ^ hashes[position])
         for offset in np.flatnonzero(bits <= NEAR_BITS):
             other = position + 1 + int(offset)
+            # The hash proposes, the small copies decide: pictures of one composition share hashes
+            # by chance.
             if np.abs(small[position] - small[other]).mean() <= NEAR_GREY:
                 pairs.append((bucket[position], bucket[other]))
     return pairs

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rcnn_jax.data.count_table import say
+from rcnn_jax.data.count_table import report_findings
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.evaluate.results import Report
@@ -43,7 +43,7 @@ def evaluate(
     source = experiment.eval_source()
     for note in experiment.notes:
         reporter.note(note)
-    say(source.findings, reporter)
+    report_findings(source.findings, reporter)
     loop.check_images(experiment, source)
     report = loop.evaluate_detector(experiment, predictor, source, reporter.track, devices)
     reporter.console.print(results.text(report), markup=False)

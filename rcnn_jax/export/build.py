@@ -29,7 +29,7 @@ from rcnn_jax.tasks.task import Variables
 IMAGES = 8
 """On which a model and its graphs are compared."""
 NOISE = "random images: the spec names no images that exist"
-"""Description of the images where there are no real ones; a detector finds nothing in them."""
+"""Description of the images where there are no real ones; a detector detects nothing in them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Export: a model file becomes a checked ONNX file, or none.
 
-    open -> plan -> build -> check -> lower and judge -> report -> write -> deploy
+    open -> plan -> build -> check -> lower and compare -> report -> write -> deploy
                  |                 |
                  '-- to_portable --'    before every check, where it is asked for
 
@@ -17,14 +17,14 @@ import onnx
 
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.build import NOISE, Built, SingleCheck, build, check_built
+from rcnn_jax.export.comparison import make_comparison
 from rcnn_jax.export.deployment import Deployment, deploy
 from rcnn_jax.export.files import write_graphs, write_report
-from rcnn_jax.export.judge import make_judge
 from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.plan import ExportOptions, Plan, make_plan
 from rcnn_jax.export.precision.aware import trained_scales
 from rcnn_jax.export.precision.digest import weights_digest, with_digest
-from rcnn_jax.export.precision.lower import TRAINED, Verdict, lower_until_good
+from rcnn_jax.export.precision.lower import TRAINED, Comparison, lower_until_good
 from rcnn_jax.export.precision.post_training import Calibrated, calibrate, is_same_cache
 from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.precision.sensitivity import Sensitivity, sensitivity
@@ -56,12 +56,12 @@ class ExportResult:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class LoweredGraph:
     """A graph in its data type, and its measurements.
 
     Attributes:
       model: the graph.
-      verdict: of its comparison with the model in JAX.
+      comparison: with the model in JAX.
       scales: of int8, or None.
       sensitivity: of the layers; None in fp32.
       kept: layers that stayed in float.
@@ -69,7 +69,7 @@ class Judged:
     """
 
     model: onnx.ModelProto
-    verdict: Verdict
+    comparison: Comparison
     scales: Calibrated | None = None
     sensitivity: Sensitivity | None = None
     kept: tuple[str, ...] = ()
@@ -122,9 +122,9 @@ def export(
     del built  # its second graph holds all weights once more
     # a wrong fp32 graph would only fail again, after the longest part of the work
     if not checked.problems and trained is not None:
-        lowered = judge_trained(plan, ordinary.model, trained, options, reporter)
+        lowered = compare_trained(plan, ordinary.model, trained, options, reporter)
     elif not checked.problems and (options.data_type != "fp32" or plan.subset is not None):
-        lowered = lower_and_judge(plan, ordinary.model, options, reporter)
+        lowered = lower_and_compare(plan, ordinary.model, options, reporter)
     problems = [*checked.problems, *_problems(lowered, options)]
     report = make_report(plan, checked, lowered, problems, options)
     # Before the check can end the export: the report is what the error message refers to.
@@ -151,9 +151,9 @@ def export(
     return ExportResult(output=files.output, report=report, files=(*written, *reports, *deployed))
 
 
-def lower_and_judge(
+def lower_and_compare(
     plan: Plan, graph: onnx.ModelProto, options: ExportOptions, reporter: Reporter
-) -> Judged:
+) -> LoweredGraph:
     """Returns the graph in the data type asked for, compared with the model in JAX.
 
     Args:
@@ -171,26 +171,26 @@ def lower_and_judge(
         # noise has no even background: biases corrected on it would be wrong on images
         real = None if plan.images_are == NOISE else batch
         scales = calibrate(graph, plan.experiment, plan.header, options.scales, reporter, real)
-    compare = make_judge(
+    compare_finished = make_comparison(
         plan.experiment, plan.reference, plan.images, plan.header, data_type, plan.subset, reporter
     )
 
-    def judge(lowered: onnx.ModelProto) -> Verdict:
-        return compare(_finished(lowered, options))
+    def compare(lowered: onnx.ModelProto) -> Comparison:
+        return compare_finished(_finished(lowered, options))
 
     if data_type == "fp32":
-        return Judged(model=_finished(graph, options), verdict=judge(graph))
+        return LoweredGraph(model=_finished(graph, options), comparison=compare(graph))
     known = None if scales is None else scales.scales
     offsets = {} if scales is None else scales.offsets
     # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
     suffering = sensitivity(graph, known, [batch], offsets)
-    found = lower_until_good(graph, data_type, known or {}, offsets, suffering, judge, reporter)
+    found = lower_until_good(graph, data_type, known or {}, offsets, suffering, compare, reporter)
     if data_type == "int8":
         with_digest(found.model, weights_digest(graph))
     written = _finished(found.model, options)
-    return Judged(
+    return LoweredGraph(
         model=written,
-        verdict=found.verdict,
+        comparison=found.comparison,
         scales=scales,
         sensitivity=suffering,
         kept=tuple(found.kept),
@@ -198,13 +198,13 @@ def lower_and_judge(
     )
 
 
-def judge_trained(
+def compare_trained(
     plan: Plan,
     graph: onnx.ModelProto,
     scales: dict[str, float],
     options: ExportOptions,
     reporter: Reporter,
-) -> Judged:
+) -> LoweredGraph:
     """Returns the int8 graph of a model trained with fake quantisation, held against that network.
 
     Nothing is calibrated, corrected or kept in float: the weights have learnt to live with the rounding.
@@ -221,7 +221,7 @@ def judge_trained(
     """
     assert plan.trained is not None
     reused = is_same_cache(options.scales.cache_file, graph, scales)
-    judge = make_judge(
+    compare = make_comparison(
         plan.experiment,
         plan.trained.reference,
         plan.images,
@@ -234,9 +234,9 @@ def judge_trained(
     model = with_digest(insert_qdq(graph, scales), weights_digest(graph))
     model = _finished(model, options)
     origin = "ranges of quantisation-aware training"
-    return Judged(
+    return LoweredGraph(
         model=model,
-        verdict=judge(model),
+        comparison=compare(model),
         scales=Calibrated(scales, origin, reused=reused, offsets={}),
         check=check_model(model),
     )
@@ -250,7 +250,7 @@ def _finished(graph: onnx.ModelProto, options: ExportOptions) -> onnx.ModelProto
 def make_report(
     plan: Plan,
     checked: SingleCheck,
-    lowered: Judged | None,
+    lowered: LoweredGraph | None,
     problems: list[GraphProblem],
     options: ExportOptions,
 ) -> CheckReport:
@@ -272,8 +272,8 @@ def make_report(
     return replace(
         report,
         operators=checked.operators if lowered.check is None else lowered.check.operators,
-        agreement=lowered.verdict.agreement,
-        accuracy=lowered.verdict.accuracy,
+        agreement=lowered.comparison.agreement,
+        accuracy=lowered.comparison.accuracy,
         calibration="" if lowered.scales is None else lowered.scales.origin,
         sensitivity=lowered.sensitivity,
         kept=lowered.kept,
@@ -288,19 +288,22 @@ def _picture(plan: Plan) -> np.ndarray | None:
     return np.ascontiguousarray(image[..., ::-1] if plan.header.channel_order == "bgr" else image)
 
 
-def _problems(lowered: Judged | None, options: ExportOptions) -> list[GraphProblem]:
+def _problems(lowered: LoweredGraph | None, options: ExportOptions) -> list[GraphProblem]:
     """Returns the problems of a lowered graph: of the graph itself, then of its detections."""
     if lowered is None:
         return []
     is_lower = options.data_type != "fp32"
     looked = () if lowered.check is None else lowered.check.problems
-    return [*looked, *(GraphProblem(text, lowering=is_lower) for text in lowered.verdict.problems)]
+    return [
+        *looked,
+        *(GraphProblem(text, lowering=is_lower) for text in lowered.comparison.problems),
+    ]
 
 
 def _refusal(
     report: CheckReport,
     problems: list[GraphProblem],
-    lowered: Judged | None,
+    lowered: LoweredGraph | None,
     options: ExportOptions,
 ) -> ExportError:
     """Returns why the graph is not written, and what the user can do."""

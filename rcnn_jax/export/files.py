@@ -33,7 +33,7 @@ class Files:
     key: str | None = field(repr=False)
 
     @property
-    def seals(self) -> bool:
+    def encrypts(self) -> bool:
         """Whether graphs are encrypted."""
         return self.output.suffix == ".etlt"
 
@@ -47,9 +47,9 @@ class Files:
         """The report of the check as JSON; the table has the same name with .txt."""
         return self.output.with_name(self.output.name + ".check.json")
 
-    def sealed(self, content: bytes) -> bytes:
+    def encrypted(self, content: bytes) -> bytes:
         """Returns the bytes of a graph as the suffix of the output asks for them."""
-        return container.encrypt(content, self.key) if self.seals and self.key else content
+        return container.encrypt(content, self.key) if self.encrypts and self.key else content
 
 
 def check_output(path: Path) -> None:
@@ -98,7 +98,7 @@ def write_graphs(
     if scales is not None:
         digest = weights_digest(single)
         pending.append(
-            ("fp32 graph of the scales", files.single, files.sealed(single.SerializeToString()))
+            ("fp32 graph of the scales", files.single, files.encrypted(single.SerializeToString()))
         )
         # A cache that was read is left alone: its owner may be TensorRT, and no byte of it would
         # change.
@@ -109,7 +109,7 @@ def write_graphs(
             text = write_json(scales.scales, digest)
             pending.append(("scales", calibration.json_file, text.encode()))
     # the model comes last: where it lies, everything that it needs lies too
-    pending.append(("model", files.output, files.sealed(graph.SerializeToString())))
+    pending.append(("model", files.output, files.encrypted(graph.SerializeToString())))
     written = []
     try:
         for _, path, data in pending:

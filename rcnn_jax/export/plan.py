@@ -8,10 +8,10 @@ import numpy as np
 from rcnn_jax.compress.qat import float_variables, in_float, rounded_variables
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.build import check_images
+from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.deployment import Deployment, check_deployment
 from rcnn_jax.export.files import Files, check_output
-from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.lowering.portable import Forms
 from rcnn_jax.export.precision.calibration_data import CalibrationSettings
 from rcnn_jax.export.precision.lower import DataType
@@ -38,7 +38,7 @@ class ExportOptions:
       batch: fixed batch size; None leaves it free.
       nms_names: of the two outputs of a Faster R-CNN for DeepStream.
       data_type: of the dense part of the graph.
-      calibration: how int8 finds its scales; None takes the usual settings and a cache beside the output.
+      calibration: how int8 gets its scales; None takes the usual settings and a cache beside the output.
       force_ptq: calibrate a model on images although it was trained with fake quantisation.
       eval_images: validation images on which average precisions are compared; 0 for none.
       portable: forms of RoiAlign and NonMaxSuppression in standard operators; None keeps these two
@@ -63,7 +63,7 @@ class ExportOptions:
 
     @property
     def scales(self) -> CalibrationSettings:
-        """How int8 finds its scales."""
+        """How int8 gets its scales."""
         if self.calibration is not None:
             return self.calibration
         return CalibrationSettings(cache_file=self.output.with_suffix(".cal"))
@@ -134,8 +134,8 @@ def make_plan(
     files = options.files
     check_deployment(options.deployment, header, files.output)
     check_output(files.output)
-    if files.seals and not options.key:
-        raise UsageError(f"-o {files.output}: an .etlt file is sealed: give the key with -k")
+    if files.encrypts and not options.key:
+        raise UsageError(f"-o {files.output}: an .etlt file is encrypted: give the key with -k")
     # The fp32 graph next to an int8 model is the one its scales name; that of another export would
     # be mistaken for it.
     if options.data_type == "int8" and files.single.exists():

@@ -82,6 +82,7 @@ def bars(
         return _empty("nothing to show")
     spans = spans or {}
     ends = [*values.values(), *(span.high for span in spans.values())]
+    # Intervals count too: a bar may be short and its interval long.
     most = max([end for end in ends if math.isfinite(end)] or [0.0]) or 1.0
     left = min(max(len(name) for name in values), 28) * _LETTER + 12
     room = _WIDTH - left - 90
@@ -119,6 +120,7 @@ def histogram(counts: Sequence[float], edges: Sequence[float], x_label: str) -> 
         return _empty(f"no data for {x_label}")
     frame = _Frame(0.0, float(len(counts)), 0.0, float(max(counts)) * 1.05)
     drawn = [frame.axes(x_label, "count", x_ticks=False)]
+    # Nine labels fit below the axis without touching each other.
     step = max(1, math.ceil(len(edges) / 9))
     for index, count in enumerate(counts):
         x, top = frame.x(index), frame.y(count)
@@ -158,6 +160,7 @@ def matrix(
     for line, (name, cells) in enumerate(zip(rows, counts, strict=True)):
         top = head + line * side
         drawn.append(_label(left - 8, top + side / 2 + 4, _short(name, 20), "end"))
+        # By row: of a rare class every confusion matters as much as of a frequent one.
         total = sum(cells) or 1.0
         for index, count in enumerate(cells):
             x = left + index * side
@@ -228,6 +231,7 @@ class _Frame(NamedTuple):
 def _ticks(low: float, high: float) -> list[float]:
     """Returns three to eight round numbers in an interval."""
     raw = (high - low) / 5
+    # Steps of 1, 2 or 5 times a power of ten, which people read without arithmetic.
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
     first = math.ceil(low / step - 1e-9)

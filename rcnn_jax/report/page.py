@@ -111,6 +111,7 @@ def html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
       subtitle: what was looked at, when, with what.
       sections: at least one.
     """
+    # Anchors by number: titles are text of the data, and unfit for the address of a section.
     links = "".join(
         f'<a href="#s{number}">{_text(section.title)}</a>'
         for number, section in enumerate(sections)
@@ -172,6 +173,7 @@ def _table(table: Table) -> str:
 
 
 def _picture(picture: Picture) -> str:
+    # Inside the page: a report is mailed and moved, and files beside it would stay behind.
     data = base64.b64encode(picture.jpeg).decode("ascii")
     caption = _text(picture.caption)
     return (
@@ -198,6 +200,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _text(text: str) -> str:
+    # `shown` first: control characters that escape nothing in HTML would still garble the text.
     return markup.escape(shown(text), quote=True)
 
 

@@ -64,7 +64,7 @@ def open_weights(path: Path, key: str | None, *, reporter: Reporter = SILENT) ->
 
     Args:
       path: a `.tlt`, or `coco/...`.
-      key: what the file was sealed with.
+      key: what the file was encrypted with.
       reporter: told what is fetched.
 
     Raises:

@@ -151,7 +151,7 @@ class RunSettings:
       sharding: `fsdp` divides weights and optimizer state among the devices.
       lr_scaling: the learning rate is multiplied by the number of devices, or not.
       images_in_tensorboard: augmented images written at the start.
-      found_in_tensorboard: validation images written with their detections, per validation.
+      detections_in_tensorboard: validation images written with their detections, per validation.
       tensorboard: write TensorBoard files.
       weight_histograms: write histograms of the weights after every epoch.
     """
@@ -170,6 +170,6 @@ class RunSettings:
     sharding: Literal["none", "fsdp"] = "none"
     lr_scaling: Literal["devices", "none"] = "none"
     images_in_tensorboard: int = 0
-    found_in_tensorboard: int = 0
+    detections_in_tensorboard: int = 0
     tensorboard: bool = True
     weight_histograms: bool = False

@@ -73,6 +73,7 @@ class Definition:
     @property
     def digest(self) -> str:
         """Changes with what is searched for, not with how many trials there are."""
+        # Not the list of trials: it may grow from one start to the next, and the old ones stay valid.
         parts = (self.kind, sorted(self.space.items()), dict(self.objectives), self.constraints)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -87,6 +88,7 @@ class Definition:
         Raises:
           RcnnError: a field does not exist, or does not take the value.
         """
+        # Anew for every trial: a config that an earlier trial changed would hand its values on.
         loaded = load_spec(self.spec, self.kind, "train")
         config = loaded.config
         for path, value in overrides.items():
@@ -191,6 +193,7 @@ def _override(config: ConfigDict, path: str, value: Any) -> None:
             if isinstance(node, ConfigDict) and "enabled" in node:
                 node.enabled = True
         old = node[name]
+        # Lists of users hold 1 where the field holds 1.0; a ConfigDict refuses to change the type.
         if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         node[name] = tuple(value) if isinstance(value, list) else value
@@ -205,6 +208,7 @@ def _line_of(error: BaseException, path: Path) -> str:
         return f":{error.lineno}"
     trace, line = error.__traceback__, ""
     while trace is not None:
+        # The innermost line of the user's own file: the frames below are those of a library they called.
         if trace.tb_frame.f_code.co_filename == str(path):
             line = f":{trace.tb_lineno}"
         trace = trace.tb_next

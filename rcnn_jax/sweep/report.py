@@ -57,6 +57,7 @@ def front(trials: Sequence[Trial], definition: Definition) -> list[Trial]:
             for trial in candidates
         ]
     ).reshape(len(candidates), len(signs))
+    # Quadratic in the trials of a sweep, of which there are hundreds at most.
     kept = []
     for index, row in enumerate(rows):
         beaten = (rows >= row).all(axis=1) & (rows > row).any(axis=1)
@@ -98,6 +99,7 @@ def table(trials: Sequence[Trial], definition: Definition) -> ConsoleTable:
 
 def write_files(root: Path, trials: Sequence[Trial], definition: Definition) -> None:
     """Writes page, CSV and, once a trial has succeeded, the best spec."""
+    # In memory, then under its name at once: spreadsheets that watch the file never see half of it.
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     names = sorted({name for trial in trials for name in trial.values} - {"seconds"})
@@ -134,7 +136,7 @@ def page(root: Path, trials: Sequence[Trial], definition: Definition) -> str:
     weights = importance(trials, definition)
     if weights:
         name = next(iter(definition.objectives))
-        chart = Chart(charts.bars(weights), f"share of the variation of {name} (PED-ANOVA)")
+        chart = Chart(charts.bars(weights), f"fraction of the variation of {name} (PED-ANOVA)")
         sections.append(Section("Importance", [chart]))
     failed = [trial for trial in trials if trial.state == "failed"]
     if failed:
@@ -152,6 +154,7 @@ def importance(trials: Sequence[Trial], definition: Definition) -> dict[str, flo
     Source: Watanabe et al., PED-ANOVA, 2023 (arXiv:2304.10255), as Optuna computes it.
     """
     done = [trial for trial in trials if trial.state == "done"]
+    # PED-ANOVA compares the best tenth with the rest, which is chance in three trials.
     if len(done) < 4 or not definition.space:
         return {}
     try:
@@ -160,6 +163,7 @@ def importance(trials: Sequence[Trial], definition: Definition) -> dict[str, flo
         return {}
     from rcnn_jax.sweep.samplers import distribution_of
 
+    # It reports every study it makes; this one is made anew with each page.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, direction = next(iter(definition.objectives.items()))
     study = optuna.create_study(direction=f"{direction}imize")

@@ -37,6 +37,7 @@ STATE = "sweep.json"
 _INTERRUPTED = (75, 129, 130, 143, LOST)
 """Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
 
+# Two may be chance (a full disk for a minute); at three the sweep would burn its budget on one mistake.
 _SAME_REASON = 3
 
 
@@ -94,11 +95,13 @@ def run_sweep(
       UsageError: the folder holds another sweep.
       TrainingError: three trials in a row failed for the same reason.
     """
+    # Before anything is read: a folder of another sweep must not lend its trials to this one.
     before = _open(definition, root)
     trials = {trial.number: trial for trial in read_trials(root)}
     for number in options.again:
         if number not in trials or trials[number].state != "failed":
             raise UsageError(f"--again {number}: this trial has not failed")
+        # In its own folder: what it trained before it failed is resumed.
         trials[number] = replace(trials[number], state="waiting", attempts=0, reason="")
     loop = _Loop(definition, root, sampler(list(trials.values())), executor, options, reporter)
     loop.trials, loop.spent = trials, before
@@ -131,6 +134,7 @@ class _Loop:
         self.options = options
         self.reporter = reporter
         self.trials: dict[int, Trial] = {}
+        # Of this start alone: a trial that an earlier start left running is found again by its job.
         self.running: dict[int, _Running] = {}
         self.spent = 0.0
         self.began = time.monotonic()
@@ -147,6 +151,7 @@ class _Loop:
         """Goes on until nothing runs and nothing is left to start."""
         self._show()
         while True:
+            # A copy: a trial that has ended leaves the dictionary while it is looked after.
             for number in list(self.running):
                 self._look(self.running[number])
             if self._time_is_up():
@@ -154,6 +159,8 @@ class _Loop:
                     "the time of the sweep is up: the same command goes on with more"
                 )
                 return
+            # After the looks: a trial that has just ended makes room in this round, and the sampler
+            # knows of it.
             self._fill()
             if not self.running:
                 return
@@ -179,6 +186,8 @@ class _Loop:
     def _fill(self) -> None:
         """Starts trials while there is room: unfinished ones first, then new ones."""
         while len(self.running) < self.executor.slots:
+            # Unfinished ones first: their epochs are paid for, and a sampler should hear of them
+            # before it is asked.
             trial = next(self._unfinished(), None) or self._new()
             if trial is None:
                 return
@@ -204,11 +213,11 @@ class _Loop:
         trial = Trial(number=number, overrides=overrides)
         try:
             text = self.definition.spec_of(overrides)
-        except (
-            RcnnError
-        ) as error:  # one bad combination is a failed trial, not the end of the sweep
+        except RcnnError as error:
+            # One bad combination is a failed trial, not the end of the sweep.
             self._end(replace(trial, state="failed", reason=str(error).replace("\n", " ")))
             return self._new()
+        # The spec before the trial: a kill in between leaves a folder, and no trial without its spec.
         write_file(folder_of(self.root, number) / "spec.txt", [text.encode()])
         self._keep(trial)
         return trial
@@ -222,6 +231,8 @@ class _Loop:
             words += ["-m", str(_model(folder)), "-o", str(folder / "model.onnx")]
         trial = replace(begun(trial, self.executor.start(folder, words)))
         if task != "train":
+            # An export is part of its training: it must not use up the starts that a cluster may
+            # take away.
             trial = replace(trial, attempts=trial.attempts - 1)
         self._keep(trial)
         known = self.running.get(trial.number)
@@ -237,6 +248,7 @@ class _Loop:
         trial = running.trial
         folder = folder_of(self.root, trial.number)
         code = self.executor.poll(trial.job)
+        # Validations of an export are those of its training, and were reported.
         if not running.exporting:
             self._report(running, validations(folder))
         if code is None:
@@ -262,6 +274,8 @@ class _Loop:
             if value is None or running.pruned:
                 continue
             if self.sampler.hopeless(running.trial.number, int(row["step"]), float(value)):
+                # Once: the process takes seconds to end, and every validation until then would stop
+                # it again.
                 running.pruned = True
                 self.executor.stop(running.trial.job)
 
@@ -278,11 +292,14 @@ class _Loop:
             highest = self.definition.objectives[self.main] == "max"
             metric = self.main if self.main not in MEASURES else report.metric_of(folder)
             values = results(folder, metric, highest=highest or self.main in MEASURES)
+            # Without the time of a process that was killed outright, which left no word of it.
             values |= {"seconds": seconds}
             if "parameters" in self.definition.measures:
                 values["parameters"] = parameters(_model(folder), self.options.key)
             if (folder / "model.onnx").exists():
                 values["latency_ms"] = latency_ms(folder / "model.onnx")
+        # A trial without its objective cannot be compared; as a failure it is seen, as a success it
+        # would win.
         missing = [name for name in self.definition.measures if name not in values]
         if state == "done" and missing:
             known = ", ".join(sorted(values)) or "nothing: does the spec validate?"
@@ -347,5 +364,6 @@ def _model(folder: Path) -> Path:
     best = folder / "best.tlt"
     if best.exists():
         return best
+    # By time: epoch10 sorts before epoch9 by name.
     models = sorted(folder.glob("*.tlt"), key=lambda path: path.stat().st_mtime_ns)
     return models[-1] if models else best

@@ -107,7 +107,7 @@ def validate(milestone: Milestone, outcome: Outcome) -> Outcome:
 def show_detections(milestone: Milestone, outcome: Outcome) -> Outcome:
     """Draws detections on validation images for TensorBoard, after a validation."""
     run, step = milestone.run, outcome.progress.step
-    count, draw = run.experiment.run.found_in_tensorboard, run.options.draw
+    count, draw = run.experiment.run.detections_in_tensorboard, run.options.draw
     if not team().is_chief:
         return outcome
     if outcome.metrics is not None and run.validate is not None and count and draw is not None:

@@ -19,7 +19,7 @@ from rcnn_jax.structures import TrainState
 from rcnn_jax.train.milestones import has_stopped_early, newest_model
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
-from rcnn_jax.train.start import begin, check_data, keep_sealed, say_passed_over
+from rcnn_jax.train.start import begin, check_data, keep_encrypted, report_skipped_start
 from rcnn_jax.train.step import init_state
 
 
@@ -36,7 +36,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     if stored is not None:
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
         check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
-        keep_sealed(run.store, newest_model(run), reporter)
+        keep_encrypted(run.store, newest_model(run), reporter)
     # Weights are made even for a resume, which replaces all of them: `restore` needs the structure,
     # and only it tells whether `begin` needs the values.
     variables = experiment.task.init(jax.random.key(experiment.seed))
@@ -60,7 +60,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     state, saved = restored
     team().agree("the step to go on from", saved["run"])
     progress = RunState.from_json(saved["run"])
-    say_passed_over(experiment, progress, key=options.key, reporter=reporter)
+    report_skipped_start(experiment, progress, key=options.key, reporter=reporter)
     # A finished run whose spec now asks for more epochs, or more patience, goes on.
     if progress.step < run.milestones.total_steps and not has_stopped_early(run, progress):
         progress = dataclasses.replace(progress, finished=False)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.store import CheckpointStore
 from rcnn_jax.compress.qat import Quantiser
-from rcnn_jax.data.count_table import counts_table, say
+from rcnn_jax.data.count_table import counts_table, report_findings
 from rcnn_jax.data.loader.batching import check_object_counts
 from rcnn_jax.data.loader.census import Census, require_objects, take_census
 from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
@@ -183,7 +183,7 @@ def open_run(
         columns.append(take_census(validation, "validation", experiment.geometry).column)
     reporter.console.print(counts_table(columns))
     for column in columns:
-        say(column.findings, reporter)
+        report_findings(column.findings, reporter)
     _advise(experiment, source, census, reporter)
     files = run_folder(workdir, experiment.kind, experiment.spec.fields)
     # Opened now, though used after the first epoch: annotations that lack an image of the

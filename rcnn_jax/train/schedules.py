@@ -37,8 +37,8 @@ def make_schedule(settings: ScheduleSettings, total_steps: int, scale: float = 1
     return lambda step: jnp.asarray(rate(step) * scale, jnp.float32)
 
 
-def _rise(base_lr: float, start_lr: float, share: float, progress: jax.Array) -> jax.Array:
-    return start_lr + (base_lr - start_lr) * progress / max(share, 1e-12)
+def _rise(base_lr: float, start_lr: float, fraction: float, progress: jax.Array) -> jax.Array:
+    return start_lr + (base_lr - start_lr) * progress / max(fraction, 1e-12)
 
 
 def _soft_start(settings: SoftStartSchedule, total_steps: int) -> Schedule:

@@ -82,7 +82,7 @@ def begin(
     return template, fresh
 
 
-def say_passed_over(
+def report_skipped_start(
     experiment: Experiment, progress: RunState, *, key: str | None, reporter: Reporter
 ) -> None:
     """Reports that a run goes on from its own checkpoint although the spec names a model.
@@ -144,7 +144,7 @@ def check_data(
     reporter.warn(f"from step {step} on this run goes on with other data:\n  {listed}")
 
 
-def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter) -> None:
+def keep_encrypted(store: CheckpointStore, newest: Path | None, reporter: Reporter) -> None:
     """Keeps an encrypted run encrypted when it is resumed, and encrypts its plain checkpoints.
 
     The store itself refuses encrypted checkpoints without a key. This covers earlier releases, whose
@@ -163,7 +163,7 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter)
         # and nothing in a checkpoint says so.
         if newest is not None and container.is_encrypted(_beginning(newest)):
             raise container.KeyMistakeError(
-                f"{newest}: is sealed, so this run has a key, and none was given: its next files "
+                f"{newest}: is encrypted, so this run has a key, and none was given: its next files "
                 f"would be plain. Give the key {container.HINT}, or choose another folder for the "
                 "results"
             )
@@ -171,8 +171,8 @@ def keep_sealed(store: CheckpointStore, newest: Path | None, reporter: Reporter)
     steps = store.encrypt_plain_steps()
     if steps:
         reporter.note(
-            f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are sealed "
-            "now. Model files that were written without the key stay as they are"
+            f"the checkpoints of step {', '.join(map(str, steps))} were plain; they are "
+            "encrypted now. Model files that were written without the key stay as they are"
         )
 
 

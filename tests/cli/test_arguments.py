@@ -1,7 +1,6 @@
 """The union of the generations' flags, and the checks that need no spec."""
 
 import os
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,7 @@ from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
     ENGINE_DEFAULTS,
     choose_devices,
-    existing_file,
     flag_notes,
-    key_from,
     vain_flags,
     with_defaults,
 )
@@ -262,16 +259,6 @@ def test_devices_that_cannot_be_had_are_named(argv, task, message):
     assert str(error.value).startswith(message)
 
 
-def test_the_key_of_the_command_line_comes_before_the_environment_before_the_spec(monkeypatch):
-    monkeypatch.setenv("RCNN_JAX_KEY", "environment")
-    assert key_from(Namespace(key="flag"), "spec") == "flag"
-    assert key_from(Namespace(key=None), "spec") == "environment"
-    assert key_from(Namespace(key=""), "spec") == "environment"
-    monkeypatch.delenv("RCNN_JAX_KEY")
-    assert key_from(Namespace(key=None), "spec") == "spec"
-    assert key_from(Namespace(key=None), "") is None
-
-
 def test_flags_without_effect_are_named_once_and_others_not():
     quiet = parse(arguments.add_evaluate, "faster_rcnn", "-e", "a")
     assert flag_notes(quiet) == []
@@ -281,31 +268,3 @@ def test_flags_without_effect_are_named_once_and_others_not():
         "--num_processes 4 has no effect here: one process drives all GPUs of a machine, each with "
         "its share of the batch",
     ]
-
-
-def test_a_file_that_is_not_there_is_named_with_its_flag(tmp_path):
-    with pytest.raises(UsageError, match="-m .*gone.tlt: expected a file, found nothing there"):
-        existing_file(tmp_path / "gone.tlt", "-m")
-    with pytest.raises(UsageError, match="expected a file, found a folder there"):
-        existing_file(tmp_path, "-m")
-
-
-def test_a_model_that_is_not_there_lists_those_that_are_nearest_first(tmp_path):
-    for name in ("best.tlt", "x.epoch9.tlt", "x.epoch12.tlt", "x.epoch12.onnx", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "eval").mkdir()
-    with pytest.raises(UsageError) as error:
-        existing_file(tmp_path / "x.epoch_12.hdf5", "-m")
-    assert str(error.value).endswith(
-        f"; in {tmp_path} lie x.epoch12.onnx, x.epoch12.tlt, x.epoch9.tlt, best.tlt"
-    )
-    with pytest.raises(UsageError, match=r"lies notes.txt$"):
-        existing_file(tmp_path / "note.txt", "-e")
-    with pytest.raises(UsageError, match=f"there is no folder .*/gone/run, only {tmp_path}$"):
-        existing_file(tmp_path / "gone" / "run" / "a.tlt", "-m")
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
-def test_a_name_that_no_file_can_have_is_one_message(tmp_path, name):
-    with pytest.raises(UsageError, match="expected a file, found nothing there"):
-        existing_file(tmp_path / name, "-m")

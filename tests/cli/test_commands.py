@@ -246,7 +246,7 @@ def test_inference_without_a_place_for_results_or_a_score_stops_at_once(
 ):
     argv = ["inference", "-e", write(tmp_path, MASK), "-m", "a.tlt", "-i", "in"]
     assert mask_rcnn(argv) == 2
-    assert "no place for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
+    assert "no folder for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
     assert mask_rcnn([*argv, "-o", "out", "-t", "60"]) == 2
     assert "-t 60: expected a score in [0, 1]" in capsys.readouterr().err
 
@@ -269,7 +269,7 @@ def test_a_text_file_after_l_is_the_list_of_classes_and_that_is_said_once(
     assert mask_rcnn([*argv, flag, str(names), "-c", str(other)]) == 2
     assert "both name a file of class names" in capsys.readouterr().err
     assert mask_rcnn([*argv[:-2], flag, str(names)]) == 2
-    assert "no place for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
+    assert "no folder for results: give -o DIR, -l DIR or -r DIR" in capsys.readouterr().err
     for content in (b"[]", b' {"a": 1}', b"\x89PNG\0"):
         other.write_bytes(content)
         assert mask_rcnn([*argv, flag, str(other)]) == 2
@@ -351,7 +351,7 @@ def test_several_machines_need_several_processes(tmp_path, train, capsys):
     assert train.called is None
 
 
-def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
+def test_slimming_takes_out_the_optimizer_once_and_stays_encrypted(tmp_path):
     path = tmp_path / "a.tlt"
     arrays = {name: np.ones(3, np.float32) for name in ("params/conv1/kernel", "opt_state/0")}
     write_bundle(path, Bundle("faster_rcnn", MODEL_HEADER, arrays), "key")
@@ -362,14 +362,14 @@ def test_slimming_takes_out_the_optimizer_once_and_keeps_the_seal(tmp_path):
     assert path.read_bytes() == once
 
 
-def test_decrypt_writes_what_was_sealed_and_nothing_over_a_file(tmp_path, monkeypatch, capsys):
-    sealed, plain = tmp_path / "a.etlt", tmp_path / "new" / "a.onnx"
-    sealed.write_bytes(encrypt(b"a graph", "key"))
-    argv = ["decrypt", "-m", str(sealed), "-o", str(plain)]
+def test_decrypt_writes_what_was_encrypted_and_nothing_over_a_file(tmp_path, monkeypatch, capsys):
+    encrypted, plain = tmp_path / "a.etlt", tmp_path / "new" / "a.onnx"
+    encrypted.write_bytes(encrypt(b"a graph", "key"))
+    argv = ["decrypt", "-m", str(encrypted), "-o", str(plain)]
     assert main(argv) == 2
     assert "decrypt needs the key" in capsys.readouterr().err
     assert main([*argv, "-k", "wrong"]) == 2
-    assert str(sealed) in capsys.readouterr().err
+    assert str(encrypted) in capsys.readouterr().err
     assert not plain.exists()
     monkeypatch.setenv("RCNN_JAX_KEY", "key")
     assert main(argv) == 0

@@ -95,10 +95,10 @@ def test_a_threshold_of_zero_changes_nothing(boxes_files, tmp_path):
     assert_same(weights(boxes_files.model), weights(tmp_path / "same.tlt"))
 
 
-def test_a_sealed_model_stays_sealed(boxes_files, tmp_path):
-    sealed, out = tmp_path / "sealed.tlt", tmp_path / "out.tlt"
-    write_bundle(sealed, read_bundle(boxes_files.model), "secret")
-    run("faster_rcnn", "-m", sealed, "-o", out, "-k", "secret", "-pth", "0.9", *FINE)
+def test_a_encrypted_model_stays_encrypted(boxes_files, tmp_path):
+    encrypted, out = tmp_path / "encrypted.tlt", tmp_path / "out.tlt"
+    write_bundle(encrypted, read_bundle(boxes_files.model), "secret")
+    run("faster_rcnn", "-m", encrypted, "-o", out, "-k", "secret", "-pth", "0.9", *FINE)
     with pytest.raises(CheckpointError, match="key"):
         read_bundle(out, None)
     assert weights(out, "secret")

@@ -61,7 +61,7 @@ def test_a_clean_set_has_no_finding(clean):
         (kitti_line("DontCare", 20, 20, 40, 38), kinds.CROWDED),
         (kitti_line("Cells", 20, 20, 40, 38), kinds.NEAR_NAME),
         (kitti_line("star", 20, 20, 40, 38), kinds.RARE),
-        (kitti_line("star", 20, 20, 40, 38), kinds.NOT_JUDGED),
+        (kitti_line("star", 20, 20, 40, 38), kinds.NOT_VALIDATED),
         ("cell 1 2 3\n", kinds.UNREADABLE_LABEL),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_label_that_hurts_is_named_with_its_line(clean, line, kind):
     assert seen.name or f"{clean}/train/labels/train_a.txt:13" in sentence
 
 
-def test_a_class_that_is_judged_but_never_trained_is_an_error(clean):
+def test_a_class_that_is_validated_but_never_trained_is_an_error(clean):
     labels(clean, MANY + kitti_line("star", 20, 20, 40, 38), split="val")
     diagnosis = diagnose(clean)
     assert (

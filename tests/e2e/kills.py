@@ -103,7 +103,7 @@ def statuses(folder: Path) -> list[dict]:
 
 
 def without_run(bundle: bytes) -> bytes:
-    """The arrays of an unsealed bundle; the header names the run, which differs."""
+    """The arrays of an unencrypted bundle; the header names the run, which differs."""
     header = int.from_bytes(bundle[16:24], "little")
     return bundle[24 + header :]
 

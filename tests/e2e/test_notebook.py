@@ -78,9 +78,9 @@ def test_faster_rcnn_as_in_the_notebook_of_tlt_3(kitti, monkeypatch, capsys):
     ):
         assert tao(line, key=KEY) == 0, line
     assert len(list((kitti / "found" / "labels").iterdir())) == 6
-    sealed = kitti / "tiny.epoch2.etlt"
-    assert sealed.read_bytes()[:32] != (kitti / "run" / "tiny.epoch2.tlt").read_bytes()[:32]
-    assert b"input_image" not in sealed.read_bytes()
+    encrypted = kitti / "tiny.epoch2.etlt"
+    assert encrypted.read_bytes()[:32] != (kitti / "run" / "tiny.epoch2.tlt").read_bytes()[:32]
+    assert b"input_image" not in encrypted.read_bytes()
     capsys.readouterr()
     line = f"-k {KEY} -d 3,96,96 -o NMS -e trt.fp16.engine -t fp16 -m 8 tiny.epoch2.etlt"
     assert ends_at_tensorrt(converter(shlex.split(line)), capsys)

@@ -101,7 +101,7 @@ def test_evaluate_with_the_graph_prints_the_table_without_recall_of_proposals(
     assert reports == ["model.json", "model.onnx.json"]
 
 
-def test_an_etlt_is_sealed_and_runs(trained, tmp_path, capsys):
+def test_an_etlt_is_encrypted_and_runs(trained, tmp_path, capsys):
     _, spec, model = trained
     output = tmp_path / "model.etlt"
     assert run("export", spec, model, "-k", KEY, "-o", str(output), "--static_batch_size", "1") == 0

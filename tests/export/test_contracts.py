@@ -7,8 +7,8 @@ import pytest
 
 from rcnn_jax.errors import SpecError
 from rcnn_jax.export.build import build, check_built
+from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header, outputs_of
-from rcnn_jax.export.judge import reference_predictor
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.verification.parity import compare_detections
 from rcnn_jax.ops.anchors import cell_sizes_from_scales

@@ -83,7 +83,7 @@ def test_scales_of_json_are_checked_one_by_one():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "no place for the engine: give --engine_file FILE or -r DIR"),
+        ([], "no file for the engine: give --engine_file FILE or -r DIR"),
         (["-r", "out", "--max_workspace_size", "0"], "--max_workspace_size 0: expected 1 or more"),
         (["-r", "out", "--min_batch_size", "4", "--max_batch_size", "2"], "found 4, 4, 2"),
         (["-r", "out", "--data_type", "int8"], "there is no calibration cache cal.bin: give"),
@@ -136,7 +136,7 @@ def test_flags_without_effect_are_noted(graph, tensorrt, tmp_path, capsys):
     assert build(graph, "-r", tmp_path, "-v", "--force_ptq", "--batches", "3") == 0
     said = capsys.readouterr().out
     for note in (
-        "--verbose has no effect here: everything is said already",
+        "--verbose has no effect here: everything is reported already",
         "--force_ptq has no effect here: an fp32 graph is always calibrated after training",
         "--batches has no effect without --data_type int8",
     ):

@@ -141,7 +141,7 @@ def test_a_loss_that_is_accepted_is_written_with_a_warning_and_kept_in_the_repor
     assert "ACCEPTED: int8" in (tmp_path / "model.onnx.check.txt").read_text()
 
 
-def test_fp16_is_typed_in_the_graph_and_an_etlt_is_sealed(trained, tmp_path, capsys):
+def test_fp16_is_typed_in_the_graph_and_an_etlt_is_encrypted(trained, tmp_path, capsys):
     output = tmp_path / "model.etlt"
     assert export(trained, output, "--data_type", "fp16", "--static_batch_size", "2") == 0
     data = output.read_bytes()

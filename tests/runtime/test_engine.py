@@ -262,15 +262,15 @@ def test_an_etlt_is_opened_with_its_key_and_the_key_goes_no_further(
 ):
     tensorrt()
     key = "a-key-that-must-not-travel"
-    sealed = tmp_path / "sealed" / "model.etlt"
-    sealed.parent.mkdir()
-    sealed.write_bytes(encrypt(Path(graph).read_bytes(), key))
-    assert build(sealed, "-k", "wrong")[0] == 2
+    encrypted = tmp_path / "encrypted" / "model.etlt"
+    encrypted.parent.mkdir()
+    encrypted.write_bytes(encrypt(Path(graph).read_bytes(), key))
+    assert build(encrypted, "-k", "wrong")[0] == 2
     assert "the key is wrong" in capsys.readouterr().err
-    assert build(sealed, "-k", key)[0] == 0
+    assert build(encrypted, "-k", key)[0] == 0
     said = capsys.readouterr()
     assert key not in said.out + said.err
-    for path in sealed.parent.iterdir():
+    for path in encrypted.parent.iterdir():
         assert key.encode() not in path.read_bytes(), path
 
 
@@ -318,8 +318,8 @@ def test_export_builds_an_engine_and_the_key_stays_out_of_every_file(
     assert fact.workspace == 123456
     assert [shape[0] for shape in fact.profile["input_image"]] == [1, 2, 4]
     assert "model-engine-file=model.engine\n" in (tmp_path / "nvinfer_config.txt").read_text()
-    sealed = str(tmp_path / "model.etlt")
-    assert converter(["-k", key, "-e", str(tmp_path / "b.engine"), "-t", "fp16", sealed]) == 0
+    encrypted = str(tmp_path / "model.etlt")
+    assert converter(["-k", key, "-e", str(tmp_path / "b.engine"), "-t", "fp16", encrypted]) == 0
     said = capsys.readouterr()
     assert key not in said.out + said.err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""Files from anybody: damaged, sealed with another key, of other programs, or made to do harm."""
+"""Files from anybody: damaged, encrypted with another key, of other programs, or made to do harm."""
 
 import json
 

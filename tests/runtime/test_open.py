@@ -19,9 +19,9 @@ KEY = "the key of the openings"
 
 
 @pytest.fixture(scope="module")
-def sealed(boxes_files, tmp_path_factory):
-    """{suffix: sealed file} of a tiny Faster R-CNN."""
-    root = tmp_path_factory.mktemp("sealed")
+def encrypted(boxes_files, tmp_path_factory):
+    """{suffix: encrypted file} of a tiny Faster R-CNN."""
+    root = tmp_path_factory.mktemp("encrypted")
     write_bundle(root / "model.tlt", read_bundle(boxes_files.model), KEY)
     (root / "model.etlt").write_bytes(encrypt(boxes_files.graph.read_bytes(), KEY))
     return {path.suffix: path for path in root.iterdir()}
@@ -29,7 +29,7 @@ def sealed(boxes_files, tmp_path_factory):
 
 @pytest.fixture
 def openings(monkeypatch):
-    """The names of the sealed files that are opened, in order; each costs one run of scrypt."""
+    """The names of the encrypted files that are opened, in order; each costs one run of scrypt."""
     names, honest = [], container.decrypt_pieces
 
     def counted(file, key, name):
@@ -42,19 +42,19 @@ def openings(monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".tlt", ".etlt"])
 @pytest.mark.parametrize("task", ["evaluate", "inference"])
-def test_a_command_opens_its_sealed_model_once(
-    boxes_files, sealed, openings, tmp_path, task, suffix
+def test_a_command_opens_its_encrypted_model_once(
+    boxes_files, encrypted, openings, tmp_path, task, suffix
 ):
-    model = sealed[suffix]
+    model = encrypted[suffix]
     argv = ["-e", str(boxes_files.spec), "-m", str(model), "-k", KEY, "-r", str(tmp_path)]
     assert main(["faster_rcnn", task, *argv]) == 0
     assert openings == [str(model)]
 
 
-def test_export_opens_its_sealed_model_once_and_not_what_it_wrote(
-    boxes_files, sealed, openings, tmp_path
+def test_export_opens_its_encrypted_model_once_and_not_what_it_wrote(
+    boxes_files, encrypted, openings, tmp_path
 ):
-    model, output = sealed[".tlt"], tmp_path / "out.etlt"
+    model, output = encrypted[".tlt"], tmp_path / "out.etlt"
     argv = ["-e", str(boxes_files.spec), "-m", str(model), "-k", KEY, "-o", str(output)]
     assert main(["faster_rcnn", "export", *argv, "--gen_ds_config"]) == 0
     assert output.exists() and (tmp_path / "nvinfer_config.txt").exists()
@@ -62,15 +62,15 @@ def test_export_opens_its_sealed_model_once_and_not_what_it_wrote(
 
 
 @pytest.mark.parametrize("suffix", [".tlt", ".etlt"])
-def test_load_opens_a_sealed_model_once(sealed, openings, suffix):
-    assert rcnn_jax.load(sealed[suffix], key=KEY).class_names == ("disc", "rod", "star")
-    assert openings == [str(sealed[suffix])]
+def test_load_opens_an_encrypted_model_once(encrypted, openings, suffix):
+    assert rcnn_jax.load(encrypted[suffix], key=KEY).class_names == ("disc", "rod", "star")
+    assert openings == [str(encrypted[suffix])]
 
 
-def test_the_suffix_says_what_a_file_is(boxes_files, sealed, tmp_path):
+def test_the_suffix_says_what_a_file_is(boxes_files, encrypted, tmp_path):
     assert isinstance(open_model(boxes_files.model, None), OpenBundle)
     assert isinstance(open_model(boxes_files.graph, None), OpenGraph)
-    assert isinstance(open_model(sealed[".etlt"], KEY), OpenGraph)
+    assert isinstance(open_model(encrypted[".etlt"], KEY), OpenGraph)
     for suffix in (".engine", ".trt", ".plan"):
         path = tmp_path / f"model{suffix}"
         path.touch()

@@ -151,9 +151,9 @@ def test_what_the_builder_refuses_is_told_in_its_words(portable, tmp_path, capsy
 def test_an_encrypted_graph_needs_its_key_and_a_bundle_is_no_graph(
     portable, boxes_files, tmp_path, capsys
 ):
-    sealed = tmp_path / "a.etlt"
-    sealed.write_bytes(encrypt(portable.read_bytes(), "a-key-of-the-test"))
-    assert build(sealed, tmp_path / "a.engine", "sm89", "-k", "another-key-of-it") == 2
+    encrypted = tmp_path / "a.etlt"
+    encrypted.write_bytes(encrypt(portable.read_bytes(), "a-key-of-the-test"))
+    assert build(encrypted, tmp_path / "a.engine", "sm89", "-k", "another-key-of-it") == 2
     assert "a-key" not in capsys.readouterr().err
     assert build(boxes_files.model, tmp_path / "a.engine", "sm89") == 2
     assert "is a bundle" in (error := capsys.readouterr().err) and "export --portable" in error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rcnn_jax.spec.explain import all_fields, default_text, describe, find_fields
+from rcnn_jax.spec.explain import all_fields
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import (
     Choice,
@@ -113,37 +113,6 @@ def test_messages_of_one_kind_have_different_names() -> None:
         for _, field in walk(table):
             if field.message is not None:
                 assert by_name[field.message.name] is field.message
-
-
-def test_a_field_is_found_by_the_end_of_its_path() -> None:
-    assert [path for _, path, _ in find_fields("training_config.num_epochs")] == [
-        "training_config.num_epochs"
-    ]
-    assert [kind for kind, _, _ in find_fields("num_epochs")] == ["faster_rcnn", "mask_rcnn"]
-    assert [path for _, path, _ in find_fields("test_rpn_nms_threshold")] == [
-        "maskrcnn_config.test_rpn_nms_thresh"
-    ]
-    assert find_fields("config.num_epochs") == []
-
-
-def test_a_field_is_described_in_words() -> None:
-    (row,) = find_fields("training_config.rpn_max_overlap", "faster_rcnn")
-    assert describe(row) == (
-        "training_config.rpn_max_overlap  (faster_rcnn)\n"
-        "  From this IoU on an anchor is positive.\n"
-        "  type     double\n"
-        "  default  0.7\n"
-        "  range    (0, 1]\n"
-        "  effect   yes\n"
-    )
-
-
-def test_defaults_are_shown_as_a_spec_writes_them() -> None:
-    shown = {path: default_text(field) for _, path, field in all_fields("mask_rcnn")}
-    assert shown["data_config.image_size"] == '"(832, 1344)"'
-    assert shown["use_amp"] == "false"
-    assert shown["data_config.num_classes"] == "none; must be given"
-    assert shown["maskrcnn_config.channel_plan"] == "empty"
 
 
 def test_the_reference_page_is_what_the_tables_give() -> None:

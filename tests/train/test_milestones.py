@@ -140,7 +140,7 @@ def test_show_detections_draws_after_a_validation_where_the_spec_asks(experiment
         drawn.append(image)
         return image
 
-    shown = dataclasses.replace(experiment.run, found_in_tensorboard=2, tensorboard=True)
+    shown = dataclasses.replace(experiment.run, detections_in_tensorboard=2, tensorboard=True)
     experiment = dataclasses.replace(experiment, run=shown)
     milestone = make(experiment, state, tmp_path, draw=draw)
     with milestone.sink:

@@ -14,7 +14,6 @@ from rcnn_jax.settings.training import RunSettings
 from rcnn_jax.tasks.families import FASTER_RCNN, MASK_RCNN
 from rcnn_jax.train.calendar import Milestones
 from rcnn_jax.train.sink import MetricSink, open_sink
-from rcnn_jax.train.writers import cut_after, last_validation
 
 EIGHT_STEPS = Milestones.of(RunSettings(total_steps=8), 4)
 
@@ -104,26 +103,6 @@ def test_a_killed_and_resumed_run_leaves_the_very_same_file(tmp_path):
         take(sink, range(5, 9))
     whole = (tmp_path / "whole/metrics.jsonl").read_bytes()
     assert (tmp_path / "killed/metrics.jsonl").read_bytes() == whole
-
-
-def test_cutting_keeps_lines_up_to_the_step_and_makes_no_file(tmp_path):
-    path = tmp_path / "lines.jsonl"
-    cut_after(path, 3)
-    assert not path.exists()
-    path.write_text('{"step": 3}\n{"step": 4}\n{"step": 2}\nnoise\n')
-    cut_after(path, 3)
-    assert path.read_text() == '{"step": 3}\n{"step": 2}\n'
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_cutting_before_a_pending_milestone_drops_its_lines_but_not_its_step(tmp_path):
-    path = tmp_path / "lines.jsonl"
-    train = ['{"step": 2, "kind": "train"}', '{"step": 3, "kind": "train"}']
-    epoch = '{"step": 2, "kind": "epoch"}'
-    later = ['{"step": 3, "kind": "evaluate"}', '{"step": 3, "kind": "epoch"}']
-    path.write_text("\n".join([train[0], epoch, train[1], *later]) + "\n")
-    cut_after(path, 3, pending=True)
-    assert path.read_text().splitlines() == [train[0], epoch, train[1]]
 
 
 def test_a_step_is_read_only_when_the_next_has_been_sent(tmp_path):
@@ -265,14 +244,3 @@ def test_a_sink_without_writers_takes_everything():
         take(sink, range(1, 9))
         with sink.paused():
             sink.evaluation(8, {"mAP": 0.5})
-
-
-def test_the_last_validation_is_read_back(tmp_path):
-    assert last_validation(tmp_path / "metrics.jsonl") == {}
-    sink, _ = make(tmp_path)
-    with sink:
-        sink.evaluation(4, {"mAP": 0.25})
-        sink.evaluation(8, {"mAP": 0.5, "AP/cat": float("nan")})
-        take(sink, [8])
-    found = last_validation(tmp_path / "metrics.jsonl")
-    assert found["mAP"] == 0.5 and np.isnan(found["AP/cat"]) and len(found) == 2

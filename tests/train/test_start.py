@@ -105,7 +105,7 @@ def test_a_keras_model_fills_backbone_and_tail_and_leaves_the_heads_to_chance(tm
         assert same(before, after, layer) != experiment.task.is_backbone(layer), layer
 
 
-def test_a_sealed_bundle_gives_all_layers_and_needs_its_key(tmp_path):
+def test_an_encrypted_bundle_gives_all_layers_and_needs_its_key(tmp_path):
     file = tmp_path / "model.tlt"
     experiment = faster(tmp_path, file)
     write_bundle(file, Bundle("faster_rcnn", MODEL_HEADER, other_weights(experiment)), "secret")

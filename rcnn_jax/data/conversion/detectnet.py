@@ -16,7 +16,8 @@ from rcnn_jax.data.conversion.partition import random_partitions, sequence_parti
 from rcnn_jax.data.conversion.report import ConversionReport
 from rcnn_jax.data.conversion.sample_modifier import SampleModifier
 from rcnn_jax.data.findings import CROWD, NO_VALIDATION, SAME_NAME
-from rcnn_jax.data.formats.coco import CocoAnnotation, CocoDataset, shared_names
+from rcnn_jax.data.formats.coco import CocoDataset, shared_names
+from rcnn_jax.data.formats.coco_entries import CocoAnnotation
 from rcnn_jax.data.formats.detectnet_records import DetectNetFrame
 from rcnn_jax.data.formats.image_files import require_files, require_whole
 from rcnn_jax.data.formats.image_size import read_image_size

@@ -25,7 +25,8 @@ from rcnn_jax.data.findings import (
     Finding,
     Tally,
 )
-from rcnn_jax.data.formats.coco import CocoAnnotation, CocoDataset, CocoImage, unique_names
+from rcnn_jax.data.formats.coco import CocoDataset, unique_names
+from rcnn_jax.data.formats.coco_entries import CocoAnnotation, CocoImage
 from rcnn_jax.data.formats.coco_masks import rle_mask, segmentation_rle
 from rcnn_jax.data.formats.image_files import require_files, require_whole
 from rcnn_jax.data.formats.image_size import encoded_image_size

@@ -1,17 +1,16 @@
 """COCO annotation files (`instances_*.json`), checked when they are loaded.
 
-    file -> CocoDataset.load -> conversion | training | validation | evaluation
+    file -> coco_entries -> CocoDataset.load -> conversion | training | validation | evaluation
 
 Every command reads annotations here, so a file that passes for training passes for validation, and its
 errors are reported before any work begins. Boxes are `x y width height` in pixels, as in the file;
-`coco_masks` makes masks of `segmentation`.
+`coco_entries` parses single entries, `coco_masks` makes masks of `segmentation`.
 """
 
 import json
-import math
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +23,21 @@ from rcnn_jax.data.findings import (
     Finding,
     Tally,
 )
+from rcnn_jax.data.formats.coco_entries import (
+    CocoAnnotation,
+    CocoImage,
+    has_area,
+    parse_annotation,
+    parse_category,
+    parse_entries,
+    parse_image,
+)
 from rcnn_jax.data.formats.coco_masks import checked_segmentation
-from rcnn_jax.data.formats.tfrecord import MOST_PIXELS
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown, shown_value
 from rcnn_jax.text_file import read_text
 
 _SHOWN_PROBLEMS = 10
-_LARGEST_ID = (1 << 63) - 1  # ids are 64-bit integers in TFRecords
-_FARTHEST = float(1 << 24)  # pixels are whole numbers in float32 up to here
-
-
-@dataclass(frozen=True, slots=True)
-class CocoImage:
-    """An image: id, file name relative to the image folder, height and width in pixels."""
-
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class CocoAnnotation:
-    """One object or, when `crowd`, a region of many.
-
-    Attributes:
-      id: unique in the file.
-      image_id: the image it lies in.
-      category_id: a key of `CocoDataset.categories`.
-      bbox: (x, y, width, height) in pixels, finite; may be empty or reach beyond the image.
-      area: pixels of the mask, or of the box where the file has none.
-      crowd: the file's `iscrowd`.
-      segmentation: polygons of at least three points each, or an RLE of the size of the image; None
-        when the file was loaded without masks.
-    """
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float
-    crowd: bool
-    segmentation: Any = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -120,15 +91,17 @@ class CocoDataset:
         content = _read_json(path)
         problems: list[str] = []
         tally = Tally()
-        images = _checked(content["images"], "image", _image, problems)
-        categories = _checked(content["categories"], "category", _category, problems)
+        images = parse_entries(content["images"], "image", parse_image, problems)
+        categories = parse_entries(content["categories"], "category", parse_category, problems)
         # Sorted by id: the order of classes must not depend on the tool that wrote the file.
         names = {item_id: name for item_id, name in sorted(categories.items())}
         # Not of annotations: a validation set without objects is a sound file.
         problems += [f"'{key}' is empty" for key in ("images", "categories") if not content[key]]
         # Objects of an image that could not be read would add a second problem of the same cause.
         whole = not problems
-        annotations = _checked(content["annotations"], "annotation", _annotation, problems)
+        annotations = parse_entries(
+            content["annotations"], "annotation", parse_annotation, problems
+        )
         of_image: dict[int, list[CocoAnnotation]] = {item_id: [] for item_id in images}
         for item in annotations.values():
             image = images.get(item.image_id)
@@ -248,79 +221,6 @@ def _read_json(path: Path) -> dict[str, list]:
     return content
 
 
-def _checked(
-    entries: Sequence, noun: str, parse: Callable[[dict, int], Any], problems: list[str]
-) -> dict[int, Any]:
-    """Parses entries into id -> value; appends their errors to `problems`."""
-    parsed = {}
-    for position, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            problems.append(
-                f"{noun} number {position}: is {shown_value(entry)}, not an object {{...}}"
-            )
-            continue
-        try:
-            entry_id = _whole(entry, "id")
-        except (KeyError, ValueError) as error:
-            problems.append(f"{noun} number {position}: {_what(error)}")
-            continue
-        if entry_id in parsed:
-            problems.append(f"{noun} {entry_id}: this id occurs more than once")
-            continue
-        try:
-            parsed[entry_id] = parse(entry, entry_id)
-        except (KeyError, ValueError) as error:
-            problems.append(f"{noun} {entry_id}: {_what(error)}")
-    return parsed
-
-
-def _what(error: KeyError | ValueError) -> str:
-    return f"has no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _image(entry: dict, item_id: int) -> CocoImage:
-    name = _text(entry, "file_name")
-    height, width = entry["height"], entry["width"]
-    rows, columns = _as_whole(height) or 0, _as_whole(width) or 0
-    if min(rows, columns) < 1 or rows * columns > MOST_PIXELS:
-        raise ValueError(f"its size is {shown_value(width)} x {shown_value(height)} pixels")
-    return CocoImage(item_id, name, rows, columns)
-
-
-def _category(entry: dict, _: int) -> str:
-    return _text(entry, "name")
-
-
-def _annotation(entry: dict, item_id: int) -> CocoAnnotation:
-    bbox = entry["bbox"]
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_finite(side) for side in bbox):
-        raise ValueError(
-            f"'bbox' is {shown_value(bbox)}; expected four finite numbers x, y, width, height"
-        )
-    x, y, width, height = (float(side) for side in bbox)
-    if max(abs(x), abs(y), abs(width), abs(height)) > _FARTHEST:
-        raise ValueError(f"'bbox' is {shown_value(bbox)}, which is outside any image")
-    # Optional: COCO's evaluation of sizes needs it, and many tools leave it out.
-    area = entry.get("area")
-    if area is None:
-        area = max(width, 0.0) * max(height, 0.0)
-    if not _is_finite(area) or not 0 <= area <= _FARTHEST**2:
-        raise ValueError(f"'area' is {shown_value(area)}; expected a number of pixels, 0 or more")
-    crowd = entry.get("iscrowd")
-    crowd = 0 if crowd is None else crowd
-    if not isinstance(crowd, int | float) or crowd not in (0, 1):
-        raise ValueError(f"'iscrowd' is {shown_value(crowd)}; expected 0 or 1")
-    return CocoAnnotation(
-        id=item_id,
-        image_id=_whole(entry, "image_id"),
-        category_id=_whole(entry, "category_id"),
-        bbox=(x, y, width, height),
-        area=float(area),
-        crowd=bool(crowd),
-        segmentation=entry.get("segmentation"),
-    )
-
-
 def _with_mask(
     item: CocoAnnotation, image: CocoImage, path: Path, tally: Tally
 ) -> CocoAnnotation | None:
@@ -374,13 +274,6 @@ def _note_corners(
         tally.add(CORNERS, f"{path}: annotation {beyond[0]}", len(beyond))
 
 
-def has_area(item: CocoAnnotation, image: CocoImage) -> bool:
-    """Checks whether a box covers a part of its image."""
-    x, y, w, h = item.bbox
-    right, bottom = min(x + w, image.width), min(y + h, image.height)
-    return right > max(x, 0) and bottom > max(y, 0)
-
-
 def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
     """Lists the files of several images: an object of one would be background of the other."""
     first: dict[str, int] = {}
@@ -393,61 +286,6 @@ def _repeated_files(images: Iterable[CocoImage]) -> list[str]:
                 f"{first[file]} too"
             )
     return problems
-
-
-def _text(entry: dict, key: str) -> str:
-    """Returns a text fit for file names and tables.
-
-    Raises:
-      KeyError: it is absent.
-      ValueError: it is something else.
-    """
-    value = entry[key]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"'{key}' is {shown_value(value)}; expected text")
-    if "\0" in value:
-        raise ValueError(f"'{key}' is {shown_value(value)}: it holds a NUL character")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"'{key}' is {shown_value(value)}: it is not UTF-8") from error
-    return value
-
-
-def _whole(entry: dict, key: str) -> int:
-    """Returns a whole number; 1.0, which JSON made from tables often has, counts as one.
-
-    Raises:
-      KeyError: it is absent.
-      ValueError: it is something else.
-    """
-    value = entry[key]
-    number = _as_whole(value)
-    if number is None:
-        if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
-            raise ValueError(
-                f"'{key}' is {shown_value(value)}, text where a whole number belongs: write it without "
-                "quotes"
-            )
-        raise ValueError(f"'{key}' is {shown_value(value)}; expected a whole number")
-    if not 0 <= number <= _LARGEST_ID:
-        raise ValueError(f"'{key}' is {shown_value(value)}; ids are 0 or more and fit 64 bits")
-    return number
-
-
-def _as_whole(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number of 400 digits
-        return False
 
 
 def _raise_together(path: Path, problems: list[str]) -> None:

@@ -34,6 +34,7 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
     names: dict[str, None] = {}
     for path in files:
         try:
+            # Not `load`, which stops at the first bad file: here the sound part of it is wanted.
             dataset, faults = CocoDataset.examine(path, masks=None)
         except DataError as error:
             problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
@@ -43,6 +44,7 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
         unused = [name for number, name in dataset.categories.items() if number not in used]
         if unused:  # roots of a hierarchy and labels of other projects, which tools export too
             choices.append(f"{path.name}: no object is called {', '.join(unused[:8])}: left out")
+        # In the order of the ids, and of the first file that has them: a dict keeps it, a set would not.
         names |= dict.fromkeys(name for n, name in dataset.categories.items() if n in used)
         crowds = sum(item.crowd for found in dataset.annotations.values() for item in found)
         if crowds and crowds >= 0.9 * max(used.total(), 1):
@@ -51,6 +53,7 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
                 "masks drawn by an assistant are: nothing is learnt of a crowd"
             )
         for image in dataset.images:
+            # Kept with its expected path where it is missing: that is a finding of the images.
             file = index.named(image.file_name, path) or path.parent / image.file_name
             objects = tuple(
                 Labelled(

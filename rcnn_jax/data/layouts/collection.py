@@ -101,6 +101,7 @@ def used_names(items: Iterable[Item]) -> tuple[str, ...]:
     return tuple(sorted({found.name for item in items for found in item.objects}))
 
 
+# The words of Roboflow (valid), COCO (val), VOC (trainval is split by its lists), Kaggle and KITTI.
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -127,5 +128,6 @@ def split_of(path: Path, root: Path) -> str:
 
 def split_of_name(stem: str) -> str:
     """Returns the split that a file is named after: `instances_val2017`, `train`, `a_test`."""
+    # By whole words: `instances_value.json` is no `val`, and `train2017` is `train`.
     words = "".join(c if c.isalpha() else " " for c in stem.lower()).split()
     return next((_SPLITS[word] for word in words if word in _SPLITS), "")

@@ -22,6 +22,7 @@ from rcnn_jax.text_file import read_text
 
 _SAMPLED = 200
 """Label files whose lines are looked at: a folder may hold a hundred thousand."""
+# Enough for twenty lines of labels, and for the first tag of an XML file behind a long comment.
 _HEAD = 4096
 _LISTS = (
     "train",
@@ -62,6 +63,7 @@ def read_collection(source: Path) -> Collection:
         )
         if files and (source.is_dir() or source in files)
     ]
+    # Read by all of them: how many images have objects is known only then, and decides.
     collections = [reader(tree, files) for reader, files in found]
     collections.sort(key=lambda each: (_annotated(each), -len(each.problems)), reverse=True)
     if not collections or not any(each.items for each in collections):
@@ -101,6 +103,7 @@ def _voc_files(tree: FileTree) -> list[Path]:
 
 def _text_files(tree: FileTree) -> list[tuple[Reader, list[Path]]]:
     """Returns the label files of KITTI and of YOLO, told apart by the lines of a sample."""
+    # By folder, as one tool writes a folder: label files of a mixture would outvote each other.
     by_folder: dict[Path, list[Path]] = {}
     for path in tree.of(".txt"):
         if path.name not in NAME_LISTS:
@@ -120,6 +123,8 @@ def _form(files: Sequence[Path]) -> str:
     for path in files[::step]:
         for line in _head(path).decode("utf-8", "replace").splitlines()[:20]:
             columns = line.split()
+            # Fifteen columns also fit a polygon of seven points; its class is a number, and KITTI
+            # has a name.
             if len(columns) in (COLUMNS, COLUMNS + 1) and not columns[0].isdigit():
                 votes["kitti"] += 1
             elif is_yolo_line(columns):

@@ -72,6 +72,7 @@ class ImageIndex:
             than the last part.
           near: the annotation file: of several images of one name the nearest is meant.
         """
+        # Windows writes back slashes, and no file of a data set has one in its name.
         parts = name.replace("\\", "/").split("/")
         return _nearest(self._by_name.get(parts[-1], []), parts, near)
 

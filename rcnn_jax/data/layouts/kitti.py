@@ -43,9 +43,11 @@ def read_kitti(tree: FileTree, labels: Sequence[Path]) -> Collection:
             continue
         objects, found = _objects(path)
         problems += found
+        # A list is the word of the author; a folder called `test` may be anything.
         split = named.get(path.stem) or split_of(image, tree.root)
         items.append(Item(image, path, objects, split=split))
         used.add(image)
+    # Only beside images that are labelled: previews and other cameras have folders of their own.
     folders = {image.parent for image in used}
     for image in tree.images:
         if image not in used and image.parent in folders:
@@ -97,13 +99,16 @@ def _split_lists(tree: FileTree, labels: Sequence[Path]) -> tuple[list[Path], di
     lists, named = [], {}
     for name, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
         for path in tree.of(".txt"):
+            # An image may be called `test` too: a label file is no list.
             if path.stem.lower() != name or path in known:
                 continue
             try:
                 words = read_text(path, "file of names").split()
             except DataError:
                 continue
+            # Lists hold stems, file names or whole paths of another machine; the stem is in all of them.
             listed = [Path(word).stem for word in words]
+            # The first fifty tell a list of stems from a README of the same name.
             if listed and all(stem in stems for stem in listed[:50]):
                 lists.append(path)
                 named |= dict.fromkeys(listed, split)

@@ -57,6 +57,7 @@ def read_voc(tree: FileTree, files: Sequence[Path]) -> Collection:
         except DataError as error:
             problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
             continue
+        # XML of other kinds lies beside it: projects of annotation tools, metadata of cameras.
         if root.tag != "annotation":
             continue
         name = (root.findtext("filename") or "").strip()
@@ -68,6 +69,7 @@ def read_voc(tree: FileTree, files: Sequence[Path]) -> Collection:
             )
             continue
         parsed.append((path, image, root))
+    # For the whole folder: a single file without a box at the edge would be read one pixel off.
     corner = 0.0 if _counts_from_zero(root for _, _, root in parsed) else 1.0
     lists = _lists(tree)
     items = [

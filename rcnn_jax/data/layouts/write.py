@@ -18,7 +18,7 @@ from rcnn_jax.processes import unfinished_name
 
 Form = Literal["kitti", "coco"]
 Track = Callable[[Iterable[Item], int, str], Iterator[Item]]
-Copy = Callable[[Path, Path], None]
+Copy = Callable[[Path, Path], object]
 
 
 def write_tree(
@@ -45,6 +45,7 @@ def write_tree(
     """
     make_folder(out.parent)
     sizes = sum(item.image.stat().st_size for item in items)
+    # A tenth for labels: a full disk in the middle would cost the time of all images before it.
     require_free_space(out.parent, sizes + sizes // 10)
     temporary = unfinished_name(out)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -63,6 +64,7 @@ def write_tree(
                 rows = [(i, n) for i, n in placed if (i.split or "train") == split]
                 text = json.dumps(_coco(rows, class_names))
                 (temporary / f"instances_{split}.json").write_text(text, encoding="utf-8")
+        # At the end, so that a folder of this name is a whole data set or none.
         temporary.replace(out)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
@@ -76,6 +78,7 @@ def _names(items: Sequence[Item], form: Form) -> Iterator[Path]:
     for item in items:
         split = item.split or "train"
         stem, number = item.image.stem, 1
+        # By stem, not by name: labels are found by it, and a.jpg and a.png would share theirs.
         while (split, stem) in taken:
             stem = f"{item.image.parent.name}_{item.image.stem}" + (
                 "" if number == 1 else f"_{number}"
@@ -89,6 +92,7 @@ def _names(items: Sequence[Item], form: Form) -> Iterator[Path]:
 def _kitti(found: Any) -> KittiObject:
     y1, x1, y2, x2 = found.box
     return KittiObject(
+        # Blanks separate the columns of the format.
         class_name="_".join(found.name.split()),
         x1=x1,
         y1=y1,
@@ -102,6 +106,7 @@ def _coco(rows: Sequence[tuple[Item, Path]], class_names: Sequence[str]) -> dict
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
     images, annotations = [], []
     for image_id, (item, name) in enumerate(rows, start=1):
+        # Every caller knows the sizes: COCO cannot be written without.
         assert item.size is not None
         height, width = item.size
         images.append({"id": image_id, "file_name": name.name, "height": height, "width": width})

@@ -51,6 +51,7 @@ def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
         problems += found
         rows.append((path, image, parsed))
         used.add(image)
+    # After all label files: whether numbers count from 0 or 1 is seen from all of them together.
     names, told = _names(tree, problems)
     first, choices = _numbering(rows, names, told)
     items = [
@@ -87,6 +88,7 @@ def is_yolo_line(columns: Sequence[str]) -> bool:
         number, *values = map(float, columns)
     except ValueError:
         return False
+    # Half an image of tolerance: boxes that reach beyond the image are a finding, pixels are no YOLO.
     return number == int(number) >= 0 and all(-0.5 <= value <= 1.5 for value in values)
 
 
@@ -130,12 +132,15 @@ def _objects(
         return ()
     objects = []
     for where, (number, *values) in rows:
+        # A number without a name stays a class of its own; merging it with another would hide the
+        # mistake.
         name = names.get(int(number) - first, f"class {int(number)}")
         if len(values) == 4:
             cx, cy, w, h = values
             box = (cy - h / 2, cx - w / 2, cy + h / 2, cx + w / 2)
             outline = None
         else:
+            # The box is that of the polygon, as YOLO trains it: the format has no box beside it.
             xs, ys = values[::2], values[1::2]
             box = (min(ys), min(xs), max(ys), max(xs))
             outline = [[v for x, y in zip(xs, ys, strict=True) for v in (x * width, y * height)]]
@@ -148,6 +153,7 @@ def _objects(
 
 def _names(tree: FileTree, problems: list[Problem]) -> tuple[dict[int, str], str]:
     """Returns number -> name from 0, and the file that says so."""
+    # The YAML file first: lists of names lie about from earlier exports and are not kept up to date.
     for path in (*tree.of(".yaml"), *tree.of(".yml")):
         content = _yaml(path)
         names = content.get("names") if isinstance(content, dict) else None
@@ -170,6 +176,7 @@ def _names(tree: FileTree, problems: list[Problem]) -> tuple[dict[int, str], str
 def _yaml(path: Path) -> Any:
     """Returns the content of a YAML file, or None; only plain values are read from it."""
     try:
+        # The safe loader makes plain values only; tags of Python objects are errors.
         return yaml.safe_load(read_text(path, "YAML file", limit=_LONGEST_YAML))
     except (DataError, yaml.YAMLError, RecursionError):
         return None
@@ -188,6 +195,7 @@ def _numbering(
     if not names:
         choices.append("no list of names was found: classes are called after their numbers")
         return 0, choices
+    # Both signs are needed: a set that merely lacks the first class never uses 0 either.
     if used and 0 not in used and max(used) == len(names):
         choices.append(f"class numbers count from 1: 0 is never used and {max(used)} is")
         return 1, choices

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from rcnn_jax.data.findings import USELESS_BOX, Finding, Tally
-from rcnn_jax.data.formats.coco import CocoAnnotation, CocoDataset, has_area
+from rcnn_jax.data.formats.coco import CocoDataset
+from rcnn_jax.data.formats.coco_entries import CocoAnnotation, has_area
 from rcnn_jax.data.formats.coco_masks import segmentation_mask
 from rcnn_jax.data.formats.image_files import require_files
 from rcnn_jax.data.formats.image_size import encoded_image_size

@@ -168,6 +168,7 @@ class TfdsSource:
 
     def source_id(self, index: int) -> int:
         """The image id of the set; where it has none, the number of the example from 1 on."""
+        # COCO evaluates by ids, so the set's own come first; some sets have texts there.
         stated = self._split.example(index).get("image/id")
         return int(stated[0]) if stated and isinstance(stated[0], int) else index + 1
 
@@ -212,6 +213,7 @@ class TfdsSource:
         if self._masks:
             encoded = read_column(example, keys.mask, count, name)
             size = (height, width)
+            # Decoded when a batch asks for them: masks of full size would fill the memory.
             masks = tuple(
                 Raster(functools.partial(decode_mask, png, name, size)) for png in encoded
             )
@@ -294,6 +296,7 @@ class _TfrecordExamples:
                 )
             self._files.append((file, part.skip))
             counts.append(count)
+        # Ends of the files in the count of examples: a binary search finds the file of an example.
         self._ends = np.cumsum(counts, dtype=np.int64)
 
     def __len__(self) -> int:

@@ -100,6 +100,7 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
             f"--gen_ds_config: the parser of Mask R-CNN needs the output {MASKS}, and the model "
             "was trained with include_mask: False"
         )
+    # One factor for all channels: nothing in nvinfer could make up for three.
     if len(set(header.std)) > 1:
         raise SpecError(
             "--gen_ds_config: nvinfer scales all channels by one net-scale-factor, the model "
@@ -117,6 +118,7 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
 def notes(header: Header) -> list[str]:
     """Returns the differences between nvinfer and the training, a sentence each."""
     geometry = header.geometry
+    # Scaled to the canvas first, so padding and cropping have nothing left to do.
     stretched = geometry.prescale == header.canvas and geometry.crop is None
     if geometry.mode != "pad_crop" or stretched:
         return []
@@ -154,6 +156,7 @@ def infer_config(bundle: DeepStreamBundle) -> str:
         "model-color-format": COLOR_FORMATS[header.channel_order],
         "infer-dims": f"{len(header.mean)};{height};{width}",
         "maintain-aspect-ratio": int(header.geometry.mode == "keep_aspect"),
+        # Bottom and right, where training pads; DeepStream can centre the image.
         "symmetric-padding": 0,
         "scaling-filter": 1,
         "onnx-file": bundle.onnx,

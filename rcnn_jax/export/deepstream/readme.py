@@ -16,7 +16,7 @@ def readme(bundle: DeepStreamBundle) -> str:
     ]
     if bundle.model.suffix != ".onnx":
         steps.append(
-            f"`{name}` is sealed and nvinfer cannot open the seal. Write the plain graph:\n\n"
+            f"`{name}` is encrypted and nvinfer cannot decrypt it. Write the plain graph:\n\n"
             f"       rcnn-jax decrypt -m {name} -o {bundle.onnx}\n\n"
             "   The key comes from `-k` or the environment variable RCNN_JAX_KEY."
         )
@@ -94,7 +94,7 @@ def _calibrated(bundle: DeepStreamBundle) -> str:
         "       network-mode=1\n"
         f"       int8-calib-file={cache}\n\n"
         "   A cache cannot say which layers the export left in float, nor carry the corrected "
-        "biases, so such an engine finds a little less."
+        "biases, so such an engine detects a little less."
     )
 
 

@@ -94,9 +94,12 @@ class Graph:
         return Value(name, shape, np.dtype(dtype), perm, stored)
 
     def add_output(self, operand: Operand, name: str) -> None:
-        """Makes an operand, in its logical order, a graph output called `name`."""
+        """Makes an operand, in its logical order, a graph output called `name`.
+
+        Raises:
+          ExportError: a tensor of the graph has this name already.
+        """
         value = self.value(operand)
-        self._taken.discard(name)
         # Through an Identity, because an output may be a constant, the input, or a tensor with two
         # names in the contract; readers inside keep the tensor of the layer.
         source = self.full(value, identity(len(value.shape)))

@@ -1,6 +1,6 @@
 """RoiAlign and NonMaxSuppression of a finished graph in standard operators, for runtimes without them.
 
-    export -> fp32 graph -> fp16 | int8 -> to_portable -> self-check, judge, file
+    export -> fp32 graph -> fp16 | int8 -> to_portable -> self-check, compare, file
 
 TensorRT for RTX has no NonMaxSuppression and makes RoiAlign's plugin on a GPU alone; WebGPU, CoreML, QNN
 and LiteRT have neither. It is the last pass: precision is placed by the operators of the ordinary graph,

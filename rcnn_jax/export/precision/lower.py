@@ -55,7 +55,7 @@ bits that fall on the other side of a step."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """Result of the comparison of a graph with JAX.
 
     Attributes:
@@ -75,27 +75,27 @@ class Lowered:
 
     Attributes:
       model: the graph.
-      verdict: of the last round.
+      comparison: of the last round.
       kept: layers that stayed in float for the graph to pass.
     """
 
     model: onnx.ModelProto
-    verdict: Verdict
+    comparison: Comparison
     kept: list[str]
 
 
-def judged(
+def compare_with_thresholds(
     agreement: Agreement,
     accuracy: Accuracy | None,
     data_type: DataType,
     gate: Gate | None = None,
-) -> Verdict:
+) -> Comparison:
     """Compares agreement and accuracy with the thresholds of the data type, or of another gate."""
     gate, problems = gate or GATES[data_type], []
     # not "less than": a comparison with NaN is a problem too
-    if not agreement.share >= gate.agreement:
+    if not agreement.score >= gate.agreement:
         problems.append(
-            f"{data_type}: detections agree to {agreement.share:.3f}, "
+            f"{data_type}: detections agree to {agreement.score:.3f}, "
             f"at least {gate.agreement:g} is expected"
         )
     if accuracy is not None:
@@ -106,7 +106,7 @@ def judged(
             for name, loss in accuracy.losses().items()
             if not loss <= gate.loss
         ]
-    return Verdict(agreement, accuracy, problems)
+    return Comparison(agreement, accuracy, problems)
 
 
 def lower(
@@ -130,7 +130,7 @@ def lower_until_good(
     scales: dict[str, float],
     offsets: Offsets,
     sensitivity: Sensitivity,
-    judge: Callable[[onnx.ModelProto], Verdict],
+    compare: Callable[[onnx.ModelProto], Comparison],
     session: Reporter,
 ) -> Lowered:
     """Returns the first graph that passes, else the last one tried.
@@ -141,7 +141,7 @@ def lower_until_good(
       scales: of int8.
       offsets: of the biases of int8 layers.
       sensitivity: order of the layers to keep.
-      judge: compares a graph with JAX.
+      compare: compares a graph with JAX.
       session: gets warnings with the kept layers and the reason.
 
     Raises:
@@ -160,12 +160,12 @@ def lower_until_good(
                 continue
             kept = kept + more
             session.warn(
-                f"{lowered.verdict.problems[0]}; trying again with {len(kept)} of {len(worst)} "
+                f"{lowered.comparison.problems[0]}; trying again with {len(kept)} of {len(worst)} "
                 f"layers in float, now also {', '.join(more)}"
             )
         graph = lower(model, data_type, scales, offsets, frozenset(kept))
-        lowered = Lowered(graph, judge(graph), kept)
-        if not lowered.verdict.problems:
+        lowered = Lowered(graph, compare(graph), kept)
+        if not lowered.comparison.problems:
             break
     # The last graph is returned even if it fails: the caller reports what is wrong with it, and
     # with --accept-loss writes it.

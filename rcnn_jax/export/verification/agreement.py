@@ -7,6 +7,7 @@ much as its score, so the many weak ones near the threshold, which any rounding 
 nothing. Pairs are of one class and overlap by half or more; the best overlap is taken first.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Agreement:
       images: compared.
       detections: of the reference.
       pairs: matches between the two.
-      share: the agreement in [0, 1].
+      score: the agreement in [0, 1].
       iou: mean overlap of pairs, weighted by score; 1 without pairs.
       mask: mean difference of the masks of pairs; 0 without masks.
     """
@@ -32,9 +33,14 @@ class Agreement:
     images: int
     detections: int
     pairs: int
-    share: float
+    score: float
     iou: float
     mask: float
+
+    def to_json(self) -> dict[str, float]:
+        """Returns JSON values; the score is called `share`, as in reports of earlier versions."""
+        fields = dataclasses.asdict(self)
+        return {"share" if name == "score" else name: value for name, value in fields.items()}
 
 
 def agreement(reference: Detections, other: Detections) -> Agreement:
@@ -57,7 +63,7 @@ def agreement(reference: Detections, other: Detections) -> Agreement:
         detections=int(np.asarray(reference.valid).sum()),
         pairs=pairs,
         # Two models that detect nothing agree.
-        share=shared / total if total else 1.0,
+        score=shared / total if total else 1.0,
         iou=overlap / shared if shared else 1.0,
         mask=float(np.mean(masks)) if masks else 0.0,
     )

@@ -54,6 +54,8 @@ class CheckReport:
             "passed": not self.problems and not self.accepted,
             "tensorrt_table": tensorrt_gate.TENSORRT_VERSION,
             **dataclasses.asdict(self),
+            # Of the same keys as the fields above, so their order stays.
+            "agreement": self.agreement.to_json() if self.agreement is not None else None,
             "accuracy": self.accuracy.to_json() if self.accuracy is not None else None,
         }
 
@@ -81,8 +83,8 @@ class CheckReport:
             lines += [
                 f"{self.data_type} against JAX: {agreement.detections} detections in {agreement.images} "
                 f"images" + (f", {self.calibration}" if self.calibration else ""),
-                f"  {'agreement, weighted by score':<42} {agreement.share:>10.4f}",
-                f"  {'found by both':<42} {agreement.pairs:>10d}",
+                f"  {'agreement, weighted by score':<42} {agreement.score:>10.4f}",
+                f"  {'detected by both':<42} {agreement.pairs:>10d}",
                 f"  {'mean overlap of pairs (IoU)':<42} {agreement.iou:>10.4f}",
                 f"  {'mean difference of masks':<42} {agreement.mask:>10.4f}",
             ]

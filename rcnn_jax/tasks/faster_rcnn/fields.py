@@ -18,7 +18,7 @@ WEIGHTS_DEPEND_ON = {
     "model_config.activation": "layers",
     "model_config.rpn_conv_depth": "layers",
     "model_config.roi_pooling_config": "what the head saw of a region",
-    "model_config.rpn_stride": "places of the anchors",
+    "model_config.rpn_stride": "positions of the anchors",
     "model_config.anchor_box_config": "boxes that the RPN's deltas are relative to",
     "training_config.std_scaling": "unit of the RPN's deltas",
     "training_config.classifier_regr_std": "unit of the head's deltas",

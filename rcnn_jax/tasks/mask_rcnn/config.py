@@ -312,7 +312,7 @@ def _run(config: Config) -> RunSettings:
         accumulate_steps=config.accumulate_steps,
         sharding=config.sharding,
         lr_scaling=config.lr_scaling,
-        found_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
+        detections_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
     )
 
 

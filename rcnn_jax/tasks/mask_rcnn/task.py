@@ -34,7 +34,7 @@ from rcnn_jax.tasks import recipe
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
-MASK_SHARE = 32
+MASK_CHUNK = 32
 """Rois of an image that the mask head takes at a time in training.
 
 Foreground comes first, so an image with few objects runs one chunk of several.
@@ -184,8 +184,8 @@ class MaskRcnnTask:
         # A condition spares chunks without foreground, forward and backward. It pays because the
         # kernels derive themselves: inside `cond`, XLA's own derivative of a convolution takes a
         # CPU about forty times as long as outside (docs/architecture.md, "Devices").
-        for begin in range(0, most, MASK_SHARE):
-            chunk = tuple(leaf[:, begin : begin + MASK_SHARE] for leaf in rows)
+        for begin in range(0, most, MASK_CHUNK):
+            chunk = tuple(leaf[:, begin : begin + MASK_CHUNK] for leaf in rows)
             terms = nn.cond(chunk[-1].any(), _mask_terms, _no_mask_terms, model, *chunk)
             total, count = total + terms[0], count + terms[1]
         return total, count

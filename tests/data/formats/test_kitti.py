@@ -1,8 +1,6 @@
-import numpy as np
 import pytest
 
 from rcnn_jax.data.formats.kitti import KittiObject, read_labels, write_labels
-from rcnn_jax.data.formats.kitti_calibration import read_calibration
 from rcnn_jax.errors import DataError
 
 LINE = "Car 0.25 1 -1.57 10.5 20 110.25 80 1.5 1.6 4.0 -2.0 1.7 9.8 0.01"
@@ -116,26 +114,3 @@ def test_real_labels_are_read(shared):
     objects = [item for path in files for item in read_labels(path)]
     assert len(files) == 364 and len(objects) == 4886
     assert {item.class_name for item in objects} == {"RBC", "WBC", "Platelets"}
-
-
-def calibration(r0="1 0 0 0 1 0 0 0 1"):
-    identity = "1 0 0 0 0 1 0 0 0 0 1 0"
-    camera = "700 0 600 0 0 700 180 0 0 0 1 0"
-    lidar = "0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27"
-    lines = [f"P0: {identity}", f"P2: {camera}", f"R0_rect: {r0}", f"Tr_velo_to_cam: {lidar}"]
-    return "\n".join(lines)
-
-
-def test_calibration_projects_a_lidar_point_to_its_pixel(tmp_path):
-    to_camera, to_image = read_calibration(write(tmp_path, calibration()))
-    point = np.array([10.27, 1.0, -1.0, 1.0])  # 10 m in front, 1 m left and below
-    np.testing.assert_allclose(to_camera @ point, [-1.0, 0.92, 10.0, 1.0], atol=1e-6)
-    u, v, depth = to_image @ point
-    np.testing.assert_allclose([u / depth, v / depth], [600 - 70, 180 + 64.4], rtol=1e-5)
-
-
-def test_damaged_calibration_names_the_matrix(tmp_path):
-    with pytest.raises(DataError, match="000001.txt: R0_rect has 2 values; expected 9"):
-        read_calibration(write(tmp_path, calibration("1 0")))
-    with pytest.raises(DataError, match="R0_rect holds something that is not a number"):
-        read_calibration(write(tmp_path, calibration("one")))

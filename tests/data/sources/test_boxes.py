@@ -54,38 +54,6 @@ def kitti_line(name, x1, y1, x2, y2, occluded=0):
     return f"{name} 0.0 {occluded} 0 {x1} {y1} {x2} {y2} 0 0 0 0 0 0 0\n"
 
 
-def test_classes_are_lower_cased_sorted_and_matched_in_any_case():
-    assert CLASSES.names == ("person", "vehicle")
-    assert (CLASSES.get("CAR"), CLASSES.get("pedestrian"), CLASSES.get("tram")) == (1, 0, None)
-
-
-def test_contradicting_mappings_are_an_error():
-    with pytest.raises(DataError, match="maps 'car' to two classes, 'a' and 'b'"):
-        ClassMap({"Car": "a", "car": "b"})
-
-
-def test_blanks_of_class_names_do_not_matter():
-    classes = ClassMap({"Traffic Light": "light", "stop": "sign"})
-    assert classes.get("trafficlight") == classes.get("traffic light") == 0
-    assert classes.names == ("light", "sign")
-
-
-def test_keys_that_match_nothing_are_reported_with_the_nearest_name():
-    classes = ClassMap({"traffic_light": "light", "van": "car", "car": "car"})
-    near, silent = classes.unused_keys(["trafficlight", "Car"])
-    assert near.sentence == (
-        "target_class_mapping: no object is called 'traffic_light'; did you mean 'trafficlight'?"
-    )
-    assert (near.severity, silent.severity) == ("warning", "note")
-    assert silent.sentence == "target_class_mapping: no object is called 'van'"
-    assert classes.unused_keys(["traffic_light", "VAN", "car"]) == ()
-
-
-def test_an_empty_mapping_is_an_error():
-    with pytest.raises(DataError, match="target_class_mapping is empty"):
-        ClassMap({})
-
-
 def test_records_give_boxes_classes_sizes_and_pixels(tmp_path):
     write_image(tmp_path, "images/a")
     source = records(

@@ -72,7 +72,7 @@ def prepare(folder: Path, data: Path) -> Path:
             return {split: self._generate_examples(part) for split, part in SPLITS.items()}
 
         def _generate_examples(self, part):
-            dataset = CocoDataset.load(data / f"instances_{part}.json")
+            dataset = CocoDataset.load(data / f"instances_{part}.json", masks=True)
             for image in dataset.images:
                 size = (image.height, image.width)
                 items = dataset.annotations[image.id]
@@ -124,7 +124,7 @@ def open_masks(folder, split="validation"):
 
 def coco_folder(spec, part):
     data = spec.parent / "data"
-    dataset = CocoDataset.load(data / f"instances_{part}.json")
+    dataset = CocoDataset.load(data / f"instances_{part}.json", masks=True)
     return CocoFolder(dataset, data / "images", IDS, NAMES)
 
 
@@ -203,7 +203,7 @@ def test_without_the_library_the_message_names_the_extra(tmp_path):
 def test_examples_hold_what_the_annotation_file_holds(spec, folder):
     source, truth = open_masks(folder, "train"), coco_folder(spec, "train")
     assert len(source) == len(truth) == 6
-    dataset = CocoDataset.load(spec.parent / "data" / "instances_train.json")
+    dataset = CocoDataset.load(spec.parent / "data" / "instances_train.json", masks=True)
     index_of = {truth.source_id(i): i for i in range(len(truth))}
     objects = 0
     for index in range(len(source)):

@@ -57,7 +57,7 @@ def pictures(folder, seed):
 
 @pytest.fixture(scope="module")
 def boxes(boxes_files, tmp_path_factory):
-    """(folder of a sealed Faster R-CNN and its bundle, spec)."""
+    """(folder of an encrypted Faster R-CNN and its bundle, spec)."""
     folder = tmp_path_factory.mktemp("deepstream")
     spec = folder / "spec.txt"
     text = boxes_files.spec.read_text()
@@ -106,8 +106,8 @@ def assert_close(ours, theirs, size, canvas):
 def test_faster_rcnn_in_deepstream_finds_what_inference_finds(boxes, boxes_files, tmp_path):
     out, spec = boxes
     folder = shutil.copytree(out, tmp_path / "target")
-    sealed, plain = folder / "model.etlt", folder / "model.onnx"
-    assert main(["decrypt", "-m", str(sealed), "-k", KEY, "-o", str(plain)]) == 0
+    encrypted, plain = folder / "model.etlt", folder / "model.onnx"
+    assert main(["decrypt", "-m", str(encrypted), "-k", KEY, "-o", str(plain)]) == 0
     frames = pictures(tmp_path / "frames", 1)
     infer("faster_rcnn", spec, boxes_files.model, tmp_path / "frames", tmp_path)
     element = Nvinfer(folder)

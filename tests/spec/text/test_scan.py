@@ -4,7 +4,6 @@ import pytest
 
 from rcnn_jax.printable import excerpt
 from rcnn_jax.spec import parse_spec
-from rcnn_jax.spec.text.tokens import comments, tokenize, top_level_names, unquote
 from tests.spec.samples import FASTER, scanned, values_of
 
 
@@ -16,39 +15,6 @@ def warnings(text: str) -> list[str]:
     found = scanned(text)
     assert not found.problems
     return [f"{p.position[0]}:{p.position[1]}: {p.sentence}" for p in found.warnings]
-
-
-def test_tokens_know_their_line_and_column() -> None:
-    tokens = tokenize("a: 1 # one\n  b { c: 'x y' }\r\n\rd")
-    found = [(token.text, token.line, token.column) for token in tokens]
-    assert found == [
-        ("a", 1, 1),
-        (":", 1, 2),
-        ("1", 1, 4),
-        ("b", 2, 3),
-        ("{", 2, 5),
-        ("c", 2, 7),
-        (":", 2, 8),
-        ("'x y'", 2, 10),
-        ("}", 2, 16),
-        ("d", 4, 1),
-        ("", 4, 2),
-    ]
-
-
-def test_a_comment_mark_inside_a_string_is_no_comment() -> None:
-    text = "enc_key: '#1' # two"
-    assert [text[start:end] for start, end in comments(text)] == ["# two"]
-
-
-def test_escapes_are_read() -> None:
-    assert unquote(r"'a\n\'\\\x41\u00e9'") == "a\n'\\Aé"
-
-
-@pytest.mark.parametrize("text", [r"'C:\data'", r"'\xff'"])
-def test_a_wrong_escape_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r"has (a backslash|escapes)"):
-        unquote(text)
 
 
 def test_what_a_message_repeats_is_short_and_harmless() -> None:
@@ -336,11 +302,6 @@ def test_there_is_an_end_to_errors() -> None:
     assert found[-1] == "100:2: only the first 100 errors are shown"
 
 
-def test_what_nobody_can_see_separates_words_like_a_space() -> None:
-    text = "\ufeffverbose:\u00a0true\u200b \u2028random_seed:\t3"
-    assert values_of(text) == {"verbose": True, "random_seed": 3}
-
-
 def test_a_value_may_stand_in_the_next_line() -> None:
     assert values_of("random_seed:\n  3\nenc_key:\n 'a'\n 'b'") == {
         "random_seed": 3,
@@ -439,8 +400,3 @@ def test_an_enum_is_read_by_name_and_by_number() -> None:
     for written in ("2", "L2"):
         values = values_of(f"training_config {{ regularizer {{ type: {written} }} }}")
         assert values == {"training_config": {"regularizer": {"type": "L2"}}}
-
-
-def test_top_level_names_are_found_without_a_table() -> None:
-    tokens = tokenize("a: b\nc { d: 1 }\ne: [f, g] } h <i: 1>, k: 1")
-    assert top_level_names(tokens) == {"a", "c", "e", "h", "k"}

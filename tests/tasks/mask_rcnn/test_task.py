@@ -182,7 +182,7 @@ def test_shares_of_the_mask_head_add_up_to_all_rois_at_once(task, variables, mon
 
     found = {}
     for size in (1, 3, 100):  # of at most four foreground rois an image
-        monkeypatch.setattr(mask_rcnn, "MASK_SHARE", size)
+        monkeypatch.setattr(mask_rcnn, "MASK_CHUNK", size)
         run = jax.jit(jax.value_and_grad(lambda params: loss(params), has_aux=True))
         found[size] = run(variables["params"])
     (whole, cells), gradient = found[100]

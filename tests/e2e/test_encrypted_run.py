@@ -40,24 +40,24 @@ def after_one_epoch(run: Path, copy: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The same run of two epochs: plain; sealed; sealed and resumed after the first."""
-    root = tmp_path_factory.mktemp("sealed")
+    """The same run of two epochs: plain; encrypted; encrypted and resumed after the first."""
+    root = tmp_path_factory.mktemp("encrypted")
     spec = write_tiny(root, epochs=2)
     assert train(spec, root / "plain") == 0
-    assert train(spec, root / "sealed", "-k", KEY) == 0
-    assert train(spec, after_one_epoch(root / "sealed", root / "resumed"), "-k", KEY) == 0
+    assert train(spec, root / "encrypted", "-k", KEY) == 0
+    assert train(spec, after_one_epoch(root / "encrypted", root / "resumed"), "-k", KEY) == 0
     return root
 
 
-def test_a_sealed_run_that_was_resumed_has_the_weights_of_a_plain_one(runs):
+def test_an_encrypted_run_that_was_resumed_has_the_weights_of_a_plain_one(runs):
     plain = read_bundle(runs / "plain" / "tiny.epoch2.tlt").arrays
-    sealed = read_bundle(runs / "resumed" / "tiny.epoch2.tlt", KEY).arrays
-    assert plain.keys() == sealed.keys()
+    encrypted = read_bundle(runs / "resumed" / "tiny.epoch2.tlt", KEY).arrays
+    assert plain.keys() == encrypted.keys()
     for name, array in plain.items():
-        assert array.tobytes() == sealed[name].tobytes(), name
+        assert array.tobytes() == encrypted[name].tobytes(), name
 
 
-def test_no_weight_optimizer_state_or_key_of_a_sealed_run_is_on_the_disk(runs):
+def test_no_weight_optimizer_state_or_key_of_an_encrypted_run_is_on_the_disk(runs):
     arrays = read_bundle(runs / "resumed" / "tiny.epoch2.tlt", KEY).arrays
     state = [a for n, a in arrays.items() if a.nbytes >= 256 and len(np.unique(a)) > 32]
     assert any(name.startswith("opt_state/") for name in arrays) and len(state) > 10
@@ -77,8 +77,8 @@ def test_no_weight_optimizer_state_or_key_of_a_sealed_run_is_on_the_disk(runs):
 
 
 @pytest.mark.parametrize("flags", [(), ("-k", "other")])
-def test_a_sealed_run_goes_on_with_its_key_only(runs, tmp_path, capsys, flags):
-    workdir = after_one_epoch(runs / "sealed", tmp_path / "run")
+def test_an_encrypted_run_goes_on_with_its_key_only(runs, tmp_path, capsys, flags):
+    workdir = after_one_epoch(runs / "encrypted", tmp_path / "run")
     before = files(workdir)
     assert train(runs / "spec.txt", workdir, *flags) == 2
     error = capsys.readouterr().err
@@ -87,22 +87,24 @@ def test_a_sealed_run_goes_on_with_its_key_only(runs, tmp_path, capsys, flags):
     assert files(workdir) == before
 
 
-def test_plain_checkpoints_of_a_run_that_goes_on_with_a_key_are_sealed(runs, tmp_path, capsys):
+def test_plain_checkpoints_of_a_run_that_goes_on_with_a_key_are_encrypted(runs, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(runs / "plain", workdir)
     assert train(runs / "spec.txt", workdir, "-k", KEY) == 0
-    assert "were plain; they are sealed now" in capsys.readouterr().out
+    assert "were plain; they are encrypted now" in capsys.readouterr().out
     assert all(name.endswith("/sealed") for name in files(workdir / "checkpoints"))
     assert CheckpointStore(workdir / "checkpoints", key=KEY).latest_run_state()["run"]["step"] == 6
 
 
-def test_a_run_with_sealed_models_and_plain_checkpoints_needs_the_key_too(runs, tmp_path, capsys):
-    workdir = tmp_path / "run"  # as releases before the seal of checkpoints left it
+def test_a_run_with_encrypted_models_and_plain_checkpoints_needs_the_key_too(
+    runs, tmp_path, capsys
+):
+    workdir = tmp_path / "run"  # as releases before the encryption of checkpoints left it
     shutil.copytree(runs / "plain", workdir)
     shutil.copy(runs / "resumed" / "tiny.epoch2.tlt", workdir)
     before = files(workdir)
     assert train(runs / "spec.txt", workdir) == 2
-    assert "tiny.epoch2.tlt: is sealed, so this run has a key" in capsys.readouterr().err
+    assert "tiny.epoch2.tlt: is encrypted, so this run has a key" in capsys.readouterr().err
     assert files(workdir) == before
     assert train(runs / "spec.txt", workdir, "-k", KEY) == 0
 

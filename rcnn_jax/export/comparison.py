@@ -8,7 +8,7 @@ import onnx
 
 from rcnn_jax.export.contracts import in_single_precision
 from rcnn_jax.export.precision.fp16 import truly_half
-from rcnn_jax.export.precision.lower import DataType, Gate, Verdict, judged
+from rcnn_jax.export.precision.lower import Comparison, DataType, Gate, compare_with_thresholds
 from rcnn_jax.export.verification.accuracy import Accuracy, Subset, metrics_of
 from rcnn_jax.export.verification.agreement import agreement
 from rcnn_jax.reporter import Reporter
@@ -44,7 +44,7 @@ def reference_predictor(experiment: Experiment, variables: Variables) -> Predict
     return predict
 
 
-def make_judge(
+def make_comparison(
     experiment: Experiment,
     reference: Predictor,
     images: np.ndarray,
@@ -53,7 +53,7 @@ def make_judge(
     subset: Subset | None,
     session: Reporter,
     gate: Gate | None = None,
-) -> Callable[[onnx.ModelProto], Verdict]:
+) -> Callable[[onnx.ModelProto], Comparison]:
     """Returns the function that compares a graph with JAX.
 
     Args:
@@ -70,15 +70,15 @@ def make_judge(
     wanted, _ = reference(images)
     before = None if subset is None else metrics_of(experiment, reference, subset, session)
 
-    def judge(graph: onnx.ModelProto) -> Verdict:
+    def compare(graph: onnx.ModelProto) -> Comparison:
         # A CPU computes float16 in float32: it would find no loss where a GPU has one.
         model = truly_half(graph).SerializeToString()
         run = predictor(open_session(model, "the exported graph"), header)
         agreed = agreement(wanted, run(images)[0])
         if subset is None or before is None:
-            return judged(agreed, None, data_type, gate)
+            return compare_with_thresholds(agreed, None, data_type, gate)
         after = metrics_of(experiment, run, subset, session)
         accuracy = Accuracy(images=len(subset), model=before, graph=after)
-        return judged(agreed, accuracy, data_type, gate)
+        return compare_with_thresholds(agreed, accuracy, data_type, gate)
 
-    return judge
+    return compare
