@@ -159,6 +159,7 @@ def make_step(
             gradients = slices.own(gradients)
             trainable, frozen = split_params(state.params, task.is_frozen)
         with jax.named_scope("stage(update)"):
+            updates: Any
             updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
             for path, times in factors.items():
                 updates[path] = updates[path] * times
