@@ -1,6 +1,7 @@
 """`train`: from a spec file to model files in a working folder."""
 
 import os
+import time
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +13,13 @@ from rcnn_jax.cli.outputs import Place, Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
+from rcnn_jax.processes import age_of_process
 from rcnn_jax.tasks.families import family
 
 RUN_FILES = ("config.json", "data.json", "metrics.jsonl")
 """Files that every run writes into its folder; their names serve for annotations too."""
+
+MOST_MINUTES = 1e6
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -25,6 +29,7 @@ def run(args: Namespace, kind: Kind) -> int:
       RcnnError: the flags, the spec, the data or the run are at fault.
     """
     devices = choose_devices(args, "train")
+    deadline = _deadline(args.minutes)
     with Session(
         f"{kind} train", status_folder=args.workdir, log_file=args.log_file, alone=True
     ) as session:
@@ -49,6 +54,8 @@ def run(args: Namespace, kind: Kind) -> int:
             quantiser=QUANTISER,
             draw=draw_detections,
             lock=session.lock,
+            minutes=args.minutes,
+            deadline=deadline,
         )
         with memory_advice(kind):
             result = train(build_experiment(config, kind), workdir, options, session)
@@ -56,6 +63,21 @@ def run(args: Namespace, kind: Kind) -> int:
         if args.slim:
             slim_models(result.models, key)
     return 0
+
+
+def _deadline(minutes: float | None) -> float | None:
+    """Returns `time.monotonic()` at the wanted end, counted from the start of the process.
+
+    Raises:
+      UsageError: the time is none.
+    """
+    if minutes is None:
+        return None
+    if not 0 < minutes < MOST_MINUTES:
+        raise UsageError(
+            f"--minutes {minutes:g}: expected more than 0 and less than {MOST_MINUTES:g}"
+        )
+    return time.monotonic() + minutes * 60 - age_of_process()
 
 
 def places(args: Namespace, kind: Kind) -> Places:

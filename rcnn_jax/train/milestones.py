@@ -23,6 +23,7 @@ from rcnn_jax.structures import TrainState
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.sink import MetricSink
+from rcnn_jax.train.step import at_tempo
 from rcnn_jax.train.validation import Validation
 
 
@@ -107,7 +108,8 @@ def close_epoch(milestone: Milestone, outcome: Outcome) -> Outcome:
     run, state, step = milestone.run, milestone.state, outcome.progress.step
     if not run.milestones.ends_epoch(step):
         return outcome
-    rate = float(run.schedule(np.int32(step - 1)))  # of the last step that was taken
+    # Of the last step that was taken.
+    rate = float(at_tempo(run.schedule, state.tempo)(np.int32(step - 1)))
     # The means come from sums in the state and not from logged steps: a run that was resumed within
     # the epoch writes the same line, and no step is left out.
     means = {**_epoch_means(state), "learning_rate": rate}

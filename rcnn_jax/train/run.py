@@ -1,5 +1,6 @@
 """One training run: everything that is constant over its steps, opened and checked beforehand."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import widths_to_train
+from rcnn_jax.train.time_plan import MOST_STEPS, TimePlan
 from rcnn_jax.train.validation import Drawer, Validation
 
 
@@ -43,6 +45,8 @@ class TrainOptions:
       draw: draws detections on validation images for TensorBoard, where the spec asks for them; see
         `inference.draw.draw_detections`. None leaves such pictures out.
       lock: of the workdir, where the caller holds it; None takes it as long as the run lasts.
+      minutes: the run is planned to end after this time; None takes the length of the spec.
+      deadline: `time.monotonic()` at which that is; None counts from the call of `train`.
     """
 
     key: str | None = None
@@ -53,6 +57,8 @@ class TrainOptions:
     quantiser: Quantiser | None = None
     draw: Drawer | None = None
     lock: WorkdirLock | None = None
+    minutes: float | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,7 @@ class Run:
       milestones: steps at which something is due.
       store: resumable checkpoints.
       reporter: console and status file.
+      written: milestones as the spec states them, which the learning rate is a function of.
     """
 
     experiment: Experiment
@@ -84,6 +91,7 @@ class Run:
     milestones: Milestones
     store: CheckpointStore
     reporter: Reporter
+    written: Milestones
 
     @property
     def workdir(self) -> Path:
@@ -103,7 +111,7 @@ class Run:
         # docs/reference/mask_rcnn.md, "Optimizer".
         scaled = self.experiment.run.lr_scaling == "devices"
         scale = parallel.count_of_all(self.devices) if scaled else 1
-        return make_schedule(self.experiment.schedule, self.milestones.total_steps, scale)
+        return make_schedule(self.experiment.schedule, self.written.total_steps, scale)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -117,6 +125,23 @@ class Run:
         plan = experiment.task.model.channels.to_json() if experiment.start.pruned else {}
         widths = {f"filters of {layer}": width for layer, width in plan.items()}
         return {**values, **widths, "use_amp": options.use_amp, "global_batch": self.global_batch}
+
+
+def planned(run: Run, plan: TimePlan | None) -> Run:
+    """Returns the run with the milestones of its time plan; the same run without one.
+
+    Until the plan has a length nothing but epochs ends: validations come when they have a period.
+    """
+    if plan is None:
+        return run
+    written = dataclasses.replace(run.written, total_steps=plan.written_steps)
+    milestones = dataclasses.replace(
+        written,
+        total_steps=plan.total_steps or max(plan.written_steps, 2 * MOST_STEPS),
+        evaluate_every=plan.period if written.evaluate_every else 0,
+        save_every=plan.period,
+    )
+    return dataclasses.replace(run, milestones=milestones, written=written)
 
 
 def open_run(
@@ -164,6 +189,7 @@ def open_run(
     validate = Validation(experiment, validation, files.folder, reporter) if validation else None
     global_batch = experiment.batch_per_device * parallel.count_of_all(chosen)
     steps_per_epoch = batches_per_epoch(source, global_batch)
+    milestones = Milestones.of(experiment.run, steps_per_epoch, experiment.qat)
     return Run(
         experiment=experiment,
         quant=quant,
@@ -173,7 +199,8 @@ def open_run(
         source=source,
         data=digest_source(source, experiment.category_ids),
         validate=validate,
-        milestones=Milestones.of(experiment.run, steps_per_epoch, experiment.qat),
+        milestones=milestones,
+        written=milestones,
         store=CheckpointStore(
             files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=options.key
         ),
