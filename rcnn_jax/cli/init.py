@@ -306,7 +306,7 @@ def _with_statistics(
     session.note(f"{draft.weights}: batch norm is folded; its statistics are taken from this data")
     output = _beside(args.output) / "weights.npz"
     loaded = parse_spec(choice.writer.text(draft), str(args.output), choice.family.kind, "train")
-    experiment = build_experiment(loaded.config, loaded.kind)
+    experiment = build_experiment(loaded.config, choice.family.kind)
     layers = write_unfolded(experiment, Path(draft.weights), output)
     session.note(f"{output}: {layers} layers with statistics")
     reason = f"{output} is {draft.weights} with statistics of batch norm from this data."

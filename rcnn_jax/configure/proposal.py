@@ -316,7 +316,7 @@ def upside_down(items: Sequence[Item], scans: Sequence[Scan]) -> bool:
     table = np.array(rows, np.float64).reshape(-1, 2)
     if len(table) < 16 or not table.std(axis=0).all():
         return False
-    related = abs(float(np.corrcoef(table.T)[0, 1]))
+    related = abs(float(np.asarray(np.corrcoef(table.T))[0, 1]))
     lean = abs(float(table[:, 0].mean()) - 0.5)
     brighter = abs(float(np.mean(halves)))
     return brighter < max(2 * error, _GREY) and related < 0.1 and lean < 0.05

@@ -5,6 +5,7 @@ data set -> Draft --- writer of the detector (`families.Family.draft`) ---> comm
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -123,7 +124,7 @@ class SpecWriter:
 
     finest: int
     grid: int
-    labels: str
+    labels: Literal["kitti", "coco"]
     keeps_aspect: bool
     masks: bool
     backbones: tuple[str, ...]

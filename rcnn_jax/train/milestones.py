@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -109,7 +110,8 @@ def close_epoch(milestone: Milestone, outcome: Outcome) -> Outcome:
     if not run.milestones.ends_epoch(step):
         return outcome
     # Of the last step that was taken.
-    rate = float(at_tempo(run.schedule, state.tempo)(np.int32(step - 1)))
+    schedule: Any = at_tempo(run.schedule, state.tempo)  # it takes numbers of the host too
+    rate = float(schedule(np.int32(step - 1)))
     # The means come from sums in the state and not from logged steps: a run that was resumed within
     # the epoch writes the same line, and no step is left out.
     means = {**_epoch_means(state), "learning_rate": rate}

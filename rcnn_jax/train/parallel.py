@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rcnn_jax.errors import UsageError
-from rcnn_jax.structures import Batch, TrainState
+from rcnn_jax.structures import Batch
 from rcnn_jax.tasks.build import AXIS
 from rcnn_jax.train.step import StepFunction
 
@@ -45,7 +45,7 @@ def map_step(step: StepFunction, devices: list[Device]) -> Any:
     return jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
 
-def replicate(state: TrainState, devices: list[Device]) -> TrainState:
+def replicate(state: Any, devices: list[Device]) -> Any:
     """Copies a state to every device through an identity map, so that the step is traced once."""
     # The unused array gives the map its size: with `in_axes` None alone there is nothing to map
     # over. A map and not `jax.device_put`, whose arrays carry another sharding than those that the

@@ -32,6 +32,7 @@ def init(tmp_path, capsys):
             return None, printed
         loaded = load_spec(spec, task="train")
         assert (loaded.notes, loaded.warnings) == ([], [])
+        assert loaded.kind != "dataset_convert"
         return build_experiment(loaded.config, loaded.kind), printed
 
     return run

@@ -48,6 +48,7 @@ def test_photographs_of_4000_pixels_with_objects_of_20_are_found_before_training
     sizes = np.array([[3000.0, 4000.0]] * 10)
     shares = np.full(500, 20 / np.sqrt(3000 * 4000))
     found = relief((416, 416), sizes, shares, finest=16, grid=16)
+    assert found is not None
     assert found.unseen == 1.0
     assert found.side == 16.0
     # 20 pixels must become 16: 0.8 of 3000 x 4000, and its area over that of 416 x 416.

@@ -18,7 +18,7 @@ from rcnn_jax.processes import unfinished_name
 
 Form = Literal["kitti", "coco"]
 Track = Callable[[Iterable[Item], int, str], Iterator[Item]]
-Copy = Callable[[Path, Path], None]
+Copy = Callable[[Path, Path], Any]
 
 
 def write_tree(
