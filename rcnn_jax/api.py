@@ -301,6 +301,7 @@ def train(
     accept_data_changes: bool = False,
     use_amp: bool = False,
     devices: int | None = None,
+    minutes: float | None = None,
     reporter: Reporter = SILENT,
 ) -> "RunResult":
     """Trains the model of a spec, or resumes the run in the workdir.
@@ -314,6 +315,7 @@ def train(
       accept_data_changes: resume although training images or their objects have changed.
       use_amp: compute in bfloat16.
       devices: number of local devices; None for all.
+      minutes: the run is planned to end after this time; None takes the length of the spec.
       reporter: told what the command line prints; nobody by default.
 
     Returns:
@@ -334,6 +336,7 @@ def train(
         accept_data_changes=accept_data_changes,
         use_amp=use_amp,
         devices=devices,
+        minutes=minutes,
         # Handed in: training and inference are neighbours, and neither imports the other.
         quantiser=QUANTISER,
         draw=draw_detections,

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def this_process() -> Process:
     """Returns the process that asks."""
     pid = os.getpid()
     return Process(socket.gethostname(), _machine(), pid, _start_of(pid) or 0)
+
+
+def age_of_process() -> float:
+    """Returns the seconds since this process was started; since it began to compute where nobody knows.
+
+    A program that starts itself anew keeps its start.
+    """
+    started = _start_of(os.getpid())
+    if started is None or not hasattr(time, "CLOCK_BOOTTIME"):
+        return time.process_time()
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"), 0.0)
 
 
 def is_here(process: Process) -> bool:

@@ -113,6 +113,8 @@ class TrainState(flax.struct.PyTreeNode):
       loss_scale: of float16, `train.loss_scale.LossScale`; None in other precisions.
       epoch_sums: {name: f32[2]}, (sum, count) of every loss term since the epoch began.
       key: the root key of all device randomness; constant over the run.
+      tempo: f32[], steps of the written schedule per step, where the length of the run is planned by
+        time; None where the spec states it.
     """
 
     step: Array
@@ -123,3 +125,4 @@ class TrainState(flax.struct.PyTreeNode):
     loss_scale: Any
     epoch_sums: Any
     key: Array
+    tempo: Any = None

@@ -1,7 +1,8 @@
 """The floors of the house: imports point down only. Read from the source, nothing is imported.
 
 0 foundation  <- 1 ops | spec  <- 2 models | data  <- 3 tasks  <- 4 checkpoints  <- 5 runtime
-  <- 6 evaluate | compress  <- 7 train | inference | diagnose  <- 8 export  <- 9 cli, main, api, sweep
+  <- 6 evaluate | compress  <- 7 train | inference | diagnose  <- 8 export, configure
+  <- 9 cli, main, api, sweep
 """
 
 import ast
@@ -41,7 +42,7 @@ FLOORS = {
     "runtime": 5,
     **dict.fromkeys(("evaluate", "compress"), 6),
     **dict.fromkeys(("train", "inference", "diagnose"), 7),
-    "export": 8,
+    **dict.fromkeys(("configure", "export"), 8),
     **dict.fromkeys(("cli", "main", "api", "sweep"), 9),
 }
 SEPARATE = (1, 2, 6, 7)

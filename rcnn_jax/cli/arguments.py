@@ -42,6 +42,13 @@ def add_train(parser: argparse.ArgumentParser, kind: Kind) -> None:
         help="resume although training images or labels have changed since",
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="end after so many minutes, start and validations included: the first steps are timed, and "
+        "the schedule of the spec is stretched or shortened to fit (default: the spec's length)",
+    )
+    parser.add_argument(
         "--slim",
         action="store_true",
         help="write model files without the optimizer state; they cannot be resumed from",

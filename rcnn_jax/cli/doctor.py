@@ -69,7 +69,7 @@ def run(args: Namespace) -> int:
         console = session.console
         for choice in diagnosis.choices:
             session.note(choice)
-        console.print(_table(diagnosis))
+        console.print(findings_table(diagnosis))
         report = args.output or Path(REPORT)
         write_file(report, [pages.page(diagnosis).encode()])
         console.print(f"report: {report}", markup=False)
@@ -115,7 +115,8 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
     )
 
 
-def _table(diagnosis: "Diagnosis"):
+def findings_table(diagnosis: "Diagnosis"):
+    """Returns the findings of a data set as a table for the console."""
     from rich.markup import escape
     from rich.table import Table
 

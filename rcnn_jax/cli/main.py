@@ -64,6 +64,7 @@ COMMANDS = {
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "doctor": "find what is wrong with a data set",
+    "init": "write a spec for a folder of images and labels",
     "weights": "list, fetch and import what others have trained",
     "unfold_batch_norm": "restore the batch-norm statistics of folded weights",
 }

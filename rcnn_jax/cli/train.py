@@ -1,6 +1,7 @@
 """`train`: from a spec file to model files in a working folder."""
 
 import os
+import time
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +14,13 @@ from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.hosts.team import team
 from rcnn_jax.kinds import Kind
+from rcnn_jax.processes import age_of_process
 from rcnn_jax.tasks.families import family
 
 RUN_FILES = ("config.json", "data.json", "metrics.jsonl")
 """Files that every run writes into its folder; their names serve for annotations too."""
+
+MOST_MINUTES = 1e6
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -26,6 +30,7 @@ def run(args: Namespace, kind: Kind) -> int:
       RcnnError: the flags, the spec, the data or the run are at fault.
     """
     devices = choose_devices(args, "train")
+    deadline = _deadline(args.minutes)
     with Session(
         f"{kind} train",
         status_folder=args.workdir,
@@ -56,6 +61,8 @@ def run(args: Namespace, kind: Kind) -> int:
             quantiser=QUANTISER,
             draw=draw_detections,
             lock=session.lock,
+            minutes=args.minutes,
+            deadline=deadline,
         )
         with memory_advice(kind):
             result = train(build_experiment(config, kind), workdir, options, session)
@@ -63,6 +70,21 @@ def run(args: Namespace, kind: Kind) -> int:
         if args.slim and team().is_chief:
             slim_models(result.models, key)
     return 0
+
+
+def _deadline(minutes: float | None) -> float | None:
+    """Returns `time.monotonic()` at the wanted end, counted from the start of the process.
+
+    Raises:
+      UsageError: the time is none.
+    """
+    if minutes is None:
+        return None
+    if not 0 < minutes < MOST_MINUTES:
+        raise UsageError(
+            f"--minutes {minutes:g}: expected more than 0 and less than {MOST_MINUTES:g}"
+        )
+    return time.monotonic() + minutes * 60 - age_of_process()
 
 
 def places(args: Namespace, kind: Kind) -> Places:

@@ -3,11 +3,15 @@
 import argparse
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import existing_file
 from rcnn_jax.cli.outputs import Places
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcnn_jax.tasks.experiment import Experiment
 
 BATCHES = 16
 
@@ -59,28 +63,47 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--batches {args.batches}: expected 1 or more")
     if args.output.suffix != ".npz":
         raise UsageError(f"-o {args.output}: expected a name ending in .npz")
-    # NumPy and the readers come after the flags have passed, JAX with them.
-    import io
-
-    import numpy as np
-
-    from rcnn_jax.checkpoints.atomic import write_file
+    # JAX and the readers come after the flags have passed.
     from rcnn_jax.spec.load import load_spec
     from rcnn_jax.tasks.build import build_experiment
-    from rcnn_jax.train.unfold_batch_norm import unfolded_weights
 
     with Session("unfold_batch_norm", status_folder=None) as session:
         loaded = load_spec(existing_file(args.spec, "-e"))
         if loaded.kind == "dataset_convert":
             raise UsageError(f"-e {args.spec}: expected the spec of a detector")
         experiment = build_experiment(loaded.config, loaded.kind)
-        arrays = unfolded_weights(experiment, existing_file(args.weights, "-w"), args.batches)
-        buffer = io.BytesIO()
-        # Into memory first: np.savez would write the final name piece by piece.
-        np.savez(buffer, allow_pickle=False, **arrays)
-        write_file(args.output, [buffer.getvalue()])
-        layers = len({name.split("/")[1] for name in arrays})
+        weights = existing_file(args.weights, "-w")
+        layers = write_unfolded(experiment, weights, args.output, args.batches)
         session.console.print(
             f"{args.output}: {layers} layers, statistics from {args.batches} batches", markup=False
         )
     return 0
+
+
+def write_unfolded(
+    experiment: "Experiment", weights: Path, output: Path, batches: int = BATCHES
+) -> int:
+    """Writes weights with statistics; returns the number of their layers.
+
+    Args:
+      experiment: names the network and the training images.
+      weights: folded ones.
+      output: `.npz` file to write.
+      batches: of training images that are looked at.
+
+    Raises:
+      RcnnError: the weights or the images are at fault.
+    """
+    import io
+
+    import numpy as np
+
+    from rcnn_jax.checkpoints.atomic import write_file
+    from rcnn_jax.train.unfold_batch_norm import unfolded_weights
+
+    arrays = unfolded_weights(experiment, weights, batches)
+    buffer = io.BytesIO()
+    # Into memory first: np.savez would write the final name piece by piece.
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_file(output, [buffer.getvalue()])
+    return len({name.split("/")[1] for name in arrays})

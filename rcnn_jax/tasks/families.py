@@ -21,6 +21,7 @@ from rcnn_jax.tasks.named_files import Config, NamedFiles
 
 if TYPE_CHECKING:
     from rcnn_jax.data.sources.categories import Categories
+    from rcnn_jax.tasks.draft import SpecWriter
     from rcnn_jax.tasks.experiment import Experiment
 
 
@@ -83,6 +84,7 @@ class Family:
       labels: files of detections that inference writes.
       records_from: what `dataset_convert` reads: labels that a dataset spec describes, or a COCO file.
       input_name: of an exported graph.
+      draft: returns the writer of specs for new data.
       outputs: the outputs of an exported graph for the DeepStream parsers of TAO: `nms_rows`, rows
         and a count, read by position; `detection_rows`, rows and perhaps masks of every class, read
         by name.
@@ -110,6 +112,7 @@ class Family:
     labels: Literal["kitti", "coco"]
     records_from: Literal["spec", "coco"]
     input_name: str
+    draft: "Callable[[], SpecWriter]"
     outputs: Literal["nms_rows", "detection_rows"]
 
     @property
@@ -138,6 +141,18 @@ def _read_mask_rcnn(
     from rcnn_jax.tasks.mask_rcnn.config import mask_rcnn_experiment
 
     return mask_rcnn_experiment(config, axis_name=axis_name, categories=categories)
+
+
+def _draft_faster_rcnn() -> "SpecWriter":
+    from rcnn_jax.tasks.faster_rcnn.draft import WRITER
+
+    return WRITER
+
+
+def _draft_mask_rcnn() -> "SpecWriter":
+    from rcnn_jax.tasks.mask_rcnn.draft import WRITER
+
+    return WRITER
 
 
 _KERAS_LOSSES = {
@@ -187,6 +202,7 @@ FASTER_RCNN = Family(
     labels="kitti",
     records_from="spec",
     input_name="input_image",
+    draft=_draft_faster_rcnn,
     outputs="nms_rows",
 )
 
@@ -235,6 +251,7 @@ MASK_RCNN = Family(
     labels="coco",
     records_from="coco",
     input_name="Input",
+    draft=_draft_mask_rcnn,
     outputs="detection_rows",
 )
 

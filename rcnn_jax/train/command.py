@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from rcnn_jax.train.loop import train_until
 from rcnn_jax.train.milestones import ensure_best
 from rcnn_jax.train.quantisation import calibrate, quantised_run
 from rcnn_jax.train.resume import resume_or_begin
-from rcnn_jax.train.run import Run, TrainOptions, open_run
+from rcnn_jax.train.run import Run, TrainOptions, open_run, planned
 from rcnn_jax.train.run_folder import METRICS_FILE, write_spec
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.writers import last_validation
@@ -77,6 +78,9 @@ def train(
       RcnnError: anything the user can mend, see the tree in `errors`.
       Stopped: a signal or a closed pipe ended the run; it says from which step it goes on.
     """
+    if options.minutes is not None and options.deadline is None:
+        deadline = time.monotonic() + options.minutes * 60
+        options = dataclasses.replace(options, deadline=deadline)
     with contextlib.ExitStack() as stack:
         # Before `open_run`: the store cleans up after killed runs when it is opened, and in a
         # folder that somebody else trains in it would delete the checkpoint that is being written.
@@ -118,6 +122,7 @@ def _train(run: Run) -> RunState:
             f"too, everything else to {files.folder}"
         )
     state, progress = resume_or_begin(run)
+    run = planned(run, progress.plan)
     if is_calibrated(state.collections):
         run = quantised_run(run)
     if progress.finished:
@@ -140,7 +145,7 @@ def _train(run: Run) -> RunState:
             if progress.step < begins or progress.pending:
                 state, progress = train_until(run, state, progress, begins)
             run, state, progress = calibrate(run, state, progress)
-        return train_until(run, state, progress, run.milestones.total_steps)[1]
+        return train_until(run, state, progress)[1]
 
 
 def _how_to_go_on(run: Run) -> str:
@@ -149,9 +154,11 @@ def _how_to_go_on(run: Run) -> str:
     if not steps:
         return "no step was saved yet, the same command starts again"
     without = " without --fresh" if run.options.fresh else ""
+    stored = run.store.latest_run_state()
+    plan = None if stored is None else RunState.from_json(stored["run"]).plan
     return (
-        f"step {steps[-1]} of {run.milestones.total_steps} is saved, the same command{without} goes on "
-        "from there"
+        f"step {steps[-1]} of {planned(run, plan).milestones.total_steps} is saved, the same "
+        f"command{without} goes on from there"
     )
 
 

@@ -12,6 +12,7 @@ the steps are saved, and an error of the host saves them before it is raised.
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,14 +30,16 @@ from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.memory import advice, device_limit, plan_memory
 from rcnn_jax.train.milestones import Milestone, run_milestone, save, validation_at
 from rcnn_jax.train.non_finite import NonFiniteCheck
+from rcnn_jax.train.planning import plan_length
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.sink import MetricSink, open_sink
 from rcnn_jax.train.step import make_step
+from rcnn_jax.train.stopwatch import Stopwatch
 
 
 def train_until(
-    run: Run, state: TrainState, progress: RunState, end_step: int
+    run: Run, state: TrainState, progress: RunState, end_step: int | None = None
 ) -> tuple[TrainState, RunState]:
     """Takes the steps that a run still has to take, up to a milestone.
 
@@ -44,7 +47,8 @@ def train_until(
       run: the run.
       state: to go on from, on the host.
       progress: of that state.
-      end_step: the milestone, which is done too; the run may end before it.
+      end_step: the milestone, which is done too; the run may end before it. None is the end of the run,
+        which a planned one learns of on the way.
 
     Returns:
       State and progress after the last step.
@@ -80,7 +84,7 @@ def train_until(
         if progress.pending:  # the run was ended in the middle of a milestone
             milestone = Milestone(run=run, state=state, sink=sink, signals=signals)
             progress = run_milestone(milestone, progress)
-        if progress.finished or progress.step >= end_step:
+        if progress.finished or (end_step is not None and progress.step >= end_step):
             return state, progress
         batches = _batches(run, progress.step)
         _log_images(run, sink, progress.step)
@@ -90,8 +94,9 @@ def train_until(
         stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases))
         batches = itertools.chain([first], batches)
         del first  # an image batch is not kept on the device longer than the others
-        while not progress.finished and progress.step < end_step:
-            step, end = progress.step, milestones.next(progress.step)
+        watch, seconds = _stopwatch(progress), None
+        while not progress.finished and (end_step is None or progress.step < end_step):
+            step, end = progress.step, run.milestones.next(progress.step)
             try:
                 # A signal is looked at between steps only: a step that has been sent cannot be
                 # recalled.
@@ -110,6 +115,16 @@ def train_until(
                     # be more than one step ahead of the device.
                     if step % experiment.run.log_steps == 0:
                         check.poll()
+                    if watch is not None:
+                        seconds = watch.lap(step, metrics)
+                        # At a milestone later: its duties belong to the length before.
+                        if seconds is not None and step < end:
+                            check.finish()
+                            here = dataclasses.replace(progress, step=step)
+                            run, progress, replicas = _learn_length(
+                                run, here, replicas, seconds, sink
+                            )
+                            watch, end = None, run.milestones.next(step)
                 # Both wait for the device. They come before anything is saved: a checkpoint must not hold
                 # a state that is not finite, nor a step whose line is not yet in metrics.jsonl.
                 check.finish()
@@ -128,6 +143,7 @@ def train_until(
                     signals.look()
                 raise
             progress = dataclasses.replace(progress, step=step, pending=step == end)
+            stopped = time.monotonic()
             # Fetched once for all that is due, not once for each file, and before the next step, which
             # gives up the memory of `replicas`.
             state = parallel.first_replica(replicas, run.devices)
@@ -153,6 +169,11 @@ def train_until(
             # A signal during the last milestone comes too late: the run is finished and ends well.
             if not progress.finished:
                 signals.look()
+            if watch is not None and seconds is not None and not progress.finished:
+                run, progress, replicas = _learn_length(run, progress, replicas, seconds, sink)
+                watch = None
+            elif watch is not None:
+                watch.skip(time.monotonic() - stopped)
     return state, progress
 
 
@@ -206,6 +227,23 @@ def _rescue(
             f"stopped by an error after step {progress.step}, which is saved: once its cause is mended, "
             "the same command goes on from there"
         )
+
+
+def _stopwatch(progress: RunState) -> Stopwatch | None:
+    """Returns what times the steps of a run that is still to be planned."""
+    if progress.plan is None or progress.plan.total_steps:
+        return None
+    return Stopwatch(progress.step)
+
+
+def _learn_length(
+    run: Run, progress: RunState, replicas: TrainState, seconds: float, sink: MetricSink
+) -> tuple[Run, RunState, TrainState]:
+    """Returns run, progress and state with the length that the time of a step leaves room for."""
+    with sink.paused():
+        run, progress, replicas = plan_length(run, progress, replicas, seconds)
+    sink.replan(run.milestones)
+    return run, progress, replicas
 
 
 def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:

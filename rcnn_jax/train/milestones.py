@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -25,6 +26,7 @@ from rcnn_jax.structures import TrainState
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.sink import MetricSink
+from rcnn_jax.train.step import at_tempo
 from rcnn_jax.train.validation import Validation
 
 
@@ -124,7 +126,9 @@ def close_epoch(milestone: Milestone, outcome: Outcome) -> Outcome:
     run, state, step = milestone.run, milestone.state, outcome.progress.step
     if not run.milestones.ends_epoch(step):
         return outcome
-    rate = float(run.schedule(np.int32(step - 1)))  # of the last step that was taken
+    # Of the last step that was taken.
+    schedule: Any = at_tempo(run.schedule, state.tempo)  # it takes numbers of the host too
+    rate = float(schedule(np.int32(step - 1)))
     # The means come from sums in the state and not from logged steps: a run that was resumed within
     # the epoch writes the same line, and no step is left out.
     means = {**_epoch_means(state), "learning_rate": rate}

@@ -125,8 +125,8 @@ def map_step(step: StepFunction, devices: Devices, state: TrainState | None = No
     return jax.jit(mapped, donate_argnums=(0,))
 
 
-def replicate(state: TrainState, devices: Devices) -> TrainState:
-    """Copies a state, the same in all processes, to every device, or each its slices."""
+def replicate(state: Any, devices: Devices) -> Any:
+    """Copies a state or a leaf, the same in all processes, to every device, or each its slices."""
     if devices.body == "pmap":
         # The unused array gives the map its size: with `in_axes` None alone there is nothing to map
         # over. A map and not `jax.device_put`, whose arrays carry another sharding than those that
@@ -135,7 +135,7 @@ def replicate(state: TrainState, devices: Devices) -> TrainState:
             lambda _, tree: tree, axis_name=AXIS, in_axes=(0, None), devices=devices.everywhere
         )
         return copies(np.zeros(len(devices.local), np.int8), state)
-    specs = devices.state_specs(state)
+    specs = devices.state_specs(state) if isinstance(state, TrainState) else WHOLE
 
     def put(leaf: Any, spec: PartitionSpec = WHOLE) -> jax.Array:
         sharding = devices.sharding(spec)

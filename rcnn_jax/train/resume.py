@@ -7,20 +7,23 @@ with the list of them, where arrays would only show that a shape differs.
 import contextlib
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from rcnn_jax.checkpoints import fingerprint
 from rcnn_jax.checkpoints.state import versions
 from rcnn_jax.compress.qat import COLLECTION, collection
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.errors import CheckpointError, UsageError
 from rcnn_jax.hosts.team import team
 from rcnn_jax.structures import TrainState
 from rcnn_jax.train.milestones import has_stopped_early, newest_model
-from rcnn_jax.train.run import Run
+from rcnn_jax.train.run import Run, planned
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.start import begin, check_data, keep_encrypted, report_skipped_start
 from rcnn_jax.train.step import init_state
+from rcnn_jax.train.time_plan import TimePlan
 
 
 def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
@@ -33,6 +36,8 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     stored = None if options.fresh else run.store.latest_run_state()
     # First of all: from here on the processes of a job do the same, or they would wait for ever.
     team().agree("the checkpoint to go on from", stored and stored["run"])
+    plan = _plan(run, stored)
+    run = planned(run, plan)
     if stored is not None:
         fingerprint.check_resume(stored["fingerprint"], run.fingerprint, run.workdir)
         check_data(stored, run.data, run.workdir, options.accept_data_changes, reporter)
@@ -45,9 +50,12 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     template = init_state(
         experiment.task, variables, experiment.optimizer, run.schedule, experiment.seed
     )
+    if plan is not None:
+        template = template.replace(tempo=np.float32(plan.tempo))
     restored = None if options.fresh else run.store.restore(template)
     if restored is None:
         state, progress = begin(experiment, template, key=options.key, reporter=reporter)
+        progress = dataclasses.replace(progress, plan=plan)
         # Not before the weights to start from are read: they may lie among the files that go.
         if options.fresh:
             _clear(run, progress)
@@ -81,6 +89,47 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
                 "up to the order of sums and no longer bit for bit"
             )
     return state, progress
+
+
+def _plan(run: Run, stored: dict[str, Any] | None) -> TimePlan | None:
+    """Returns the time plan that a run goes on by, None where its spec states its length.
+
+    Args:
+      run: the run.
+      stored: run state of its newest checkpoint, if any.
+
+    Raises:
+      CheckpointError: a run that began without a plan is to get one.
+      UsageError: several processes train together, or with fake quantisation.
+    """
+    minutes, reporter = run.options.minutes, run.reporter
+    if minutes is not None and team().count > 1:
+        raise UsageError(
+            "--minutes plans the run of one process, and several train together here: each would plan "
+            "another length. State the length in the spec"
+        )
+    if minutes is not None and run.quant.sites:
+        raise UsageError(
+            "--minutes and enable_qat do not go together: where fake quantisation begins is a part of "
+            "the length. Leave the flag out"
+        )
+    if stored is None:
+        if minutes is None:
+            return None
+        return TimePlan(minutes=minutes, written_steps=run.written.total_steps)
+    plan = RunState.from_json(stored["run"]).plan
+    if plan is None and minutes is not None:
+        raise CheckpointError(
+            f"{run.workdir}: the run there began without --minutes, with the length of its spec. Leave "
+            "the flag out to go on with it, choose another folder for the results, or add --fresh to "
+            "start anew"
+        )
+    if plan is not None and plan.total_steps:
+        reporter.note(
+            f"the length of this run was planned for {plan.minutes:g} minutes when it began: "
+            f"{plan.total_steps} steps; it goes on by that"
+        )
+    return plan
 
 
 def _clear(run: Run, progress: RunState) -> None:

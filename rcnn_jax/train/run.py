@@ -1,5 +1,6 @@
 """One training run: everything that is constant over its steps, opened and checked beforehand."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import widths_to_train
+from rcnn_jax.train.time_plan import MOST_STEPS, TimePlan
 from rcnn_jax.train.validation import Drawer, Validation
 
 
@@ -48,6 +50,8 @@ class TrainOptions:
       draw: draws detections on validation images for TensorBoard, where the spec asks for them; see
         `inference.draw.draw_detections`. None leaves such pictures out.
       lock: of the workdir, where the caller holds it; None takes it as long as the run lasts.
+      minutes: the run is planned to end after this time; None takes the length of the spec.
+      deadline: `time.monotonic()` at which that is; None counts from the call of `train`.
     """
 
     key: str | None = None
@@ -60,6 +64,8 @@ class TrainOptions:
     quantiser: Quantiser | None = None
     draw: Drawer | None = None
     lock: WorkdirLock | None = None
+    minutes: float | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,7 @@ class Run:
       milestones: steps at which something is due.
       store: resumable checkpoints.
       reporter: console and status file.
+      written: milestones as the spec states them, which the learning rate is a function of.
     """
 
     experiment: Experiment
@@ -91,6 +98,7 @@ class Run:
     milestones: Milestones
     store: CheckpointStore
     reporter: Reporter
+    written: Milestones
 
     @property
     def workdir(self) -> Path:
@@ -105,7 +113,7 @@ class Run:
     @property
     def schedule(self) -> Any:
         """Learning rate by step, in the scale of this run's devices."""
-        return make_schedule(self.experiment.schedule, self.milestones.total_steps, self.rate_scale)
+        return make_schedule(self.experiment.schedule, self.written.total_steps, self.rate_scale)
 
     @property
     def rate_scale(self) -> int:
@@ -142,6 +150,23 @@ class Run:
         given = {"scale_lr": options.scale_lr} if options.scale_lr else {}
         chosen = {"use_amp": options.use_amp, "global_batch": self.global_batch}
         return {**values, **widths, **chosen, **given}
+
+
+def planned(run: Run, plan: TimePlan | None) -> Run:
+    """Returns the run with the milestones of its time plan; the same run without one.
+
+    Until the plan has a length nothing but epochs ends: validations come when they have a period.
+    """
+    if plan is None:
+        return run
+    written = dataclasses.replace(run.written, total_steps=plan.written_steps)
+    milestones = dataclasses.replace(
+        written,
+        total_steps=plan.total_steps or max(plan.written_steps, 2 * MOST_STEPS),
+        evaluate_every=plan.period if written.evaluate_every else 0,
+        save_every=plan.period,
+    )
+    return dataclasses.replace(run, milestones=milestones, written=written)
 
 
 def open_run(
@@ -201,6 +226,7 @@ def open_run(
     if why:
         reporter.note(why)
     steps_per_epoch = batches_per_epoch(source, _global_batch(experiment, chosen))
+    milestones = Milestones.of(experiment.run, steps_per_epoch, experiment.qat)
     return Run(
         experiment=experiment,
         quant=quant,
@@ -210,7 +236,8 @@ def open_run(
         source=source,
         data=digest_source(source, experiment.category_ids),
         validate=validate,
-        milestones=Milestones.of(experiment.run, steps_per_epoch, experiment.qat),
+        milestones=milestones,
+        written=milestones,
         store=store,
         reporter=reporter,
     )

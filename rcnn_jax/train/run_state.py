@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from rcnn_jax.train.time_plan import TimePlan
+
 STORED_NAMES = {"pending": "due"}
 """{attribute: its key in JSON}, where they differ: files of earlier versions must stay readable."""
 
@@ -21,6 +23,7 @@ class RunState:
       epochs_without_gain: epochs since best_loss.
       pending: the milestone after this step (validation, model files) is still to be done.
       finished: the run is over.
+      plan: length of a run that is to end after a wanted time; None where the spec states its length.
     """
 
     run_id: str
@@ -31,6 +34,7 @@ class RunState:
     epochs_without_gain: int = 0
     pending: bool = False
     finished: bool = False
+    plan: TimePlan | None = None
 
     def after_epoch(self, loss: float, min_delta: float) -> "RunState":
         """Returns the progress after an epoch with this mean training loss."""
@@ -56,4 +60,7 @@ class RunState:
     def from_json(cls, values: dict[str, Any]) -> "RunState":
         """Returns the progress that `to_json` wrote; fields of other versions are passed over."""
         keys = {STORED_NAMES.get(f.name, f.name): f.name for f in dataclasses.fields(cls)}
-        return cls(**{keys[key]: value for key, value in values.items() if key in keys})
+        known = {keys[key]: value for key, value in values.items() if key in keys}
+        if known.get("plan") is not None:
+            known["plan"] = TimePlan(**known["plan"])
+        return cls(**known)

@@ -117,6 +117,12 @@ class MetricSink:
         for writer in self._writers:
             writer.advance(step, self._milestones.epoch(step), self._milestones.num_epochs)
 
+    def replan(self, milestones: Milestones) -> None:
+        """Takes another length of the run."""
+        self._milestones = milestones
+        for writer in self._writers:
+            writer.replan(milestones.total_steps)
+
     def flush(self) -> None:
         """Reads and writes the logged step that is still on its way, if any."""
         if self._unread is None:

@@ -61,7 +61,8 @@ def begin(
         state, saved = restore_training(bundle, template, str(path))
         reporter.note(f"going on from {path}, step {int(state.step)}")
         # The best model so far lies in another folder, or is about to be deleted from this one
-        begins = {"finished": False, "best_metric": None, "best_step": None}
+        # and how long that run was to be is no matter of this one.
+        begins = {"finished": False, "best_metric": None, "best_step": None, "plan": None}
         return state, RunState.from_json({**saved, **begins})
     # The id, not the folder or the name, tells the run itself from another one: a model that is
     # copied elsewhere still belongs to it.

@@ -54,6 +54,18 @@ def init_state(
     )
 
 
+def at_tempo(schedule: Schedule, tempo: Any) -> Schedule:
+    """Returns the schedule stretched or shortened to another length.
+
+    Args:
+      schedule: of the written length.
+      tempo: f32[], steps of it per step; None leaves it as it is.
+    """
+    if tempo is None:
+        return schedule
+    return lambda step: schedule(jnp.floor(step.astype(jnp.float32) * tempo).astype(jnp.int32))
+
+
 def image_keys(state: TrainState, batch: Batch) -> jax.Array:
     """Returns one key per image, [b], from the step and the position in the global batch."""
     # Folded, never split: nothing is carried from step to step, so a resumed run draws the same
@@ -101,6 +113,10 @@ def make_step(
     optimizer = make_optimizer(settings, schedule, norm)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        rate = at_tempo(schedule, state.tempo)
+        # Made in here, over a tempo that is data: a length that is known after the first steps needs no
+        # second compilation.
+        optimizer = make_optimizer(settings, rate)
         keys = image_keys(state, batch)
         params = state.params if slices is None else slices.whole(state.params, whole)
         trainable, frozen = split_params(params, task.is_frozen)
@@ -173,7 +189,7 @@ def make_step(
             for name, total in state.epoch_sums.items()
         }
         # Steps taken before this one, as the optimizer counts: the rate that was just applied.
-        metrics["learning_rate"] = schedule(state.step)
+        metrics["learning_rate"] = rate(state.step)
         new_state = state.replace(
             step=state.step + 1,
             params=params,

@@ -72,6 +72,9 @@ class MetricWriter:
     def advance(self, step: int, epoch: int, epochs: int) -> None:
         """Shows how far the run is; called when a step has been sent to the device."""
 
+    def replan(self, total_steps: int) -> None:
+        """Takes another length of the run."""
+
     def pause(self) -> None:
         """Leaves the screen to others until `resume`."""
 
@@ -224,6 +227,12 @@ class ConsoleLines(MetricWriter):
                 self._format, record.epoch, record.epochs, record.values, record.seconds
             )
             self._console.print(line, markup=False)
+
+    def replan(self, total_steps: int) -> None:
+        """Lengthens or shortens the bar."""
+        self._total_steps = total_steps
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=total_steps)
 
     def pause(self) -> None:
         """Takes the bar off the screen."""

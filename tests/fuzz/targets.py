@@ -2,7 +2,7 @@
 
 from tests.fuzz.case import Target
 
-NAMES = ("specs", "records", "coco", "images", "bundles", "weights", "headers")
+NAMES = ("specs", "records", "coco", "layouts", "images", "bundles", "weights", "headers")
 
 
 def find(name: str) -> Target:
@@ -18,6 +18,8 @@ def find(name: str) -> Target:
             from tests.data.record_mutants import RECORDS as target
         case "coco":
             from tests.data.coco_mutants import COCO as target
+        case "layouts":
+            from tests.data.layouts.mutants import LAYOUTS as target
         case "images":
             from tests.data.image_mutants import IMAGES as target
         case "bundles":

@@ -1,6 +1,7 @@
 import json
 
 from rcnn_jax.train.run_state import RunState
+from rcnn_jax.train.time_plan import TimePlan
 
 
 def test_progress_survives_json():
@@ -31,3 +32,11 @@ def test_the_key_of_a_pending_milestone_is_the_one_of_earlier_versions():
     progress = RunState(run_id="a", pending=True)
     assert progress.to_json()["due"] is True
     assert RunState.from_json({"run_id": "a", "due": True}) == progress
+
+
+def test_a_time_plan_survives_and_runs_of_before_have_none():
+    plan = TimePlan(minutes=2.0, written_steps=100, total_steps=73, period=25)
+    progress = RunState(run_id="a", step=20, plan=plan)
+    assert RunState.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+    old = {name: value for name, value in RunState(run_id="a").to_json().items() if name != "plan"}
+    assert RunState.from_json(old).plan is None

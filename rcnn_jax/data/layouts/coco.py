@@ -50,7 +50,8 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
         if crowds and crowds >= 0.9 * max(used.total(), 1):
             choices.append(
                 f"{path.name}: {crowds} of {used.total()} objects are marked as crowds, as exports of "
-                "masks drawn by an assistant are: nothing is learnt of a crowd"
+                "masks drawn by an assistant are: nothing is learnt of a crowd; `rcnn-jax init "
+                "--crowds-as-objects` takes them as objects"
             )
         for image in dataset.images:
             # Kept with its expected path where it is missing: that is a finding of the images.

@@ -96,6 +96,23 @@ class Collection:
         return replace(self, items=tuple(item for item in self.items if item.split == split))
 
 
+def crowds_as_objects(collection: Collection) -> Collection:
+    """Returns the collection with regions of many objects as single objects.
+
+    For exports of masks that an assistant drew, which mark everything as a crowd. Regions of KITTI in
+    which nobody labelled (DontCare) stay what they are.
+    """
+
+    def taken(found: Labelled) -> Labelled:
+        return replace(found, crowd=False) if found.name.lower() != "dontcare" else found
+
+    items = tuple(
+        replace(item, objects=tuple(taken(found) for found in item.objects))
+        for item in collection.items
+    )
+    return replace(collection, items=items)
+
+
 def used_names(items: Iterable[Item]) -> tuple[str, ...]:
     """Returns the names of the classes that have an object, sorted."""
     return tuple(sorted({found.name for item in items for found in item.objects}))

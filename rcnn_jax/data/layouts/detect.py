@@ -6,19 +6,21 @@ A reader is asked for files of its form; of several forms in one folder the one 
 images is taken, and the choice is said.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rcnn_jax.data.layouts.coco import read_coco
 from rcnn_jax.data.layouts.collection import Collection
+from rcnn_jax.data.layouts.cvat import is_cvat, read_cvat
 from rcnn_jax.data.layouts.images import FileTree
+from rcnn_jax.data.layouts.json_file import read_json
 from rcnn_jax.data.layouts.kitti import COLUMNS, read_kitti
+from rcnn_jax.data.layouts.label_studio import is_label_studio, read_label_studio
 from rcnn_jax.data.layouts.voc import read_voc
 from rcnn_jax.data.layouts.yolo import NAME_LISTS, is_yolo_line, read_yolo
 from rcnn_jax.errors import DataError
-from rcnn_jax.text_file import read_text
 
 _SAMPLED = 200
 """Label files whose lines are looked at: a folder may hold a hundred thousand."""
@@ -35,13 +37,16 @@ _LISTS = (
     "readme.dataset",
 )
 
-LAYOUTS = "KITTI, COCO, YOLO, Pascal VOC (also as Roboflow exports them)"
+LAYOUTS = (
+    "KITTI, COCO, YOLO, Pascal VOC (also as Roboflow exports them), CVAT for images 1.1, Label Studio "
+    "(JSON, JSON-MIN)"
+)
 
 Reader = Callable[[FileTree, Sequence[Path]], Collection]
 
 
 def read_collection(source: Path) -> Collection:
-    """Returns the annotations of a folder, or of one COCO file, whatever tool wrote them.
+    """Returns the annotations of a folder, or of one annotation file, whatever tool wrote them.
 
     Args:
       source: the folder of a data set, or an annotation file with its images beside or below.
@@ -57,8 +62,9 @@ def read_collection(source: Path) -> Collection:
     found = [
         (reader, files)
         for reader, files in (
-            (read_coco, _coco_files(tree, source)),
-            (read_voc, _voc_files(tree)),
+            *_json_files(tree, source),
+            (read_voc, _xml_files(tree, lambda head: b"<annotation>" in head)),
+            (read_cvat, _xml_files(tree, is_cvat)),
             *_text_files(tree),
         )
         if files and (source.is_dir() or source in files)
@@ -81,24 +87,33 @@ def _annotated(collection: Collection) -> int:
     return sum(bool(item.objects) for item in collection.items)
 
 
-def _coco_files(tree: FileTree, source: Path) -> list[Path]:
-    files = [source] if source.is_file() else [*tree.of(".json")]
-    return [path for path in files if path.suffix.lower() == ".json" and _is_coco(path)]
+def _json_files(tree: FileTree, source: Path) -> list[tuple[Reader, list[Path]]]:
+    """Returns the files of COCO and of Label Studio; each is read once for the question."""
+    coco: list[Path] = []
+    label_studio: list[Path] = []
+    for path in [source] if source.is_file() else tree.of(".json"):
+        if path.suffix.lower() != ".json":
+            continue
+        try:
+            content = read_json(path)
+        except DataError:
+            continue
+        if _is_coco(content):
+            coco.append(path)
+        elif is_label_studio(content):
+            label_studio.append(path)
+    return [(read_coco, coco), (read_label_studio, label_studio)]
 
 
-def _is_coco(path: Path) -> bool:
+def _is_coco(content: Any) -> bool:
     """Says whether a JSON file has the three lists; their order in the file is anyone's choice."""
-    try:
-        content = json.loads(read_text(path, "JSON file"))
-    except (DataError, ValueError, RecursionError):
-        return False
     return isinstance(content, dict) and all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     )
 
 
-def _voc_files(tree: FileTree) -> list[Path]:
-    return [path for path in tree.of(".xml") if b"<annotation>" in _head(path)]
+def _xml_files(tree: FileTree, is_own: Callable[[bytes], bool]) -> list[Path]:
+    return [path for path in tree.of(".xml") if is_own(_head(path))]
 
 
 def _text_files(tree: FileTree) -> list[tuple[Reader, list[Path]]]:

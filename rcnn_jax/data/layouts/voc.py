@@ -6,6 +6,7 @@ pixels, continuous 0 to 10. Tools that count from 0 give themselves away by a 0.
 Source: Everingham et al., The PASCAL Visual Object Classes Challenge: development kit, 2012, section 4.
 """
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +93,7 @@ def read_voc(tree: FileTree, files: Sequence[Path]) -> Collection:
         choices=(
             f"coordinates count from {corner:.0f}"
             + (": a box begins at 0" if corner == 0.0 else ", as the format says"),
+            *_marks([root for _, _, root in parsed]),
         ),
     )
 
@@ -106,6 +108,8 @@ def _objects(
         sides = [entry.findtext(f"bndbox/{side}") for side in ("ymin", "xmin", "ymax", "xmax")]
         try:
             y1, x1, y2, x2 = (float(side) for side in sides if side is not None)
+            if not all(map(math.isfinite, (y1, x1, y2, x2))):
+                raise ValueError(sides)
         except ValueError:
             problems.append(Problem(where, f"'{shown(name)}' has no whole bndbox"))
             continue
@@ -121,6 +125,25 @@ def _objects(
             )
         )
     return tuple(objects)
+
+
+def _marks(roots: Sequence[ET.Element]) -> list[str]:
+    """Returns how many objects carry a mark, where any does."""
+    counts = {
+        mark: sum(
+            (entry.findtext(mark) or "0").strip() == "1"
+            for root in roots
+            for entry in root.iter("object")
+        )
+        for mark in ("difficult", "truncated")
+    }
+    if not any(counts.values()):
+        return []
+    return [
+        f"{counts['difficult']} objects are marked difficult (as KITTI they train and do not count "
+        f"where a model is judged; COCO has no such mark) and {counts['truncated']} truncated (taken as "
+        "any other)"
+    ]
 
 
 def _counts_from_zero(roots) -> bool:

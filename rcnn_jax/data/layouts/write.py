@@ -61,7 +61,7 @@ def write_tree(
                 write_labels(labels, [_kitti(found) for found in item.objects])
         if form == "coco":
             for split in dict.fromkeys(item.split or "train" for item in items):
-                rows = [(i, n) for i, n in placed if (i.split or "train") == split]
+                rows = [(i, n.name) for i, n in placed if (i.split or "train") == split]
                 text = json.dumps(_coco(rows, class_names))
                 (temporary / f"instances_{split}.json").write_text(text, encoding="utf-8")
         # At the end, so that a folder of this name is a whole data set or none.
@@ -93,7 +93,7 @@ def _kitti(found: Any) -> KittiObject:
     y1, x1, y2, x2 = found.box
     return KittiObject(
         # Blanks separate the columns of the format.
-        class_name="_".join(found.name.split()),
+        class_name=kitti_name(found.name),
         x1=x1,
         y1=y1,
         x2=x2,
@@ -102,14 +102,31 @@ def _kitti(found: Any) -> KittiObject:
     )
 
 
-def _coco(rows: Sequence[tuple[Item, Path]], class_names: Sequence[str]) -> dict[str, Any]:
+def coco_text(items: Sequence[Item], images: Path, class_names: Sequence[str]) -> str:
+    """Returns a COCO file of images that stay where they are.
+
+    Args:
+      items: every one with its size and below `images`.
+      images: folder that file names are relative to.
+      class_names: order of the categories.
+    """
+    rows = [(item, item.image.relative_to(images).as_posix()) for item in items]
+    return json.dumps(_coco(rows, class_names))
+
+
+def kitti_name(name: str) -> str:
+    """Returns a class name as KITTI writes it: blanks separate columns there."""
+    return "_".join(name.split())
+
+
+def _coco(rows: Sequence[tuple[Item, str]], class_names: Sequence[str]) -> dict[str, Any]:
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
     images, annotations = [], []
     for image_id, (item, name) in enumerate(rows, start=1):
         # Every caller knows the sizes: COCO cannot be written without.
         assert item.size is not None
         height, width = item.size
-        images.append({"id": image_id, "file_name": name.name, "height": height, "width": width})
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for found in item.objects:
             y1, x1, y2, x2 = found.box
             annotations.append(

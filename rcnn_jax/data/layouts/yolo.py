@@ -7,6 +7,7 @@ Names stand in a `data.yaml` (list or map), in `classes.txt` or `obj.names`. Num
 that never use 0 but use the number behind the last name count from 1, which is seen from the files.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,11 @@ def is_yolo_line(columns: Sequence[str]) -> bool:
     except ValueError:
         return False
     # Half an image of tolerance: boxes that reach beyond the image are a finding, pixels are no YOLO.
-    return number == int(number) >= 0 and all(-0.5 <= value <= 1.5 for value in values)
+    return (
+        math.isfinite(number)
+        and number == int(number) >= 0
+        and all(-0.5 <= value <= 1.5 for value in values)
+    )
 
 
 def _numbers(path: Path) -> tuple[list[tuple[str, list[float]]], list[Problem]]:

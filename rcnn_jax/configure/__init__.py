@@ -1,0 +1,1 @@
+"""From a folder of images to a spec: splits, canvas, anchors, schedule, and where the data lies."""

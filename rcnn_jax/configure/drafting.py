@@ -1,0 +1,147 @@
+"""The draft of a spec from everything that was found out, with the reasons that become its comments."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rcnn_jax.configure.place import Placed
+from rcnn_jax.configure.proposal import Choice, Objects, Schedule
+from rcnn_jax.configure.splits import Split
+from rcnn_jax.configure.weights import Start
+from rcnn_jax.data.layouts.write import kitti_name
+from rcnn_jax.tasks.draft import Draft, Pixels, coverage_lines
+
+_FEWEST_OBJECTS, _OBJECTS_GRID = 16, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of data, detector and run.
+
+    Attributes:
+      source: the data set in words.
+      seed: of training.
+      minutes: for training.
+      masks: outlines are learnt.
+      output: folder of the run.
+      split: its images.
+      placed: where they lie.
+      names: label -> class.
+      counts: objects per label.
+      objects: their sizes.
+      choice: detector, canvas and anchors.
+      why: it was chosen.
+      schedule: batch and length.
+      start: weights.
+      pixels: normalisation.
+      flips: pictures look the same upside down.
+    """
+
+    source: str
+    seed: int
+    minutes: float
+    masks: bool
+    output: str
+    split: Split
+    placed: Placed
+    names: Mapping[str, str]
+    counts: Mapping[str, int]
+    objects: Objects
+    choice: Choice
+    why: str
+    schedule: Schedule
+    start: Start
+    pixels: Pixels
+    flips: bool
+
+
+def draft_of(known: Known) -> Draft:
+    """Returns the draft of a spec."""
+    split, choice, length = known.split, known.choice, known.schedule
+    endings = Counter(item.image.suffix.lstrip(".").lower() for item in split.items)
+    extension = next(
+        (name for name, _ in endings.most_common() if name in ("png", "jpg", "jpeg")), "png"
+    )
+    parts = Counter(item.split for item in split.items)
+    written = kitti_name if known.placed.converted else str
+    most = max(-(-known.objects.most // _OBJECTS_GRID) * _OBJECTS_GRID, _FEWEST_OBJECTS)
+    return Draft(
+        source=known.source,
+        seed=known.seed,
+        classes={written(label): written(name) for label, name in known.names.items()},
+        train=known.placed.train,
+        val=known.placed.val,
+        train_images=parts["train"],
+        val_images=parts["val"],
+        extension=extension,
+        canvas=(choice.canvas.height, choice.canvas.width),
+        anchors=choice.anchors,
+        coverage=choice.coverage,
+        max_objects=most,
+        masks=known.masks,
+        arch=known.start.arch,
+        weights=known.start.path,
+        convention=known.start.convention,
+        pixels=known.pixels,
+        vertical_flips=known.flips,
+        batch=length.batch,
+        epochs=length.epochs,
+        output=known.output,
+        reasons=_reasons(known),
+    )
+
+
+def lines_of(known: Known) -> list[str]:
+    """Returns what the user should read of a draft, line by line."""
+    height, width = known.choice.canvas.height, known.choice.canvas.width
+    return [
+        *known.split.sentences,
+        *known.placed.sentences,
+        f"detector: {known.why}",
+        f"canvas: {height} x {width} (height x width)",
+        f"anchors: {_anchors(known.choice)}",
+        *coverage_lines(known.choice.coverage),
+        f"weights: {known.start.sentence}",
+    ]
+
+
+def _anchors(choice: Choice) -> str:
+    return f"{choice.anchors.per_cell} per cell; objects with IoU 0.5, in place, as they lie:"
+
+
+def _reasons(known: Known) -> dict[str, list[str]]:
+    choice, canvas = known.choice, known.choice.canvas
+    objects = ", ".join(f"{label} {known.counts[label]:,}" for label in known.names)
+    return {
+        "head": [
+            f"{known.source}, written by rcnn-jax init.",
+            *known.split.sentences,
+            f"Detector: {known.why}.",
+        ],
+        "schedule": [
+            f"{known.schedule.epochs} epochs are about {known.minutes:g} minutes here, at an estimated "
+            f"{known.schedule.seconds:.2f} s a step.",
+            f"train --minutes {known.minutes:g} measures the step and plans the length by it.",
+        ],
+        "canvas": [
+            f"The objects ask for {canvas.wanted / 1e6:.2f} million pixels, time allows "
+            f"{canvas.budget / 1e6:.2f}.",
+            *(choice.relief.sentences if choice.relief else ()),
+        ],
+        "objects": [f"At most {known.objects.most} objects in an image."],
+        "weights": [f"Weights: {known.start.sentence}."],
+        "pixels": [
+            "As the weights were trained."
+            if known.start.pixels
+            else "Mean and deviation of the pixels of this data."
+        ],
+        "data": list(known.placed.sentences),
+        "classes": [f"Objects: {objects}."],
+        "anchors": [f"Anchors: {_anchors(choice)}", *coverage_lines(choice.coverage)],
+        "flips": [
+            "Upside down the pictures look the same."
+            if known.flips
+            else "Pictures have an up and a down: no vertical flips."
+        ],
+        "masks": ["Outlines are learnt." if known.masks else "Boxes alone, on a pyramid."],
+    }

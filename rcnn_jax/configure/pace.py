@@ -1,0 +1,86 @@
+"""Pace of training: what a step will take on this machine, before anything is compiled.
+
+An estimate for the spec alone: `train --minutes` measures the step itself and plans by that.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+
+CORE_GFLOPS = 50.0
+"""Of a convolution of 64 channels on one core with AVX-512, measured with JAX 0.10 beside other work."""
+
+ACCELERATOR_GFLOPS = 2500.0
+"""What a training step of these networks makes of a GPU; the rest of it waits for small kernels."""
+
+REFERENCE_GFLOPS = 100.0
+"""Two such cores, on which the seconds of `SECONDS_PER_MEGAPIXEL` were measured."""
+
+SECONDS_PER_MEGAPIXEL = 2.4
+"""Of a training step, per million pixels of the batch, at the reference speed (experiments/)."""
+
+START_SECONDS = 60.0
+"""Opening data, compiling the step and the evaluation."""
+
+_MOST_EPOCHS, _FEWEST_STEPS = 300, 20
+_BASE_PIXELS, _BASE_MINUTES = 150_000, 20.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a machine trains.
+
+    Attributes:
+      gflops: of a typical convolution, forward.
+      accelerated: there is a GPU or TPU.
+    """
+
+    gflops: float
+    accelerated: bool
+
+    def seconds(self, pixels: int) -> float:
+        """Returns the estimated time of a step on so many pixels."""
+        return SECONDS_PER_MEGAPIXEL * pixels / 1e6 * REFERENCE_GFLOPS / self.gflops
+
+
+def pace_here() -> Pace:
+    """Returns the pace of this machine: by its cores, or of an accelerator by its kind.
+
+    Not measured: a canvas that depends on what else a machine is doing would be another one every time,
+    and `train --minutes` measures the step itself.
+    """
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return Pace(ACCELERATOR_GFLOPS * jax.local_device_count(), accelerated=True)
+    return Pace(CORE_GFLOPS * len(os.sched_getaffinity(0)), accelerated=False)
+
+
+def pixel_budget(pace: Pace, minutes: float) -> int:
+    """Returns how many pixels a canvas may have for a run of so many minutes.
+
+    Twice the time or twice the machine is worth about a fifth more on each side: the rest goes into
+    more steps. 448 x 336 in 20 minutes of two cores is the measured run that this begins at.
+    """
+    power = minutes / _BASE_MINUTES * pace.gflops / REFERENCE_GFLOPS
+    return int(min(max(_BASE_PIXELS * power**0.5, 60_000), 1_100_000))
+
+
+def planned_epochs(
+    pace: Pace, minutes: float, pixels: int, batch: int, train_images: int, val_images: int
+) -> int:
+    """Returns how many epochs fit into so many minutes, by the estimate.
+
+    Args:
+      pace: of the machine.
+      minutes: of the run, with its start and four validations.
+      pixels: of the canvas.
+      batch: images per step.
+      train_images: of an epoch.
+      val_images: of a validation; an image costs a third of its training.
+    """
+    step = pace.seconds(pixels * batch)
+    validations = 4 * val_images * pace.seconds(pixels) / 3
+    left = max(minutes * 60 - START_SECONDS - validations, minutes * 60 * 0.3)
+    steps = max(left / step, _FEWEST_STEPS)
+    return int(min(max(math.floor(steps / max(train_images // batch, 1)), 1), _MOST_EPOCHS))

@@ -1,0 +1,202 @@
+"""Images and labels where a spec can name them: in place, or converted beside the spec.
+
+KITTI as its readers want it, COCO with one file per split    named where they are
+COCO otherwise                                                new annotation files, images in place
+everything else                                               a KITTI or COCO tree, images copied
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.data.formats.image_folder import is_image_name
+from rcnn_jax.data.layouts.collection import Collection, Item
+from rcnn_jax.data.layouts.json_file import read_json
+from rcnn_jax.data.layouts.write import Form, Track, coco_text, write_tree
+from rcnn_jax.errors import DataError
+from rcnn_jax.tasks.draft import LabelFiles
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where the data of a spec lies.
+
+    Attributes:
+      train: folders of training images.
+      val: of validation images.
+      converted: labels are written anew, so their names are those of `write_tree`.
+      sentences: what was done.
+    """
+
+    train: tuple[LabelFiles, ...]
+    val: LabelFiles
+    converted: bool
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be named.
+
+    Attributes:
+      form: of the labels that the spec reads.
+      items: images with their sizes, in `train` or `val`.
+      class_names: to learn, in their order.
+      as_found: the labels may be used as they are: nothing was left out, changed or unreadable.
+      beside: folder for what is written.
+    """
+
+    form: Form
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...]
+    as_found: bool
+    beside: Path
+
+    def of(self, split: str) -> list[Item]:
+        """The images of a split."""
+        return [item for item in self.items if item.split == split]
+
+
+def place(wish: Wish, collection: Collection, track: Track) -> Placed:
+    """Names the data, and writes what has to be written.
+
+    Args:
+      wish: what is to be named.
+      collection: the folder as it was read.
+      track: shows progress.
+
+    Raises:
+      DataError: something cannot be written.
+    """
+    if wish.form == collection.layout == "kitti" and wish.as_found:
+        found = _kitti_in_place(wish)
+        if found is not None:
+            return found
+    if wish.form == collection.layout == "coco":
+        found = _coco_in_place(wish) if wish.as_found else None
+        return found or _coco_files(wish)
+    write_tree(wish.items, wish.beside, wish.form, wish.class_names, track=track)
+    said = (
+        f"{collection.layout} was written as {wish.form} into {wish.beside}, with copies of the images",
+    )
+    if wish.form == "kitti":
+        train, val = (
+            LabelFiles(
+                images=str(wish.beside / split / "images"),
+                labels=str(wish.beside / split / "labels"),
+            )
+            for split in ("train", "val")
+        )
+    else:
+        train, val = (
+            LabelFiles(
+                images=str(wish.beside / split),
+                labels=str(wish.beside / f"instances_{split}.json"),
+            )
+            for split in ("train", "val")
+        )
+    return Placed((train,), val, True, said)
+
+
+def with_sizes(items: Sequence[Item], sizes: Sequence[tuple[int, int]]) -> tuple[Item, ...]:
+    """Returns the items with the sizes of their files, whatever their annotation states."""
+    return tuple(
+        dataclasses.replace(item, size=size) for item, size in zip(items, sizes, strict=True)
+    )
+
+
+def _kitti_in_place(wish: Wish) -> Placed | None:
+    """Returns KITTI folders as they are; None where the readers of specs cannot use them."""
+    parts: dict[str, list[LabelFiles]] = {}
+    lists: dict[Path, list[str]] = {}
+    for split in ("train", "val"):
+        folders: dict[tuple[Path, Path], list[Item]] = {}
+        for item in wish.of(split):
+            folders.setdefault((item.image.parent, item.labels.parent), []).append(item)
+        if split == "val" and len(folders) > 1:  # a spec has one source of validation data
+            return None
+        for number, ((images, labels), items) in enumerate(folders.items()):
+            stems = [item.image.stem for item in items]
+            if any(item.labels.stem != item.image.stem for item in items):
+                return None
+            listing = ""
+            if set(stems) != _stems_in(images):
+                if any(len(stem.split()) != 1 for stem in stems):  # blanks separate the list
+                    return None
+                path = wish.beside / (f"{split}.txt" if number == 0 else f"{split}_{number}.txt")
+                lists[path], listing = stems, str(path)
+            parts.setdefault(split, []).append(
+                LabelFiles(images=str(images), labels=str(labels), listing=listing)
+            )
+    for path, stems in lists.items():
+        write_file(path, ["".join(f"{stem}\n" for stem in stems).encode()])
+    said = ["the KITTI folders are used where they are"]
+    if lists:
+        said.append(f"lists of the splits: {', '.join(map(str, lists))}")
+    return Placed(tuple(parts["train"]), parts["val"][0], False, tuple(said))
+
+
+def _stems_in(folder: Path) -> set[str]:
+    return {path.stem for path in folder.iterdir() if is_image_name(path.name)}
+
+
+def _coco_in_place(wish: Wish) -> Placed | None:
+    """Returns COCO files as they are; None where a split is no whole file or has other names."""
+    files, numbers = {}, []
+    for split in ("train", "val"):
+        items = wish.of(split)
+        labels = {item.labels for item in items}
+        if len(labels) != 1:
+            return None
+        (path,) = labels
+        content = read_json(path)
+        names = [entry.get("file_name", "") for entry in content["images"]]
+        categories = {entry.get("id"): entry.get("name") for entry in content["categories"]}
+        numbers.append(categories)
+        if len(names) != len(items) or sorted(categories.values()) != sorted(wish.class_names):
+            return None
+        folder = _folder_of(items, names)
+        if folder is None:
+            return None
+        files[split] = LabelFiles(images=str(folder), labels=str(path))
+    if numbers[0] != numbers[1]:  # classes are taken from one of the files, and meant for both
+        return None
+    said = ("the COCO files are used where they are",)
+    return Placed((files["train"],), files["val"], False, said)
+
+
+def _folder_of(items: Sequence[Item], names: Sequence[str]) -> Path | None:
+    """Returns the folder that all file names are relative to."""
+    name = names[0]
+    depth = len(Path(name).parts)
+    first = next((item for item in items if str(item.image).endswith(name)), None)
+    if first is None or len(first.image.parts) <= depth:
+        return None
+    folder = Path(*first.image.parts[:-depth])
+    there = {item.image for item in items}
+    return folder if all(folder / each in there for each in names) else None
+
+
+def _coco_files(wish: Wish) -> Placed:
+    """Writes annotation files for images that stay where they are."""
+    common = _common_folder([item.image for item in wish.items])
+    files = {}
+    for split in ("train", "val"):
+        path = wish.beside / f"instances_{split}.json"
+        items = wish.of(split)
+        write_file(path, [coco_text(items, common, wish.class_names).encode()])
+        files[split] = LabelFiles(images=str(common), labels=str(path))
+    said = (f"annotation files were written into {wish.beside}; the images stay in {common}",)
+    return Placed((files["train"],), files["val"], True, said)
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
+    common = paths[0].parent
+    for path in paths:
+        while not path.is_relative_to(common):
+            if common == common.parent:
+                raise DataError(f"{path} and {paths[0]} have no folder in common")
+            common = common.parent
+    return common

@@ -1,0 +1,322 @@
+"""Proposal of a spec: which detector, canvas, anchors and schedule suit a data set, each with its reason.
+
+images + objects + pace -> Choice per detector -> the first that sees the objects -> Draft
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn_jax.configure.canvas import Canvas, Relief, choose_canvas, relief
+from rcnn_jax.configure.pace import Pace, pixel_budget, planned_epochs
+from rcnn_jax.data.anchor_search import Anchors, Coverage, coverage
+from rcnn_jax.data.layouts.collection import Item
+from rcnn_jax.diagnose.records import Pixels as Picture
+from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.errors import DataError
+from rcnn_jax.kinds import Kind
+from rcnn_jax.tasks.draft import Pixels, SpecWriter
+from rcnn_jax.tasks.families import FAMILIES, Family
+
+_ENOUGH = 0.9  # of the objects must be reached by the anchors of a single map
+_SPREAD = 1.5  # ratio of shapes of images that a stretched canvas may have to serve
+_GREY = 3.0  # levels by which halves of pictures may differ
+_BATCH, _ACCELERATED_BATCH = 2, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """The objects to learn, without the crowds.
+
+    Attributes:
+      sizes: f64[n 2], (height, width) of the images.
+      owner: i64[m], image of every object.
+      sides: f64[m 2], (height, width) in pixels of its image.
+      names: of the classes of the objects, m of them.
+      most: in one image.
+    """
+
+    sizes: np.ndarray
+    owner: np.ndarray
+    sides: np.ndarray
+    names: np.ndarray
+    most: int
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> "Objects":
+        """Returns the objects of images whose sizes are known.
+
+        Raises:
+          DataError: there is none.
+        """
+        sizes = np.array([item.size for item in items], np.float64).reshape(-1, 2)
+        rows, names = [], []
+        for index, item in enumerate(items):
+            for found in item.objects:
+                y1, x1, y2, x2 = found.box
+                if not found.crowd and y2 > y1 and x2 > x1:
+                    rows.append((index, y2 - y1, x2 - x1))
+                    names.append(found.name)
+        if not rows:
+            raise DataError("no object with an area is left to learn from")
+        table = np.array(rows, np.float64)
+        owner = table[:, 0].astype(np.int64)
+        return cls(
+            sizes=sizes,
+            owner=owner,
+            sides=table[:, 1:],
+            names=np.array(names),
+            most=int(np.bincount(owner).max()),
+        )
+
+    @property
+    def shares(self) -> np.ndarray:
+        """f64[m], square roots of the share of the image's area."""
+        areas = self.sizes.prod(axis=1)[self.owner]
+        return np.sqrt(np.clip(self.sides.prod(axis=1) / areas, 0.0, 1.0))
+
+    @property
+    def small_share(self) -> float:
+        """What small objects have of the side of an image.
+
+        The smaller tenth of all, or a quarter of the smallest class: a class of small objects may be a
+        twentieth of all and is to be found too.
+        """
+        shares = self.shares
+        quantiles = [float(np.quantile(shares, 0.1))]
+        for name in np.unique(self.names):
+            own = shares[self.names == name]
+            if len(own) >= max(10, 0.01 * len(shares)):
+                quantiles.append(float(np.quantile(own, 0.25)))
+        return max(min(quantiles), 1e-6)
+
+    def on(self, canvas: tuple[int, int], *, keeps_aspect: bool) -> np.ndarray:
+        """Returns f64[m 2], the sides on a canvas."""
+        scale = np.array(canvas) / self.sizes
+        if keeps_aspect:
+            scale = np.repeat(scale.min(axis=1, keepdims=True), 2, axis=1)
+        return np.maximum(self.sides * scale[self.owner], 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What one detector would be given.
+
+    Attributes:
+      family: the detector.
+      canvas: of the network.
+      anchors: of its cells.
+      coverage: what they reach.
+      relief: what would show objects that are too small; None where few are.
+      stretched: images are of so different shapes that one canvas distorts them.
+    """
+
+    family: Family
+    canvas: Canvas
+    anchors: Anchors
+    coverage: Sequence[Coverage]
+    relief: Relief | None
+    stretched: bool
+
+    @property
+    def writer(self) -> SpecWriter:
+        """How its specs are written."""
+        return self.family.draft()
+
+    @property
+    def suits(self) -> bool:
+        """Whether it sees the objects."""
+        return self.relief is None and not self.stretched and self.coverage[0].reached >= _ENOUGH
+
+    @property
+    def why_not(self) -> str:
+        """What is against it, in words."""
+        if self.relief is not None:
+            return f"{self.relief.unseen:.0%} of the objects are smaller than its cells"
+        if self.stretched:
+            return "images of different shapes would be stretched to one canvas"
+        return f"its anchors reach {self.coverage[0].reached:.0%} of the objects"
+
+
+def choose(
+    objects: Objects,
+    pace: Pace,
+    minutes: float,
+    *,
+    masks: bool,
+    arch: str = "resnet:18",
+    kind: Kind | None = None,
+    canvas: tuple[int, int] | None = None,
+) -> tuple[Choice, str]:
+    """Returns the detector with its canvas and anchors, and why it was chosen.
+
+    Args:
+      objects: of the data set.
+      pace: of the machine.
+      minutes: for training.
+      masks: outlines are learnt.
+      arch: backbone, which not every detector has.
+      kind: the wanted detector; None chooses.
+      canvas: the wanted (height, width); None chooses.
+    """
+    rows = [row for row in FAMILIES.values() if kind in (None, row.kind)]
+    if masks and not any(row.draft().masks for row in rows):
+        raise DataError(f"{rows[0].kind} learns no masks: leave --masks or --detector out")
+    rows = [row for row in rows if row.draft().masks or not masks]
+    able = [row for row in rows if arch in row.draft().backbones]
+    if not able:
+        raise DataError(
+            f"{rows[0].kind} has no backbone {arch}; there are {', '.join(rows[0].draft().backbones)}"
+        )
+    rows = able
+    choices = [_choice(row, objects, pixel_budget(pace, minutes), canvas) for row in rows]
+    if kind is not None or len(choices) == 1:
+        reason = "as asked" if kind else "it learns masks" if masks else f"it has {arch}"
+        return choices[0], f"{choices[0].family.kind}, {reason}"
+    for choice in choices:
+        if choice.suits:
+            return choice, _praise(choice, choices)
+    # None sees enough: the finest map misses least.
+    best = min(choices, key=lambda each: each.writer.finest)
+    return best, _praise(best, choices)
+
+
+def _praise(choice: Choice, choices: Sequence[Choice]) -> str:
+    own = (
+        f"{choice.family.title.split(':')[0]}, its finest map has a stride of "
+        f"{choice.writer.finest} pixels"
+    )
+    others = [
+        f"{other.family.kind} was passed over: {other.why_not}"
+        for other in choices
+        if other is not choice and not other.suits
+    ]
+    return "; ".join([own, *others])
+
+
+def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] | None) -> Choice:
+    writer = row.draft()
+    if wanted is None:
+        canvas = choose_canvas(
+            objects.sizes,
+            objects.small_share,
+            finest=writer.finest,
+            grid=writer.grid,
+            budget=budget,
+        )
+    else:
+        height, width = (max(round(side / writer.grid), 1) * writer.grid for side in wanted)
+        canvas = Canvas(height, width, height * width, budget)
+    size = canvas.height, canvas.width
+    sides = objects.on(size, keeps_aspect=writer.keeps_aspect)
+    anchors = writer.anchors(sides, size)
+    shapes = np.log(objects.sizes[:, 1] / objects.sizes[:, 0])
+    spread = math.exp(float(np.quantile(shapes, 0.95) - np.quantile(shapes, 0.05)))
+    return Choice(
+        family=row,
+        canvas=canvas,
+        anchors=anchors,
+        coverage=coverage(sides, anchors.cells),
+        relief=relief(size, objects.sizes, objects.shares, finest=writer.finest, grid=writer.grid),
+        stretched=not writer.keeps_aspect and spread > _SPREAD,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Length of a run.
+
+    Attributes:
+      batch: images per step.
+      epochs: of the run.
+      seconds: of a step, estimated.
+    """
+
+    batch: int
+    epochs: int
+    seconds: float
+
+
+def schedule(
+    choice: Choice, pace: Pace, minutes: float, train_images: int, val_images: int
+) -> Schedule:
+    """Returns batch and length of a run of so many minutes."""
+    batch = _ACCELERATED_BATCH if pace.accelerated else _BATCH
+    batch = max(min(batch, train_images), 1)
+    pixels = choice.canvas.pixels
+    epochs = planned_epochs(pace, minutes, pixels, batch, train_images, val_images)
+    return Schedule(batch=batch, epochs=epochs, seconds=pace.seconds(pixels * batch))
+
+
+def classes_of(items: Sequence[Item]) -> tuple[Counter[str], dict[str, str]]:
+    """Returns objects per name, and name -> class for names that differ in case alone.
+
+    Labels are matched without regard to case where a spec maps them, so `Car` and `car` are one class.
+    """
+    counts = Counter(found.name for item in items for found in item.objects if not found.crowd)
+    leaders: dict[str, str] = {}
+    for name, _ in counts.most_common():
+        leaders.setdefault(name.casefold(), name)
+    return counts, {name: leaders[name.casefold()] for name in counts}
+
+
+def renamed(items: Sequence[Item], names: Mapping[str, str]) -> tuple[Item, ...]:
+    """Returns items whose objects have the names of classes; crowds of other names are left out."""
+    return tuple(
+        dataclasses.replace(
+            item,
+            objects=tuple(
+                dataclasses.replace(found, name=names[found.name])
+                for found in item.objects
+                if found.name in names
+            ),
+        )
+        for item in items
+    )
+
+
+def pixel_statistics(pictures: Sequence[Picture]) -> Pixels:
+    """Returns the normalisation that gives these pictures mean 0 and deviation 1."""
+    means, squares = [], []
+    for picture in pictures:
+        values = picture.image.reshape(-1, 3).astype(np.float64)
+        means.append(values.mean(axis=0))
+        squares.append((values**2).mean(axis=0))
+    mean = np.mean(means, axis=0)
+    deviation = float(np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 1.0)).mean())
+    red, green, blue = (min(max(round(float(value), 1), 0.5), 254.5) for value in mean)
+    return Pixels(mean=(red, green, blue), divisor=max(round(deviation, 1), 1.0))
+
+
+def upside_down(items: Sequence[Item], scans: Sequence[Scan]) -> bool:
+    """Says whether pictures have no up and down: halves alike, objects of all sizes at all heights.
+
+    Photographs are brighter above, and what is lower is nearer; microscopes and cameras that look down
+    know neither.
+    """
+    halves = [
+        float(scan.small[:8].mean()) - float(scan.small[8:].mean())
+        for scan in scans
+        if scan.small is not None
+    ]
+    if len(halves) < 16:
+        return False
+    error = float(np.std(halves)) / math.sqrt(len(halves))
+    rows = [
+        ((found.box[0] + found.box[2]) / 2 / item.size[0], math.log(area))
+        for item in items
+        if item.size
+        for found in item.objects
+        if (area := (found.box[2] - found.box[0]) * (found.box[3] - found.box[1])) > 0
+    ]
+    table = np.array(rows, np.float64).reshape(-1, 2)
+    if len(table) < 16 or not table.std(axis=0).all():
+        return False
+    related = abs(float(np.asarray(np.corrcoef(table.T))[0, 1]))
+    lean = abs(float(table[:, 0].mean()) - 0.5)
+    brighter = abs(float(np.mean(halves)))
+    return brighter < max(2 * error, _GREY) and related < 0.1 and lean < 0.05

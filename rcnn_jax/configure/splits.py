@@ -1,0 +1,168 @@
+"""Splits of a data set: those of the folder, or made anew by groups that must not be torn apart.
+
+items + scans -> groups (films, sources of augmented copies, near duplicates) -> training, validation
+"""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcnn_jax.data.layouts.collection import Item
+from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.diagnose.similar import equal_groups, near_groups
+from rcnn_jax.errors import DataError
+
+SHARE = 0.2
+"""Of the images that validate where a split is made."""
+
+_TRIES = 64
+_FEWEST_FRAMES = 3
+_FEWEST_SCENES = 3
+_PLAIN_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "image_2", "data", "labels"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images by part.
+
+    Attributes:
+      items: with `train` or `val` as their split.
+      unused: images of the test split, which a spec has no place for.
+      sentences: how it came about.
+    """
+
+    items: tuple[Item, ...]
+    unused: int
+    sentences: tuple[str, ...]
+
+
+def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> Split:
+    """Returns training and validation images.
+
+    Args:
+      items: the images of a folder, in the order of the scans.
+      scans: what they are.
+      seed: of a split that is made.
+
+    Raises:
+      DataError: there are too few images for two splits.
+    """
+    counts = Counter(item.split for item in items)
+    said: list[str] = []
+    if counts["val"] and (counts["train"] or counts[""]):
+        chosen = [item.split or "train" for item in items]
+        if counts[""]:
+            said.append(f"{counts['']} images are in no split of the folder: they train")
+        said.insert(0, "splits of the folder")
+    elif counts["test"] and (counts["train"] or counts[""]):
+        chosen = ["val" if item.split == "test" else "train" for item in items]
+        said.append("splits of the folder; there is no validation split, so test validates")
+    else:
+        groups = groups_of(items, scans)
+        validating = _chosen(items, groups, seed)
+        chosen = ["val" if group in validating else "train" for group in groups]
+        several = sum(count > 1 for count in Counter(groups).values())
+        said.append(
+            f"a fifth of the images validates, chosen with seed {seed} so that classes are balanced"
+        )
+        if several:
+            said.append(
+                f"{several} groups of images of one scene, film or source stay in one split each"
+            )
+    placed = [
+        dataclasses.replace(item, split=part)
+        for item, part in zip(items, chosen, strict=True)
+        if part in ("train", "val")
+    ]
+    unused = len(items) - len(placed)
+    if unused:
+        said.append(f"{unused} test images are left out: a spec names training and validation")
+    parts = Counter(item.split for item in placed)
+    for part in ("train", "val"):
+        if not parts[part]:
+            raise DataError(
+                f"{len(items)} images are too few for a training and a validation split: none is left "
+                f"for '{part}'"
+            )
+    said.append(f"{parts['train']} training images, {parts['val']} validation images")
+    return Split(tuple(placed), unused, tuple(said))
+
+
+def groups_of(items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
+    """Returns the number of the group of every image: copies, near duplicates, frames of one scene."""
+    parents = list(range(len(items)))
+
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+    for group in (*equal_groups(scans), *near_groups(scans), *scenes(items)):
+        for other in group[1:]:
+            parents[root(other)] = root(group[0])
+    return [root(index) for index in range(len(items))]
+
+
+def scenes(items: Sequence[Item]) -> list[list[int]]:
+    """Returns groups of images whose names say that they belong together, by index.
+
+    `street_0012` and `street_0013` are frames of one film, `a.rf.123` and `a.rf.456` augmented copies of
+    one picture, and folders of several images are scenes where there are some of them. One counter over
+    the whole set is no film: most sets are numbered through.
+    """
+    sources: dict[str, list[int]] = {}
+    films: dict[tuple[str, str], list[int]] = {}
+    folders: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        stem, folder = item.image.stem, item.image.parent
+        if ".rf." in stem:
+            sources.setdefault(stem.split(".rf.")[0], []).append(index)
+        if match := re.fullmatch(r"(.*?\D)\d+", stem.split(".rf.")[0].removesuffix("_jpg")):
+            films.setdefault((str(folder), match[1]), []).append(index)
+        if folder.name.lower() not in _PLAIN_FOLDERS:
+            folders.setdefault(str(folder), []).append(index)
+    groups = [members for members in sources.values() if len(members) > 1]
+    named = [members for members in films.values() if len(members) >= _FEWEST_FRAMES]
+    if len(named) >= _FEWEST_SCENES and max(map(len, named)) < 0.6 * len(items):
+        groups += named
+    if len(folders) >= _FEWEST_SCENES and sum(map(len, folders.values())) == len(items):
+        groups += folders.values()
+    return groups
+
+
+def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]:
+    """Returns the groups that validate: of many draws the one whose classes are nearest to the share."""
+    names = sorted({found.name for item in items for found in item.objects})
+    column = {name: index for index, name in enumerate(names)}
+    order = sorted(set(groups))
+    row = {group: index for index, group in enumerate(order)}
+    # Per group: number of images, then of objects by class.
+    table = np.zeros((len(order), 1 + len(names)))
+    for item, group in zip(items, groups, strict=True):
+        table[row[group], 0] += 1
+        for found in item.objects:
+            table[row[group], 1 + column[found.name]] += 1
+    totals = table.sum(axis=0)
+    wanted = max(round(SHARE * len(items)), 1)
+    best: tuple[float, set[int]] = (np.inf, set())
+    for attempt in range(_TRIES):
+        generator = np.random.default_rng([seed, attempt])
+        taken, count = [], 0
+        for index in generator.permutation(len(order)):
+            size = int(table[index, 0])
+            if count + size <= wanted or (not taken and size < len(items)):
+                taken.append(int(index))
+                count += size
+        shares = table[taken].sum(axis=0) / np.maximum(totals, 1)
+        # Of a class with few objects a fifth cannot be met exactly: the root lets it weigh less.
+        weights = np.sqrt(totals / totals.max())
+        weights[0] = len(names) + 1.0
+        distance = float((weights * np.abs(shares - SHARE)).sum())
+        if distance < best[0]:
+            best = (distance, {order[index] for index in taken})
+    return best[1]

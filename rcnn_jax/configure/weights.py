@@ -1,0 +1,118 @@
+"""Weights to start from: which backbone a file is of, and how its pixels were normalised."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcnn_jax.checkpoints.pretrained import load_weights
+from rcnn_jax.checkpoints.published import named_weights
+from rcnn_jax.errors import UsageError
+from rcnn_jax.spec.tables.faster_rcnn_model import ARCHITECTURES
+from rcnn_jax.tasks.draft import Pixels
+
+IMAGENET = Pixels(mean=(123.675, 116.28, 103.53), divisor=57.375)
+"""Means of torchvision's models, and the mean of their three deviations."""
+
+CAFFE = Pixels(mean=(123.68, 116.779, 103.939), divisor=1.0, order="bgr")
+"""Of models of TAO and of Keras in its mode `caffe`."""
+
+SYMMETRIC = Pixels(mean=(127.5, 127.5, 127.5), divisor=127.5)
+"""Of MobileNet and EfficientNet in Keras and TensorFlow."""
+
+CONVENTIONS = ("torchvision",)
+"""Publishers whose models load into a spec of one convention."""
+
+_SYMMETRIC = ("mobilenet", "efficientnet")
+_DEFAULT = "resnet:18"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+      path: file of weights; empty for random weights.
+      arch: backbone.
+      pixels: normalisation that the weights were trained with; None for that of the data.
+      convention: what the weights take for granted, by its name in specs of Mask R-CNN.
+      sentence: what was decided.
+    """
+
+    path: str
+    arch: str
+    pixels: Pixels | None
+    sentence: str
+    convention: str = "tao"
+
+
+def start_of(weights: str, arch: str) -> Start:
+    """Returns the start of a run.
+
+    Args:
+      weights: a file, a name of published weights, or `none`.
+      arch: backbone; empty where the name of the file tells.
+
+    Raises:
+      UsageError: there is no such file or backbone, or the name does not tell the backbone.
+      CheckpointError: it is spelled like a name, and there is none of this name.
+    """
+    if arch and arch not in ARCHITECTURES:
+        raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
+    if weights in ("", "none"):
+        return Start(
+            "",
+            arch or _DEFAULT,
+            None,
+            "from random weights; a start from trained ones is worth much on small sets "
+            "(--weights FILE)",
+        )
+    path = Path(weights)
+    row = named_weights(path)
+    if row is None and not path.is_file():
+        raise UsageError(
+            f"--weights {weights}: there is no such file; give a file of weights (.npz, .pth, "
+            ".safetensors, .hdf5, .tlt), a name of `rcnn-jax weights list`, or none for random weights"
+        )
+    if row is not None and row.source not in CONVENTIONS:
+        raise UsageError(
+            f"--weights {weights}: a model of {row.source} is imported first: `rcnn-jax weights import "
+            f"{weights} -o MODEL.tlt`, whose file init takes"
+        )
+    found = arch or _arch_of(path.name)
+    if not found:
+        raise UsageError(
+            f"--weights {path}: the name does not tell which backbone it is of: give it with --arch, "
+            f"one of {', '.join(ARCHITECTURES)}"
+        )
+    # Of the formats that are read, these are written by torch alone.
+    of_torch = row is not None or path.suffix.lower() in (".pth", ".pt", ".safetensors")
+    if not of_torch and found.startswith(_SYMMETRIC):
+        pixels = SYMMETRIC
+    else:
+        pixels = IMAGENET if of_torch or path.suffix.lower() == ".npz" else CAFFE
+    convention = "torchvision" if of_torch else "tao"
+    return Start(str(path), found, pixels, f"from {path} ({found})", convention)
+
+
+def is_folded(path: Path) -> bool:
+    """Says whether weights come without statistics of batch norm: folded into the convolutions.
+
+    Raises:
+      CheckpointError: the file cannot be read.
+    """
+    norms = [
+        layer for layer in load_weights(path).values() if {"gamma", "moving_mean"} <= layer.keys()
+    ]
+    return bool(norms) and all(
+        not layer["moving_mean"].any() and (layer["gamma"] == 1).all() for layer in norms
+    )
+
+
+def _arch_of(name: str) -> str:
+    """Returns the backbone that a file name tells, the longest spelling that is in it."""
+    plain = _plain(name)
+    named = [arch for arch in ARCHITECTURES if _plain(arch) in plain]
+    return max(named, key=lambda arch: (len(_plain(arch)), ":" in arch), default="")
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())

@@ -1,0 +1,151 @@
+"""Draft of a spec for a data set: what a detector's writer of specs is given, and what it fits itself.
+
+data set -> Draft --- writer of the detector (`families.Family.draft`) ---> commented spec text
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from rcnn_jax.data.anchor_search import Anchors, Coverage
+from rcnn_jax.printable import shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFiles:
+    """Images and labels of one split.
+
+    Attributes:
+      images: folder of the images.
+      labels: folder of KITTI label files, or a COCO file.
+      listing: file of stems; empty for all images of the folder.
+    """
+
+    images: str
+    labels: str
+    listing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """Normalisation of pixels.
+
+    Attributes:
+      mean: of r, g, b, on 0..255.
+      divisor: after the subtraction.
+      order: of the channels, `rgb` or `bgr`.
+    """
+
+    mean: tuple[float, float, float]
+    divisor: float
+    order: str = "rgb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What is known when a spec is written.
+
+    Attributes:
+      source: the data set, for the first line.
+      seed: of training.
+      classes: name in the labels -> class to learn, in the order of the classes.
+      train: training images, one or more folders.
+      val: validation images.
+      train_images: number of training images.
+      val_images: number of validation images.
+      extension: most frequent ending of the images, without a dot.
+      canvas: (height, width) of the network input.
+      anchors: of the cells.
+      coverage: what they reach.
+      max_objects: most objects of an image.
+      masks: outlines are learnt.
+      arch: backbone and depth, for example `resnet:18`.
+      weights: file to start from; empty for random weights.
+      convention: what the weights take for granted, where the spec states it.
+      pixels: of the normalisation, where the spec states one.
+      vertical_flips: the pictures look the same upside down.
+      batch: images per step.
+      epochs: length of the run.
+      output: folder of the run.
+      reasons: field group -> sentences that say why, written as comments.
+    """
+
+    source: str
+    seed: int
+    classes: Mapping[str, str]
+    train: Sequence[LabelFiles]
+    val: LabelFiles
+    train_images: int
+    val_images: int
+    extension: str
+    canvas: tuple[int, int]
+    anchors: Anchors
+    coverage: Sequence[Coverage]
+    max_objects: int
+    masks: bool
+    arch: str
+    weights: str
+    convention: str
+    pixels: Pixels
+    vertical_flips: bool
+    batch: int
+    epochs: int
+    output: str
+    reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch on one device."""
+        return max(self.train_images // self.batch, 1)
+
+    def comment(self, group: str, indent: str = "") -> str:
+        """Returns the reasons of a group as comment lines, each with its line break."""
+        # Names of files and classes may hold a line break, which would end the comment.
+        lines = wrapped([shown(line) for line in self.reasons.get(group, ())])
+        return "".join(f"{indent}# {line}\n" for line in lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecWriter:
+    """How the specs of one detector are drafted.
+
+    Attributes:
+      finest: smallest stride of a map in pixels: smaller objects have no cell of their own.
+      grid: sides of the canvas are multiples of it.
+      labels: form of the labels that its specs name.
+      keeps_aspect: images are scaled as they are; otherwise they are stretched to the canvas.
+      masks: outlines can be learnt.
+      backbones: that its specs can name.
+      anchors: (sides on the canvas, canvas) -> anchors.
+      text: draft -> spec.
+    """
+
+    finest: int
+    grid: int
+    labels: Literal["kitti", "coco"]
+    keeps_aspect: bool
+    masks: bool
+    backbones: tuple[str, ...]
+    anchors: Callable[[np.ndarray, tuple[int, int]], Anchors]
+    text: Callable[[Draft], str]
+
+
+def wrapped(lines: Sequence[str], width: int = 96) -> Iterator[str]:
+    """Yields the lines, cut at blanks; what follows a cut is indented."""
+    for line in lines:
+        start = ""
+        while len(start + line) > width and " " in line[: width - len(start)]:
+            cut = line.rindex(" ", 0, width - len(start))
+            yield start + line[:cut]
+            line, start = line[cut + 1 :], "  "
+        yield start + line
+
+
+def coverage_lines(coverage: Sequence[Coverage]) -> list[str]:
+    """Returns a line per group: how many objects an anchor fits, and how many it fits where they lie."""
+    return [
+        f"  {each.group:<18}{each.objects:>8,} objects, {each.fitted:>6.1%} {each.reached:>6.1%}"
+        for each in coverage
+    ]

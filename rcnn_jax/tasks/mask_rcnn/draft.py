@@ -1,0 +1,148 @@
+"""Writes Mask R-CNN specs for new data: a pyramid, COCO files, with masks or boxes alone.
+
+The fixed numbers are those of `experiments/mask_rcnn/nuclei_resnet18_scratch`, which were measured. No
+jax here.
+"""
+
+import numpy as np
+
+from rcnn_jax.data.anchor_search import Anchors, on_pyramid
+from rcnn_jax.spec.text.tokens import quote
+from rcnn_jax.tasks.draft import Draft, SpecWriter
+
+MIN_LEVEL, MAX_LEVEL = 2, 6
+STRIDES = tuple(2**level for level in range(MIN_LEVEL, MAX_LEVEL + 1))
+_BASE_BATCH, _BASE_RATE, _MOST_RATE = 2, 0.01, 0.04
+_NARROW = (
+    *(f"l{level}" for level in range(2, 6)),
+    *(f"post_hoc_d{level}" for level in range(2, 6)),
+    "rpn",
+)
+_NARROW_MASK = (*(f"mask-conv-l{index}" for index in range(4)), "conv5-mask")
+
+
+def anchors(sides: np.ndarray, canvas: tuple[int, int]) -> Anchors:
+    """Returns anchors for objects of these sides, f[n 2]; the canvas does not matter to a pyramid."""
+    del canvas
+    return on_pyramid(sides, STRIDES)
+
+
+def text(draft: Draft) -> str:
+    """Returns the spec of a draft."""
+    height, width = draft.canvas
+    (train,) = draft.train
+    steps = draft.epochs * draft.steps_per_epoch
+    warmup = max(min(150, steps // 10), 1)
+    period = max(steps // 4, 1)
+    rate = min(_BASE_RATE * draft.batch / _BASE_BATCH, _MOST_RATE)
+    # Factors of width and height of one area, as `aspect_ratios` has them.
+    ratios = ", ".join(f"({ratio**0.5:.3g}, {ratio**-0.5:.3g})" for ratio in draft.anchors.ratios)
+    narrow = (*_NARROW, *(_NARROW_MASK if draft.masks else ()))
+    # Half the published width of a pyramid: enough for the few classes of small sets, and more than twice
+    # the steps in the same time. Weights of others have the published width.
+    plan = (
+        ""
+        if draft.weights
+        else "".join(f'  channel_plan {{ key: "{layer}" value: 128 }}\n' for layer in narrow)
+    )
+    arch, _, layers = draft.arch.partition(":")
+    masks = "true" if draft.masks else "false"
+    weights = f"checkpoint: {quote(draft.weights)}\n" if draft.weights else ""
+    vertical = "0.5" if draft.vertical_flips else "0.0"
+    proposals = max(500, 4 * draft.max_objects)
+    average = round(1 - 1 / min(max(steps / 8, 20), 2000), 4)
+    small = "  allow_small: true\n" if min(draft.canvas) < 128 else ""
+    return f"""\
+{draft.comment("head")}\
+seed: {draft.seed}
+{draft.comment("schedule")}\
+train_batch_size: {draft.batch}
+eval_batch_size: 4
+total_steps: {steps}
+num_steps_per_eval: {period}
+momentum: 0.9
+l2_weight_decay: 0.0001
+warmup_steps: {warmup}
+warmup_learning_rate: {rate / 100:g}
+init_learning_rate: {rate:g}
+learning_rate_schedule: "cosine"
+ema_decay: {average:g}
+clip_norm: 10.0
+{draft.comment("weights")}{weights}
+data_config {{
+{draft.comment("canvas", "  ")}\
+  image_size: "({height}, {width})"
+{small}{draft.comment("flips", "  ")}\
+  augment_input_data: true
+  vflip_probability: {vertical}
+  scale_jitter_min: 0.8
+  scale_jitter_max: 1.25
+{draft.comment("data", "  ")}\
+  eval_samples: {draft.val_images}
+  coco_train_image_dir: {quote(train.images)}
+  coco_train_json: {quote(train.labels)}
+  coco_val_image_dir: {quote(draft.val.images)}
+  val_json_file: {quote(draft.val.labels)}
+{draft.comment("classes", "  ")}\
+  num_classes: {len(draft.classes) + 1}
+  skip_crowd_during_training: true
+{draft.comment("objects", "  ")}\
+  max_num_instances: {draft.max_objects}
+  n_workers: 2
+}}
+
+maskrcnn_config {{
+  arch: {quote(arch)}
+  nlayers: {layers}
+  convention: {quote(draft.convention)}
+  freeze_bn: false
+  freeze_blocks: "[]"
+  gt_mask_size: 56
+{draft.comment("anchors", "  ")}\
+  min_level: {MIN_LEVEL}
+  max_level: {MAX_LEVEL}
+  num_scales: {draft.anchors.octaves}
+  aspect_ratios: "[{ratios}]"
+  anchor_scale: {draft.anchors.scales[0]:.0f}
+  # Region proposal network.
+  rpn_positive_overlap: 0.7
+  rpn_negative_overlap: 0.3
+  rpn_batch_size_per_im: 256
+  rpn_fg_fraction: 0.5
+  rpn_min_size: 0.0
+  train_rpn_pre_nms_topn: {2 * proposals}
+  train_rpn_post_nms_topn: {proposals}
+  train_rpn_nms_threshold: 0.7
+  # Rois that train the heads.
+  batch_size_per_im: 128
+  fg_fraction: 0.25
+  fg_thresh: 0.5
+  bg_thresh_hi: 0.5
+  bg_thresh_lo: 0.0
+  # Heads.
+  fast_rcnn_mlp_head_dim: {1024 if draft.weights else 512}
+  bbox_reg_weights: "(10.0, 10.0, 5.0, 5.0)"
+{plan}\
+{draft.comment("masks", "  ")}\
+  include_mask: {masks}
+  mrcnn_resolution: 28
+  # Test.
+  test_rpn_pre_nms_topn: {proposals}
+  test_rpn_post_nms_topn: {proposals}
+  test_rpn_nms_thresh: 0.7
+  test_nms: 0.5
+  test_detections_per_image: {max(100, draft.max_objects * 3 // 2)}
+}}
+"""
+
+
+WRITER = SpecWriter(
+    finest=STRIDES[0],
+    grid=STRIDES[-1],
+    labels="coco",
+    keeps_aspect=True,
+    masks=True,
+    backbones=tuple(f"resnet:{depth}" for depth in (10, 18, 34, 50, 101)),
+    anchors=anchors,
+    text=text,
+)

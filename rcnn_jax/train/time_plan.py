@@ -1,0 +1,122 @@
+"""Time plan: how many steps and validations end a run after a wanted time. Arithmetic alone, no clock.
+
+    what a step, a validation and a checkpoint cost  +  time left  -->  length and periods of the run
+
+The plan is made once, when the first steps have been timed, and stored with the run: a resume goes on by
+it, bit for bit, and ends after the same step.
+"""
+
+import math
+from dataclasses import dataclass
+
+FIRST_STEPS = 20
+"""Steps that are timed."""
+
+WARM_STEPS = 4
+"""Of them, not counted: the pipeline fills, and memory is touched for the first time."""
+
+LEAST_SECONDS = 5.0
+"""Fast steps are timed for at least so long: batches that were made ahead flatter the first ones."""
+
+MOST_STEPS = 200
+"""The plan is made here at the latest."""
+
+_VALIDATING = 0.2
+_LEAVING = 1.0  # seconds from the last checkpoint to the end of the process
+_SAVES_OF_VALIDATION = 3  # the steps before it, the model after it, the milestone
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimePlan:
+    """The length of a run that is to end after a wanted time.
+
+    Attributes:
+      minutes: the wanted time.
+      written_steps: length that the spec states, which the learning rate is stretched from.
+      total_steps: planned length; 0 until the steps have been timed.
+      period: steps between validations and between model files; 0 until then.
+    """
+
+    minutes: float
+    written_steps: int
+    total_steps: int = 0
+    period: int = 0
+
+    @property
+    def tempo(self) -> float:
+        """Steps of the written schedule per step of the run."""
+        return self.written_steps / self.total_steps if self.total_steps else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What the parts of a run take, in seconds.
+
+    Attributes:
+      step: one step.
+      save: writing one checkpoint or model file.
+      validation: one validation; 0 without validation data.
+    """
+
+    step: float
+    save: float
+    validation: float
+
+    @property
+    def milestone(self) -> float:
+        """A validation with all files that are written around it."""
+        return self.validation + _SAVES_OF_VALIDATION * self.save
+
+
+def plan_steps(
+    plan: TimePlan,
+    *,
+    left: float,
+    taken: int,
+    costs: Costs,
+    steps_per_epoch: int,
+    validations: int,
+) -> TimePlan:
+    """Returns the plan with its length and period.
+
+    At most a fifth of the time goes into validations, but there is always one at the end.
+
+    Args:
+      plan: as it was wished.
+      left: seconds until the run should have ended.
+      taken: steps that were taken already.
+      costs: of the parts.
+      steps_per_epoch: every epoch ends with a checkpoint.
+      validations: that the spec asks for over the whole run, at least 1.
+    """
+    count = (
+        int(_VALIDATING * max(left, 0.0) / costs.milestone) if costs.milestone > 0 else validations
+    )
+    count = min(max(count, 1), max(validations, 1))
+    training = left - count * costs.milestone - _LEAVING
+    steps = max(int(training / (costs.step + costs.save / steps_per_epoch)), 1)
+    total = taken + steps
+    period = math.ceil(total / count)
+    return TimePlan(
+        minutes=plan.minutes,
+        written_steps=plan.written_steps,
+        total_steps=total,
+        period=period,
+    )
+
+
+def seconds_of(plan: TimePlan, *, taken: int, costs: Costs, steps_per_epoch: int) -> float:
+    """Returns how long a planned run takes from `taken` steps to its end.
+
+    Args:
+      plan: with its length.
+      taken: steps that were taken already.
+      costs: of the parts.
+      steps_per_epoch: every epoch ends with a checkpoint.
+    """
+    total = plan.total_steps
+    milestones = total // plan.period - taken // plan.period + (total % plan.period > 0)
+    epochs = total // steps_per_epoch - taken // steps_per_epoch
+    return (
+        (total - taken) * costs.step + epochs * costs.save + milestones * costs.milestone + _LEAVING
+    )

@@ -1,0 +1,238 @@
+"""`init` on small sets in every layout: the spec is read without a warning and its data opens."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from rcnn_jax.cli.main import main
+from rcnn_jax.spec.load import load_spec
+from rcnn_jax.tasks.build import build_experiment
+from tests.configure import copies
+from tests.data.layouts.folders import kitti_line, picture, text
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return copies.kitti(tmp_path_factory.mktemp("kitti"))
+
+
+@pytest.fixture
+def init(tmp_path, capsys):
+    """Runs the command; returns the opened spec and everything that was printed."""
+
+    def run(data, flags="", code=0):
+        spec = tmp_path / "out" / "spec.txt"
+        found = main(["init", str(data), "-o", str(spec), "--threads", "1", *shlex.split(flags)])
+        printed = " ".join("".join(capsys.readouterr()).split())
+        assert found == code, printed
+        if code:
+            assert not spec.exists()
+            return None, printed
+        loaded = load_spec(spec, task="train")
+        assert (loaded.notes, loaded.warnings) == ([], [])
+        assert loaded.kind != "dataset_convert"
+        return build_experiment(loaded.config, loaded.kind), printed
+
+    return run
+
+
+def boxes_of(source):
+    """{stem: boxes sorted} of an opened source."""
+    found = {}
+    for index in range(len(source)):
+        stem = source.name(index).rsplit("/", 1)[-1].split(".")[0]
+        found[stem] = np.sort(source.annotation(index).boxes, axis=0)
+    return found
+
+
+@pytest.mark.parametrize("layout", ["kitti", "yolo", "voc", "coco", "cvat", "label_studio"])
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_every_layout_reaches_both_detectors_with_the_same_boxes(
+    source, tmp_path, init, layout, detector
+):
+    data = source
+    if layout != "kitti":
+        data = getattr(copies, layout)(source, tmp_path / layout)
+    experiment, printed = init(data, f"--detector {detector}")
+    assert f"layout: {layout}" in printed
+    assert f"rcnn-jax {detector} train -e" in printed
+    train, val = experiment.train_source(), experiment.eval_source()
+    assert len(train) + len(val) == copies.COUNT
+    assert len(val) == copies.COUNT // 5
+    assert sorted(experiment.task.class_names) == sorted(
+        f"white_{name}"
+        if layout == "voc" and detector == "faster_rcnn"
+        else f"white {name}"
+        if layout == "voc"
+        else name
+        for name in copies.names(source)
+    )
+    found = {**boxes_of(train), **boxes_of(val)}
+    for image, _, boxes in copies.rows(source):
+        expected = np.array([(y1, x1, y2, x2) for _, x1, y1, x2, y2 in boxes]).reshape(-1, 4)
+        # Two digits in KITTI's files.
+        np.testing.assert_allclose(found[image.stem], np.sort(expected, axis=0), atol=0.011)
+
+
+def test_kitti_and_whole_coco_files_stay_where_they_are(source, tmp_path, init):
+    _, printed = init(source)
+    assert "the KITTI folders are used where they are" in printed
+    data = copies.coco(source, tmp_path / "coco")
+    content = json.loads((data / "annotations.json").read_text())
+    content["categories"] = content["categories"][1:]
+    (data / "annotations.json").unlink()
+    for split, keep in (("train", lambda n: n > 6), ("val", lambda n: n <= 6)):
+        part = {
+            **content,
+            "images": [each for each in content["images"] if keep(each["id"])],
+            "annotations": [each for each in content["annotations"] if keep(each["image_id"])],
+        }
+        (data / f"instances_{split}.json").write_text(json.dumps(part))
+    experiment, printed = init(data, "--masks --overwrite")
+    assert "the COCO files are used where they are" in printed
+    assert experiment.category_ids == (2, 5, 8)
+    assert experiment.train_gt.mask_size
+
+
+def test_classes_that_nobody_drew_are_left_out_and_listed(source, tmp_path, init):
+    experiment, printed = init(copies.coco(source, tmp_path / "coco"), "--masks")
+    assert "no object is called cells: left out" in printed
+    assert "cells" not in experiment.task.class_names
+    written = json.loads((tmp_path / "out" / "spec_data" / "instances_train.json").read_text())
+    assert [each["name"] for each in written["categories"]] == copies.names(source)
+    experiment, printed = init(copies.yolo(source, tmp_path / "yolo"), "--overwrite")
+    assert "never drawn" in printed
+    assert "never drawn" not in experiment.task.class_names
+
+
+def test_masks_marked_as_crowds_are_named_and_learnt_with_the_switch(source, tmp_path, init):
+    data = copies.coco(source, tmp_path / "coco", crowd=1)
+    _, printed = init(data, "--masks", code=2)
+    assert "`rcnn-jax init --crowds-as-objects` takes them as objects" in printed
+    experiment, _ = init(data, "--masks --crowds-as-objects")
+    train = experiment.train_source()
+    assert sum(len(train.annotation(n).boxes) for n in range(len(train))) > 20
+    assert not any(train.annotation(n).crowd.any() for n in range(len(train)))
+
+
+def test_names_with_blanks_and_marks_of_voc_are_said(source, tmp_path, init):
+    _, printed = init(copies.voc(source, tmp_path / "voc"))
+    assert "coordinates count from 1, as the format says" in printed
+    assert "0 objects are marked difficult" in printed
+    assert "truncated" in printed
+
+
+def test_errors_of_the_doctor_stop_before_anything_is_written(tmp_path, init):
+    data = copies.kitti(tmp_path / "set")
+    broken = sorted((data / "images").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:100])
+    _, printed = init(data, code=2)
+    assert "the doctor found errors" in printed
+    assert not (tmp_path / "out").exists()
+    experiment, _ = init(data, "--accept-errors")
+    assert len(experiment.train_source()) + len(experiment.eval_source()) == copies.COUNT - 1
+
+
+def test_frames_of_one_scene_stay_in_one_split(tmp_path, init):
+    for film in ("street", "yard", "garden", "hall", "roof"):
+        for number in range(6):
+            picture(tmp_path / "set" / "images" / f"{film}_{number:04}.png")
+            line = kitti_line("car", 5, 5, 30 + number, 25)
+            text(tmp_path / "set" / "labels" / f"{film}_{number:04}.txt", line * 1)
+    experiment, printed = init(tmp_path / "set")
+    val = {name.split("_")[0] for name in boxes_of(experiment.eval_source())}
+    train = {name.split("_")[0] for name in boxes_of(experiment.train_source())}
+    assert val
+    assert not val & train
+    assert "5 groups of images of one scene, film or source stay in one split each" in printed
+
+
+def test_images_in_both_splits_are_found_and_new_splits_keep_them_together(source, tmp_path, init):
+    data = copies.yolo(source, tmp_path / "yolo")
+    leaked = sorted((data / "train" / "images").iterdir())[0]
+    (data / "valid" / "images" / f"again{leaked.suffix}").write_bytes(leaked.read_bytes())
+    labels = (data / "train" / "labels" / f"{leaked.stem}.txt").read_text()
+    (data / "valid" / "labels" / "again.txt").write_text(labels)
+    _, printed = init(data, code=2)
+    assert "│ error │ 1 images of" in printed
+    assert "split anew with --new-splits where images are in both splits" in printed
+    experiment, printed = init(data, "--new-splits")
+    val = set(boxes_of(experiment.eval_source()))
+    assert len(val & {leaked.stem, "again"}) in (0, 2)
+    assert "1 groups of images of one scene" in printed
+
+
+def test_the_same_seed_splits_the_same_way(source, init):
+    first = set(boxes_of(init(source)[0].eval_source()))
+    assert set(boxes_of(init(source, "--overwrite")[0].eval_source())) == first
+    assert set(boxes_of(init(source, "--overwrite --seed 7")[0].eval_source())) != first
+
+
+def test_the_spec_says_why(source, tmp_path, init):
+    init(source)
+    spec = (tmp_path / "out" / "spec.txt").read_text()
+    for words in ("million pixels", "Anchors: ", "objects in an image", "random weights"):
+        assert words in spec
+
+
+def test_a_spec_that_is_there_is_not_replaced_unasked(source, tmp_path, init, capsys):
+    init(source)
+    spec = tmp_path / "out" / "spec.txt"
+    spec.write_text("mine")
+    assert main(["init", str(source), "-o", str(spec)]) == 2
+    assert spec.read_text() == "mine"
+    assert "--overwrite" in capsys.readouterr().err
+    (tmp_path / "out" / "spec_data" / ".made-by-rcnn-jax-init").unlink()
+    assert main(["init", str(source), "-o", str(spec), "--overwrite"]) == 2
+    assert "was not written by init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--minutes 0", "--minutes 0: expected more than 0"),
+        ("--minutes nan", "--minutes nan: expected more than 0"),
+        ("--canvas 3", "--canvas 3: expected HEIGHTxWIDTH"),
+        ("--canvas 8x8", "--canvas 8x8: expected HEIGHTxWIDTH"),
+        ("--weights nowhere.npz", "there is no such file"),
+        ("--arch resnet:19", "--arch resnet:19: expected one of"),
+        ("--seed -1", "--seed -1: expected 0 or more"),
+        ("--masks", "--masks needs outlines, and its kitti labels have boxes alone"),
+        ("--masks --detector faster_rcnn", "--masks needs outlines"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_one_message(source, init, flags, words):
+    assert words in init(source, flags, code=2)[1]
+
+
+def test_weights_decide_backbone_and_pixels(source, tmp_path, init):
+    weights = tmp_path / "mobilenet_v2_imagenet.npz"
+    np.savez(weights, a=np.zeros(1))
+    experiment, printed = init(source, f"--weights {weights}")
+    assert experiment.start.pretrained == str(weights)
+    assert experiment.task.model.arch == "mobilenet_v2"
+    assert experiment.task.pixels.std == (127.5,) * 3
+    assert "(mobilenet_v2)" in printed
+
+
+def test_weights_of_torch_bring_their_convention(source, tmp_path, init):
+    (tmp_path / "resnet18-f37072fd.pth").write_bytes(b"")
+    experiment, _ = init(
+        source, f"--weights {tmp_path / 'resnet18-f37072fd.pth'} --detector mask_rcnn", code=2
+    )
+    assert experiment is None  # the file is looked into
+
+
+def test_large_photographs_of_small_objects_are_warned_of_with_what_would_help(tmp_path, init):
+    for number in range(12):
+        picture(tmp_path / "set" / "images" / f"{number}.png", height=900, width=1200)
+        lines = [kitti_line("mite", x, 40 * number, x + 6, 40 * number + 6) for x in (9, 99, 500)]
+        text(tmp_path / "set" / "labels" / f"{number}.txt", "".join(lines))
+    _, printed = init(tmp_path / "set")
+    assert "100% of the objects are smaller than 8 pixels on this canvas" in printed
+    assert "times the time of a step (--canvas HEIGHTxWIDTH" in printed
+    assert "of an image with a fifth of overlap" in printed
+    spec = (tmp_path / "out" / "spec.txt").read_text()
+    assert "100% of the objects are smaller than 8 pixels on this canvas" in spec

@@ -1,0 +1,120 @@
+"""Proposals: the detector that sees the objects, classes of one spelling, pictures without an up."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rcnn_jax.configure.pace import Pace
+from rcnn_jax.configure.proposal import (
+    Objects,
+    choose,
+    classes_of,
+    pixel_statistics,
+    renamed,
+    upside_down,
+)
+from rcnn_jax.data.layouts.collection import Item, Labelled
+from rcnn_jax.diagnose.records import Pixels
+from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.errors import DataError
+
+PACE = Pace(100.0, accelerated=False)
+
+
+def item(size, *boxes, name="cat"):
+    return Item(
+        Path("a.png"), Path("x"), tuple(Labelled(name, box) for box in boxes), size, "train"
+    )
+
+
+def squares(size, side, count=3):
+    """Images of a size with squares of a side, at different places."""
+    places = np.random.default_rng(0).uniform(0, min(size) - side, (40, count, 2))
+    return [item(size, *((y, x, y + side, x + side) for y, x in row)) for row in places]
+
+
+def test_large_objects_get_one_map_and_small_ones_the_pyramid():
+    choice, why = choose(Objects.of(squares((480, 640), 90)), PACE, 20.0, masks=False)
+    assert choice.family.kind == "faster_rcnn"
+    assert "stride of 16 pixels" in why
+    choice, why = choose(Objects.of(squares((480, 640), 14, 30)), PACE, 20.0, masks=False)
+    assert choice.family.kind == "mask_rcnn"
+    assert "faster_rcnn was passed over" in why
+
+
+def test_portrait_and_landscape_together_are_not_stretched():
+    mixed = [*squares((480, 640), 90), *squares((640, 480), 90)]
+    choice, why = choose(Objects.of(mixed), PACE, 20.0, masks=False)
+    assert choice.family.kind == "mask_rcnn"
+    assert "would be stretched to one canvas" in why
+
+
+def test_masks_need_a_detector_that_learns_them():
+    objects = Objects.of(squares((480, 640), 90))
+    assert choose(objects, PACE, 20.0, masks=True)[0].family.kind == "mask_rcnn"
+    with pytest.raises(DataError, match="learns no masks"):
+        choose(objects, PACE, 20.0, masks=True, kind="faster_rcnn")
+
+
+def test_a_wanted_canvas_is_put_on_the_grid():
+    objects = Objects.of(squares((480, 640), 90))
+    choice, _ = choose(objects, PACE, 20.0, masks=True, canvas=(500, 700))
+    assert (choice.canvas.height, choice.canvas.width) == (512, 704)
+
+
+def test_sides_on_a_canvas_follow_the_geometry():
+    objects = Objects.of([item((100, 200), (10, 10, 30, 50))])
+    np.testing.assert_allclose(objects.on((200, 200), keeps_aspect=True), [[20, 40]])
+    np.testing.assert_allclose(objects.on((200, 200), keeps_aspect=False), [[40, 40]])
+    assert objects.shares[0] == pytest.approx(np.sqrt(800 / 20_000))
+
+
+def test_the_smallest_class_decides_what_is_small():
+    many = squares((480, 640), 120, 20)
+    rare = [item((480, 640), *([(5, 5, 25, 25)] * 2), name="rare") for _ in range(10)]
+    share = 20 / np.sqrt(480 * 640)
+    assert Objects.of([*many, *rare]).small_share == pytest.approx(share)
+
+
+def test_crowds_and_boxes_without_area_are_no_objects():
+    crowd = Item(
+        Path("a"), Path("x"), (Labelled("cat", (0, 0, 5, 5), crowd=True),), (9, 9), "train"
+    )
+    with pytest.raises(DataError, match="no object"):
+        Objects.of([crowd, item((9, 9), (3, 3, 3, 8))])
+
+
+def test_spellings_of_one_name_are_one_class():
+    given = [item((9, 9), (0, 0, 5, 5), name=name) for name in ("Car", "car", "Car", "bus")]
+    counts, names = classes_of(given)
+    assert counts == {"Car": 2, "car": 1, "bus": 1}
+    assert names == {"Car": "Car", "car": "Car", "bus": "bus"}
+    assert [each.objects[0].name for each in renamed(given, names)] == ["Car", "Car", "Car", "bus"]
+    assert [len(each.objects) for each in renamed(given, {"bus": "bus"})] == [0, 0, 0, 1]
+
+
+def test_pixel_statistics_by_hand():
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0] = (100, 50, 200)
+    image[1] = (140, 90, 240)
+    found = pixel_statistics([Pixels(image, b"")])
+    assert found.mean == (120.0, 70.0, 220.0)
+    assert found.divisor == 20.0
+
+
+def looks(brighter, count=40):
+    random = np.random.default_rng(1)
+    small = random.integers(80, 120, (count, 16, 16)).astype(np.uint8)
+    small[:, :8] += np.uint8(brighter)
+    return [Scan(size=(40, 40), small=each) for each in small]
+
+
+def test_pictures_have_an_up_where_the_sky_is_brighter_or_near_things_are_lower():
+    random = np.random.default_rng(2)
+    flat = [item((400, 400), (y, 5, y + 20, 25 + d)) for y, d in random.uniform(0, 380, (900, 2))]
+    assert upside_down(flat, looks(0))
+    assert not upside_down(flat, looks(40))
+    deep = [item((400, 400), (y, 5, y + 5 + y / 8, 25 + y / 4)) for y in random.uniform(0, 300, 40)]
+    assert not upside_down(deep, looks(0))
+    assert not upside_down(flat[:5], looks(0, 5))

@@ -1,0 +1,105 @@
+"""Splits: those of the folder, or made by groups that nothing tears apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rcnn_jax.configure.splits import groups_of, scenes, split_items
+from rcnn_jax.data.layouts.collection import Item, Labelled
+from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.errors import DataError
+
+
+def items(*names, split="", label="cat"):
+    return [
+        Item(Path(name), Path("x"), (Labelled(label, (1, 1, 9, 9)),), (40, 60), split)
+        for name in names
+    ]
+
+
+def scans(count, seed=0):
+    random = np.random.default_rng(seed)
+    return [
+        Scan(
+            size=(40, 60),
+            digest=bytes([number % 256, number // 256]),
+            difference=int(random.integers(0, 2**63)),
+            small=random.integers(0, 256, (16, 16)).astype(np.uint8),
+        )
+        for number in range(count)
+    ]
+
+
+def parts(split):
+    return {
+        part: {item.image.name for item in split.items if item.split == part}
+        for part in ("train", "val")
+    }
+
+
+def test_the_splits_of_the_folder_are_kept_and_test_images_have_no_place():
+    given = [
+        *items("a.png", "b.png", split="train"),
+        *items("c.png", split="val"),
+        *items("d.png", split="test"),
+        *items("e.png"),
+    ]
+    found = split_items(given, scans(5), seed=1)
+    assert parts(found) == {"train": {"a.png", "b.png", "e.png"}, "val": {"c.png"}}
+    assert found.unused == 1
+    assert "1 images are in no split of the folder: they train" in found.sentences
+
+
+def test_without_validation_images_the_test_split_validates():
+    given = [*items("a.png", split="train"), *items("d.png", split="test")]
+    found = split_items(given, scans(2), seed=1)
+    assert parts(found) == {"train": {"a.png"}, "val": {"d.png"}}
+    assert (
+        "splits of the folder; there is no validation split, so test validates" in found.sentences
+    )
+
+
+@pytest.mark.parametrize("given", ["", "train"])
+def test_a_fifth_validates_where_a_split_is_made_and_rare_classes_are_in_both(given):
+    names = [f"{number}.png" for number in range(100)]
+    every = [*items(*names[:90], split=given), *items(*names[90:], split=given, label="rare")]
+    found = split_items(every, scans(100), seed=3)
+    assert len(parts(found)["val"]) == 20
+    rare = {item.split for item in found.items if item.objects[0].name == "rare"}
+    assert rare == {"train", "val"}
+    assert parts(split_items(every, scans(100), seed=3)) == parts(found)
+    assert parts(split_items(every, scans(100), seed=4)) != parts(found)
+
+
+def test_near_duplicates_and_copies_are_one_group():
+    looks = scans(6)
+    same, near = looks[0], looks[2]
+    looks[1] = same
+    looks[3] = Scan(size=(40, 60), digest=b"x", difference=near.difference ^ 1, small=near.small)
+    groups = groups_of(items(*"abcdef"), looks)
+    assert groups[0] == groups[1]
+    assert groups[2] == groups[3]
+    assert len(set(groups)) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([f"{film}_{n:03}.png" for film in "abc" for n in range(4)], 3),
+        ([f"IMG_{n:04}.jpg" for n in range(20)], 0),  # one counter is no film
+        ([f"{n:06}.png" for n in range(20)], 0),
+        ([f"cat{n // 2}_jpg.rf.{n:032x}.jpg" for n in range(20)], 10),
+        ([f"yard{n // 5}/frame{n}.png" for n in range(20)], 4),
+        ([f"images/{n}.png" for n in range(20)], 0),
+    ],
+)
+def test_names_tell_scenes(names, expected):
+    found = scenes(items(*names))
+    covered = [sorted(group) for group in found]
+    assert len({tuple(group) for group in covered}) == expected
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(DataError, match="too few for a training and a validation split"):
+        split_items(items("a.png"), scans(1), seed=1)

@@ -1,0 +1,68 @@
+"""Weights to start from: the name tells the backbone, the format tells the pixels."""
+
+import numpy as np
+import pytest
+
+from rcnn_jax.configure.weights import CAFFE, IMAGENET, SYMMETRIC, is_folded, start_of
+from rcnn_jax.errors import CheckpointError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "pixels", "convention"),
+    [
+        ("resnet18-f37072fd.pth", "resnet:18", IMAGENET, "torchvision"),
+        ("maskrcnn_resnet50_fpn_coco-bf2d0c1e.safetensors", "resnet:50", IMAGENET, "torchvision"),
+        ("resnet_10.hdf5", "resnet:10", CAFFE, "tao"),
+        ("mobilenet_v2_1.0_224_imagenet.npz", "mobilenet_v2", SYMMETRIC, "tao"),
+        ("efficientnet_b3.h5", "efficientnet:b3", SYMMETRIC, "tao"),
+        ("vgg16.keras", "vgg:16", CAFFE, "tao"),
+    ],
+)
+def test_a_file_tells_what_it_is(tmp_path, name, arch, pixels, convention):
+    (tmp_path / name).touch()
+    start = start_of(str(tmp_path / name), "")
+    assert (start.path, start.arch) == (str(tmp_path / name), arch)
+    assert (start.pixels, start.convention) == (pixels, convention)
+
+
+def test_a_name_that_tells_nothing_needs_the_flag(tmp_path):
+    (tmp_path / "best.npz").touch()
+    with pytest.raises(UsageError, match="does not tell which backbone"):
+        start_of(str(tmp_path / "best.npz"), "")
+    assert start_of(str(tmp_path / "best.npz"), "resnet:34").arch == "resnet:34"
+
+
+def test_without_weights_training_begins_at_chance():
+    start = start_of("none", "")
+    assert (start.path, start.arch, start.pixels) == ("", "resnet:18", None)
+    assert start_of("none", "resnet:34").arch == "resnet:34"
+
+
+def test_folded_batch_norm_is_told_from_its_statistics(tmp_path):
+    def write(name, mean, gamma):
+        leaves = {
+            "params/conv1/kernel": np.ones((3, 3, 3, 4)),
+            "params/bn_conv1/gamma": np.full(4, gamma),
+            "params/bn_conv1/beta": np.zeros(4),
+            "batch_stats/bn_conv1/moving_mean": np.full(4, mean),
+            "batch_stats/bn_conv1/moving_variance": np.ones(4),
+        }
+        np.savez(
+            tmp_path / name, **{key: value.astype(np.float32) for key, value in leaves.items()}
+        )
+        return tmp_path / name
+
+    assert is_folded(write("folded.npz", 0.0, 1.0))
+    assert not is_folded(write("whole.npz", 0.3, 1.0))
+    assert not is_folded(write("scaled.npz", 0.0, 0.7))
+
+
+def test_published_weights_are_named_in_the_spec_and_fetched_by_training():
+    start = start_of("imagenet/resnet50", "")
+    assert (start.path, start.arch) == ("imagenet/resnet50", "resnet:50")
+    assert (start.pixels, start.convention) == (IMAGENET, "torchvision")
+    assert start_of("imagenet/mobilenet_v2", "").pixels == IMAGENET
+    with pytest.raises(CheckpointError, match="did you mean imagenet/resnet50"):
+        start_of("imagenet/resnet51", "")
+    with pytest.raises(UsageError, match="weights import coco/mask_rcnn_R_50_FPN_3x"):
+        start_of("coco/mask_rcnn_R_50_FPN_3x", "")

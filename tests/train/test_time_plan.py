@@ -1,0 +1,65 @@
+"""A time plan is arithmetic: what it promises is what its parts add up to."""
+
+import pytest
+
+from rcnn_jax.train.time_plan import Costs, TimePlan, plan_steps, seconds_of
+
+COSTS = Costs(step=0.5, save=1.0, validation=12.0)
+
+
+def planned(left, costs=COSTS, taken=20, steps_per_epoch=100, validations=4):
+    wish = TimePlan(minutes=20.0, written_steps=1000)
+    return plan_steps(
+        wish,
+        left=left,
+        taken=taken,
+        costs=costs,
+        steps_per_epoch=steps_per_epoch,
+        validations=validations,
+    )
+
+
+def test_a_plan_worked_out_by_hand():
+    # Two validations of 15 s (with three files) and one second to leave: 969 s for steps of 0.51 s.
+    plan = planned(1000.0, validations=2)
+    assert plan.total_steps == 20 + 1900
+    assert plan.period == 960
+    assert plan.tempo == pytest.approx(1000 / 1920)
+    assert (plan.minutes, plan.written_steps) == (20.0, 1000)
+
+
+@pytest.mark.parametrize("left", [60.0, 117.0, 290.0, 1170.0, 6000.0, 86_000.0])
+@pytest.mark.parametrize("steps_per_epoch", [3, 103, 5000])
+@pytest.mark.parametrize(
+    "costs",
+    [
+        COSTS,
+        Costs(step=0.05, save=0.3, validation=4.0),
+        Costs(step=0.9, save=0.1, validation=0.0),
+    ],
+)
+def test_the_parts_of_a_plan_add_up_to_the_time_within_three_percent(left, steps_per_epoch, costs):
+    plan = planned(left, costs, steps_per_epoch=steps_per_epoch)
+    needed = seconds_of(plan, taken=20, costs=costs, steps_per_epoch=steps_per_epoch)
+    slack = max(0.03 * left, costs.step + costs.save)
+    assert left - slack <= needed <= left + slack
+
+
+def test_validations_take_a_fifth_at_most_and_the_last_is_never_left_out():
+    assert planned(1000.0).period * 4 >= planned(1000.0).total_steps
+    slow = Costs(step=0.5, save=1.0, validation=97.0)
+    plan = planned(1000.0, slow)
+    assert plan.period == -(-plan.total_steps // 2)  # 2 x 100 s of 1000 s
+    assert planned(200.0, slow).period == planned(200.0, slow).total_steps
+
+
+def test_no_time_left_still_takes_one_step():
+    for left in (10.0, 0.0, -50.0):
+        plan = planned(left)
+        assert plan.total_steps == 21
+        assert plan.period == 21
+
+
+def test_an_unplanned_schedule_runs_at_its_own_tempo():
+    assert TimePlan(minutes=2.0, written_steps=100).tempo == 1.0
+    assert TimePlan(minutes=2.0, written_steps=100, total_steps=400, period=400).tempo == 0.25
