@@ -6,7 +6,7 @@ import time
 import jax
 import numpy as np
 
-from rcnn_jax.runtime.bundle import bind, jax_predictor
+from rcnn_jax.runtime.bundle import jax_predictor
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
@@ -21,7 +21,7 @@ def latency(experiment: Experiment, variables: Variables, canvas: tuple[int, int
       variables: of the network.
       canvas: (height, width) of the image, which is noise: the time hardly depends on what it shows.
     """
-    predict = bind(jax_predictor(experiment, experiment.inference), variables)
+    predict = jax_predictor(experiment, experiment.inference)(variables)
     shape = (1, *canvas, experiment.task.pixels.channels)
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     jax.block_until_ready(predict(image))  # compiles

@@ -110,13 +110,11 @@ def make_step(
         squares = {path: jnp.sum(jnp.square(leaf)) for path, leaf in gradients.items()}
         return jnp.sqrt(slices.total(squares, shapes))
 
-    optimizer = make_optimizer(settings, schedule, norm)
-
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         rate = at_tempo(schedule, state.tempo)
         # Made in here, over a tempo that is data: a length that is known after the first steps needs no
         # second compilation.
-        optimizer = make_optimizer(settings, rate)
+        optimizer = make_optimizer(settings, rate, norm)
         keys = image_keys(state, batch)
         params = state.params if slices is None else slices.whole(state.params, whole)
         trainable, frozen = split_params(params, task.is_frozen)

@@ -68,7 +68,7 @@ class Validation:
 
     def of(self, experiment: Experiment) -> "Validation":
         """Returns the same for another network of the experiment."""
-        return Validation(experiment, self._source, self._workdir, self._reporter)
+        return Validation(experiment, self._source, self._workdir, self._reporter, self._devices)
 
     def __call__(self, variables: Variables, step: int) -> dict[str, float]:
         """Prints the table, writes eval/step-N.json and returns the metrics by name.
@@ -101,13 +101,13 @@ class Validation:
           variables: one replica on the host.
         """
         experiment = self._experiment
-        predict = bundle.bind(self._predictor, variables)
+        predict, batch = self._predictor(variables), experiment.eval_batch * self._devices
         batches = evaluation_batches(
             self._source,
             experiment.geometry,
             experiment.eval_gt,
             experiment.task.pixels.channel_order,
-            batch=experiment.eval_batch,
+            batch=batch,
             threads=experiment.threads,
             prefetch=experiment.prefetch,
         )
@@ -115,10 +115,10 @@ class Validation:
         jax.block_until_ready(predict(first.images))
         timed = [first, *itertools.islice(batches, 1)]
         begun = time.monotonic()
-        for batch in timed:
-            jax.block_until_ready(predict(batch.images))
+        for each in timed:
+            jax.block_until_ready(predict(each.images))
         spent = time.monotonic() - begun
-        return _METRICS * spent / len(timed) * -(-len(self._source) // experiment.eval_batch)
+        return _METRICS * spent / len(timed) * -(-len(self._source) // batch)
 
     def pictures(self, variables: Variables, count: int, draw: Drawer) -> Iterator[np.ndarray]:
         """Yields the first validation images, u8[h w 3] RGB, with their detections.
