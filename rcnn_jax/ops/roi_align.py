@@ -438,7 +438,8 @@ def _adaptive(form, table, down, across):
             return crops + values * weight[..., None]
 
         empty = jnp.zeros((_ADAPTIVE_CHUNK, cells, cells, table.shape[-1]), jnp.float32)
-        return None, _over_window(*sides, cells, add, empty)
+        rows, columns = sides
+        return None, _over_window(rows, columns, cells, add, empty)
 
     _, crops = lax.scan(chunk, None, _chunks((down, across), order, boxes))
     crops = crops.reshape(-1, *crops.shape[2:])[:boxes]
@@ -452,8 +453,9 @@ def _adaptive_forward(form, table, down, across):
 def _adaptive_backward(form, sides, gradient):
     """Returns the gradient of the table; boxes have none."""
     rows, dtype, cells = form
-    order = _order_by_samples(*sides, cells)
-    split = _chunks((*sides, gradient), order, gradient.shape[0])
+    down, across = sides
+    order = _order_by_samples(down, across, cells)
+    split = _chunks((down, across, gradient), order, gradient.shape[0])
 
     def chunk(total, part):
         down, across, own = part
