@@ -163,6 +163,7 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             convention=convention.convolution,
             channels=ChannelPlan.from_json(network.channel_plan),
             dtype=jnp.dtype(config.amp_dtype) if config.use_amp else jnp.float32,
+            freeze_blocks=tuple(network.freeze_blocks),
             remat=config.remat,
             bn_axis_name=axis_name if config.sync_bn else None,
         ),
@@ -208,7 +209,6 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             roi_samples=convention.roi_samples,
         ),
         loss_weight_pairs=tuple(weights),
-        freeze_blocks=tuple(network.freeze_blocks),
     )
 
 

@@ -14,13 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.mask_rcnn import MaskRcnn
-from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.ops.losses import mask_cross_entropy
 from rcnn_jax.ops.marker import staged
 from rcnn_jax.ops.masks import mask_targets, select_class_masks
-from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import (
     Array,
     Batch,
@@ -32,7 +29,8 @@ from rcnn_jax.structures import (
 )
 from rcnn_jax.tasks import recipe
 from rcnn_jax.tasks.task import TestSettings, Variables
-from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
+from rcnn_jax.tasks.two_stage import LossTerms
+from rcnn_jax.tasks.two_stage_task import TwoStageTask
 
 MASK_CHUNK = 32
 """Rois of an image that the mask head takes at a time in training.
@@ -42,62 +40,22 @@ Foreground comes first, so an image with few objects runs one chunk of several.
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskRcnnTask:
-    """The Mask R-CNN algorithm over its model; see `tasks.task.Task` for the methods.
+class MaskRcnnTask(TwoStageTask):
+    """The Mask R-CNN algorithm over its model.
+
+    Its loss terms are rpn_class, rpn_box, class, box and, with masks, mask; the model's `include_mask`
+    decides whether there are masks.
 
     Attributes:
-      model: the Linen module; its `include_mask` decides whether there are masks.
-      class_names: names, background excluded.
       unused_classes: classes that stand for no category: never predicted.
-      pixels: how images become network values.
-      settings: numbers of the two-stage algorithm.
-      loss_weight_pairs: (name, weight) of rpn_class, rpn_box, class, box and, with masks, mask.
-      freeze_blocks: backbone blocks that keep their values.
-      mutable: collections that a training step may change.
     """
 
     model: MaskRcnn
-    class_names: tuple[str, ...]
     unused_classes: tuple[int, ...] = ()
-    pixels: PixelSettings
-    settings: TwoStageSettings
-    loss_weight_pairs: tuple[tuple[str, float], ...]
-    freeze_blocks: tuple[int, ...] = ()
-    mutable: tuple[str, ...] = ("batch_stats",)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """Weights of the loss terms by name."""
-        return dict(self.loss_weight_pairs)
 
     def is_backbone(self, layer: str) -> bool:
         """Returns whether the layer belongs to the backbone."""
         return layer.startswith(("conv1", "bn_conv1", "block_"))
-
-    def block_of(self, layer: str) -> int | None:
-        """Returns the number of the layer's block, counted from the image; None outside the backbone."""
-        return find_backbone(self.model.arch).block_of(layer) if self.is_backbone(layer) else None
-
-    def is_frozen(self, layer: str) -> bool:
-        """Returns whether `freeze_blocks` holds the block of the layer."""
-        return frozen_layers(self.model.arch, self.freeze_blocks)(layer)
-
-    def init(self, key: jax.Array) -> Variables:
-        """Returns fresh variables."""
-        return initial_variables(self.model, key, self.pixels.channels)
-
-    def losses(
-        self, variables: Variables, batch: Batch, keys: jax.Array
-    ) -> tuple[LossTerms, Variables]:
-        """Returns the loss terms and the new values of the `mutable` collections."""
-        run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
-        return run(variables, batch, keys)
-
-    def predict(
-        self, variables: Variables, images: Array, test: TestSettings
-    ) -> tuple[Detections, Proposals]:
-        """Returns detections, with masks if the model has them, and proposals, on the canvas."""
-        return nn.apply(self._predict, self.model)(variables, images, test)
 
     def predict_planes(
         self, variables: Variables, images: Array, test: TestSettings

@@ -95,10 +95,17 @@ def test_metrics_and_counts_come_from_the_spec():
     assert build("", ("include_mask: true", "include_mask: false")).metrics.main_metric == "AP"
 
 
+def test_the_batch_norm_of_frozen_blocks_keeps_its_averages_too():
+    task = build('maskrcnn_config { freeze_blocks: "[0, 1]" }').task
+    assert task.model.freeze_blocks == (0, 1)
+    assert task.is_frozen("conv1")
+    assert not task.is_frozen("block_4a_conv_1")
+
+
 def test_bfloat16_is_asked_for_by_the_spec_or_the_command():
-    assert build("use_amp: true\n").task.model.dtype.dtype == "bfloat16"
+    assert build("use_amp: true\n").task.model.dtype == "bfloat16"
     forced = build_experiment(config_of(), "mask_rcnn", bf16=True, categories=CATEGORIES)
-    assert forced.task.model.dtype.dtype == "bfloat16"
+    assert forced.task.model.dtype == "bfloat16"
 
 
 def test_categories_are_read_from_the_annotations(tmp_path):
