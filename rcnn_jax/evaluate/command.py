@@ -5,6 +5,7 @@ from pathlib import Path
 from rcnn_jax.data.count_table import report_findings
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate import loop, results
+from rcnn_jax.evaluate.explain import explain
 from rcnn_jax.evaluate.results import Report
 from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import SILENT, Reporter
@@ -45,10 +46,14 @@ def evaluate(
         reporter.note(note)
     report_findings(source.findings, reporter)
     loop.check_images(experiment, source)
-    report = loop.evaluate_detector(experiment, predictor, source, reporter.track, devices)
+    evaluation = loop.evaluate_images(experiment, predictor, source, reporter.track, devices)
+    report = evaluation.report
     reporter.console.print(results.text(report), markup=False)
     folder, name = (workdir or model.path.parent) / "eval", model.report_name
+    diagnosis = explain(experiment, model, source, evaluation, reporter.track)
     if team().is_chief:
-        results.write_report(report, experiment.metrics, folder, name)
+        results.write_report(report, experiment.metrics, folder, name, diagnosis)
+    if diagnosis is not None:
+        reporter.warn(diagnosis.sentence())
     reporter.console.print(f"report: {folder / (name + '.json')}", markup=False)
     return report

@@ -472,7 +472,7 @@ def _unsound(boxes: Sequence[np.ndarray], sizes: Sequence[Size]) -> float:
     """Returns the fraction of boxes that have no area or reach more than two pixels out of the image."""
     rows = np.concatenate(boxes)
     limit = np.concatenate(
-        [np.tile(np.float32(size), (len(b), 1)) for b, size in zip(boxes, sizes, strict=True)]
+        [np.tile(np.asarray(size), (len(b), 1)) for b, size in zip(boxes, sizes, strict=True)]
     )
     outside = (rows[:, :2] < -2).any(axis=1) | (rows[:, 2:] > limit + 2).any(axis=1)
     empty = (rows[:, 2:] <= rows[:, :2]).any(axis=1)
