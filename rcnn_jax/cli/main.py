@@ -63,6 +63,7 @@ COMMANDS = {
     "sweep": "train a spec many times with other values",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
+    "compare": "say whether two models differ by more than noise",
     "doctor": "find what is wrong with a data set",
     "init": "write a spec for a folder of images and labels",
     "weights": "list, fetch and import what others have trained",

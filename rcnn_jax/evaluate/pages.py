@@ -12,12 +12,12 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.analysis import ERRORS, Analysis, BadImage, Part, sentences
 from rcnn_jax.evaluate.hypotheses import Diagnosis
 from rcnn_jax.evaluate.masks import decode_window
-from rcnn_jax.evaluate.matches import first_name
+from rcnn_jax.evaluate.matches import REPLICATES, first_name
 from rcnn_jax.evaluate.matching import iou_matrix
 from rcnn_jax.evaluate.results import document
 from rcnn_jax.evaluate.suspicions import Suspicion
 from rcnn_jax.report import charts
-from rcnn_jax.report.page import Chart, Gallery, Picture, Section, Table, Text, html
+from rcnn_jax.report.page import Beside, Chart, Gallery, Picture, Section, Table, Text, html
 from rcnn_jax.report.page import Part as PagePart
 from rcnn_jax.report.pictures import Color, Mark, around, thumbnail
 from rcnn_jax.version import __version__
@@ -132,10 +132,7 @@ def _summary(analysis: Analysis, diagnosis: Diagnosis | None) -> Section:
                 label = f"{name} of {part.name}" if several else name
                 rows.append([label, *(f"{value:.3f}" for value in (span.value, *span[::2]))])
     headings = ["metric", "value", "95 % from", "to"]
-    caption = (
-        "Intervals from 200 resamplings of the images: another set of this size would lie there."
-    )
-    parts.append(Table(headings, rows, caption))
+    charted: list[Table | Chart] = [Table(headings, rows)]
     for part in analysis.parts:
         classes = {
             name.removeprefix("class "): span
@@ -145,13 +142,17 @@ def _summary(analysis: Analysis, diagnosis: Diagnosis | None) -> Section:
         ranked = dict(sorted(classes.items(), key=lambda pair: -pair[1].value)[:_MOST_CLASSES])
         label = f" of {part.name}" if several else ""
         more = f", the best {_MOST_CLASSES} of {len(classes)}" if len(classes) > len(ranked) else ""
-        parts.append(
+        charted.append(
             Chart(
                 charts.bars({name: span.value for name, span in ranked.items()}, spans=ranked),
                 f"AP{label} by class with 95 % intervals{more}",
             )
         )
-    return Section("Summary", parts)
+    intro = (
+        f"Intervals are from {REPLICATES} resamplings of the images: with other images of the same kind "
+        "the value would lie there 95 times of 100."
+    )
+    return Section("Summary", [*parts, Beside(charted)], intro)
 
 
 def _errors(part: Part) -> list[PagePart]:
@@ -160,10 +161,9 @@ def _errors(part: Part) -> list[PagePart]:
         [ERRORS[kind][0], str(count), f"{gain:.3f}", ERRORS[kind][1]]
         for kind, (count, gain) in part.errors.items()
     ]
-    return [
-        Chart(charts.bars(gains), f"AP50 of {part.name} that would be gained without the errors"),
-        Table(["error", "number", "AP50", "what it is"], rows),
-    ]
+    chart = charts.bars(gains)
+    caption = f"AP50 of {part.name} that would be gained without the errors"
+    return [Beside([Chart(chart, caption), Table(["error", "number", "AP50", "what it is"], rows)])]
 
 
 def _stages(analysis: Analysis) -> Section:
@@ -209,17 +209,25 @@ def _curves(analysis: Analysis) -> Section:
     return Section(
         "Curves",
         [
-            Chart(
-                charts.lines(by_recall, "recall", "precision", y_range=(0, 1)),
-                f"Precision by recall at {name}",
-            ),
-            Chart(
-                charts.lines(
-                    by_score, "threshold of the score", "fraction", y_range=(0, 1), marks=mark
-                ),
-                f"What a threshold gives over all classes; best F1 {best:.3f} at "
-                f"{analysis.threshold:.2f}",
-            ),
+            Beside(
+                [
+                    Chart(
+                        charts.lines(by_recall, "recall", "precision", y_range=(0, 1)),
+                        f"Precision by recall at {name}",
+                    ),
+                    Chart(
+                        charts.lines(
+                            by_score,
+                            "threshold of the score",
+                            "fraction",
+                            y_range=(0, 1),
+                            marks=mark,
+                        ),
+                        f"What a threshold gives over all classes; best F1 {best:.3f} at "
+                        f"{analysis.threshold:.2f}",
+                    ),
+                ]
+            )
         ],
     )
 
@@ -264,7 +272,8 @@ def _calibration(analysis: Analysis) -> Section:
         ece = float(part.calibration["ece"])
         caption = f"{part.name}: expected calibration error {ece:.3f}"
         chart = charts.lines(series, "mean score", "fraction right", y_range=(0, 1))
-        parts += [Chart(chart, caption), Table(["score", "number", "mean score", "right"], rows)]
+        table = Table(["score", "number", "mean score", "right"], rows)
+        parts.append(Beside([Chart(chart, caption), table]))
     return Section(
         "Calibration",
         parts,
