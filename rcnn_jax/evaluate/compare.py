@@ -156,15 +156,12 @@ def read_result(path: Path) -> Result:
     if fields.get("what") == RECORD:
         return result_of(fields, where)
     values = fields.get("metrics", {"AP": fields.get("mAP")} if "per_iou" in fields else None)
-    if (
-        not isinstance(values, dict)
-        or not all(_is_number(v) for v in values.values())
-        or not values
-    ):
+    numbers = {str(name): _number_of(value) for name, value in _mapping(values).items()}
+    if not numbers or None in numbers.values():
         raise DataError(
             f"{where}: holds no evaluation; expected a .json that `evaluate` or `evaluate --report` wrote"
         )
-    return Result(model=where, metrics={str(name): float(value) for name, value in values.items()})
+    return Result(model=where, metrics={name: value or 0.0 for name, value in numbers.items()})
 
 
 def result_of(fields: Mapping[str, Any], where: str) -> Result:
@@ -185,10 +182,11 @@ def result_of(fields: Mapping[str, Any], where: str) -> Result:
         raise DataError(f"{where}: has matches of another number of images than it names")
     errors: dict[str, dict[str, float]] = {}
     for part, kinds in _mapping(fields.get("errors")).items():
-        rows = {str(kind): _mapping(row).get("AP50") for kind, row in _mapping(kinds).items()}
-        errors[str(part)] = {
-            kind: float(value) for kind, value in rows.items() if _is_number(value)
+        gains = {
+            str(kind): _number_of(_mapping(row).get("AP50"))
+            for kind, row in _mapping(kinds).items()
         }
+        errors[str(part)] = {kind: gain for kind, gain in gains.items() if gain is not None}
     return Result(
         model=str(fields.get("model", where)),
         images=[str(name) for name in images],
@@ -348,8 +346,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number_of(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _number(value: float) -> str:
