@@ -65,6 +65,7 @@ COMMANDS = {
     "decrypt": "decrypt a model file",
     "compare": "say whether two models differ by more than noise",
     "doctor": "find what is wrong with a data set",
+    "preflight": "say within minutes whether a spec can be trained",
     "init": "write a spec for a folder of images and labels",
     "weights": "list, fetch and import what others have trained",
     "unfold_batch_norm": "restore the batch-norm statistics of folded weights",
