@@ -257,9 +257,11 @@ def _check_weights(experiment: "Experiment", state: "TrainState", batch: Any) ->
     named = start.resume_from or start.pruned or start.pretrained
     stored = judge.first_statistics(statistics, order) if named else None
 
+    statistics_of = overfit.statistics_function(experiment, state) if stored is not None else None
+
     def measure(images: Any) -> Any:
-        seen = overfit.batch_statistics(experiment, state, batch.replace(images=images))
-        return judge.first_statistics(seen, order)
+        assert statistics_of is not None
+        return judge.first_statistics(statistics_of(batch.replace(images=images)), order)
 
     return judge.check_weights(pixels, batch.images, stored, measure)
 

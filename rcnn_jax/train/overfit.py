@@ -214,42 +214,49 @@ def settled(experiment: Experiment, state: TrainState, batch: Batch) -> Any:
     stored = state.collections.get("batch_stats")
     if not stored:
         return state.collections
-    return {**state.collections, "batch_stats": batch_statistics(experiment, state, batch)}
+    statistics = statistics_function(experiment, state)(batch)
+    return {**state.collections, "batch_stats": statistics}
 
 
-def batch_statistics(experiment: Experiment, state: TrainState, batch: Batch) -> Any:
-    """Returns the mean and variance of every batch norm on a batch; those of frozen ones as stored.
+def statistics_function(experiment: Experiment, state: TrainState) -> Callable[[Batch], Any]:
+    """Returns a function from a batch to the mean and variance of every batch norm on it.
 
-    An update is m s + (1 - m) b with the stored s and the batch's b. Two forward passes, from s = 0 and
-    s = 1, give m and b of every layer, whatever its momentum.
+    Those of frozen ones are as stored. An update is m s + (1 - m) b with the stored s and the batch's b:
+    two forward passes, from s = 0 and s = 1, give m and b of every layer, whatever its momentum.
 
     Args:
       experiment: of the state.
       state: on the host.
-      batch: images; they need not be whole numbers.
     """
     stored = state.collections["batch_stats"]
-    keys = jax.random.split(jax.random.wrap_key_data(jnp.asarray(state.key)), len(batch.images))
+    key = jax.random.wrap_key_data(jnp.asarray(state.key))
 
     def updated(params: Any, statistics: Any, batch: Batch) -> Any:
         variables = {"params": params, **state.collections, "batch_stats": statistics}
-        # A map of one: batch norm averages over the axis of the devices.
+        keys = jax.random.split(key, batch.images.shape[0])
         _, changed = experiment.task.losses(variables, batch, keys)
         return changed["batch_stats"]
 
+    # A map over one: batch norm averages over the axis of the devices.
     run = jax.jit(jax.vmap(updated, in_axes=(None, None, 0), axis_name=parallel.AXIS))
-    one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], batch)
-    zeros = jax.tree.map(np.zeros_like, stored)
-    ones = jax.tree.map(np.ones_like, stored)
-    low = jax.tree.map(lambda leaf: np.asarray(leaf)[0], run(state.params, zeros, one))
-    high = jax.tree.map(lambda leaf: np.asarray(leaf)[0], run(state.params, ones, one))
+    starts = [jax.tree.map(fill, stored) for fill in (np.zeros_like, np.ones_like)]
 
     def of_batch(old: np.ndarray, at_zero: np.ndarray, at_one: np.ndarray) -> np.ndarray:
         kept = float(np.median(at_one - at_zero))
         return old if kept > 1 - 1e-6 else (at_zero / (1 - kept)).astype(old.dtype)
 
-    changed = jax.tree.map(of_batch, {k: stored[k] for k in low}, low, high)
-    return {**stored, **changed}
+    def measure(batch: Batch) -> Any:
+        # In floats: images prepared otherwise are no whole numbers, and one program serves all.
+        batch = batch.replace(images=np.asarray(batch.images, np.float32))
+        one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], batch)
+        low, high = (
+            jax.tree.map(lambda leaf: np.asarray(leaf)[0], run(state.params, start, one))
+            for start in starts
+        )
+        changed = jax.tree.map(of_batch, {name: stored[name] for name in low}, low, high)
+        return {**stored, **changed}
+
+    return measure
 
 
 def _far_up(losses: list[float]) -> bool:

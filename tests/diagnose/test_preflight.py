@@ -83,20 +83,20 @@ def network(tmp_path_factory):
     batch = next(overfit.batches_of(experiment, experiment.train_source(), 2))
     rng = np.random.default_rng(0)
     tint = np.array([30, 120, 230]) + rng.integers(-20, 20, batch.images.shape)
-    return experiment, state, batch.replace(images=tint.astype(np.uint8))
+    batch = batch.replace(images=tint.astype(np.uint8))
+    return experiment, state, batch, overfit.statistics_function(experiment, state)
 
 
 def test_statistics_of_a_batch_are_those_that_batch_norm_computes(network):
     """Solved from two updates: whatever they are stored as makes no difference."""
-    experiment, state, batch = network
-    seen = overfit.batch_statistics(experiment, state, batch)
+    experiment, state, batch, statistics_of = network
+    seen = statistics_of(batch)
     stored = {
         name: {leaf: np.asarray(value) * 3 + 1 for leaf, value in leaves.items()}
         for name, leaves in state.collections["batch_stats"].items()
     }
-    again = overfit.batch_statistics(
-        experiment, state.replace(collections={"batch_stats": stored}), batch
-    )
+    other = state.replace(collections={"batch_stats": stored})
+    again = overfit.statistics_function(experiment, other)(batch)
     for name, leaves in seen.items():
         for leaf, value in leaves.items():
             np.testing.assert_allclose(value, again[name][leaf], rtol=1e-2, atol=1e-3)
@@ -105,19 +105,18 @@ def test_statistics_of_a_batch_are_those_that_batch_norm_computes(network):
 
 
 def check_with(network, images):
-    experiment, state, batch = network
+    experiment, state, batch, statistics_of = network
     order = tuple(state.collections["batch_stats"])
 
     def measure(pixels):
-        seen = overfit.batch_statistics(experiment, state, batch.replace(images=pixels))
-        return preflight.first_statistics(seen, order)
+        return preflight.first_statistics(statistics_of(batch.replace(images=pixels)), order)
 
     stored = measure(batch.images)
     return preflight.check_weights(experiment.task.pixels, images, stored, measure)
 
 
 def test_a_wrong_channel_order_for_the_weights_is_a_no_go(network):
-    *_, batch = network
+    batch = network[2]
     assert check_with(network, batch.images).outcome == "go"
     check = check_with(network, np.ascontiguousarray(batch.images[..., ::-1]))
     assert check.outcome == "no-go"
