@@ -93,7 +93,7 @@ def explain(
     part = Subset(source, [evaluation.records[number] for number in chosen])
     before = hypotheses.mean_ap50(few, len(evaluation.class_names))
     trials = []
-    attempts = list(_attempts(experiment, model))
+    attempts = list(_attempts(experiment, model, few))
     for attempt in track(attempts, len(attempts), "look for the reason"):
         ap50 = _ap50(attempt, part, few, len(evaluation.class_names))
         trials.append(Trial(cause=attempt.cause, advice=attempt.advice, ap50=ap50))
@@ -118,14 +118,21 @@ def with_whole_labels(evaluation: Evaluation, source: Source) -> list[ImageResul
     return whole
 
 
-def _attempts(experiment: Experiment, model: OpenModel) -> Iterator[Attempt]:
+def _attempts(
+    experiment: Experiment, model: OpenModel, images: Sequence[ImageResult]
+) -> Iterator[Attempt]:
     test, pixels = experiment.evaluation, experiment.task.pixels
     run = model.predictor(experiment, test)
 
     def attempt(cause: str, advice: str, predictor: Predictor) -> Attempt:
         return Attempt(cause=cause, advice=advice, experiment=experiment, predictor=predictor)
 
-    if test.detections.score_threshold > 0:
+    found, objects = (
+        sum(len(boxes) for boxes in every)
+        for every in ([image.boxes for image in images], [image.gt_boxes for image in images])
+    )
+    # A threshold hides detections: where there are many, it is not what is missing.
+    if test.detections.score_threshold > 0 and found < objects / 2:
         lower = replace(test, detections=replace(test.detections, score_threshold=0.0))
         yield attempt(
             f"the threshold of {test.detections.score_threshold:g} is above the scores of the model",
@@ -140,21 +147,33 @@ def _attempts(experiment: Experiment, model: OpenModel) -> Iterator[Attempt]:
             "image_channel_order), and the mean in that order",
             lambda images: run(np.asarray(images)[..., ::-1]),
         )
-        for name, known in KNOWN_PIXELS.items():
-            yield attempt(
-                f"pixels are normalised otherwise than in training, which was: {name}",
-                "Set channel order, mean and scale of the pixels as the weights were trained with",
-                lambda images, known=known: run(as_if(images, pixels, known)),
-            )
     if isinstance(model, OpenBundle):
-        try:
-            own = model.stored_experiment()
-        except RcnnError:  # written by another release; it was compared as far as it goes
-            return
+        # Its pixels are those of the spec, or it would have been refused; canvas and counts may differ.
+        yield from _own_spec(experiment, model)
+        return
+    for name, known in KNOWN_PIXELS.items() if pixels.channels == 3 else ():
+        yield attempt(
+            f"pixels are normalised otherwise than in training, which was: {name}",
+            "Set channel order, mean and scale of the pixels as the weights were trained with",
+            lambda images, known=known: run(as_if(images, pixels, known)),
+        )
+
+
+def _own_spec(experiment: Experiment, model: OpenBundle) -> Iterator[Attempt]:
+    try:
+        own = model.stored_experiment()
+    except RcnnError:  # written by another release; it was compared as far as it goes
+        return
+    names = {"geometry": "canvas", "evaluation": "thresholds and counts", "depends": "network"}
+    different = [
+        word for name, word in names.items() if getattr(own, name) != getattr(experiment, name)
+    ]
+    if different:
         yield Attempt(
-            cause="the spec is not the one that the model was trained with "
-            f"({_differences(own, experiment)})",
-            advice="Evaluate with the spec inside the model file: `rcnn-jax spec` shows it",
+            cause="the spec is not the one that the model was trained with: it differs in "
+            + " and ".join(different),
+            advice="Evaluate with the spec that the model was trained with; training leaves it as "
+            "spec.txt beside the models",
             experiment=replace(experiment, geometry=own.geometry),
             predictor=model.predictor(own, own.evaluation),
         )
@@ -176,13 +195,6 @@ def as_if(images: Array, pixels: PixelSettings, wanted: PixelSettings) -> np.nda
         values = values[..., ::-1]
     normal = (values - np.asarray(wanted.mean)) / np.asarray(wanted.std)
     return (normal * np.asarray(pixels.std) + np.asarray(pixels.mean)).astype(np.float32)
-
-
-def _differences(own: Experiment, experiment: Experiment) -> str:
-    names = ("geometry", "evaluation", "depends")
-    different = [name for name in names if getattr(own, name) != getattr(experiment, name)]
-    words = {"geometry": "canvas", "evaluation": "thresholds and counts", "depends": "network"}
-    return ", ".join(words[name] for name in different) or "in fields without effect"
 
 
 def _ap50(attempt: Attempt, source: Subset, truth: Sequence[ImageResult], classes: int) -> float:

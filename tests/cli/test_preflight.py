@@ -10,7 +10,7 @@ from tests.e2e import tiny, tiny_mask
 
 def planted(root, *changes, labels=None):
     """Writes the tiny experiment with changes of its spec and labels, and returns the spec."""
-    spec = tiny.write_tiny(root, images=8, epochs=40)
+    spec = tiny.write_tiny(root, images=40 if labels else 8, epochs=40)
     text = spec.read_text()
     for old, new in (("scale: 12 scale: 24", "scale: 16 scale: 24"), *changes):
         assert old in text, old
