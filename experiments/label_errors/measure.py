@@ -4,8 +4,8 @@
 
 OUTPUT is what plant.py wrote, doctor.json what `rcnn-jax doctor SPEC --model M --json doctor.json`
 wrote, LABELS the number of labels. An error is found at the first suspicion that points at it: at the
-wrong label, or at the place of the true object. Printed is the part that is found within the first
-twentieth, tenth and fifth of as many suspicions as there are labels.
+wrong label, or, by the box that the model proposes, at the true object. Printed is the part that is found
+within the first twentieth, tenth and fifth of as many suspicions as there are labels.
 """
 
 import json
@@ -30,7 +30,7 @@ def points_at(suspicion: dict, error: dict) -> bool:
         a, b, c, d = suspicion["label"]["box"]
         if iou([b, a, d, c], error["label"]) > 0.9:
             return True
-    return suspicion["label"] is None and iou([x1, y1, x2, y2], error["box"]) > 0.5
+    return suspicion["proposed"] is not None and iou([x1, y1, x2, y2], error["box"]) > 0.5
 
 
 def main(planted: Path, doctor: Path, labels: int) -> None:

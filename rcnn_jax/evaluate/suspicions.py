@@ -153,7 +153,10 @@ def _of_label(
         causes.append(("class", float(scores[other[0]]) * (1.0 - right), int(other[0])))
     beside = np.flatnonzero((iou >= BESIDE) & ~taken)
     if len(beside) and not right:
-        causes.append(("shifted", float(scores[beside[0]]), int(beside[0])))
+        # Full up to half of the limit, then falling to 0 there: a model that places boxes loosely is near
+        # the limit often, a label that was shifted seldom.
+        loose = min(2.0 * (1.0 - float(iou[beside[0]]) / ON), 1.0)
+        causes.append(("shifted", float(scores[beside[0]]) * loose, int(beside[0])))
     if right:
         best = np.flatnonzero(on & own)[0]
         causes.append(("shifted", _LOOSE * right * (1.0 - float(iou[best])) / (1 - ON), int(best)))
