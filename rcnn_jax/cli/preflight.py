@@ -295,9 +295,9 @@ def _detections(experiment: "Experiment", state: "TrainState", part: "Subset") -
     from rcnn_jax.data.loader.pipeline import evaluation_batches
     from rcnn_jax.evaluate.loop import detections_by_image
     from rcnn_jax.evaluate.voc import ImageResult
-    from rcnn_jax.runtime.bundle import bind, jax_predictor
+    from rcnn_jax.runtime.bundle import jax_predictor
 
-    predictor = bind(jax_predictor(experiment, experiment.evaluation), variables_of(state))
+    predictor = jax_predictor(experiment, experiment.evaluation)(variables_of(state))
     batches = evaluation_batches(
         part,
         experiment.geometry,

@@ -175,7 +175,9 @@ def overfit(
         replicas, metrics = mapped(replicas, sharded)
         # Read at once, unlike in training: a loss that explodes must end this, and there is no host work
         # to overlap with.
-        row = {name: float(value) for name, value in parallel.first_replica(metrics).items()}
+        row = {
+            name: float(value) for name, value in parallel.first_replica(metrics, devices).items()
+        }
         rows.append(row)
         losses.append(row["loss"])
         if len(losses) == 1:
@@ -196,7 +198,7 @@ def overfit(
         compile_seconds=compile_seconds,
         memory=memory,
         batch=batch,
-        state=parallel.first_replica(replicas),
+        state=parallel.first_replica(replicas, devices),
     )
 
 
