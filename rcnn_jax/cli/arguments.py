@@ -68,6 +68,20 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.header(parser)
     flag_groups.runtime(parser)
     flag_groups.results(parser)
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="a page that explains the result: intervals, errors by kind, curves, worst images, labels "
+        "that may be wrong; FILE.json beside it is what `rcnn-jax compare` reads",
+    )
+    parser.add_argument(
+        "--precision",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="precision that the page chooses thresholds by class for (default: 0.9)",
+    )
     # tao deploy named images and batch on the command line; here the spec names them.
     flag_groups.unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
     flag_groups.unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")

@@ -7,8 +7,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file
 from rcnn_jax.cli.outputs import Places
-from rcnn_jax.cli.session import Session
+from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix", type=Path, metavar="DIR", help="write a repaired copy into this new folder"
     )
     parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a model trained on this data: ranks labels that it contradicts (needs a spec)",
+    )
+    parser.add_argument(
+        "-k",
+        "--key",
+        metavar="KEY",
+        help=f"key of a sealed model (default: ${KEY_VARIABLE}, then enc_key of the spec)",
+    )
+    parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="that decode images (0: all cores)"
     )
 
@@ -41,6 +54,7 @@ def places(args: Namespace) -> Places:
     """Returns what is read and written."""
     known = Places()
     known.read("DATA", args.data, "folder" if args.data.is_dir() else "file")
+    known.read("--model", args.model)
     known.write("-o", args.output or Path(REPORT))
     known.write("--json", args.json)
     known.write("--fix", args.fix, "folder")
@@ -87,11 +101,18 @@ def run(args: Namespace) -> int:
 def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
     from rcnn_jax.data.layouts.detect import read_collection
     from rcnn_jax.diagnose import records
-    from rcnn_jax.diagnose.dataset import examine, target_of
+    from rcnn_jax.diagnose.dataset import examine, target_of, with_suspicions
+    from rcnn_jax.diagnose.labels import suspicions_of
+    from rcnn_jax.runtime.open import experiment_of, open_model
     from rcnn_jax.spec.load import load_spec
+    from rcnn_jax.spec.render import redact, written_key
     from rcnn_jax.tasks.build import build_experiment
 
     if args.data.is_dir() or args.data.suffix.lower() == ".json":
+        if args.model is not None:
+            raise UsageError(
+                f"--model needs the spec that the model was trained with, found {args.data}"
+            )
         collection = read_collection(args.data)
         return examine(
             str(args.data),
@@ -101,18 +122,37 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
             threads=threads,
             track=session.track,
         )
-    loaded = load_spec(args.data)
+    loaded = load_spec(args.data, None, None if args.model is None else "evaluate")
     if loaded.kind == "dataset_convert":
         raise UsageError(f"{args.data}: expected a folder, or the spec of a detector")
     if args.fix is not None:
         raise UsageError("--fix needs the folder of the data instead of a spec")
-    experiment = build_experiment(loaded.config, loaded.kind)
-    found = records.of_source(experiment.train_source(), "train")
+    if args.model is None:
+        predictor = None
+        experiment = build_experiment(redact(loaded.config), loaded.kind)
+    else:
+        key = args.key or os.environ.get(KEY_VARIABLE) or written_key(loaded.config) or None
+        model = open_model(existing_file(args.model, "--model"), key)
+        experiment = experiment_of(
+            model, redact(loaded.config), loaded.kind, own_classes=False, reporter=session
+        )
+        predictor = model.predictor(experiment, experiment.evaluation)
+    sources = [experiment.train_source()]
     if experiment.eval_source is not None:
-        found += records.of_source(experiment.eval_source(), "val")
-    return examine(
+        sources.append(experiment.eval_source())
+    found = [
+        record
+        for source, split in zip(sources, ("train", "val"), strict=False)
+        for record in records.of_source(source, split)
+    ]
+    diagnosis = examine(
         str(args.data), found, target=target_of(experiment), threads=threads, track=session.track
     )
+    if predictor is None:
+        return diagnosis
+    with memory_advice(loaded.kind):
+        suspicions = suspicions_of(experiment, predictor, sources, found, session.track)
+    return with_suspicions(diagnosis, suspicions, experiment.task.class_names)
 
 
 def findings_table(diagnosis: "Diagnosis"):

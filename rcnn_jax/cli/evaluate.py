@@ -1,13 +1,19 @@
 """`evaluate`: scores a model on the validation images of the spec."""
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.backends import choose_model, named_model, open_chosen, with_own_spec
 from rcnn_jax.cli.flags import choose_devices, folder_beside
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
+from rcnn_jax.errors import UsageError
 from rcnn_jax.hosts.team import team
 from rcnn_jax.kinds import Kind
+from rcnn_jax.optional import require
+
+if TYPE_CHECKING:
+    from rcnn_jax.evaluate.command import PageOptions
 
 
 def run(args: Namespace, kind: Kind) -> int:
@@ -17,6 +23,11 @@ def run(args: Namespace, kind: Kind) -> int:
       RcnnError: the flags, the spec, the data or the model are at fault.
     """
     devices = choose_devices(args, "evaluate")
+    if args.report is not None:
+        # Before the model runs: an hour later is too late to hear of a missing package.
+        require("hotcoco", extra="report", purpose="--report")
+    if not 0 < args.precision <= 1:
+        raise UsageError(f"--precision {args.precision:g}: expected a fraction above 0, at most 1")
     title = f"{kind} evaluate"
     with Session(
         title, status_folder=args.workdir, log_file=args.log_file, chief=team().is_chief
@@ -38,16 +49,33 @@ def run(args: Namespace, kind: Kind) -> int:
             model = model or open_chosen(file, key, session)
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
             report = evaluate(
-                experiment, model, workdir=args.workdir, devices=devices, reporter=session
+                experiment,
+                model,
+                workdir=args.workdir,
+                devices=devices,
+                page=_page(args),
+                reporter=session,
             )
         session.status("RUNNING", "Evaluation metrics generated.", kpi=kpi(report))
     return 0
+
+
+def _page(args: Namespace) -> "PageOptions | None":
+    if args.report is None:
+        return None
+    from rcnn_jax.evaluate.command import PageOptions
+
+    spec = "given as a config" if args.config is not None else str(args.spec or "of the model")
+    return PageOptions(output=args.report, precision=args.precision, spec=spec)
 
 
 def places(args: Namespace, kind: Kind) -> Places:
     """Returns what evaluation reads and writes."""
     known, config = common(args, kind, "evaluate")
     known.read("--header", args.header)
+    if args.report is not None:
+        known.write("--report", args.report)
+        known.write("the matches beside --report,", args.report.with_suffix(".json"))
     if config is None:
         return known
     model = named_model(args.model, config, kind, "evaluate")

@@ -5,15 +5,17 @@ records -> scans -> observations + counts = Diagnosis -> page, JSON, exit code, 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rcnn_jax.data.layouts.collection import Problem
 from rcnn_jax.diagnose import checks, kinds
 from rcnn_jax.diagnose.checks import Example, Observation, Observations, Target
+from rcnn_jax.diagnose.labels import observe
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan, Track, scan_all
+from rcnn_jax.evaluate.suspicions import Suspicion
 from rcnn_jax.tasks.experiment import Experiment
 
 EXIT = {"note": 0, "warning": 1, "error": 2}
@@ -31,6 +33,8 @@ class Diagnosis:
       choices: what was decided in reading it, as sentences.
       objects: class name -> split -> number of objects that are learnt.
       sides: f32[n 2], (height, width) of them in pixels of their image.
+      suspicions: labels that a model contradicts, most suspicious first; empty without a model.
+      class_names: of the model that was asked.
     """
 
     title: str
@@ -40,6 +44,8 @@ class Diagnosis:
     choices: Sequence[str]
     objects: dict[str, Counter[str]]
     sides: np.ndarray
+    suspicions: Sequence[Suspicion] = ()
+    class_names: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
@@ -94,6 +100,27 @@ def examine(
         choices=choices,
         objects=dict(sorted(objects.items())),
         sides=np.array(sides, np.float32).reshape(-1, 2),
+    )
+
+
+def with_suspicions(
+    diagnosis: Diagnosis, suspicions: Sequence[Suspicion], names: Sequence[str]
+) -> Diagnosis:
+    """Returns a diagnosis with the labels that a model contradicts.
+
+    Args:
+      diagnosis: of the data alone.
+      suspicions: most suspicious first.
+      names: classes of the model.
+    """
+    seen = observe(suspicions, diagnosis.records, names).all()
+    order = sorted(EXIT, key=lambda severity: -EXIT[severity])
+    observations = [*diagnosis.observations, *seen]
+    return replace(
+        diagnosis,
+        observations=sorted(observations, key=lambda one: order.index(one.kind.severity)),
+        suspicions=tuple(suspicions),
+        class_names=tuple(names),
     )
 
 

@@ -143,3 +143,22 @@ SMALL_PART = Kind(
     sentence="{count} objects are smaller than a fortieth of their image, the first is {where}",
     advice="on a canvas of 640 pixels they have 16: choose a large canvas, or tiles",
 )
+OTHER_CLASS = Kind(
+    sentence="the model contradicts the class of {count} labels, the first is {where}",
+    severity="warning",
+    advice="look at them, most suspicious first: where the label is wrong, correct it",
+)
+ELSEWHERE = Kind(
+    sentence="the model sees {count} objects beside their boxes, the first is {where}",
+    severity="warning",
+    advice="look at them: boxes that are shifted teach a wrong place",
+)
+UNLABELLED = Kind(
+    sentence="the model finds {count} objects without a label, the first is {where}",
+    severity="warning",
+    advice="label them: an object without a label is taught as background",
+)
+NOTHING_THERE = Kind(
+    sentence="the model finds nothing near {count} labels, the first is {where}",
+    advice="most are objects that are hard to see; a few may be labels of nothing",
+)

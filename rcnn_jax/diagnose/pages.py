@@ -4,14 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from rcnn_jax.diagnose.checks import Example, Observation
 from rcnn_jax.diagnose.dataset import Diagnosis
+from rcnn_jax.diagnose.labels import describe
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.errors import DataError
+from rcnn_jax.evaluate.pages import suspect
 from rcnn_jax.evaluate.palette import class_color
+from rcnn_jax.evaluate.suspicions import Suspicion
 from rcnn_jax.report import charts
 from rcnn_jax.report.page import (
     Chart,
@@ -24,12 +26,13 @@ from rcnn_jax.report.page import (
     Tone,
     html,
 )
+from rcnn_jax.report.pictures import Mark, thumbnail
 
 _THUMBNAIL = 280
 _PER_KIND = 8
 _MOST_PICTURES = 60
-_QUALITY = 70
 _MOST_CLASSES = 40
+_SUSPECTS, _SUSPECT_ROWS = 48, 200
 
 
 def page(diagnosis: Diagnosis) -> str:
@@ -41,6 +44,8 @@ def page(diagnosis: Diagnosis) -> str:
         f"{_counts(diagnosis.observations)}"
     )
     sections = [_summary(diagnosis)]
+    if diagnosis.suspicions:
+        sections.append(_suspicious(diagnosis))
     budget = _MOST_PICTURES
     for seen in diagnosis.observations:
         pictures = _pictures(seen, diagnosis, min(_PER_KIND, budget))
@@ -66,6 +71,18 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
                 "examples": [{"where": e.where, "detail": e.detail} for e in seen.examples],
             }
             for seen in diagnosis.observations
+        ],
+        "suspicions": [
+            {
+                "rank": number,
+                "cause": one.cause,
+                "strength": round(one.strength, 4),
+                "image": diagnosis.records[one.image].name,
+                "label": None if one.label is None else _label(diagnosis, one),
+                "box": [round(value, 2) for value in one.box],
+                "proposed": diagnosis.class_names[one.proposed] if one.proposed >= 0 else None,
+            }
+            for number, one in enumerate(diagnosis.suspicions, start=1)
         ],
     }
 
@@ -104,6 +121,39 @@ def _finding(seen: Observation, pictures: Sequence[Picture]) -> Section:
     # Without the example, which is a path as long as the page is wide; the table below has it.
     title = seen.finding.sentence.partition(", the first ")[0]
     return Section(title, parts, folded=True)
+
+
+def _label(diagnosis: Diagnosis, one: Suspicion) -> dict[str, Any]:
+    assert one.label is not None
+    label = diagnosis.records[one.image].objects[one.label]
+    return {"where": label.where, "class": label.name, "box": [float(v) for v in label.box]}
+
+
+def _suspicious(diagnosis: Diagnosis) -> Section:
+    pictures, rows = [], []
+    for number, one in enumerate(diagnosis.suspicions[:_SUSPECT_ROWS], start=1):
+        record = diagnosis.records[one.image]
+        name = None if one.label is None else record.objects[one.label].name
+        detail = describe(one.cause, name, one.proposed, diagnosis.class_names)
+        rows.append([str(number), detail, f"{one.strength:.2f}", record.name])
+        if len(pictures) >= _SUSPECTS or one.cause == "nothing":
+            continue
+        try:
+            image = record.read().image
+        except DataError:  # it was whole a minute ago, and may be gone now
+            continue
+        labels = np.array([found.box for found in record.objects], np.float32).reshape(-1, 4)
+        drawn = suspect(image, one, labels, diagnosis.class_names)
+        pictures.append(Picture(drawn.jpeg, f"{number}. {detail}"))
+    return Section(
+        "Labels that may be wrong",
+        [
+            Gallery(pictures),
+            Table(["rank", "what", "strength", "image"], rows),
+        ],
+        "Ranked by how confidently the model contradicts. White: labels. Yellow: what the model says. "
+        "The JSON report (--json) has all of them.",
+    )
 
 
 def _statistics(diagnosis: Diagnosis) -> list[Section]:
@@ -186,22 +236,13 @@ def _pictures(seen: Observation, diagnosis: Diagnosis, most: int) -> list[Pictur
 
 
 def _thumbnail(record: Record, example: Example, names: dict[str, int]) -> Picture:
-    image = record.read().image
-    height, width = image.shape[:2]
-    scale = min(_THUMBNAIL / max(height, width), 1.0)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    small = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     meant = set(example.objects)
-    for position, found in enumerate(record.objects):
-        if found.crowd and position not in meant:
-            continue
-        # The object that is meant is thick; others are there for orientation.
-        y1, x1, y2, x2 = (round(min(max(side * scale, -9), 9_999)) for side in found.box)
-        color = class_color(names.get(found.name, 0))
-        cv2.rectangle(small, (x1, y1), (x2, y2), color, 3 if position in meant else 1)
-    ok, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
-    assert ok
+    # The object that is meant is thick; others are there for orientation.
+    marks = [
+        Mark(found.box, class_color(names.get(found.name, 0)), 3 if position in meant else 1)
+        for position, found in enumerate(record.objects)
+        if not found.crowd or position in meant
+    ]
+    jpeg = thumbnail(record.read().image, marks, _THUMBNAIL)
     caption = record.path.name if record.path else record.name
-    return Picture(data.tobytes(), f"{caption}: {example.detail}" if example.detail else caption)
+    return Picture(jpeg, f"{caption}: {example.detail}" if example.detail else caption)

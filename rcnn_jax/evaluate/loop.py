@@ -17,13 +17,15 @@ from rcnn_jax.data.loader.images import boxes_to_source, origin
 from rcnn_jax.data.loader.pipeline import evaluation_batches, evaluation_order
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.masks import MaskSource
+from rcnn_jax.evaluate import scored
 from rcnn_jax.evaluate.annotated import AnnotatedImages
 from rcnn_jax.evaluate.coco import CocoReport, evaluate_coco, fastest_engine
 from rcnn_jax.evaluate.ground_truth import coco_content
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.results import Report
+from rcnn_jax.evaluate.scored import Evaluation
 from rcnn_jax.evaluate.share import all_coco_results, all_voc_results
-from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
+from rcnn_jax.evaluate.voc import ImageResult, VocReport, evaluate_voc
 from rcnn_jax.hosts.team import Team, team
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.settings.metrics import CocoMetrics, VocMetrics
@@ -72,6 +74,35 @@ def evaluate_detector(
     Raises:
       DataError: an image is damaged, or the images do not match the annotation file.
     """
+    report, _ = _evaluate(experiment, predictor, source, track, devices)
+    return report
+
+
+def evaluate_images(
+    experiment: Experiment, predictor: Predictor, source: Source, track: Track, devices: int = 1
+) -> Evaluation:
+    """Evaluates as `evaluate_detector` and keeps what every image has given.
+
+    Args and Raises: as of `evaluate_detector`.
+    """
+    report, finish = _evaluate(experiment, predictor, source, track, devices, proposals=True)
+    return finish(report)
+
+
+def _evaluate(
+    experiment: Experiment,
+    predictor: Predictor,
+    source: Source,
+    track: Track,
+    devices: int,
+    *,
+    proposals: bool = False,
+) -> tuple[Report, Callable[[Report], Evaluation]]:
+    """Returns the metrics, and a function that makes an evaluation of them.
+
+    Proposals are a hundred kilobytes an image with the metrics of COCO, which need none: they are kept
+    where they are asked for.
+    """
     together = team()
     batches = evaluation_batches(
         source,
@@ -90,24 +121,12 @@ def evaluate_detector(
     seen = track(rows, -(-len(source) // together.count), "evaluate")
     match experiment.metrics:
         case CocoMetrics() as metrics:
-            return _evaluate_coco(experiment, metrics, cast(MaskSource, source), seen)
+            return _evaluate_coco(experiment, metrics, cast(MaskSource, source), seen, proposals)
         # PASCAL's matching needs all detections of a class in the order of their scores, over all
         # images: a list of boxes, a few kilobytes an image. COCO's loop drops the masks of an image
         # at once instead.
         case VocMetrics() as metrics:
-            own, records = [], []
-            for batch, row, detections, proposals in seen:
-                own.append(_voc_result(batch, row, detections, proposals, offset))
-                records.append(int(batch.image_id[row]))
-            return evaluate_voc(
-                all_voc_results(own, records, _places(experiment, source), together)
-                if together.is_many
-                else own,
-                experiment.task.class_names,
-                metrics.iou_thresholds,
-                metrics.score_threshold,
-                metrics.method,
-            )
+            return _evaluate_voc(experiment, metrics, source, seen, offset)
 
 
 def _in_step(batches: Iterable[Batch], together: Team) -> Iterator[Batch]:
@@ -156,30 +175,72 @@ def _voc_result(
     )
 
 
+def _evaluate_voc(
+    experiment: Experiment,
+    metrics: VocMetrics,
+    source: Source,
+    seen: Iterable[Row],
+    offset: tuple[float, float],
+) -> tuple[VocReport, Callable[[Report], Evaluation]]:
+    own, records = [], []
+    for batch, row, detections, proposals in seen:
+        own.append(_voc_result(batch, row, detections, proposals, offset))
+        records.append(int(batch.image_id[row]))
+    together, names = team(), experiment.task.class_names
+    if together.is_many:
+        places = _places(experiment, source)
+        own, records = all_voc_results(own, records, places, together), list(places)
+    report = evaluate_voc(
+        own, names, metrics.iou_thresholds, metrics.score_threshold, metrics.method
+    )
+
+    def finish(report: Report) -> Evaluation:
+        return Evaluation(
+            report=report,
+            class_names=names,
+            images=tuple(own),
+            records=tuple(records),
+            sizes=tuple(source.size(record) for record in records),
+        )
+
+    return report, finish
+
+
 def _evaluate_coco(
-    experiment: Experiment, metrics: CocoMetrics, source: MaskSource, seen: Iterable[Row]
-) -> CocoReport:
+    experiment: Experiment,
+    metrics: CocoMetrics,
+    source: MaskSource,
+    seen: Iterable[Row],
+    keep_proposals: bool,
+) -> tuple[CocoReport, Callable[[Report], Evaluation]]:
     """Computes COCO metrics; masks are pasted on threads while the device works."""
-    assert experiment.category_ids is not None
-    truth = _truth(metrics, experiment.category_ids, source)
+    category_ids = experiment.category_ids
+    assert category_ids is not None
+    truth = _truth(metrics, category_ids, source)
+    proposed: dict[int, np.ndarray | None] = {}
     with ThreadPoolExecutor(experiment.threads) as pool:
         pending = []
-        for batch, row, detections, _ in seen:
+        for batch, row, detections, proposals in seen:
             record = int(batch.image_id[row])
             image_id = truth.image_id(source, record)
+            proposed[record] = proposals if keep_proposals else None
             size = (int(batch.source_size[row][0]), int(batch.source_size[row][1]))
             # On other threads: at full size 100 masks of a 640 x 480 image take 59 ms of a core to paste
             # and encode. By windows it is less, and still time in which the device would wait.
-            future = pool.submit(image_results, image_id, detections, experiment.category_ids, size)
+            future = pool.submit(image_results, image_id, detections, category_ids, size)
             pending.append((record, image_id, future))
         own = [(record, image_id, future.result()) for record, image_id, future in pending]
     together = team()
     if together.is_many:
-        image_ids, results = all_coco_results(own, _places(experiment, source), together)
+        places = _places(experiment, source)
+        records = list(places)
+        image_ids, results = all_coco_results(own, places, together)
+        proposed = {}  # of the images of this process alone
     else:
+        records = [record for record, _, _ in own]
         image_ids = [image_id for _, image_id, _ in own]
         results = [result for _, _, found in own for result in found]
-    return evaluate_coco(
+    report = evaluate_coco(
         truth.content,
         results,
         ("bbox", "segm") if metrics.masks else ("bbox",),
@@ -189,6 +250,27 @@ def _evaluate_coco(
         image_ids=image_ids,
         engine=fastest_engine(),
     )
+
+    def finish(report: Report) -> Evaluation:
+        names, images, outlines = scored.of_coco(
+            truth.content,
+            results,
+            image_ids,
+            category_ids,
+            experiment.task.class_names,
+            [proposed.get(record) for record in records],
+            masks=metrics.masks,
+        )
+        return Evaluation(
+            report=report,
+            class_names=names,
+            images=images,
+            records=tuple(records),
+            sizes=tuple(source.size(record) for record in records),
+            outlines=outlines,
+        )
+
+    return report, finish
 
 
 @functools.lru_cache(maxsize=1)  # a run evaluates the same images many times

@@ -6,6 +6,7 @@ from typing import Any
 
 from rcnn_jax.evaluate import report
 from rcnn_jax.evaluate.coco import CocoReport
+from rcnn_jax.evaluate.hypotheses import Diagnosis
 from rcnn_jax.evaluate.voc import VocReport
 from rcnn_jax.settings.metrics import MetricSettings, VocMetrics
 
@@ -36,9 +37,24 @@ def kpi(result: Report) -> dict[str, float]:
     return result.kpi() if isinstance(result, CocoReport) else report.scalars(result)
 
 
-def write_report(result: Report, metrics: MetricSettings, folder: Path, name: str) -> None:
-    """Writes `<name>.json` and, if asked, `<name>_PR_curve.png` into the folder."""
-    content = json.dumps(document(result), indent=2) + "\n"
+def write_report(
+    result: Report,
+    metrics: MetricSettings,
+    folder: Path,
+    name: str,
+    diagnosis: Diagnosis | None = None,
+) -> None:
+    """Writes `<name>.json` and, if asked, `<name>_PR_curve.png` into the folder.
+
+    Args:
+      result: the metrics.
+      metrics: what was asked for.
+      folder: made where it is absent.
+      name: of the files, without suffix.
+      diagnosis: why the metrics are implausible, where they are.
+    """
+    fields = document(result) | ({"diagnosis": diagnosis.to_json()} if diagnosis else {})
+    content = json.dumps(fields, indent=2) + "\n"
     report.write_whole(folder / f"{name}.json", content.encode())
     if isinstance(result, VocReport) and isinstance(metrics, VocMetrics) and metrics.plot:
         report.plot_pr_curve(result, folder / f"{name}_PR_curve.png")

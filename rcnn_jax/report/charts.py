@@ -84,7 +84,7 @@ def bars(
     ends = [*values.values(), *(span.high for span in spans.values())]
     # Intervals count too: a bar may be short and its interval long.
     most = max([end for end in ends if math.isfinite(end)] or [0.0]) or 1.0
-    left = min(max(len(name) for name in values), 28) * _LETTER + 12
+    left = min(max(len(name) for name in values), 28) * _LETTER + 18
     room = _WIDTH - left - 90
     drawn = []
     for row, (name, value) in enumerate(values.items()):

@@ -76,6 +76,13 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Parts beside each other where the width holds them, below each other on a phone."""
+
+    parts: Sequence["Table | Chart"]
+
+
+@dataclass(frozen=True)
 class Text:
     """A paragraph, or one line of advice with its tone."""
 
@@ -83,7 +90,7 @@ class Text:
     tone: Tone | None = None
 
 
-Part = Table | Chart | Gallery | Text
+Part = Table | Chart | Beside | Gallery | Text
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,8 @@ def _part(part: Part) -> str:
         case Chart():
             caption = f"<figcaption>{_text(part.caption)}</figcaption>" if part.caption else ""
             return f"<figure>{part.svg}{caption}</figure>"
+        case Beside():
+            return f'<div class="beside">{"".join(map(_part, part.parts))}</div>'
         case Gallery():
             return f'<div class="gallery">{"".join(map(_picture, part.pictures))}</div>'
         case Text():
@@ -229,7 +238,8 @@ summary{cursor:pointer}summary h2{display:inline}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--dim);padding-bottom:.3em}
 th,td{padding:4px 12px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--dim);font-weight:600;white-space:nowrap}.n{text-align:right}
+th{color:var(--dim);font-weight:600;white-space:nowrap}.n{text-align:right;white-space:nowrap}
+td:not(.n){min-width:7.5em}
 tr.error td:first-child,p.error{color:var(--error)}
 tr.warning td:first-child,p.warning{color:var(--warning)}
 tr.good td:first-child,p.good{color:var(--good)}tr.note td:first-child,p.note{color:var(--note)}
@@ -237,6 +247,8 @@ figure{margin:.6em 0}figcaption{color:var(--dim);font-size:.87rem}
 svg{width:100%;height:auto;display:block}
 svg text{fill:var(--fg);font:12px system-ui,sans-serif}
 svg .dim{fill:var(--dim)}svg .axis{stroke:var(--line)}
+.beside{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:0 32px}
+.beside>*{min-width:0}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(180px,1fr));gap:12px}
 .gallery figure{margin:0}img{width:100%;height:auto;border-radius:4px;background:var(--soft)}
 @media print{nav{display:none}section{break-inside:avoid}}

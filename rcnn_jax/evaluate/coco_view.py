@@ -1,0 +1,104 @@
+"""An evaluation as hotcoco takes it: error split, confusion, calibration and matches of COCO.
+
+Evaluations of PASCAL's metric are seen by COCO's eyes here: a difficult object becomes a crowd. The
+numbers of the report itself stay those of its own metric.
+"""
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from rcnn_jax.evaluate.coco import IouType
+from rcnn_jax.evaluate.scored import Evaluation
+from rcnn_jax.optional import require
+
+
+def coco_evaluator(evaluation: Evaluation, iou_type: IouType, most: int = 100) -> Any:
+    """Returns hotcoco's evaluator of an evaluation, matched.
+
+    Images are numbered from 1 in their order, categories from 1 in the order of the classes.
+
+    Args:
+      evaluation: with its images; with outlines where masks are asked for.
+      iou_type: boxes or masks.
+      most: detections per image that count.
+
+    Raises:
+      MissingDependencyError: hotcoco is absent.
+    """
+    hotcoco = require("hotcoco", extra="report", purpose="the report of an evaluation")
+    images = [
+        {"id": number, "file_name": str(number), "height": height, "width": width}
+        for number, (height, width) in enumerate(evaluation.sizes, start=1)
+    ]
+    categories = [
+        {"id": number, "name": name}
+        for number, name in enumerate(_distinct(evaluation.class_names), start=1)
+    ]
+    frame = {"info": {}, "images": images, "categories": categories}
+    truth = hotcoco.COCO({**frame, "annotations": _truth(evaluation, iou_type)})
+    found = hotcoco.COCO({**frame, "annotations": _found(evaluation, iou_type)})
+    evaluator = hotcoco.COCOeval(truth, found, iou_type)
+    evaluator.params.maxDets = [1, 10, most]
+    # One size class: matches of the other three would be thrown away, and are most of the memory.
+    evaluator.params.areaRng = [[0.0, 1e10]]
+    evaluator.params.areaRngLbl = ["all"]
+    evaluator.evaluate()
+    return evaluator
+
+
+def _truth(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
+    items = []
+    for number, image in enumerate(evaluation.images):
+        boxes = _sizes(image.gt_boxes)
+        for place, box in enumerate(boxes):
+            item = {
+                "id": len(items) + 1,
+                "image_id": number + 1,
+                "category_id": int(image.gt_classes[place]) + 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": int(image.gt_crowd[place]),
+            }
+            if iou_type == "segm":
+                assert evaluation.outlines is not None
+                item["segmentation"] = evaluation.outlines[number].truth[place]
+            items.append(item)
+    return items
+
+
+def _found(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
+    items = []
+    for number, image in enumerate(evaluation.images):
+        boxes = _sizes(image.boxes)
+        for place, box in enumerate(boxes):
+            item = {
+                "id": len(items) + 1,
+                "image_id": number + 1,
+                "category_id": int(image.classes[place]) + 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "score": float(image.scores[place]),
+            }
+            if iou_type == "segm":
+                assert evaluation.outlines is not None
+                outline = evaluation.outlines[number].found[place]
+                item |= {"segmentation": outline, "area": float(coco_mask.area(outline))}
+            items.append(item)
+    return items
+
+
+def _sizes(boxes: np.ndarray) -> list[list[float]]:
+    """Returns [x, y, width, height] of f32[n 4] corners."""
+    y1, x1, y2, x2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1).tolist()
+
+
+def _distinct(names: tuple[str, ...]) -> list[str]:
+    # hotcoco answers by name: two categories of one name would share an answer.
+    return [
+        name if names.index(name) == number else f"{name} ({number})"
+        for number, name in enumerate(names)
+    ]

@@ -1,0 +1,514 @@
+"""Hypotheses on implausible average precision: what must have gone wrong, tried on boxes.
+
+A model that finds next to nothing has usually learnt well: its labels or detections are read in another
+way than they were written. Each hypothesis undoes one such mistake; the one that restores average
+precision is the explanation.
+
+    images -> baseline AP50 -> AP50 under every hypothesis -> Diagnosis
+
+Functions of arrays: nothing here runs a model or reads a file. What needs the model a second time (order
+of channels, thresholds) is in `evaluate.explain`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rcnn_jax.data.loader.images import fit
+from rcnn_jax.errors import DataError
+from rcnn_jax.evaluate.matching import iou_matrix
+from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
+from rcnn_jax.settings.data import GeometrySettings
+
+IMPLAUSIBLE = 0.3
+"""AP50 below which hypotheses are tried. A poor model is no mistake, but it costs a second to ask, and
+none of the hypotheses restores the AP of a model that is merely poor."""
+AGNOSTIC_GAIN = 0.3
+"""AP50 without regard to classes, above the one with: from here on labels are suspected at any AP."""
+MOST_IMAGES = 200
+_LEAST_GAIN = 0.2
+_TIE = 0.02
+_MOST_PAIRED = 30  # boxes of an image that take part in the search for a scale
+_FEW = 12  # pairs of boxes below which a scale is noise
+
+Size = tuple[int, int]
+Change = Callable[[ImageResult, Size], ImageResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One hypothesis and what it gives.
+
+    Attributes:
+      cause: what would be wrong, as a clause: `x and y of the labels are swapped`.
+      advice: what to do about it.
+      ap50: mean AP at IoU 0.5 when it is undone, in [0, 1].
+      agnostic: the same without regard to classes.
+    """
+
+    cause: str
+    advice: str
+    ap50: float
+    agnostic: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Why average precision is implausible.
+
+    Attributes:
+      ap50: as measured, on the images that were tried.
+      agnostic: the same without regard to classes.
+      images: number of them.
+      trials: what was tried, best first.
+    """
+
+    ap50: float
+    agnostic: float
+    images: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial | None:
+        """The hypothesis that restores average precision; None where none does."""
+        return next((t for t in self.trials if restores(t.ap50, self.ap50)), None)
+
+    def sentence(self) -> str:
+        """Returns the outcome in at most three sentences."""
+        head = f"AP50 is {self.ap50:.3f} on {self.images} images"
+        if self.best is None:
+            return (
+                f"{head}, and none of {len(self.trials)} explanations restores it: neither labels nor "
+                "preprocessing look misread, so the model has learnt too little or other data"
+            )
+        return (
+            f"{head}, and {self.best.ap50:.3f} if this is undone: {self.best.cause}. "
+            f"{self.best.advice}"
+        )
+
+    def to_json(self) -> dict:
+        """Returns plain values for `json.dump`."""
+        return {
+            "AP50": self.ap50,
+            "AP50_any_class": self.agnostic,
+            "images": self.images,
+            "cause": None if self.best is None else self.best.cause,
+            "advice": None if self.best is None else self.best.advice,
+            "tried": [{"cause": t.cause, "AP50": t.ap50} for t in self.trials],
+        }
+
+
+def restores(ap50: float, before: float) -> bool:
+    """Says whether an AP50 is so much better that chance cannot have made it."""
+    return ap50 >= before + _LEAST_GAIN
+
+
+def mean_ap50(images: Sequence[ImageResult], classes: int) -> float:
+    """Returns the mean AP at IoU 0.5 over the classes that have objects; NaN without objects."""
+    names = [f"{number:06d}" for number in range(classes)]
+    report = evaluate_voc(images, names, (0.5,), 0.0, "voc12")
+    judged = [result.ap for result in report.classes[0] if result.n_gt]
+    return float(np.mean(judged)) if judged else float("nan")
+
+
+def agnostic(images: Sequence[ImageResult]) -> list[ImageResult]:
+    """Returns the images with one class for everything."""
+    return [
+        replace(i, classes=np.zeros_like(i.classes), gt_classes=np.zeros_like(i.gt_classes))
+        for i in images
+    ]
+
+
+def chosen(images: Sequence[ImageResult]) -> list[int]:
+    """Returns the images that hypotheses are tried on: evenly taken among those with objects."""
+    full = [number for number, image in enumerate(images) if len(image.gt_boxes)]
+    step = -(-len(full) // MOST_IMAGES) or 1
+    return full[::step]
+
+
+def diagnose(
+    images: Sequence[ImageResult],
+    sizes: Sequence[Size],
+    class_names: Sequence[str],
+    geometry: GeometrySettings | None = None,
+) -> Diagnosis | None:
+    """Tries every hypothesis; None where AP50 is plausible or nothing can be said.
+
+    Plausible is an AP50 of at least 0.3, unless boxes match their objects by so much more without their
+    classes that the classes must be confused.
+
+    Args:
+      images: detections and ground truth; boxes of the ground truth not clipped, where they can be had.
+      sizes: (height, width) of the images.
+      class_names: n names.
+      geometry: from image to canvas; None leaves hypotheses on the canvas out.
+    """
+    picked = chosen(images)
+    images, sizes = [images[i] for i in picked], [sizes[i] for i in picked]
+    count = len(class_names)
+    before = mean_ap50(images, count)
+    without = mean_ap50(agnostic(images), 1)
+    if not images or not (before < IMPLAUSIBLE or without - before > AGNOSTIC_GAIN):
+        return None
+    if not any(len(image.boxes) for image in images):
+        return Diagnosis(ap50=before, agnostic=without, images=len(images), trials=())
+    trials = [
+        _tried(cause, advice, _changed(images, sizes, change), count)
+        for cause, advice, change in hypotheses(images, sizes, class_names, geometry)
+    ]
+    found = Diagnosis(ap50=before, agnostic=without, images=len(images), trials=_ranked(trials))
+    if found.best is None and count > 1:
+        trials += _with_labels(images, sizes, class_names, geometry, trials)
+        found = replace(found, trials=_ranked(trials))
+    return found
+
+
+def hypotheses(
+    images: Sequence[ImageResult],
+    sizes: Sequence[Size],
+    class_names: Sequence[str],
+    geometry: GeometrySettings | None,
+) -> Iterator[tuple[str, str, Change]]:
+    """Yields (cause, advice, change that undoes it), the simplest first."""
+    yield from _label_hypotheses(images, class_names)
+    yield from _coordinate_hypotheses(images, sizes)
+    if geometry is not None:
+        yield from _canvas_hypotheses(geometry)
+    yield from _scale_hypotheses(images, sizes)
+
+
+def _label_hypotheses(
+    images: Sequence[ImageResult], names: Sequence[str]
+) -> Iterator[tuple[str, str, Change]]:
+    if len(names) < 2:
+        return
+    advice = (
+        "Compare the order of the classes in the spec (sorted by name) or the category ids with "
+        "those that the model was trained with"
+    )
+    for step in (1, -1):
+        shifted = [(number + step) % len(names) for number in range(len(names))]
+        word = "next" if step > 0 else "previous"
+        cause = f"class numbers are shifted by one (an object of '{names[0]}' is found as "
+        cause += f"'{names[shifted[0]]}', every class as the {word} one)"
+        yield cause, advice, _relabelled(shifted)
+    order = best_permutation(images, len(names))
+    moved = [f"'{names[a]}' as '{names[b]}'" for a, b in enumerate(order) if a != b]
+    if moved:
+        listed = ", ".join(moved[:6]) + (f" and {len(moved) - 6} more" if len(moved) > 6 else "")
+        cause = f"classes are permuted between labels and model: objects of {listed}"
+        yield cause, advice, _relabelled(order)
+
+
+def _coordinate_hypotheses(
+    images: Sequence[ImageResult], sizes: Sequence[Size]
+) -> Iterator[tuple[str, str, Change]]:
+    convert = "Correct the conversion of the labels, and look at them with `rcnn-jax doctor`"
+    sides = [
+        ("labels", _labels, convert),
+        ("detections", _detections, "Correct what reads the outputs of the model"),
+    ]
+    # Most of these are undone on either side alike: boxes that no image can hold tell whose they are.
+    labels, found = (
+        _unsound([getattr(image, name) for image in images], sizes)
+        for name in ("gt_boxes", "boxes")
+    )
+    for what, side, advice in sides if labels >= found else sides[::-1]:
+        yield f"x and y of the {what} are swapped", advice, side(lambda b, s: b[:, [1, 0, 3, 2]])
+        yield f"(x, y, width, height) of the {what} is read as corners", advice, side(_from_size)
+        yield f"corners of the {what} are read as (x, y, width, height)", advice, side(_to_size)
+        yield (
+            f"the centre of a box is read as its top left corner in the {what}",
+            advice,
+            side(lambda b, s: b - np.tile((b[:, 2:] - b[:, :2]) / 2, 2)),
+        )
+        yield (
+            f"the top left corner of a box is read as its centre in the {what}",
+            advice,
+            side(lambda b, s: b + np.tile((b[:, 2:] - b[:, :2]) / 2, 2)),
+        )
+    yield (
+        "the labels are fractions of the image, read as pixels",
+        convert,
+        _labels(lambda b, s: b * np.tile(np.asarray(s, np.float32), 2)),
+    )
+    turned = (
+        "Labels were drawn on the picture as it is shown, pixels are read as they are stored (EXIF "
+        "orientation is ignored): turn the pixels, `rcnn-jax doctor --fix` does"
+    )
+    for angle, turn in ((180, _turn_180), (90, _turn_90), (270, _turn_270)):
+        yield f"the labels are turned by {angle} degrees", turned, _labels(turn)
+    yield (
+        "the labels are mirrored left to right",
+        "Mirror boxes and pixels together",
+        _labels(lambda b, s: np.stack([b[:, 0], s[1] - b[:, 3], b[:, 2], s[1] - b[:, 1]], 1)),
+    )
+    yield (
+        "the labels are mirrored top to bottom",
+        "Mirror boxes and pixels together",
+        _labels(lambda b, s: np.stack([s[0] - b[:, 2], b[:, 1], s[0] - b[:, 0], b[:, 3]], 1)),
+    )
+
+
+def _canvas_hypotheses(geometry: GeometrySettings) -> Iterator[tuple[str, str, Change]]:
+    def scale_of(size: Size) -> np.ndarray:
+        try:
+            return np.tile(np.asarray(fit(size, geometry).scale, np.float32), 2)
+        except DataError:  # the crop leaves nothing of this image
+            return np.ones(4, np.float32)
+
+    def margin_of(size: Size) -> np.ndarray:
+        placed = fit(size, geometry)
+        rest = np.asarray(placed.canvas, np.float32) - placed.image_size
+        return np.tile(rest / 2 / np.asarray(placed.scale, np.float32), 2)
+
+    resized = "Scale the labels back to the image files, or resize the files too"
+    read = (
+        "Divide the detections by the scale of the canvas (`Header.geometry` of the model says it)"
+    )
+    yield (
+        "the labels are pixels of the canvas instead of the image file",
+        resized,
+        _labels(lambda b, s: b / scale_of(s)),
+    )
+    yield (
+        "the detections are pixels of the canvas instead of the image file",
+        read,
+        _detections(lambda b, s: b / scale_of(s)),
+    )
+    yield (
+        "the detections are scaled to the image twice",
+        read,
+        _detections(lambda b, s: b * scale_of(s)),
+    )
+    yield (
+        "images stand in the middle of the canvas, where this program takes them at its top left",
+        "Pad at the bottom and the right",
+        _detections(lambda b, s: b - margin_of(s)),
+    )
+
+
+def _scale_hypotheses(
+    images: Sequence[ImageResult], sizes: Sequence[Size]
+) -> Iterator[tuple[str, str, Change]]:
+    unit = [np.ones(4, np.float32)] * len(images)
+    sides = [np.tile(np.asarray(size, np.float32), 2) for size in sizes]
+    for per, word in ((unit, "pixels"), (sides, "of the image")):
+        found = search_scale(images, per)
+        if found is None:
+            continue
+        (sy, sx), (ty, tx) = found
+        number = "{:+.0f}" if word == "pixels" else "{:+.3f}"
+        cause = (
+            f"the labels are of another scale or place: x {sx:.3f} {number.format(tx)} {word}, "
+            f"y {sy:.3f} {number.format(ty)} {word} makes them fit"
+        )
+        in_fractions = word != "pixels"
+
+        def change(
+            b: np.ndarray, s: Size, factor=(sy, sx), shift=(ty, tx), fractions=in_fractions
+        ) -> np.ndarray:
+            side = np.tile(np.asarray(s, np.float32), 2) if fractions else np.float32(1)
+            return b * np.tile(np.float32(factor), 2) + np.tile(np.float32(shift), 2) * side
+
+        yield (
+            cause,
+            "Labels were made for another version of the images (resized, cropped or padded): "
+            "convert them, or take those images",
+            _labels(change),
+        )
+
+
+def best_permutation(images: Sequence[ImageResult], classes: int) -> list[int]:
+    """Returns for every label the class under which the model finds its objects, all different.
+
+    Args:
+      images: detections and ground truth.
+      classes: n.
+
+    Returns:
+      n classes; a label that no detection speaks for keeps its own where that is free.
+    """
+    votes = np.zeros((classes, classes))
+    for image in images:
+        if not len(image.boxes) or not len(image.gt_boxes):
+            continue
+        iou = iou_matrix(image.gt_boxes, image.boxes)
+        strength = (iou >= 0.5) * np.asarray(image.scores)[None, :]
+        best = strength.argmax(axis=1)
+        strong = strength[np.arange(len(best)), best]
+        np.add.at(votes, (image.gt_classes, np.asarray(image.classes)[best]), strong)
+    order = [-1] * classes
+    # Greedy instead of an optimal assignment: confusions that restore AP are clear, and ties are not.
+    for index in np.argsort(-votes, axis=None, kind="stable"):
+        label, found = divmod(int(index), classes)
+        if votes[label, found] <= 0:
+            break
+        if order[label] < 0 and found not in order:
+            order[label] = found
+    free = [number for number in range(classes) if number not in order]
+    for label in [number for number in range(classes) if order[number] < 0]:
+        order[label] = label if label in free else free[0]
+        free.remove(order[label])
+    return order
+
+
+def search_scale(
+    images: Sequence[ImageResult], per: Sequence[np.ndarray]
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Returns the scale and the shift that lay the labels on the detections.
+
+    Every pair of a label and a confident detection of an image votes for the scale between them, then for
+    the shift: true pairs agree, others scatter.
+
+    Args:
+      images: detections and ground truth.
+      per: f32[4] of every image: what its coordinates are divided by.
+
+    Returns:
+      ((y, x) scale, (y, x) shift in units of `per`), or None where too little agrees.
+    """
+    pairs = []
+    for image, unit in zip(images, per, strict=True):
+        if not len(image.boxes) or not len(image.gt_boxes):
+            continue
+        best = np.argsort(-image.scores, kind="stable")[: min(len(image.gt_boxes), _MOST_PAIRED)]
+        found, labels = image.boxes[best] / unit, image.gt_boxes[:_MOST_PAIRED] / unit
+        first = np.repeat(labels, len(found), axis=0)
+        pairs.append(np.concatenate([first, np.tile(found, (len(labels), 1))], axis=1))
+    rows = np.concatenate(pairs) if pairs else np.zeros((0, 8))
+    label_side, found_side = rows[:, 2:4] - rows[:, 0:2], rows[:, 6:8] - rows[:, 4:6]
+    usable = (label_side > 0).all(axis=1) & (found_side > 0).all(axis=1)
+    rows, label_side, found_side = rows[usable], label_side[usable], found_side[usable]
+    if len(rows) < _FEW:
+        return None
+    ratios = np.log(found_side / label_side)
+    near = _around_mode(ratios, np.array([0.1, 0.1]))
+    scale = np.exp(np.median(ratios[near], axis=0))
+    label_centre = (rows[:, 0:2] + rows[:, 2:4]) / 2
+    found_centre = (rows[:, 4:6] + rows[:, 6:8]) / 2
+    cell = np.median(found_side[near], axis=0) / 3
+    for _ in range(3):
+        gaps = (found_centre - scale * label_centre)[near]
+        agree = _around_mode(gaps, cell)
+        if agree.sum() < _FEW:
+            return None
+        shift = np.median(gaps[agree], axis=0)
+        # Again from the pairs that agree: places of objects tell the scale over the whole image, their
+        # sides only over themselves.
+        one, other = label_centre[near][agree], found_centre[near][agree]
+        spread = one.std(axis=0)
+        slope = ((one - one.mean(0)) * (other - other.mean(0))).mean(0) / np.maximum(
+            spread, 1e-9
+        ) ** 2
+        scale = np.where((spread > cell) & (slope > 0), slope, scale)
+        shift = np.median(other - scale * one, axis=0)
+    return (float(scale[0]), float(scale[1])), (float(shift[0]), float(shift[1]))
+
+
+def _with_labels(
+    images: Sequence[ImageResult],
+    sizes: Sequence[Size],
+    names: Sequence[str],
+    geometry: GeometrySettings | None,
+    trials: Sequence[Trial],
+) -> Iterator[Trial]:
+    """Yields the best change of the boxes together with other labels: two mistakes at once."""
+    best = max(trials, key=lambda trial: trial.agnostic)
+    if best.agnostic < _LEAST_GAIN:
+        return
+    for cause, advice, change in hypotheses(images, sizes, names, geometry):
+        if cause == best.cause:
+            changed = _changed(images, sizes, change)
+            for second, _, relabel in _label_hypotheses(changed, names):
+                yield _tried(
+                    f"{cause}; and {second}",
+                    advice,
+                    _changed(changed, sizes, relabel),
+                    len(names),
+                )
+
+
+def _tried(cause: str, advice: str, images: Sequence[ImageResult], classes: int) -> Trial:
+    return Trial(
+        cause=cause,
+        advice=advice,
+        ap50=mean_ap50(images, classes),
+        agnostic=mean_ap50(agnostic(images), 1),
+    )
+
+
+def _ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Returns the trials best first; of equals the earlier, which is the simpler one."""
+    # In steps of a tie: what two mistakes explain alike, the last digit must not decide.
+    return tuple(sorted(trials, key=lambda trial: -round(trial.ap50 / _TIE)))
+
+
+def _changed(
+    images: Sequence[ImageResult], sizes: Sequence[Size], change: Change
+) -> list[ImageResult]:
+    return [change(image, size) for image, size in zip(images, sizes, strict=True)]
+
+
+def _labels(move: Callable[[np.ndarray, Size], np.ndarray]) -> Change:
+    return lambda image, size: replace(image, gt_boxes=_sound(move(image.gt_boxes, size)))
+
+
+def _detections(move: Callable[[np.ndarray, Size], np.ndarray]) -> Change:
+    return lambda image, size: replace(image, boxes=_sound(move(image.boxes, size)))
+
+
+def _relabelled(order: Sequence[int]) -> Change:
+    table = np.asarray(order)
+    return lambda image, _: replace(image, gt_classes=table[np.asarray(image.gt_classes, np.int64)])
+
+
+def _sound(boxes: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(np.asarray(boxes, np.float32), posinf=1e9, neginf=-1e9)
+
+
+def _unsound(boxes: Sequence[np.ndarray], sizes: Sequence[Size]) -> float:
+    """Returns the fraction of boxes that have no area or reach more than two pixels out of the image."""
+    rows = np.concatenate(boxes)
+    limit = np.concatenate(
+        [np.tile(np.asarray(size), (len(b), 1)) for b, size in zip(boxes, sizes, strict=True)]
+    )
+    outside = (rows[:, :2] < -2).any(axis=1) | (rows[:, 2:] > limit + 2).any(axis=1)
+    empty = (rows[:, 2:] <= rows[:, :2]).any(axis=1)
+    return float(np.mean(outside | empty)) if len(rows) else 0.0
+
+
+def _from_size(boxes: np.ndarray, _: Size) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _to_size(boxes: np.ndarray, _: Size) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _turn_180(b: np.ndarray, size: Size) -> np.ndarray:
+    h, w = size
+    return np.stack([h - b[:, 2], w - b[:, 3], h - b[:, 0], w - b[:, 1]], axis=1)
+
+
+def _turn_90(b: np.ndarray, size: Size) -> np.ndarray:
+    # The labels are those of the picture turned clockwise, of `h` columns: its y runs along our x.
+    return np.stack([size[0] - b[:, 3], b[:, 0], size[0] - b[:, 1], b[:, 2]], axis=1)
+
+
+def _turn_270(b: np.ndarray, size: Size) -> np.ndarray:
+    return np.stack([b[:, 1], size[1] - b[:, 2], b[:, 3], size[1] - b[:, 0]], axis=1)
+
+
+def _around_mode(values: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Returns bool[n]: the points in the fullest cell of a grid, and around it.
+
+    Args:
+      values: [n 2].
+      cell: [2], sides of a cell.
+    """
+    keys = np.floor(values / np.maximum(cell, 1e-9)).astype(np.int64)
+    cells, counts = np.unique(keys, axis=0, return_counts=True)
+    mode = cells[counts.argmax()]
+    return (np.abs(keys - mode) <= 1).all(axis=1)
