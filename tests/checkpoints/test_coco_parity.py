@@ -13,7 +13,7 @@ from tests.checkpoints import fake_checkpoints as fake
 from tests.checkpoints.http_server import serving
 from tools import coco_parity
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def zipped(*files) -> bytes:

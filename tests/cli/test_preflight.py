@@ -62,7 +62,7 @@ def test_a_rate_that_explodes_is_named(tmp_path, capsys):
     assert "no-go: learning rate: the loss explodes at 900: from" in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
 def test_a_sound_spec_goes_and_its_plan_is_written(tmp_path, capsys, kind):
     spec = planted(tmp_path) if kind == "faster_rcnn" else tiny_mask.write_tiny(tmp_path)

@@ -93,7 +93,7 @@ def assert_dead_channels_leave_unseen(experiment):
 
 @pytest.mark.parametrize(
     "arch",
-    [arch if arch in QUICK else pytest.param(arch, marks=pytest.mark.slow) for arch in BACKBONES],
+    [arch if arch in QUICK else pytest.param(arch, marks=pytest.mark.long) for arch in BACKBONES],
 )
 def test_dead_filters_of_every_backbone_are_removed_without_a_trace(arch):
     assert_dead_channels_leave_unseen(tiny.faster_rcnn(arch, canvas=(SIDE, SIDE)))
@@ -108,7 +108,7 @@ def test_dead_filters_of_mask_rcnn_are_removed_without_a_trace():
     [
         BackboneOptions(use_pooling=True, all_projections=False),
         BackboneOptions(use_bias=True),
-        pytest.param(BackboneOptions(activation="relu"), marks=pytest.mark.slow),
+        pytest.param(BackboneOptions(activation="relu"), marks=pytest.mark.long),
     ],
     ids=["one chain of sums", "biases", "relu"],
 )

@@ -11,7 +11,7 @@ from rcnn_jax.checkpoints.bundle import read_bundle
 from rcnn_jax.cli.main import main
 from tests.e2e.tiny_mask import write_tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 NEWER = (
     (

@@ -85,7 +85,7 @@ def test_a_finished_run_is_not_planned_anew(run, experiment):
     assert (again.finished, again.step) == (True, result.step)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_without_a_plan_refuses_one(experiment, tmp_path):
     short = dataclasses.replace(experiment, run=dataclasses.replace(experiment.run, num_epochs=1))
     train(short, tmp_path, TrainOptions(devices=1), SILENT)

@@ -56,7 +56,7 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_only_the_chief_talks_and_writes(pair):
     root, _, said = pair
     assert [line for line in said.splitlines() if "Gloo" not in line] == []
@@ -73,7 +73,7 @@ def test_only_the_chief_talks_and_writes(pair):
     assert not (root / "whole" / "train.lock").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_as_two_devices_of_one_do(pair):
     root, spec, _ = pair
     finish(start(*train(spec, root / "one"), "--gpus", 2))
@@ -86,7 +86,7 @@ def test_two_processes_train_as_two_devices_of_one_do(pair):
         assert mine["learning_rate"] == theirs["learning_rate"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [1, 2])
 def test_an_evaluation_shared_by_processes_gives_the_bytes_of_one_process(pair, devices):
     root, spec, _ = pair
@@ -100,7 +100,7 @@ def test_an_evaluation_shared_by_processes_gives_the_bytes_of_one_process(pair, 
     assert results(shared / "eval") == results(root / "alone" / "eval")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leaves(pair):
     root, spec, _ = pair
     workdir = root / "ended"
@@ -154,7 +154,7 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
     assert different(results(workdir), results(root / "whole")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_error_of_one_process_ends_both_with_one_message(pair):
     root, spec, _ = pair
     job = start_job(2, "faster_rcnn", "train", "-e", root / "absent.txt", "-d", root / "none")

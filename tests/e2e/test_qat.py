@@ -42,7 +42,7 @@ def trained(request, tmp_path_factory):
     return kind, root, spec
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_best_model_rounds_and_models_from_before_the_calibration_do_not(trained):
     kind, root, _ = trained
     best = read_bundle(root / "run" / "best.tlt")
@@ -55,7 +55,7 @@ def test_the_best_model_rounds_and_models_from_before_the_calibration_do_not(tra
         assert plans == [False, False, True, True]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_export_needs_no_images_and_all_files_have_the_scales_of_training(trained, tmp_path):
     kind, root, spec = trained
     best, output = root / "run" / "best.tlt", tmp_path / "q.onnx"
@@ -93,7 +93,7 @@ def test_export_needs_no_images_and_all_files_have_the_scales_of_training(traine
     assert len(digests) == 1 and "" not in digests
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluation_of_the_exported_graph_is_that_of_training(trained, tmp_path):
     kind, root, spec = trained
     best, output = root / "run" / "best.tlt", tmp_path / "q.onnx"
@@ -106,7 +106,7 @@ def test_evaluation_of_the_exported_graph_is_that_of_training(trained, tmp_path)
         np.testing.assert_allclose(found[name], wanted[name], atol=0.002, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_around_the_calibration_ends_with_the_same_bytes(trained):
     kind, root, spec = trained
     if kind == "mask_rcnn":

@@ -28,7 +28,7 @@ def sweep_file(tmp_path):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_that_is_stopped_goes_on_with_the_same_command(sweep_file, tmp_path):
     root = tmp_path / "sweep"
     process = start("sweep", sweep_file, "-d", root)

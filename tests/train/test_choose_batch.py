@@ -39,7 +39,7 @@ def test_a_run_that_goes_on_keeps_its_batch(experiment, devices, parts, batch):
     assert why == f"batch of {batch} images per device, as this run began"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fresh_run_takes_the_most_images_that_fit(experiment, monkeypatch):
     source, devices = experiment.train_source(), parallel.choose_devices(1)
     peaks = {size: choose_batch._peak(experiment, source, devices, size) for size in (1, 2)}

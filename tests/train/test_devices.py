@@ -24,7 +24,7 @@ def one(spec):
     return devices.run(spec, 1, 1, "shard_map", STEPS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("processes", "count", "body"),
     [(1, 8, "shard_map"), (1, 8, "pmap"), (2, 2, "shard_map"), (4, 1, "shard_map"), (2, 1, "pmap")],
