@@ -25,6 +25,8 @@ _COLUMNS = {
 """{predictor: outputs for a class}; a slot more than there are classes is the background's, the last."""
 
 _SAME = (
+    # The first name of a row stands for all. Only what is one thing: van and car, or cyclist and
+    # person, overlap, and taking such rows would start a class on another's decision.
     ("person", "people", "human", "pedestrian"),
     ("motorcycle", "motorbike"),
     ("airplane", "aeroplane", "plane"),
@@ -86,10 +88,13 @@ def match_rows(
       theirs: classes of the file, background excluded.
       ours: classes of the model.
     """
+    # Reversed, so that of two classes with the same plain name the first one stays.
     known = {_plain(name): index for index, name in reversed(list(enumerate(theirs)))}
+    # Slots of ids that nobody uses would match each other by name; their rows were never trained.
     places = [known.get(_plain(name)) if not _is_unused(name) else None for name in ours]
     result, layers = dict(weights), []
     for layer, per_class in _COLUMNS.items():
+        # A file without masks, or a model without: then there is nothing to match and no error.
         if layer in weights and layer in params:
             leaves = _matched(weights[layer], params[layer], places, len(theirs), per_class)
             if leaves is not None:
@@ -114,15 +119,20 @@ def _matched(
     per_class: int,
 ) -> dict[str, np.ndarray] | None:
     """Returns the leaves of a predictor, None where its rows cannot be told apart."""
+    # A bias more or less is another head; the report at the start of a run lists it as not taken.
     if stored.keys() != fresh.keys():
         return None
     leaves = {}
     for leaf, start in fresh.items():
         array, new = stored[leaf], np.array(start)
+        # A true division on purpose: 7 outputs of 4 per class are 1.75 slots, which equals no count
+        # below.
         slots, own_slots = array.shape[-1] / per_class, new.shape[-1] // per_class
         if slots not in (classes, classes + 1) or array.shape[:-1] != new.shape[:-1]:
             return None
         pairs = [(ours, theirs) for ours, theirs in enumerate(places) if theirs is not None]
+        # Background means "none of the classes", so it is worth taking, though it meant others
+        # there.
         if slots == classes + 1 and own_slots == len(places) + 1:
             pairs.append((len(places), classes))
         for ours, theirs in pairs:
@@ -134,6 +144,7 @@ def _matched(
 
 def _plain(name: str) -> str:
     """Returns what spellings of one class have in common."""
+    # Not stemmed: `glass` and `glasses` are two things.
     text = re.sub(r"[\s_\-]+", "", name.casefold())
     return _ALIASES.get(text, text)
 

@@ -19,11 +19,14 @@ from rcnn_jax.errors import CheckpointError
 MOST_WORK = 1_000_000
 """Opcodes and copied items of one program; a model of a thousand tensors needs 60,000."""
 
+# An object of its own, which no opcode can push as a value.
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
 _TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
+# No opcodes of protocol 0: their text would have to be parsed, and torch.save and detectron2 write
+# protocol 2 and later.
 _VALUES = (*_INTEGERS, *_TEXTS, *_BYTES, "BINFLOAT")
 _OLD_TEXTS = ("BINSTRING", "SHORT_BINSTRING")
 """Strings of Python 2, whose bytes pickletools gives as Latin-1."""
@@ -59,6 +62,7 @@ _ANYWHERE = frozenset(
 """The same, wherever they stand in a dotted name."""
 _HARMLESS = frozenset(
     ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list")
+    # Without `type`: calls of it make classes, and no array needs one.
     + ("object", "range", "set", "slice", "str", "tuple")
 )
 """Builtins that make values; all others, `eval` and `getattr` among them, are refused."""
@@ -99,6 +103,8 @@ def is_hostile(named: Global) -> bool:
     module, name = named.module.split("."), named.name.split(".")
     if module[0] in ("builtins", "__builtin__"):
         return named.name not in _HARMLESS
+    # The first part alone decides for _RUNNING: `torch.signal` or `scipy.signal` are no signals of
+    # processes.
     # Modules hold others as attributes: numpy.f2py.os is os.
     return module[0] in _RUNNING or bool(_ANYWHERE & {*module, *name})
 
@@ -124,8 +130,10 @@ def run(
       ValueError, IndexError, TypeError: the program is malformed.
     """
     machine = _Machine(rebuild, storage, writer)
+    # genops only splits bytes; unlike pickle.load it looks nothing up and builds nothing.
     for opcode, argument, _ in pickletools.genops(program):
         machine.spend(1)
+        # What follows in the stream is never looked at, as unpickling would not.
         if opcode.name == "STOP":
             return machine.pop()
         machine.step(opcode.name, argument)
@@ -160,6 +168,7 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         """Applies one opcode."""
         stack = self._stack
+        # Hints for readers of streams; the bytes are in memory already.
         if name in ("PROTO", "FRAME"):
             return
         if name in ("BINPUT", "LONG_BINPUT"):
@@ -176,6 +185,7 @@ class _Machine:
             stack.append(_CONSTANTS[name])
         elif name == "MARK":
             stack.append(_MARK)
+        # Sets are read past, not made: no weights are in one, and hashing forged items costs time.
         elif name == "EMPTY_SET":
             stack.append(Placeholder())
         elif name == "ADDITEMS":
@@ -237,6 +247,7 @@ class _Machine:
         return items
 
     def _rebuild(self, function: Any, arguments: Any) -> Any:
+        # The result of a call that is called again: nothing that describes an array does so.
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             return Placeholder()
         if function == Global("collections", "OrderedDict"):
@@ -245,6 +256,8 @@ class _Machine:
                 pairs = list(pairs.items())
             if not isinstance(pairs, list) or any(len(p) != 2 for p in map(_sequence, pairs)):
                 raise ValueError("an ordered dictionary is not made of pairs")
+            # One opcode can copy a list that was remembered; without this a short program copies
+            # for ever.
             self.spend(len(pairs))
             entries: dict[str, Any] = {}
             set_items(entries, [item for pair in pairs for item in pair])
@@ -254,6 +267,8 @@ class _Machine:
 
 def _named(module: str, attribute: str) -> Global:
     named = Global(module, attribute)
+    # Here, where the name appears, not where it is called: a file that names it has no honest
+    # reader.
     if is_hostile(named):
         raise CheckpointError(
             f"names {str(named)[:80]!r}, which weights never need and a program that wants to do "

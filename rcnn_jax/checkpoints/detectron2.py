@@ -22,11 +22,14 @@ from rcnn_jax.text_file import read_text
 
 MOST_CONFIG = 1 << 20
 """Bytes of a config; those of the zoo have 10,000."""
+# P2 to P6, which `build_resnet_fpn_backbone` always gives.
 _LEVELS = 5
 
 DEFAULTS: Mapping[str, Any] = {
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    # Of the Caffe backbones (MSRA) that the zoo started from: BGR in 0 to 255, divisor 1, and the
+    # stride in the first 1x1. They come together; torchvision's backbones have none of the three.
     "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
     "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
     "MODEL.RESNETS.STRIDE_IN_1X1": True,
@@ -36,16 +39,20 @@ DEFAULTS: Mapping[str, Any] = {
     "MODEL.FPN.FUSE_TYPE": "sum",
     "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+    # In strides: anchors lie on the corners of cells, not in their middle.
     "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
     "MODEL.RPN.BBOX_REG_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
     "MODEL.RPN.NMS_THRESH": 0.7,
+    # Of a level, not of an image; base configs of models without a pyramid have 6000.
     "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
     "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
     "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    # No default: the zoo's 80 would refuse every fine-tuned model, and the layers know it.
     "MODEL.ROI_HEADS.NUM_CLASSES": None,
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.05,
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.5,
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",
+    # 0 is adaptive: as many samples as a cell of the crop has cells of the map.
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": [10.0, 10.0, 5.0, 5.0],
     "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": False,
@@ -61,6 +68,8 @@ DEFAULTS: Mapping[str, Any] = {
 """The values of the zoo's FPN models, for every entry that is read."""
 
 _REQUIRED = (
+    # Each of these changes what is computed and no shape of a weight, so a model would run and be
+    # wrong.
     "MODEL.META_ARCHITECTURE",
     "MODEL.BACKBONE.NAME",
     "MODEL.RESNETS.NUM_GROUPS",
@@ -92,13 +101,17 @@ def _plain(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
     del suffix
     if isinstance(node, yaml.MappingNode):
         values = loader.construct_mapping(node, deep=True)
+        # The items alone: beside them such a node carries the state of a Python object.
         return values.get("dictitems", values)  # how a CfgNode is dumped as an object
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
+    # Text, even of a number: under a tag of Python's the loader does not look at the form of a
+    # scalar.
     assert isinstance(node, yaml.ScalarNode)
     return loader.construct_scalar(node)
 
 
+# All tags, not a list of harmless ones: configs are dumped with the classes of whoever trained.
 _InertLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
 _InertLoader.add_multi_constructor("!", _plain)
 
@@ -112,6 +125,8 @@ def read_config(path: Path) -> dict[str, Any]:
     text = read_text(path, "config", CheckpointError, limit=MOST_CONFIG)
     try:
         tree = yaml.load(text, _InertLoader)  # noqa: S506 the loader makes plain values only
+    # More than YAMLError: dates that do not exist and nesting without end come out of PyYAML as
+    # what Python raised.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where is not None else ""
@@ -121,11 +136,14 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: is no config of detectron2: expected a map with the entry MODEL"
         )
+    # Only what is read: a config has 200 entries, and most of them are about training.
     found = {name: _at(tree, name) for name in (*DEFAULTS, "_BASE_")}
+    # An empty entry (`SIZES:`) is None, which must not hide the zoo's value.
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _at(tree: Any, name: str) -> Any:
+    # None of a missing branch falls through the rest, so a short config needs no special case.
     for part in name.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
@@ -149,6 +167,7 @@ def detectron2_settings(layout: Layout, config: Mapping[str, Any] | None, where:
         raise _wrong(where, "INPUT.FORMAT", entries, "BGR or RGB")
     mean = _numbers(entries, "MODEL.PIXEL_MEAN", 3, where)
     std = _numbers(entries, "MODEL.PIXEL_STD", 3, where)
+    # The library's order is x first, as its deltas are; the spec's is y first.
     x, y, w, h = _numbers(entries, "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", 4, where)
     strides = entries["MODEL.RESNETS.STRIDE_IN_1X1"]
     network = {
@@ -158,12 +177,14 @@ def detectron2_settings(layout: Layout, config: Mapping[str, Any] | None, where:
         "pixel_std": f'"{list(std)}"',
         "bottleneck_stride": '"1x1"' if strides else '"3x3"',
         "roi_sampling_ratio": f"{_samples(layout, entries, where)}",
+        # Norm in pyramid or heads means a model that trained its statistics; the zoo's are frozen.
         "freeze_bn": "false" if layout.fpn_norm or layout.head_norm else "true",
         "aspect_ratios": ratio_factors(_ratios(entries, where)),
         "anchor_scale": f"{_anchor_scale(entries, where)}",
         "bbox_reg_weights": f'"({y!r}, {x!r}, {h!r}, {w!r})"',
         "test_rpn_pre_nms_topn": f"{_count(entries, 'MODEL.RPN.PRE_NMS_TOPK_TEST', where)}",
         "test_rpn_post_nms_topn": f"{_count(entries, 'MODEL.RPN.POST_NMS_TOPK_TEST', where)}",
+        # Written by repr, which float() reads back to the same bits.
         "test_rpn_nms_thresh": f"{_number(entries, 'MODEL.RPN.NMS_THRESH', where)!r}",
         "test_nms": f"{_number(entries, 'MODEL.ROI_HEADS.NMS_THRESH_TEST', where)!r}",
         "test_score_threshold": f"{_number(entries, 'MODEL.ROI_HEADS.SCORE_THRESH_TEST', where)!r}",
@@ -208,6 +229,7 @@ def _refuse(layout: Layout, entries: Mapping[str, Any], where: str) -> None:
     for name in (*_REQUIRED, *(_REQUIRED_OF_MASKS if layout.masks else ())):
         if entries[name] != DEFAULTS[name]:
             raise _wrong(where, name, entries, repr(DEFAULTS[name]))
+    # Mostly a config of another run in the same folder; nothing else in it need differ visibly.
     classes = entries["MODEL.ROI_HEADS.NUM_CLASSES"]
     if classes is not None and classes != layout.classes:
         raise _wrong(
@@ -220,6 +242,7 @@ def _samples(layout: Layout, entries: Mapping[str, Any], where: str) -> int:
     name = "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"
     value = _count(entries, name, where, least=0)
     other = entries["MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO"]
+    # The entry stands in configs without masks too, at whatever value, and has no effect there.
     if layout.masks and other != value:
         raise _wrong(
             where, "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", entries, f"{value} as in {name}"
@@ -230,6 +253,8 @@ def _samples(layout: Layout, entries: Mapping[str, Any], where: str) -> int:
 def _ratios(entries: Mapping[str, Any], where: str) -> tuple[float, ...]:
     name = "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"
     rows = entries[name]
+    # The library lets every level have its own ratios. Here all levels share one set, as they share
+    # one RPN head.
     if not isinstance(rows, list) or not rows or any(row != rows[0] for row in rows):
         raise _wrong(where, name, entries, "the same ratios on every level")
     return _floats(rows[0], entries, name, where)
@@ -243,6 +268,7 @@ def _anchor_scale(entries: Mapping[str, Any], where: str) -> int:
     if not isinstance(rows, list) or len(rows) != _LEVELS:
         raise _wrong(where, name, entries, wanted)
     sides = [_floats(row, entries, name, where) for row in rows]
+    # Level 2 has a stride of 4. One scale for all levels is what doubling sizes come to.
     scales = {side[0] / 2.0 ** (2 + level) for level, side in enumerate(sides)}
     scale = min(scales)
     if len(scales) != 1 or any(len(side) != 1 for side in sides) or scale != int(scale):
@@ -255,6 +281,8 @@ def _floats(values: Any, entries: Mapping[str, Any], name: str, where: str) -> t
     sound = [
         float(value)
         for value in values
+        # By type, not isinstance: YAML's `true` would pass as the integer 1. The bound keeps forged
+        # values out of the arithmetic, where they would overflow far from this message.
         if type(value) in (int, float) and math.isfinite(value) and 0 < value < 1e6
     ]
     if not sound or len(sound) != len(values):
@@ -264,6 +292,7 @@ def _floats(values: Any, entries: Mapping[str, Any], name: str, where: str) -> t
 
 def _numbers(entries: Mapping[str, Any], name: str, count: int, where: str) -> tuple[float, ...]:
     values = entries[name]
+    # Of the right number too: a mean of one value would broadcast over three channels in silence.
     sound = isinstance(values, list | tuple) and all(
         type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1e6
         for value in values
@@ -282,6 +311,7 @@ def _number(entries: Mapping[str, Any], name: str, where: str) -> float:
 
 def _count(entries: Mapping[str, Any], name: str, where: str, least: int = 1) -> int:
     value = entries[name]
+    # Below 2**20: counts become static shapes, and a forged one would be memory.
     if type(value) is not int or not least <= value < 1 << 20:
         raise _wrong(where, name, entries, f"a whole number from {least} on")
     return value

@@ -23,11 +23,15 @@ _NORM_LEAVES = {
     "running_var": "moving_variance",
 }
 _LEAF = re.compile(r"\.(weight|bias|running_mean|running_var)$")
+# Left by DistributedDataParallel, torch.compile and `{"model": ...}`, in any nesting.
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.)+")
+# At most two digits: res4 of R-101 has 23 units, and a forged number would become a name of letters
+# without end.
 _UNIT = r"backbone\.bottom_up\.res(\d)\.(\d{1,2})\."
 
 
 def _unit(block: str, unit: str) -> str:
+    # Counted from res2, the first stage that has units; the stem is not a block here.
     return f"block_{int(block) - 1}{letter(unit)}"
 
 
@@ -49,6 +53,7 @@ DETECTRON2: Rules = (
     (r"proposal_generator\.rpn_head\.anchor_deltas", fixed("rpn-box")),
     (r"roi_heads\.box_head\.conv(\d)", lambda m: f"box-conv-l{int(m[1]) - 1}"),
     (r"roi_heads\.box_head\.conv(\d)\.norm", lambda m: f"box-conv-l{int(m[1]) - 1}_bn"),
+    # fc1 and fc2 there, fc6 and fc7 here: the names of VGG, which TAO kept.
     (r"roi_heads\.box_head\.fc(\d)", lambda m: f"fc{int(m[1]) + 5}"),
     (r"roi_heads\.box_predictor\.cls_score", fixed("class-predict")),
     (r"roi_heads\.box_predictor\.bbox_pred", fixed("box-predict")),
@@ -61,6 +66,7 @@ DETECTRON2: Rules = (
 
 def is_detectron2(names: Collection[str]) -> bool:
     """Says whether names of arrays are those of a detectron2 model."""
+    # `roi_heads` begins names of both libraries; these two prefixes are detectron2's alone.
     return any(
         _PREFIX.sub("", name).startswith(("backbone.bottom_up.", "proposal_generator."))
         for name in names
@@ -80,13 +86,17 @@ def from_detectron2(arrays: Mapping[str, np.ndarray]) -> Weights:
             continue
         module = _PREFIX.sub("", name[: match.start()])
         norm = module.endswith(".norm")
+        # A norm's `weight` is a vector that must not be transposed, hence two tables.
         leaf = (_NORM_LEAVES if norm else _LEAVES).get(match[1], match[1])
         if leaf == "kernel":
             array = _kernel(array, transposed=module.endswith("mask_head.deconv"))
         weights.setdefault(_layer(module), {})[leaf] = array
     for name in ("rpn-box", "box-predict"):
         if name in weights:
+            # Columns of deltas are dx, dy, dw, dh there. Before the padding below, which adds four
+            # of zeros.
             weights[name] = y_first(weights[name])
+    # A crop is flattened c, h, w there and h, w, c here: the rows of the first dense layer move.
     rows_to_channels_last(weights, "fc6", FPN_CHANNELS)
     for name, columns in (("box-predict", 4), ("mask_fcn_logits", 1)):
         if name in weights:
@@ -98,6 +108,7 @@ def _layer(module: str) -> str:
     for pattern, name in DETECTRON2:
         if match := re.fullmatch(pattern, module):
             return name(match)
+    # Its own name: the import refuses it by that name, which the user can look up in the library.
     return module
 
 

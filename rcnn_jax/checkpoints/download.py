@@ -45,11 +45,14 @@ ATTEMPTS = 4
 PAUSE = 1.0
 """Seconds before the second attempt; twice as many before each further one."""
 
+# 64 KiB a read; a step of the progress bar is a MiB, because a terminal need not be told more
+# often.
 _PIECE = 1 << 16
 _SHOWN_PIECE = 1 << 20
 _SAFE_NAME = re.compile(r"[\w.+=,@-]{1,200}")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Answers of a server that may be others a moment later."""
+# Proxies answer 200 with a login page; without this it would be reported as a wrong digest.
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE)
 
 
@@ -66,6 +69,7 @@ class Digest:
     prefix: str
 
 
+# Private, and never seen by callers: it decides between another attempt and a message.
 class _BrokenOffError(Exception):
     """A transfer ended before the file did; another attempt may go on."""
 
@@ -84,6 +88,7 @@ def cache_folder(variables: Mapping[str, str] = os.environ) -> Path:
     if chosen:
         return Path(chosen).expanduser()
     above = variables.get("XDG_CACHE_HOME", "")
+    # The XDG specification says that relative paths are invalid and should be ignored.
     if Path(above).is_absolute():
         return Path(above) / "rcnn_jax"
     try:
@@ -122,6 +127,7 @@ def named_digest(url: str) -> Digest | None:
     that of the MD5 (`model_final_f10217.pkl`).
     """
     name = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    # 8 digits at least: `resnet-50.pth` ends in a number that is no digest.
     if found := re.search(r"-([0-9a-f]{8,64})\.(pth|pt|safetensors)$", name):
         return Digest("sha256", found[1])
     if found := re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", name):
@@ -172,8 +178,10 @@ def fetch(
     if offline or is_offline():
         reason = "the network is not to be used"
         if path.is_file():
+            # The file stays: offline it cannot be had again, and whoever put it there may want it.
             reason = f"{path} is another file, {_expected(digest)}, and {reason}"
         raise CheckpointError(source.by_hand(url, path, reason))
+    # After the cache: a mirror that is misspelt must not stop what needs no mirror.
     address = _address(url)
     with _alone(path, source, reporter):
         if _is_sound(path, digest):  # another process has fetched it meanwhile
@@ -202,6 +210,7 @@ def _key(url: str) -> Path:
     """Returns the path below the cache that stands for an address: its host and its path."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
+    # Unquoted before it is judged: `%2e%2e` is a `..` as well.
     names = [urllib.parse.unquote(name) for name in parts.path.split("/") if name]
     if parts.scheme not in ("http", "https") or not host or not names:
         raise CheckpointError(
@@ -242,6 +251,7 @@ def _alone(path: Path, source: "_Source", reporter: Reporter) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    # Mostly a home that is read-only, in a container or on a cluster, so the variable is named.
     except OSError as error:
         raise CheckpointError(
             f"{source.what}: cannot be kept in {path.parent}: {error.strerror}; set {CACHE_VARIABLE} to "
@@ -256,6 +266,8 @@ def _alone(path: Path, source: "_Source", reporter: Reporter) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        # Closing releases the lock, and so does the end of a process that was killed: none goes
+        # stale.
         os.close(handle)
 
 
@@ -270,12 +282,15 @@ def _transfer(
 ) -> None:
     """Fetches a file, in several attempts if need be, and gives it its final name."""
     part, mark = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.mark")
+    # Whether there is somebody else's beginning: only then is a wrong digest worth a second
+    # transfer.
     begun = part.is_file()
     failures = 0
     while True:
         before = part.stat().st_size if part.is_file() else 0
         try:
             _receive(address, part, mark, source, digest is not None, reporter, timeout)
+        # No other attempt: a login page stays one.
         except _PageError as error:
             raise CheckpointError(
                 f"{source.what}: {shown(address)} answered with {error}, not with the file: a proxy or a "
@@ -295,9 +310,12 @@ def _transfer(
             reporter.note(f"{source.what}: {_reason(error)}; trying again")
             time.sleep(pause * 2 ** (failures - 1))
             continue
+        # The whole file once more, though bytes were counted: what lay there before may be of
+        # another file.
         if digest is None or matches(part, digest):
             part.replace(path)
             mark.unlink(missing_ok=True)
+            # The name must be on disk as the bytes are, or a machine that loses power has neither.
             sync_folder(path.parent)
             return
         page = _is_page(part)
@@ -331,6 +349,7 @@ def _receive(
     start = part.stat().st_size if part.is_file() else 0
     version = mark.read_text() if start and mark.is_file() else ""
     request = _request(address)
+    # Without either nothing would show that the rest belongs to another version of the file.
     if start and (version or has_digest):
         request.add_header("Range", f"bytes={start}-")
         if version:  # the server sends all of it where the file is another one by now
@@ -349,14 +368,20 @@ def _receive(
         kind = answer.headers.get_content_type()
         if kind in ("text/html", "application/xhtml+xml"):
             raise _PageError(f"a web page ({kind})")
+        # A server may ignore Range and send all of it with 200; then the file begins anew.
         if answer.status != 206 or not _goes_on(answer.headers.get("Content-Range", ""), start):
             start = 0
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isascii() and length.isdigit() else None
         if total is not None:
             require_space(part.parent, total - start, str(part))
+        # Before the first byte: a transfer that breaks off without a mark could not be gone on with
+        # safely.
         mark.write_text(_version(answer.headers))
+        # For the bar alone; what must arrive is `total`, the server's word of today.
         expected = total or source.size
+        # Not "ab": where a disk has no locks another process may write too, and bytes that are
+        # appended would lie behind its own instead of over them.
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             steps = -(-expected // _SHOWN_PIECE)
@@ -364,6 +389,7 @@ def _receive(
             for _ in reporter.track(_copied(answer, file, start), steps, label):
                 pass
             file.flush()
+            # A full network disk may say so only here, and the final name must not come before.
             os.fsync(file.fileno())
     arrived = part.stat().st_size
     if total is not None and arrived < total:
@@ -402,6 +428,7 @@ def _goes_on(content_range: str, start: int) -> bool:
 
 def _version(headers: Message) -> str:
     """Returns what `If-Range` takes: a strong ETag, else the date of the file."""
+    # Weak tags (W/"...") may stand for bytes that differ; RFC 9110 forbids them in If-Range.
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 

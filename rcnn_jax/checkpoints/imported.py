@@ -38,6 +38,7 @@ from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.text_file import read_text
 
 SUFFIXES = (".pth", ".pt", ".pkl", ".safetensors", ".npz")
+# The stride of the coarsest level: with another multiple its cells would hang over the canvas.
 CANVAS_MULTIPLE = 64
 MOST_CLASSES = 1 << 20
 """Bytes of a file of class names."""
@@ -82,9 +83,11 @@ def import_checkpoint(
             f"{path}: a checkpoint is imported from {', '.join(SUFFIXES)}, not from '{path.suffix}'"
         )
     arrays = flat_arrays(path)
+    # By the names of layers, not by the suffix: both libraries write .pth, and files get renamed.
     detectron2 = is_detectron2(arrays)
     weights = from_detectron2(arrays) if detectron2 else from_torch(arrays)
     layout = read_layout(weights, str(path))
+    # After the layout: for a file of another architecture that is the message that helps.
     check_finite(weights, str(path))
     granted = _granted(path, layout, options, detectron2=detectron2)
     categories = _categories(layout, granted, options, path)
@@ -97,8 +100,11 @@ def import_checkpoint(
             f"nothing says what the {layout.classes} classes are called; --classes FILE names them"
         )
     spec = _spec(layout, granted, options)
+    # Faster R-CNN of these libraries is this network without masks; `faster_rcnn` has no pyramid.
     experiment = build_experiment(spec.config, "mask_rcnn", categories=categories)
     counted = experiment.depends["data_config.num_classes"]
+    # Only a spec of the user can differ. Predictors would be refused by shape further down; this
+    # says it in classes.
     if counted != layout.classes + 1:
         raise CheckpointError(
             f"{path}: has {layout.classes} classes and background, the spec says num_classes: {counted}"
@@ -109,6 +115,7 @@ def import_checkpoint(
 
 def spec_text(layout: Layout, granted: Granted) -> str:
     """Returns the spec of a model, without data: what a run that goes on from it adds."""
+    # Rounded up, never down: at less than their size the published AP would not be reached.
     height, width = (
         -(-side // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
         for side in (granted.short_side, granted.long_side)
@@ -123,8 +130,11 @@ def spec_text(layout: Layout, granted: Granted) -> str:
         "fpn_norm": '"bn"' if layout.fpn_norm else '"none"',
         "head_norm": '"bn"' if layout.head_norm else '"none"',
         "fast_rcnn_mlp_head_dim": str(layout.head_width),
+        # The side of a mask, from which the network takes its crops: a half for masks, a quarter
+        # for boxes.
         "mrcnn_resolution": str(4 * layout.box_crop),
         "num_scales": "1",
+        # Both libraries end in P6, which is P5 subsampled: it has no weights, so no shape shows it.
         "min_level": "2",
         "max_level": "6",
     }
@@ -132,6 +142,7 @@ def spec_text(layout: Layout, granted: Granted) -> str:
         "image_size": f'"({height}, {width})"',
         "short_side": str(granted.short_side),
         "long_side": str(granted.long_side),
+        # As TAO counts, with background.
         "num_classes": str(layout.classes + 1),
     }
     return f"data_config {{\n{_lines(data)}}}\nmaskrcnn_config {{\n{_lines(network)}}}\n"
@@ -146,6 +157,8 @@ def _flag(value: bool) -> str:
 
 
 def _granted(path: Path, layout: Layout, options: ImportOptions, *, detectron2: bool) -> Granted:
+    # Three ratios of one size is a guess that holds for nearly all. Another number has no likely
+    # answer, and a wrong one gives a model that runs and finds nothing.
     if layout.anchors_per_cell != len(THREE_RATIOS) and options.spec is None and not options.config:
         raise CheckpointError(
             f"{path}: rpn-class has {layout.anchors_per_cell} anchors a cell, the library's default has "
@@ -153,6 +166,8 @@ def _granted(path: Path, layout: Layout, options: ImportOptions, *, detectron2: 
             "config with --config"
         )
     if detectron2:
+        # Its FrozenBatchNorm2d has the number in the code and no config changes it, so a flag that
+        # says otherwise is a mistake about the source.
         if options.bn_eps not in (None, 1e-5):
             raise UsageError(
                 f"--bn_eps {options.bn_eps:g}: detectron2's batch norm always has 1e-5"
@@ -161,6 +176,8 @@ def _granted(path: Path, layout: Layout, options: ImportOptions, *, detectron2: 
         return detectron2_settings(layout, config, str(options.config or path))
     if options.config is not None:
         raise UsageError(f"--config {options.config}: is for detectron2, {path} is of torchvision")
+    # The user's word wins over the table: a file may be called as a published one and be trained
+    # further.
     known = options.published or _published(path)
     known_eps = None if known is None else known.bn_eps
     return torchvision_settings(layout, known_eps if options.bn_eps is None else options.bn_eps)
@@ -188,12 +205,15 @@ def _categories(layout: Layout, granted: Granted, options: ImportOptions, path: 
         return granted.categories or numbered_categories(layout.classes + 1)
     text = read_text(options.classes, "file of class names", UsageError, limit=MOST_CLASSES)
     names = [line.strip() for line in text.splitlines()]
+    # Only at the end, where editors leave empty lines. Further up one would shift all ids after it.
     while names and not names[-1]:
         names.pop()
     if len(names) != layout.classes:
         hint = ""
         if len(names) == layout.classes + 1:
             hint = "; background has no line"
+        # The mistake nearly everyone makes: lists of COCO's names have 80, torchvision's predictors
+        # 91 rows.
         elif {len(names), layout.classes} == {80, 90}:
             hint = "; torchvision counts COCO's unused ids, 90 in all"
         raise UsageError(
@@ -204,6 +224,8 @@ def _categories(layout: Layout, granted: Granted, options: ImportOptions, path: 
         twice = next((n for i, n in enumerate(names) if n in names[:i]), "")
         what = f"'{twice}' twice" if twice else "an empty line"
         raise UsageError(f"--classes {options.classes}: has {what}; every class needs its own name")
+    # Renamed classes keep the ids of COCO, gaps included, so that results can still be scored
+    # against its annotations.
     known = granted.categories
     ids = known.ids if known is not None else tuple(range(1, layout.classes + 1))
     return Categories(ids, tuple(names))
@@ -225,6 +247,8 @@ def _kept(
     """
     task = experiment.task
     shapes = jax.eval_shape(task.init, jax.random.key(0))
+    # Only names, shapes and dtypes are compared. A broadcast zero has them and takes no memory,
+    # where arrays would hold the whole model a second time.
     template = jax.tree.map(
         lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes
     )
@@ -243,6 +267,7 @@ def _kept(
                     f"{name}: {layer}{difference}, the first layer of the network that differs: the file "
                     "is of another architecture than the spec"
                 )
+    # A network that ignored them would run too, without the layers that made the file what it is.
     surplus = [layer for layer in weights if layer not in model]
     if surplus:
         raise CheckpointError(
@@ -256,6 +281,7 @@ def _kept(
     arrays = {}
     for leaf, array in ours.items():
         layer, _, last = leaf.partition("/")[2].rpartition("/")
+        # Renaming left transposed views; one copy here instead of one a layer there.
         arrays[leaf] = np.asarray(weights[layer][last], array.dtype, order="C")
     return arrays
 
@@ -281,10 +307,13 @@ def _rescaled(
     The scale is gamma / sqrt(variance + epsilon). It is gamma that changes, not the variance: with an
     epsilon of 0 the variance would become negative.
     """
+    # The usual file: its arrays are handed on as they are.
     if trained == ours or "moving_variance" not in leaves:
         return dict(leaves)
+    # In double, so that the only rounding is that of the result.
     variance = np.asarray(leaves["moving_variance"], np.float64)
     with np.errstate(divide="ignore"):
+        # A variance of 0 has no finite factor at an epsilon of 0; the source itself computes 1 / 0.
         factor = np.where(variance > 0, np.sqrt((variance + ours) / (variance + trained)), 1.0)
     return {**leaves, "gamma": (leaves["gamma"] * factor).astype(np.float32)}
 
@@ -306,6 +335,10 @@ def import_published(row: Published, path: Path, *, reporter: Reporter = SILENT)
             "pretrained_weights in a spec); a model to run is called coco/..."
         )
     try:
+        # The row goes along, since a mirror or the cache may have given the file another name than
+        # the table's.
         return import_checkpoint(path, ImportOptions(published=row), reporter=reporter)
     except RcnnError as error:
+        # The user wrote a name and has never seen the path in the cache that the inner message
+        # begins with.
         raise CheckpointError(f"{row.name}: {error}") from error

@@ -53,6 +53,7 @@ class Published:
     @property
     def digest(self) -> Digest:
         """What the file must hash to."""
+        # A row whose name lacks a digest is an error of this table, which a test walks whole.
         digest = named_digest(self.url)
         assert digest is not None, self.url
         return digest
@@ -60,6 +61,8 @@ class Published:
     @property
     def is_detector(self) -> bool:
         """Whether it is a whole detector."""
+        # Not by the first part of the name: that a detector has an AP to compare with is what
+        # counts.
         return self.box_ap > 0.0
 
     @property
@@ -77,6 +80,8 @@ def _torchvision(
         source="torchvision",
         licence="BSD-3-Clause",
         size=round(mib * _MIB),
+        # 80 categories; the predictors of these files have 91 rows, 10 of them for ids that COCO
+        # never gave out.
         classes=80 if box else 1000,
         box_ap=box,
         mask_ap=mask,
@@ -91,6 +96,7 @@ def _detectron2(name: str, file: str, box: float, mask: float = 0.0) -> Publishe
         url=f"{_DETECTRON2}/{folder}/{name}/{file}.pkl",
         source="detectron2",
         licence="Apache-2.0",
+        # The zoo gives no sizes; the progress bar takes the length from the server's answer.
         size=0,
         classes=80,
         box_ap=box,
@@ -136,6 +142,8 @@ _ROWS = (
     *(
         _torchvision(f"imagenet/{name}", file, mib, 0.0)
         for name, file, mib in (
+            # No AP, so the last 0.0 makes a classifier of each. `_v2` is the same network, trained
+            # longer by torchvision's newer recipe.
             ("resnet18", "resnet18-f37072fd", 44.661),
             ("resnet34", "resnet34-b627a593", 83.275),
             ("resnet50", "resnet50-0676ba61", 97.781),
@@ -167,6 +175,8 @@ def find(name: str) -> Published:
     """
     if name in PUBLISHED:
         return PUBLISHED[name]
+    # 0.5 instead of difflib's 0.6: names share long beginnings, and what people leave out is the
+    # end.
     near = difflib.get_close_matches(name, PUBLISHED, 3, 0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "see `rcnn-jax weights list`"
     raise CheckpointError(f"{name}: no published weights have this name, and no file; {hint}")
@@ -181,6 +191,7 @@ def named_weights(path: Path | str) -> Published | None:
       CheckpointError: it is spelled like a name, and there is none of this name.
     """
     name = Path(path).as_posix()
+    # Nobody loses a file by a row that is added to the table later.
     return find(name) if is_published_name(name) and not Path(path).exists() else None
 
 
