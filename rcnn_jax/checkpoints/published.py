@@ -53,7 +53,7 @@ class Published:
     @property
     def digest(self) -> Digest:
         """What the file must hash to."""
-        # A row whose name lacks a digest is an error of this table, which a test walks whole.
+        # A row whose name has no digest is an error of this table, not of a user.
         digest = named_digest(self.url)
         assert digest is not None, self.url
         return digest

@@ -49,6 +49,7 @@ def run(args: Namespace) -> int:
         args.coordinator,
         args.num_processes,
         args.process_id,
+        # A minute instead of half an hour: who checks a cluster sits before it and waits.
         init_timeout=args.init_timeout or 60.0,
         heartbeat_timeout=args.heartbeat_timeout,
         stall_timeout=args.stall_timeout,

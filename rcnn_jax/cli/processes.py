@@ -31,6 +31,7 @@ def with_others(args: Namespace, task: str, run: Callable[[], int]) -> int:
         heartbeat_timeout=args.heartbeat_timeout,
         stall_timeout=args.stall_timeout,
     )
+    # Others return 0: an exit code above would have Slurm end the one that works.
     if launch is not None and launch.count > 1 and task not in ON_SEVERAL:
         if launch.index == 0:
             return run()
@@ -40,11 +41,13 @@ def with_others(args: Namespace, task: str, run: Callable[[], int]) -> int:
         if args.stall_timeout is not None:
             watch_alone(args.stall_timeout)
         return run()
+    # Before JAX starts, which reads CUDA_VISIBLE_DEVICES once.
     choose_gpus(len(args.gpu_index or ()) or args.gpus or 1, visible=gpus_here())
     together = join(launch, _say)
     try:
         return run()
     finally:
+        # After an error `cli.program` has said so to the others; "finished" would contradict it.
         if sys.exc_info()[0] is None:
             together.finish()
 

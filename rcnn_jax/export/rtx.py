@@ -46,6 +46,7 @@ def portable_graph(
     """
     if is_portable(lowered):
         return lowered
+    # There the portable form is checked against JAX, which cannot be done from a file alone.
     again = "export it again from its bundle with --portable"
     try:
         result, changed = to_portable(lowered), to_portable(model)
@@ -56,6 +57,7 @@ def portable_graph(
         ) from error
     rng = np.random.default_rng(0)
     height, width = header.canvas
+    # Blocks of colour, not noise of single pixels, in which a detector sees nothing to compare.
     coarse = rng.integers(0, 256, (header.batch or IMAGES, 8, 8, len(header.mean)), np.uint8)
     images = coarse[:, np.arange(height) * 8 // height][:, :, np.arange(width) * 8 // width]
     wanted, found = (
@@ -68,6 +70,7 @@ def portable_graph(
             f"{name}: its detections differ from those of its portable form on images of noise: "
             f"{same}, allowed {FP32}; {again}, which checks it against the model"
         )
+        # In fp32 the forms agree to the last bits, so a difference is a fault of theirs.
         if precision_of(model) == "fp32":
             raise ExportError(text)
         # the last bit of a crop may choose another of two roundings, which is no fault of the form
@@ -86,6 +89,7 @@ def check_targets(model: onnx.ModelProto, targets: tuple[str, ...], name: str) -
     Raises:
       UsageError: Turing is among the targets and the graph multiplies matrices in float32.
     """
+    # Known here by the graph; the builder would say so after minutes, and not which product it was.
     if TURING_TARGET not in targets:
         return
     products = float_products(model)

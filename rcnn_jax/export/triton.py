@@ -72,12 +72,14 @@ def check_repository(root: Path, output: Path) -> None:
     Raises:
       UsageError: it is there already, or the export is encrypted, which Triton cannot open.
     """
+    # The key would have to lie beside the model on the server.
     if output.suffix != ".onnx":
         raise UsageError(
             f"--triton {root}: Triton reads plain graphs, and -o {output} is encrypted: give a name "
             "ending in .onnx"
         )
     there = repository(root, output)
+    # Never over another: a server that polls its repository would take it into service at once.
     for path in (there.model, there.config):
         if path.exists():
             raise UsageError(
@@ -111,6 +113,7 @@ def write_repository(
 
 def labels(header: Header) -> list[str]:
     """Returns the name of every class id that the graph gives, from 0."""
+    # DeepStream's rows count classes from 1, so line 0 of the file must be something.
     background = [BACKGROUND] if header.form == "detection_rows" else []
     return [*background, *header.class_names]
 
@@ -130,6 +133,7 @@ def config(name: str, model: onnx.ModelProto, header: Header, largest: int) -> s
     }
 
     def tensor(kind: str, name: str, dims: Dims, *more: str) -> str:
+        # With max_batch_size above 0 Triton adds the batch to the dims itself.
         shown = ", ".join("-1" if dim is None else str(dim) for dim in (dims[1:] if free else dims))
         fields = [
             f"name: {_quoted(name)}",
@@ -142,6 +146,7 @@ def config(name: str, model: onnx.ModelProto, header: Header, largest: int) -> s
         f"# {header.kind}, written by rcnn-jax {header.version}",
         f"name: {_quoted(name)}",
         'backend: "onnxruntime"',
+        # The backend's own default, written out for whoever reads the file.
         'default_model_filename: "model.onnx"',
         f"max_batch_size: {largest if free else 0}",
     ]
@@ -150,6 +155,7 @@ def config(name: str, model: onnx.ModelProto, header: Header, largest: int) -> s
         named = ['label_filename: "labels.txt"'] if index == _classes_in(header) else []
         parts.append(tensor("output", n, dims, *named))
     if free:
+        # Empty on purpose: the queue delay is a matter of the load, which only the operator knows.
         parts.append("dynamic_batching { }")
     parts += [
         f"parameters {{\n  key: {_quoted(key)}\n  value: {{ string_value: {_quoted(text)} }}\n}}"
@@ -173,6 +179,8 @@ def parameters(header: Header) -> dict[str, str]:
 
 def _classes_in(header: Header) -> int:
     """Returns the index of the output that holds the class ids."""
+    # The order of `num_detections, boxes, classes, ...`; rows have one output, whose class is a
+    # column.
     return 2 if header.form == "plain" else 0
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from rcnn_jax.hosts.launch import Launch
 from rcnn_jax.hosts.team import Team
 
+# NTP keeps machines within milliseconds; at seconds logs of two hosts can no longer be read side by
+# side.
 CLOCK_SECONDS = 5.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
@@ -44,6 +46,8 @@ def check_cluster(launch: Launch | None, together: Team, folder: Path) -> list[F
       together: the joined processes.
       folder: the shared folder, which must exist.
     """
+    # Names, proxies and folder come after the sum, although they explain its failure: to be here at
+    # all the processes have met.
     return [
         _processes(launch, together),
         _devices(together),
@@ -60,6 +64,7 @@ def _processes(launch: Launch | None, together: Team) -> Finding:
     hosts = together.gather_json(socket.gethostname())
     found = f"by {launch.found_by}" if launch else "no launcher, no flags"
     text = f"{together.count} on {len(set(hosts))} machine(s), found {found}"
+    # The commonest mistake: `sbatch train.sh` runs the script once, whatever was asked for.
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
     if tasks > together.count:
         return Finding(
@@ -78,6 +83,8 @@ def _devices(together: Team) -> Finding:
         socket.gethostname(),
         [f"{device.platform} {device.device_kind}" for device in jax.local_devices()],
         os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        # The driver's own folder, which is there without CUDA and without JAX having found the
+        # GPUs.
         Path("/proc/driver/nvidia/gpus").is_dir(),
     ]
     rows = together.gather_json(own)
@@ -119,6 +126,7 @@ def _sum(together: Team) -> Finding:
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     whole = jax.sharding.PartitionSpec()
+    # Another summand from every process, so that a sum of twice the same one is seen.
     local = np.full((len(jax.local_devices()), 1), together.index + 1, np.float32)
     total = jax.jit(
         jax.shard_map(
@@ -141,6 +149,7 @@ def _sum(together: Team) -> Finding:
 def _names(launch: Launch | None, together: Team) -> Finding:
     host = launch.address[0] if launch else socket.gethostname()
     try:
+        # Debian maps the own host name to 127.0.1.1; an address that the others take literally.
         address = socket.gethostbyname(host)
     except OSError as error:
         address = str(error)
@@ -164,6 +173,8 @@ def _proxies(together: Team) -> Finding:
         [own, bool(os.environ.get("no_proxy") or os.environ.get("NO_PROXY"))]
     )
     found = sorted({name for names, _ in rows for name in names})
+    # gRPC heeds http_proxy for plain addresses too, and its error names neither the proxy nor the
+    # variable.
     if found and not all(excepted for names, excepted in rows if names):
         return Finding(
             "proxies",
@@ -177,6 +188,7 @@ def _proxies(together: Team) -> Finding:
 
 def _folder(together: Team, folder: Path) -> Finding:
     name, text = f".rcnn_jax_check_{uuid.uuid4().hex}", uuid.uuid4().hex
+    # A name of process 0 that all know; a fixed one could be left from a check before.
     name, text = together.gather_json([name, text])[0]
     path = folder / name
     problem = ""
@@ -187,6 +199,7 @@ def _folder(together: Team, folder: Path) -> Finding:
         problem = f"{error.strerror}"
     together.wait("written")
     began, seconds = time.monotonic(), -1.0
+    # NFS keeps what it knows of a folder for 3 s and longer.
     while not problem and time.monotonic() - began < 5.0:
         # some network disks show a new file after a while
         with contextlib.suppress(OSError):
@@ -217,6 +230,7 @@ def _folder(together: Team, folder: Path) -> Finding:
 
 
 def _clocks(together: Team) -> Finding:
+    # From one moment, as far as the network allows: else differences would be those of arrival.
     together.wait("clocks")
     times = together.gather_json(time.time())
     spread = max(times) - min(times)
@@ -229,6 +243,7 @@ def _clocks(together: Team) -> Finding:
 
 
 def _signals(together: Team) -> Finding:
+    # Sent to oneself: what is tested is that Python gets the signal, not who may send it.
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:

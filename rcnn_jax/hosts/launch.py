@@ -11,7 +11,9 @@ from typing import Any
 
 from rcnn_jax.errors import UsageError
 
+# Half an hour: nodes of a cluster start minutes apart, and some check their disks before.
 INIT_TIMEOUT = 1800.0
+# That of JAX's own service, so what users know of it holds.
 HEARTBEAT_TIMEOUT = 100.0
 ALONE = "none"
 """Word of --coordinator that keeps a process of a Slurm step or MPI job to itself."""
@@ -45,6 +47,7 @@ class Launch:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of the coordinator."""
+        # From the right: IPv6 has colons of its own and comes in brackets.
         host, _, port = self.coordinator.rpartition(":")
         return host.strip("[]"), int(port)
 
@@ -138,6 +141,7 @@ def choose_gpus(
     rank = next((variables[name] for name in _LOCAL_RANKS if name in variables), None)
     listed = [name for name in variables.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = listed or [str(number) for number in range(visible or 0)]
+    # As many as it needs: then the launcher has bound them, and nothing is left to choose.
     if rank is None or len(names) <= each:
         return
     first = int(rank) * each
@@ -164,6 +168,8 @@ def _from_launcher(variables: Mapping[str, str]) -> dict[str, Any] | None:
     else:
         return None
     quiet_runtime(variables)
+    # JAX's own reading of Slurm's host lists and ports, private as it is: a second one would
+    # disagree with `jax.distributed` in some corner of their syntax.
     from jax._src.clusters import ClusterEnv
 
     try:

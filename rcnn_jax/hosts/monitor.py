@@ -124,12 +124,15 @@ class Monitor:
         self._ticks, self._doing = 0, "start"
         self._last_tick: float | None = None
         self._least = start_timeout
+        # The last ones only: a run may be slower after a change of canvas, or faster without a
+        # profiler.
         self._steps: deque[float] = deque(maxlen=50)
         self._wanted: int | None = None
         self._limit: int | None = None
         self._answered = False
         self._peers = {i: _Peer() for i in range(count) if i != index}
         self._left = self._failing = 0.0
+        # A daemon: it must not keep a process alive whose work is done.
         self._quiet, self._ending = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True, name="monitor")
 
@@ -169,6 +172,7 @@ class Monitor:
 
     def ask_to_stop(self, number: int) -> None:
         """Asks all processes to stop together; may be called by a signal handler."""
+        # No lock and no network here: the handler may have interrupted a thread that holds either.
         self._wanted = self._wanted or number
 
     def leave(self, text: str, code: int) -> None:
@@ -215,6 +219,7 @@ class Monitor:
             time.sleep(60.0)
         say = f"error: {self.name(self._index)}: {text}" if self._count > 1 else f"error: {text}"
         with contextlib.suppress(Exception):
+            # Not print: the main thread may hold the lock of stderr, inside C++ and for ever.
             os.write(2, f"{say}\n".encode())
         if self.farewell is not None:
             with contextlib.suppress(Exception):
@@ -237,10 +242,13 @@ class Monitor:
         done = {int(key.partition("/")[2]) for key in values if key.startswith("done/")}
         for i, peer in self._peers.items():
             sign = values.get(f"beat/{i}", "")
+            # By change, not by the time in it: clocks of machines differ, and a sign that arrived
+            # is new.
             if sign != peer.sign:
                 said = json.loads(sign)
                 peer.sign, peer.seen = sign, now
                 peer.ticks, peer.doing = said["ticks"], said["doing"]
+            # Who has finished writes no signs and is not dead.
             if i in done:
                 peer.seen = now
         self._agree(values)
@@ -264,6 +272,7 @@ class Monitor:
         limits = [int(value) for key, value in values.items() if key.startswith("limit/")]
         if len(limits) == self._count:
             with self._lock:
+                # The largest, because who has begun a tick waits in it for all others.
                 self._limit = max(limits)
 
     def _mourn(self, values: Mapping[str, str], now: float) -> None:
@@ -295,12 +304,15 @@ class Monitor:
             return
         limit = self._stall
         if limit is None:
+            # The median: one slow step, as at a validation, must not lengthen the patience with
+            # all.
             limit = max(LEAST_STALL, PATIENCE_OF_STEPS * statistics.median(steps or [0.0]))
         limit = max(limit, least)
         if now - began <= limit:
             return
         ticks = {self._index: own, **{i: peer.ticks for i, peer in self._peers.items()}}
         behind = [i for i, count in sorted(ticks.items()) if count < max(ticks.values())]
+        # All in the same step and one silent: it is the one that has stopped in C++.
         behind = behind or sorted(self.silent(3 * self._beat))
         most = max(self._peers.values(), key=lambda peer: peer.ticks, default=_Peer())
         doing = most.doing if most.ticks > own else self._doing

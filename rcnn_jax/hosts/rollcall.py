@@ -20,6 +20,7 @@ from rcnn_jax.hosts.launch import Launch
 
 EVERY = 30.0
 """Seconds between two lines that say who is missing."""
+# The port is open to the network: a stranger must not fill the memory.
 _LONGEST = 4096
 Say = Callable[[str], None]
 
@@ -55,6 +56,7 @@ def _listen(launch: Launch, own: dict[str, Any], say: Say, every: float) -> None
     until, told = time.monotonic() + launch.init_timeout, time.monotonic()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_server(port))
+        # Short, so that the deadline and a signal are seen in between.
         server.settimeout(0.2)
         while len(here) < launch.count - 1:
             now = time.monotonic()
@@ -92,6 +94,7 @@ def _hear(
     """
     found = _receive(link)
     index = None if found is None else found.get("index")
+    # Port scanners and health checks connect too; they must not end a job.
     if found is None or not isinstance(index, int) or not isinstance(found.get("count"), int):
         link.close()
         return
@@ -101,11 +104,13 @@ def _hear(
         problem = (
             f"{where} says that there are {found['count']}, process 0 that there are {own['count']}"
         )
+    # A process that died and was started again comes twice; only two that live are a mistake.
     elif index == 0 or (index in here and not _has_gone(here[index][1])):
         first = own if index == 0 else here[index][0]
         problem = (
             f"{where} and the one on {first['host']} (process id {first['pid']}) both are {index}"
         )
+    # Two releases may trace another program, and then wait in collectives that do not match.
     elif found.get("versions") != own["versions"]:
         ours, theirs = _versions(own["versions"]), _versions(found.get("versions"))
         problem = f"{where} runs {theirs}, process 0 {ours}"
@@ -121,6 +126,7 @@ def _has_gone(link: socket.socket) -> bool:
     """Says whether who had come has ended since; its successor may take the place."""
     link.setblocking(False)
     try:
+        # An end shows as zero bytes; peeked, because nothing that was sent may be lost.
         return link.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
         return False
@@ -172,6 +178,7 @@ def _server(port: int) -> socket.socket:
     try:
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual else socket.AF_INET
+        # All interfaces: the coordinator's name may mean another address here than for the others.
         return socket.create_server(("", port), family=family, dualstack_ipv6=dual, backlog=512)
     except OSError as error:
         raise UsageError(

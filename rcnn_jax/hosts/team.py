@@ -72,6 +72,7 @@ class Team:
         import numpy as np  # here: help must answer at once
         from jax.experimental import multihost_utils
 
+        # Lengths first: collectives have one shape for all, so everyone pads to the longest.
         sizes = np.asarray(
             multihost_utils.process_allgather(np.asarray([len(data)], np.int32))
         ).reshape(-1)
@@ -93,6 +94,7 @@ class Team:
           CheckpointError: they have not.
         """
         found = self.gather_json(value)
+        # The first that differs is enough to name; all of them would be a page on a large job.
         other = next((i for i, one in enumerate(found) if one != found[0]), None)
         if other is not None:
             raise CheckpointError(
@@ -161,6 +163,7 @@ class Team:
         while time.monotonic() < until:
             for index, (text, code) in sorted(self.monitor.gone().items()):
                 self.monitor.end(f"{self.monitor.name(index)} has ended: {text}", code)
+            # Four beats: a process that was killed leaves no note, only silence.
             dead = self.monitor.silent(4.0)
             if dead:
                 names = ", ".join(map(self.monitor.name, dead))

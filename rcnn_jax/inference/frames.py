@@ -20,6 +20,7 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.optional import require
 from rcnn_jax.printable import reason
 
+# By name, not by content: a folder of images may hold films, and -i takes whole folders.
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 """Endings of video files, in lower case."""
 
@@ -28,7 +29,9 @@ TRIES = 5
 
 _CAMERA = re.compile(r"camera:(\d+)|/dev/video(\d+)")
 _URL = re.compile(r"(rtsps?|rtmp|https?|udp|tcp|srt):/+(.*)")
+# Cameras are addressed as rtsp://user:password@host; no message and no file name may hold that.
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+# Longer than the gap between key frames of cameras, which is up to 10 s.
 _TIMEOUT = (10.0, 10.0)  # seconds to open and to wait for a packet
 
 
@@ -81,11 +84,14 @@ def as_source(text: str | Path) -> Source | None:
         A path has lost one of the two slashes of an address; it is given back.
     """
     text = str(text)
+    # Before addresses: `camera:0` looks like one of a scheme.
     if camera := _CAMERA.fullmatch(text):
         return Source(f"/dev/video{camera[1] or camera[2]}", live=True)
+    # One slash is enough, because Path() folds two into one.
     if url := _URL.fullmatch(text):
         address = f"{url[1]}://{url[2]}"
         plain = address.partition("?")[0].lower()
+        # A film behind http has an end, and asking for it again after that would never stop.
         return Source(address, live=not (url[1].startswith("http") and plain.endswith(SUFFIXES)))
     return Source(text, live=False) if text.lower().endswith(SUFFIXES) else None
 
@@ -110,6 +116,8 @@ def read_frames(
         try:
             for image, seconds in _decode(av, source):
                 yield Frame(image, number, offset + seconds)
+                # A frame that came pays all tries back: a camera may drop out every night for
+                # years.
                 number, last, tries = number + 1, offset + seconds, 0
             if not source.live:
                 if not number:
@@ -122,6 +130,8 @@ def read_frames(
                 # What was decoded has been handed on; the rest of a damaged file is lost.
                 kept = f" after {number} frames" if number else ""
                 raise DataError(f"{source.name}: cannot be read{kept}: {problem}") from error
+        # A source that never gave a frame is an address that is wrong, and waiting does not mend
+        # it.
         if tries == TRIES or not number:
             raise DataError(
                 f"{source.name}: {problem}"
@@ -146,9 +156,12 @@ def frame_count(source: Source) -> int:
     try:
         with av.open(source.address) as container:
             stream = container.streams.video[0]
+            # AVI and MP4 declare it; Matroska and MPEG streams have a duration at most.
             if stream.frames:
                 return int(stream.frames)
             rate = float(stream.average_rate or 0)
+            # In microseconds. Rates of 500 and more are clock rates in broken headers; then no bar
+            # is better than a wrong one.
             return round(float(container.duration or 0) / 1e6 * rate) if 0 < rate < 500 else 0
     except (av.error.FFmpegError, OSError, IndexError):
         return 0  # reading says what is wrong
@@ -161,16 +174,20 @@ def _decode(av: Any, source: Source) -> Iterator[tuple[np.ndarray, float]]:
         options = {"rtsp_transport": "tcp"}  # lost packets of UDP are torn pictures
     elif source.live and source.address.startswith("http"):
         options = {"seekable": "0"}  # FFmpeg would look for the end of what has none
+    # FFmpeg cannot guess the format of a device from its name.
     form = "v4l2" if source.address.startswith("/dev/video") else None
     timeout = _TIMEOUT if source.live else None
     with av.open(source.address, format=form, options=options, timeout=timeout) as container:
         if not container.streams.video:
             return
         stream = container.streams.video[0]
+        # By frames and slices; PyAV's default of slices leaves most cores idle for H.264.
         stream.thread_type = "AUTO"
         first: float | None = None
         before = -1.0
         for frame in _whole(av, container, stream):
+            # Not BGR: films are drawn and written in RGB, and only the canvas has the network's
+            # order.
             image = frame.to_ndarray(format="rgb24")
             seconds: float | None = frame.time
             if seconds is None:  # raw streams have none: the average rate is the best there is
@@ -188,11 +205,14 @@ def _whole(av: Any, container: Any, stream: Any) -> Iterator[Any]:
     try:
         yield from container.decode(stream)
     except av.error.FFmpegError:
+        # Decoders hold back the frames that others refer to; without this a damaged film loses its
+        # last second too.
         yield from stream.codec_context.decode(None)
         raise
 
 
 def _upright(image: np.ndarray, rotation: int) -> np.ndarray:
     """Turns an image by the angle that its film declares, a multiple of 90, counter-clockwise."""
+    # Phones write -90 as well as 270, and some 89.99.
     turns = round(rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

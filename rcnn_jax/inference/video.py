@@ -66,6 +66,7 @@ def detect_frames(
       batch: frames at a time; 1 for live sources, whose frames must not wait for others.
       threshold: lowest score.
     """
+    # Outside of the loop: it belongs to the geometry, not to the frame.
     offset = image_files.origin(geometry)
     for group in _groups(_ahead(frames), batch):
         fits = [image_files.fit(frame.image.shape[:2], geometry) for frame in group]
@@ -77,6 +78,8 @@ def detect_frames(
         stacked = np.stack(canvases + [canvases[0]] * (batch - len(group)))
         outputs = jax.tree.map(np.asarray, predictor(stacked)[0])
         for row, (frame, placed) in enumerate(zip(group, fits, strict=True)):
+            # Cut to the real ones here, once: tracking, drawing and JSON lines need no masks of
+            # validity.
             keep = outputs.valid[row] & (outputs.scores[row] >= threshold)
             one = jax.tree.map(lambda leaf, r=row, k=keep: leaf[r][k], outputs)
             boxes = image_files.boxes_to_source(
@@ -100,11 +103,14 @@ def follow(seen: Iterable[Seen]) -> Iterator[Seen]:
     for each in seen:
         ids = np.zeros(len(each.detections.scores), np.int64)
         present = np.asarray(each.detections.classes)
+        # Trackers of absent classes too: a track ages only when its tracker is told of a frame.
         for label in {*present.tolist(), *trackers}:
             if label not in trackers:
                 trackers[label] = library.Sort(
                     shards=1,
                     bbox_history=1,
+                    # Half a second of film: longer, and a new object takes over the id of one that
+                    # has left.
                     max_idle_epochs=15,
                     method=library.PositionalMetricType.iou(threshold=0.3),
                     spatio_temporal_constraints=None,
@@ -112,6 +118,8 @@ def follow(seen: Iterable[Seen]) -> Iterator[Seen]:
             rows = np.flatnonzero(present == label)
             boxes = [
                 (
+                    # Sides of at least a pixel: the filter works with the aspect ratio, which 0
+                    # would make infinite.
                     library.BoundingBox(
                         float(x1), float(y1), max(float(x2 - x1), 1.0), max(float(y2 - y1), 1.0)
                     ).as_xyaah(),
@@ -144,6 +152,7 @@ class Film:
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)
+        # The stream is opened with the first frame, whose size nobody knows before.
         self._last = -1
 
     def __enter__(self) -> "Film":
@@ -184,6 +193,8 @@ class Film:
         if self._container is None:
             return
         try:
+            # What the encoder still holds: without it the film lacks its last frames, and with an
+            # error too.
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._temporary.replace(self.path)
@@ -192,11 +203,15 @@ class Film:
 
     def _open(self, height: int, width: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # The format by name: the temporary name ends in no suffix that FFmpeg knows.
         self._container = self._av.open(str(self._temporary), "w", format="mp4")
         self._size = (height + height % 2, width + width % 2)
+        # H.264 is what browsers and players show; builds of FFmpeg without the GPL have MPEG-4.
         name = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+        # A rate must be named; the times of the frames overrule it.
         self._stream = self._container.add_stream(name, rate=30)
         self._stream.height, self._stream.width = self._size
+        # The only chroma layout of H.264 that browsers play.
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
 
@@ -237,6 +252,8 @@ class Lines:
             zip(found.boxes, found.scores, found.classes, strict=True)
         ):
             y1, x1, y2, x2 = (round(float(side), 2) for side in box)
+            # x first and sides, as COCO's: lines are read by other tools, of which none knows our
+            # order.
             row = {
                 "class": self._names[int(label)],
                 "score": round(float(score), 4),
@@ -278,6 +295,7 @@ def run_video(
     seen = detect(read_frames(source, reporter.note))
     total = frame_count(source)
     rows = follow(seen) if track else seen
+    # Without a number of frames there is no bar, which would have no end to go to.
     for each in reporter.track(rows, total, "frames") if total else rows:
         for writer in writers:
             writer.write(each)
@@ -295,6 +313,7 @@ def _ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
     end = object()
     iterator = iter(frames)
     with ThreadPoolExecutor(1) as pool:
+        # One thread: a decoder is a sequence, and its own threads share the work of a frame.
         pending = [pool.submit(next, iterator, end)]
         while True:
             while len(pending) < _READY:
@@ -308,6 +327,8 @@ def _ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
 def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     group: list[Frame] = []
     for frame in frames:
+        # Another size of frames, as after a camera's change of mode, begins another group: one
+        # batch is one fit.
         if group and (len(group) == size or frame.image.shape != group[0].image.shape):
             yield group
             group = []

@@ -98,6 +98,7 @@ def openvino_runner(model: bytes, name: str) -> RunGraph:
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
         request: Any = getattr(local, "request", None)
+        # Made once a thread: a request holds the buffers of a whole inference.
         if request is None:
             request = local.request = compiled.create_infer_request()
         request.infer([batch])

@@ -43,6 +43,7 @@ def graph_runner(model: bytes, name: str, runtime: RuntimeName = "auto") -> RunG
       MissingDependencyError: the runtime is not installed.
     """
     if chosen(runtime) == "openvino":
+        # The build of ONNX Runtime goes before the package: it keeps the providers behind OpenVINO.
         inside = fastest_providers()
         if inside != REFERENCE:
             return runner(open_session(model, name, inside))
@@ -61,6 +62,7 @@ def check_runtime(path: Path, runtime: RuntimeName, runs_in: tuple[RuntimeName, 
     Raises:
       UsageError: the runtime is none of them.
     """
+    # `auto` never fails here: it means what the file needs.
     if runtime == "auto" or runtime in runs_in:
         return
     if not runs_in:

@@ -25,6 +25,7 @@ from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.tensorrt import add_profile, failed, listener
 
 GENERATIONS = {
+    # The product names, because few people know the number of their own card.
     "sm75": "Turing: RTX 20, T4",
     "sm80": "Ampere: A100, A30",
     "sm86": "Ampere: RTX 30, A10, A40",
@@ -60,6 +61,7 @@ def targets_of(text: str) -> tuple[str, ...]:
     """
     targets = []
     for part in text.split(","):
+        # Everything that nvidia-smi, nvcc and NVIDIA's tables write: 8.9, 89, sm_89, sm89.
         digits = part.strip().lower().removeprefix("sm").removeprefix("_").replace(".", "")
         name = f"sm{digits}"
         if name not in GENERATIONS:
@@ -107,15 +109,18 @@ def build(trt: ModuleType, model: bytes, settings: RtxSettings, reporter: Report
     complaints: list[str] = []
     logger = listener(trt, complaints)
     builder = trt.Builder(logger)
+    # Strongly typed: the graph says every precision, and flags of the builder say none.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
+        # The parser names the node that it cannot read, which the logger does not always hear.
         complaints += [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise ExportError(failed("TensorRT for RTX cannot read the graph", complaints))
     config = builder.create_builder_config()
     add_profile(builder, network, config, settings.batches)
     config.num_compute_capabilities = len(settings.targets)
     for index, target in enumerate(settings.targets):
+        # An older minor version may lack a generation of the table.
         capability = getattr(trt.ComputeCapability, target.upper(), None)
         if capability is None:
             raise UsageError(f"--rtx: TensorRT for RTX {trt.__version__} does not know {target}")
@@ -139,6 +144,7 @@ def _in_the_open(
     trt: ModuleType, builder: Any, network: Any, config: Any, reporter: Reporter
 ) -> Any:
     """Builds on a thread, shows the steps, and cancels the build when a signal comes."""
+    # SimpleQueue: its put is reentrant, and the monitor is called from threads of the builder.
     events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     cancelled = threading.Event()
     plans: list[Any] = []
@@ -153,18 +159,22 @@ def _in_the_open(
                 self.top = phase_name
                 events.put(num_steps)
 
+        # Abstract in the binding: a class without it is refused when the builder calls it.
         def phase_finish(self, phase_name):
             pass
 
         def step_complete(self, phase_name, step):
+            # Phases nest, and only the outermost number of steps is known from the start.
             if phase_name == self.top:
                 events.put(0)
+            # The only place at which the builder can be stopped.
             return not cancelled.is_set()
 
     def work() -> None:
         try:
             plans.append(builder.build_serialized_network(network, config))
         finally:
+            # In any case, or the main thread would wait for the next step for ever.
             events.put(None)
 
     monitor = Monitor()
@@ -180,6 +190,7 @@ def _in_the_open(
         cancelled.set()
         raise
     finally:
+        # Not left behind: an interpreter that ends while C++ calls back into it crashes.
         thread.join()
     return plans[0] if plans else None
 

@@ -40,6 +40,8 @@ class Slices:
         size = 1
         for side in shape:
             size *= side
+        # The longest side, and of equal ones the first: one rule for all, known from the shape
+        # alone, or a momentum would be cut otherwise than its weight.
         fitting = [(side, -i) for i, side in enumerate(shape) if side % self.count == 0]
         if self.count == 1 or size < LEAST or not fitting:
             return None
@@ -68,6 +70,7 @@ class Slices:
             axis = self.axis(tuple(like.shape))
             if axis is None:
                 return leaf
+            # Tiled: joined along the axis instead of stacked on a new one.
             return lax.all_gather(leaf, self.axis_name, axis=axis, tiled=True)
 
         return jax.tree.map(gather, tree, shapes)
@@ -80,6 +83,8 @@ class Slices:
             axis = self.axis(leaf.shape)
             if axis is None:
                 return leaf
+            # Without a rest: `axis` takes only sides that the count divides, so slices have one
+            # shape.
             side = leaf.shape[axis] // self.count
             return lax.dynamic_slice_in_dim(leaf, index * side, side, axis)
 
@@ -95,6 +100,8 @@ class Slices:
         cut, whole = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
         for name, value in values.items():
             if self.axis(tuple(shapes[name].shape)) is None:
+                # Every device has it whole and the same, so summing it over devices would count it
+                # that many times.
                 whole += value
             else:
                 cut += value

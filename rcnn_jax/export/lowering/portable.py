@@ -69,10 +69,13 @@ def to_portable(model: onnx.ModelProto, forms: Forms | None = None) -> onnx.Mode
     if is_portable(model):
         return model
     result = onnx.ModelProto()
+    # The caller still needs the graph as it was, to compare the two.
     result.CopyFrom(model)
     graph, forms = result.graph, forms or Forms()
     view = _View(result)
+    # Of the whole graph: one float16 initializer says that it was lowered, and then for a GPU.
     sums = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+    # By identity: names of nodes may be empty or twice in a valid graph.
     replacements: dict[int, Nodes] = {}
     chosen: dict[str, str] = {}
     for node in graph.node:
@@ -91,6 +94,8 @@ def to_portable(model: onnx.ModelProto, forms: Forms | None = None) -> onnx.Mode
         if made is not None:
             nodes += made.nodes
             constants += made.constants
+        # A NonMaxSuppression has no replacement at its own place: its marks appear where the
+        # ScatterND was that turned its indices into marks.
         elif node.op_type not in REPLACED:
             nodes.append(node)
     _set_nodes(graph, nodes, constants)
@@ -113,6 +118,8 @@ class _View:
     @functools.cached_property
     def _shapes(self) -> dict[str, tuple[int | None, ...]]:
         try:
+            # With data propagation: without it the targets of Reshape stay unknown, and with them
+            # every shape behind one.
             inferred = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
         except onnx.shape_inference.InferenceError as error:
             raise ExportError(f"the ONNX graph contradicts itself: {error}") from error
@@ -149,11 +156,14 @@ def _replace_nms(
 ) -> tuple[onnx.NodeProto, NmsForm]:
     """Adds the nodes of a suppression; returns the scatter that they stand for, and the form."""
     scatters = [user for user in view.consumers[node.output[0]] if user.op_type == "ScatterND"]
+    # The operator's output has as many rows as boxes are kept, which no static runtime can hold.
+    # The exporter turns it into marks at once, so the marks are what is replaced.
     if len(scatters) != 1 or scatters[0].input[1] != node.output[0] or len(node.input) < 5:
         raise ExportError(
             f"NonMaxSuppression '{node.name}' does not end in one ScatterND of marks: a graph is "
             "made portable as `export` wrote it"
         )
+    # The fifth is a score threshold that only keeps absent boxes out; here their score says so.
     boxes, scores, most, threshold, _ = node.input
     _, count, _ = view.shape(boxes, (1, 2))
     rows = view.shape(boxes, (1, 2))[0]
@@ -164,6 +174,8 @@ def _replace_nms(
         count=count,
         most=int(view.array(most).reshape(-1)[0]),
         threshold=float(view.array(threshold).reshape(-1)[0]),
+        # Proposals come sorted by TopK and get falling constants for scores: the order is that of
+        # the indices, and no score need be compared.
         ranked=_is_ranked(view, scores),
     )
     chosen = form or portable_nms.choose(nms.most, count, _rows_of_image(view, node, rows))
@@ -174,6 +186,7 @@ def _replace_nms(
 def _rows_of_image(view: _View, node: onnx.NodeProto, rows: int | None) -> int:
     """Returns how many rows an image has; with a free batch, what the scores had before a reshape."""
     source = view.producers.get(node.input[1])
+    # The graph has classes as rows: [b classes n] is flattened to [b * classes 1 n].
     if source is not None and source.op_type == "Reshape":
         dims = view._shapes.get(source.input[0], ())
         if len(dims) == 3 and dims[1] is not None:
@@ -186,6 +199,7 @@ def _rows_of_image(view: _View, node: onnx.NodeProto, rows: int | None) -> int:
 def _is_ranked(view: _View, scores: str) -> bool:
     """Says whether scores are a constant that falls along every row, or -1 where a box is absent."""
     pending, falls = [scores], False
+    # Backwards from the scores, through what moves values without changing their order.
     while pending:
         name = pending.pop()
         if name in view.constants:
@@ -195,6 +209,7 @@ def _is_ranked(view: _View, scores: str) -> bool:
                 if not (np.diff(rows, axis=1) < 0).all():
                     return False
                 falls = True
+            # The other side of Where: a box that is absent, which goes last whatever its place.
             elif array.size and array.reshape(-1)[0] != -1.0:
                 return False
             continue
@@ -217,6 +232,8 @@ def _replace_roi_align(
     given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     mode = given.get("coordinate_transformation_mode", b"half_pixel"), given.get("mode", b"avg")
     samples, size = given.get("sampling_ratio", 0), given.get("output_height", 1)
+    # `half_pixel` is the default from opset 16 on. The adaptive sampling ratio 0 has a number of
+    # samples that depends on the box, so no static graph.
     if mode != (b"half_pixel", b"avg") or samples < 1 or size != given.get("output_width", 1):
         raise ExportError(
             f"RoiAlign '{node.name}': found {mode}, sampling_ratio {samples}; only square averages "
@@ -243,6 +260,7 @@ def _replace_roi_align(
 def _rois_of_image(view: _View, node: onnx.NodeProto) -> int:
     """Returns how many rois an image has: the graph sorts a constant number of boxes per image."""
     name, seen = node.input[1], 0
+    # The box tensor of an image is a few nodes back; the bound is for graphs with a circle.
     while seen < 64:
         dims = view._shapes.get(name, ())
         if len(dims) == 3 and dims[1] is not None:
@@ -263,16 +281,20 @@ def _set_nodes(
     graph: onnx.GraphProto, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]
 ) -> None:
     """Gives a graph its nodes and constants, without those that nothing needs."""
+    # Backwards: a node is needed when a later one reads what it makes. onnx has no such pass, and
+    # leaving it to the runtimes would leave NonMaxSuppression in the file.
     needed, kept = {value.name for value in graph.output}, []
     for node in reversed(nodes):
         if needed.intersection(node.output):
             needed.update(node.input)
             for attribute in node.attribute:
+                # Bodies of Loop and If read tensors of the graph around them by name alone.
                 needed.update(name for inner in attribute.g.node for name in inner.input)
             kept.append(node)
     # copies first: what is deleted from a message must not be read any more
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
     tensors = [onnx.TensorProto.FromString(t.SerializeToString()) for t in constants]
+    # value_info goes too: it holds shapes of tensors that no longer exist.
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(copies)
     graph.initializer.extend(tensor for tensor in tensors if tensor.name in needed)
@@ -281,6 +303,8 @@ def _set_nodes(
 def _note(model: onnx.ModelProto, chosen: dict[str, str]) -> None:
     """Writes the chosen forms into the header of a model that has one."""
     for entry in model.metadata_props:
+        # In the file, since whoever reports a wrong box names the file and not the flags it was
+        # made with.
         if entry.key == HEADER_KEY:
             header = Header.from_metadata({HEADER_KEY: entry.value})
             assert header is not None

@@ -25,6 +25,7 @@ from rcnn_jax.export.lowering.portable_nodes import Nodes
 
 NmsForm = Literal["loop", "select"]
 FORMS: tuple[NmsForm, ...] = get_args(NmsForm)
+# `select` takes a step per kept box: 100 to 300 in the heads, 1000 and more among proposals.
 SELECT_LIMIT = 300
 """Boxes that are kept at most, up to which `select` is chosen."""
 MATRIX_LIMIT = 64 << 20
@@ -85,6 +86,7 @@ def suppress(nodes: Nodes, nms: Suppression, form: NmsForm, *, sums: bool = Fals
 
 def _corners(nodes: Nodes, boxes: str) -> list[str]:
     """Returns y1, x1, y2, x2, each f32[rows n 1], in rising order whatever corners a box names."""
+    # The operator takes corners in any order, and its boxes here may come from another model.
     first, second = nodes.split("Split", boxes, nodes.integers(2, 2), count=2, axis=2)
     low, high = nodes.add("Min", first, second), nodes.add("Max", first, second)
     ones = nodes.integers(1, 1)
@@ -101,6 +103,7 @@ def _area(nodes: Nodes, corners: list[str]) -> str:
 def _overlaps(nodes: Nodes, one: list[str], other: list[str], threshold: str) -> str:
     """Returns where the IoU of two sets of boxes (y1, x1, y2, x2, area) is above the threshold."""
 
+    # Differences before the product: two negative sides would make a positive area.
     def side(low: int, high: int) -> str:
         end = nodes.add("Min", one[high], other[high])
         length = nodes.add("Sub", end, nodes.add("Max", one[low], other[low]))
@@ -122,23 +125,29 @@ def _loop(nodes: Nodes, nms: Suppression, sums: bool) -> str:
     tall = _corners(nodes, nms.boxes)
     tall.append(_area(nodes, tall))
     over = _overlaps(nodes, tall, [_turned(nodes, t) for t in tall], nodes.number(nms.threshold))
+    # float32 holds whole numbers up to 2**24, and WebGPU has no int64.
     place = np.arange(nms.count, dtype=np.float32)
     down = nodes.constant(place.reshape(1, -1, 1))
     before = nodes.add("Less", down, nodes.constant(place.reshape(1, 1, -1)))
     if not nms.ranked:
         first = _turned(nodes, nms.scores)
         higher = nodes.add("Greater", first, nms.scores)
+        # The lower index of equal scores goes first, as in ONNX Runtime: saturated float16 scores
+        # are equal in dozens.
         ties = nodes.add("And", nodes.add("Equal", first, nms.scores), before)
         before = nodes.add("Or", higher, ties)
     present = nodes.add("Greater", nms.scores, nodes.number(_ABSENT))
+    # Rows of absent boxes are cleared, or padding would suppress what is real.
     over = nodes.add("And", nodes.add("And", over, before), _turned(nodes, present))
     matrix, alive = nodes.as_float(over), nodes.as_float(present)
     return _fixed_point(nodes, matrix, alive, nms.count, sums)
 
 
 def _fixed_point(nodes: Nodes, matrix: str, alive: str, count: int, sums: bool) -> str:
+    # A prefix of its own: names of a body share the name space of the graph around it.
     body = Nodes(f"{nodes.prefix}/body")
     step, go, before = (f"{body.prefix}/{name}" for name in ("step", "go", "before"))
+    # Halfway between 0 and 1, so no comparison depends on how a runtime rounds.
     half = body.number(0.5)
     # sums of 0 and 1, exact in any order: only whether they are 0 counts
     if sums:
@@ -150,6 +159,7 @@ def _fixed_point(nodes: Nodes, matrix: str, alive: str, count: int, sums: bool) 
     change = body.add("Abs", body.add("Sub", keep, before))
     again = body.add("Greater", body.add("ReduceMax", change, keepdims=0), half)
     describe = helper.make_tensor_value_info
+    # The rows stay open: with a free batch nobody knows them, and a runtime refuses a wrong number.
     shape = [None, 1, count]
     graph = helper.make_graph(
         body.nodes,
@@ -172,6 +182,7 @@ def _select(nodes: Nodes, nms: Suppression) -> str:
     tall.append(_area(nodes, tall))
     rows = [_turned(nodes, t) for t in tall]
     table = nodes.add("Concat", *tall, axis=2)  # [rows n 5]: one box is one row of memory
+    # Zeros in the shape of the scores, whose rows no constant could name.
     none = nodes.add("Mul", nms.scores, nodes.number(0.0))
 
     body = Nodes(f"{nodes.prefix}/body")
@@ -180,6 +191,7 @@ def _select(nodes: Nodes, nms: Suppression) -> str:
     best = body.add("ArgMax", left, axis=2, keepdims=1)  # of equal scores the lowest index
     here = body.add("Equal", places, best)
     index = body.add("Reshape", best, body.integers(-1, 1))
+    # GatherND with batch dims; Gather would take the same boxes for all rows.
     box = body.add("GatherND", table, index, batch_dims=1)  # [rows 5]
     box = body.add("Reshape", box, body.integers(-1, 5, 1))
     parts = body.split("Split", box, body.integers(1, 1, 1, 1, 1), count=5, axis=1)
@@ -187,8 +199,10 @@ def _select(nodes: Nodes, nms: Suppression) -> str:
     # a row whose boxes are all gone has its best score below: it keeps no one
     real = body.add("And", here, body.add("Greater", left, body.number(_ABSENT)))
     more = body.add("Add", kept, body.as_float(real))
+    # The kept box too: a box without area does not overlap itself and would be chosen for ever.
     gone = body.add("Or", over, here)
     rest = body.add("Where", gone, body.number(-1.0), left)
+    # Never early: rows end at different steps, and one that has ended keeps no further box.
     again = body.add("Identity", go)
     describe = helper.make_tensor_value_info
     shape = [None, 1, nms.count]
@@ -211,4 +225,5 @@ def _select(nodes: Nodes, nms: Suppression) -> str:
     steps = nodes.constant(np.asarray(min(nms.most, nms.count), np.int64))
     true = nodes.constant(np.asarray(True))
     marks = nodes.split("Loop", steps, true, nms.scores, none, count=2, body=graph)[1]
+    # `Nodes.result` renames the last node, and the Loop has two outputs.
     return nodes.add("Identity", marks)

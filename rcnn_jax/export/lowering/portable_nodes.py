@@ -30,6 +30,8 @@ class Nodes:
 
     def split(self, op: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Adds a node of several outputs; returns their names."""
+        # Numbered from 0 for each replaced node, so names do not depend on what else the graph
+        # holds.
         base = f"{self.prefix}/{op}_{len(self.nodes)}"
         names = [f"{base}:{i}" for i in range(count)] if count > 1 else [base]
         self.nodes.append(helper.make_node(op, inputs, names, name=base, **attributes))
@@ -42,6 +44,7 @@ class Nodes:
     def constant(self, array: np.ndarray) -> str:
         """Returns the name of an initializer with this content."""
         array = np.asarray(array, order="C")
+        # With the type: equal bytes of f32 and i64 are other constants.
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._names:
             self._names[key] = f"{self.prefix}/const_{len(self.constants)}"
@@ -69,6 +72,7 @@ class Nodes:
           note: documentation of the node.
         """
         last = self.nodes[-1]
+        # A result that is not last would be renamed under the feet of the nodes that read it.
         if list(last.output) != [name]:
             raise ValueError(f"{name} is not the result of the last node")
         last.output[0] = last.name = output

@@ -86,6 +86,8 @@ def align(nodes: Nodes, crops: Crops, form: RoiForm, *, sums: bool = False) -> s
 def _positions(nodes: Nodes, crops: Crops, low: str, high: str) -> str:
     """Returns where the samples of every roi lie along one axis, in cells, f32[b * r size * samples]."""
     count = crops.size * crops.samples
+    # All samples of a roi at once, computed from its start: adding up cell by cell would round
+    # otherwise than ONNX Runtime's kernel.
     steps = ((np.arange(count) + 0.5) / count).astype(np.float32).reshape(1, -1)
     scale = nodes.number(crops.scale)
     start = nodes.add("Sub", nodes.add("Mul", low, scale), nodes.number(0.5))
@@ -100,6 +102,7 @@ def _clipped(nodes: Nodes, position: str, length: int) -> str:
 
 def _taps(nodes: Nodes, crops: Crops, position: str, length: int) -> tuple[str, str]:
     """Returns the cells that samples read and their weights, both f32[b * r size 2 * samples]."""
+    # Before clipping, which would hide it.
     under = nodes.add("Greater", nodes.number(-1.0), position)
     beyond = nodes.add("Or", under, nodes.add("Greater", position, nodes.number(float(length))))
     position = _clipped(nodes, position, length)
@@ -107,9 +110,11 @@ def _taps(nodes: Nodes, crops: Crops, position: str, length: int) -> tuple[str, 
     # a sample on the last cell has weight 0 beyond it, and there is no cell to read
     far = nodes.add("Add", near, nodes.number(1.0))
     far = nodes.add("Min", far, nodes.number(float(length - 1)))
+    # Per axis: the product of the two weights divides by samples squared.
     average = nodes.number(1.0 / crops.samples)
     average = nodes.add("Where", beyond, nodes.number(0.0), average)
     far_weight = nodes.add("Mul", nodes.add("Sub", position, near), average)
+    # From the far weight, not from the position again: the two then add up to the average.
     near_weight = nodes.add("Sub", average, far_weight)
     apart = nodes.integers(-1, crops.size, crops.samples, 1)
     joined = nodes.integers(-1, crops.size, 2 * crops.samples)
@@ -131,12 +136,15 @@ def passes(crops: Crops) -> int:
 def _gather(nodes: Nodes, crops: Crops, down: str, across: str, sums: bool) -> str:
     channels, height, width = crops.shape
     taps, size = 2 * crops.samples, crops.size
+    # Channels last: the taps of a cell are then runs of memory, and Gather copies instead of
+    # picking.
     table = nodes.add("Transpose", crops.feature, perm=[0, 2, 3, 1])
     table = nodes.add("Reshape", table, nodes.integers(-1, channels))
     rows, row_weights = _taps(nodes, crops, down, height)
     columns, column_weights = _taps(nodes, crops, across, width)
     rows = nodes.add("Cast", rows, to=TensorProto.INT64)
     rows = nodes.add("Mul", rows, nodes.integers(width))
+    # One table for all images, where each begins h * w rows after the one before.
     first = nodes.add("Mul", crops.image, nodes.integers(height * width))
     rows = nodes.add("Add", rows, nodes.add("Reshape", first, nodes.integers(-1, 1, 1)))
     columns = nodes.add("Cast", columns, to=TensorProto.INT64)
@@ -150,6 +158,7 @@ def _gather(nodes: Nodes, crops: Crops, down: str, across: str, sums: bool) -> s
     for start in range(0, taps, at_once):
         index, weight = rows, row_weights
         if count > 1:
+            # Along rows alone: the columns of one row of taps are few enough.
             bounds = (nodes.integers(start), nodes.integers(start + at_once), nodes.integers(2))
             index, weight = (nodes.add("Slice", t, *bounds) for t in (rows, row_weights))
         along = nodes.integers(-1, size, 1, at_once, 1)
@@ -165,6 +174,7 @@ def _gather(nodes: Nodes, crops: Crops, down: str, across: str, sums: bool) -> s
         else:
             part = nodes.add("MatMul", weight, cells)
         total = nodes.add("Add", total, part) if total else part
+    # The layout of the operator that is replaced: the rows of the first dense layer are in it.
     crop = nodes.add("Reshape", total, nodes.integers(-1, size, size, channels))
     return nodes.add("Transpose", crop, perm=[0, 3, 1, 2])
 
@@ -174,10 +184,14 @@ def _grid(nodes: Nodes, crops: Crops, down: str, across: str) -> str:
     size, side = crops.size, crops.size * crops.samples
 
     def normalised(position: str, length: int) -> str:
+        # The weights below are of the clipped position: a sample beyond the border reads the border
+        # alone.
         position = _clipped(nodes, position, length)
         # a map of one cell has one position, which is the middle
         if length == 1:
             return nodes.add("Mul", position, nodes.number(0.0))
+        # `align_corners` 1: -1 and 1 are the centres of the first and the last cell.
+        # Clipped before, since `padding_mode` border is left with what rounding puts outside again.
         share = nodes.add("Mul", position, nodes.number(2.0 / (length - 1)))
         return nodes.add("Sub", share, nodes.number(1.0))
 
@@ -187,11 +201,13 @@ def _grid(nodes: Nodes, crops: Crops, down: str, across: str) -> str:
     x = nodes.add("Add", x, nodes.constant(np.zeros((1, side, 1, 1), np.float32)))
     y = nodes.add("Add", y, nodes.constant(np.zeros((1, 1, side, 1), np.float32)))
     both = nodes.add("Concat", x, y, axis=3)
+    # GridSample takes one grid per image, so the rois of an image are stacked below each other.
     grid = nodes.add("Reshape", both, nodes.integers(-1, crops.per_image * side, side, 2))
     sampled = nodes.add(
         "GridSample", crops.feature, grid, mode="bilinear", padding_mode="border", align_corners=1
     )
     step = [crops.samples, crops.samples]
+    # Samples of a cell are neighbours in the grid, so their mean is a pooling without overlap.
     pooled = nodes.add("AveragePool", sampled, kernel_shape=step, strides=step)
     shape = nodes.integers(-1, channels, crops.per_image, size, size)
     crop = nodes.add("Transpose", nodes.add("Reshape", pooled, shape), perm=[0, 2, 1, 3, 4])

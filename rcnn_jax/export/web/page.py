@@ -34,9 +34,11 @@ VERSION = "1.30.0"
 """Of onnxruntime-web: one that the page was tested with."""
 
 DIGEST = Digest("sha256", "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71")
+# For the progress bar, where a registry gives no length.
 SIZE = 33_106_585
 REGISTRY_VARIABLE = "npm_config_registry"
 _REGISTRY = "https://registry.npmjs.org"
+# One build of each backend: a browser without WebGPU need not load the larger one.
 _PARTS = {
     "wasm": ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
     "webgpu": (
@@ -82,8 +84,10 @@ def write_web(
     check_web(header)
     check_folder(folder)
     data = graph.SerializeToString()
+    # Compared on one picture only: what differs between browsers are kernels, not contents.
     picture = picture if picture is not None else _scene()
     content = _describe(data, header, title, threshold, picture)
+    # Before the first folder is made: this is what fails where there is no network.
     runtime = _runtime_files(offline, reporter)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished_name(folder)
@@ -91,6 +95,7 @@ def write_web(
     try:
         (temporary / "runtime").mkdir(parents=True)
         for name in _ASSETS:
+            # By importlib: a wheel may be installed as an archive, where __file__ names no folder.
             asset = resources.files("rcnn_jax.export.web") / "assets" / name
             (temporary / name).write_bytes(asset.read_bytes())
         (temporary / "model.onnx").write_bytes(data)
@@ -98,6 +103,7 @@ def write_web(
         (temporary / "reference.png").write_bytes(_png(picture))
         for name, part in runtime.items():
             (temporary / "runtime" / name).write_bytes(part)
+        # os.replace cannot put a folder over one that is not empty, so for a moment there is none.
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -126,6 +132,7 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_file():
         raise ExportError(f"--web {folder}: expected a folder, found a file")
+    # model.json marks a page of ours: `--web ~` must not empty a home.
     if folder.exists() and any(folder.iterdir()) and not (folder / "model.json").exists():
         raise ExportError(f"--web {folder}: expected a new or empty folder, or a page to replace")
 
@@ -153,7 +160,10 @@ def _objects(
     data: bytes, header: Header, picture: np.ndarray, threshold: float
 ) -> list[dict[str, Any]]:
     """Returns the objects of a picture by ONNX Runtime here, in pixels of the picture."""
+    # From the bytes that are written, not from the model in JAX: the page is compared with its own
+    # graph.
     run = predictor(open_session(data, "the graph of the page"), header)
+    # The reference is stored as RGB, as browsers decode it; the page reorders as this line does.
     image = {"rgb": picture, "bgr": picture[..., ::-1]}.get(header.channel_order)
     if image is None:
         image = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
@@ -212,6 +222,7 @@ def _scene() -> np.ndarray:
 
 
 def _png(picture: np.ndarray) -> bytes:
+    # PNG, because decoders of JPEG differ in the last bits and the comparison would be of decoders.
     ok, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     if not ok:
         raise ExportError("the reference picture cannot be encoded")
