@@ -31,7 +31,7 @@ def with_others(args: Namespace, task: str, run: Callable[[], int]) -> int:
         heartbeat_timeout=args.heartbeat_timeout,
         stall_timeout=args.stall_timeout,
     )
-    # Others return 0: an exit code above would have Slurm end the one that works.
+    # 0, for the work is done: with --kill-on-bad-exit another code would end the one that does it.
     if launch is not None and launch.count > 1 and task not in ON_SEVERAL:
         if launch.index == 0:
             return run()
@@ -47,7 +47,7 @@ def with_others(args: Namespace, task: str, run: Callable[[], int]) -> int:
     try:
         return run()
     finally:
-        # After an error `cli.program` has said so to the others; "finished" would contradict it.
+        # After an error `cli.main` tells the others; "finished" would contradict it.
         if sys.exc_info()[0] is None:
             together.finish()
 

@@ -35,11 +35,13 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
     for before, after in _blocks(old, new):
         inner = [axes[i] for i in before]
         sizes = [new[i] for i in after]
+        # Nothing is split or merged here, also where the axis holds no channels.
         if len(before) == len(after) == 1:
             result.append(inner[0])
             continue
         labelled = [i for i, axis in enumerate(inner) if channels_of(axis) is not None]
         whole = [old[i] for i in before]
+        # Two axes of channels in one: no index of the merged axis belongs to one channel alone.
         if len(labelled) != 1:
             stuck += [inner[i] for i in labelled]
             uniform = all(axis == UNIFORM for axis in inner if channels_of(axis) is None)
@@ -49,6 +51,8 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
         (place,) = labelled
         channels = channels_of(inner[place])
         assert channels is not None
+        # Laid out as the values are: what numpy's reshape does to the numbers, XLA's does to the
+        # channels.
         lined = channels.reshape([-1 if i == place else 1 for i in range(len(whole))])
         grid = np.broadcast_to(lined, whole).reshape(sizes)
         split = _along_one_axis(grid)
@@ -67,6 +71,8 @@ def _along_one_axis(grid: np.ndarray) -> tuple[int, np.ndarray] | None:
     changing = [i for i in range(grid.ndim) if not (grid == grid.take([0], axis=i)).all()]
     if len(changing) > 1:
         return None
+    # A single channel changes nowhere; the longest axis keeps it, for the others are of size 1
+    # mostly.
     along = changing[0] if changing else int(np.argmax(grid.shape))
     first = tuple(slice(None) if i == along else 0 for i in range(grid.ndim))
     return along, np.ascontiguousarray(grid[first])

@@ -118,6 +118,8 @@ def trace_channels(
             name: tuple(None if (a := channels_of(axis)) is None else classes[a] for axis in axes)
             for name, axes in labelled.items()
         },
+        # Reversed, so that the first reason in the program wins: it is the cause, later ones follow
+        # from it.
         pins={int(classes[channel]): pin for channel, pin in reversed(trace.pinned)},
         costs=tuple(
             Cost(flops=cost.flops, axes=tuple(classes[axis] for axis in cost.axes))
@@ -147,6 +149,7 @@ class _Trace:
 
     def __init__(self) -> None:
         self.count = 0
+        # Arrays, not pairs: a ResNet has a hundred thousand ties, and scipy joins them at once.
         self.ties: list[tuple[np.ndarray, np.ndarray]] = []
         self.pinned: list[tuple[int, Pin]] = []
         self.costs: list[Cost] = []
@@ -158,6 +161,7 @@ class _Trace:
 
     def label(self, name: str, shape: Sequence[int]) -> Axes:
         """Returns the axes of a leaf."""
+        # A convolution's kernel is [h w in out]: its first axes are space and hold no channels.
         own = 2 if name.endswith("kernel") else 1 if len(shape) == 1 else 0
         first = len(shape) - own
         axes = fixed(shape[:first])
@@ -179,6 +183,7 @@ class _Trace:
         """Makes the channels of two axes of equal length one, and returns the axis of a result."""
         first, second = channels_of(one), channels_of(other)
         if first is not None and second is not None:
+            # Most ties are of an array with itself, as in x * sigmoid(x).
             if first is not second:
                 self.ties.append((first, second))
             return first
@@ -216,6 +221,7 @@ class _Trace:
         if primitive in ELEMENTWISE:
             return [self._elementwise(values, shapes[0])]
         carriers = [axes for axes in values if any(channels_of(axis) is not None for axis in axes)]
+        # What computes anchors and masks carries no channels, and may use any primitive.
         if not carriers:
             return [fixed(shape) for shape in shapes]
         if site.call is not None:
@@ -241,6 +247,7 @@ def _convolution(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
     params = site.equation.params
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
     image, kernel = values
+    # Space and batch are never channels; where they hold some, a layer has folded them in.
     for axis in (*numbers.lhs_spec[2:], numbers.lhs_spec[0]):
         trace.pin(image[axis], Pin(reason="convolved over, or one image of a batch each"))
     for axis in numbers.rhs_spec[2:]:
@@ -269,9 +276,11 @@ def _tie_groups(trace: _Trace, groups: int, entering: Axis, read: Axis, filters:
     if outputs is None:
         trace.pin(entering, Pin(reason="read by a convolution in groups of a fixed width"))
         return
+    # XLA orders the filters by group: the first of them all, then those of the second.
     by_group = outputs.reshape(groups, -1)
     if inputs is None:
         trace.pin(outputs, Pin(reason="in groups over channels of a fixed number"))
+    # Depthwise, with a multiplier: every channel has its own filters, which go with it.
     elif len(inputs) == groups:
         trace.ties.append((np.repeat(inputs, by_group.shape[1]), outputs))
     else:
@@ -429,6 +438,7 @@ def _branches(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
     for body in site.bodies:
         operands = [values[i] for i in body.operands]
         results.append(trace.run(body.jaxpr, body.consts, operands, site))
+        # One branch runs, and which is not known: the bound is the dearest.
         dearest = max(dearest, trace.costs, key=lambda costs: sum(c.flops for c in costs))
         trace.costs = []
     trace.costs = before + dearest

@@ -44,12 +44,14 @@ def costs_of(
         for length, classes in zip(shape, channels.leaves[name], strict=True):
             size *= length if classes is None else int(kept[classes].sum())
         group, _, leaf = name.partition("/")
+        # Statistics of batch norm are not trained and no parameters, but they are in the file.
         parameters += size if group == "params" else 0
         stored += 0 if leaf.rpartition("/")[2] in _FOLDED else size
     flops = 0.0
     for cost in channels.costs:
         part = 1.0
         for classes in cost.axes:
+            # The kept fraction of each axis: FLOP of a product are those of its axes multiplied.
             part *= kept[classes].mean()
         flops += part * cost.flops
     return Costs(

@@ -36,6 +36,7 @@ class PruneSettings:
 
     normalizer: Normalizer = "max"
     criterion: Criterion = "union"
+    # Tensor cores take channels in multiples of 8: a width between would run as slowly as the next.
     granularity: int = 8
     min_filters: int = 16
     rank: Rank = "layer"
@@ -76,6 +77,7 @@ class Scores:
 
 def filters_of(kernel: np.ndarray) -> Filters:
     """Returns norms of a kernel [... out]: L2 over all but the last axis; biases do not count."""
+    # In double: sums over thousands of weights decide ties that another order must not change.
     squares = np.square(kernel.astype(np.float64)).reshape(-1, kernel.shape[-1])
     norms = np.sqrt(squares.sum(0)).astype(np.float32)
     return Filters(norms=norms, kept=np.arange(len(norms), dtype=np.int32), shape=kernel.shape)
@@ -101,6 +103,7 @@ def score_groups(
         rows = []
         for layer in group.layers:
             pool = pools[_pool(group, layer, filters, settings.rank)]
+            # A layer once, though a shared one is in its pool as often as in groups.
             everyone = np.concatenate([filters[name].norms for name in dict.fromkeys(pool)])
             own = filters[layer]
             present = _normalised(own.norms, everyone, settings.normalizer)[own.kept]
@@ -128,6 +131,7 @@ def keep(scores: Scores, threshold: float, settings: PruneSettings) -> np.ndarra
         return np.ones(len(values), bool)
     count = _kept_count(scores, int((values > threshold).sum()), settings)
     kept = np.zeros(len(values), bool)
+    # Stable, so equal scores keep the earlier filter on every machine.
     kept[np.argsort(-values, kind="stable")[:count]] = True
     return kept
 
@@ -147,6 +151,8 @@ def lowest_threshold(scores: Sequence[Scores], settings: PruneSettings) -> float
         if most < _round_up(_least(group, settings), step) or most < 1:
             continue
         value = float(np.sort(group.values)[::-1][most])
+        # 0 means "prune nothing" to `keep`, so the least number above it stands for "all dead
+        # filters".
         value = math.nextafter(0.0, 1.0) if value == 0.0 else value
         lowest = value if lowest is None else min(lowest, value)
     return lowest
@@ -172,6 +178,7 @@ def _pool(group: Group, layer: str, filters: Mapping[str, Filters], rank: Rank) 
 
 def _normalised(norms: np.ndarray, pool: np.ndarray, normalizer: Normalizer) -> np.ndarray:
     wide = pool.astype(np.float64)
+    # L2 as in the original: the norm of the norms over their number, not their mean.
     unit = wide.max() if normalizer == "max" else np.sqrt(np.square(wide).sum()) / len(wide)
     return norms / unit if unit > 0 else np.zeros(len(norms))
 

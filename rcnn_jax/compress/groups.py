@@ -92,6 +92,7 @@ def find_groups(
     shapes = _shapes(jax.eval_shape(task.init, jax.random.key(0)))
     layers = [
         layer
+        # In the order in which they run: that of names would put block_10 before block_2.
         for layer in layer_order(task.model, task.pixels.channels)
         if kernel_of(layer) in shapes
     ]
@@ -102,6 +103,8 @@ def find_groups(
             raise UsageError(
                 f"-el {name}: the network has no layer with filters of this name{hint}"
             )
+    # Predictors have as many outputs as there are classes and anchors; the others are the
+    # original's choice.
     never = family(experiment.kind).never_pruned
     spared = {name: why for name, why in never.items() if spare_pyramid}
     reasons = {
@@ -109,6 +112,7 @@ def find_groups(
         **spared,
         **dict.fromkeys(excluded, "excluded by -el"),
     }
+    # One small image: the trace has the same equations on every canvas.
     images = jax.ShapeDtypeStruct((1, *canvas, task.pixels.channels), jnp.uint8)
     channels = trace_channels(
         lambda leaves, pixels: task.predict(_variables(leaves), pixels, experiment.inference),
@@ -152,6 +156,7 @@ def _groups(channels: ChannelMap, layers: Sequence[str]) -> tuple[Group, ...]:
     # layers that have a filter in it, and those with the same layers make a group.
     by_layers: dict[tuple, list[int]] = {}
     for found, rows in members.items():
+        # With the counts: decisions on two filters of a layer weigh twice those on one.
         signature = tuple((layer, len(indices)) for layer, indices in rows.items())
         by_layers.setdefault(signature, []).append(found)
     return tuple(
@@ -162,6 +167,7 @@ def _groups(channels: ChannelMap, layers: Sequence[str]) -> tuple[Group, ...]:
                 layer: np.asarray([members[found][layer] for found in classes], np.int32)
                 for layer, _ in signature
             },
+            # One reason is enough to keep the group, and the first is that of the first layer.
             pin=next((channels.pins[c] for c in classes if c in channels.pins), None),
         )
         for signature, classes in by_layers.items()
@@ -181,6 +187,7 @@ def kept_leaves(
     smaller = {}
     for name, array in arrays.items():
         for axis, classes in enumerate(channels.leaves[name]):
+            # A leaf that loses nothing is not copied, which is most of them at low thresholds.
             if classes is not None and not kept[classes].all():
                 array = np.take(array, np.flatnonzero(kept[classes]), axis)
         smaller[name] = np.ascontiguousarray(array)

@@ -10,6 +10,7 @@ from rcnn_jax.runtime.bundle import jax_predictor
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
+# Enough for a median that one pause of the machine does not move.
 ROUNDS = 10
 
 

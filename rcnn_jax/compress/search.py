@@ -17,6 +17,8 @@ def threshold_for(
       cost_at: threshold -> parameters or FLOP left; falls as the threshold rises.
       wanted: the cost.
     """
+    # Between two scores nothing changes, so a bisection of numbers would find the same and never
+    # end exactly.
     values = np.unique(np.concatenate([group.values for group in scores])) if scores else []
     low, high = 0, len(values)  # the answer, if any, is values[low:high]
     while low < high:

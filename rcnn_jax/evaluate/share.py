@@ -58,7 +58,7 @@ def pack(results: Sequence[ImageResult], records: Sequence[int]) -> bytes:
         leaves = [getattr(result, name) for result in results]
         # Optional fields are there for all images of a run or for none.
         if leaves and leaves[0] is not None:
-            # One array a field: npz costs 200 bytes a member, and an image has few boxes.
+            # One array a field: a member of an npz costs more bytes than the few boxes of an image.
             arrays[name] = np.concatenate(leaves)
             arrays[f"{name}_counts"] = np.asarray([len(leaf) for leaf in leaves], np.int64)
     buffer = io.BytesIO()

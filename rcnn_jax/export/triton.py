@@ -179,7 +179,7 @@ def parameters(header: Header) -> dict[str, str]:
 
 def _classes_in(header: Header) -> int:
     """Returns the index of the output that holds the class ids."""
-    # The order of `num_detections, boxes, classes, ...`; rows have one output, whose class is a
+    # Of boxes, scores, classes, valid; DeepStream's rows are one output, in which the class is a
     # column.
     return 2 if header.form == "plain" else 0
 

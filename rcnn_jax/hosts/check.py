@@ -199,7 +199,7 @@ def _folder(together: Team, folder: Path) -> Finding:
         problem = f"{error.strerror}"
     together.wait("written")
     began, seconds = time.monotonic(), -1.0
-    # NFS keeps what it knows of a folder for 3 s and longer.
+    # NFS keeps what it knows of a folder for seconds: one look would report a sound disk as broken.
     while not problem and time.monotonic() - began < 5.0:
         # some network disks show a new file after a while
         with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from rcnn_jax.errors import DataError
 from rcnn_jax.optional import require
 from rcnn_jax.printable import reason
 
-# By name, not by content: a folder of images may hold films, and -i takes whole folders.
+# A name decides before anything is opened: FFmpeg would take any file, pictures too.
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 """Endings of video files, in lower case."""
 
@@ -31,7 +31,7 @@ _CAMERA = re.compile(r"camera:(\d+)|/dev/video(\d+)")
 _URL = re.compile(r"(rtsps?|rtmp|https?|udp|tcp|srt):/+(.*)")
 # Cameras are addressed as rtsp://user:password@host; no message and no file name may hold that.
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@")
-# Longer than the gap between key frames of cameras, which is up to 10 s.
+# A camera sends something every 40 ms; one that is silent for so long has gone.
 _TIMEOUT = (10.0, 10.0)  # seconds to open and to wait for a packet
 
 
@@ -84,14 +84,13 @@ def as_source(text: str | Path) -> Source | None:
         A path has lost one of the two slashes of an address; it is given back.
     """
     text = str(text)
-    # Before addresses: `camera:0` looks like one of a scheme.
     if camera := _CAMERA.fullmatch(text):
         return Source(f"/dev/video{camera[1] or camera[2]}", live=True)
-    # One slash is enough, because Path() folds two into one.
     if url := _URL.fullmatch(text):
         address = f"{url[1]}://{url[2]}"
         plain = address.partition("?")[0].lower()
-        # A film behind http has an end, and asking for it again after that would never stop.
+        # A film behind http has an end; as a live source it would be opened again after it, for
+        # ever.
         return Source(address, live=not (url[1].startswith("http") and plain.endswith(SUFFIXES)))
     return Source(text, live=False) if text.lower().endswith(SUFFIXES) else None
 
@@ -205,14 +204,14 @@ def _whole(av: Any, container: Any, stream: Any) -> Iterator[Any]:
     try:
         yield from container.decode(stream)
     except av.error.FFmpegError:
-        # Decoders hold back the frames that others refer to; without this a damaged film loses its
-        # last second too.
+        # Decoders hold back the frames that others refer to: without this a damaged film loses them
+        # too.
         yield from stream.codec_context.decode(None)
         raise
 
 
 def _upright(image: np.ndarray, rotation: int) -> np.ndarray:
     """Turns an image by the angle that its film declares, a multiple of 90, counter-clockwise."""
-    # Phones write -90 as well as 270, and some 89.99.
+    # FFmpeg gives -90 as well as 270, as a float.
     turns = round(rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -152,7 +152,7 @@ class Film:
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)
-        # The stream is opened with the first frame, whose size nobody knows before.
+        # In ticks. The first frame is at 0, and MP4 demands that times rise.
         self._last = -1
 
     def __enter__(self) -> "Film":
@@ -208,7 +208,7 @@ class Film:
         self._size = (height + height % 2, width + width % 2)
         # H.264 is what browsers and players show; builds of FFmpeg without the GPL have MPEG-4.
         name = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
-        # A rate must be named; the times of the frames overrule it.
+        # The rate is nominal: the times of the frames overrule it.
         self._stream = self._container.add_stream(name, rate=30)
         self._stream.height, self._stream.width = self._size
         # The only chroma layout of H.264 that browsers play.
@@ -327,8 +327,7 @@ def _ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
 def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     group: list[Frame] = []
     for frame in frames:
-        # Another size of frames, as after a camera's change of mode, begins another group: one
-        # batch is one fit.
+        # Frames of another size may lie on another canvas, and a batch has one.
         if group and (len(group) == size or frame.image.shape != group[0].image.shape):
             yield group
             group = []

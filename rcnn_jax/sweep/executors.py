@@ -21,6 +21,7 @@ PROGRAM = (sys.executable, "-c", "from rcnn_jax.cli.program import rcnn_jax; rcn
 """Not the console script: the environment of a job may lack the PATH of this process."""
 
 _PR_SET_PDEATHSIG = 1
+# A checkpoint of the largest model is written in a few seconds, on a busy network disk in a minute.
 _GRACE = 60.0
 
 
@@ -46,6 +47,7 @@ class Executor(Protocol):
         ...
 
 
+# Above all codes of processes, which end at 255.
 LOST = 1000
 """Exit code of a job that is gone without one: its machine went down, or the sweep was killed."""
 
@@ -58,18 +60,26 @@ class Local:
         self.slots = workers
         self._processes: dict[str, subprocess.Popen] = {}
         self._slot_of: dict[str, int] = {}
+        # Not cpu_count(): a container or a Slurm step may use a few of the machine's cores.
         self._cores = sorted(os.sched_getaffinity(0))
 
     def start(self, folder: Path, words: Sequence[str]) -> str:
         """Starts a process."""
         slot = min(set(range(self.slots)) - set(self._slot_of.values()))
+        # Interleaved, so that slots differ by one core at most; all cores where there are more
+        # slots.
         cores = self._cores[slot :: self.slots] or self._cores
         gpus = _visible_gpus()[slot :: self.slots]
+        # Only where there are GPUs: an empty CUDA_VISIBLE_DEVICES would hide what JAX finds
+        # otherwise.
         environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})}
         folder.mkdir(parents=True, exist_ok=True)
+        # Appended: a trial that goes on adds to the log of its first start.
         with (folder / LOG).open("ab") as log:
             process = subprocess.Popen(
                 [*PROGRAM, *words],
+                # A question of a library would otherwise wait for an answer at the sweep's
+                # terminal.
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -167,6 +177,8 @@ class Slurm:
     def _known(self, job: str) -> Any:
         """Returns a job, also one that an earlier process of this sweep has submitted."""
         if job not in self._jobs:
+            # submitit keeps a job's result in files by its id, so the object can be made again from
+            # these.
             kind = self._submitit.LocalJob if self._local else self._submitit.SlurmJob
             self._jobs[job] = kind(folder=self._folder, job_id=job)
         return self._jobs[job]

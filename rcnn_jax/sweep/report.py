@@ -43,7 +43,11 @@ def best(trials: Sequence[Trial], definition: Definition) -> Trial | None:
     sign = 1 if direction == "max" else -1
     candidates = [trial for trial in trials if feasible(trial, definition)]
     return max(
-        candidates, key=lambda trial: (sign * trial.values[name], -trial.number), default=None
+        # The earlier of equal ones: it has been the best for longer, so pages do not change without
+        # reason.
+        candidates,
+        key=lambda trial: (sign * trial.values[name], -trial.number),
+        default=None,
     )
 
 
@@ -60,6 +64,7 @@ def front(trials: Sequence[Trial], definition: Definition) -> list[Trial]:
     # Quadratic in the trials of a sweep, of which there are hundreds at most.
     kept = []
     for index, row in enumerate(rows):
+        # A trial does not beat its own copy: equal ones are all on the front.
         beaten = (rows >= row).all(axis=1) & (rows > row).any(axis=1)
         if not beaten.any():
             kept.append(candidates[index])
@@ -69,6 +74,7 @@ def front(trials: Sequence[Trial], definition: Definition) -> list[Trial]:
 def metric_of(folder: Path) -> str:
     """Returns the main metric of a run from its own validations; `mAP` where there is none."""
     rows = validations(folder)
+    # The metric of each detector that its own training keeps the best model by.
     return next((name for name in ("mAP", "mask_AP", "AP") if rows and name in rows[-1]), "mAP")
 
 
@@ -107,6 +113,7 @@ def write_files(root: Path, trials: Sequence[Trial], definition: Definition) -> 
     writer.writerow(["trial", "state", "seconds", *fields, *names, "reason"])
     for trial in trials:
         changed = [_shown(trial.overrides.get(name, "")) for name in fields]
+        # By repr: what is read again has the same bits, and spreadsheets round by themselves.
         values = [repr(trial.values[name]) if name in trial.values else "" for name in names]
         writer.writerow(
             [trial.number, trial.state, f"{trial.seconds:.0f}", *changed, *values, trial.reason]
@@ -116,6 +123,7 @@ def write_files(root: Path, trials: Sequence[Trial], definition: Definition) -> 
     top = best(trials, definition)
     if top is not None:
         head = f"# trial {top.number} of a sweep of {definition.spec.name}: {sentence(top, definition)}\n"
+        # As it was trained, not rendered anew: a later release may write other defaults.
         spec = (folder_of(root, top.number) / "spec.txt").read_bytes()
         write_file(root / BEST, [head.encode(), spec])
 
@@ -191,6 +199,7 @@ def _curves(root: Path, trials: Sequence[Trial], definition: Definition) -> Sect
     series: dict[str, list[tuple[float, float]]] = {}
     for trial in trials:
         folder = folder_of(root, trial.number)
+        # Size and speed have no curve; the main metric of the run stands in.
         metric = name if name not in ("parameters", "seconds", "latency_ms") else metric_of(folder)
         points = [(r["step"], r[metric]) for r in validations(folder) if metric in r]
         if points:

@@ -18,6 +18,7 @@ SamplerName = Literal["list", "grid", "random", "tpe", "cmaes"]
 PrunerName = Literal["none", "median", "hyperband"]
 JOURNAL = "optuna.journal"
 
+# Optuna's 5 trials would be all of a small sweep, and then nothing is ever pruned.
 _STARTUP = 4  # trials whose whole curves the median is made of before it judges
 
 
@@ -57,6 +58,8 @@ class Counted:
         self._next += 1
         if self._listed is not None:
             return number, dict(self._listed[number])
+        # By number, not from a running generator: several machines draw in any order and get the
+        # same.
         return number, random(self._space, self._seed, number)
 
     def tell(self, trial: Trial) -> None:
@@ -93,12 +96,15 @@ class Searched:
           MissingDependencyError: Optuna is not installed.
         """
         optuna: Any = require("optuna", extra="sweep", purpose=f"--sampler {name} and --prune")
+        # Its lines about every trial would break the table that the loop redraws.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna
         self._definition = definition
         self._distributions = {
             field: distribution_of(optuna, each) for field, each in definition.space.items()
         }
+        # Of several objectives no single value says that a trial is hopeless; Optuna's pruners
+        # refuse too.
         directions = [f"{each}imize" for each in definition.objectives.values()]
         if len(directions) > 1 and pruner != "none":
             raise UsageError("--prune: a sweep with several objectives cannot end trials early")
@@ -114,6 +120,8 @@ class Searched:
             load_if_exists=True,
         )
         numbers = {trial.number for trial in known}
+        # Without copies, as below: a copy of all trials for each question is quadratic in a long
+        # sweep.
         for trial in self._study.get_trials(deepcopy=False):
             # A kill between Optuna's record and ours leaves a trial that nobody works on.
             if trial.number not in numbers and not trial.state.is_finished():
@@ -122,6 +130,8 @@ class Searched:
     def ask(self) -> tuple[int, Overrides] | None:
         """Returns the values that the sampler proposes."""
         listed = self._definition.listed
+        # A list is numbered by Optuna too, so that its pruner knows the trials by the numbers of
+        # ours.
         trial = self._study.ask(self._distributions)
         if listed is not None:
             if trial.number >= len(listed):
@@ -180,6 +190,7 @@ def make_sampler(
       UsageError: the sampler does not go with the definition.
       MissingDependencyError: Optuna is needed and not installed.
     """
+    # A list with another sampler would be tried in part, which nobody means.
     if (name == "list") != (definition.listed is not None):
         raise UsageError(
             f"--sampler {name}: {definition.path} "
@@ -203,6 +214,8 @@ def distribution_of(optuna: Any, each: Distribution) -> Any:
 
 def _value(each: Distribution, stored: Any) -> Any:
     if isinstance(each, Choice):
+        # By spelling back to the value itself: eval() of a journal would run what others wrote into
+        # it.
         return next(value for value in each.values if repr(value) == stored)
     return stored
 
@@ -211,6 +224,7 @@ def _sampler(optuna: Any, name: SamplerName, definition: Definition, seed: int) 
     samplers = optuna.samplers
 
     def constraints(trial: Any) -> Sequence[float]:
+        # Failed trials have none; 0 keeps them out of no comparison, as they have no value either.
         return trial.user_attrs.get("constraints", [0.0] * len(definition.constraints))
 
     match name:
@@ -233,6 +247,7 @@ def _sampler(optuna: Any, name: SamplerName, definition: Definition, seed: int) 
 def _pruner(optuna: Any, name: PrunerName) -> Any:
     match name:
         case "median":
+            # The first validation of a run is within the warm-up of its rate and says little.
             return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=1)
         case "hyperband":
             return optuna.pruners.HyperbandPruner()

@@ -69,10 +69,12 @@ class Int:
         """Returns the value at a fraction in [0, 1] of the range; every number is as likely."""
         if self.log:
             return round(Float(self.low, self.high, log=True).at(fraction))
+        # Not rounding: it would give the two ends half the chance of the others.
         return min(self.low + int(fraction * (self.high - self.low + 1)), self.high)
 
     def grid(self) -> list[int]:
         """Returns at most `points` different values from low to high."""
+        # A set, since neighbours in a narrow range round to the same number.
         values = np.linspace(self.low, self.high, min(self.points, self.high - self.low + 1))
         return sorted({round(float(value)) for value in values})
 
@@ -83,6 +85,8 @@ class Choice:
 
     values: tuple[Any, ...]
 
+    # Choice("a", "b") reads better in a sweep file than a tuple in a call, hence no generated
+    # __init__.
     def __init__(self, *values: Any):
         object.__setattr__(self, "values", values)
         if not values:
@@ -115,6 +119,7 @@ def grid_size(space: Space) -> int:
 
 def random(space: Space, seed: int, number: int) -> Overrides:
     """Returns random values; a pure function of seed and number, so a resumed sweep draws the same."""
+    # Philox takes the pair as its key: neighbouring numbers are not related, as with seed + number.
     generator = np.random.Generator(np.random.Philox(key=[seed, number]))
     return {name: distribution.at(generator.random()) for name, distribution in space.items()}
 

@@ -75,6 +75,8 @@ def validations(folder: Path) -> list[dict[str, Any]]:
         return []
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
+        # Before parsing: a long run has a line of JSON for every step, of which few are
+        # validations.
         if '"evaluate"' not in line:
             continue
         try:
@@ -95,6 +97,7 @@ def results(folder: Path, main: str, *, highest: bool) -> dict[str, float]:
     rows = validations(folder)
     if not rows:
         return {}
+    # An objective such as the latency is in no validation; then the last one is the run's result.
     known = [row for row in rows if main in row]
     best = (max if highest else min)(known, key=lambda row: row[main], default=rows[-1])
     numbers = {name: value for name, value in best.items() if isinstance(value, int | float)}
@@ -104,6 +107,7 @@ def results(folder: Path, main: str, *, highest: bool) -> dict[str, float]:
 def last_lines(folder: Path) -> list[str]:
     """Returns the end of the log of a trial, in which a failure says its reason."""
     try:
+        # Replaced, not refused: a process that is killed may leave half a character.
         text = (folder / LOG).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
@@ -113,10 +117,14 @@ def last_lines(folder: Path) -> list[str]:
 def reason_of(folder: Path, code: int | None) -> str:
     """Returns why a trial failed, in one line: the message of the command, else its exit code."""
     lines = last_lines(folder)
+    # The last one: a library may have said "error:" before, and the command's own message ends the
+    # log.
     said = [line for line in lines if line.startswith("error: ")]
     if said:
         return said[-1].removeprefix("error: ")
     if code is not None and code < 0:
+        # The kernel's killer of processes that take too much memory sends 9 and leaves no other
+        # trace.
         return f"ended by signal {-code}" + (": out of memory?" if code == -9 else "")
     return f"exit code {code}: {lines[-1] if lines else 'no output'}"
 

@@ -37,6 +37,7 @@ def with_chosen_batch(
         return experiment, ""
     parts = experiment.run.accumulate_steps
     if stored is not None:
+        # Another batch would be another run: its schedule, its epochs and its order of images.
         batch = max(int(stored["fingerprint"]["global_batch"]) // (devices.count * parts), 1)
         return dataclasses.replace(experiment, batch_per_device=batch), (
             f"batch of {batch} images per device, as this run began"

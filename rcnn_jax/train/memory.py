@@ -72,8 +72,10 @@ def plan_memory(compiled: Any, state: TrainState, batch: Any, count: int, limit:
     """
     optimizer = _bytes(state.opt_state)
     analysis = compiled.memory_analysis()
+    # What is donated is written in place: the new state takes no memory beside the old one.
     results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return MemoryPlan(
+        # From shapes: the analysis has one number for all arguments.
         weights=_bytes(state) - optimizer,
         optimizer=optimizer,
         batch=_bytes(batch) // count,
@@ -87,6 +89,7 @@ def device_limit(device: Device) -> int:
 
     A CPU has what its machine can give at the moment, shared by all (virtual) devices.
     """
+    # None on CPUs, and on some plugins of others.
     stats = device.memory_stats() or {}
     total = stats.get("bytes_limit", 0)
     if not total and device.platform == "cpu":
@@ -109,6 +112,7 @@ def advice(
     over = plan.peak / plan.limit
     lines = [f"{plan.text()}: {over:.1f} times what there is. What helps, in this order:"]
     if batch > 1:
+        # A power of two divides the usual batches, and rounds up, since half a fit is none.
         parts = min(batch, 2 ** max(1, int(over).bit_length()))
         lines.append(
             f"{fields[0]}: {max(batch // parts, 1)} with accumulate_steps: {accumulate * parts}, the "
@@ -139,6 +143,7 @@ def largest_batch(peak_of: Callable[[int], int], limit: int, most: int = MOST_IM
             f"a batch of one image takes {_mib(one)} MiB, the device has {_mib(limit)} to spare: set "
             "remat: True, mixed precision, or a smaller canvas"
         )
+    # One image and two differ by what an image takes; the rest is in both.
     two = peak_of(2)
     if two > limit:
         return 1
@@ -146,6 +151,7 @@ def largest_batch(peak_of: Callable[[int], int], limit: int, most: int = MOST_IM
     each = max(two - one, 1)
     batch = min(2 + (limit - two) // each, most)
     while batch > 2 and peak_of(batch) > limit:
+        # By sixteenths: each question is a compilation of half a minute.
         batch = batch - max(batch // 16, 1)
     return batch
 
