@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-e",
         dest="engine",
         type=Path,
+        # tao-converter's own defaults here and below: scripts that leave flags out find the same
+        # files.
         default=Path("saved.engine"),
         metavar="FILE",
         help="engine to write (default: ./saved.engine)",
@@ -146,12 +148,15 @@ def run(args: Namespace) -> int:
     from rcnn_jax.runtime.graph import open_graph
     from rcnn_jax.runtime.tensorrt_rtx import targets_of
 
+    # Before the session: a flag that is wrong must not open a console of progress first.
     targets = None if args.rtx is None else targets_of(args.rtx)
     if targets and args.dla_core is not None:
         raise UsageError(
             f"-u {args.dla_core}: TensorRT for RTX knows no DLA; leave -u or --rtx out"
         )
     path = existing_file(args.model, "MODEL")
+    # By suffix, before anything is decrypted: the likeliest wrong file deserves the command that
+    # helps.
     if path.suffix in BUNDLES:
         raise UsageError(
             f"MODEL {path}: is a bundle, and an engine is built from what export writes: "
@@ -166,6 +171,7 @@ def run(args: Namespace) -> int:
         opened = open_graph(path, key_from(args), header=args.header)
         model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
+        # The graph has one input; two would end here, and no export writes them.
         ((name, shape),) = values_of(model.graph.input).items()
         outputs = tuple(values_of(model.graph.output))
         check_flags(args, shape, outputs)
@@ -274,6 +280,7 @@ def _prepare(
         args.dla_core,
     )
     if plain:
+        # A DLA has no fp32, so an absent -t cannot mean the model's own precision.
         wanted = wanted or "fp16"
         if precision_of(model) != "fp32" or wanted == "fp32":
             raise UsageError(
@@ -350,6 +357,7 @@ def batches_of(profiles: list[str], largest: int, name: str, shape: "Dims") -> B
         raise UsageError(f"-p {profiles[0]}: the input of the model is {name}")
     shapes = [_integers(part, "x", 4, f"-p {profiles[0]}: {part}", "NxCxHxW") for part in parts[1:]]
     dims = "x".join(map(str, shape[1:]))
+    # Channels and canvas are part of the graph: anchors and crops were computed for them.
     if any(given[1:] != shape[1:] for given in shapes):
         raise UsageError(f"-p {profiles[0]}: the model takes Nx{dims}, only N may change")
     low, usual, high = (given[0] for given in shapes)

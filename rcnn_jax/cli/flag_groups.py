@@ -54,6 +54,7 @@ def key(parser: argparse.ArgumentParser) -> None:
 
 def model(parser: argparse.ArgumentParser, kind: Kind, task: TaskName) -> None:
     """Adds the model; required unless the spec of this detector names it for the task."""
+    # Asked of the family, so help never calls a flag required that a field of the spec replaces.
     field = family(kind).file_fields.get(task)
     parser.add_argument(
         "-m",
@@ -153,6 +154,7 @@ def launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
     )
     parser.add_argument(
         "--num_processes",
+        # TLT's spelling, from mpirun; its launcher passed it to every task.
         "-np",
         type=int,
         default=-1,

@@ -128,6 +128,7 @@ def places(args: Namespace, kind: Kind) -> Places:
     engine = engine_file(args)
     engine_places(known, Namespace(engine_file=engine, timing_cache=args.timing_cache))
     if args.data_type == "int8":
+        # Here, because defaults are put in later than places are asked for.
         cache = args.cal_cache_file or CALIBRATION_DEFAULTS["cal_cache_file"]
         known.write("--cal_cache_file", cache)
         known.write("--cal_data_file", args.cal_data_file)
@@ -177,6 +178,7 @@ def _batches(args: Namespace, fixed: int | None) -> tuple[int, int, int]:
             )
         return fixed, fixed, fixed
     low = given[0] or 1
+    # Best at the smallest: one image at a time is what inference mostly means.
     usual = given[1] or low
     high = given[2] or max(usual, DEFAULTS["max_batch_size"])
     if not 1 <= low <= usual <= high:
@@ -218,6 +220,7 @@ def _check_calibration(args: Namespace) -> None:
         )
     from rcnn_jax.data.formats.image_folder import find_images
 
+    # Only to fail early: the images are listed again when they are read.
     find_images(args.cal_image_dir, what="image folder (--cal_image_dir)")
 
 

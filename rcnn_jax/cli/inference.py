@@ -70,6 +70,8 @@ def run(args: Namespace, kind: Kind) -> int:
                 session.note(f"results go to {OWN_FOLDER}/, since no flag names a folder")
         else:
             config, key = read_spec(session, args, kind, "inference")
+        # Said aloud: the same flag is a folder of results otherwise, and a typing error would be
+        # silent.
         if _names_classes(args.label_output):
             session.note(f"-l {args.label_output} is a text file: its lines are the class names")
         start(config, kind, args, key=key, session=session, devices=devices, model=model)
@@ -82,6 +84,7 @@ def places(args: Namespace, kind: Kind) -> Places:
     names = class_map(args)
     known.read("-c", names and existing_file(names, "-c"))
     known.read("--header", args.header)
+    # A spec that cannot be read: what is wrong with it is said when it is opened for the run.
     if config is None and args.spec is not None:
         return known
     model = named_model(args.model, config, kind, "inference")
@@ -192,6 +195,7 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
     """
     fields = family(kind).file_fields
     named = NamedFiles() if config is None else family(kind).named_files(config)
+    # Each with its flag or field: a message about a place says where it was named.
     images, pictures, labels = (
         place and (place.field, place.path)
         for place in (named.images, named.pictures, named.labels)
@@ -208,6 +212,7 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
         flag = "-r" if args.workdir else "the default of -r"
         pictures = (f"{IMAGES_FOLDER} of {flag},", results / IMAGES_FOLDER)
         labels = (f"{LABELS_FOLDER} of {flag},", results / LABELS_FOLDER)
+    # After -r: a flag for one place wins over the one for all.
     if args.image_output:
         pictures = ("-o", args.image_output)
     if args.label_output and not _names_classes(args.label_output):
@@ -244,6 +249,7 @@ def video_files(found: Folders, source: "Source") -> tuple[Path | None, Path | N
     film = lines = None
     if found.pictures is not None:
         name, folder = found.pictures
+        # -o is a folder by TAO's word, but with a video people name the film.
         film = folder if folder.suffix.lower() == ".mp4" else folder / f"{source.stem}.mp4"
         if not source.live and same(film, Path(source.address)):
             raise UsageError(f"{name} {film}: is the video that is read; name another folder")

@@ -149,7 +149,7 @@ class _Trace:
 
     def __init__(self) -> None:
         self.count = 0
-        # Arrays, not pairs: a ResNet has a hundred thousand ties, and scipy joins them at once.
+        # Arrays, not pairs: a network has many thousands of ties, and scipy joins them at once.
         self.ties: list[tuple[np.ndarray, np.ndarray]] = []
         self.pinned: list[tuple[int, Pin]] = []
         self.costs: list[Cost] = []
@@ -183,7 +183,7 @@ class _Trace:
         """Makes the channels of two axes of equal length one, and returns the axis of a result."""
         first, second = channels_of(one), channels_of(other)
         if first is not None and second is not None:
-            # Most ties are of an array with itself, as in x * sigmoid(x).
+            # Often an array meets itself, as in x * sigmoid(x).
             if first is not second:
                 self.ties.append((first, second))
             return first
@@ -214,6 +214,7 @@ class _Trace:
         """Returns the axes of the results of an equation; None enters a call."""
         equation, primitive = site.equation, site.primitive
         shapes = [_shape(variable) for variable in equation.outvars]
+        # Markers first: inside them are gathers, as in RoIAlign, that have no rule.
         mark = read_mark(str(equation.params.get("name", ""))) if site.call else None
         rule = _RULES.get(mark[0] if mark else primitive)
         if rule is not None:

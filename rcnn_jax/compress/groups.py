@@ -167,7 +167,8 @@ def _groups(channels: ChannelMap, layers: Sequence[str]) -> tuple[Group, ...]:
                 layer: np.asarray([members[found][layer] for found in classes], np.int32)
                 for layer, _ in signature
             },
-            # One reason is enough to keep the group, and the first is that of the first layer.
+            # One reason is enough to keep a whole group: its layers lose the same decisions or
+            # none.
             pin=next((channels.pins[c] for c in classes if c in channels.pins), None),
         )
         for signature, classes in by_layers.items()

@@ -21,7 +21,7 @@ PROGRAM = (sys.executable, "-c", "from rcnn_jax.cli.program import rcnn_jax; rcn
 """Not the console script: the environment of a job may lack the PATH of this process."""
 
 _PR_SET_PDEATHSIG = 1
-# A checkpoint of the largest model is written in a few seconds, on a busy network disk in a minute.
+# Time to write a checkpoint, also on a busy network disk.
 _GRACE = 60.0
 
 

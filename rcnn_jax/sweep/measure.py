@@ -17,7 +17,7 @@ def parameters(model: Path, key: str | None) -> float:
     try:
         bundle = read_bundle(model, key)
     except RcnnError:
-        # No trial fails because it cannot be measured; NaN keeps no bound and wins no comparison.
+        # No trial fails because its size cannot be read; its training is paid for.
         return float("nan")
     return float(
         sum(array.size for name, array in bundle.arrays.items() if name.startswith("params/"))

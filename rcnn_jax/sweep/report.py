@@ -74,7 +74,7 @@ def front(trials: Sequence[Trial], definition: Definition) -> list[Trial]:
 def metric_of(folder: Path) -> str:
     """Returns the main metric of a run from its own validations; `mAP` where there is none."""
     rows = validations(folder)
-    # The metric of each detector that its own training keeps the best model by.
+    # mAP is that of Faster R-CNN; of Mask R-CNN masks go before boxes.
     return next((name for name in ("mAP", "mask_AP", "AP") if rows and name in rows[-1]), "mAP")
 
 

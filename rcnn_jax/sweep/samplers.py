@@ -18,7 +18,7 @@ SamplerName = Literal["list", "grid", "random", "tpe", "cmaes"]
 PrunerName = Literal["none", "median", "hyperband"]
 JOURNAL = "optuna.journal"
 
-# Optuna's 5 trials would be all of a small sweep, and then nothing is ever pruned.
+# Fewer than Optuna's five: a sweep of detectors has a dozen trials, not hundreds.
 _STARTUP = 4  # trials whose whole curves the median is made of before it judges
 
 
@@ -224,7 +224,7 @@ def _sampler(optuna: Any, name: SamplerName, definition: Definition, seed: int) 
     samplers = optuna.samplers
 
     def constraints(trial: Any) -> Sequence[float]:
-        # Failed trials have none; 0 keeps them out of no comparison, as they have no value either.
+        # Trials that failed or were pruned have none: they count as within all bounds.
         return trial.user_attrs.get("constraints", [0.0] * len(definition.constraints))
 
     match name:
@@ -247,7 +247,6 @@ def _sampler(optuna: Any, name: SamplerName, definition: Definition, seed: int) 
 def _pruner(optuna: Any, name: PrunerName) -> Any:
     match name:
         case "median":
-            # The first validation of a run is within the warm-up of its rate and says little.
             return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=1)
         case "hyperband":
             return optuna.pruners.HyperbandPruner()

@@ -91,12 +91,15 @@ def _peak(experiment: Experiment, source: Source, devices: parallel.Devices, siz
         ),
         donate_argnums=(0,),
     )
+    # Of shapes alone: nothing is allocated, so a batch that does not fit costs a compilation and no
+    # crash.
     compiled = mapped.lower(placed(state, parallel.WHOLE), placed(batch, parallel.ROWS)).compile()
     return plan_memory(compiled, state, batch, 1, 0).peak
 
 
 def _shapes(experiment: Experiment, source: Source, size: int) -> Any:
     """Returns a batch of so many images on the largest canvas, as shapes."""
+    # A real record for the shapes of the ground truth, which the task decides.
     loader = LoaderSettings(global_batch=1, seed=experiment.seed, threads=1, prefetch=1)
     one = next(
         iter(
@@ -110,6 +113,8 @@ def _shapes(experiment: Experiment, source: Source, size: int) -> Any:
             )
         )
     )
+    # The largest one: a run that fits at first and fails at its first tall image is the worst
+    # answer.
     canvas = training_canvases(source, experiment.geometry)[-1]
     one = one.replace(images=np.zeros((1, *canvas, one.images.shape[-1]), np.uint8))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), one)

@@ -151,7 +151,7 @@ def largest_batch(peak_of: Callable[[int], int], limit: int, most: int = MOST_IM
     each = max(two - one, 1)
     batch = min(2 + (limit - two) // each, most)
     while batch > 2 and peak_of(batch) > limit:
-        # By sixteenths: each question is a compilation of half a minute.
+        # By sixteenths: each question is a compilation, and the first answer is mostly right.
         batch = batch - max(batch // 16, 1)
     return batch
 

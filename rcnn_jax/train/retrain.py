@@ -59,6 +59,7 @@ def _size(bundle: Bundle, name: str) -> Iterator[str]:
     history = bundle.header.get("pruning") or []
     records = [record for record in history if _has_counts(record)]
     if records:
+        # From the first pruning on: retraining and pruning may have taken turns.
         before, after = records[0]["parameters"][0], records[-1]["parameters"][1]
         yield f"retraining {name}: {after:,} of {before:,} parameters ({after / before:.1%})"
     else:
