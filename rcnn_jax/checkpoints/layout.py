@@ -14,6 +14,8 @@ from rcnn_jax.checkpoints.torch_classifiers import letter
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.models.backbones.resnet import BOTTLENECK_DEPTHS, REPEATS
 
+# Layers that every such detector has. With the first one that lacks, a message can say what the
+# file is not.
 _HEADS = ("rpn", "rpn-class", "rpn-box", "fc6", "class-predict", "box-predict")
 _BLOCKS = (1, 2, 3, 4)
 
@@ -63,6 +65,7 @@ def read_layout(weights: Weights, name: str) -> Layout:
       CheckpointError: these are not the layers of such a detector; the message names the first layer
         that lacks or has no such shape.
     """
+    # The lateral layers too: a detector without a pyramid has the same backbone and other heads.
     for layer in ("conv1", *(f"l{level}" for level in (2, 3, 4, 5)), *_HEADS):
         if "kernel" not in weights.get(layer, {}):
             found = ", ".join(list(weights)[:3]) or "nothing"
@@ -70,14 +73,17 @@ def read_layout(weights: Weights, name: str) -> Layout:
                 f"{name}: is no Faster or Mask R-CNN on a ResNet with a feature pyramid as torchvision "
                 f"and detectron2 write them: it has no layer '{layer}'; its layers are like {found}"
             )
+    # The scores have a slot for the background in both libraries.
     classes = _columns(weights, "class-predict", 2, name) - 1
     box_convs = _count(weights, "box-conv-l{}")
     head_width = _columns(weights, "fc6", 2, name)
     rows = weights["fc6"]["kernel"].shape[0]
+    # fc6 reads s * s * channels; the channels are those of the pyramid.
     crop = round((rows / _columns(weights, "l2", 4, name)) ** 0.5)
     return Layout(
         depth=_depth(weights, name),
         classes=classes,
+        # By the last layer of the branch: a head cut off before it gives no masks.
         masks="mask_fcn_logits" in weights,
         anchors_per_cell=_columns(weights, "rpn-class", 4, name),
         head_width=head_width,
@@ -85,12 +91,14 @@ def read_layout(weights: Weights, name: str) -> Layout:
         rpn_convs=1 + _count(weights, "rpn-conv-l{}", first=1),
         box_convs=box_convs,
         fpn_norm="l2_bn" in weights,
+        # Either: torchvision's v2 has it in both heads, a Faster R-CNN has no mask head.
         head_norm="box-conv-l0_bn" in weights or "mask-conv-l0_bn" in weights,
     )
 
 
 def _columns(weights: Weights, layer: str, sides: int, name: str) -> int:
     kernel = weights[layer]["kernel"]
+    # Files are untrusted: a side of 0 would divide by zero above.
     if kernel.ndim != sides or 0 in kernel.shape:
         raise CheckpointError(
             f"{name}: the layer '{layer}' has the shape {list(kernel.shape)}, expected {sides} sides"
@@ -101,6 +109,7 @@ def _columns(weights: Weights, layer: str, sides: int, name: str) -> int:
 def _count(weights: Weights, pattern: str, first: int = 0, by: Callable[[int], str] = str) -> int:
     """Returns how many layers follow each other by number or letter."""
     number = first
+    # A gap ends the count, and the layer after it fits nowhere and is refused by name.
     while pattern.format(by(number)) in weights:
         number += 1
     return number - first
@@ -108,6 +117,8 @@ def _count(weights: Weights, pattern: str, first: int = 0, by: Callable[[int], s
 
 def _depth(weights: Weights, name: str) -> int:
     units = tuple(_count(weights, f"block_{block}{{}}_conv_1", by=letter) for block in _BLOCKS)
+    # ResNet-34 and 50 have as many units in their blocks; only the third convolution tells them
+    # apart.
     bottleneck = "block_1a_conv_3" in weights
     for depth, repeats in REPEATS.items():
         if tuple(repeats) == units and (depth in BOTTLENECK_DEPTHS) == bottleneck:
@@ -127,5 +138,6 @@ def check_finite(weights: Weights, name: str) -> None:
     """
     for layer, leaves in weights.items():
         for leaf, array in leaves.items():
+            # Integers are counters of batches, of which none gets into the bundle.
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise CheckpointError(f"{name}: {layer}/{leaf} holds numbers that are not finite")

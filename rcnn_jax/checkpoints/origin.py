@@ -18,6 +18,7 @@ from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.tasks.dependence import Dependence
 from rcnn_jax.tasks.experiment import Experiment
 
+# COCO's 80 names, or the anchors of a spec, would hide the sentence that they are in.
 _SHOWN_NAMES = 12
 _SHOWN_LETTERS = 200
 
@@ -107,11 +108,13 @@ def check_classes(
     """
     check_kind(kind, experiment.kind, name)
     wanted = experiment.task.class_names
+    # Before the fields: other classes are the mistake that a user recognises at once.
     if class_names != wanted:
         raise CheckpointError(
             f"{name}: was trained for the classes {_names(class_names)}; the spec maps to "
             f"{_names(wanted)}. Use the spec it was trained with"
         )
+    # Equal names with other ids: results would be scored against other categories.
     if experiment.category_ids is not None and category_ids != experiment.category_ids:
         raise CheckpointError(
             f"{name}: was trained for the category ids [{_names(category_ids or ())}]; the "
@@ -132,6 +135,8 @@ def _notes(origin: Origin, experiment: Experiment, name: str) -> Iterator[str]:
             f"{name}: does not state the anchors and other settings of its training (an "
             f"earlier version wrote it): only {compared} were compared with the spec"
         )
+    # A note and no error: a model may be run on other sizes on purpose, and finds what is of its
+    # sizes.
     if origin.geometry is None or origin.geometry == experiment.geometry:
         return
     stored, wanted = origin.geometry, experiment.geometry

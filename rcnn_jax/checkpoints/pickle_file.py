@@ -21,10 +21,12 @@ from rcnn_jax.checkpoints.torch_file import read_torch
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
 
+# Spelled out, since np.dtype reads a small language: "O" is an array of objects.
 _KINDS = frozenset("?bBhHiIlLqQefd") | {
     f"{kind}{size}" for kind, sizes in (("f", "248"), ("i", "1248"), ("u", "1248")) for size in sizes
 }  # fmt: skip
 _KINDS |= {"b1"}
+# numpy 2 has renamed its private modules, and files keep the name of whoever wrote them.
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
 _MAX_DIMENSIONS = 32
@@ -68,6 +70,7 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
         than describe arrays.
     """
     data = read_file(path, "weights file")
+    # Some save by torch under .pkl, as detectron2 does for models that it converted.
     if zipfile.is_zipfile(path):
         return read_torch(path)
     try:
@@ -123,8 +126,10 @@ def _array(shape: Any, dtype: Any, order: Any, data: Any) -> np.ndarray:
     whole = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
     if not whole or len(shape) > _MAX_DIMENSIONS or not isinstance(data, bytes | bytearray):
         raise ValueError("shape or numbers of an array are none")
+    # Python's integers do not overflow: a forged shape fails here and not inside of NumPy.
     if math.prod(shape) * dtype.dtype.itemsize != len(data):
         raise ValueError(f"an array of the shape {list(shape)[:8]} has {len(data):,} bytes")
+    # A view: the bytes were made by the interpreter and belong to nobody else.
     array = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 

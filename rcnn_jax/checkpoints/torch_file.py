@@ -23,6 +23,7 @@ from rcnn_jax.checkpoints.closed_pickle import Global, Placeholder
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
 
+# Without complex and quantised storages, of which no detector has weights.
 _DTYPES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -80,11 +81,13 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_archive(archive: Archive, path: Path) -> dict[str, np.ndarray]:
+    # The folder is called as the file was when it was saved, so any name will do.
     programs = sorted(name for name in archive.names if name.endswith("/data.pkl"))
     if not programs:
         raise CheckpointError(f"{path}: holds no data.pkl, so torch.save did not write it")
     folder = programs[0].removesuffix("data.pkl")
     order = folder + "byteorder"
+    # torch writes the entry since 2.1; before that all files were little-endian.
     swapped = order in archive.names and archive.read(order).strip() == b"big"
     program = archive.read(programs[0])
     try:
@@ -126,6 +129,7 @@ def _check_kinds_and_total(tensors: dict[str, _Tensor], path: Path) -> None:
         math.prod(tensor.shape) * np.dtype(_DTYPES[tensor.storage.kind]).itemsize
         for tensor in tensors.values()
     )
+    # Strides of 0 let one number stand for a tensor of any size.
     if total > largest_content(path.stat().st_size):
         raise CheckpointError(
             f"{path}: its tensors have {total:,} bytes, far more than the file; it is not read"
@@ -175,6 +179,7 @@ def run(program: bytes) -> Any:
 def _rebuild(function: Global, arguments: tuple[Any, ...]) -> Any:
     if function == Global("torch._utils", "_rebuild_tensor_v2"):
         return _tensor(arguments)
+    # A parameter is its tensor; whether it asks for gradients is of no use here.
     if function == Global("torch._utils", "_rebuild_parameter") and arguments:
         return arguments[0]
     return Placeholder()
@@ -184,6 +189,7 @@ def _storage(description: Any) -> _Storage:
     """Parses the persistent id of a storage: ('storage', kind, key, device, size)."""
     if not isinstance(description, tuple) or len(description) < 3:
         raise ValueError("a persistent id is no storage")
+    # The device is where it lay when it was saved, and the size is that of the entry.
     _, kind, key, *_ = description
     if not (isinstance(kind, Global) and isinstance(key, str)):
         raise ValueError("a storage has no kind or no key")
@@ -205,4 +211,5 @@ def _tensor(arguments: tuple[Any, ...]) -> _Tensor:
 
 
 def _are_counts(values: Any) -> bool:
+    # By type: True is an int to isinstance. Below 2**62, so that sums of products stay in 64 bits.
     return isinstance(values, tuple) and all(type(n) is int and 0 <= n < 1 << 62 for n in values)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rcnn_jax.export.lowering.portable import Forms
     from rcnn_jax.export.plan import ExportOptions
 
+# RoiAlign has half-pixel centres from 16 on. One opset for all graphs: each is one more to test.
 OPSET = 17
 
 
@@ -46,6 +47,7 @@ def run(args: Namespace, kind: Kind) -> int:
     _refuse(args)
     if args.web is not None:
         args = for_browser(args)
+    # For the error alone, before a model is opened; the value is read again below.
     if args.portable:
         portable_forms(args.portable_forms)
     names = output_names(args.output_names, kind, args.contract)
@@ -140,6 +142,7 @@ def for_browser(args: Namespace) -> Namespace:
     Raises:
       UsageError: a flag asks for something else.
     """
+    # Refused, not overruled: whoever gave such a flag expects its effect in the same file.
     other = {
         "--gen_ds_config": args.gen_ds_config,
         "--output_names": args.output_names is not None,
@@ -163,6 +166,7 @@ def portable_forms(text: str | None) -> "Forms":
     """
     from rcnn_jax.export.lowering.portable import Forms, forms_of
 
+    # An absent list leaves the choice to the size of each node.
     if text is None:
         return Forms()
     try:
@@ -187,6 +191,8 @@ def places(args: Namespace, kind: Kind) -> Places:
         for ending in (".json", ".txt"):
             known.write("the report of the check", beside(output, f".check{ending}"))
         if args.gen_ds_config:
+            # Their class ids count from 1, which DeepStream's labels do not: a further file
+            # translates.
             shifted = family(kind).outputs == "detection_rows"
             for path in bundle_files(output, class_map=shifted).values():
                 known.write("the DeepStream file", path)
@@ -264,6 +270,7 @@ def output_names(flag: str | None, kind: Kind, contract: str) -> tuple[str, str]
             f"--output_names {flag}: only the outputs NMS and NMS_1 of a Faster R-CNN (--contract "
             "tao) can have other names: those of the others are what they are read by"
         )
+    # By position: DeepStream's parser of a Faster R-CNN takes the first output and the second.
     names = [name.strip() for name in flag.split(",")]
     if len(set(names)) != 2 or len(names) != 2 or not all(names):
         raise UsageError(f"--output_names {flag}: expected two names, such as nms_out,nms_out_1")

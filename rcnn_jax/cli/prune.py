@@ -70,10 +70,12 @@ def output_file(args: Namespace, kind: Kind) -> Path | None:
     A Faster R-CNN is given a file, to which `.tlt` is added where it has no suffix; a Mask R-CNN a
     folder, in which the file is called as in the original. A name that ends in `.tlt` is a file for both.
     """
+    # Even where -o is given: a dry run that wrote a model would not be one.
     if args.dry_run:
         return None
     if args.output is None:
         raise UsageError("prune: required: -o, or --dry-run to see what would be pruned")
+    # TAO 5 names .hdf5; what is written is a bundle by any name.
     if args.output.suffix in (".tlt", ".hdf5"):
         return args.output
     if family(kind).names_files:
@@ -84,6 +86,8 @@ def output_file(args: Namespace, kind: Kind) -> Path | None:
 def _report(args: Namespace, output: Path | None, ending: str) -> Path:
     """Returns a file beside the model that is written, else beside the one that is read."""
     model = output or args.model
+    # Beside the model by default: the report says why each filter is gone and should travel with
+    # it.
     folder = args.workdir or model.parent
     return folder / f"{model.stem}.pruning{ending}"
 
@@ -129,6 +133,7 @@ def _refuse(args: Namespace) -> tuple[float, ...]:
         )
         if value is not None
     ]
+    # Each of them decides the threshold; of two, one would be ignored in silence.
     if len(ways) > 1:
         raise UsageError(f"{' and '.join(ways)}: give one of them")
     for flag, value in (("--keep-params", args.keep_params), ("--keep-flops", args.keep_flops)):
@@ -137,11 +142,13 @@ def _refuse(args: Namespace) -> tuple[float, ...]:
     for flag, value in (("-pg", args.granularity), ("-nf", args.min_filters)):
         if value < 1:
             raise UsageError(f"{flag} {value}: expected 1 or more")
+    # Here and not as argparse's default: only an absent -pth leaves room for --keep-params.
     text = str(THRESHOLD) if args.thresholds is None else args.thresholds
     try:
         thresholds = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"-pth {text}: expected a number, or several with commas") from error
+    # This form refuses NaN too, of which every comparison is false.
     if not all(0 <= value < float("inf") for value in thresholds):
         raise UsageError(f"-pth {text}: expected 0 or more")
     if len(thresholds) > 1 and not args.dry_run:

@@ -22,7 +22,9 @@ from rcnn_jax.interrupt import leave
 
 OUTPUT = Path("out/quickstart")
 MASKS = OUTPUT / "masks"
+# As few as a detector of round cells needs to be seen working, within minutes on a CPU.
 TRAIN_IMAGES, VAL_IMAGES, NEW_IMAGES = 256, 64, 12
+# Multiples of 16, the stride of the Faster R-CNN's map.
 HEIGHT, WIDTH = 240, 320
 
 FASTER = "configs/faster_rcnn/quickstart.txt"
@@ -104,6 +106,7 @@ RESULTS = (
 
 def quickstart() -> int:
     """Makes data and runs all commands on it; returns the exit code of what failed, or 0."""
+    # The specs name paths from the root of a clone.
     if not Path(FASTER).is_file():
         raise UsageError(f"{FASTER} is not here: run the quickstart from the root of a clone")
     console = Screen(highlight=False, soft_wrap=True)
@@ -117,6 +120,7 @@ def quickstart() -> int:
         console.print(f"$ rcnn-jax {command}\n", markup=False)
         # Through the entry point and not through functions: what is printed above is what runs.
         code = main(shlex.split(command))
+        # The first failure ends it: every later command reads what an earlier one wrote.
         if code:
             return code
     minutes = (time.monotonic() - started) / 60

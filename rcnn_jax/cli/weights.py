@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names", nargs="+", metavar="NAME|URL", help="a name of `list`, or an address"
     )
     fetched.add_argument(
-        "--sha256", metavar="HEX", help="what the file of an address must hash to (its beginning)"
+        # A beginning is enough, since publishers print the first 8 digits only.
+        "--sha256",
+        metavar="HEX",
+        help="what the file of an address must hash to (its beginning)",
     )
     fetched.add_argument("--offline", action="store_true", help="look into the cache only")
     imported = actions.add_parser(
@@ -96,6 +99,7 @@ def _list(args: Namespace, session: Session) -> None:
     from rcnn_jax.checkpoints.download import cache_folder
     from rcnn_jax.checkpoints.published import PUBLISHED
 
+    # A part of the name, not a pattern: shells would expand a * before it came here.
     rows = [row for row in PUBLISHED.values() if args.pattern in row.name]
     if not rows:
         raise UsageError(f"no published weights have '{args.pattern}' in their name")
@@ -106,6 +110,7 @@ def _list(args: Namespace, session: Session) -> None:
     )
     for row in rows:
         size = f"{row.size / (1 << 20):.0f}" if row.size else "-"
+        # A dash for what has none: 0.0 would be read as a figure.
         box, mask = (f"{ap:.1f}" if ap else "-" for ap in (row.box_ap, row.mask_ap))
         session.console.print(
             f"{row.name:<{width}}  {row.source:<11}  {row.licence:<12}  {size:>4}  {row.classes:>7}  "
@@ -122,8 +127,11 @@ def _fetch(args: Namespace, session: Session) -> None:
         raise UsageError("--sha256 is of one file, found several addresses")
     for name in args.names:
         begin = time.monotonic()
+        # Names of the table hold slashes but no scheme.
         if "://" not in name:
             if args.sha256 is not None:
+                # The table's digest is the publisher's; another one by hand could only let a wrong
+                # file through.
                 raise UsageError(f"--sha256 is for addresses; the digest of {name} is known")
             row = find(name)
             path, digest = fetch_published(row, offline=args.offline, reporter=session), row.digest
@@ -132,6 +140,7 @@ def _fetch(args: Namespace, session: Session) -> None:
             path = fetch(name, digest, offline=args.offline, reporter=session)
         if digest is None:
             session.warn(
+                # With the digest, so that the next fetch of the same address can name it.
                 f"{path}: nobody has said what it must hash to; its SHA-256 is {_digest(path)}"
             )
         seconds = time.monotonic() - begin
@@ -171,6 +180,7 @@ def _import(args: Namespace, session: Session) -> None:
         path = existing_file(args.file, "FILE")
     else:
         path = fetch_published(row, offline=args.offline, reporter=session)
+    # Before the import, which reads hundreds of megabytes before it would come to these.
     for flag, given in (("-e", args.spec), ("--config", args.config), ("--classes", args.classes)):
         if given is not None:
             existing_file(given, flag)
@@ -186,5 +196,6 @@ def _import(args: Namespace, session: Session) -> None:
     write_bundle(args.output, bundle, key)
     session.console.print(f"wrote {args.output}" + (", encrypted" if key else ""))
     if args.spec_output is not None:
+        # The text inside the bundle, so the two cannot differ.
         write_file(args.spec_output, [bundle.header["spec"].encode()])
         session.console.print(f"wrote {args.spec_output}")

@@ -84,6 +84,7 @@ def deploy(
     Raises:
       RcnnError: the bundle cannot be written, or the engine cannot be built here.
     """
+    # Compared as a whole, so that a further kind of output needs no line here.
     if wanted == Deployment():
         return ()
     written: list[Path] = []
@@ -106,6 +107,7 @@ def deploy(
             reporter.console.print(f"DeepStream: {file}", markup=False)
             written.append(file)
     if wanted.triton is not None:
+        # One number for both servers: the largest batch of the engine is Triton's too.
         largest = wanted.build.batches[2]
         for file in write_repository(wanted.triton, path, graph, header, largest):
             reporter.console.print(f"Triton: {file}", markup=False)
@@ -132,6 +134,7 @@ def deploy(
         settings = replace(wanted.build, precision=precision)
         if header.batch is not None:
             settings = replace(settings, batches=(header.batch,) * 3)
+        # Around int8 layers an engine computes in fp16; the file itself stays as it was checked.
         graph = with_precision(graph, None, None, strict=wanted.strict, name=str(path))
         write_engine(wanted.engine, graph, header, settings, reporter)
         written += [wanted.engine, info_path(wanted.engine)]

@@ -113,7 +113,7 @@ def write_repository(
 
 def labels(header: Header) -> list[str]:
     """Returns the name of every class id that the graph gives, from 0."""
-    # DeepStream's rows count classes from 1, so line 0 of the file must be something.
+    # TAO's rows count classes from 1, so line 0 of the file must be something.
     background = [BACKGROUND] if header.form == "detection_rows" else []
     return [*background, *header.class_names]
 

@@ -95,6 +95,7 @@ def find_launch(
             f"--coordinator {coordinator}: needs --num_processes N (1 or more) and --process_id I "
             "too, the latter different for every process: 0 to N - 1"
         )
+    # Checked here, because the roll call would wait half an hour for a process that cannot come.
     if not 0 <= index < count:
         raise UsageError(
             f"--process_id {index}: expected 0 to {count - 1}, one for each of the {count} "
@@ -144,6 +145,7 @@ def choose_gpus(
     # As many as it needs: then the launcher has bound them, and nothing is left to choose.
     if rank is None or len(names) <= each:
         return
+    # By local rank: CUDA numbers GPUs within a machine.
     first = int(rank) * each
     own = names[first : first + each]
     variables["CUDA_VISIBLE_DEVICES"] = ",".join(own if len(own) == each else names[:each])

@@ -132,8 +132,8 @@ class Monitor:
         self._answered = False
         self._peers = {i: _Peer() for i in range(count) if i != index}
         self._left = self._failing = 0.0
-        # A daemon: it must not keep a process alive whose work is done.
         self._quiet, self._ending = threading.Event(), threading.Lock()
+        # A daemon: it must not keep a process alive whose work is done.
         self._thread = threading.Thread(target=self._run, daemon=True, name="monitor")
 
     def start(self) -> None:

@@ -189,6 +189,7 @@ class Team:
         while time.monotonic() < until:
             gone = self.monitor.gone()
             if not self.is_chief and CHIEF in gone:
+                # Everyone fails alike at a wrong spec, and sixty-four equal messages hide it.
                 return gone[CHIEF][0] != text
             # The coordinator lives in the chief: the others must have read its note before it ends.
             if self.is_chief and len(gone) == self.count - 1:

@@ -54,6 +54,7 @@ def inference(
     Raises:
       RcnnError: the model, the class names or the folder cannot be used.
     """
+    # Before the predictor is made, which compiles: an empty folder is told at once.
     found = find_images(images, what="image folder (images_dir, -i)")
     outputs = output_names(found.paths)
     predictor = model.predictor(experiment, experiment.inference, devices)
@@ -130,10 +131,12 @@ def inference_on_video(
             experiment.geometry,
             experiment.task.pixels.channel_order,
             predictor,
+            # A live frame must not wait until others fill its batch.
             batch=1 if source.live else experiment.inference_batch,
             threshold=lowest,
         )
 
+    # Whatever ends the video: what was seen until then is in both files.
     with ExitStack() as stack:
         writers: list[Film | Lines] = []
         if lines is not None:
@@ -161,6 +164,7 @@ def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:
     known = experiment.task.class_names
     if len(lines) == len(known):
         return tuple(lines)
+    # COCO's ids have gaps, and lists of its names have none.
     used = [index for index, item in enumerate(experiment.category_ids or ()) if item != ABSENT]
     if len(lines) == len(used):
         given = dict(zip(used, lines, strict=True))

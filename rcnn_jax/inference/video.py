@@ -66,7 +66,6 @@ def detect_frames(
       batch: frames at a time; 1 for live sources, whose frames must not wait for others.
       threshold: lowest score.
     """
-    # Outside of the loop: it belongs to the geometry, not to the frame.
     offset = image_files.origin(geometry)
     for group in _groups(_ahead(frames), batch):
         fits = [image_files.fit(frame.image.shape[:2], geometry) for frame in group]

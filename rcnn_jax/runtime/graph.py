@@ -55,6 +55,8 @@ class OpenGraph:
 
         Raises: as `start`.
         """
+        # The graph has its canvas, thresholds and NMS inside; the spec at hand can change none of
+        # them.
         del experiment, test
         require_one_device(self.path, devices)
         return self.start()

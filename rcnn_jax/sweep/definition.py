@@ -107,6 +107,8 @@ def read_definition(path: Path) -> Definition:
     if not path.is_file():
         raise UsageError(f"{path}: there is no such sweep file")
     try:
+        # A program of the user's own, which may compute its ranges; YAML would need a language for
+        # them.
         names = runpy.run_path(str(path))
     except RcnnError:
         raise
@@ -118,6 +120,7 @@ def read_definition(path: Path) -> Definition:
         raise UsageError(f"{path}: expected SPEC, the path of the spec that is varied")
     spec_path = path.parent / spec
     loaded = load_spec(spec_path, None, "train")
+    # Such a spec loads, and has nothing to train.
     if loaded.kind == "dataset_convert":
         raise UsageError(f"{path}: {spec_path} is not the spec of a detector")
     space, listed = _tried(names, path)
@@ -163,9 +166,11 @@ def _objectives(given: Any, path: Path) -> dict[str, Direction]:
     if given is None:
         return {}
     if isinstance(given, str):
+        # A measure is a cost, a metric a quality, so a bare name says its direction.
         given = {given: "min" if given in MEASURES else "max"}
     if not isinstance(given, Mapping) or not set(given.values()) <= {"max", "min"}:
         raise UsageError(f"{path}: OBJECTIVE: expected a name, or names with 'max' or 'min'")
+    # The order is the user's: the first objective decides which trial is best.
     return dict(given)
 
 

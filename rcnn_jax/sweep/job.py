@@ -32,6 +32,7 @@ class Command:
     def checkpoint(self) -> Any:
         """Called by submitit before time is up: lets the command save itself, then queues it again."""
         if self._process is not None and self._process.poll() is None:
+            # Its own way to end: what it saves on SIGTERM is what the requeued job goes on from.
             self._process.send_signal(signal.SIGTERM)
             self._process.wait()
         submitit: Any = require("submitit", extra="sweep", purpose="a job of a sweep")

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
+# Norms and biases: a gather of a few numbers takes longer than it saves.
 LEAST = 2**12
 """Elements of a leaf that is worth a slice; smaller ones are on every device."""
 

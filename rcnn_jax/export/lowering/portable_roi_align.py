@@ -86,8 +86,7 @@ def align(nodes: Nodes, crops: Crops, form: RoiForm, *, sums: bool = False) -> s
 def _positions(nodes: Nodes, crops: Crops, low: str, high: str) -> str:
     """Returns where the samples of every roi lie along one axis, in cells, f32[b * r size * samples]."""
     count = crops.size * crops.samples
-    # All samples of a roi at once, computed from its start: adding up cell by cell would round
-    # otherwise than ONNX Runtime's kernel.
+    # From the start of the roi, not from sample to sample, where rounding would add up.
     steps = ((np.arange(count) + 0.5) / count).astype(np.float32).reshape(1, -1)
     scale = nodes.number(crops.scale)
     start = nodes.add("Sub", nodes.add("Mul", low, scale), nodes.number(0.5))
@@ -105,6 +104,8 @@ def _taps(nodes: Nodes, crops: Crops, position: str, length: int) -> tuple[str, 
     # Before clipping, which would hide it.
     under = nodes.add("Greater", nodes.number(-1.0), position)
     beyond = nodes.add("Or", under, nodes.add("Greater", position, nodes.number(float(length))))
+    # Floor and weights are of the clipped position: a sample beyond the border reads the border
+    # alone.
     position = _clipped(nodes, position, length)
     near = nodes.add("Floor", position)
     # a sample on the last cell has weight 0 beyond it, and there is no cell to read
@@ -184,8 +185,6 @@ def _grid(nodes: Nodes, crops: Crops, down: str, across: str) -> str:
     size, side = crops.size, crops.size * crops.samples
 
     def normalised(position: str, length: int) -> str:
-        # The weights below are of the clipped position: a sample beyond the border reads the border
-        # alone.
         position = _clipped(nodes, position, length)
         # a map of one cell has one position, which is the middle
         if length == 1:
