@@ -70,7 +70,7 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
         than describe arrays.
     """
     data = read_file(path, "weights file")
-    # Some save by torch under .pkl, as detectron2 does for models that it converted.
+    # torch.save takes any suffix, and people give it this one.
     if zipfile.is_zipfile(path):
         return read_torch(path)
     try:

@@ -87,7 +87,7 @@ def _read_archive(archive: Archive, path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{path}: holds no data.pkl, so torch.save did not write it")
     folder = programs[0].removesuffix("data.pkl")
     order = folder + "byteorder"
-    # torch writes the entry since 2.1; before that all files were little-endian.
+    # The entry is of torch 2; older files have none and are little-endian.
     swapped = order in archive.names and archive.read(order).strip() == b"big"
     program = archive.read(programs[0])
     try:
@@ -211,5 +211,5 @@ def _tensor(arguments: tuple[Any, ...]) -> _Tensor:
 
 
 def _are_counts(values: Any) -> bool:
-    # By type: True is an int to isinstance. Below 2**62, so that sums of products stay in 64 bits.
+    # By type: True is an int to isinstance. The bound keeps what NumPy is given within 64 bits.
     return isinstance(values, tuple) and all(type(n) is int and 0 <= n < 1 << 62 for n in values)

