@@ -93,6 +93,7 @@ class Prediction(Detections):
             return None
         size = (self.picture.shape[0], self.picture.shape[1])
         full = np.zeros((len(self.masks), *size), bool)
+        # Into views of one array: a mask of its own for each detection would be copied once more.
         for plane, mask, box in zip(full, self.masks, np.asarray(self.boxes), strict=True):
             window = paste_window(np.asarray(mask), box, size)
             height, width = window.pixels.shape

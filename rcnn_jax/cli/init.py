@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 MARK = ".made-by-rcnn-jax-init"
 """File in folders that `--overwrite` may replace."""
 
+# Long enough on a laptop to see whether a data set can be learnt, and short enough to wait for.
 MINUTES = 20.0
+# A sample: mean and deviation settle long before all pictures are read.
 _PICTURES = 64
 
 
@@ -119,6 +121,8 @@ def run(args: Namespace) -> int:
         readable = [n for n, scan in enumerate(diagnosis.scans) if not scan.fault]
         scans = [diagnosis.scans[n] for n in readable]
         items = with_sizes([collection.items[n] for n in readable], [scan.size for scan in scans])
+        # Found now: a training on boxes that are taken for outlines would run for hours and learn
+        # rectangles.
         if args.masks and not any(f.outline is not None for item in items for f in item.objects):
             raise DataError(
                 f"{args.data}: --masks needs outlines, and its {collection.layout} labels have boxes "
@@ -144,6 +148,7 @@ def run(args: Namespace) -> int:
             dict.fromkeys(names[name] for name in collection.class_names if name in names)
         )
         classes += [name for name in dict.fromkeys(names.values()) if name not in classes]
+        # Labels in place are read again by the training, with all that was left out here.
         untouched = len(readable) == len(collection.items) and not collection.problems
         wish = Wish(
             form=choice.writer.labels,
@@ -178,6 +183,7 @@ def run(args: Namespace) -> int:
             draft = _with_statistics(args, choice, draft, session)
         if wish.beside.is_dir():
             write_file(wish.beside / MARK, [b"replaced by init --overwrite\n"])
+        # Written as text and read back as any spec: what init promises is that its spec passes.
         text = choice.writer.text(draft)
         loaded = parse_spec(text, str(args.output), choice.family.kind, "train")
         for warning in (*loaded.warnings, *loaded.notes):
@@ -201,6 +207,7 @@ def _checked(args: Namespace) -> tuple[int, int] | None:
         raise UsageError(f"--seed {args.seed}: expected 0 or more")
     canvas = None
     if args.canvas is not None:
+        # Below 32 no map is left after the backbone's strides.
         match = re.fullmatch(r"(\d+)[xX](\d+)", args.canvas)
         if match is None or not all(32 <= int(side) <= 16384 for side in match.groups()):
             raise UsageError(f"--canvas {args.canvas}: expected HEIGHTxWIDTH, such as 480x640")
@@ -213,6 +220,7 @@ def _checked(args: Namespace) -> tuple[int, int] | None:
             "init wrote"
         )
     if beside.exists():
+        # --overwrite removes a folder: it must be one of ours, whatever its name.
         if not (beside / MARK).is_file():
             raise UsageError(f"{beside}: was not written by init: give another -o")
         if args.data.resolve().is_relative_to(beside.resolve()):
@@ -256,6 +264,7 @@ def _examined(args: Namespace, session: Session) -> "tuple[Collection, Diagnosis
     for choice in diagnosis.choices:
         session.note(choice)
     session.console.print(findings_table(diagnosis))
+    # Warnings pass: they are about how well a model will learn, errors about what.
     if diagnosis.exit_code == EXIT["error"] and not args.accept_errors:
         raise DataError(
             f"{args.data}: the doctor found errors (above), and a model would learn them. Mend them "
@@ -288,6 +297,7 @@ def _classes(
 
 
 def _pictures(diagnosis: "Diagnosis", readable: Sequence[int]) -> "list[Pixels]":
+    # Evenly over the whole set: the first ones may be of one film.
     step = max(len(readable) // _PICTURES, 1)
     return [diagnosis.records[n].read() for n in readable[::step][:_PICTURES]]
 

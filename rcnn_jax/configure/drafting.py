@@ -59,11 +59,14 @@ def draft_of(known: Known) -> Draft:
     """Returns the draft of a spec."""
     split, choice, length = known.split, known.choice, known.schedule
     endings = Counter(item.image.suffix.lstrip(".").lower() for item in split.items)
+    # A spec has one extension; files of others are left to the reader's own search.
     extension = next(
         (name for name, _ in endings.most_common() if name in ("png", "jpg", "jpeg")), "png"
     )
     parts = Counter(item.split for item in split.items)
+    # KITTI separates by blanks, so converted labels have none in their names.
     written = kitti_name if known.placed.converted else str
+    # Rounded up, because the number is a static shape and new images may hold a few more.
     most = max(-(-known.objects.most // _OBJECTS_GRID) * _OBJECTS_GRID, _FEWEST_OBJECTS)
     return Draft(
         source=known.source,

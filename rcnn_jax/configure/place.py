@@ -70,6 +70,7 @@ def place(wish: Wish, collection: Collection, track: Track) -> Placed:
     Raises:
       DataError: something cannot be written.
     """
+    # In place wherever it goes: copies of images cost the disk, and go stale.
     if wish.form == collection.layout == "kitti" and wish.as_found:
         found = _kitti_in_place(wish)
         if found is not None:
@@ -119,9 +120,11 @@ def _kitti_in_place(wish: Wish) -> Placed | None:
             return None
         for number, ((images, labels), items) in enumerate(folders.items()):
             stems = [item.image.stem for item in items]
+            # Readers of KITTI find labels by the name of the image.
             if any(item.labels.stem != item.image.stem for item in items):
                 return None
             listing = ""
+            # A folder is read whole: where a split is a part of it, the part must be listed.
             if set(stems) != _stems_in(images):
                 if any(len(stem.split()) != 1 for stem in stems):  # blanks separate the list
                     return None
@@ -155,6 +158,7 @@ def _coco_in_place(wish: Wish) -> Placed | None:
         names = [entry.get("file_name", "") for entry in content["images"]]
         categories = {entry.get("id"): entry.get("name") for entry in content["categories"]}
         numbers.append(categories)
+        # A file with more images than the split would train on what validates.
         if len(names) != len(items) or sorted(categories.values()) != sorted(wish.class_names):
             return None
         folder = _folder_of(items, names)
@@ -176,6 +180,7 @@ def _folder_of(items: Sequence[Item], names: Sequence[str]) -> Path | None:
         return None
     folder = Path(*first.image.parts[:-depth])
     there = {item.image for item in items}
+    # Every one, since equal names in two folders pass the first test.
     return folder if all(folder / each in there for each in names) else None
 
 

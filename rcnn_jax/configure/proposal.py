@@ -58,6 +58,7 @@ class Objects:
         for index, item in enumerate(items):
             for found in item.objects:
                 y1, x1, y2, x2 = found.box
+                # Crowds are not learnt, so nothing is chosen for them.
                 if not found.crowd and y2 > y1 and x2 > x1:
                     rows.append((index, y2 - y1, x2 - x1))
                     names.append(found.name)
@@ -90,6 +91,7 @@ class Objects:
         quantiles = [float(np.quantile(shares, 0.1))]
         for name in np.unique(self.names):
             own = shares[self.names == name]
+            # Fewer say nothing about the size of a class; one wrong label would choose the canvas.
             if len(own) >= max(10, 0.01 * len(shares)):
                 quantiles.append(float(np.quantile(own, 0.25)))
         return max(min(quantiles), 1e-6)
@@ -98,6 +100,7 @@ class Objects:
         """Returns f64[m 2], the sides on a canvas."""
         scale = np.array(canvas) / self.sizes
         if keeps_aspect:
+            # The smaller scale for both sides: the rest of the canvas is padding.
             scale = np.repeat(scale.min(axis=1, keepdims=True), 2, axis=1)
         return np.maximum(self.sides * scale[self.owner], 1e-3)
 
@@ -177,6 +180,7 @@ def choose(
     if kind is not None or len(choices) == 1:
         reason = "as asked" if kind else "it learns masks" if masks else f"it has {arch}"
         return choices[0], f"{choices[0].family.kind}, {reason}"
+    # In the order of families: the first that sees the objects is the simpler detector.
     for choice in choices:
         if choice.suits:
             return choice, _praise(choice, choices)
@@ -209,12 +213,14 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
             budget=budget,
         )
     else:
+        # A wanted canvas is moved to the grid: maps of the network are whole cells.
         height, width = (max(round(side / writer.grid), 1) * writer.grid for side in wanted)
         canvas = Canvas(height, width, height * width, budget)
     size = canvas.height, canvas.width
     sides = objects.on(size, keeps_aspect=writer.keeps_aspect)
     anchors = writer.anchors(sides, size)
     shapes = np.log(objects.sizes[:, 1] / objects.sizes[:, 0])
+    # Without the outer twentieths: a few odd pictures must not decide the detector.
     spread = math.exp(float(np.quantile(shapes, 0.95) - np.quantile(shapes, 0.05)))
     return Choice(
         family=row,
@@ -260,6 +266,7 @@ def classes_of(items: Sequence[Item]) -> tuple[Counter[str], dict[str, str]]:
     counts = Counter(found.name for item in items for found in item.objects if not found.crowd)
     leaders: dict[str, str] = {}
     for name, _ in counts.most_common():
+        # The commoner spelling leads: `car` of a thousand labels over one `Car`.
         leaders.setdefault(name.casefold(), name)
     return counts, {name: leaders[name.casefold()] for name in counts}
 
@@ -287,6 +294,7 @@ def pixel_statistics(pictures: Sequence[Picture]) -> Pixels:
         means.append(values.mean(axis=0))
         squares.append((values**2).mean(axis=0))
     mean = np.mean(means, axis=0)
+    # One divisor for the three channels, since nvinfer has one factor.
     deviation = float(np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 1.0)).mean())
     red, green, blue = (min(max(round(float(value), 1), 0.5), 254.5) for value in mean)
     return Pixels(mean=(red, green, blue), divisor=max(round(deviation, 1), 1.0))
@@ -303,6 +311,7 @@ def upside_down(items: Sequence[Item], scans: Sequence[Scan]) -> bool:
         for scan in scans
         if scan.small is not None
     ]
+    # Too few to tell by; then pictures have an up and a down, as most have.
     if len(halves) < 16:
         return False
     error = float(np.std(halves)) / math.sqrt(len(halves))

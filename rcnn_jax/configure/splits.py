@@ -19,6 +19,7 @@ from rcnn_jax.errors import DataError
 SHARE = 0.2
 """Of the images that validate where a split is made."""
 
+# Draws are cheap beside reading the images, and the best of some is near the share in every class.
 _TRIES = 64
 _FEWEST_FRAMES = 3
 _FEWEST_SCENES = 3
@@ -53,6 +54,7 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
     """
     counts = Counter(item.split for item in items)
     said: list[str] = []
+    # Whoever split a set knows it better: films, places, persons that must not be on both sides.
     if counts["val"] and (counts["train"] or counts[""]):
         chosen = [item.split or "train" for item in items]
         if counts[""]:
@@ -98,10 +100,12 @@ def groups_of(items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
 
     def root(index: int) -> int:
         while parents[index] != index:
+            # Halved on the way, so that chains of a long film stay short.
             parents[index] = parents[parents[index]]
             index = parents[index]
         return index
 
+    # A near copy of a training image that validates is a question whose answer was learnt.
     for group in (*equal_groups(scans), *near_groups(scans), *scenes(items)):
         for other in group[1:]:
             parents[root(other)] = root(group[0])
@@ -128,6 +132,8 @@ def scenes(items: Sequence[Item]) -> list[list[int]]:
             folders.setdefault(str(folder), []).append(index)
     groups = [members for members in sources.values() if len(members) > 1]
     named = [members for members in films.values() if len(members) >= _FEWEST_FRAMES]
+    # One counter over nearly everything is numbering, and as a film it would leave nothing to
+    # split.
     if len(named) >= _FEWEST_SCENES and max(map(len, named)) < 0.6 * len(items):
         groups += named
     if len(folders) >= _FEWEST_SCENES and sum(map(len, folders.values())) == len(items):

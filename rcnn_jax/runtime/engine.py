@@ -213,6 +213,7 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
         another TensorRT or GPU: a message each.
     """
     plan = read_file(path, "engine")
+    # Before TensorRT sees it, which trusts what a plan holds.
     if hashlib.sha256(plan).hexdigest() != info.sha256:
         raise CheckpointError(
             f"{path}: is not the engine that {info_path(path).name} describes: it was damaged, or "
@@ -226,6 +227,7 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
     # Equal, not compatible: TensorRT warns of a plan of another GPU model and may run it, slower or with
     # errors.
     expected = [("TensorRT", info.tensorrt, version)]
+    # A plan for generations is for every GPU of them; the check above has looked at that.
     expected += [] if info.targets else [("GPU", info.gpu, gpu)]
     for what, built, here in expected:
         if built != here:
@@ -238,6 +240,7 @@ def read_plan(path: Path, info: EngineInfo, version: str, gpu: str) -> bytes:
 
 def _is_of(gpu: str, target: str) -> bool:
     """Says whether a GPU, `NVIDIA L4 (8.9)`, is of a generation, `sm89`."""
+    # sm120 is 12.0: the last digit is the minor version.
     return gpu.endswith(f"({target[2:-1]}.{target[-1]})")
 
 

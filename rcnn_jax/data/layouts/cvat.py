@@ -41,6 +41,7 @@ from rcnn_jax.data.layouts.voc import parse_xml
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown
 
+# Counted and named in the end: who drew them should know that nothing was learnt from them.
 _NO_BOXES = {"points", "polyline", "tag", "cuboid", "skeleton"}
 
 
@@ -55,6 +56,7 @@ class _Version:
 
 def is_cvat(head: bytes) -> bool:
     """Says whether the beginning of an XML file is that of an export of CVAT."""
+    # Pascal VOC says <annotation>, without an s, and CVAT exports that too.
     return b"<annotations>" in head and b"<annotation>" not in head
 
 
@@ -76,10 +78,12 @@ def read_cvat(tree: FileTree, files: Sequence[Path]) -> Collection:
         except DataError as error:
             problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
             continue
+        # A track has its images in a film, not in this file.
         if root.find("track") is not None:
             problems.append(
                 Problem(str(path), "holds tracks: export the task as 'CVAT for images 1.1'")
             )
+        # In the order of the project, which is how people number their classes.
         labels |= dict.fromkeys(
             name.strip() for node in root.iter("labels") for name in _texts(node, "label/name")
         )
@@ -91,6 +95,7 @@ def read_cvat(tree: FileTree, files: Sequence[Path]) -> Collection:
                 problems.append(Problem(str(path), f"there is no image '{shown(name)}'"))
                 continue
             before = newest.get(image)
+            # A project's export and that of one of its tasks are often both in the folder.
             again += before is not None
             if before is None or dumped >= before.dumped:  # ISO dates sort as texts
                 newest[image] = _Version(dumped, path, node)
@@ -145,10 +150,12 @@ def _item(
                 shape.get("label", "").strip(),
                 box,
                 outline,
+                # CVAT has no flag for difficult objects; occluded is the nearest to it.
                 difficult=shape.get("occluded") == "1",
                 where=where,
             )
         )
+    # The subset of the project goes before the name of a folder.
     split = split_of_name(node.get("subset") or "") or split_of(image, root)
     return Item(image, path, tuple(objects), size, split)
 
@@ -174,6 +181,7 @@ def _shape(node: ET.Element, size: tuple[int, int] | None) -> tuple[Any, Any]:
         y1, x1, y2, x2 = number["ytl"], number["xtl"], number["ybr"], number["xbr"]
         if not angle % 360:
             return (y1, x1, y2, x2), None
+        # Round its centre; Label Studio turns round the upper left corner.
         outline = turned_box((y1, x1, y2, x2), angle, ((y1 + y2) / 2, (x1 + x2) / 2))
         return corners(outline), outline
     if node.tag == "polygon":
@@ -199,6 +207,7 @@ def _mask(node: ET.Element, number: dict[str, float], size: tuple[int, int]) -> 
     inside = 0 <= top < window[2] <= size[0] and 0 <= left < window[3] <= size[1]
     if not inside or min(runs) < 0 or sum(runs) > height * width:
         raise ValueError("rle")
+    # Runs alternate, background first; a mask that begins with foreground has a first run of 0.
     values = np.repeat(np.arange(len(runs)) % 2, runs)
     flat = np.zeros(height * width, np.uint8)
     flat[: len(values)] = values

@@ -43,6 +43,7 @@ from rcnn_jax.data.layouts.shapes import (
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown
 
+# The control tags of a labelling interface, each of which names its list after itself.
 _LABELS = (
     "rectanglelabels",
     "polygonlabels",
@@ -51,6 +52,7 @@ _LABELS = (
     "labels",
     "keypointlabels",
 )
+# Part of an upload's name in the export, and mostly not of the file that people kept.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -79,6 +81,7 @@ def is_label_studio(content: Any) -> bool:
         isinstance(content, list)
         and bool(content)
         and isinstance(content[0], dict)
+        # The first one tells: an export has one form, and may have a hundred thousand tasks.
         and (_is_task(content[0]) or _is_row(content[0]))
     )
 
@@ -105,6 +108,7 @@ def read_label_studio(tree: FileTree, files: Sequence[Path]) -> Collection:
                 problems.append(Problem(f"{path}: task {number + 1}", "is no object"))
                 continue
             found, cancelled = _annotations(task, f"{path}: task {task.get('id', number + 1)}")
+            # A task that one person skipped and another labelled is labelled.
             skipped += bool(cancelled and not found)
             untouched += not cancelled and not found
             for annotation in found:
@@ -117,6 +121,7 @@ def read_label_studio(tree: FileTree, files: Sequence[Path]) -> Collection:
     left_out: Counter[str] = Counter()
     items = []
     for image, annotations in sorted(by_image.items()):
+        # Not merged: two people's boxes of one object would be two objects.
         path, newest = max(annotations, key=lambda pair: pair[1].when)
         objects, size = _objects(newest, problems, left_out)
         items.append(Item(image, path, objects, size, split_of(image, tree.root)))
@@ -160,6 +165,7 @@ def _is_task(task: Mapping[str, Any]) -> bool:
 
 
 def _is_row(row: Mapping[str, Any]) -> bool:
+    # No key of its own marks JSON-MIN: the columns are called as the user's interface names them.
     return "annotation_id" in row and any(_is_image(value) for value in row.values())
 
 
@@ -181,9 +187,12 @@ def _annotations(task: Mapping[str, Any], where: str) -> tuple[list[_Annotation]
         when = str(task.get("updated_at") or task.get("created_at") or "")
         return [_Annotation(where, image, str(task.get("annotator")), when, shapes)], 0
     image = next((value for value in task["data"].values() if _is_image(value)), "")
+    # A reference without a suffix, as addresses of storages are; the index may know it all the
+    # same.
     if not image and task["data"]:
         image = str(next(iter(task["data"].values())))
     found, cancelled = [], 0
+    # Exports before version 1 say completions.
     for entry in task.get("annotations", task.get("completions", [])):
         if not isinstance(entry, dict) or not isinstance(entry.get("result"), list):
             continue
@@ -192,6 +201,7 @@ def _annotations(task: Mapping[str, Any], where: str) -> tuple[list[_Annotation]
             continue
         when = str(entry.get("updated_at") or entry.get("created_at") or "")
         who = entry.get("completed_by")
+        # A number in most exports, an object with name and mail in those of the enterprise version.
         who = str(who.get("id", who) if isinstance(who, dict) else who)
         found.append(_Annotation(where, image, who, when, entry["result"]))
     return found, cancelled
@@ -204,6 +214,7 @@ def _names(image: str) -> list[str]:
         parts = urlsplit(plain)
     except ValueError:  # brackets that are no address
         return [plain]
+    # Local files are served as /data/local-files/?d=FOLDER/NAME.
     path = unquote(parse_qs(parts.query).get("d", [parts.path])[0])
     folder, _, name = path.rpartition("/")
     plain = _UPLOAD.sub("", name)  # uploads get eight digits in front, which exports of images keep
@@ -222,6 +233,7 @@ def _objects(
     objects, size = [], None
     for number, (label, value, own) in enumerate(_regions(annotation.result, left_out), start=1):
         where = f"{annotation.where}, region {number}"
+        # Every region states the size anew; an export without regions states none.
         size = own or size
         try:
             if own is None:
@@ -242,11 +254,14 @@ def _regions(
     regions: dict[str, list[Mapping[str, Any]]] = {}
     for number, entry in enumerate(result):
         if isinstance(entry, dict):
+            # A region without an id is one by itself.
             regions.setdefault(str(entry.get("id", f"#{number}")), []).append(entry)
     for entries in regions.values():
         value: dict[str, Any] = {}
         for entry in entries:
             inner = entry.get("value", entry)
+            # Shape and label come in two entries where an interface has both tags; together they
+            # are a region.
             value |= inner if isinstance(inner, dict) else {}
         label = next((str(value[key][0]) for key in _LABELS if _is_filled(value.get(key))), "")
         sizes = [
@@ -255,6 +270,7 @@ def _regions(
             if _is_side(entry.get("original_height")) and _is_side(entry.get("original_width"))
         ]
         shaped = {"width", "points", "rle", "radiusX"} & value.keys()
+        # A key point encloses nothing, though it has a label and a width.
         if not label or not shaped or value.get("keypointlabels"):
             left_out[str(entries[0].get("type", "without a label"))] += 1
             continue
@@ -285,6 +301,7 @@ def _shape(value: Mapping[str, Any], size: tuple[int, int]) -> tuple[Any, Any]:
 
     angle = number("rotation") if value.get("rotation") else 0.0
     if "rle" in value:
+        # Brushes store RGBA of the whole canvas; what is painted is in the last channel.
         mask = _decoded(value["rle"], height * width * 4).reshape(height, width, 4)[..., 3]
         return run_lengths(mask, (0, 0, height, width), size)
     if "points" in value:
@@ -306,6 +323,7 @@ def _shape(value: Mapping[str, Any], size: tuple[int, int]) -> tuple[Any, Any]:
         return corners(outline), outline
     y1, x1 = number("y", height), number("x", width)
     box = (y1, x1, y1 + number("height", height), x1 + number("width", width))
+    # A box that is turned by nothing keeps its four numbers, without a polygon's rounding.
     if not angle % 360:
         return box, None
     outline = turned_box(box, angle, (y1, x1))
@@ -330,6 +348,7 @@ def _decoded(data: Sequence[int], expected: int) -> np.ndarray:
         place += count
         return int(bits[place - count : place], 2)
 
+    # Before memory is taken: the length in the file is not trusted.
     if read(32) != expected or expected > 4 * MOST_PIXELS:
         raise ValueError("length")
     word = read(5) + 1
@@ -338,6 +357,7 @@ def _decoded(data: Sequence[int], expected: int) -> np.ndarray:
     reached = 0
     while reached < expected:
         repeated, size = read(1), sizes[read(2)]
+        # Cut off, since the last run of a damaged mask may reach beyond the picture.
         end = min(reached + 1 + read(size), expected)
         if repeated:
             out[reached:end] = read(word) & 255

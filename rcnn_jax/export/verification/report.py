@@ -52,6 +52,7 @@ class CheckReport:
         """Returns the report as JSON values."""
         return {
             "passed": not self.problems and not self.accepted,
+            # The gate is a table of one version of TensorRT; a later one may read more.
             "tensorrt_table": tensorrt_gate.TENSORRT_VERSION,
             **dataclasses.asdict(self),
             # Of the same keys as the fields above, so their order stays.
