@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rcnn_jax.train.overfit import Course
 
 MINUTES = 3.0
+# As few as can be learnt by heart in minutes, as many as show that batches are put together
+# rightly.
 IMAGES = 4
 MOST_BATCH = 4
 """Images of a step: larger batches of the spec are planned from it, for compiling one takes as long."""
@@ -118,6 +120,7 @@ def preflight(
     clock = _Clock(time.monotonic(), seconds)
     source = experiment.train_source()
     checks = _check_data(experiment, source, session)
+    # A step takes long to compile, and would say nothing that the data have not.
     if any(check.outcome == "no-go" for check in checks):
         return judge.merged(checks)
     part = _few(source)
@@ -150,6 +153,7 @@ def _check_data(experiment: "Experiment", source: "Source", session: Session) ->
     for record in range(len(source)):
         labels = source.annotation(record)
         with contextlib.suppress(DataError):  # a crop that leaves nothing: training says so
+            # Sizes from headers, labels from files: no image is decoded for the anchors.
             matrix = fit(source.size(record), experiment.geometry).matrix
             boxes = apply_boxes(labels.boxes[~labels.crowd], matrix)
             sides.append(boxes[:, 2:] - boxes[:, :2])
@@ -163,6 +167,7 @@ def _check_data(experiment: "Experiment", source: "Source", session: Session) ->
         judge.check_anchors(every, cells, advice),
         judge.check_pixels(experiment.task.pixels),
     ]
+    # Evenly over the set: the first images may be of one source.
     chosen = np.unique(np.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).astype(int))
     images, boxes = [], []
     for record in session.track(chosen.tolist(), len(chosen), "compare boxes with edges"):
@@ -184,6 +189,7 @@ def _few(source: "Source") -> "Subset":
         labels = source.annotation(record)
         classes = labels.classes[~labels.crowd]
         if len(classes):
+            # Few objects are learnt sooner; many classes show a table of names that is shifted.
             ranked.append((-len(np.unique(classes)), len(classes), record))
     return Subset(source, [record for *_, record in sorted(ranked)[:IMAGES]])
 
@@ -204,8 +210,10 @@ def _check_learning(
     experiment, state = overfit.prepare(experiment, key=key)
     first = next(overfit.batches_of(experiment, part, batch))
     checks = [_check_weights(experiment, state, first)]
+    # Wrong statistics look like a wrong rate a minute later.
     if checks[0].outcome == "no-go":
         return checks
+    # The highest of the schedule: what diverges there would otherwise do so only after the warm-up.
     rate, _, steps = overfit.highest_rate(experiment, images)
     share = LEARNING * clock.seconds
 
@@ -216,6 +224,7 @@ def _check_learning(
     course = overfit.overfit(
         experiment, state, part, rate=rate, batch=batch, goes_on=goes_on, most=400
     )
+    # Only where it exploded, as every further rate is a further run.
     slower = _slower(experiment, state, part, course, clock) if course.exploded else None
     checks.append(
         judge.check_rate(
@@ -230,6 +239,7 @@ def _check_learning(
         names = experiment.task.class_names
         ap50 = hypotheses.mean_ap50(found, len(names))
         diagnosis = None
+        # The losses fall and nothing is found: the fault lies between them, in labels or boxes.
         if course.last < judge.FELL * course.first and ap50 < judge.LEARNT:
             sizes = [part.size(record) for record in range(len(part))]
             diagnosis = hypotheses.diagnose(found, sizes, names, experiment.geometry)
@@ -272,6 +282,7 @@ def _slower(
     """Returns a tenth or a hundredth of a rate with which the loss falls; None where it does not."""
     from rcnn_jax.train import overfit
 
+    # A rate is wrong by powers of ten: by a batch that was meant, or a digit.
     for factor in (0.1, 0.01):
         again = overfit.overfit(
             experiment,
@@ -334,6 +345,7 @@ def _check_export(experiment: "Experiment", state: "TrainState", clock: _Clock) 
     from rcnn_jax.export.plan import ExportOptions
     from rcnn_jax.runtime.bundle import open_bundle
 
+    # Skipped and said so, for an answer within the time was promised.
     if clock.left() < 0.1 * clock.seconds:
         return Check(
             name="export", outcome="skipped", sentence="no time was left for it (--minutes)"
@@ -341,6 +353,7 @@ def _check_export(experiment: "Experiment", state: "TrainState", clock: _Clock) 
     arrays = flatten(state.params, "params")
     for name, tree in state.collections.items():
         arrays |= flatten(tree, name)
+    # A real file through the real exporter: what is tested is what will be run.
     with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
         model = Path(folder) / "model.tlt"
         write_bundle(model, Bundle(experiment.kind, model_header(experiment), arrays), None)

@@ -177,6 +177,7 @@ def analyse(evaluation: Evaluation, *, wanted: float = 0.9) -> Analysis:
         kinds.append(("masks", "segm"))
     parts = tuple(_part(evaluation, name, kind) for name, kind in kinds)
     curves = curves_of(parts[0].matches)
+    # One working point for all classes: it is what `-t` and `visualize_threshold` can be set to.
     threshold = _best(curves[0])[0]
     boxes = coco_evaluator(evaluation, "bbox", _most(evaluation))
     confusion = boxes.confusion_matrix(iou_thr=0.5, min_score=threshold, max_det=_most(evaluation))
@@ -204,6 +205,7 @@ def curves_of(matches: Matches) -> tuple[Curve, ...]:
         none = np.zeros(0)
         return (Curve(name="all", scores=none, precision=none, recall=none),)
     scores = np.concatenate([row[1] for row in rows])
+    # Stable: equal scores keep the order of classes, so the same record gives the same curve.
     order = np.argsort(-scores, kind="stable")
     hits, ignored = (np.concatenate([row[i] for row in rows])[order] for i in (2, 3))
     every = _curve("all", scores[order], hits, ignored, sum(row[4] for row in rows))
@@ -223,6 +225,8 @@ def choose(curve: Curve, wanted: float) -> Choice:
         return Choice(
             name=curve.name, threshold=None, precision=0.0, recall=0.0, best=best, best_f1=best_f1
         )
+    # The last place and not the first: precision goes up and down, and the lowest score has most
+    # recall.
     last = int(reached[-1])
     return Choice(
         name=curve.name,
@@ -243,11 +247,13 @@ def recalls(evaluation: Evaluation, threshold: float) -> tuple[Recall, ...]:
     """
     rows = []
     for image in evaluation.images:
+        # Crowds are not to be found, in any of the stages.
         counted = ~np.asarray(image.gt_crowd, bool)
         truth, labels = image.gt_boxes[counted], np.asarray(image.gt_classes)[counted]
         iou = iou_matrix(truth, image.boxes) >= 0.5
         own = iou & (labels[:, None] == np.asarray(image.classes)[None, :])
         sure = own & (np.asarray(image.scores) >= threshold)[None, :]
+        # NaN, so that one image without proposals makes the whole column unknown instead of low.
         proposed = np.full(len(truth), np.nan)
         if image.proposals is not None:
             proposed = (iou_matrix(truth, image.proposals) >= 0.5).any(axis=1)
@@ -258,6 +264,7 @@ def recalls(evaluation: Evaluation, threshold: float) -> tuple[Recall, ...]:
     table = np.concatenate(rows).astype(np.float64) if rows else np.zeros((0, 6))
     groups = [("all objects", np.ones(len(table), bool))]
     groups += [(name, table[:, 0] == label) for label, name in enumerate(evaluation.class_names)]
+    # Of the boxes in the image file: COCO's areas are of outlines, which not every data set has.
     groups += [(name, (table[:, 1] >= low) & (table[:, 1] < high)) for name, low, high in SIZES]
     return tuple(_recall(name, table[chosen]) for name, chosen in groups if chosen.any())
 
@@ -271,6 +278,7 @@ def worst(matches: Matches, threshold: float) -> tuple[BadImage, ...]:
     """
     counts = np.zeros((matches.images, 3), np.int64)
     for one in matches.classes:
+        # What lies on a crowd is neither right nor wrong.
         counted = (one.scores >= threshold) & ~one.ignored[0]
         hits = counted & one.hits[0]
         here = np.bincount(one.image[hits], minlength=matches.images)
@@ -305,6 +313,7 @@ def labelled(evaluation: Evaluation) -> list[Labelled]:
 def _part(evaluation: Evaluation, name: str, kind: IouType) -> Part:
     matches = match(evaluation, kind)
     evaluator = coco_evaluator(evaluation, kind, _most(evaluation))
+    # 0.5 and 0.1 are TIDE's own: between them lies a detection that is beside its object.
     split = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)
     return Part(
         name=name,
@@ -316,12 +325,14 @@ def _part(evaluation: Evaluation, name: str, kind: IouType) -> Part:
 
 
 def _most(evaluation: Evaluation) -> int:
+    # A cut would count what lies beyond it as missed; 100 is COCO's least.
     return max([100, *(len(image.boxes) for image in evaluation.images)])
 
 
 def _curve(
     name: str, scores: np.ndarray, hits: np.ndarray, ignored: np.ndarray, objects: int
 ) -> Curve:
+    # Before the sums, or ignored detections would lower the precision of all after them.
     scores, hits = scores[~ignored], hits[~ignored]
     true = np.cumsum(hits)
     return Curve(
@@ -335,6 +346,7 @@ def _curve(
 def _best(curve: Curve) -> tuple[float, float]:
     """Returns the score with the best F1, and its value."""
     if not len(curve.scores):
+        # Nothing was detected: any threshold is as good, and 0.5 is what people expect.
         return 0.5, 0.0
     place = int(np.argmax(curve.f1))
     return float(curve.scores[place]), float(curve.f1[place])
@@ -357,6 +369,7 @@ def sentences(analysis: Analysis) -> Sequence[str]:
     """Returns what costs most, in sentences a user can act on."""
     part, said = analysis.parts[0], []
     kind, (count, gain) = max(part.errors.items(), key=lambda pair: pair[1][1])
+    # Half a point of AP50 is less than the noise of most validation sets.
     if gain > 0.005:
         name, what = ERRORS[kind]
         said.append(
@@ -364,6 +377,7 @@ def sentences(analysis: Analysis) -> Sequence[str]:
             f"{what}. Without them AP50 would be {gain:.3f} higher."
         )
     every = analysis.recalls[0] if analysis.recalls else None
+    # The RPN first: as long as it misses objects, nothing that is done to the head can find them.
     if every is not None and every.proposed is not None and every.proposed < 0.9:
         said.append(
             f"The RPN proposes {every.proposed:.1%} of the objects: what it misses no head can find. "

@@ -23,6 +23,7 @@ from rcnn_jax.report.page import Part as PagePart
 from rcnn_jax.text_file import read_text
 
 NOISE = "within noise"
+# A page is read from the top; what lies further down is within noise nearly always.
 _MOST_CLASSES = 40
 
 
@@ -66,6 +67,7 @@ class Row:
         """`within noise`, `second better`, `first better`, or nothing where noise is not known."""
         if self.difference is None:
             return ""
+        # By the interval, never by the values: a difference of 0.01 is noise on a hundred images.
         if self.difference.low > 0:
             return "second better"
         return "first better" if self.difference.high < 0 else NOISE
@@ -153,6 +155,7 @@ def read_result(path: Path) -> Result:
         raise DataError(f"{where}: is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise DataError(f"{where}: holds no evaluation")
+    # By a mark in the file, as both forms are JSON with a `metrics` entry or could get one.
     if fields.get("what") == RECORD:
         return result_of(fields, where)
     values = fields.get("metrics", {"AP": fields.get("mAP")} if "per_iou" in fields else None)
@@ -161,6 +164,7 @@ def read_result(path: Path) -> Result:
         raise DataError(
             f"{where}: holds no evaluation; expected a .json that `evaluate` or `evaluate --report` wrote"
         )
+    # The plain report has sums alone, so two of them are compared and nothing is said of noise.
     return Result(model=where, metrics={name: value or 0.0 for name, value in numbers.items()})
 
 
@@ -178,6 +182,7 @@ def result_of(fields: Mapping[str, Any], where: str) -> Result:
     if not isinstance(images, list) or not isinstance(parts, dict) or "boxes" not in parts:
         raise DataError(f"{where}: holds no matches of an evaluation; evaluate again with --report")
     read = {str(name): Matches.from_json(part, where) for name, part in parts.items()}
+    # A record that somebody shortened would compare other images with each other.
     if any(part.images != len(images) for part in read.values()):
         raise DataError(f"{where}: has matches of another number of images than it names")
     errors: dict[str, dict[str, float]] = {}
@@ -205,6 +210,7 @@ def compare(one: Result, other: Result) -> Comparison:
     Raises:
       DataError: they are of other images, or have no metric in common.
     """
+    # One record is not enough: noise is that of the difference, image by image.
     if not one.parts or not other.parts:
         before, after = _values(one), _values(other)
         rows = [
@@ -219,6 +225,7 @@ def compare(one: Result, other: Result) -> Comparison:
     rows = []
     for name in (name for name in one.parts if name in other.parts):
         before, after = one.parts[name], _reordered(other.parts[name], order)
+        # AP at one threshold and the mean over ten are two numbers of the same model.
         if (before.method, before.thresholds) != (after.method, after.thresholds):
             raise DataError(
                 f"{one.model} was judged by {_rule(before)}, {other.model} by {_rule(after)}: evaluate "
@@ -231,6 +238,7 @@ def compare(one: Result, other: Result) -> Comparison:
             Row(name=key + label, one=first[key], other=second[key], difference=spans[key])
             for key in spans
         ]
+    # Stable, so metrics keep their order before the classes.
     rows.sort(key=lambda row: row.name.startswith("class "))
     errors = {
         f"{kind}, {part}" if len(one.errors) > 1 else kind: (gain, other.errors[part][kind])
@@ -272,6 +280,8 @@ def page(comparison: Comparison) -> str:
         drawings = [
             Chart(
                 charts.bars(
+                    # An error's absence may cost AP by a rounding; a bar below zero would say that
+                    # errors help.
                     {kind: max(pair[index], 0.0) for kind, pair in comparison.errors.items()}
                 ),
                 f"{('first', 'second')[index]}: AP50 lost by kind of error",
@@ -302,6 +312,7 @@ def _same_order(one: Result, other: Result) -> list[int]:
     Raises:
       DataError: they are not of the same images.
     """
+    # Whole names first; then names alone, since two machines may keep the images in two places.
     for key in (str, lambda name: PurePath(name).name):
         first, second = [key(name) for name in one.images], [key(name) for name in other.images]
         places = {name: number for number, name in enumerate(second)}
@@ -317,6 +328,7 @@ def _same_order(one: Result, other: Result) -> list[int]:
 
 def _reordered(matches: Matches, order: Sequence[int]) -> Matches:
     """Returns matches whose images are numbered as those of another result."""
+    # The inverse of the order: detections name their image by number.
     place = np.empty(len(order), np.int64)
     place[np.asarray(order, np.int64)] = np.arange(len(order))
     return Matches(

@@ -151,7 +151,9 @@ def match_voc(
         scores = np.asarray(image.scores)[order]
         index, overlap = best_overlaps(boxes, classes, image.gt_boxes, image.gt_classes)
         of_iou = np.where(overlap >= np.asarray(thresholds)[:, None], index, -1)
+        # A crowd takes any number of detections; they leave the curve.
         ignored = (of_iou >= 0) & (crowd[of_iou] if len(crowd) else False)
+        # Out of the race, or a detection on a crowd would use up an object's only match.
         free = np.where(ignored, -1, of_iou)
         hits = np.stack([first_matches(row, len(crowd)) for row in free])
         for label in np.unique(classes):
@@ -177,6 +179,7 @@ def average_precision(
       weights: [images], how often every image counts; None for once.
     """
     objects = one.objects.sum() if weights is None else float(weights @ one.objects)
+    # Not 0: in a resampled set a rare class may have lost its objects by chance.
     if objects == 0:
         return np.full(len(one.hits), np.nan)
     counted = ~one.ignored * (1.0 if weights is None else weights[one.image])
@@ -184,6 +187,7 @@ def average_precision(
     every = np.cumsum(counted, axis=1)
     # Images that were not drawn leave points of no detection; their precision repeats the last one.
     precision = np.divide(true, every, out=np.zeros(true.shape), where=every > 0)
+    # PASCAL's and COCO's: precision never rises with recall once the best of what follows is taken.
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     if method == "voc12":
         return np.sum(np.diff(true, axis=1, prepend=0.0) * envelope, axis=1) / objects
@@ -230,6 +234,7 @@ def first_name(matches: Matches) -> str:
 def resamplings(images: int, seed: int = 0, replicates: int = REPLICATES) -> np.ndarray:
     """Returns i64[replicates images]: how often every image is in each resampled set."""
     rng = np.random.default_rng(seed)
+    # Images, not detections: those of one image depend on each other.
     drawn = rng.integers(0, max(images, 1), (replicates, images))
     return np.stack([np.bincount(row, minlength=images) for row in drawn])
 
@@ -281,6 +286,7 @@ def _match_coco(evaluation: Evaluation, iou_type: IouType, most: int) -> Matches
     for found in evaluator.evalImgs:
         if not found:
             continue
+        # `coco_view` numbers images and categories from 1.
         label, number = found["category_id"] - 1, found["image_id"] - 1
         objects[label, number] = np.sum(~np.asarray(found["gtIgnore"], bool))
         scores = np.asarray(found["dtScores"], np.float64)
@@ -308,6 +314,7 @@ def _classes(
     for label, name in enumerate(names):
         if not parts[label] and not objects[label].any():
             continue
+        # A class with objects and no detection still has arrays of the right type.
         empty = (np.empty(0), np.empty(0, np.int64), *(np.empty((thresholds, 0), bool),) * 2)
         rows = [*parts[label], empty]
         scores, image, hits, ignored = (
