@@ -68,7 +68,7 @@ DEFAULTS: Mapping[str, Any] = {
 """The values of the zoo's FPN models, for every entry that is read."""
 
 _REQUIRED = (
-    # Each of these changes what is computed and no shape of a weight, so a model would run and be
+    # Nearly all of these change what is computed and no shape of a weight: a model would run and be
     # wrong.
     "MODEL.META_ARCHITECTURE",
     "MODEL.BACKBONE.NAME",

@@ -41,7 +41,7 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
             continue
         labelled = [i for i, axis in enumerate(inner) if channels_of(axis) is not None]
         whole = [old[i] for i in before]
-        # Two axes of channels in one: no index of the merged axis belongs to one channel alone.
+        # With two axes of channels in one no index of the merged axis belongs to one channel alone.
         if len(labelled) != 1:
             stuck += [inner[i] for i in labelled]
             uniform = all(axis == UNIFORM for axis in inner if channels_of(axis) is None)
