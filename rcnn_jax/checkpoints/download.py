@@ -375,6 +375,10 @@ def _receive(
         total = start + int(length) if length.isascii() and length.isdigit() else None
         if total is not None:
             require_space(part.parent, total - start, str(part))
+        # The old part goes before the mark of the new file comes: a kill between them must not leave
+        # both, or the rest of the new file would be put behind the beginning of the old one.
+        if not start:
+            part.unlink(missing_ok=True)
         # Before the first byte: a transfer that breaks off without a mark could not be gone on with
         # safely.
         mark.write_text(_version(answer.headers))

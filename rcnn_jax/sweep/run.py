@@ -5,6 +5,7 @@ sampler.ask -> trial folder -> executor.start -> validations -> sampler.hopeless
 
 import contextlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -273,7 +274,7 @@ class _Loop:
             value = row.get(self.main)
             if value is None or running.pruned:
                 continue
-            if self.sampler.hopeless(running.trial.number, int(row["step"]), float(value)):
+            if self.sampler.hopeless(running.trial.number, running.reported, float(value)):
                 # Once: the process takes seconds to end, and every validation until then would stop
                 # it again.
                 running.pruned = True
@@ -300,6 +301,8 @@ class _Loop:
                 values["latency_ms"] = latency_ms(folder / "model.onnx")
         # A trial without its objective cannot be compared; as a failure it is seen, as a success it
         # would win.
+        # A measure that could not be taken is no number: NaN compares as neither better nor worse.
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         missing = [name for name in self.definition.measures if name not in values]
         if state == "done" and missing:
             known = ", ".join(sorted(values)) or "nothing: does the spec validate?"

@@ -33,7 +33,7 @@ class Sampler(Protocol):
         """Takes a trial that has ended."""
         ...
 
-    def hopeless(self, number: int, step: int, value: float) -> bool:
+    def hopeless(self, number: int, validation: int, value: float) -> bool:
         """Takes a validation of a running trial; returns whether it is to be ended."""
         ...
 
@@ -65,7 +65,7 @@ class Counted:
     def tell(self, trial: Trial) -> None:
         """Learns nothing."""
 
-    def hopeless(self, number: int, step: int, value: float) -> bool:
+    def hopeless(self, number: int, validation: int, value: float) -> bool:
         """Never ends a trial."""
         return False
 
@@ -161,12 +161,12 @@ class Searched:
             state = states.PRUNED if trial.state == "pruned" else states.FAIL
             self._study.tell(trial.number, state=state)
 
-    def hopeless(self, number: int, step: int, value: float) -> bool:
+    def hopeless(self, number: int, validation: int, value: float) -> bool:
         """Asks the pruner."""
         if len(self._definition.objectives) > 1:
             return False
         trial = self._open(self._frozen(number))
-        trial.report(value, step)
+        trial.report(value, validation)
         return trial.should_prune()
 
     def _frozen(self, number: int) -> Any:
@@ -247,7 +247,8 @@ def _sampler(optuna: Any, name: SamplerName, definition: Definition, seed: int) 
 def _pruner(optuna: Any, name: PrunerName) -> Any:
     match name:
         case "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=1)
+            # Counted in validations; the first one of a run says little.
+            return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=2)
         case "hyperband":
             return optuna.pruners.HyperbandPruner()
         case _:
