@@ -94,6 +94,19 @@ def test_export_needs_no_images_and_all_files_have_the_scales_of_training(traine
 
 
 @pytest.mark.slow
+def test_force_ptq_calibrates_on_images_and_leaves_the_trained_ranges(trained, tmp_path, capsys):
+    kind, root, spec = trained
+    best, cache = root / "run" / "best.tlt", tmp_path / "q.cal"
+    flags = ["--data_type", "int8", "--accept-loss", "--force_ptq", "--cal_cache_file", cache]
+    assert command(kind, "export", spec, "-m", best, "-o", tmp_path / "q.onnx", *flags) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "its ranges are not used because of --force_ptq" in said
+    found = set(read_cache(cache.read_text()).values())
+    trained_with = {float(a) for name, a in read_bundle(best).arrays.items() if "quant/" in name}
+    assert len(found - trained_with) > len(found) // 2
+
+
+@pytest.mark.slow
 def test_evaluation_of_the_exported_graph_is_that_of_training(trained, tmp_path):
     kind, root, spec = trained
     best, output = root / "run" / "best.tlt", tmp_path / "q.onnx"
