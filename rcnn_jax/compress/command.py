@@ -86,10 +86,10 @@ def prune(
     """
     experiment, variables = opened.load(experiment)
     if experiment.task.model.quant.sites:
-        # Ranges are of the wider network, and fewer channels may be left in float by the exporter.
+        # Ranges are of the wider network, and the exporter rounds no layer that becomes narrow.
         reporter.note(
-            "the model was trained with fake quantisation: its ranges are left out, train the smaller model "
-            "with enable_qat to calibrate new ones"
+            "the model was trained with fake quantisation: its ranges are left out; retrain with "
+            "enable_qat to calibrate those of the smaller one"
         )
         experiment, variables = in_float(experiment), float_variables(variables)
     canvas = _canvas(experiment.geometry)
