@@ -32,7 +32,11 @@ def command(kind, task, spec, *flags):
     return main([kind, task, "-e", str(spec), *map(str, flags)])
 
 
-@pytest.fixture(scope="module", params=[("faster_rcnn", faster), ("mask_rcnn", mask)])
+@pytest.fixture(
+    scope="module",
+    params=[("faster_rcnn", faster), ("mask_rcnn", mask)],
+    ids=["faster_rcnn", "mask_rcnn"],
+)
 def trained(request, tmp_path_factory):
     """(kind, root, spec) of a finished run that began in float."""
     kind, write = request.param
