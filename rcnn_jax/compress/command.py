@@ -22,6 +22,7 @@ from rcnn_jax.compress.criteria import (
 from rcnn_jax.compress.groups import Network, find_groups, flat
 from rcnn_jax.compress.latency import latency
 from rcnn_jax.compress.prune import pruned_bundle, trained_filters
+from rcnn_jax.compress.qat import float_variables, in_float
 from rcnn_jax.compress.search import threshold_for
 from rcnn_jax.data.loader.images import canvas_size
 from rcnn_jax.errors import UsageError
@@ -84,6 +85,13 @@ def prune(
       UsageError: a layer or a fraction that does not exist.
     """
     experiment, variables = opened.load(experiment)
+    if experiment.task.model.quant.sites:
+        # Ranges are of the wider network, and the exporter rounds no layer that becomes narrow.
+        reporter.note(
+            "the model was trained with fake quantisation: its ranges are left out; retrain with "
+            "enable_qat to calibrate those of the smaller one"
+        )
+        experiment, variables = in_float(experiment), float_variables(variables)
     canvas = _canvas(experiment.geometry)
     network = find_groups(experiment, options.excluded, canvas=canvas)
     arrays = flat(variables)

@@ -102,6 +102,7 @@ def pruned_bundle(
         ],
         "created_with": versions(),
     }
+    header.pop("quant_plan", None)  # ranges of fake quantisation are of the wider network
     return replace(bundle, header=header, arrays={**smaller, **before})
 
 

@@ -227,6 +227,7 @@ def open_run(
         reporter.note(why)
     steps_per_epoch = batches_per_epoch(source, _global_batch(experiment, chosen))
     milestones = Milestones.of(experiment.run, steps_per_epoch, experiment.qat)
+    _check_quantised_steps(experiment, milestones)
     return Run(
         experiment=experiment,
         quant=quant,
@@ -265,6 +266,19 @@ def _plan_quantisation(experiment: Experiment, quantiser: Quantiser | None) -> Q
         return quantiser.plan(experiment)
     except (ExportError, SpecError) as error:
         raise SpecError(f"enable_qat: {error}") from error
+
+
+def _check_quantised_steps(experiment: Experiment, milestones: Milestones) -> None:
+    """Stops where a run would calibrate ranges and end.
+
+    Raises:
+      SpecError: no step is left for training with fake quantisation.
+    """
+    if experiment.qat is not None and milestones.quantised_from >= milestones.total_steps:
+        raise SpecError(
+            f"qat_start: {experiment.qat.start:g} is the whole run, {milestones.total_steps} steps in "
+            f"{milestones.num_epochs} epochs; leave some for fake quantisation, or set enable_qat: False"
+        )
 
 
 def _advise(experiment: Experiment, source: Source, census: Census, reporter: Reporter) -> None:

@@ -1,15 +1,19 @@
 """A model file in, a smaller one out: what is in it, and the laws of pruning again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rcnn_jax import api
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
+from rcnn_jax.checkpoints.leaves import flatten
 from rcnn_jax.cli.main import main
 from rcnn_jax.compress.criteria import PruneSettings
+from rcnn_jax.compress.qat import collection
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.export.precision.aware import plan_of
 from rcnn_jax.runtime.bundle import open_bundle
 from tests.export.tiny import images
 
@@ -58,6 +62,28 @@ def test_the_file_says_its_widths_and_its_history_and_has_no_optimizer(pruned):
     assert record["threshold"] == 0.9 and record["criterion"] == "union"
     assert record["parameters"][0] > record["parameters"][1]
     assert {name.split("/")[0] for name in bundle.arrays} == {"params", "batch_stats", "pruning"}
+
+
+def test_a_model_trained_with_fake_quantisation_is_pruned_to_a_float_model(
+    boxes_files, pruned, tmp_path, capsys
+):
+    float_model = open_bundle(boxes_files.model, None)
+    experiment, variables = float_model.load(float_model.stored_experiment())
+    plan = plan_of(experiment)
+    ranges = {(name, i): 0.1 for name, inputs in plan.sites for i in inputs}
+    quant = flatten(collection(plan, ranges), "quant")
+    header = {**float_model.bundle.header, "quant_plan": plan.to_json()}
+    rounded = tmp_path / "rounded.tlt"
+    arrays = {**float_model.bundle.arrays, **quant}
+    write_bundle(rounded, replace(float_model.bundle, header=header, arrays=arrays))
+    assert open_bundle(rounded, None).load(experiment)[0].task.model.quant == plan
+
+    run("faster_rcnn", "-m", rounded, "-o", tmp_path / "out.tlt", "-pth", "0.9", *FINE)
+    assert "its ranges are left out" in " ".join(capsys.readouterr().out.split())
+    out = read_bundle(tmp_path / "out.tlt")
+    assert "quant_plan" not in out.header
+    assert not any(name.startswith("quant/") for name in out.arrays)
+    assert_same(weights(pruned), weights(tmp_path / "out.tlt"))
 
 
 def test_pruning_is_a_function_of_the_library(boxes_files, pruned, tmp_path, capfd):

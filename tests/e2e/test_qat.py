@@ -32,7 +32,11 @@ def command(kind, task, spec, *flags):
     return main([kind, task, "-e", str(spec), *map(str, flags)])
 
 
-@pytest.fixture(scope="module", params=[("faster_rcnn", faster), ("mask_rcnn", mask)])
+@pytest.fixture(
+    scope="module",
+    params=[("faster_rcnn", faster), ("mask_rcnn", mask)],
+    ids=["faster_rcnn", "mask_rcnn"],
+)
 def trained(request, tmp_path_factory):
     """(kind, root, spec) of a finished run that began in float."""
     kind, write = request.param
@@ -91,6 +95,19 @@ def test_export_needs_no_images_and_all_files_have_the_scales_of_training(traine
         weights_digest(single),
     }
     assert len(digests) == 1 and "" not in digests
+
+
+@pytest.mark.long
+def test_force_ptq_calibrates_on_images_and_leaves_the_trained_ranges(trained, tmp_path, capsys):
+    kind, root, spec = trained
+    best, cache = root / "run" / "best.tlt", tmp_path / "q.cal"
+    flags = ["--data_type", "int8", "--accept-loss", "--force_ptq", "--cal_cache_file", cache]
+    assert command(kind, "export", spec, "-m", best, "-o", tmp_path / "q.onnx", *flags) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "its ranges are not used because of --force_ptq" in said
+    found = set(read_cache(cache.read_text()).values())
+    trained_with = {float(a) for name, a in read_bundle(best).arrays.items() if "quant/" in name}
+    assert len(found - trained_with) > len(found) // 2
 
 
 @pytest.mark.long

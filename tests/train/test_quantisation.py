@@ -58,6 +58,16 @@ def test_an_input_of_no_fixed_size_is_refused(experiment, tmp_path):
         open_run(dynamic, tmp_path, TrainOptions(devices=1, quantiser=QUANTISER), Listener())
 
 
+@pytest.mark.parametrize("start", [1.0, 0.999])
+def test_a_run_that_ends_where_it_would_calibrate_is_refused(experiment, tmp_path, start):
+    short = dataclasses.replace(experiment.run, num_epochs=1)
+    late = dataclasses.replace(experiment, run=short, qat=QatSettings(start=start))
+    with pytest.raises(
+        SpecError, match=f"qat_start: {start:g} is the whole run, 2 steps in 1 epochs"
+    ):
+        open_run(late, tmp_path, TrainOptions(devices=1, quantiser=QUANTISER), Listener())
+
+
 def test_ranges_are_there_from_the_first_step_on_and_empty(begun):
     run, state, _, _ = begun
     assert run.quant.sites and not run.experiment.task.model.quant.sites
