@@ -238,3 +238,22 @@ def test_a_published_file_is_known_by_its_name_wherever_it_lies(folder):
     ours = import_checkpoint(path, published).arrays["params/bn_conv1/gamma"]
     assert name.startswith("fasterrcnn_resnet50_fpn_coco-") and row.bn_eps == 0.0
     assert not np.array_equal(ours, import_checkpoint(path).arrays["params/bn_conv1/gamma"])
+
+
+@pytest.mark.slow
+def test_a_resnet_101_is_known_by_its_units(folder):
+    theirs = fake.detectron2(2, masks=False, bottlenecks=(3, 4, 23, 3))
+    bundle = import_checkpoint(fake.write_pickle(folder / "r101.pkl", theirs))
+    task = stored_experiment(bundle, "it").task
+    assert task.model.arch == "resnet:101" and len(bundle.arrays) == len(theirs)
+    last = "backbone.bottom_up.res4.22.conv2"
+    ours = bundle.arrays
+    np.testing.assert_array_equal(
+        ours["params/block_3w_conv_2/kernel"], theirs[f"{last}.weight"].transpose(OIHW)
+    )
+    np.testing.assert_array_equal(
+        ours["batch_stats/block_3w_bn_2/moving_variance"], theirs[f"{last}.norm.running_var"]
+    )
+    with pytest.raises(CheckpointError, match="3, 4, 22, 3 bottlenecks"):
+        shorter = {name: array for name, array in theirs.items() if ".res4.22." not in name}
+        import_checkpoint(fake.write_pickle(folder / "shorter.pkl", shorter))
