@@ -93,7 +93,11 @@ def import_checkpoint(
     categories = _categories(layout, granted, options, path)
     kind = f"{granted.source}'s {layout.title}, {layout.classes} classes"
     reporter.note(f"recognised {kind}{_extras(layout)}")
-    for sentence in granted.said:
+    said = granted.said
+    if options.spec is not None:
+        instead = "" if options.config is None else f", not from {options.config}"
+        said = (f"what no shape shows is taken from {options.spec}{instead}",)
+    for sentence in said:
         reporter.note(sentence)
     if granted.categories is None and options.classes is None:
         reporter.note(

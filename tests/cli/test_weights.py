@@ -113,6 +113,9 @@ def test_import_writes_a_model_and_its_spec(site, capsys, tmp_path):
         )
         == 0
     )
+    shown = capsys.readouterr().out
+    assert "what no shape shows is taken from out/spec.txt" in shown
+    assert "taken from torchvision's defaults" not in shown
     again = read_bundle("n.tlt", "secret")
     for name, array in again.arrays.items():
         np.testing.assert_array_equal(array, bundle.arrays[name])
