@@ -152,4 +152,4 @@ def _config_seeds() -> dict[str, Case]:
     }
 
 
-CONFIGS = Target("configs", (".yaml",), _config_seeds, config_mutant, check_config, quick=300)
+CONFIGS = Target("configs", (".yaml",), _config_seeds, config_mutant, check_config, quick=150)

@@ -131,4 +131,4 @@ def _pickle_seeds() -> dict[str, Case]:
     }
 
 
-PICKLES = Target("pickles", (".pkl",), _pickle_seeds, pickle_mutant, check_pickle, quick=300)
+PICKLES = Target("pickles", (".pkl",), _pickle_seeds, pickle_mutant, check_pickle, quick=150)
