@@ -6,9 +6,10 @@
     python -m tools.fuzz all                                               what `make fuzz` runs
     python -m tools.fuzz specs --seeds                                     writes tests/corpus/specs/sound
 
-Targets: specs, records, coco, images, bundles, weights, headers. A mutant is a function of target, seed
-and number. Every input is read, or refused in one clear message (`tests/fuzz/verdict.py`), within 5
-seconds of processor time and 1 GB of memory. Exit code 1 when one is not.
+Targets: specs, records, coco, images, bundles, weights, headers, pickles, configs. A mutant is a function
+of target, seed and number. Every input is read, or refused in one clear message
+(`tests/fuzz/verdict.py`), within 5 seconds of processor time and 1 GB of memory. Exit code 1 when one is
+not.
 """
 
 import argparse

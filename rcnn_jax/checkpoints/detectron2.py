@@ -20,10 +20,14 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
 from rcnn_jax.text_file import read_text
 
-MOST_CONFIG = 1 << 20
-"""Bytes of a config; those of the zoo have 10,000."""
+MOST_CONFIG = 1 << 18
+"""Bytes of a config; those of the zoo have 10,000. PyYAML reads a megabyte in eight seconds."""
 # P2 to P6, which `build_resnet_fpn_backbone` always gives.
 _LEVELS = 5
+# Not repr(): aliases let a few lines of YAML stand for gigabytes of text, and reprlib's own limits for
+# half a megabyte.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
 
 DEFAULTS: Mapping[str, Any] = {
     "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
@@ -90,6 +94,14 @@ _REQUIRED_OF_MASKS = (
 )
 
 
+# More than YAMLError: dates that do not exist, nesting without end and values that are not what their tag
+# says (`!!bool maybe`) come out of PyYAML as what Python raised.
+_UNREADABLE = (
+    yaml.YAMLError,
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError),
+)
+
+
 class _InertLoader(yaml.SafeLoader):
     """Reads every tag of Python's objects as the plain node that carries it."""
 
@@ -125,9 +137,7 @@ def read_config(path: Path) -> dict[str, Any]:
     text = read_text(path, "config", CheckpointError, limit=MOST_CONFIG)
     try:
         tree = yaml.load(text, _InertLoader)  # noqa: S506 the loader makes plain values only
-    # More than YAMLError: dates that do not exist and nesting without end come out of PyYAML as
-    # what Python raised.
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+    except _UNREADABLE as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where is not None else ""
         what = getattr(error, "problem", None) or reason(error)
@@ -318,8 +328,7 @@ def _count(entries: Mapping[str, Any], name: str, where: str, least: int = 1) ->
 
 
 def _wrong(where: str, name: str, entries: Mapping[str, Any], expected: str) -> CheckpointError:
-    # Not repr(): aliases let a few lines of YAML stand for gigabytes of text.
-    shown = reprlib.repr(entries[name])
+    shown = _SHORT.repr(entries[name])
     return CheckpointError(
         f"{where}: {name} is {shown}, expected {expected}: the model cannot be built"
     )

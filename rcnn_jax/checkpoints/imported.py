@@ -29,7 +29,7 @@ from rcnn_jax.checkpoints.taken_for_granted import THREE_RATIOS, Granted
 from rcnn_jax.checkpoints.torch_names import from_torch
 from rcnn_jax.checkpoints.torchvision import torchvision_settings
 from rcnn_jax.data.sources.categories import Categories, numbered_categories
-from rcnn_jax.errors import CheckpointError, RcnnError, UsageError
+from rcnn_jax.errors import CheckpointError, RcnnError, SpecError, UsageError
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.spec.load import LoadedSpec, load_spec, parse_spec
@@ -93,13 +93,20 @@ def import_checkpoint(
     categories = _categories(layout, granted, options, path)
     kind = f"{granted.source}'s {layout.title}, {layout.classes} classes"
     reporter.note(f"recognised {kind}{_extras(layout)}")
-    for sentence in granted.said:
+    said = granted.said
+    if options.spec is not None:
+        instead = "" if options.config is None else f", not from {options.config}"
+        said = (f"what no shape shows is taken from {options.spec}{instead}",)
+    for sentence in said:
         reporter.note(sentence)
     if granted.categories is None and options.classes is None:
         reporter.note(
             f"nothing says what the {layout.classes} classes are called; --classes FILE names them"
         )
-    spec = _spec(layout, granted, options)
+    if options.spec is not None:
+        spec = load_spec(options.spec, "mask_rcnn", "inference")
+    else:
+        spec = model_spec(layout, granted, str(options.config or path))
     # Faster R-CNN of these libraries is this network without masks; `faster_rcnn` has no pyramid.
     experiment = build_experiment(spec.config, "mask_rcnn", categories=categories)
     counted = experiment.depends["data_config.num_classes"]
@@ -231,10 +238,22 @@ def _categories(layout: Layout, granted: Granted, options: ImportOptions, path: 
     return Categories(ids, tuple(names))
 
 
-def _spec(layout: Layout, granted: Granted, options: ImportOptions) -> LoadedSpec:
-    if options.spec is not None:
-        return load_spec(options.spec, "mask_rcnn", "inference")
-    return parse_spec(spec_text(layout, granted), "the spec of the model", "mask_rcnn", "inference")
+def model_spec(layout: Layout, granted: Granted, where: str) -> LoadedSpec:
+    """Returns the spec of a model, checked.
+
+    Args:
+      layout: of its layers.
+      granted: what no shape shows.
+      where: the config or the checkpoint, begins the message.
+
+    Raises:
+      CheckpointError: a value is out of the range that a spec may have.
+    """
+    try:
+        return parse_spec(spec_text(layout, granted), "its spec", "mask_rcnn", "inference")
+    except SpecError as error:
+        # Nobody wrote that spec: without the name of the config its lines would be of no file.
+        raise CheckpointError(f"{where}: the model cannot be built: {error}") from error
 
 
 def _kept(

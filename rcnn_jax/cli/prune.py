@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rcnn_jax.cli.flags import choose_devices, existing_file, key_from
+from rcnn_jax.cli.flags import choose_devices, existing_model, folder_beside, key_from
 from rcnn_jax.cli.outputs import Places, beside, common
 from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import UsageError
@@ -35,12 +35,12 @@ def run(args: Namespace, kind: Kind) -> int:
         from rcnn_jax.checkpoints.origin import check_kind
         from rcnn_jax.cli.flags import flag_notes
         from rcnn_jax.compress.command import prune
-        from rcnn_jax.runtime.bundle import open_bundle
+        from rcnn_jax.runtime.open import open_weights
 
         for note in flag_notes(args):
             session.note(note)
         key = key_from(args)
-        opened = open_bundle(existing_file(args.model, "-m"), key)
+        opened = open_weights(existing_model(args.model, "-m"), key, reporter=session)
         check_kind(opened.bundle.kind, kind, str(opened.path))
         experiment = opened.stored_experiment()
         options = _options(args, kind, output, key, thresholds)
@@ -88,7 +88,7 @@ def _report(args: Namespace, output: Path | None, ending: str) -> Path:
     model = output or args.model
     # Beside the model by default: the report says why each filter is gone and should travel with
     # it.
-    folder = args.workdir or model.parent
+    folder = args.workdir or folder_beside(model)
     return folder / f"{model.stem}.pruning{ending}"
 
 

@@ -136,6 +136,12 @@ def make_plan(
     check_output(files.output)
     if files.encrypts and not options.key:
         raise UsageError(f"-o {files.output}: an .etlt file is encrypted: give the key with -k")
+    if options.portable is not None and not experiment.task.settings.roi_samples:
+        raise UsageError(
+            "--portable: only a fixed number of samples of RoIAlign has a portable form, and this model "
+            "takes as many as a cell has cells of the map (detectron2's POOLER_SAMPLING_RATIO 0); import "
+            "its checkpoint with a spec of roi_sampling_ratio: 2 (rcnn-jax weights import FILE -e SPEC)"
+        )
     # The fp32 graph next to an int8 model is the one its scales name; that of another export would
     # be mistaken for it.
     if options.data_type == "int8" and files.single.exists():

@@ -3,6 +3,7 @@
 import pytest
 
 from rcnn_jax.checkpoints.detectron2 import DEFAULTS, detectron2_settings, read_config
+from rcnn_jax.checkpoints.imported import model_spec
 from rcnn_jax.checkpoints.layout import Layout
 from rcnn_jax.errors import CheckpointError
 
@@ -124,3 +125,34 @@ def test_a_few_lines_do_not_stand_for_gigabytes(tmp_path):
 
 def test_every_entry_that_is_read_has_a_default():
     assert all(name.split(".")[0] in ("MODEL", "INPUT", "TEST") for name in DEFAULTS)
+
+
+@pytest.mark.parametrize("tag", ["bool maybe", "int ''", "timestamp soon", "float x", "binary é"])
+def test_a_value_that_is_not_what_its_tag_says_is_one_message(tmp_path, tag):
+    message = refusal(tmp_path, f"MODEL: {{ROI_HEADS: {{NUM_CLASSES: !!{tag}}}}}")
+    assert message.startswith("config.yaml") and "is not readable as YAML" in message
+
+
+def test_aliases_of_aliases_are_shown_in_a_line(tmp_path):
+    lines = ["a0: &a0 [1]"] + [
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 20)
+    ]
+    message = refusal(tmp_path, "\n".join([*lines, "MODEL: {PIXEL_MEAN: *a19}"]))
+    assert "MODEL.PIXEL_MEAN is [[" in message and len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("MIN_SIZE_TEST: 100", "data_config.short_side = 100"),
+        ("MAX_SIZE_TEST: 99999", "image_size"),
+    ],
+)
+def test_a_size_that_no_spec_has_is_refused_by_the_name_of_the_config(tmp_path, entry, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"MODEL: {{MASK_ON: true}}\nINPUT: {{{entry}}}\n")
+    granted = detectron2_settings(LAYOUT, read_config(path), str(path))
+    with pytest.raises(CheckpointError) as caught:
+        model_spec(LAYOUT, granted, str(path))
+    assert str(caught.value).startswith(f"{path}: the model cannot be built: ")
+    assert message in str(caught.value)

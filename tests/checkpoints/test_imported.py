@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from rcnn_jax.checkpoints.bundle import Bundle
+from rcnn_jax.checkpoints.detectron2_names import from_detectron2
 from rcnn_jax.checkpoints.imported import ImportOptions, import_checkpoint
+from rcnn_jax.checkpoints.layout import read_layout
 from rcnn_jax.checkpoints.published import PUBLISHED
 from rcnn_jax.checkpoints.state import stored_experiment, with_weights
 from rcnn_jax.errors import CheckpointError, UsageError
@@ -238,3 +240,22 @@ def test_a_published_file_is_known_by_its_name_wherever_it_lies(folder):
     ours = import_checkpoint(path, published).arrays["params/bn_conv1/gamma"]
     assert name.startswith("fasterrcnn_resnet50_fpn_coco-") and row.bn_eps == 0.0
     assert not np.array_equal(ours, import_checkpoint(path).arrays["params/bn_conv1/gamma"])
+
+
+@pytest.mark.slow
+def test_a_resnet_101_is_known_by_its_units(folder):
+    theirs = fake.detectron2(2, masks=False, bottlenecks=(3, 4, 23, 3))
+    bundle = import_checkpoint(fake.write_pickle(folder / "r101.pkl", theirs))
+    task = stored_experiment(bundle, "it").task
+    assert task.model.arch == "resnet:101" and len(bundle.arrays) == len(theirs)
+    last = "backbone.bottom_up.res4.22.conv2"
+    ours = bundle.arrays
+    np.testing.assert_array_equal(
+        ours["params/block_3w_conv_2/kernel"], theirs[f"{last}.weight"].transpose(OIHW)
+    )
+    np.testing.assert_array_equal(
+        ours["batch_stats/block_3w_bn_2/moving_variance"], theirs[f"{last}.norm.running_var"]
+    )
+    shorter = {name: array for name, array in theirs.items() if ".res4.22." not in name}
+    with pytest.raises(CheckpointError, match="3, 4, 22, 3 bottlenecks"):
+        read_layout(from_detectron2(shorter), "shorter.pkl")

@@ -113,6 +113,9 @@ def test_import_writes_a_model_and_its_spec(site, capsys, tmp_path):
         )
         == 0
     )
+    shown = capsys.readouterr().out
+    assert "what no shape shows is taken from out/spec.txt" in shown
+    assert "taken from torchvision's defaults" not in shown
     again = read_bundle("n.tlt", "secret")
     for name, array in again.arrays.items():
         np.testing.assert_array_equal(array, bundle.arrays[name])
@@ -182,3 +185,11 @@ def test_a_spec_that_names_published_weights_misses_no_file(site, tmp_path, caps
     assert main(["spec", "check", "t.txt", "--task", "inference", "--strict-paths"]) == 0
     (tmp_path / "t.txt").write_text(f'checkpoint: "coco/fake.pth"\n{text}')
     assert main(["spec", "check", "t.txt", "--task", "inference", "--strict-paths"]) == 2
+
+
+def test_a_name_can_be_pruned_and_reports_lie_where_the_command_runs(site, tmp_path, capsys):
+    assert main(["mask_rcnn", "prune", "-m", "coco/fake", "--dry-run", "-pth", "0.5"]) == 0
+    assert "box-predict" in capsys.readouterr().out
+    assert (tmp_path / "fake.pruning.json").is_file() and not (tmp_path / "coco").exists()
+    assert main(["mask_rcnn", "prune", "-m", "coco/nobody", "--dry-run"]) == 2
+    assert "coco/nobody: no published weights have this name" in capsys.readouterr().err

@@ -103,6 +103,16 @@ def test_dead_filters_of_mask_rcnn_are_removed_without_a_trace():
     assert_dead_channels_leave_unseen(tiny.mask_rcnn(canvas=(SIDE, SIDE)))
 
 
+def test_dead_filters_of_the_newer_architecture_are_removed_without_a_trace():
+    experiment = tiny.mask_rcnn(canvas=(SIDE, SIDE))
+    model = experiment.task.model.clone(rpn_depth=2, box_convs=4, fpn_norm=True, head_norm=True)
+    plan = {**model.channels.to_json(), "rpn-conv-l1": 32}
+    plan |= {f"box-conv-l{index}": 16 + 8 * index for index in range(4)}
+    model = model.clone(channels=ChannelPlan.from_json(plan))
+    experiment.task = dataclasses.replace(experiment.task, model=model)
+    assert_dead_channels_leave_unseen(experiment)
+
+
 @pytest.mark.parametrize(
     "options",
     [

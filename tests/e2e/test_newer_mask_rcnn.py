@@ -2,11 +2,14 @@
 a model that others start from."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
+import onnx
 import pytest
 
+import rcnn_jax
 from rcnn_jax.checkpoints.bundle import read_bundle
 from rcnn_jax.cli.main import main
 from tests.e2e.tiny_mask import write_tiny
@@ -77,3 +80,57 @@ def test_it_is_exported_and_agrees(run):
     model, graph = root / "run" / "model.step-2.tlt", root / "model.onnx"
     assert main(["mask_rcnn", "export", "-m", str(model), "-o", str(graph)]) == 0
     assert json.loads((root / "model.onnx.check.json").read_text())
+
+
+def test_it_is_exported_in_int8(run):
+    root, spec = run
+    model, graph = root / "run" / "model.step-2.tlt", root / "int8" / "model.onnx"
+    words = ["--data_type", "int8", "--batches", "1", "--batch_size", "2", "--accept-loss"]
+    words += ["--cal_cache_file", str(graph.with_suffix(".cal"))]
+    graph.parent.mkdir()
+    assert (
+        main(["mask_rcnn", "export", "-e", str(spec), "-m", str(model), "-o", str(graph), *words])
+        == 0
+    )
+    kinds = [node.op_type for node in onnx.load(graph).graph.node]
+    # 8 of the pyramid, 2 of the RPN, 5 of the box head and 4 of the mask head, beside the backbone.
+    assert kinds.count("QuantizeLinear") > 15
+    assert "BatchNormalization" not in kinds
+
+
+def test_its_weakest_filters_can_be_removed(run, capsys):
+    root, _ = run
+    model = str(root / "run" / "model.step-2.tlt")
+    words = ["mask_rcnn", "prune", "-m", model, "--keep-params", "0.6", "-pg", "4", "-nf", "4"]
+    assert main([*words, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "box-conv-l3" in shown and "rpn-conv-l1" in shown
+    assert not (root / "pruned").exists()
+    assert main([*words, "-o", str(root / "pruned")]) == 0
+    before, after = (
+        read_bundle(path).arrays for path in (Path(model), root / "pruned" / "model.tlt")
+    )
+    for layer in ("box-conv-l1", "rpn-conv-l1"):
+        norm = f"batch_stats/{layer}_bn/moving_mean"
+        kernel = after[f"params/{layer}/kernel"]
+        assert kernel.shape[-1] < before[f"params/{layer}/kernel"].shape[-1]
+        assert norm not in after or after[norm].shape == kernel.shape[-1:]
+    picture = np.zeros((60, 64, 3), np.uint8)
+    assert rcnn_jax.load(root / "pruned" / "model.tlt")(picture).picture is not None
+
+
+def test_it_is_trained_with_rounding(tmp_path):
+    spec = write_tiny(
+        tmp_path,
+        *NEWER,
+        ("num_steps_per_eval: 4", "num_steps_per_eval: 2"),
+        ("seed:", "enable_qat: true qat_start: 0.5 seed:"),
+    )
+    words = ["mask_rcnn", "train", "-e", str(spec), "-d", str(tmp_path / "run"), "--gpus", "1"]
+    assert main(words) == 0
+    best = read_bundle(tmp_path / "run" / "best.tlt")
+    rounded = {name.split("/")[1] for name in best.arrays if name.startswith("quant/")}
+    assert best.header["quant_plan"] and rounded
+    assert all(
+        np.isfinite(array).all() for array in best.arrays.values() if array.dtype.kind == "f"
+    )

@@ -7,9 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
+from rcnn_jax.errors import UsageError
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.lowering.portable import Forms, to_portable
+from rcnn_jax.export.plan import ExportOptions, make_plan
 from rcnn_jax.export.verification.parity import compare_detections
+from rcnn_jax.reporter import SILENT
 from rcnn_jax.runtime import bundle
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
 from rcnn_jax.tasks.families import family
@@ -17,8 +21,8 @@ from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS
 from tests.export import tiny
 
 
-@pytest.mark.parametrize("name", ["torchvision", "detectron2"])
-def test_the_graph_gives_the_detections_of_jax(name):
+def tiny_experiment(name):
+    """An untrained model of a convention."""
     convention = CONVENTIONS[name]
     experiment = tiny.mask_rcnn()
     task = experiment.task
@@ -33,6 +37,12 @@ def test_the_graph_gives_the_detections_of_jax(name):
             roi_samples=convention.roi_samples,
         ),
     )
+    return experiment
+
+
+@pytest.mark.parametrize("name", ["torchvision", "detectron2"])
+def test_the_graph_gives_the_detections_of_jax(name):
+    experiment, convention = tiny_experiment(name), CONVENTIONS[name]
     variables = tiny.lively_variables(experiment)
     header = make_header(experiment, "tao", None)
     outputs = outputs_of(experiment, variables, "tao")
@@ -46,8 +56,28 @@ def test_the_graph_gives_the_detections_of_jax(name):
     pictures = tiny.images(2, seed=7)
     reference = bundle.jax_predictor(experiment, experiment.inference)(variables)
     wanted = jax.tree.map(np.asarray, reference(pictures)[0])
-    found = predictor(open_session(model, "test"), header)(pictures)[0]
     assert wanted.valid.sum() > 3
-    parity = compare_detections(wanted, found)
-    assert parity.unmatched == 0
-    assert parity.box <= 1e-3 and parity.score <= 1e-5 and parity.mask <= 1e-4
+    forms = [model]
+    if convention.roi_samples:
+        forms.append(to_portable(onnx.load_from_string(model)).SerializeToString())
+    for form in forms:
+        found = predictor(open_session(form, "test"), header)(pictures)[0]
+        parity = compare_detections(wanted, found)
+        assert parity.unmatched == 0
+        assert parity.box <= 1e-3 and parity.score <= 1e-5 and parity.mask <= 1e-4
+
+
+def test_adaptive_samples_have_no_portable_form_and_the_file_is_not_read_for_it(tmp_path):
+    class Unread:
+        path = tmp_path / "model.tlt"
+
+        def load(self, _):
+            raise AssertionError("the file was read")
+
+    options = ExportOptions(output=tmp_path / "model.onnx", portable=Forms())
+    with pytest.raises(
+        UsageError, match="import its checkpoint with a spec of roi_sampling_ratio: 2"
+    ):
+        make_plan(Unread(), tiny_experiment("detectron2"), options, SILENT)
+    with pytest.raises(AssertionError, match="the file was read"):
+        make_plan(Unread(), tiny_experiment("torchvision"), options, SILENT)

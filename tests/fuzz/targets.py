@@ -2,7 +2,18 @@
 
 from tests.fuzz.case import Target
 
-NAMES = ("specs", "records", "coco", "layouts", "images", "bundles", "weights", "headers")
+NAMES = (
+    "specs",
+    "records",
+    "coco",
+    "layouts",
+    "images",
+    "bundles",
+    "weights",
+    "headers",
+    "pickles",
+    "configs",
+)
 
 
 def find(name: str) -> Target:
@@ -26,6 +37,10 @@ def find(name: str) -> Target:
             from tests.checkpoints.mutants import BUNDLES as target
         case "weights":
             from tests.checkpoints.mutants import WEIGHTS as target
+        case "pickles":
+            from tests.checkpoints.pickle_mutants import PICKLES as target
+        case "configs":
+            from tests.checkpoints.config_mutants import CONFIGS as target
         case "headers":
             from tests.export.mutants import HEADERS as target
         case "faulty":

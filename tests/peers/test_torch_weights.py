@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from rcnn_jax.checkpoints.imported import import_checkpoint
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
 from rcnn_jax.models import BackboneOptions, FasterRcnn
+from tests.checkpoints import fake_checkpoints as fake
 from tests.models.tiny import variable_shapes
 
 pytestmark = pytest.mark.peers
@@ -76,3 +78,22 @@ def test_classifiers_of_timm_fill_the_backbone(arch, tmp_path):
     model = timm.create_model(TIMM[arch], pretrained=False)
     loaded, missing = loaded_into(arch, model.state_dict(), tmp_path, ".pth")
     assert missing == [] and loaded.coverage == 1.0
+
+
+def test_a_checkpoint_of_detectron2s_trainer_is_the_model_in_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    arrays = fake.detectron2(3)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    kernel = torch.nn.Parameter(torch.zeros(3, 2))
+    optimizer = torch.optim.SGD([kernel], lr=0.1, momentum=0.9)
+    kernel.sum().backward()
+    optimizer.step()
+    path = tmp_path / "model_final.pth"
+    content = {"model": tensors, "optimizer": optimizer.state_dict(), "iteration": 269_999}
+    content["scheduler"] = {"base_lrs": [0.1], "last_epoch": 270_000}
+    torch.save(content, path)
+    found = import_checkpoint(path).arrays
+    wanted = import_checkpoint(fake.write_pickle(tmp_path / "model_final.pkl", arrays)).arrays
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
