@@ -1,0 +1,53 @@
+"""Latency of exported graphs on this machine's CPU, measured side by side."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from rcnn_jax.runtime.onnx_runtime import open_session
+from rcnn_jax.runtime.openvino import openvino_runner
+
+Runtime = Literal["onnxruntime", "openvino"]
+RUNS = 20
+
+
+def latencies(
+    graphs: Mapping[str, bytes], runtime: Runtime, *, runs: int = RUNS
+) -> dict[str, float]:
+    """Returns the seconds that every graph takes for one image.
+
+    The graphs take turns, so that what else the machine does meets all of them, and the least of the
+    runs counts: other work only ever adds to it.
+
+    Args:
+      graphs: {name: ONNX model}.
+      runtime: what runs them.
+      runs: of each graph, after one that warms up.
+
+    Raises:
+      MissingDependencyError: the runtime is not installed.
+      CheckpointError: it cannot load a graph.
+    """
+    calls = {name: _call(model, name, runtime) for name, model in graphs.items()}
+    best = dict.fromkeys(calls, float("inf"))
+    for turn in range(runs + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def _call(model: bytes, name: str, runtime: Runtime) -> Callable[[], object]:
+    """Returns a function that runs a graph on one image of noise."""
+    session = open_session(model, name)
+    entry = session.get_inputs()[0]
+    shape = [side if isinstance(side, int) else 1 for side in entry.shape]
+    image = np.random.default_rng(0).normal(0, 50, shape).astype(np.float32)
+    if runtime == "openvino":
+        run = openvino_runner(model, name)
+        return lambda: run(image)
+    return lambda: session.run(None, {entry.name: image})
