@@ -88,7 +88,7 @@ class Chain:
         lines = [json.loads(line) for line in status.read_text().splitlines()]
         found = [line["kpi"] for line in lines if line.get("kpi")][-1]
         percent = 1 if self.kind == "mask_rcnn" else 100  # COCO's are percent in status.json
-        return {name: percent * found[key] for name, key in METRICS[self.kind].items()}
+        return {name: percent * float(found[key]) for name, key in METRICS[self.kind].items()}
 
     def sizes(self, model: Path) -> dict[str, float]:
         """Returns parameters and FLOP of a model, as a dry run of pruning counts them."""

@@ -14,6 +14,7 @@ def retrain(config: Config, retraining: Retraining) -> Config:
     training.pretrained_weights = training.resume_from_model = None
     training.enable_qat = retraining.qat
     training.qat_start = 0.0
+    training.teacher = None if retraining.teacher is None else str(retraining.teacher)
     training.num_epochs = shortened(training.num_epochs, recipe.length)
     training.regularizer.type = "NO_REG"
     # Warm-up and falls are fractions of the run already.

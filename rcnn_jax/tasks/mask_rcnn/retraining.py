@@ -14,6 +14,7 @@ def retrain(config: Config, retraining: Retraining) -> Config:
     config.checkpoint = None
     config.enable_qat = retraining.qat
     config.qat_start = 0.0
+    config.teacher = None if retraining.teacher is None else str(retraining.teacher)
     for name in ("num_epochs", "total_steps"):
         if config[name]:
             config[name] = shortened(config[name], recipe.length)
