@@ -1,4 +1,4 @@
-"""Compresses a Faster R-CNN of blood cells or a Mask R-CNN of nuclei step by step, and prints what each costs.
+"""Compresses a Faster R-CNN of blood cells or a Mask R-CNN of nuclei, and prints what each step costs.
 
     python experiments/compression/run.py bccd OUTPUT_FOLDER
     python experiments/compression/run.py nuclei OUTPUT_FOLDER

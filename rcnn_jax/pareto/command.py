@@ -1,4 +1,4 @@
-"""Compression as a function: from a model, its spec and a folder to the fastest model that is good enough."""
+"""Compression as a function: model, spec and folder in, the fastest model that is good enough out."""
 
 import hashlib
 import json
@@ -167,8 +167,8 @@ def _open(root: Path, digest: str) -> float:
         raise UsageError(f"{path}: is not the state of a search; name another folder") from error
     if known != digest:
         raise UsageError(
-            f"{root}: holds a search with another model, spec, target or metric: name another folder with "
-            "-d"
+            f"{root}: holds a search with another model, spec, target or metric: name another folder "
+            "with -d"
         )
     return seconds
 
