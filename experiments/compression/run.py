@@ -11,7 +11,7 @@ experiment goes on with the same command.
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rcnn_jax.spec.load import load_spec
 from rcnn_jax.spec.render import render
 from rcnn_jax.sweep.executors import PROGRAM
 from rcnn_jax.tasks.families import family
-from rcnn_jax.tasks.retraining import PRUNED, QUANTISED, Recipe, Retraining
+from rcnn_jax.tasks.retraining import PRUNED, QUANTISED, Retraining
 
 KINDS: dict[str, Kind] = {"bccd": "faster_rcnn", "nuclei": "mask_rcnn"}
 KEPT = 0.2
@@ -61,10 +61,10 @@ class Chain:
         self._run(output, "prune", "-m", model, "-o", output, "--keep-params", KEPT)
         return output
 
-    def retrained(self, name: str, model: Path, recipe: Recipe, *, qat: bool = False) -> Path:
-        """Retrains a model by a recipe, with or without fake quantisation."""
+    def retrained(self, name: str, plan: Retraining) -> Path:
+        """Retrains a model."""
         config = load_spec(self.spec, self.kind, "train").config
-        config = family(self.kind).retrain(config, Retraining(model=model, recipe=recipe, qat=qat))
+        config = family(self.kind).retrain(config, plan)
         spec = self.folder / f"{name}.txt"
         spec.write_text(render(config, self.kind))
         return self._train(name, spec)
@@ -125,13 +125,17 @@ def compress(name: str, folder: Path) -> str:
     chain = Chain(KINDS[name], Path(__file__).with_name(f"{name}.txt"), folder)
     baseline = chain.trained()
     pruned = chain.pruned(baseline)
-    retrained = chain.retrained("retrained", pruned, PRUNED)
-    aware = chain.retrained("qat", baseline, QUANTISED, qat=True)
-    both = chain.retrained("pruned_qat", retrained, QUANTISED, qat=True)
+    again = Retraining(model=pruned, recipe=PRUNED)
+    retrained = chain.retrained("retrained", again)
+    taught = chain.retrained("taught", replace(again, teacher=baseline))
+    rounded = Retraining(model=baseline, recipe=QUANTISED, qat=True)
+    aware = chain.retrained("qat", rounded)
+    both = chain.retrained("pruned_qat", replace(rounded, model=retrained))
     rows = (
         Row("float", baseline, "fp32"),
         Row("pruned, not retrained", pruned, "fp32"),
         Row("pruned", retrained, "fp32"),
+        Row("pruned, teacher", taught, "fp32"),
         Row("int8 PTQ", baseline, "int8"),
         Row("int8 QAT", aware, "int8"),
         Row("pruned, int8 PTQ", retrained, "int8"),

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from rcnn_jax.tasks import distillation
+from rcnn_jax.tasks import distillation, recipe
 from rcnn_jax.tasks.distillation import CLASSES, FEATURES, Lesson, Teacher, feature_term
-from rcnn_jax.tasks import recipe
 from tests.export.tiny import faster_rcnn, images, lively_variables
 
 
@@ -66,7 +65,7 @@ def test_a_model_that_teaches_itself_agrees_with_itself():
     teacher = Teacher(
         model=task.model, pixels=task.pixels, settings=task.settings, channels={4: np.arange(32)}
     )
-    lesson = distillation.begin_lesson(teacher, variables, images(experiment, 2))
+    lesson = distillation.begin_lesson(teacher, variables, images(2))
     assert feature_term(lesson, lesson.features)[FEATURES][0] == 0
     boxes = jnp.tile(jnp.asarray([[4.0, 4.0, 40.0, 40.0]]), (lesson.features[4].shape[0], 1, 1))
     crops = recipe.roi_crops(lesson.features, boxes, task.settings.roi_size, task.settings)
