@@ -1,6 +1,6 @@
 """One candidate: how much is pruned, in which precision, and what was measured of it.
 
-    candidates/keep-0.25-int8/result.json  model.onnx  log.txt      models/keep-0.25/ ...
+    candidates/keep-0.25-int8/result.json  model.onnx  log.txt      pruned/keep-0.25/  models/keep-0.25/
 
 The folder alone says what is done: a search that was stopped goes on from it.
 """

@@ -37,7 +37,9 @@ def search(measure: Measure, max_drop: float, least: float = 0.0) -> list[Result
         # A float model that is not good enough is no better on the int8 grid.
         if not tried(keep, "fp32"):
             return False
-        return tried(keep, "int8") or tried(keep, "int8 QAT") or True
+        if not tried(keep, "int8"):
+            tried(keep, "int8 QAT")
+        return True
 
     good(1.0)
     if found[0].reason:

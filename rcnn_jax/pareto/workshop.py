@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.errors import UsageError
+from rcnn_jax.errors import TrainingError, UsageError
 from rcnn_jax.evaluate import results
 from rcnn_jax.evaluate.command import evaluate
 from rcnn_jax.kinds import Kind
@@ -21,7 +21,7 @@ from rcnn_jax.runtime.graph import OpenGraph, open_graph
 from rcnn_jax.runtime.latency import Runtime, latencies
 from rcnn_jax.runtime.open import experiment_of
 from rcnn_jax.spec.render import render
-from rcnn_jax.sweep.executors import Local
+from rcnn_jax.sweep.executors import INTERRUPTED, Local
 from rcnn_jax.sweep.measure import parameters
 from rcnn_jax.sweep.trial import reason_of
 from rcnn_jax.tasks.families import family
@@ -115,7 +115,8 @@ class Workshop:
         return self._measured(candidate)
 
     def _prune_and_train(self, keep: float, name: str) -> None:
-        folder = self.root / "models" / name
+        # Not in the folder of the training, whose own models may have any name.
+        folder = self.root / "pruned" / name
         pruned = folder / "pruned.tlt"
         if not pruned.exists():
             words = ["-m", str(self.model), "-o", str(pruned), "--keep-params", f"{keep:g}"]
@@ -175,9 +176,10 @@ class Workshop:
     def _run(self, folder: Path, words: Sequence[str]) -> None:
         """Runs a command of the detector to its end.
 
-        Raises:
-          TimeUp: it was stopped; training has saved its state.
-          _Failed: it ended with an error.
+          Raises:
+            TimeUp: it was stopped; training has saved its state.
+        TrainingError: somebody else stopped it.
+            _Failed: it ended with an error.
         """
         job = self.executor.start(folder, [self.kind, *words])
         while (code := self.executor.poll(job)) is None:
@@ -185,6 +187,10 @@ class Workshop:
                 self.executor.close()
                 raise TimeUp
             time.sleep(_WAIT)
+        if code in INTERRUPTED:
+            raise TrainingError(
+                f"{folder}: {words[0]} was interrupted (exit code {code}): the same command goes on"
+            )
         if code:
             raise _Failed(f"{words[0]}: {reason_of(folder, code)}")
 

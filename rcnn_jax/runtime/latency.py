@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
+import onnx
 
-from rcnn_jax.runtime.onnx_runtime import open_session
+from rcnn_jax.runtime.backend import RunGraph
+from rcnn_jax.runtime.onnx_runtime import open_session, runner
 from rcnn_jax.runtime.openvino import openvino_runner
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -43,11 +45,13 @@ def latencies(
 
 def _call(model: bytes, name: str, runtime: Runtime) -> Callable[[], object]:
     """Returns a function that runs a graph on one image of noise."""
-    session = open_session(model, name)
-    entry = session.get_inputs()[0]
-    shape = [side if isinstance(side, int) else 1 for side in entry.shape]
+    entry = onnx.ModelProto.FromString(model).graph.input[0]
+    shape = [side.dim_value or 1 for side in entry.type.tensor_type.shape.dim]
     image = np.random.default_rng(0).normal(0, 50, shape).astype(np.float32)
-    if runtime == "openvino":
-        run = openvino_runner(model, name)
-        return lambda: run(image)
-    return lambda: session.run(None, {entry.name: image})
+    open_runner = openvino_runner if runtime == "openvino" else _onnx_runtime
+    run = open_runner(model, name)
+    return lambda: run(image)
+
+
+def _onnx_runtime(model: bytes, name: str) -> RunGraph:
+    return runner(open_session(model, name))

@@ -71,7 +71,8 @@ class Family:
       model_name: config -> name of the models of a run, without number and suffix.
       file_fields: {`train`, `evaluate`, `inference`, `images`, `pictures`: field of the spec that names
         the model or folder}; where a spec names none, flags must.
-      start_fields: of the spec, that name weights a run starts from and does not belong to.
+      start_fields: of the spec, that name weights a run starts from or imitates and that are not its own;
+        the second is that of pruned models.
       validation_fields: of the spec, that name validation data.
       network: message of the spec that describes the network.
       weights_depend_on: fields of the spec that trained weights depend on, see `tasks.dependence`.
@@ -182,7 +183,11 @@ FASTER_RCNN = Family(
         "images": "inference_config.images_dir",
         "pictures": "inference_config.detection_image_output_dir",
     },
-    start_fields=("training_config.pretrained_weights", "training_config.retrain_pruned_model"),
+    start_fields=(
+        "training_config.pretrained_weights",
+        "training_config.retrain_pruned_model",
+        "training_config.teacher",
+    ),
     validation_fields="dataset_config.validation_fold or dataset_config.validation_data_source",
     network="model_config",
     weights_depend_on=faster_rcnn_fields.WEIGHTS_DEPEND_ON,
@@ -221,7 +226,7 @@ MASK_RCNN = Family(
     model_name=mask_rcnn_files.model_name,
     # The specs of Mask R-CNN name no model, so its commands need flags.
     file_fields={},
-    start_fields=("checkpoint", "pruned_model_path"),
+    start_fields=("checkpoint", "pruned_model_path", "teacher"),
     validation_fields="data_config.validation_file_pattern or data_config.coco_val_image_dir "
     "together with data_config.val_json_file, or data_config.tfds_name",
     network="maskrcnn_config",
