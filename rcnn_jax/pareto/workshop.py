@@ -176,10 +176,10 @@ class Workshop:
     def _run(self, folder: Path, words: Sequence[str]) -> None:
         """Runs a command of the detector to its end.
 
-          Raises:
-            TimeUp: it was stopped; training has saved its state.
-        TrainingError: somebody else stopped it.
-            _Failed: it ended with an error.
+        Raises:
+          TimeUp: it was stopped; training has saved its state.
+          TrainingError: somebody else stopped it.
+          _Failed: it ended with an error.
         """
         job = self.executor.start(folder, [self.kind, *words])
         while (code := self.executor.poll(job)) is None:
