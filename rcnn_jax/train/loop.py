@@ -68,9 +68,7 @@ def train_until(
         slices=run.devices.slices,
         teacher=None if run.taught is None else run.taught.teacher,
     )
-    mapped = parallel.map_step(
-        step_function, run.devices, state, taught=run.taught is not None
-    )
+    mapped = parallel.map_step(step_function, run.devices, state, taught=run.taught is not None)
     # Copies: `state` stays whole on the host for a milestone that is still pending, whatever the
     # steps do with the memory of their own states.
     replicas = parallel.replicate(state, run.devices)
@@ -181,9 +179,7 @@ def train_until(
     return state, progress
 
 
-def _say_memory(
-    run: Run, mapped: Any, replicas: TrainState, batch: Batch, *known: Any
-) -> None:
+def _say_memory(run: Run, mapped: Any, replicas: TrainState, batch: Batch, *known: Any) -> None:
     """Compiles the step and says what it takes; a GPU on which it does not fit ends the run here.
 
     Raises:

@@ -132,6 +132,7 @@ def terms(workdir, name):
     return [line[name] for line in lines if name in line]
 
 
+@pytest.mark.slow
 def test_a_pruned_model_imitates_its_teacher_and_resumes_bit_for_bit(boxes, boxes_files, capsys):
     root, _, pruned = boxes
     spec = spec_with(
