@@ -35,14 +35,14 @@ def row(result: Result, results: Sequence[Result]) -> list[str]:
 
 
 def table(results: Sequence[Result], metric: str, max_drop: float) -> ConsoleTable:
-    """Returns the results as a table for the console, the chosen one marked."""
+    """Returns the results as a table for the console, the chosen one marked; reasons are on the page."""
     top = best(results, results[0], max_drop)
     shown = ConsoleTable()
-    for heading in headings(metric):
+    for heading in headings(metric)[:-1]:
         shown.add_column(escape(heading), overflow="fold")
     for result in results:
-        style = "bold green" if result == top else ""
-        shown.add_row(*map(escape, row(result, results)), style=style)
+        style = "bold green" if result == top else "red" if result.reason else ""
+        shown.add_row(*map(escape, row(result, results)[:-1]), style=style)
     return shown
 
 
