@@ -127,8 +127,9 @@ def make_step(
 
         def terms_of(leaves: Any, collections: Any, part: Any) -> tuple[Any, Any]:
             variables = {"params": join_params(leaves, kept), **collections}
-            lesson = None if teacher is None else begin_lesson(teacher, known, part[0].images)
-            return task.losses(variables, *part, lesson)
+            shown, drawn = part
+            lesson = None if teacher is None else begin_lesson(teacher, known, shown.images)
+            return task.losses(variables, shown, drawn, lesson)
 
         def objective(
             leaves: Any, collections: Any, part: Any, counts: Any
