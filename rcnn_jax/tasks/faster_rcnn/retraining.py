@@ -17,6 +17,7 @@ def retrain(config: Config, retraining: Retraining) -> Config:
     training.teacher = None if retraining.teacher is None else str(retraining.teacher)
     training.num_epochs = shortened(training.num_epochs, recipe.length)
     training.regularizer.type = "NO_REG"
+    training.heads_only_steps = 0  # all layers come from one training
     # Warm-up and falls are fractions of the run already.
     rate = training.learning_rate
     for schedule in (rate.soft_start, rate.cosine, rate.step):
