@@ -113,6 +113,16 @@ def test_dead_filters_of_the_newer_architecture_are_removed_without_a_trace():
     assert_dead_channels_leave_unseen(experiment)
 
 
+def test_a_mask_rcnn_of_one_class_is_prunable():
+    experiment = tiny.mask_rcnn(canvas=(SIDE, SIDE))
+    task = experiment.task
+    model = task.model.clone(num_classes=1)
+    experiment.task = dataclasses.replace(task, model=model, class_names=task.class_names[:1])
+    groups = find_groups(experiment, canvas=(SIDE, SIDE)).groups
+    free = {layer for group in groups if group.pin is None for layer in group.layers}
+    assert {"conv1", "fc6", "mask-conv-l0", "conv5-mask"} <= free
+
+
 @pytest.mark.parametrize(
     "options",
     [
