@@ -14,14 +14,14 @@ PAGE = "compress.html"
 
 def headings(metric: str) -> list[str]:
     """Returns the heads of the columns."""
-    return ["Parameters", "precision", f"{metric} (%)", "loss", "latency", "MB", "front", "failed"]
+    return ["Parameters", "precision", f"{metric} (%)", "loss", "latency", "MB", "front", "reason"]
 
 
 def row(result: Result, results: Sequence[Result]) -> list[str]:
     """Returns the cells of a result; loss is in points, latency a part of the float model's."""
     kept = f"{result.parameters:,}" if result.parameters else f"{result.candidate.keep:.0%}"
     if result.reason:
-        return [kept, result.candidate.precision, "-", "-", "-", "-", "", result.reason]
+        return [kept, result.candidate.precision, "failed", "-", "-", "-", "", result.reason]
     return [
         kept,
         result.candidate.precision,

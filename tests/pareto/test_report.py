@@ -19,7 +19,7 @@ def test_loss_is_in_points_and_latency_relative():
         "latency": "0.50",
         "MB": "0.00",
         "front": "yes",
-        "failed": "",
+        "reason": "",
     }
 
 
