@@ -61,6 +61,7 @@ COMMANDS = {
     "spec": "check, translate and explain spec files",
     "cluster": "try what a job of several processes needs",
     "sweep": "train a spec many times with other values",
+    "compress": "find the fastest pruned and quantised form of a model",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "compare": "say whether two models differ by more than noise",

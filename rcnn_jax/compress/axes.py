@@ -55,7 +55,8 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
         # channels.
         lined = channels.reshape([-1 if i == place else 1 for i in range(len(whole))])
         grid = np.broadcast_to(lined, whole).reshape(sizes)
-        split = _along_one_axis(grid)
+        # An only channel whose axis is dropped, as the plane of an only class: nothing is left to cut.
+        split = _along_one_axis(grid) if sizes else None
         if split is None:
             stuck.append(inner[place])
             result += [UNIFORM if size == 1 else FIXED for size in sizes]

@@ -89,7 +89,7 @@ def find_groups(
       UsageError: a name of `excluded` is that of no layer with filters.
     """
     task = experiment.task
-    shapes = _shapes(jax.eval_shape(task.init, jax.random.key(0)))
+    shapes = shapes_of(jax.eval_shape(task.init, jax.random.key(0)))
     layers = [
         layer
         # In the order in which they run: that of names would put block_10 before block_2.
@@ -115,7 +115,7 @@ def find_groups(
     # One small image: the trace has the same equations on every canvas.
     images = jax.ShapeDtypeStruct((1, *canvas, task.pixels.channels), jnp.uint8)
     channels = trace_channels(
-        lambda leaves, pixels: task.predict(_variables(leaves), pixels, experiment.inference),
+        lambda leaves, pixels: task.predict(variables_from(leaves), pixels, experiment.inference),
         shapes,
         images,
         excluded={
@@ -130,12 +130,14 @@ def find_groups(
     )
 
 
-def _shapes(variables: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes_of(variables: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns {name: shape} of abstract variables, named as the leaves of a `ChannelMap`."""
     paths, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
 
 
-def _variables(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def variables_from(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the variables whose leaves have these names."""
     groups = dict.fromkeys(name.split("/")[0] for name in leaves)
     return {group: nest(leaves, group) for group in groups}
 

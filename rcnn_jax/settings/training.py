@@ -133,6 +133,19 @@ class QatSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeacherSettings:
+    """Distillation: whom a model imitates, and how much.
+
+    Attributes:
+      model: file of the teacher.
+      weight: of each of its two loss terms.
+    """
+
+    model: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Length of a run and periods of its milestones; 0 for never.
 

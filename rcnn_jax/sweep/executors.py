@@ -50,6 +50,8 @@ class Executor(Protocol):
 # Above all codes of processes, which end at 255.
 LOST = 1000
 """Exit code of a job that is gone without one: its machine went down, or the sweep was killed."""
+INTERRUPTED = (75, 129, 130, 143, LOST)
+"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
 
 
 class Local:

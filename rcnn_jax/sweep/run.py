@@ -19,7 +19,7 @@ from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.sweep import report
 from rcnn_jax.sweep.definition import MEASURES, Definition
-from rcnn_jax.sweep.executors import LOST, Executor
+from rcnn_jax.sweep.executors import INTERRUPTED, Executor
 from rcnn_jax.sweep.measure import latency_ms, parameters
 from rcnn_jax.sweep.samplers import Sampler
 from rcnn_jax.sweep.trial import (
@@ -35,9 +35,6 @@ from rcnn_jax.sweep.trial import (
 )
 
 STATE = "sweep.json"
-_INTERRUPTED = (75, 129, 130, 143, LOST)
-"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
-
 # Two may be chance (a full disk for a minute); at three the sweep would burn its budget on one mistake.
 _SAME_REASON = 3
 
@@ -260,7 +257,7 @@ class _Loop:
             self._start(trial, "export")
         elif code == 0:
             self._finish(running, "done")
-        elif code in _INTERRUPTED and trial.attempts < self.options.attempts:
+        elif code in INTERRUPTED and trial.attempts < self.options.attempts:
             del self.running[trial.number]
             seconds = trial.seconds + time.monotonic() - running.started
             self._keep(replace(trial, state="stopped", seconds=seconds))

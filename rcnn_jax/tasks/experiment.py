@@ -13,6 +13,7 @@ from rcnn_jax.settings.training import (
     QatSettings,
     RunSettings,
     ScheduleSettings,
+    TeacherSettings,
 )
 from rcnn_jax.tasks.task import Task, TestSettings
 
@@ -86,6 +87,7 @@ class Experiment:
       spec: the spec as it is written down.
       depends: fields of the config that trained weights depend on, see `tasks.dependence`.
       qat: quantisation-aware training; None in float.
+      teacher: the model that training imitates, or None.
     """
 
     kind: Kind
@@ -117,3 +119,4 @@ class Experiment:
     depends: Mapping[str, Any] = field(default_factory=dict)
     amp_dtype: str = "bfloat16"
     qat: QatSettings | None = None
+    teacher: TeacherSettings | None = None

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from rcnn_jax.kinds import Kind
 from rcnn_jax.tasks.faster_rcnn import fields as faster_rcnn_fields
 from rcnn_jax.tasks.faster_rcnn import files as faster_rcnn_files
+from rcnn_jax.tasks.faster_rcnn import retraining as faster_rcnn_retraining
 from rcnn_jax.tasks.mask_rcnn import fields as mask_rcnn_fields
 from rcnn_jax.tasks.mask_rcnn import files as mask_rcnn_files
+from rcnn_jax.tasks.mask_rcnn import retraining as mask_rcnn_retraining
 from rcnn_jax.tasks.named_files import Config, NamedFiles
+from rcnn_jax.tasks.retraining import Retraining
 
 if TYPE_CHECKING:
     from rcnn_jax.data.sources.categories import Categories
@@ -64,10 +67,12 @@ class Family:
       title: its outputs in a few words, for lists of commands.
       read: config -> experiment.
       named_files: config -> the files and folders that it names for commands.
+      retrain: config, retraining -> config of the run that takes up a finished model.
       model_name: config -> name of the models of a run, without number and suffix.
       file_fields: {`train`, `evaluate`, `inference`, `images`, `pictures`: field of the spec that names
         the model or folder}; where a spec names none, flags must.
-      start_fields: of the spec, that name weights a run starts from and does not belong to.
+      start_fields: of the spec, that name weights a run starts from or imitates and that are not its own;
+        the second is that of pruned models.
       validation_fields: of the spec, that name validation data.
       network: message of the spec that describes the network.
       weights_depend_on: fields of the spec that trained weights depend on, see `tasks.dependence`.
@@ -94,6 +99,7 @@ class Family:
     title: str
     read: ReadExperiment
     named_files: Callable[[Config], NamedFiles]
+    retrain: Callable[[Config, Retraining], Config]
     model_name: Callable[[Any], str]
     file_fields: Mapping[str, str]
     start_fields: tuple[str, ...]
@@ -168,6 +174,7 @@ FASTER_RCNN = Family(
     title="Faster R-CNN: boxes",
     read=_read_faster_rcnn,
     named_files=faster_rcnn_files.named_files,
+    retrain=faster_rcnn_retraining.retrain,
     model_name=faster_rcnn_files.model_name,
     file_fields={
         "train": "training_config.output_model",
@@ -176,7 +183,11 @@ FASTER_RCNN = Family(
         "images": "inference_config.images_dir",
         "pictures": "inference_config.detection_image_output_dir",
     },
-    start_fields=("training_config.pretrained_weights", "training_config.retrain_pruned_model"),
+    start_fields=(
+        "training_config.pretrained_weights",
+        "training_config.retrain_pruned_model",
+        "training_config.teacher",
+    ),
     validation_fields="dataset_config.validation_fold or dataset_config.validation_data_source",
     network="model_config",
     weights_depend_on=faster_rcnn_fields.WEIGHTS_DEPEND_ON,
@@ -211,10 +222,11 @@ MASK_RCNN = Family(
     title="Mask R-CNN: boxes and masks",
     read=_read_mask_rcnn,
     named_files=mask_rcnn_files.named_files,
+    retrain=mask_rcnn_retraining.retrain,
     model_name=mask_rcnn_files.model_name,
     # The specs of Mask R-CNN name no model, so its commands need flags.
     file_fields={},
-    start_fields=("checkpoint", "pruned_model_path"),
+    start_fields=("checkpoint", "pruned_model_path", "teacher"),
     validation_fields="data_config.validation_file_pattern or data_config.coco_val_image_dir "
     "together with data_config.val_json_file, or data_config.tfds_name",
     network="maskrcnn_config",

@@ -31,6 +31,7 @@ from rcnn_jax.structures import (
     RoiTargets,
 )
 from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks.distillation import Lesson, class_term, feature_term
 from rcnn_jax.tasks.task import TestSettings
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
@@ -70,6 +71,7 @@ def training_terms(
     pixels: PixelSettings,
     settings: TwoStageSettings,
     heads: Callable[[Levels, Proposals, GroundTruth], LossTerms],
+    lesson: Lesson | None = None,
 ) -> LossTerms:
     """Returns the loss terms of a batch: those of the RPN, then those of the heads.
 
@@ -80,6 +82,7 @@ def training_terms(
       pixels: how images become network values.
       settings: numbers of the algorithm.
       heads: features, proposals and ground truth -> terms.
+      lesson: of a teacher, on the images of the batch.
     """
     assert batch.gt is not None
     # Proposals of training are clipped to the image, not to the canvas: objects end there, and
@@ -97,6 +100,8 @@ def training_terms(
         settings.train_proposals,
         settings.rpn_coder,
     )
+    if lesson is not None:
+        terms |= feature_term(lesson, features)
     return terms | heads(features, proposals, batch.gt)
 
 
@@ -108,6 +113,7 @@ def box_terms(
     keys: Keys,
     num_classes: int,
     settings: TwoStageSettings,
+    lesson: Lesson | None = None,
 ) -> tuple[LossTerms, RoiTargets]:
     """Returns the terms of one box head, and the rois it was trained on.
 
@@ -119,11 +125,15 @@ def box_terms(
       keys: of `split_keys`.
       num_classes: without background.
       settings: numbers of the algorithm.
+      lesson: of a teacher, on the images of the batch.
     """
     rois = two_stage.sample_rois(keys.rois, proposals, gt, num_classes, settings)
     crops = roi_crops(features, rois.boxes, settings.roi_size, settings)
     outputs = _remat(network, _classify)(network, crops, keys.dropout, jnp.asarray(rois.valid))
-    return two_stage.box_losses(outputs, rois, settings), rois
+    terms = two_stage.box_losses(outputs, rois, settings)
+    if lesson is not None:
+        terms |= class_term(lesson, rois.boxes, outputs.logits, rois.valid)
+    return terms, rois
 
 
 def prediction(

@@ -13,6 +13,7 @@ from rcnn_jax.models.network import Network
 from rcnn_jax.settings.detection import DetectionSettings, ProposalSettings
 from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
+from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
 Variables = dict[str, Any]
@@ -68,7 +69,7 @@ class Task(Protocol):
         ...
 
     def losses(
-        self, variables: Variables, batch: Batch, keys: jax.Array
+        self, variables: Variables, batch: Batch, keys: jax.Array, lesson: Lesson | None = None
     ) -> tuple[LossTerms, Variables]:
         """Returns the loss terms of a batch and the collections that the forward pass changed.
 
@@ -76,6 +77,7 @@ class Task(Protocol):
           variables: params and batch_stats.
           batch: training images with ground truth.
           keys: one key per image, [b]; all randomness of an image comes from its key.
+          lesson: of a teacher on the images of the batch, which adds `distillation.TERMS`.
         """
         ...
 

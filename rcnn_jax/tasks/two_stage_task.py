@@ -11,6 +11,7 @@ from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
+from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
@@ -60,11 +61,11 @@ class TwoStageTask(ABC):
         return initial_variables(self.model, key, self.pixels.channels)
 
     def losses(
-        self, variables: Variables, batch: Batch, keys: jax.Array
+        self, variables: Variables, batch: Batch, keys: jax.Array, lesson: Lesson | None = None
     ) -> tuple[LossTerms, Variables]:
         """Returns the loss terms and the new values of the `mutable` collections."""
         run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
-        return run(variables, batch, keys)
+        return run(variables, batch, keys, lesson)
 
     def predict(
         self, variables: Variables, images: Array, test: TestSettings
@@ -73,7 +74,9 @@ class TwoStageTask(ABC):
         return nn.apply(self._predict, self.model)(variables, images, test)
 
     @abstractmethod
-    def _losses(self, model: Any, batch: Batch, image_keys: jax.Array) -> LossTerms:
+    def _losses(
+        self, model: Any, batch: Batch, image_keys: jax.Array, lesson: Lesson | None
+    ) -> LossTerms:
         """Returns the loss terms of a bound model."""
 
     @abstractmethod

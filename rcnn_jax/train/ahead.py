@@ -18,9 +18,9 @@ Canvas = tuple[int, int]
 
 @contextlib.contextmanager
 def compiled_ahead(
-    mapped: Any, state: TrainState, batch: Batch, canvases: Iterable[Canvas]
+    mapped: Any, state: TrainState, batch: Batch, canvases: Iterable[Canvas], *rest: Any
 ) -> Iterator[None]:
-    """Compiles `mapped(state, batch)` on a thread for batches of other canvases, smallest first.
+    """Compiles `mapped(state, batch, *rest)` on a thread for batches of other canvases, smallest first.
 
     JAX finds these programs when the step is called. A compilation that fails fails again there, and
     is reported there.
@@ -30,15 +30,18 @@ def compiled_ahead(
       state: replicated; only shapes are read.
       batch: sharded; only shapes are read.
       canvases: (height, width); that of `batch` is skipped.
+      *rest: replicated; only shapes are read.
     """
     # Shapes, before the loop begins: its first step gives up the memory of the state.
-    state, batch = jax.tree.map(_shape_of, (state, batch))
+    state, batch, rest = jax.tree.map(_shape_of, (state, batch, rest))
     own = batch.images.shape[-3:-1]
     # One at a time: XLA uses several threads for one program, and the steps need the cores too.
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
     for canvas in canvases:
         if canvas != own:
-            pool.submit(lambda other: mapped.lower(state, other).compile(), _on(batch, canvas))
+            pool.submit(
+                lambda other: mapped.lower(state, other, *rest).compile(), _on(batch, canvas)
+            )
     try:
         yield
     except BaseException:

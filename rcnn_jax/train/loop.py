@@ -66,11 +66,13 @@ def train_until(
         axis_name=parallel.AXIS,
         accumulate=experiment.run.accumulate_steps,
         slices=run.devices.slices,
+        teacher=None if run.taught is None else run.taught.teacher,
     )
-    mapped = parallel.map_step(step_function, run.devices, state)
+    mapped = parallel.map_step(step_function, run.devices, state, taught=run.taught is not None)
     # Copies: `state` stays whole on the host for a milestone that is still pending, whatever the
     # steps do with the memory of their own states.
     replicas = parallel.replicate(state, run.devices)
+    known = () if run.taught is None else (parallel.replicate(run.taught.variables, run.devices),)
     check = NonFiniteCheck(run.source.name)
     # The stack is left last: it may wait for a compilation, and the files of the sink are closed by then.
     with (
@@ -90,8 +92,8 @@ def train_until(
         _log_images(run, sink, progress.step)
         first = next(batches)
         canvases = training_canvases(run.source, experiment.geometry)
-        _say_memory(run, mapped, replicas, first[1])
-        stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases))
+        _say_memory(run, mapped, replicas, first[1], *known)
+        stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases, *known))
         batches = itertools.chain([first], batches)
         del first  # an image batch is not kept on the device longer than the others
         watch, seconds = _stopwatch(progress), None
@@ -104,7 +106,7 @@ def train_until(
                     host, on_device = next(batches)
                     # The old state is donated: its memory holds the new one. After an error in here
                     # `replicas` may name memory that is gone, and `_rescue` finds nothing to save.
-                    replicas, metrics = mapped(replicas, on_device)
+                    replicas, metrics = mapped(replicas, on_device, *known)
                     step += 1
                     # At the first step after a checkpoint a signal before this line costs that step.
                     signals.postponed = True  # from here on there is something to save
@@ -177,13 +179,13 @@ def train_until(
     return state, progress
 
 
-def _say_memory(run: Run, mapped: Any, replicas: TrainState, batch: Batch) -> None:
+def _say_memory(run: Run, mapped: Any, replicas: TrainState, batch: Batch, *known: Any) -> None:
     """Compiles the step and says what it takes; a GPU on which it does not fit ends the run here.
 
     Raises:
       TrainingError: it does not fit; the message says what helps.
     """
-    compiled = mapped.lower(replicas, batch).compile()  # the loop finds this program again
+    compiled = mapped.lower(replicas, batch, *known).compile()  # the loop finds this program again
     one = parallel.on_first_device(replicas, run.devices)
     limit = device_limit(run.devices.local[0])
     plan = plan_memory(compiled, one, batch, run.devices.count, limit)

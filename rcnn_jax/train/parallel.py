@@ -103,13 +103,16 @@ def choose_devices(count: int | None, body: Body = "shard_map", divided: bool = 
     return Devices(tuple(devices[:count]), body, divided)
 
 
-def map_step(step: StepFunction, devices: Devices, state: TrainState | None = None) -> Any:
+def map_step(
+    step: StepFunction, devices: Devices, state: TrainState | None = None, *, taught: bool = False
+) -> Any:
     """Returns the step over states and sharded batches; the old state is given up.
 
     Args:
       step: of one shard.
       devices: to map it over.
       state: shapes of a whole one; needed where it is divided.
+      taught: the step takes the variables of a teacher too, which every device has whole.
     """
     # Donation: the new state takes the memory of the old one, else a step would need both, with two
     # moments per weight where the optimizer keeps them. The caller must not touch the old one again.
@@ -119,8 +122,9 @@ def map_step(step: StepFunction, devices: Devices, state: TrainState | None = No
     specs = WHOLE if state is None else devices.state_specs(state)
     # The check of replication knows too few primitives: it would refuse gathers that are the same on
     # all devices. That they are is tested: losses and weights do not depend on the number of devices.
+    in_specs = (specs, ROWS, *(WHOLE,) * taught)
     mapped = jax.shard_map(
-        step, mesh=mesh, in_specs=(specs, ROWS), out_specs=(specs, WHOLE), check_vma=False
+        step, mesh=mesh, in_specs=in_specs, out_specs=(specs, WHOLE), check_vma=False
     )
     return jax.jit(mapped, donate_argnums=(0,))
 

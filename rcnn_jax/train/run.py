@@ -28,6 +28,7 @@ from rcnn_jax.train.lock import WorkdirLock
 from rcnn_jax.train.run_folder import CHECKPOINTS, RunFolder, run_folder
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.start import widths_to_train
+from rcnn_jax.train.teacher import Taught, open_teacher
 from rcnn_jax.train.time_plan import MOST_STEPS, TimePlan
 from rcnn_jax.train.validation import Drawer, Validation
 
@@ -85,6 +86,7 @@ class Run:
       store: resumable checkpoints.
       reporter: console and status file.
       written: milestones as the spec states them, which the learning rate is a function of.
+      taught: the model that this one imitates, or None.
     """
 
     experiment: Experiment
@@ -99,6 +101,7 @@ class Run:
     store: CheckpointStore
     reporter: Reporter
     written: Milestones
+    taught: Taught | None = None
 
     @property
     def workdir(self) -> Path:
@@ -191,6 +194,7 @@ def open_run(
     # Before anything looks at the model: the table of parameters and the template of the state follow
     # the pruned widths.
     experiment = widths_to_train(experiment, options.key)
+    taught = open_teacher(experiment, options.key, reporter)
     quant = _plan_quantisation(experiment, options.quantiser)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
@@ -241,6 +245,7 @@ def open_run(
         written=milestones,
         store=store,
         reporter=reporter,
+        taught=taught,
     )
 
 

@@ -15,6 +15,7 @@ from jax import lax
 
 from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.structures import Batch, TrainState
+from rcnn_jax.tasks.distillation import Teacher, begin_lesson
 from rcnn_jax.tasks.task import Task
 from rcnn_jax.train.loss_scale import adjusted, all_finite, first_loss_scale
 from rcnn_jax.train.optimizer import (
@@ -29,7 +30,8 @@ from rcnn_jax.train.schedules import Schedule
 from rcnn_jax.train.sharding import Slices
 
 Metrics = dict[str, jax.Array]
-StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+StepFunction = Callable[..., tuple[TrainState, Metrics]]
+"""State, batch and, with a teacher, its variables -> state, metrics."""
 
 
 def init_state(
@@ -83,6 +85,7 @@ def make_step(
     axis_name: str,
     accumulate: int = 1,
     slices: Slices | None = None,
+    teacher: Teacher | None = None,
 ) -> StepFunction:
     """Returns the step function of one shard; call it under a map that binds axis_name.
 
@@ -97,6 +100,7 @@ def make_step(
       axis_name: of the map.
       accumulate: parts into which a shard is cut, one after the other, to save memory.
       slices: how weights and optimizer state are divided among the devices; None where each has all.
+      teacher: of distillation; the function then takes its variables as third argument.
     """
     weights = task.loss_weights
     whole = None
@@ -110,7 +114,7 @@ def make_step(
         squares = {path: jnp.sum(jnp.square(leaf)) for path, leaf in gradients.items()}
         return jnp.sqrt(slices.total(squares, shapes))
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, known: Any = None) -> tuple[TrainState, Metrics]:
         rate = at_tempo(schedule, state.tempo)
         # Made in here, over a tempo that is data: a length that is known after the first steps needs no
         # second compilation.
@@ -123,7 +127,9 @@ def make_step(
 
         def terms_of(leaves: Any, collections: Any, part: Any) -> tuple[Any, Any]:
             variables = {"params": join_params(leaves, kept), **collections}
-            return task.losses(variables, *part)
+            shown, drawn = part
+            lesson = None if teacher is None else begin_lesson(teacher, known, shown.images)
+            return task.losses(variables, shown, drawn, lesson)
 
         def objective(
             leaves: Any, collections: Any, part: Any, counts: Any

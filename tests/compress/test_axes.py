@@ -43,3 +43,11 @@ def test_channels_that_change_along_two_new_axes_are_stuck():
 def test_two_axes_of_channels_in_one_are_stuck():
     found, stuck = reshaped((C, C + 6), (6, 6), (36,))
     assert same(found, (FIXED,)) and same(stuck, [C, C + 6])
+
+
+def test_an_only_channel_whose_axis_is_dropped_is_stuck():
+    only = np.array([3])
+    found, stuck = reshaped((FIXED, only), (5, 1), (5,))
+    assert same(found, (FIXED,)) and same(stuck, [only])
+    found, stuck = reshaped((only,), (1,), ())
+    assert found == () and same(stuck, [only])

@@ -17,8 +17,8 @@ from rcnn_jax.models.heads import PREDICTORS
 from rcnn_jax.tasks import recipe
 from tests.export import tiny
 
-QUICK = {"vgg16", "googlenet", "mobilenet_v2", "darknet:19", "efficientnet:b0"}
-"""One of each family; a ResNet is among the tests of options."""
+QUICK = {"vgg16", "mobilenet_v2", "darknet:19"}
+"""A ResNet is among the tests of options; joins (GoogLeNet) and gates (EfficientNet) take longer."""
 SIDE = 64
 BOXES = np.array([[[4, 8, 40, 60], [0, 0, 30, 33]]], np.float32)
 
@@ -111,6 +111,16 @@ def test_dead_filters_of_the_newer_architecture_are_removed_without_a_trace():
     model = model.clone(channels=ChannelPlan.from_json(plan))
     experiment.task = dataclasses.replace(experiment.task, model=model)
     assert_dead_channels_leave_unseen(experiment)
+
+
+def test_a_mask_rcnn_of_one_class_is_prunable():
+    experiment = tiny.mask_rcnn(canvas=(SIDE, SIDE))
+    task = experiment.task
+    model = task.model.clone(num_classes=1)
+    experiment.task = dataclasses.replace(task, model=model, class_names=task.class_names[:1])
+    groups = find_groups(experiment, canvas=(SIDE, SIDE)).groups
+    free = {layer for group in groups if group.pin is None for layer in group.layers}
+    assert {"conv1", "fc6", "mask-conv-l0", "conv5-mask"} <= free
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Prune, retrain, resume, prune again: both detectors, in process, and every wrong field refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -123,3 +124,50 @@ def test_a_pruned_mask_rcnn_is_retrained_through_its_own_field(masks_files, tmp_
     kernel = "params/mask-conv-l1/kernel"
     moved = np.abs(after.arrays[kernel] - before.arrays[kernel]).max()
     assert 0 < moved < np.abs(before.arrays[kernel]).max()
+
+
+def terms(workdir, name):
+    """Values of a loss term by step."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.mark.slow
+def test_a_pruned_model_imitates_its_teacher_and_resumes_bit_for_bit(boxes, boxes_files, capsys):
+    root, _, pruned = boxes
+    spec = spec_with(
+        boxes, "taught", f'retrain_pruned_model: "{pruned}"', f'teacher: "{boxes_files.model}"'
+    )
+    train("faster_rcnn", spec, root / "taught")
+    width = read_bundle(pruned).arrays["params/rpn_conv1/kernel"].shape[2]
+    assert f"its class logits, and {width} channels of its features" in capsys.readouterr().out
+    for name in ("imitate_features", "imitate_classes"):
+        values = terms(root / "taught", name)
+        assert values
+        assert all(value > 0 for value in values)
+    models = sorted((root / "taught").glob("*.epoch*.tlt"))
+    assert not [name for name in read_bundle(models[-1]).arrays if "teacher" in name]
+    steps = sorted((root / "taught" / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    shutil.copytree(root / "taught", root / "cut")
+    shutil.rmtree(root / "cut" / "checkpoints" / steps[-1].name)
+    (root / "cut" / models[-1].name).unlink()
+    train("faster_rcnn", spec, root / "cut")
+    assert (root / "cut" / models[-1].name).read_bytes() == models[-1].read_bytes()
+
+
+@pytest.mark.slow
+def test_a_pruned_mask_rcnn_imitates_the_whole_pyramid_of_its_teacher(
+    masks_files, tmp_path, capsys
+):
+    prune("mask_rcnn", masks_files.model, tmp_path / "pruned")
+    lines = masks_files.spec.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("checkpoint:", "pruned_model_path:"))]
+    spec = tmp_path / "taught.txt"
+    start = [
+        f'pruned_model_path: "{tmp_path / "pruned" / "model.tlt"}"',
+        f'teacher: "{masks_files.model}"',
+    ]
+    spec.write_text("\n".join([*start, *kept]))
+    train("mask_rcnn", spec, tmp_path / "out")
+    assert "channels of its features" in capsys.readouterr().out
+    assert all(value > 0 for value in terms(tmp_path / "out", "imitate_features"))

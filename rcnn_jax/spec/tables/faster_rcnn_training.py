@@ -298,6 +298,20 @@ TRAINING_CONFIG = Message(
             0,
             "First steps in which the backbone keeps its values.",
         ),
+        string(
+            "teacher",
+            1110,
+            None,
+            "Finished model that training imitates, for example the one before pruning.",
+            reads="file",
+        ),
+        real(
+            "teacher_weight",
+            1111,
+            1.0,
+            "With teacher: weight of each of the losses imitate_features and imitate_classes.",
+            allowed=NON_NEGATIVE,
+        ),
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),
         count(

@@ -310,6 +310,20 @@ EXPERIMENT = Message(
             "With enable_qat: how the range of a tensor is chosen.",
             allowed=Choice(("max", "percentile", "entropy")),
         ),
+        string(
+            "teacher",
+            1110,
+            None,
+            "Finished model that training imitates, for example the one before pruning.",
+            reads="file",
+        ),
+        real(
+            "teacher_weight",
+            1111,
+            1.0,
+            "With teacher: weight of each of the losses imitate_features and imitate_classes.",
+            allowed=NON_NEGATIVE,
+        ),
         real(
             "min_pretrained_coverage",
             1005,

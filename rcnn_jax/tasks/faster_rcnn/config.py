@@ -29,7 +29,9 @@ from rcnn_jax.settings.training import (
     ScheduleSettings,
     SoftStartSchedule,
     StepSchedule,
+    TeacherSettings,
 )
+from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
@@ -83,7 +85,13 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         eval_source=eval_source(config),
         notes=_notes(config),
         qat=_qat(training),
+        teacher=_teacher(training),
     )
+
+
+def _teacher(training: Config) -> TeacherSettings | None:
+    model, weight = training.teacher, training.teacher_weight
+    return TeacherSettings(model=model, weight=weight) if model else None
 
 
 def _qat(training: Config) -> QatSettings | None:
@@ -186,6 +194,7 @@ def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
             ("rpn_box", training.lambda_rpn_regr),
             ("class", training.lambda_cls_class),
             ("box", training.lambda_cls_regr),
+            *((name, training.teacher_weight) for name in TERMS if training.teacher),
         ),
     )
 

@@ -10,6 +10,7 @@ import jax
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.structures import Array, Batch, Detections, GroundTruth, Levels, Proposals
 from rcnn_jax.tasks import recipe
+from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms
 from rcnn_jax.tasks.two_stage_task import TwoStageTask
@@ -32,15 +33,19 @@ class FasterRcnnTask(TwoStageTask):
         """Returns detections; there are no masks."""
         return self.predict(variables, images, test)[0], None
 
-    def _losses(self, model: FasterRcnn, batch: Batch, image_keys: jax.Array) -> LossTerms:
+    def _losses(
+        self, model: FasterRcnn, batch: Batch, image_keys: jax.Array, lesson: Lesson | None
+    ) -> LossTerms:
         # Also for backbones without dropout: the samples of anchors must not depend on the arch.
         keys = recipe.split_keys(image_keys, dropout=True)
 
         def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:
             classes, settings = len(self.class_names), self.settings
-            return recipe.box_terms(model, features, proposals, gt, keys, classes, settings)[0]
+            return recipe.box_terms(
+                model, features, proposals, gt, keys, classes, settings, lesson
+            )[0]
 
-        return recipe.training_terms(model, batch, keys, self.pixels, self.settings, heads)
+        return recipe.training_terms(model, batch, keys, self.pixels, self.settings, heads, lesson)
 
     def _predict(
         self, model: FasterRcnn, images: Array, test: TestSettings

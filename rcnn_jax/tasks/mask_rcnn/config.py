@@ -28,8 +28,10 @@ from rcnn_jax.settings.training import (
     OptimizerSettings,
     QatSettings,
     RunSettings,
+    TeacherSettings,
     WarmupSchedule,
 )
+from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS, Convention
@@ -107,7 +109,13 @@ def mask_rcnn_experiment(
         eval_source=_eval_source(data, categories, network.include_mask),
         category_ids=categories.ids,
         qat=_qat(config),
+        teacher=_teacher(config),
     )
+
+
+def _teacher(config: Config) -> TeacherSettings | None:
+    model, weight = config.teacher, config.teacher_weight
+    return TeacherSettings(model=model, weight=weight) if model else None
 
 
 def _qat(config: Config) -> QatSettings | None:
@@ -138,6 +146,7 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
     ]
     if network.include_mask:
         weights.append(("mask", network.mrcnn_weight_loss_mask))
+    weights += [(name, config.teacher_weight) for name in TERMS if config.teacher]
     return MaskRcnnTask(
         model=MaskRcnn(
             # Not the spec's `num_classes`, which counts the background.

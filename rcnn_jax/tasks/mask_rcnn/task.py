@@ -28,6 +28,7 @@ from rcnn_jax.structures import (
     RoiTargets,
 )
 from rcnn_jax.tasks import recipe
+from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms
 from rcnn_jax.tasks.two_stage_task import TwoStageTask
@@ -63,17 +64,21 @@ class MaskRcnnTask(TwoStageTask):
         """Returns detections without masks, and the mask logits of every class or None."""
         return nn.apply(self._predict_planes, self.model)(variables, images, test)
 
-    def _losses(self, model: MaskRcnn, batch: Batch, image_keys: jax.Array) -> LossTerms:
+    def _losses(
+        self, model: MaskRcnn, batch: Batch, image_keys: jax.Array, lesson: Lesson | None
+    ) -> LossTerms:
         keys = recipe.split_keys(image_keys, dropout=False)
 
         def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:
             classes, settings = len(self.class_names), self.settings
-            terms, rois = recipe.box_terms(model, features, proposals, gt, keys, classes, settings)
+            terms, rois = recipe.box_terms(
+                model, features, proposals, gt, keys, classes, settings, lesson
+            )
             if model.include_mask:
                 terms["mask"] = self._mask_loss(model, features, rois, gt)
             return terms
 
-        return recipe.training_terms(model, batch, keys, self.pixels, self.settings, heads)
+        return recipe.training_terms(model, batch, keys, self.pixels, self.settings, heads, lesson)
 
     def _predict(
         self, model: MaskRcnn, images: Array, test: TestSettings
