@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from rcnn_jax.export.judge import reference_predictor
 
 from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.cli.main import guarded
 from rcnn_jax.cli.session import Session
 from rcnn_jax.export.build import check_images
+from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.verification.accuracy import GATED, metrics_of, validation_images
 from rcnn_jax.export.verification.agreement import agreement
 from rcnn_jax.runtime.backend import preprocess
