@@ -242,7 +242,7 @@ def test_a_published_file_is_known_by_its_name_wherever_it_lies(folder):
     assert not np.array_equal(ours, import_checkpoint(path).arrays["params/bn_conv1/gamma"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_resnet_101_is_known_by_its_units(folder):
     theirs = fake.detectron2(2, masks=False, bottlenecks=(3, 4, 23, 3))
     bundle = import_checkpoint(fake.write_pickle(folder / "r101.pkl", theirs))

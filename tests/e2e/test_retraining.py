@@ -11,6 +11,8 @@ from rcnn_jax.cli.main import main
 
 FINE = ("-nf", "2", "-pg", "2")
 
+pytestmark = pytest.mark.long
+
 
 def prune(kind, model, output, threshold="0.9"):
     flags = ["-m", str(model), "-o", str(output), "-pth", threshold, *FINE]
@@ -132,7 +134,6 @@ def terms(workdir, name):
     return [line[name] for line in lines if name in line]
 
 
-@pytest.mark.long
 def test_a_pruned_model_imitates_its_teacher_and_resumes_bit_for_bit(boxes, boxes_files, capsys):
     root, _, pruned = boxes
     spec = spec_with(
@@ -155,7 +156,6 @@ def test_a_pruned_model_imitates_its_teacher_and_resumes_bit_for_bit(boxes, boxe
     assert (root / "cut" / models[-1].name).read_bytes() == models[-1].read_bytes()
 
 
-@pytest.mark.long
 def test_a_pruned_mask_rcnn_imitates_the_whole_pyramid_of_its_teacher(
     masks_files, tmp_path, capsys
 ):

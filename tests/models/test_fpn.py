@@ -26,11 +26,13 @@ def applied(backbone, min_level, max_level):
     """Returns (levels of the pyramid, its parameters) of random weights."""
     pyramid = FeaturePyramid(Builder(), min_level, max_level, FEATURES)
     rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(pyramid.init, jax.random.key(0), backbone)
+    shapes = jax.eval_shape(
+        lambda key, levels: pyramid.init(key, levels, False), jax.random.key(0), backbone
+    )
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32), shapes
     )
-    return pyramid.apply(variables, backbone), jax.tree.map(np.asarray, variables["params"])
+    return pyramid.apply(variables, backbone, False), jax.tree.map(np.asarray, variables["params"])
 
 
 def conv3(x, layer, strides=1):

@@ -108,7 +108,7 @@ def test_crops_are_flattened_row_column_channel(model, variables):
     params["fc7"] = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
     bound = model.bind({**variables, "params": params})
     crop = jnp.zeros((1, 7, 7, 8)).at[0, 1, 2, 3].set(5.0)
-    np.testing.assert_array_equal(bound.box_head(crop), np.full((1, width), 5.0))
+    np.testing.assert_array_equal(bound.box_head(crop, False), np.full((1, width), 5.0))
 
 
 def test_sixth_level_is_every_second_cell_of_the_fifth(features):
@@ -137,8 +137,8 @@ def test_without_masks_there_is_no_mask_head():
 def test_coarse_context_reaches_the_finest_level(model, variables):
     bound = model.bind(variables)
     backbone = {2 + i: jnp.zeros((1, 16 >> i, 16 >> i, w)) for i, w in enumerate((2, 4, 8, 16))}
-    still = bound.fpn(backbone)
-    moved = bound.fpn({**backbone, 5: backbone[5].at[0, 0, 0].set(1.0)})
+    still = bound.fpn(backbone, False)
+    moved = bound.fpn({**backbone, 5: backbone[5].at[0, 0, 0].set(1.0)}, False)
     change = np.abs(moved[2] - still[2])[0].max(-1)
     assert change[:8, :8].min() > 0 and change[9:].max() == change[:, 9:].max() == 0
 

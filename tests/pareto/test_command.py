@@ -10,7 +10,7 @@ from tests.e2e.kills import finish, start
 from tests.e2e.tiny import write_tiny
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_that_ran_out_of_time_goes_on_and_measures_nothing_twice(tmp_path):
     spec = write_tiny(tmp_path, images=4)
     # Wide enough to lose half of its parameters with 16 filters a layer.

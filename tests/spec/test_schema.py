@@ -85,6 +85,7 @@ def test_extensions_change_nothing_unnoticed_by_default() -> None:
         "outside_anchors": "train",
         "qat_calibration": "percentile",
         "accumulate_steps": 1,
+        "teacher_weight": 1.0,
         "amp_dtype": "bfloat16",
         "sharding": "none",
         "rpn_conv_depth": 1,
