@@ -21,7 +21,7 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.optional import require
 from rcnn_jax.printable import reason
 from rcnn_jax.runtime.backend import RunGraph
-from rcnn_jax.runtime.onnx_runtime import REFERENCE, Provider
+from rcnn_jax.runtime.onnx_runtime import REFERENCE, Provider, open_session
 
 _OPENVINO = "OpenVINOExecutionProvider"
 _TELEMETRY = "openvino_telemetry"
@@ -86,6 +86,9 @@ def openvino_runner(model: bytes, name: str) -> RunGraph:
       CheckpointError: OpenVINO cannot load the graph.
     """
     openvino = library(f"running {name} in OpenVINO")
+    # First by ONNX Runtime, which refuses forged graphs in time: OpenVINO's reader went on without an
+    # end over one of 400. A second reading of a sound model takes a fraction of a second.
+    open_session(model, name)
     hints = {"INFERENCE_PRECISION_HINT": PRECISION, "PERFORMANCE_HINT": "LATENCY"}
     try:
         core = openvino.Core()
