@@ -135,7 +135,7 @@ def _wrong_count(columns: list[str]) -> str:
     """Describes the likely cause of another number of columns."""
     # Trailing numbers in the count of a label: what is before them is a class name with blanks.
     words = 1
-    while words < len(columns) and not _is_number(columns[words]):
+    while words < len(columns) and not is_number(columns[words]):
         words += 1
     if words > 1 and len(columns) - words in (_COLUMNS - 1, _COLUMNS):
         name = " ".join(columns[:words])
@@ -154,7 +154,8 @@ def _wrong_count(columns: list[str]) -> str:
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Returns whether a text is a number as `float` reads it, `nan` and `inf` among them."""
     try:
         float(text)
     except ValueError:

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
+from rcnn_jax.data.formats.kitti import is_number
 from rcnn_jax.data.layouts.collection import (
     Collection,
     Item,
@@ -153,16 +154,8 @@ def _counts_from_zero(roots) -> bool:
         for root in roots
         for side in ("ymin", "xmin")
         for node in root.iter(side)
-        if (text := (node.text or "").strip()) and _is_number(text)
+        if (text := (node.text or "").strip()) and is_number(text)
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
