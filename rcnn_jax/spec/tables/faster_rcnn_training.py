@@ -26,6 +26,7 @@ from rcnn_jax.spec.schema import (
     reals,
     string,
 )
+from rcnn_jax.spec.tables.shared_training import BACKBONE_RATES, IMITATION
 from rcnn_jax.spec.tables.trackers import VISUALIZER
 
 # Silent: every sample spec gives the optimizer a rate, and the original replaces it before each
@@ -277,41 +278,8 @@ TRAINING_CONFIG = Message(
             "With enable_qat: how the range of a tensor is chosen.",
             allowed=Choice(("max", "percentile", "entropy")),
         ),
-        real(
-            "backbone_lr_factor",
-            1100,
-            1.0,
-            "The learning rate of the backbone is multiplied by this.",
-            allowed=NON_NEGATIVE,
-        ),
-        real(
-            "layer_decay",
-            1101,
-            1.0,
-            "The rate of a block of the backbone is multiplied by this once for every block from the "
-            "heads to it.",
-            allowed=POSITIVE_UNIT,
-        ),
-        count(
-            "heads_only_steps",
-            1102,
-            0,
-            "First steps in which the backbone keeps its values.",
-        ),
-        string(
-            "teacher",
-            1110,
-            None,
-            "Finished model that training imitates, for example the one before pruning.",
-            reads="file",
-        ),
-        real(
-            "teacher_weight",
-            1111,
-            1.0,
-            "With teacher: weight of each of the losses imitate_features and imitate_classes.",
-            allowed=NON_NEGATIVE,
-        ),
+        *BACKBONE_RATES,
+        *IMITATION,
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),
         count(

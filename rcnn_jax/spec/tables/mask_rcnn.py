@@ -28,6 +28,7 @@ from rcnn_jax.spec.schema import (
     string,
 )
 from rcnn_jax.spec.tables.mask_rcnn_model import MASKRCNN_CONFIG
+from rcnn_jax.spec.tables.shared_training import BACKBONE_RATES, IMITATION
 from rcnn_jax.spec.tables.trackers import CLEARML, CLEARML_OFF, WANDB, WANDB_OFF
 
 
@@ -263,27 +264,7 @@ EXPERIMENT = Message(
             "Key of encrypted models; -k and RCNN_JAX_KEY win.",
             secret=True,
         ),
-        real(
-            "backbone_lr_factor",
-            1100,
-            1.0,
-            "The learning rate of the backbone is multiplied by this.",
-            allowed=NON_NEGATIVE,
-        ),
-        real(
-            "layer_decay",
-            1101,
-            1.0,
-            "The rate of a block of the backbone is multiplied by this once for every block from the "
-            "heads to it.",
-            allowed=POSITIVE_UNIT,
-        ),
-        count(
-            "heads_only_steps",
-            1102,
-            0,
-            "First steps in which the backbone keeps its values.",
-        ),
+        *BACKBONE_RATES,
         boolean("sync_bn", 1001, True, "Batch statistics are taken over all devices."),
         string(
             "lr_scaling",
@@ -310,20 +291,7 @@ EXPERIMENT = Message(
             "With enable_qat: how the range of a tensor is chosen.",
             allowed=Choice(("max", "percentile", "entropy")),
         ),
-        string(
-            "teacher",
-            1110,
-            None,
-            "Finished model that training imitates, for example the one before pruning.",
-            reads="file",
-        ),
-        real(
-            "teacher_weight",
-            1111,
-            1.0,
-            "With teacher: weight of each of the losses imitate_features and imitate_classes.",
-            allowed=NON_NEGATIVE,
-        ),
+        *IMITATION,
         real(
             "min_pretrained_coverage",
             1005,
