@@ -1,7 +1,7 @@
 """Faster R-CNN and Mask R-CNN in JAX, driven by TAO/TLT spec files.
 
     model = rcnn_jax.load("coco/mask_rcnn_resnet50_fpn_v2")     or "model.tlt", "model.onnx"
-    model("street.jpg").draw("found.jpg")
+    model("street.jpg").draw("detections.jpg")
 
 The names are those of `rcnn_jax.api`, imported when they are asked for: `import rcnn_jax` takes no
 JAX with it. Training and evaluation are `rcnn_jax.api.train` and `rcnn_jax.api.evaluate`.

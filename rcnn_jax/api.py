@@ -1,8 +1,8 @@
 """Public functions of the library: model files, training, evaluation and export.
 
     model = rcnn_jax.load("coco/mask_rcnn_resnet50_fpn_v2")  or .tlt .onnx .etlt .engine
-    found = model("street.jpg")                              or arrays, bytes, PIL images
-    found.boxes, found.labels, found.scores, found.masks     found.draw("found.jpg")
+    detections = model("street.jpg")                         or arrays, bytes, PIL images
+    detections.draw("detections.jpg")                       .boxes, .labels, .scores, .masks
 
     result = rcnn_jax.api.train("spec.txt", "out")           a run, with its models and metrics
     metrics = rcnn_jax.api.evaluate("out/best.tlt")          {"mAP": 0.61, ...}

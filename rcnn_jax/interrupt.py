@@ -110,9 +110,9 @@ def interrupts() -> Iterator[Interrupts]:
 
     Outside the main thread, where Python handles no signals, nothing is installed.
     """
-    found = Interrupts()
+    signals = Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield found
+        yield signals
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     # None is a handler that C code has set, which Python could not put back.
@@ -122,18 +122,18 @@ def interrupts() -> Iterator[Interrupts]:
         if handler is not None and handler is not signal.SIG_IGN
     }
     hook = sys.unraisablehook
-    _installed.append(found)
+    _installed.append(signals)
     try:
         # Before the handlers, and taken back after them: no exception of ours is raised without it.
         sys.unraisablehook = lambda lost: _again(lost) or hook(lost)
         for number in taken:
-            signal.signal(number, found)
-        yield found
+            signal.signal(number, signals)
+        yield signals
     finally:
         for number, handler in taken.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
-        _installed.remove(found)
+        _installed.remove(signals)
 
 
 def stopped_by(error: BaseException) -> KeyboardInterrupt | None:

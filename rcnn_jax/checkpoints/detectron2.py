@@ -147,9 +147,9 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: is no config of detectron2: expected a map with the entry MODEL"
         )
     # Only what is read: a config has 200 entries, and most of them are about training.
-    found = {name: _at(tree, name) for name in (*DEFAULTS, "_BASE_")}
+    fields = {name: _at(tree, name) for name in (*DEFAULTS, "_BASE_")}
     # An empty entry (`SIZES:`) is None, which must not hide the zoo's value.
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _at(tree: Any, name: str) -> Any:

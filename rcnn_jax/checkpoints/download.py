@@ -128,10 +128,10 @@ def named_digest(url: str) -> Digest | None:
     """
     name = urllib.parse.urlsplit(url).path.rpartition("/")[2]
     # 8 digits at least: `resnet-50.pth` ends in a number that is no digest.
-    if found := re.search(r"-([0-9a-f]{8,64})\.(pth|pt|safetensors)$", name):
-        return Digest("sha256", found[1])
-    if found := re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", name):
-        return Digest("md5", found[1])
+    if match := re.search(r"-([0-9a-f]{8,64})\.(pth|pt|safetensors)$", name):
+        return Digest("sha256", match[1])
+    if match := re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", name):
+        return Digest("md5", match[1])
     return None
 
 

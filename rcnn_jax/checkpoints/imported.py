@@ -197,13 +197,13 @@ def _published(path: Path) -> Published | None:
 
 
 def _extras(layout: Layout) -> str:
-    found = {
+    extras = {
         f"{layout.rpn_convs} convolutions in the RPN": layout.rpn_convs > 1,
         f"{layout.box_convs} convolutions in the box head": layout.box_convs > 0,
         "batch norm in the pyramid": layout.fpn_norm,
         "batch norm in the heads": layout.head_norm,
     }
-    said = [text for text, there in found.items() if there]
+    said = [text for text, there in extras.items() if there]
     return f"; {', '.join(said)}" if said else ""
 
 
@@ -310,11 +310,11 @@ def _difference(ours: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray]
     if stored is None:
         return " is not in the file"
     for leaf in sorted(ours.keys() | stored.keys()):
-        found, wanted = (
+        stored_shape, wanted = (
             f"{list(side[leaf].shape)}" if leaf in side else "nothing" for side in (stored, ours)
         )
-        if found != wanted:
-            return f"/{leaf} is {found} in the file and {wanted} in the network"
+        if stored_shape != wanted:
+            return f"/{leaf} is {stored_shape} in the file and {wanted} in the network"
     return ""
 
 

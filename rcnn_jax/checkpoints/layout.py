@@ -68,10 +68,10 @@ def read_layout(weights: Weights, name: str) -> Layout:
     # The lateral layers too: a detector without a pyramid has the same backbone and other heads.
     for layer in ("conv1", *(f"l{level}" for level in (2, 3, 4, 5)), *_HEADS):
         if "kernel" not in weights.get(layer, {}):
-            found = ", ".join(list(weights)[:3]) or "nothing"
+            some = ", ".join(list(weights)[:3]) or "nothing"
             raise CheckpointError(
                 f"{name}: is no Faster or Mask R-CNN on a ResNet with a feature pyramid as torchvision "
-                f"and detectron2 write them: it has no layer '{layer}'; its layers are like {found}"
+                f"and detectron2 write them: it has no layer '{layer}'; its layers are like {some}"
             )
     # The scores have a slot for the background in both libraries.
     classes = _columns(weights, "class-predict", 2, name) - 1

@@ -138,7 +138,7 @@ def _largest(result: Any) -> dict[str, np.ndarray]:
     if not isinstance(result, dict):
         return {}
     inner = {id(value): value for value in result.values() if isinstance(value, dict)}
-    found = [
+    candidates = [
         {
             name: value.array
             for name, value in candidate.items()
@@ -146,4 +146,4 @@ def _largest(result: Any) -> dict[str, np.ndarray]:
         }
         for candidate in (result, *inner.values())
     ]
-    return max(found, key=len)
+    return max(candidates, key=len)

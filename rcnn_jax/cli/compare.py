@@ -90,15 +90,15 @@ def run(args: Namespace) -> int:
                 results.append(_evaluated(path, spec, args.key, session))
             else:
                 results.append(comparing.read_result(path))
-        found = comparing.compare(*results)
+        comparison = comparing.compare(*results)
         console = session.console
-        console.print(_table(found))
-        console.print(found.sentence(), markup=False)
+        console.print(_table(comparison))
+        console.print(comparison.sentence(), markup=False)
         if args.output is not None:
-            write_file(args.output, [comparing.page(found).encode()])
+            write_file(args.output, [comparing.page(comparison).encode()])
             console.print(f"page: {args.output}", markup=False)
         if args.json is not None:
-            write_file(args.json, [(json.dumps(found.to_json(), indent=2) + "\n").encode()])
+            write_file(args.json, [(json.dumps(comparison.to_json(), indent=2) + "\n").encode()])
     return 0
 
 
@@ -126,16 +126,18 @@ def _evaluated(path: Path, spec: Path, key: str | None, session: Session) -> "Re
     return result_of(fields, str(path))
 
 
-def _table(found: "Comparison"):
+def _table(comparison: "Comparison"):
     from rich.markup import escape
     from rich.table import Table
 
     from rcnn_jax.evaluate.compare import HEADINGS
 
-    table = Table(title=escape(f"{found.first}  and  {found.second}"), title_justify="left")
+    table = Table(
+        title=escape(f"{comparison.first}  and  {comparison.second}"), title_justify="left"
+    )
     for number, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if number in (0, 6) else "right", overflow="fold")
     styles = {"second better": "green", "first better": "yellow"}
-    for row in found.rows:
+    for row in comparison.rows:
         table.add_row(*map(escape, row.cells()), style=styles.get(row.verdict, ""))
     return table

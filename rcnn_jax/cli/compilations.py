@@ -67,8 +67,8 @@ def _replace_torn_entries(folder: Path) -> None:
     shown = warnings.showwarning
 
     def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-        found = _UNREADABLE.search(str(message))
-        if found is None or not forget(folder, found["program"]):
+        match = _UNREADABLE.search(str(message))
+        if match is None or not forget(folder, match["program"]):
             shown(message, *args, **kwargs)
 
     warnings.showwarning = show
@@ -95,12 +95,12 @@ def _folder(variables: MutableMapping[str, str]) -> Path | None:
         # By user id, because everybody may write there.
         private = Path(tempfile.gettempdir()) / f"rcnn_jax-{os.getuid()}"
         private.mkdir(mode=0o700, exist_ok=True)
-        found = private.lstat()
+        status = private.lstat()
         # Programs are code: a folder that somebody else could have filled is none.
         if (
-            stat.S_ISDIR(found.st_mode)
-            and found.st_uid == os.getuid()
-            and not found.st_mode & 0o022
+            stat.S_ISDIR(status.st_mode)
+            and status.st_uid == os.getuid()
+            and not status.st_mode & 0o022
         ):
             (private / name).mkdir(exist_ok=True)
             return private / name

@@ -140,18 +140,18 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
     sources = [experiment.train_source()]
     if experiment.eval_source is not None:
         sources.append(experiment.eval_source())
-    found = [
+    examined = [
         record
         for source, split in zip(sources, ("train", "val"), strict=False)
         for record in records.of_source(source, split)
     ]
     diagnosis = examine(
-        str(args.data), found, target=target_of(experiment), threads=threads, track=session.track
+        str(args.data), examined, target=target_of(experiment), threads=threads, track=session.track
     )
     if predictor is None:
         return diagnosis
     with memory_advice(loaded.kind):
-        suspicions = suspicions_of(experiment, predictor, sources, found, session.track)
+        suspicions = suspicions_of(experiment, predictor, sources, examined, session.track)
     return with_suspicions(diagnosis, suspicions, experiment.task.class_names)
 
 

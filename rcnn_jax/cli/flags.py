@@ -73,10 +73,10 @@ def existing_file(path: Path, flag: str) -> Path:
     Raises:
       UsageError: it is no file; the message lists what lies there, nearest name first.
     """
-    found = what_lies(path)
-    if found == "file":
+    kind = what_lies(path)
+    if kind == "file":
         return path
-    words = {"folder": "a folder", "other": "a device or pipe"}.get(found, "nothing")
+    words = {"folder": "a folder", "other": "a device or pipe"}.get(kind, "nothing")
     raise UsageError(f"{flag} {path}: expected a file, found {words} there{neighbours(path)}")
 
 
@@ -101,10 +101,10 @@ def folder_beside(model: Path) -> Path:
 
 def existing_folder(path: Path, flag: str) -> Path:
     """Returns the path of a folder, or raises UsageError naming the flag when it is none."""
-    found = what_lies(path)
-    if found == "folder":
+    kind = what_lies(path)
+    if kind == "folder":
         return path
-    words = {"file": "a file", "other": "a device or pipe"}.get(found, "nothing")
+    words = {"file": "a file", "other": "a device or pipe"}.get(kind, "nothing")
     raise UsageError(f"{flag} {path}: expected a folder, found {words} there")
 
 

@@ -88,13 +88,13 @@ def run(args: Namespace, kind: Kind) -> int:
         session.console.print(describe(model, header, str(path)), markup=False)
         _check_model(opened, kind, config, session)
         batches = _batches(wanted, header.batch)
-        found = precision_of(model)
-        if args.data_type not in (None, found) and found != "fp32":
+        precision = precision_of(model)
+        if args.data_type not in (None, precision) and precision != "fp32":
             raise UsageError(
-                f"--data_type {args.data_type}: {path} is {found} already, and that cannot be taken "
+                f"--data_type {args.data_type}: {path} is {precision} already, and that cannot be taken "
                 "back: leave --data_type out, or give the fp32 file"
             )
-        calibrates = args.data_type == "int8" and found == "fp32"
+        calibrates = args.data_type == "int8" and precision == "fp32"
         if calibrates:
             _check_calibration(args)
         engine = engine_file(args)
@@ -154,9 +154,11 @@ def _check_model(
     model: "OpenGraph", kind: Kind, config: "ConfigDict | None", session: Session
 ) -> None:
     """Stops when the model is of the other detector, or of another spec where one is given."""
-    found = model.header.kind
-    if found != kind:
-        raise UsageError(f"-m {model.path}: is a model of {found}: use {found} gen_trt_engine")
+    of_model = model.header.kind
+    if of_model != kind:
+        raise UsageError(
+            f"-m {model.path}: is a model of {of_model}: use {of_model} gen_trt_engine"
+        )
     if config is None:
         return
     from rcnn_jax.runtime.open import experiment_of

@@ -90,22 +90,22 @@ def places(args: Namespace, kind: Kind) -> Places:
     model = named_model(args.model, config, kind, "inference")
     if model is not None:
         known.read(model.field, model.path)
-    found = folders(args, config, kind)
-    name, images = found.images
+    paths = folders(args, config, kind)
+    name, images = paths.images
     videos = video_sources(images)
     for source in videos:
         if not source.live:
             known.read(name, Path(source.address))
-        for path in video_files(found, source):
+        for path in video_files(paths, source):
             known.write("the result", path)
     if videos:
         return known
     for folder in _image_folders(images):
         known.read(name, folder, "folder")
-    if found.pictures is not None:
-        known.write(*found.pictures, "folder")
-    if found.labels is not None:
-        name, labels = found.labels
+    if paths.pictures is not None:
+        known.write(*paths.pictures, "folder")
+    if paths.labels is not None:
+        name, labels = paths.labels
         known.write(name, labels, "folder")
         if family(kind).labels == "coco":
             known.write(f"the results of {name}", beside(labels, ".json"))
@@ -138,22 +138,22 @@ def start(
     Raises:
       DataError: some images could not be used; the others were worked on.
     """
-    found = folders(args, config if model is None else None, kind)
+    paths = folders(args, config if model is None else None, kind)
     # Before the model is opened, which takes most of a second where it is encrypted.
-    if found.labels is not None:
-        _spare_ground_truth(*found.labels, kind)
+    if paths.labels is not None:
+        _spare_ground_truth(*paths.labels, kind)
     if model is None:
         file = choose_model(args.model, config, kind, "inference", args.header, args.runtime)
     from rcnn_jax.inference import command
     from rcnn_jax.runtime.open import experiment_of
 
-    sources = video_sources(found.images[1])
+    sources = video_sources(paths.images[1])
     with memory_advice(kind):
         model = model or open_chosen(file, key, session)
         experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
         if sources:
             for source in sources:
-                film, lines = video_files(found, source)
+                film, lines = video_files(paths, source)
                 command.inference_on_video(
                     experiment,
                     model,
@@ -170,9 +170,9 @@ def start(
         failed = command.inference(
             experiment,
             model,
-            found.images[1],
-            image_output=found.pictures and found.pictures[1],
-            label_output=found.labels and found.labels[1],
+            paths.images[1],
+            image_output=paths.pictures and paths.pictures[1],
+            label_output=paths.labels and paths.labels[1],
             threshold=args.threshold,
             devices=devices,
             reporter=session,
@@ -244,17 +244,17 @@ def video_sources(images: Path) -> list["Source"]:
     return [source]
 
 
-def video_files(found: Folders, source: "Source") -> tuple[Path | None, Path | None]:
+def video_files(paths: Folders, source: "Source") -> tuple[Path | None, Path | None]:
     """Returns the annotated film and the JSON lines of a source, where they are asked for."""
     film = lines = None
-    if found.pictures is not None:
-        name, folder = found.pictures
+    if paths.pictures is not None:
+        name, folder = paths.pictures
         # -o is a folder by TAO's word, but with a video people name the film.
         film = folder if folder.suffix.lower() == ".mp4" else folder / f"{source.stem}.mp4"
         if not source.live and same(film, Path(source.address)):
             raise UsageError(f"{name} {film}: is the video that is read; name another folder")
-    if found.labels is not None:
-        lines = found.labels[1] / f"{source.stem}.jsonl"
+    if paths.labels is not None:
+        lines = paths.labels[1] / f"{source.stem}.jsonl"
     return film, lines
 
 

@@ -191,15 +191,15 @@ def _end(command: Callable[[], int]) -> int:
 
 def _blame(error: BaseException) -> None:
     """Ends the process in the name of another one of its job, where that one's end is the cause."""
-    found = sys.modules.get("rcnn_jax.hosts.team")
-    if found is not None:
-        found.team().blame(error)
+    module = sys.modules.get("rcnn_jax.hosts.team")
+    if module is not None:
+        module.team().blame(error)
 
 
 def _must_be_said(text: str, code: int) -> bool:
     """Tells the other processes of a job of an error; says whether the user must hear it from here."""
-    found = sys.modules.get("rcnn_jax.hosts.team")  # help and version need none
-    return found is None or found.team().leave(text, code)
+    module = sys.modules.get("rcnn_jax.hosts.team")  # help and version need none
+    return module is None or module.team().leave(text, code)
 
 
 def _fault(error: BaseException) -> int:
@@ -335,8 +335,8 @@ def _run_command(command: Any, args: argparse.Namespace) -> int:
 
 def _speaker() -> str:
     """Returns which process of a job speaks, where it is not the only one."""
-    found = sys.modules.get("rcnn_jax.hosts.team")
-    return found.team().speaker if found is not None else ""
+    module = sys.modules.get("rcnn_jax.hosts.team")
+    return module.team().speaker if module is not None else ""
 
 
 def _complain(message: str) -> None:

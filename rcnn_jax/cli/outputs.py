@@ -109,17 +109,17 @@ def spec_inputs(config: Any, kind: "SpecKind") -> list[Place]:
     from rcnn_jax.spec.inputs import data_path, named_inputs
 
     named = []
-    for found in named_inputs(config, kind):
-        path = data_path(found.value)
-        if found.parts is None:
-            named.append(_input(found, path))
+    for entry in named_inputs(config, kind):
+        path = data_path(entry.value)
+        if entry.parts is None:
+            named.append(_input(entry, path))
         else:
-            named += [_input(part, path / part.value) for part in found.parts]
+            named += [_input(part, path / part.value) for part in entry.parts]
     return named
 
 
-def _input(found: "Input", path: Path) -> Place:
-    return Place(found.field, path, "folder" if found.reads == "folder" else "file")
+def _input(entry: "Input", path: Path) -> Place:
+    return Place(entry.field, path, "folder" if entry.reads == "folder" else "file")
 
 
 def check(places: Places) -> None:

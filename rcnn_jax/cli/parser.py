@@ -89,12 +89,12 @@ class Parser(argparse.ArgumentParser):
     def takes(self, flag: str) -> argparse.Action | None:
         """Returns the action of a flag, however it is spelled, here or in a command below."""
         self.filled()
-        found = self._option_string_actions.get(self._spelling(flag))
-        if found is None and not flag.startswith("--"):  # -kKEY
-            found = self._option_string_actions.get(flag[:2])
-            found = None if found is None or found.nargs == 0 else found
+        option = self._option_string_actions.get(self._spelling(flag))
+        if option is None and not flag.startswith("--"):  # -kKEY
+            option = self._option_string_actions.get(flag[:2])
+            option = None if option is None or option.nargs == 0 else option
         below = (command.takes(flag) for command in self._commands.values())
-        return found or next((action for action in below if action), None)
+        return option or next((action for action in below if action), None)
 
     def _command_first(self, given: list[str]) -> list[str]:
         """Returns the arguments with the command in front of the flags that came before it."""
@@ -209,12 +209,12 @@ class Parser(argparse.ArgumentParser):
     def _owners(self, flag: str) -> list[str]:
         """Returns the sibling commands that have a flag; of two names of one command the first."""
         # By description: an alias has that of the command it stands for, and is named once.
-        found = {
+        owners = {
             other.description: name
             for name, other in reversed(list(self.relatives.items()))
             if other.filled()._spelling(flag) in other._option_string_actions
         }
-        return list(found.values())[::-1]
+        return list(owners.values())[::-1]
 
     def _nearest_flags(self, flag: str) -> list[str]:
         """Returns the long flags that a mistyped or shortened one may stand for, nearest first."""

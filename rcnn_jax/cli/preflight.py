@@ -92,13 +92,13 @@ def run(args: Namespace) -> int:
         key = args.key or os.environ.get(KEY_VARIABLE) or written_key(loaded.config) or None
         with memory_advice(loaded.kind):
             experiment = build_experiment(redact(loaded.config), loaded.kind)
-            found = preflight(experiment, key, 60 * args.minutes, session)
-        session.console.print(_table(found))
-        style = "green" if found.go else "red"
-        session.console.print(found.sentence(), markup=False, style=style)
+            result = preflight(experiment, key, 60 * args.minutes, session)
+        session.console.print(_table(result))
+        style = "green" if result.go else "red"
+        session.console.print(result.sentence(), markup=False, style=style)
         if args.json is not None:
-            write_file(args.json, [(json.dumps(found.to_json(), indent=2) + "\n").encode()])
-    return 0 if found.go else 2
+            write_file(args.json, [(json.dumps(result.to_json(), indent=2) + "\n").encode()])
+    return 0 if result.go else 2
 
 
 def preflight(
@@ -235,14 +235,14 @@ def _check_learning(
         learnt = course.state.replace(
             collections=overfit.settled(experiment, course.state, first), ema=None
         )
-        found = _detections(experiment, learnt, part)
+        results = _detections(experiment, learnt, part)
         names = experiment.task.class_names
-        ap50 = hypotheses.mean_ap50(found, len(names))
+        ap50 = hypotheses.mean_ap50(results, len(names))
         diagnosis = None
         # The losses fall and nothing is found: the fault lies between them, in labels or boxes.
         if course.last < judge.FELL * course.first and ap50 < judge.LEARNT:
             sizes = [part.size(record) for record in range(len(part))]
-            diagnosis = hypotheses.diagnose(found, sizes, names, experiment.geometry)
+            diagnosis = hypotheses.diagnose(results, sizes, names, experiment.geometry)
         checks.append(
             judge.check_overfit(course.first, course.last, len(course.losses), len(part), ap50)
         )
@@ -318,13 +318,13 @@ def _detections(experiment: "Experiment", state: "TrainState", part: "Subset") -
         threads=1,
         prefetch=1,
     )
-    found: dict[int, ImageResult] = {}
+    results: dict[int, ImageResult] = {}
     for batch, row, detections, _ in detections_by_image(
         predictor, batches, origin(experiment.geometry)
     ):
         record = int(batch.image_id[row])
         labels = part.annotation(record)
-        found[record] = ImageResult(
+        results[record] = ImageResult(
             boxes=np.asarray(detections.boxes),
             scores=np.asarray(detections.scores),
             classes=np.asarray(detections.classes),
@@ -332,7 +332,7 @@ def _detections(experiment: "Experiment", state: "TrainState", part: "Subset") -
             gt_classes=labels.classes,
             gt_crowd=labels.crowd,
         )
-    return [found[record] for record in sorted(found)]
+    return [results[record] for record in sorted(results)]
 
 
 def _check_export(experiment: "Experiment", state: "TrainState", clock: _Clock) -> "Check":
@@ -385,7 +385,7 @@ def _memory() -> int | None:
         return None
 
 
-def _table(found: "Preflight"):
+def _table(result: "Preflight"):
     from rich.markup import escape
     from rich.table import Table
 
@@ -393,7 +393,7 @@ def _table(found: "Preflight"):
     for heading in ("check", "answer", "what was seen"):
         table.add_column(heading, overflow="fold")
     styles = {"go": "green", "caution": "yellow", "no-go": "red", "skipped": "dim"}
-    for check in found.checks:
+    for check in result.checks:
         words = check.sentence + (f". {check.advice}" if check.advice else "")
         table.add_row(check.name, check.outcome, escape(words), style=styles[check.outcome])
     return table

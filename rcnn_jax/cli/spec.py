@@ -83,11 +83,11 @@ def missing_paths(spec: LoadedSpec) -> list[str]:
     """Returns a sentence for every input the spec names that does not exist."""
     missing = [
         (
-            spec.positions.get(found.field, (0, 0)),
-            f"{spec.at(found.field)}: {found.reads} '{excerpt(found.value, 200)}' does not exist",
+            spec.positions.get(entry.field, (0, 0)),
+            f"{spec.at(entry.field)}: {entry.reads} '{excerpt(entry.value, 200)}' does not exist",
         )
-        for found in named_inputs(spec.config, spec.kind)
-        if not _exists(found.value, found.reads)
+        for entry in named_inputs(spec.config, spec.kind)
+        if not _exists(entry.value, entry.reads)
     ]
     return [sentence for _, sentence in sorted(missing)]
 
@@ -186,10 +186,10 @@ def _exists(value: str, kind: str) -> bool:
         # A name that is too long or has a NUL names nothing.
         with suppress(OSError, ValueError):
             if kind == "glob":
-                found = any(glob.iglob(str(path)))  # noqa: PTH207 (Path.glob fails on "/")
+                exists = any(glob.iglob(str(path)))  # noqa: PTH207 (Path.glob fails on "/")
             else:
-                found = path.is_dir() if kind == "folder" else path.is_file()
-            if found:
+                exists = path.is_dir() if kind == "folder" else path.is_file()
+            if exists:
                 return True
     return False
 

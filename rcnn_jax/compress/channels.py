@@ -169,9 +169,9 @@ class _Trace:
 
     def pin(self, axis: Axis, why: Pin) -> None:
         """Keeps the channels of an axis."""
-        found = channels_of(axis)
-        if found is not None:
-            self.pinned += [(int(channel), why) for channel in found]
+        channels = channels_of(axis)
+        if channels is not None:
+            self.pinned += [(int(channel), why) for channel in channels]
 
     def pin_all(self, values: Sequence[Axes], why: Pin) -> None:
         """Keeps all channels of some values."""
@@ -368,8 +368,8 @@ def _slice(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
 
 def _part(axis: Axis, part: slice) -> Axis:
     """Returns a part of an axis; one channel alone is no axis of channels."""
-    found = channels_of(axis)
-    return axis if found is None else found[part]
+    channels = channels_of(axis)
+    return axis if channels is None else channels[part]
 
 
 def _split(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:

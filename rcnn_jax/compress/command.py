@@ -181,8 +181,8 @@ def _thresholds(
             return getattr(_choice(network, scores, threshold, options).costs, what)
 
         whole = cost(0.0)
-        found = threshold_for(scores, cost, wanted * whole)
-        if found is None:
+        lowest = threshold_for(scores, cost, wanted * whole)
+        if lowest is None:
             least = cost(float("inf")) / whole
             held = options.settings
             raise UsageError(
@@ -190,9 +190,9 @@ def _thresholds(
                 f"{held.min_filters} and -pg {held.granularity}; ask for more, or lower them"
             )
         reporter.note(
-            f"{flag} {wanted}: the threshold {report.shown(found)} keeps {cost(found) / whole:.4f}"
+            f"{flag} {wanted}: the threshold {report.shown(lowest)} keeps {cost(lowest) / whole:.4f}"
         )
-        return (found,)
+        return (lowest,)
     return options.thresholds
 
 

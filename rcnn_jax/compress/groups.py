@@ -152,21 +152,21 @@ def _groups(channels: ChannelMap, layers: Sequence[str]) -> tuple[Group, ...]:
     members: dict[int, dict[str, list[int]]] = {}
     for layer in layers:
         filters = channels.leaves[kernel_of(layer)][-1]
-        for index, found in enumerate(() if filters is None else filters.tolist()):
-            members.setdefault(found, {}).setdefault(layer, []).append(index)
+        for index, number in enumerate(() if filters is None else filters.tolist()):
+            members.setdefault(number, {}).setdefault(layer, []).append(index)
     # Two layers behind one concatenation meet in different filters of a third: a decision concerns the
     # layers that have a filter in it, and those with the same layers make a group.
     by_layers: dict[tuple, list[int]] = {}
-    for found, rows in members.items():
+    for number, rows in members.items():
         # With the counts: decisions on two filters of a layer weigh twice those on one.
         signature = tuple((layer, len(indices)) for layer, indices in rows.items())
-        by_layers.setdefault(signature, []).append(found)
+        by_layers.setdefault(signature, []).append(number)
     return tuple(
         Group(
             layers=tuple(layer for layer, _ in signature),
             classes=np.asarray(classes, np.int32),
             filters={
-                layer: np.asarray([members[found][layer] for found in classes], np.int32)
+                layer: np.asarray([members[number][layer] for number in classes], np.int32)
                 for layer, _ in signature
             },
             # One reason is enough to keep a whole group: its layers lose the same decisions or

@@ -41,12 +41,12 @@ def kept_features(experiment: Experiment, pruned: Bundle) -> dict[int, np.ndarra
         kept[axes[-1][gone]] = False
     if kept.all():
         return {}
-    found: dict[int, np.ndarray] = {}
+    kept_channels: dict[int, np.ndarray] = {}
     for level in levels:
         classes = channels.leaves[_probe(level)][-2]
         if classes is not None:
-            found[level] = np.flatnonzero(kept[classes]).astype(np.int32)
-    return found
+            kept_channels[level] = np.flatnonzero(kept[classes]).astype(np.int32)
+    return kept_channels
 
 
 def _probe(level: int) -> str:
@@ -75,13 +75,13 @@ def _probed(experiment: Experiment) -> tuple[ChannelMap, list[int]]:
     def read(leaves: Mapping[str, Any], pixels: jax.Array) -> Any:
         return {
             level: jax.lax.conv_general_dilated(
-                found.astype(jnp.float32),
+                feature.astype(jnp.float32),
                 leaves[_probe(level)],
                 (1, 1),
                 "VALID",
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )
-            for level, found in extract(leaves, pixels).items()
+            for level, feature in extract(leaves, pixels).items()
         }
 
     return trace_channels(read, {**shapes, **probes}, images), list(features)

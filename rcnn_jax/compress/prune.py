@@ -35,13 +35,13 @@ def trained_filters(
     Raises:
       CheckpointError: the norms in the file do not belong to its layers.
     """
-    found = {}
+    filters = {}
     for layer, width in network.widths.items():
         parts = [
             bundle.arrays.get(f"{FILTERS}/{layer}/{part}") for part in ("norms", "kept", "shape")
         ]
         if parts[0] is None:
-            found[layer] = filters_of(arrays[kernel_of(layer)])
+            filters[layer] = filters_of(arrays[kernel_of(layer)])
             continue
         norms, kept, shape = (np.zeros(0) if part is None else part for part in parts)
         sound = (
@@ -57,8 +57,8 @@ def trained_filters(
                 f"{name}: is not as this program writes bundles: the norms of {layer} that pruning "
                 "stored do not fit its filters"
             )
-        found[layer] = Filters(norms=norms, kept=kept, shape=tuple(map(int, shape)))
-    return found
+        filters[layer] = Filters(norms=norms, kept=kept, shape=tuple(map(int, shape)))
+    return filters
 
 
 def pruned_bundle(

@@ -234,24 +234,24 @@ def _groups_of(summary: Summary) -> dict[str, str]:
     for number, group in enumerate(summary.network.groups, start=1):
         for layer in group.layers:
             numbers[layer].append(number)
-    return {layer: ", ".join(map(str, found)) for layer, found in numbers.items()}
+    return {layer: ", ".join(map(str, groups)) for layer, groups in numbers.items()}
 
 
 def _deciders(summary: Summary) -> dict[str, str]:
     """Returns {layer: the layers whose norms decided, or why it keeps all filters}."""
-    found: dict[str, list[str]] = {layer: [] for layer in summary.network.widths}
+    reasons: dict[str, list[str]] = {layer: [] for layer in summary.network.widths}
     for group in summary.network.groups:
         if group.pin is not None:
             for layer in group.layers:
-                own = any(group.pin.reason == other for other in found[layer])
-                found[layer] += [] if own else [group.pin.reason]
+                own = any(group.pin.reason == other for other in reasons[layer])
+                reasons[layer] += [] if own else [group.pin.reason]
     for scores in summary.scores:
         text = _decider(scores)
         for layer in scores.group.layers:
-            found[layer].append(text)
+            reasons[layer].append(text)
     # a width of 1 has no channels to choose from
     return {
-        layer: "; ".join(dict.fromkeys(texts)) or "one filter" for layer, texts in found.items()
+        layer: "; ".join(dict.fromkeys(texts)) or "one filter" for layer, texts in reasons.items()
     }
 
 

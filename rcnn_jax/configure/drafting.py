@@ -1,4 +1,4 @@
-"""The draft of a spec from everything that was found out, with the reasons that become its comments."""
+"""The draft of a spec from the examined data, with the reasons that become its comments."""
 
 from collections import Counter
 from collections.abc import Mapping

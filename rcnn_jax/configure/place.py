@@ -72,12 +72,12 @@ def place(wish: Wish, collection: Collection, track: Track) -> Placed:
     """
     # In place wherever it goes: copies of images cost the disk, and go stale.
     if wish.form == collection.layout == "kitti" and wish.as_found:
-        found = _kitti_in_place(wish)
-        if found is not None:
-            return found
+        placed = _kitti_in_place(wish)
+        if placed is not None:
+            return placed
     if wish.form == collection.layout == "coco":
-        found = _coco_in_place(wish) if wish.as_found else None
-        return found or _coco_files(wish)
+        placed = _coco_in_place(wish) if wish.as_found else None
+        return placed or _coco_files(wish)
     write_tree(wish.items, wish.beside, wish.form, wish.class_names, track=track)
     said = (
         f"{collection.layout} was written as {wish.form} into {wish.beside}, with copies of the images",

@@ -56,12 +56,12 @@ class Objects:
         sizes = np.array([item.size for item in items], np.float64).reshape(-1, 2)
         rows, names = [], []
         for index, item in enumerate(items):
-            for found in item.objects:
-                y1, x1, y2, x2 = found.box
+            for obj in item.objects:
+                y1, x1, y2, x2 = obj.box
                 # Crowds are not learnt, so nothing is chosen for them.
-                if not found.crowd and y2 > y1 and x2 > x1:
+                if not obj.crowd and y2 > y1 and x2 > x1:
                     rows.append((index, y2 - y1, x2 - x1))
-                    names.append(found.name)
+                    names.append(obj.name)
         if not rows:
             raise DataError("no object with an area is left to learn from")
         table = np.array(rows, np.float64)
@@ -263,7 +263,7 @@ def classes_of(items: Sequence[Item]) -> tuple[Counter[str], dict[str, str]]:
 
     Labels are matched without regard to case where a spec maps them, so `Car` and `car` are one class.
     """
-    counts = Counter(found.name for item in items for found in item.objects if not found.crowd)
+    counts = Counter(obj.name for item in items for obj in item.objects if not obj.crowd)
     leaders: dict[str, str] = {}
     for name, _ in counts.most_common():
         # The commoner spelling leads: `car` of a thousand labels over one `Car`.
@@ -277,9 +277,9 @@ def renamed(items: Sequence[Item], names: Mapping[str, str]) -> tuple[Item, ...]
         dataclasses.replace(
             item,
             objects=tuple(
-                dataclasses.replace(found, name=names[found.name])
-                for found in item.objects
-                if found.name in names
+                dataclasses.replace(obj, name=names[obj.name])
+                for obj in item.objects
+                if obj.name in names
             ),
         )
         for item in items
@@ -316,11 +316,11 @@ def upside_down(items: Sequence[Item], scans: Sequence[Scan]) -> bool:
         return False
     error = float(np.std(halves)) / math.sqrt(len(halves))
     rows = [
-        ((found.box[0] + found.box[2]) / 2 / item.size[0], math.log(area))
+        ((obj.box[0] + obj.box[2]) / 2 / item.size[0], math.log(area))
         for item in items
         if item.size
-        for found in item.objects
-        if (area := (found.box[2] - found.box[0]) * (found.box[3] - found.box[1])) > 0
+        for obj in item.objects
+        if (area := (obj.box[2] - obj.box[0]) * (obj.box[3] - obj.box[1])) > 0
     ]
     table = np.array(rows, np.float64).reshape(-1, 2)
     if len(table) < 16 or not table.std(axis=0).all():

@@ -143,7 +143,7 @@ def scenes(items: Sequence[Item]) -> list[list[int]]:
 
 def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]:
     """Returns the groups that validate: of many draws the one whose classes are nearest to the share."""
-    names = sorted({found.name for item in items for found in item.objects})
+    names = sorted({obj.name for item in items for obj in item.objects})
     column = {name: index for index, name in enumerate(names)}
     order = sorted(set(groups))
     row = {group: index for index, group in enumerate(order)}
@@ -151,8 +151,8 @@ def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]
     table = np.zeros((len(order), 1 + len(names)))
     for item, group in zip(items, groups, strict=True):
         table[row[group], 0] += 1
-        for found in item.objects:
-            table[row[group], 1 + column[found.name]] += 1
+        for obj in item.objects:
+            table[row[group], 1 + column[obj.name]] += 1
     totals = table.sum(axis=0)
     wanted = max(round(SHARE * len(items)), 1)
     best: tuple[float, set[int]] = (np.inf, set())

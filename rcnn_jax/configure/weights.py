@@ -77,20 +77,20 @@ def start_of(weights: str, arch: str) -> Start:
             f"--weights {weights}: a model of {row.source} is imported first: `rcnn-jax weights import "
             f"{weights} -o MODEL.tlt`, whose file init takes"
         )
-    found = arch or _arch_of(path.name)
-    if not found:
+    backbone = arch or _arch_of(path.name)
+    if not backbone:
         raise UsageError(
             f"--weights {path}: the name does not tell which backbone it is of: give it with --arch, "
             f"one of {', '.join(ARCHITECTURES)}"
         )
     # Of the formats that are read, these are written by torch alone.
     of_torch = row is not None or path.suffix.lower() in (".pth", ".pt", ".safetensors")
-    if not of_torch and found.startswith(_SYMMETRIC):
+    if not of_torch and backbone.startswith(_SYMMETRIC):
         pixels = SYMMETRIC
     else:
         pixels = IMAGENET if of_torch or path.suffix.lower() == ".npz" else CAFFE
     convention = "torchvision" if of_torch else "tao"
-    return Start(str(path), found, pixels, f"from {path} ({found})", convention)
+    return Start(str(path), backbone, pixels, f"from {path} ({backbone})", convention)
 
 
 def is_folded(path: Path) -> bool:

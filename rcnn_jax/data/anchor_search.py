@@ -137,13 +137,13 @@ def coverage(sides: np.ndarray, cells: Mapping[int, CellSizes]) -> list[Coverage
         text = f"{low:.0f} to {high:.0f} pixels" if np.isfinite(high) else f"from {low:.0f} pixels"
         groups.append((text, (size >= low) & (size < high)))
     groups.append((f"longer than 1:{STRETCHED:.0f}", _stretch(sides) > STRETCHED))
-    found = []
+    rows = []
     for text, chosen in groups:
         if chosen.any():
             own = _thin(sides[chosen])
             fitted = float((best_overlaps(own, cells) >= REACHED).mean())
-            found.append(Coverage(text, int(chosen.sum()), fitted, 1 - unreached(own, cells)))
-    return found
+            rows.append(Coverage(text, int(chosen.sum()), fitted, 1 - unreached(own, cells)))
+    return rows
 
 
 def _ratios(sides: np.ndarray, count: int) -> tuple[float, ...]:

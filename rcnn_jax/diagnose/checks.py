@@ -189,7 +189,7 @@ def check_balance(records: Sequence[Record], seen: Observations) -> None:
     counts: dict[str, Counter[str]] = {"train": Counter(), "validation": Counter()}
     for record in records:
         part = "validation" if record.split in ("val", "test") else "train"
-        counts[part].update(found.name for found in _learnt(record))
+        counts[part].update(obj.name for obj in _learnt(record))
     training, validation = counts["train"], counts["validation"]
     for name, count in sorted(training.items()):
         if count < RARE:
@@ -212,7 +212,7 @@ def check_canvas(
     # The finest stride: what is smaller than its cell is less than one number of the map.
     finest = min(target.cells, default=1)
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
-        learnt = [n for n, found in enumerate(record.objects) if not found.crowd]
+        learnt = [n for n, obj in enumerate(record.objects) if not obj.crowd]
         if scan.fault or not learnt:
             continue
         if target.max_objects and len(learnt) > target.max_objects:
@@ -248,21 +248,21 @@ def check_canvas(
 
 
 def _learnt(record: Record) -> list[Labelled]:
-    return [found for found in record.objects if not found.crowd]
+    return [obj for obj in record.objects if not obj.crowd]
 
 
 def _faults_of_labels(
     record: Record, size: tuple[int, int] | None
 ) -> Iterator[tuple[FindingKind, int, str]]:
-    for position, found in enumerate(record.objects):
-        y1, x1, y2, x2 = found.box
-        shown = f"'{found.name}', x {x1:.1f} to {x2:.1f}, y {y1:.1f} to {y2:.1f}"
-        if found.crowd:
+    for position, obj in enumerate(record.objects):
+        y1, x1, y2, x2 = obj.box
+        shown = f"'{obj.name}', x {x1:.1f} to {x2:.1f}, y {y1:.1f} to {y2:.1f}"
+        if obj.crowd:
             # Nothing else is asked of it: regions of many are large, odd and overlap on purpose.
-            yield kinds.CROWDED, position, f"'{found.name}'"
+            yield kinds.CROWDED, position, f"'{obj.name}'"
             continue
-        if found.difficult:
-            yield kinds.DIFFICULT, position, f"'{found.name}'"
+        if obj.difficult:
+            yield kinds.DIFFICULT, position, f"'{obj.name}'"
         height, width = y2 - y1, x2 - x1
         if height <= 0 or width <= 0:
             # The ratios below would divide by it.
@@ -280,17 +280,17 @@ def _faults_of_labels(
         if max(height / width, width / height) > _LONG:
             yield kinds.STRETCHED, position, shown
         # Training takes the box from the box and the mask from the outline, so it would learn both.
-        outline = outline_box(found)
-        if outline is not None and overlap(found.box, outline) < MIN_OVERLAP_OF_OUTLINE:
+        outline = outline_box(obj)
+        if outline is not None and overlap(obj.box, outline) < MIN_OVERLAP_OF_OUTLINE:
             yield kinds.OTHER_OUTLINE, position, shown
 
 
-def outline_box(found: Labelled) -> tuple[float, float, float, float] | None:
+def outline_box(obj: Labelled) -> tuple[float, float, float, float] | None:
     """Returns (y1, x1, y2, x2) around the polygons of an object; None without polygons."""
-    if not isinstance(found.outline, list) or not found.outline:
+    if not isinstance(obj.outline, list) or not obj.outline:
         return None
-    xs = [x for part in found.outline for x in part[::2]]
-    ys = [y for part in found.outline for y in part[1::2]]
+    xs = [x for part in obj.outline for x in part[::2]]
+    ys = [y for part in obj.outline for y in part[1::2]]
     return (min(ys), min(xs), max(ys), max(xs)) if xs and ys else None
 
 
@@ -307,9 +307,9 @@ def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 def twice(objects: Sequence[Labelled]) -> Iterator[tuple[int, int]]:
     """Yields (first, second) of objects of one class whose boxes are nearly equal, by position."""
     by_class: dict[str, list[int]] = {}
-    for position, found in enumerate(objects):
-        if not found.crowd:
-            by_class.setdefault(found.name, []).append(position)
+    for position, obj in enumerate(objects):
+        if not obj.crowd:
+            by_class.setdefault(obj.name, []).append(position)
     for positions in by_class.values():
         # Sorted by their top: equal boxes are neighbours, so hundreds of objects are no quadratic loop.
         positions.sort(key=lambda position: objects[position].box)

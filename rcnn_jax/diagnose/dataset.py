@@ -87,10 +87,10 @@ def examine(
     objects: dict[str, Counter[str]] = {}
     sides = []
     for record in records:
-        for found in record.objects:
-            if not found.crowd:
-                objects.setdefault(found.name, Counter())[record.split] += 1
-                y1, x1, y2, x2 = found.box
+        for obj in record.objects:
+            if not obj.crowd:
+                objects.setdefault(obj.name, Counter())[record.split] += 1
+                y1, x1, y2, x2 = obj.box
                 sides.append((y2 - y1, x2 - x1))
     return Diagnosis(
         title=title,

@@ -126,7 +126,7 @@ def _clear_gain(here: np.ndarray, there: np.ndarray, sure: float = _SURE) -> flo
 
 def _strength(maps: Sequence[np.ndarray], boxes: Sequence[np.ndarray], move: Move) -> np.ndarray:
     """Returns f64[n]: mean gradient under the sides of every box; NaN where it leaves the picture."""
-    found = []
+    strengths = []
     # The middle of each side: round objects touch their box there, and nowhere near its corners.
     part = 0.3 + 0.4 * (np.arange(_POINTS) + 0.5) / _POINTS
     for gradient, own in zip(maps, boxes, strict=True):
@@ -142,8 +142,8 @@ def _strength(maps: Sequence[np.ndarray], boxes: Sequence[np.ndarray], move: Mov
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         values = gradient[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
         mean = np.where(inside, values, 0).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
-        found.append(np.where(inside.mean(axis=1) > 0.75, mean, np.nan))
-    return np.concatenate(found)
+        strengths.append(np.where(inside.mean(axis=1) > 0.75, mean, np.nan))
+    return np.concatenate(strengths)
 
 
 def _gradient(image: np.ndarray) -> np.ndarray:

@@ -76,11 +76,11 @@ def observe(
 
 def describe(cause: Cause, label: str | None, proposed: int, names: Sequence[str]) -> str:
     """Returns a suspicion in words."""
-    found = f"'{names[proposed]}'" if proposed >= 0 else ""
+    predicted = f"'{names[proposed]}'" if proposed >= 0 else ""
     return {
-        "class": f"'{label}', the model says {found}",
-        "shifted": f"'{label}', the model sees {found} beside the box",
-        "missing": f"{found} without a label",
+        "class": f"'{label}', the model says {predicted}",
+        "shifted": f"'{label}', the model sees {predicted} beside the box",
+        "missing": f"{predicted} without a label",
         "nothing": f"'{label}', the model sees nothing there",
     }[cause]
 
@@ -103,11 +103,11 @@ def _of_source(
         prefetch=experiment.prefetch,
     )
     rows = detections_by_image(predictor, batches, origin(experiment.geometry))
-    found: dict[int, Labelled] = {}
+    labels: dict[int, Labelled] = {}
     for batch, row, detections, _ in track(rows, len(source), "look for wrong labels"):
         index = int(batch.image_id[row])
         objects = records[index].objects
-        found[index] = Labelled(
+        labels[index] = Labelled(
             boxes=np.asarray(detections.boxes),
             scores=np.asarray(detections.scores),
             classes=np.asarray(detections.classes),
@@ -115,4 +115,4 @@ def _of_source(
             gt_classes=np.array([names[one.name] for one in objects], np.int32),
             gt_crowd=np.array([one.crowd for one in objects], bool),
         )
-    return [found[index] for index in range(len(source))]
+    return [labels[index] for index in range(len(source))]

@@ -142,7 +142,7 @@ def _suspicious(diagnosis: Diagnosis) -> Section:
             image = record.read().image
         except DataError:  # it was whole a minute ago, and may be gone now
             continue
-        labels = np.array([found.box for found in record.objects], np.float32).reshape(-1, 4)
+        labels = np.array([obj.box for obj in record.objects], np.float32).reshape(-1, 4)
         drawn = suspect(image, one, labels, diagnosis.class_names)
         pictures.append(Picture(drawn.jpeg, f"{number}. {detail}"))
     return Section(
@@ -239,9 +239,9 @@ def _thumbnail(record: Record, example: Example, names: dict[str, int]) -> Pictu
     meant = set(example.objects)
     # The object that is meant is thick; others are there for orientation.
     marks = [
-        Mark(found.box, class_color(names.get(found.name, 0)), 3 if position in meant else 1)
-        for position, found in enumerate(record.objects)
-        if not found.crowd or position in meant
+        Mark(obj.box, class_color(names.get(obj.name, 0)), 3 if position in meant else 1)
+        for position, obj in enumerate(record.objects)
+        if not obj.crowd or position in meant
     ]
     jpeg = thumbnail(record.read().image, marks, _THUMBNAIL)
     caption = record.path.name if record.path else record.name

@@ -155,24 +155,24 @@ def check_pixels(pixels: PixelSettings) -> Check:
     return Check(name="pixels", outcome="go", sentence=f"{pixels.channel_order}, {shown}")
 
 
-def check_labels(found: Placement | None) -> Check:
+def check_labels(placement: Placement | None) -> Check:
     """Says whether the boxes lie on edges of the pictures."""
-    if found is None:
+    if placement is None:
         return Check(
             name="labels", outcome="skipped", sentence="too few boxes to compare with edges"
         )
-    if found.cause:
+    if placement.cause:
         return Check(
             name="labels",
             outcome="no-go",
-            sentence=f"the labels look shifted: {found.cause} ({found.boxes} boxes, edges under their "
-            f"sides {found.gain:+.0%})",
+            sentence=f"the labels look shifted: {placement.cause} ({placement.boxes} boxes, edges "
+            f"under their sides {placement.gain:+.0%})",
             advice="Look at some of them (`rcnn-jax doctor`), and correct the conversion",
         )
     return Check(
         name="labels",
         outcome="go",
-        sentence=f"{found.boxes} boxes lie where the edges of the pictures are",
+        sentence=f"{placement.boxes} boxes lie where the edges of the pictures are",
     )
 
 
@@ -245,8 +245,8 @@ def check_rate(
         return Check(
             name="learning rate", outcome="go", sentence=f"{rate:g} is stable over {steps} steps"
         )
-    found = "not finite" if not np.isfinite(last) else f"{last:.3g}"
-    sentence = f"the loss explodes at {rate:g}: from {first:.3g} to {found} in {steps} steps"
+    ending = "not finite" if not np.isfinite(last) else f"{last:.3g}"
+    sentence = f"the loss explodes at {rate:g}: from {first:.3g} to {ending} in {steps} steps"
     advice = (
         f"With {slower:g} it falls: lower the rate, lengthen the warm-up, or set clip_norm"
         if slower is not None
@@ -285,16 +285,16 @@ def check_overfit(first: float, last: float, steps: int, images: int, ap50: floa
     )
 
 
-def check_evaluation(found: Diagnosis | None) -> Check | None:
+def check_evaluation(diagnosis: Diagnosis | None) -> Check | None:
     """Says what makes the evaluation of learnt images fail, where a hypothesis explains it."""
-    if found is None or found.best is None:
+    if diagnosis is None or diagnosis.best is None:
         return None
     return Check(
         name="evaluation",
         outcome="no-go",
-        sentence=f"what was learnt is not what is evaluated: {found.best.cause} (AP50 {found.ap50:.2f}, "
-        f"{found.best.ap50:.2f} if that is undone)",
-        advice=found.best.advice,
+        sentence=f"what was learnt is not what is evaluated: {diagnosis.best.cause} "
+        f"(AP50 {diagnosis.ap50:.2f}, {diagnosis.best.ap50:.2f} if that is undone)",
+        advice=diagnosis.best.advice,
     )
 
 

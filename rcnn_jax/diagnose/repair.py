@@ -59,7 +59,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     if not items:
         raise DataError(f"{out}: nothing is left to write: no image can be read")
     # KITTI where it can be, as every reader of boxes knows it; outlines need COCO.
-    masks = any(found.outline is not None for item in items for found in item.objects)
+    masks = any(obj.outline is not None for item in items for obj in item.objects)
     form: Form = "coco" if masks else "kitti"
 
     def copy(source: Path, target: Path) -> None:
@@ -69,7 +69,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
             # Byte for byte: encoding a JPEG anew would change every picture a little.
             target.write_bytes(source.read_bytes())
 
-    names = tuple(sorted({found.name for item in items for found in item.objects}))
+    names = tuple(sorted({obj.name for item in items for obj in item.objects}))
     write_tree(items, out, form, names, track=track, copy=copy)
     unreadable = sum(
         seen.count for seen in diagnosis.observations if seen.kind is kinds.UNREADABLE_LABEL
@@ -103,23 +103,23 @@ def _objects(
     # The second of two: annotation tools append, and the first was there when the image was checked.
     again = {second for _, second in twice(objects)}
     kept = []
-    for position, found in enumerate(objects):
+    for position, obj in enumerate(objects):
         if position in again:
             changes["second labels of one object were removed"] += 1
             continue
-        outline = outline_box(found)
-        if outline and overlap(found.box, outline) < MIN_OVERLAP_OF_OUTLINE:
-            found = dataclasses.replace(found, box=outline)
+        outline = outline_box(obj)
+        if outline and overlap(obj.box, outline) < MIN_OVERLAP_OF_OUTLINE:
+            obj = dataclasses.replace(obj, box=outline)
             changes["boxes were taken from their outlines"] += 1
-        y1, x1, y2, x2 = found.box
+        y1, x1, y2, x2 = obj.box
         clipped = (max(y1, 0.0), max(x1, 0.0), min(y2, size[0]), min(x2, size[1]))
         if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
             changes["boxes without area or outside their image were removed"] += 1
             continue
         # Clipped in any case, told only where it was more than a rounding.
-        if max(abs(a - b) for a, b in zip(clipped, found.box, strict=True)) > 0.5:
+        if max(abs(a - b) for a, b in zip(clipped, obj.box, strict=True)) > 0.5:
             changes["boxes were clipped to their image"] += 1
-        kept.append(dataclasses.replace(found, box=clipped))
+        kept.append(dataclasses.replace(obj, box=clipped))
     return tuple(kept)
 
 

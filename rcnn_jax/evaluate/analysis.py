@@ -41,7 +41,7 @@ class Recall:
       objects: number of objects.
       proposed: with a proposal of the RPN at IoU 0.5; None where the backend has no proposals.
       located: with a detection of any class and any score at IoU 0.5.
-      found: with one of the right class.
+      classified: with one of the right class.
       confident: with one of the right class above the working threshold.
     """
 
@@ -49,7 +49,7 @@ class Recall:
     objects: int
     proposed: float | None
     located: float
-    found: float
+    classified: float
     confident: float
 
 
@@ -354,13 +354,13 @@ def _best(curve: Curve) -> tuple[float, float]:
 
 def _recall(name: str, rows: np.ndarray) -> Recall:
     proposed = float(rows[:, 2].mean())
-    located, found, confident = rows[:, 3:].mean(axis=0).tolist()
+    located, classified, confident = rows[:, 3:].mean(axis=0).tolist()
     return Recall(
         group=name,
         objects=len(rows),
         proposed=None if np.isnan(proposed) else proposed,
         located=located,
-        found=found,
+        classified=classified,
         confident=confident,
     )
 
@@ -383,9 +383,12 @@ def sentences(analysis: Analysis) -> Sequence[str]:
             f"The RPN proposes {every.proposed:.1%} of the objects: what it misses no head can find. "
             "Look at anchors and canvas first."
         )
-    elif every is not None and every.proposed is not None and every.proposed - every.found > 0.1:
+    elif (
+        every is not None and every.proposed is not None and every.proposed - every.classified > 0.1
+    ):
         said.append(
-            f"The RPN proposes {every.proposed:.1%} of the objects, the head finds {every.found:.1%}: "
+            f"The RPN proposes {every.proposed:.1%} of the objects, the head finds "
+            f"{every.classified:.1%}: "
             "the head is what has to learn more."
         )
     ece = float(part.calibration["ece"])

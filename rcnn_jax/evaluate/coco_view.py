@@ -38,8 +38,8 @@ def coco_evaluator(evaluation: Evaluation, iou_type: IouType, most: int = 100) -
     ]
     frame = {"info": {}, "images": images, "categories": categories}
     truth = hotcoco.COCO({**frame, "annotations": _truth(evaluation, iou_type)})
-    found = hotcoco.COCO({**frame, "annotations": _found(evaluation, iou_type)})
-    evaluator = hotcoco.COCOeval(truth, found, iou_type)
+    detections = hotcoco.COCO({**frame, "annotations": _found(evaluation, iou_type)})
+    evaluator = hotcoco.COCOeval(truth, detections, iou_type)
     evaluator.params.maxDets = [1, 10, most]
     # One size class: matches of the other three would be thrown away, and are most of the memory.
     evaluator.params.areaRng = [[0.0, 1e10]]
@@ -84,7 +84,7 @@ def _found(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
             }
             if iou_type == "segm":
                 assert evaluation.outlines is not None
-                outline = evaluation.outlines[number].found[place]
+                outline = evaluation.outlines[number].predicted[place]
                 item |= {"segmentation": outline, "area": float(coco_mask.area(outline))}
             items.append(item)
     return items

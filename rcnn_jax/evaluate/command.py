@@ -103,8 +103,8 @@ def judge(
         reporter.note(note)
     report_findings(source.findings, reporter)
     loop.check_images(experiment, source)
-    found = loop.evaluate_images(experiment, predictor, source, reporter.track, devices)
-    return found, source
+    evaluation = loop.evaluate_images(experiment, predictor, source, reporter.track, devices)
+    return evaluation, source
 
 
 def _write_page(

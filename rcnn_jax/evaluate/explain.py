@@ -78,15 +78,15 @@ def explain(
       experiment: that was evaluated.
       model: the file, opened.
       source: the images.
-      evaluation: what was found in them.
+      evaluation: their metrics and detections.
       track: shows progress.
     """
     images = with_whole_labels(evaluation, source)
-    found = hypotheses.diagnose(
+    diagnosis = hypotheses.diagnose(
         images, evaluation.sizes, evaluation.class_names, experiment.geometry
     )
-    if found is None or found.best is not None or not found.ap50 < NEXT_TO_ZERO:
-        return found
+    if diagnosis is None or diagnosis.best is not None or not diagnosis.ap50 < NEXT_TO_ZERO:
+        return diagnosis
     chosen = hypotheses.chosen(images)
     chosen = chosen[:: -(-len(chosen) // RERUN_IMAGES)]
     few = [images[number] for number in chosen]
@@ -98,8 +98,10 @@ def explain(
         ap50 = _ap50(attempt, part, few, len(evaluation.class_names))
         trials.append(Trial(cause=attempt.cause, advice=attempt.advice, ap50=ap50))
         if hypotheses.restores(ap50, before):
-            return replace(found, ap50=before, images=len(few), trials=(trials[-1], *found.trials))
-    return replace(found, trials=(*found.trials, *trials))
+            return replace(
+                diagnosis, ap50=before, images=len(few), trials=(trials[-1], *diagnosis.trials)
+            )
+    return replace(diagnosis, trials=(*diagnosis.trials, *trials))
 
 
 def with_whole_labels(evaluation: Evaluation, source: Source) -> list[ImageResult]:
@@ -127,12 +129,12 @@ def _attempts(
     def attempt(cause: str, advice: str, predictor: Predictor) -> Attempt:
         return Attempt(cause=cause, advice=advice, experiment=experiment, predictor=predictor)
 
-    found, objects = (
+    detections, objects = (
         sum(len(boxes) for boxes in every)
         for every in ([image.boxes for image in images], [image.gt_boxes for image in images])
     )
     # A threshold hides detections: where there are many, it is not what is missing.
-    if test.detections.score_threshold > 0 and found < objects / 2:
+    if test.detections.score_threshold > 0 and detections < objects / 2:
         lower = replace(test, detections=replace(test.detections, score_threshold=0.0))
         yield attempt(
             f"the threshold of {test.detections.score_threshold:g} is above the scores of the model",
@@ -212,10 +214,10 @@ def _ap50(attempt: Attempt, source: Subset, truth: Sequence[ImageResult], classe
     again = [
         replace(
             truth[int(batch.image_id[row])],
-            boxes=np.asarray(found.boxes),
-            scores=np.asarray(found.scores),
-            classes=np.asarray(found.classes),
+            boxes=np.asarray(detections.boxes),
+            scores=np.asarray(detections.scores),
+            classes=np.asarray(detections.classes),
         )
-        for batch, row, found, _ in rows
+        for batch, row, detections, _ in rows
     ]
     return hypotheses.mean_ap50(again, classes)

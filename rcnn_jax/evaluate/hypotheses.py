@@ -157,11 +157,11 @@ def diagnose(
         _tried(cause, advice, _changed(images, sizes, change), count)
         for cause, advice, change in hypotheses(images, sizes, class_names, geometry)
     ]
-    found = Diagnosis(ap50=before, agnostic=without, images=len(images), trials=_ranked(trials))
-    if found.best is None and count > 1:
+    diagnosis = Diagnosis(ap50=before, agnostic=without, images=len(images), trials=_ranked(trials))
+    if diagnosis.best is None and count > 1:
         trials += _with_labels(images, sizes, class_names, geometry, trials)
-        found = replace(found, trials=_ranked(trials))
-    return found
+        diagnosis = replace(diagnosis, trials=_ranked(trials))
+    return diagnosis
 
 
 def hypotheses(
@@ -210,11 +210,11 @@ def _coordinate_hypotheses(
         ("detections", _detections, "Correct what reads the outputs of the model"),
     ]
     # Most of these are undone on either side alike: boxes that no image can hold tell whose they are.
-    labels, found = (
+    labels, detections = (
         _unsound([getattr(image, name) for image in images], sizes)
         for name in ("gt_boxes", "boxes")
     )
-    for what, side, advice in sides if labels >= found else sides[::-1]:
+    for what, side, advice in sides if labels >= detections else sides[::-1]:
         yield f"x and y of the {what} are swapped", advice, side(lambda b, s: b[:, [1, 0, 3, 2]])
         yield f"(x, y, width, height) of the {what} is read as corners", advice, side(_from_size)
         yield f"corners of the {what} are read as (x, y, width, height)", advice, side(_to_size)
@@ -295,10 +295,10 @@ def _scale_hypotheses(
     unit = [np.ones(4, np.float32)] * len(images)
     sides = [np.tile(np.asarray(size, np.float32), 2) for size in sizes]
     for per, word in ((unit, "pixels"), (sides, "of the image")):
-        found = search_scale(images, per)
-        if found is None:
+        scale_and_shift = search_scale(images, per)
+        if scale_and_shift is None:
             continue
-        (sy, sx), (ty, tx) = found
+        (sy, sx), (ty, tx) = scale_and_shift
         number = "{:+.0f}" if word == "pixels" else "{:+.3f}"
         cause = (
             f"the labels are of another scale or place: x {sx:.3f} {number.format(tx)} {word}, "
@@ -342,11 +342,11 @@ def best_permutation(images: Sequence[ImageResult], classes: int) -> list[int]:
     order = [-1] * classes
     # Greedy instead of an optimal assignment: confusions that restore AP are clear, and ties are not.
     for index in np.argsort(-votes, axis=None, kind="stable"):
-        label, found = divmod(int(index), classes)
-        if votes[label, found] <= 0:
+        label, predicted = divmod(int(index), classes)
+        if votes[label, predicted] <= 0:
             break
-        if order[label] < 0 and found not in order:
-            order[label] = found
+        if order[label] < 0 and predicted not in order:
+            order[label] = predicted
     free = [number for number in range(classes) if number not in order]
     for label in [number for number in range(classes) if order[number] < 0]:
         order[label] = label if label in free else free[0]
@@ -374,9 +374,9 @@ def search_scale(
         if not len(image.boxes) or not len(image.gt_boxes):
             continue
         best = np.argsort(-image.scores, kind="stable")[: min(len(image.gt_boxes), _MOST_PAIRED)]
-        found, labels = image.boxes[best] / unit, image.gt_boxes[:_MOST_PAIRED] / unit
-        first = np.repeat(labels, len(found), axis=0)
-        pairs.append(np.concatenate([first, np.tile(found, (len(labels), 1))], axis=1))
+        detections, labels = image.boxes[best] / unit, image.gt_boxes[:_MOST_PAIRED] / unit
+        first = np.repeat(labels, len(detections), axis=0)
+        pairs.append(np.concatenate([first, np.tile(detections, (len(labels), 1))], axis=1))
     rows = np.concatenate(pairs) if pairs else np.zeros((0, 8))
     label_side, found_side = rows[:, 2:4] - rows[:, 0:2], rows[:, 6:8] - rows[:, 4:6]
     usable = (label_side > 0).all(axis=1) & (found_side > 0).all(axis=1)

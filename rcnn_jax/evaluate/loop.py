@@ -239,7 +239,7 @@ def _evaluate_coco(
     else:
         records = [record for record, _, _ in own]
         image_ids = [image_id for _, image_id, _ in own]
-        results = [result for _, _, found in own for result in found]
+        results = [result for _, _, of_image in own for result in of_image]
     report = evaluate_coco(
         truth.content,
         results,

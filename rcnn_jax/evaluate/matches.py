@@ -196,11 +196,11 @@ def average_precision(
     points = np.linspace(0, 1, 11 if method == "voc07" else 101)
     # A hair below: three of ten objects are a recall of 0.3, which floats make 0.29999.
     wanted = points * objects - 1e-9
-    found = []
+    values = []
     for row, best in zip(true, envelope, strict=True):
         place = np.searchsorted(row, wanted, side="left")
-        found.append(np.mean(np.where(place < len(row), best[np.minimum(place, len(row) - 1)], 0)))
-    return np.asarray(found)
+        values.append(np.mean(np.where(place < len(row), best[np.minimum(place, len(row) - 1)], 0)))
+    return np.asarray(values)
 
 
 def metrics(matches: Matches, weights: np.ndarray | None = None) -> dict[str, float]:
@@ -283,16 +283,16 @@ def _match_coco(evaluation: Evaluation, iou_type: IouType, most: int) -> Matches
     thresholds = tuple(float(value) for value in evaluator.params.iouThrs)
     parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in names]
     objects = np.zeros((len(names), len(evaluation.images)), np.int64)
-    for found in evaluator.evalImgs:
-        if not found:
+    for entry in evaluator.evalImgs:
+        if not entry:
             continue
         # `coco_view` numbers images and categories from 1.
-        label, number = found["category_id"] - 1, found["image_id"] - 1
-        objects[label, number] = np.sum(~np.asarray(found["gtIgnore"], bool))
-        scores = np.asarray(found["dtScores"], np.float64)
+        label, number = entry["category_id"] - 1, entry["image_id"] - 1
+        objects[label, number] = np.sum(~np.asarray(entry["gtIgnore"], bool))
+        scores = np.asarray(entry["dtScores"], np.float64)
         if len(scores):
-            hits = np.asarray(found["dtMatched"], bool)
-            ignored = np.asarray(found["dtIgnore"], bool)
+            hits = np.asarray(entry["dtMatched"], bool)
+            ignored = np.asarray(entry["dtIgnore"], bool)
             place = np.full(len(scores), number)
             parts[label].append((scores, place, hits & ~ignored, ignored))
     return Matches(

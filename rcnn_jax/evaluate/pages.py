@@ -173,7 +173,7 @@ def _stages(analysis: Analysis) -> Section:
     rows = []
     for row in analysis.recalls:
         first = [] if not proposals else ["-" if row.proposed is None else f"{row.proposed:.1%}"]
-        rest = [f"{value:.1%}" for value in (row.located, row.found, row.confident)]
+        rest = [f"{value:.1%}" for value in (row.located, row.classified, row.confident)]
         rows.append([row.group, f"{row.objects:,}", *first, *rest])
     intro = (
         "Recall at IoU 0.5, stage by stage: proposed by the RPN, detected as any class, as the right "
@@ -354,7 +354,7 @@ def _marks(analysis: Analysis, bad: BadImage) -> Iterator[Mark]:
             right[row], free[best] = True, False
     crowd = np.asarray(image.gt_crowd, bool)
     outlines = analysis.evaluation.outlines
-    found = None if outlines is None else outlines[bad.image].found
+    predicted = None if outlines is None else outlines[bad.image].predicted
     truth = None if outlines is None else outlines[bad.image].truth
     for place, box in enumerate(image.gt_boxes):
         if not crowd[place]:
@@ -365,7 +365,7 @@ def _marks(analysis: Analysis, bad: BadImage) -> Iterator[Mark]:
             )
     for good in (True, False):
         for row in np.flatnonzero(right == good):
-            rings = [] if found is None else _rings(found[shown[row]])
+            rings = [] if predicted is None else _rings(predicted[shown[row]])
             box = tuple(image.boxes[shown[row]].tolist())
             yield Mark(box, _RIGHT if good else _FALSE, 1 if good else 2, rings)
 
@@ -415,10 +415,10 @@ def _rings(outline: Any) -> list[np.ndarray]:
     window = decode_window(outline)
     if not window.pixels.size:
         return []
-    found, _ = cv2.findContours(
+    contours, _ = cv2.findContours(
         np.ascontiguousarray(window.pixels, np.uint8),
         cv2.RETR_EXTERNAL,
         cv2.CHAIN_APPROX_SIMPLE,
         offset=(window.left, window.top),
     )
-    return [np.asarray(ring).reshape(-1, 2) for ring in found]
+    return [np.asarray(ring).reshape(-1, 2) for ring in contours]

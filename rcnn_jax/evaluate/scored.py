@@ -19,11 +19,11 @@ class Outlines:
     """Masks of one image in the forms of COCO, polygons or run lengths.
 
     Attributes:
-      found: one per detection.
+      predicted: one per detection.
       truth: one per object; None where an object has none.
     """
 
-    found: Sequence[Any]
+    predicted: Sequence[Any]
     truth: Sequence[Any]
 
 
@@ -75,18 +75,18 @@ def of_coco(
         if category["id"] not in number:
             number[category["id"]] = len(names)
             names.append(str(category["name"]))
-    found: dict[int, list[Mapping[str, Any]]] = {image: [] for image in image_ids}
+    detections: dict[int, list[Mapping[str, Any]]] = {image: [] for image in image_ids}
     truth: dict[int, list[Mapping[str, Any]]] = {image: [] for image in image_ids}
     for result in results:
-        found[result["image_id"]].append(result)
+        detections[result["image_id"]].append(result)
     for annotation in content["annotations"]:
         if annotation["image_id"] in truth:
             truth[annotation["image_id"]].append(annotation)
     images = tuple(
         ImageResult(
-            boxes=_corners(found[image]),
-            scores=np.array([item["score"] for item in found[image]], np.float32),
-            classes=np.array([number[item["category_id"]] for item in found[image]], np.int32),
+            boxes=_corners(detections[image]),
+            scores=np.array([item["score"] for item in detections[image]], np.float32),
+            classes=np.array([number[item["category_id"]] for item in detections[image]], np.int32),
             gt_boxes=_corners(truth[image]),
             gt_classes=np.array([number[item["category_id"]] for item in truth[image]], np.int32),
             gt_crowd=np.array([bool(item.get("iscrowd", 0)) for item in truth[image]], bool),
@@ -98,7 +98,7 @@ def of_coco(
     if masks:
         outlines = tuple(
             Outlines(
-                found=[item.get("segmentation") for item in found[image]],
+                predicted=[item.get("segmentation") for item in detections[image]],
                 truth=[item.get("segmentation") for item in truth[image]],
             )
             for image in image_ids

@@ -28,10 +28,10 @@ def all_voc_results(
       place: {record: its place in the order}.
       team: of the processes.
     """
-    found: list[tuple[int, ImageResult]] = []
+    pairs: list[tuple[int, ImageResult]] = []
     for data in team.gather(pack(own, records)):
-        found += zip(*reversed(unpack(data)), strict=True)
-    return [result for _, result in sorted(found, key=lambda pair: place[pair[0]])]
+        pairs += zip(*reversed(unpack(data)), strict=True)
+    return [result for _, result in sorted(pairs, key=lambda pair: place[pair[0]])]
 
 
 def all_coco_results(

@@ -72,8 +72,8 @@ class Labelled:
 
 def rank(images: Sequence[Labelled]) -> list[Suspicion]:
     """Returns every suspicion, most suspicious first."""
-    found = [one for number, image in enumerate(images) for one in of_image(number, image)]
-    return sorted(found, key=lambda one: -one.strength)
+    suspicions = [one for number, image in enumerate(images) for one in of_image(number, image)]
+    return sorted(suspicions, key=lambda one: -one.strength)
 
 
 def of_image(number: int, image: Labelled) -> list[Suspicion]:
@@ -93,7 +93,7 @@ def of_image(number: int, image: Labelled) -> list[Suspicion]:
     # What already stands for an object is no evidence of another one beside it.
     taken = np.asarray((iou >= ON).any(axis=0))
     in_crowd = np.asarray((_covered(boxes, labels[crowd]) >= ON).any(axis=1))
-    found, used = [], np.zeros(len(boxes), bool)
+    suspicions, used = [], np.zeros(len(boxes), bool)
     for label in range(len(labels)):
         if crowd[label] or not (labels[label, 2:] > labels[label, :2]).all():
             continue
@@ -103,7 +103,7 @@ def of_image(number: int, image: Labelled) -> list[Suspicion]:
         cause, strength = one
         if detection is not None and cause == "shifted":
             used[detection] = True
-        found.append(
+        suspicions.append(
             Suspicion(
                 image=number,
                 label=label,
@@ -121,7 +121,7 @@ def of_image(number: int, image: Labelled) -> list[Suspicion]:
         kept.append(int(detection))
         # A detection that leans on a labelled object is more likely a part of it.
         near = float(iou[:, detection].max(initial=0.0))
-        found.append(
+        suspicions.append(
             Suspicion(
                 image=number,
                 label=None,
@@ -131,7 +131,7 @@ def of_image(number: int, image: Labelled) -> list[Suspicion]:
                 proposed=int(classes[detection]),
             )
         )
-    return found
+    return suspicions
 
 
 def _of_label(

@@ -113,12 +113,12 @@ def check_built(
         images = images[np.arange(header.batch) % len(images)]
     run = compiled_stages(experiment, header)
     stages = check_stages(built.showing, lambda batch: run(variables, batch), images, header, FP32)
-    found = check_detections(built.model, reference, images, header, FP32)
+    compared = check_detections(built.model, reference, images, header, FP32)
     return SingleCheck(
         operators=looked.operators,
         stages=stages.differences,
-        parity=found.parity,
-        problems=stages.problems + found.problems,
+        parity=compared.parity,
+        problems=stages.problems + compared.problems,
     )
 
 

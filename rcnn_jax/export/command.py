@@ -184,16 +184,16 @@ def lower_and_compare(
     offsets = {} if scales is None else scales.offsets
     # measured once, on the FP32 graph: each round then keeps more layers of one fixed order
     suffering = sensitivity(graph, known, [batch], offsets)
-    found = lower_until_good(graph, data_type, known or {}, offsets, suffering, compare, reporter)
+    search = lower_until_good(graph, data_type, known or {}, offsets, suffering, compare, reporter)
     if data_type == "int8":
-        with_digest(found.model, weights_digest(graph))
-    written = _finished(found.model, options)
+        with_digest(search.model, weights_digest(graph))
+    written = _finished(search.model, options)
     return LoweredGraph(
         model=written,
-        comparison=found.comparison,
+        comparison=search.comparison,
         scales=scales,
         sensitivity=suffering,
-        kept=tuple(found.kept),
+        kept=tuple(search.kept),
         check=check_model(written),
     )
 

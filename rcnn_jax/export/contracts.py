@@ -100,16 +100,16 @@ def outputs_of(
     return lambda images: detection_rows(task, variables, images, test)
 
 
-def plain(found: Detections) -> dict[str, jax.Array]:
+def plain(detections: Detections) -> dict[str, jax.Array]:
     """Returns detections as they are, in pixels of the network input."""
     outputs = {
-        "boxes": found.boxes,
-        "scores": found.scores,
-        "classes": found.classes,
-        "valid": found.valid,
+        "boxes": detections.boxes,
+        "scores": detections.scores,
+        "classes": detections.classes,
+        "valid": detections.valid,
     }
-    if found.masks is not None:
-        outputs["masks"] = found.masks
+    if detections.masks is not None:
+        outputs["masks"] = detections.masks
     return {name: jnp.asarray(array) for name, array in outputs.items()}
 
 
@@ -125,17 +125,17 @@ def nms_rows(
     `NMS` f32[b 1 k 7]: image, label, score, x1, y1, x2, y2 as fractions of width and height; rows
     past the count have label -1 and score 0. `NMS_1` i32[b 1 1 1]: how many rows count.
     """
-    found, _ = task.predict(variables, images, test)
-    batch, count = found.scores.shape
+    detections, _ = task.predict(variables, images, test)
+    batch, count = detections.scores.shape
     height, width = images.shape[1:3]
-    valid = jnp.asarray(found.valid)
+    valid = jnp.asarray(detections.valid)
     # The parser stops at the count, NVIDIA's deploy tool reads all rows: free ones must be
     # recognisable by label and score.
-    y1, x1, y2, x2 = (jnp.where(valid, c, 0.0) for c in corners(found.boxes))
+    y1, x1, y2, x2 = (jnp.where(valid, c, 0.0) for c in corners(detections.boxes))
     columns = [
         lax.broadcasted_iota(jnp.float32, (batch, count), 0),
-        _or_nothing(found),
-        jnp.where(valid, found.scores, 0.0),
+        _or_nothing(detections),
+        jnp.where(valid, detections.scores, 0.0),
         # By W and H, as the parser multiplies. The original's plugins divided by W - 1 and H - 1,
         # so its boxes grew by less than a pixel.
         x1 / width,
@@ -160,12 +160,12 @@ def detection_rows(
     from 1, free rows have class -1 and score 0. `mask_fcn_logits/BiasAdd` f32[b k n+1 m m]: logits
     of every class, background (0 throughout) first.
     """
-    found, planes = task.predict_planes(variables, images, test)
-    valid = jnp.asarray(found.valid)
+    detections, planes = task.predict_planes(variables, images, test)
+    valid = jnp.asarray(detections.valid)
     columns = [
-        *(jnp.where(valid, c, 0.0) for c in corners(found.boxes)),
-        _or_nothing(found, first=1),
-        jnp.where(valid, found.scores, 0.0),
+        *(jnp.where(valid, c, 0.0) for c in corners(detections.boxes)),
+        _or_nothing(detections, first=1),
+        jnp.where(valid, detections.scores, 0.0),
     ]
     outputs = {DETECTIONS: jnp.stack(columns, axis=-1)}
     if planes is not None:
@@ -176,6 +176,8 @@ def detection_rows(
     return outputs
 
 
-def _or_nothing(found: Detections, first: int = 0) -> jax.Array:
+def _or_nothing(detections: Detections, first: int = 0) -> jax.Array:
     """Returns the class as a float counted from `first`, -1 in free rows."""
-    return jnp.where(found.valid, jnp.asarray(found.classes).astype(jnp.float32) + first, -1.0)
+    return jnp.where(
+        detections.valid, jnp.asarray(detections.classes).astype(jnp.float32) + first, -1.0
+    )

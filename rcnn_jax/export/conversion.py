@@ -54,17 +54,17 @@ def with_precision(
       UsageError: the graph has another precision already, or there is no cache.
       RcnnError: the graph or the cache is damaged, or the cache belongs to another graph.
     """
-    found = precision_of(model)
-    if wanted not in (None, found) and found != "fp32":
+    precision = precision_of(model)
+    if wanted not in (None, precision) and precision != "fp32":
         raise UsageError(
-            f"-t {wanted}: {name} is {found} already, and that cannot be taken back: leave -t out, "
+            f"-t {wanted}: {name} is {precision} already, and that cannot be taken back: leave -t out, "
             "or give the fp32 file"
         )
     # Passes take a graph for granted that is consistent; files come from anywhere. A graph that
     # stays as it is gets checked by TensorRT's parser.
-    if "int8" in (wanted, found) or wanted == "fp16":
+    if "int8" in (wanted, precision) or wanted == "fp16":
         check_graph(model, name)
-    if wanted == "int8" and found == "fp32":
+    if wanted == "int8" and precision == "fp32":
         assert cache is not None
         text = read_calibration(cache).decode("utf-8", "replace")
         scales = read_cache(text, str(cache))
@@ -73,7 +73,7 @@ def with_precision(
     elif wanted == "int8" and cache is not None and cache.is_file():
         text = read_calibration(cache).decode("utf-8", "replace")
         check_digest(digest_of_cache(text), model, f"-c {cache}")
-    if wanted == "fp16" or ("int8" in (wanted, found) and not strict):
+    if wanted == "fp16" or ("int8" in (wanted, precision) and not strict):
         return to_fp16(model)
     return model
 

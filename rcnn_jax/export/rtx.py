@@ -60,11 +60,11 @@ def portable_graph(
     # Blocks of colour, not noise of single pixels, in which a detector sees nothing to compare.
     coarse = rng.integers(0, 256, (header.batch or IMAGES, 8, 8, len(header.mean)), np.uint8)
     images = coarse[:, np.arange(height) * 8 // height][:, :, np.arange(width) * 8 // width]
-    wanted, found = (
+    wanted, replaced = (
         predictor(open_session(graph.SerializeToString(), name), header)(images)[0]
         for graph in (model, changed)
     )
-    same = compare_detections(wanted, found)
+    same = compare_detections(wanted, replaced)
     if not same.within(FP32):
         text = (
             f"{name}: its detections differ from those of its portable form on images of noise: "

@@ -28,7 +28,7 @@ class Finding:
     Attributes:
       name: what was looked at.
       good: nothing is to be done.
-      text: what was found.
+      text: the result, in words.
       mend: what to do; empty where nothing is.
     """
 
@@ -62,8 +62,8 @@ def check_cluster(launch: Launch | None, together: Team, folder: Path) -> list[F
 
 def _processes(launch: Launch | None, together: Team) -> Finding:
     hosts = together.gather_json(socket.gethostname())
-    found = f"by {launch.found_by}" if launch else "no launcher, no flags"
-    text = f"{together.count} on {len(set(hosts))} machine(s), found {found}"
+    origin = f"by {launch.found_by}" if launch else "no launcher, no flags"
+    text = f"{together.count} on {len(set(hosts))} machine(s), found {origin}"
     # The commonest mistake: `sbatch train.sh` runs the script once, whatever was asked for.
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
     if tasks > together.count:
@@ -137,11 +137,11 @@ def _sum(together: Team) -> Finding:
             check_vma=False,
         )
     )(jax.make_array_from_process_local_data(rows, local))
-    found = float(np.asarray(total.addressable_data(0)).reshape(-1)[0])
+    result = float(np.asarray(total.addressable_data(0)).reshape(-1)[0])
     expected = float(sum((d.process_index + 1) for d in jax.devices()))
     seconds = time.monotonic() - began
-    text = f"a sum over {jax.device_count()} devices gave {found:g} after {seconds:.1f} s"
-    if found != expected:
+    text = f"a sum over {jax.device_count()} devices gave {result:g} after {seconds:.1f} s"
+    if result != expected:
         return Finding("psum", False, f"{text}, expected {expected:g}", "look at NCCL_DEBUG=INFO")
     return Finding("psum", True, text)
 
@@ -172,18 +172,18 @@ def _proxies(together: Team) -> Finding:
     rows = together.gather_json(
         [own, bool(os.environ.get("no_proxy") or os.environ.get("NO_PROXY"))]
     )
-    found = sorted({name for names, _ in rows for name in names})
+    proxies = sorted({name for names, _ in rows for name in names})
     # gRPC heeds http_proxy for plain addresses too, and its error names neither the proxy nor the
     # variable.
-    if found and not all(excepted for names, excepted in rows if names):
+    if proxies and not all(excepted for names, excepted in rows if names):
         return Finding(
             "proxies",
             False,
-            f"{', '.join(found)} set, and no no_proxy",
+            f"{', '.join(proxies)} set, and no no_proxy",
             "unset them in the job, or set no_proxy to the names of the machines: the coordinator is "
             "looked for at the proxy otherwise",
         )
-    return Finding("proxies", True, ", ".join(found) or "none")
+    return Finding("proxies", True, ", ".join(proxies) or "none")
 
 
 def _folder(together: Team, folder: Path) -> Finding:

@@ -1,6 +1,6 @@
 """Which process of how many this is: from flags, else from Slurm or Open MPI, else the only one.
 
-Nothing here starts JAX; what is found is handed to `team.join`.
+Nothing here starts JAX; the result goes to `team.join`.
 """
 
 import os
@@ -88,8 +88,8 @@ def find_launch(
             raise UsageError(
                 f"--process_id {index}: needs --coordinator HOST:PORT and --num_processes N too"
             )
-        found = _from_launcher(variables)
-        return None if found is None else Launch(**found, **times)
+        fields = _from_launcher(variables)
+        return None if fields is None else Launch(**fields, **times)
     if count is None or count < 1 or index is None:
         raise UsageError(
             f"--coordinator {coordinator}: needs --num_processes N (1 or more) and --process_id I "

@@ -189,13 +189,13 @@ class Monitor:
 
     def gone(self) -> dict[int, tuple[str, int]]:
         """Returns who has left with an error: {index: (text, exit code)}."""
-        found = {}
+        departures = {}
         for key, value in self._read().items():
             kind, _, index = key.partition("/")
             if kind == "gone" and int(index) != self._index:
                 said = json.loads(value)
-                found[int(index)] = str(said["text"]), int(said["code"])
-        return found
+                departures[int(index)] = str(said["text"]), int(said["code"])
+        return departures
 
     def silent(self, seconds: float) -> list[int]:
         """Returns the peers without a sign of life for so long."""

@@ -92,17 +92,18 @@ def _hear(
     Raises:
       UsageError: two processes say that they are the same one, or are of different jobs.
     """
-    found = _receive(link)
-    index = None if found is None else found.get("index")
+    message = _receive(link)
+    index = None if message is None else message.get("index")
     # Port scanners and health checks connect too; they must not end a job.
-    if found is None or not isinstance(index, int) or not isinstance(found.get("count"), int):
+    if message is None or not isinstance(index, int) or not isinstance(message.get("count"), int):
         link.close()
         return
-    where = f"the one on {found.get('host')} (process id {found.get('pid')})"
+    where = f"the one on {message.get('host')} (process id {message.get('pid')})"
     problem = ""
-    if found["count"] != own["count"]:
+    if message["count"] != own["count"]:
         problem = (
-            f"{where} says that there are {found['count']}, process 0 that there are {own['count']}"
+            f"{where} says that there are {message['count']}, process 0 that there are "
+            f"{own['count']}"
         )
     # A process that died and was started again comes twice; only two that live are a mistake.
     elif index == 0 or (index in here and not _has_gone(here[index][1])):
@@ -111,15 +112,15 @@ def _hear(
             f"{where} and the one on {first['host']} (process id {first['pid']}) both are {index}"
         )
     # Two releases may trace another program, and then wait in collectives that do not match.
-    elif found.get("versions") != own["versions"]:
-        ours, theirs = _versions(own["versions"]), _versions(found.get("versions"))
+    elif message.get("versions") != own["versions"]:
+        ours, theirs = _versions(own["versions"]), _versions(message.get("versions"))
         problem = f"{where} runs {theirs}, process 0 {ours}"
     if problem:
         refusal = f"the processes are not of one job: {problem}"
         _send(link, {"refused": refusal})
         _dismiss(here, refusal)
         raise UsageError(refusal)
-    here[index] = found, link
+    here[index] = message, link
 
 
 def _has_gone(link: socket.socket) -> bool:
@@ -168,9 +169,9 @@ def _answer(launch: Launch, own: dict[str, Any], say: Say, every: float) -> None
 def _address(host: str) -> str:
     """Returns what a name means here, where that is worth saying: the machine itself is a trap."""
     with contextlib.suppress(OSError):
-        found = socket.gethostbyname(host)
-        if found != host:
-            return f" ({found}{', which is this machine itself' * found.startswith('127.')})"
+        resolved = socket.gethostbyname(host)
+        if resolved != host:
+            return f" ({resolved}{', which is this machine itself' * resolved.startswith('127.')})"
     return ""
 
 
@@ -206,14 +207,18 @@ def _receive(link: socket.socket) -> dict[str, Any] | None:
             if not part:
                 return None
             data += part
-        found = json.loads(data)
+        message = json.loads(data)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return message if isinstance(message, dict) else None
 
 
-def _versions(found: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in found.items()) if isinstance(found, dict) else "another"
+def _versions(versions: Any) -> str:
+    return (
+        ", ".join(f"{k} {v}" for k, v in versions.items())
+        if isinstance(versions, dict)
+        else "another"
+    )
 
 
 def _listed(numbers: list[int]) -> str:

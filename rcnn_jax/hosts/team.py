@@ -37,7 +37,7 @@ class Team:
     """
 
     def __init__(self, index: int = 0, count: int = 1, monitor: Monitor | None = None):
-        """Takes what `join` has found."""
+        """Wraps the processes that `join` has connected."""
         self.index, self.count, self.monitor = index, count, monitor
         self._signals: Interrupts | None = None
 
@@ -93,13 +93,13 @@ class Team:
         Raises:
           CheckpointError: they have not.
         """
-        found = self.gather_json(value)
+        values = self.gather_json(value)
         # The first that differs is enough to name; all of them would be a page on a large job.
-        other = next((i for i, one in enumerate(found) if one != found[0]), None)
+        other = next((i for i, one in enumerate(values) if one != values[0]), None)
         if other is not None:
             raise CheckpointError(
-                f"the processes do not agree on {what}: process 0 has {found[0]}, process {other} has "
-                f"{found[other]}. All must see the same files: put results and data on a folder that "
+                f"the processes do not agree on {what}: process 0 has {values[0]}, process {other} has "
+                f"{values[other]}. All must see the same files: put results and data on a folder that "
                 "every machine mounts, and give all of them the same command"
             )
 

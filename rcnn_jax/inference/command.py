@@ -55,8 +55,8 @@ def inference(
       RcnnError: the model, the class names or the folder cannot be used.
     """
     # Before the predictor is made, which compiles: an empty folder is told at once.
-    found = find_images(images, what="image folder (images_dir, -i)")
-    outputs = output_names(found.paths)
+    files = find_images(images, what="image folder (images_dir, -i)")
+    outputs = output_names(files.paths)
     predictor = model.predictor(experiment, experiment.inference, devices)
     names = experiment.task.class_names
     if class_map is not None:
@@ -77,7 +77,7 @@ def inference(
     return run_inference(
         experiment,
         predictor,
-        found,
+        files,
         writers,
         threshold=experiment.visualize_threshold if threshold is None else threshold,
         reporter=reporter,

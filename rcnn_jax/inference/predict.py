@@ -131,7 +131,7 @@ def run_inference(
         for trouble in theirs:
             reporter.warn(trouble)
     failed += sum(len(theirs) for _, _, theirs in shares)
-    objects = sum(found for _, found, _ in shares)
+    objects = sum(number for _, number, _ in shares)
     done = len(images.paths) + len(images.unusable) - failed
     reporter.console.print(
         f"{done} images, {objects} objects with a score of at least {threshold:g}, "

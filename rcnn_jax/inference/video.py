@@ -245,10 +245,10 @@ class Lines:
         self._temporary.replace(self.path)
 
     def _line(self, seen: Seen) -> dict[str, Any]:
-        found = seen.detections
+        detections = seen.detections
         rows: list[dict[str, Any]] = []
         for index, (box, score, label) in enumerate(
-            zip(found.boxes, found.scores, found.classes, strict=True)
+            zip(detections.boxes, detections.scores, detections.classes, strict=True)
         ):
             y1, x1, y2, x2 = (round(float(side), 2) for side in box)
             # x first and sides, as COCO's: lines are read by other tools, of which none knows our
@@ -261,10 +261,10 @@ class Lines:
             if seen.ids is not None:
                 row["id"] = int(seen.ids[index])
             rows.append(row)
-        if found.masks is not None and self._ids is not None:
+        if detections.masks is not None and self._ids is not None:
             size = (seen.frame.image.shape[0], seen.frame.image.shape[1])
             for row, result in zip(
-                rows, image_results(seen.frame.number, found, self._ids, size), strict=True
+                rows, image_results(seen.frame.number, detections, self._ids, size), strict=True
             ):
                 row["segmentation"] = result.get("segmentation")
         return {"frame": seen.frame.number, "time": round(seen.frame.time, 6), "detections": rows}

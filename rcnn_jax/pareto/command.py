@@ -92,13 +92,13 @@ def compress(
         reporter=reporter,
         executor=executor,
     )
-    found: list[Result] = []
+    results: list[Result] = []
 
     def measured(candidate: Candidate) -> Result:
         result = workshop.measure(candidate)
-        found.append(result)
-        _say(result, found[0], metric, reporter)
-        _show(root, found, model.path.name, metric, options)
+        results.append(result)
+        _say(result, results[0], metric, reporter)
+        _show(root, results, model.path.name, metric, options)
         return result
 
     try:
@@ -108,19 +108,19 @@ def compress(
     finally:
         executor.close()
         _keep_time(root, spent + time.monotonic() - began)
-    if found and found[0].reason:
-        raise TrainingError(f"{model.path}: cannot be measured as it is: {found[0].reason}")
-    if found:
-        _conclude(workshop, found, metric, options)
-    return found
+    if results and results[0].reason:
+        raise TrainingError(f"{model.path}: cannot be measured as it is: {results[0].reason}")
+    if results:
+        _conclude(workshop, results, metric, options)
+    return results
 
 
 def _conclude(
-    workshop: Workshop, found: Sequence[Result], metric: str, options: CompressOptions
+    workshop: Workshop, results: Sequence[Result], metric: str, options: CompressOptions
 ) -> None:
     console = workshop.reporter.console
-    console.print(report.table(found, metric, options.max_drop))
-    top = best(found, found[0], options.max_drop)
+    console.print(report.table(results, metric, options.max_drop))
+    top = best(results, results[0], options.max_drop)
     if top is not None:
         console.print(
             f"fastest with a loss of at most {options.max_drop:g} points of {metric}: {top.candidate}: "
@@ -141,9 +141,9 @@ def _say(result: Result, baseline: Result, metric: str, reporter: Reporter) -> N
 
 
 def _show(
-    root: Path, found: Sequence[Result], title: str, metric: str, options: CompressOptions
+    root: Path, results: Sequence[Result], title: str, metric: str, options: CompressOptions
 ) -> None:
-    text = report.page(found, title, metric, options.max_drop, options.target)
+    text = report.page(results, title, metric, options.max_drop, options.target)
     write_file(root / report.PAGE, [text.encode()])
 
 

@@ -26,12 +26,12 @@ def search(measure: Measure, max_drop: float, least: float = 0.0) -> list[Result
       max_drop: points of the metric that may be lost.
       least: smallest fraction that is tried.
     """
-    found: list[Result] = []
+    results: list[Result] = []
 
     def tried(keep: float, precision: Precision) -> bool:
         result = measure(Candidate(keep, precision))
-        found.append(result)
-        return not result.reason and result.drop(found[0]) <= max_drop
+        results.append(result)
+        return not result.reason and result.drop(results[0]) <= max_drop
 
     def good(keep: float) -> bool:
         # A float model that is not good enough is no better on the int8 grid.
@@ -42,8 +42,8 @@ def search(measure: Measure, max_drop: float, least: float = 0.0) -> list[Result
         return True
 
     good(1.0)
-    if found[0].reason:
-        return found
+    if results[0].reason:
+        return results
     high, low = 1.0, None
     for keep in FRACTIONS:
         if keep < least:
@@ -55,4 +55,4 @@ def search(measure: Measure, max_drop: float, least: float = 0.0) -> list[Result
     while low is not None and high / low > CLOSE:
         middle = round((high * low) ** 0.5, 3)
         high, low = (middle, low) if good(middle) else (high, middle)
-    return found
+    return results

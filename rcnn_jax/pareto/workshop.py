@@ -52,7 +52,7 @@ class Workshop:
       metric: by its name in evaluations, or None for the main one of the spec.
       key: of encrypted files; commands inherit it from the environment.
       deadline: time.monotonic at which the search stops.
-      reporter: told what begins and what was found.
+      reporter: told of every step and its result.
       executor: runs commands.
     """
 

@@ -97,11 +97,11 @@ class Device:
         # The old one first: both at once may not fit, and its content is lost anyway.
         if room:
             self._call("cuMemFree_v2", self._buffers.pop(name)[0])
-        found = c_uint64()
+        pointer = c_uint64()
         # The driver refuses to allocate nothing, and an output without rows is legal.
-        self._call("cuMemAlloc_v2", byref(found), max(size, 1))
-        self._buffers[name] = (found.value, max(size, 1))
-        return found.value
+        self._call("cuMemAlloc_v2", byref(pointer), max(size, 1))
+        self._buffers[name] = (pointer.value, max(size, 1))
+        return pointer.value
 
     def to_device(self, array: np.ndarray, address: int) -> None:
         """Starts copying a contiguous array to the device; it must live until `wait`."""

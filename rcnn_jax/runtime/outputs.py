@@ -59,10 +59,10 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
         for array, rank, kind in shapes
     )
     if not sound:
-        found = ", ".join(f"{part} {a.dtype}{list(a.shape)}" for part, a in outputs.items())
+        described = ", ".join(f"{part} {a.dtype}{list(a.shape)}" for part, a in outputs.items())
         raise CheckpointError(
             f"{name}: its outputs are not those of a {header.kind} of the contract "
-            f"'{header.contract}': {found}; export the model again"
+            f"'{header.contract}': {described}; export the model again"
         )
     count = len(header.class_names)
     known = f"{name}: gives classes that are none of the {count} of its header"

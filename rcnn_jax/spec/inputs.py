@@ -1,4 +1,4 @@
-"""The files and folders of data and weights that a config names, found by the tables."""
+"""The files and folders of data and weights that a config names, by the tables of the spec."""
 
 import os
 import re

@@ -188,10 +188,10 @@ def importance(trials: Sequence[Trial], definition: Definition) -> dict[str, flo
         )
     try:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        scores = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (ValueError, RuntimeError):  # all values equal, for example
         return {}
-    return {_short(field): float(value) for field, value in found.items()}
+    return {_short(field): float(value) for field, value in scores.items()}
 
 
 def _curves(root: Path, trials: Sequence[Trial], definition: Definition) -> Section:

@@ -28,13 +28,13 @@ def dependence(config: Any, kind: Kind) -> Dependence:
       config: a whole config from `spec.load`.
       kind: which detector's names.
     """
-    found = {
+    values = {
         path: _json_value(_at(config, path))
         for path, field in walk(TABLES[kind])
         # Only fields that act: a file must not be refused for a field that changes nothing.
         if field.kind != "message" and not field.no_effect and depends(path, kind)
     }
-    return family(kind).in_effect(found)
+    return family(kind).in_effect(values)
 
 
 def depends(path: str, kind: Kind) -> bool:

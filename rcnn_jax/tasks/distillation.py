@@ -107,23 +107,23 @@ def class_term(
         settings.roi_levels,
         settings.roi_aligned,
     )
-    found = teacher.model.apply(lesson.variables, crops, train=False, method="classify")
+    outputs = teacher.model.apply(lesson.variables, crops, train=False, method="classify")
     weight = valid.astype(jnp.float32)
-    divergence = staged(_divergence)(logits, lax.stop_gradient(found.logits))
+    divergence = staged(_divergence)(logits, lax.stop_gradient(outputs.logits))
     return {CLASSES: ((divergence * weight).sum(), weight.sum())}
 
 
-def _relative_error(found: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Returns the sum over images of mean((found - wanted)^2) / mean(wanted^2)."""
+def _relative_error(features: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Returns the sum over images of mean((features - wanted)^2) / mean(wanted^2)."""
     # Relative: levels and networks differ by orders of magnitude, and one weight must serve all.
-    found, wanted = found.astype(jnp.float32), wanted.astype(jnp.float32)
-    error = jnp.square(found - wanted).mean((1, 2, 3))
+    features, wanted = features.astype(jnp.float32), wanted.astype(jnp.float32)
+    error = jnp.square(features - wanted).mean((1, 2, 3))
     return (error / (jnp.square(wanted).mean((1, 2, 3)) + 1e-6)).sum()
 
 
-def _divergence(found: jax.Array, wanted: jax.Array) -> jax.Array:
+def _divergence(logits: jax.Array, wanted: jax.Array) -> jax.Array:
     """Returns the Kullback-Leibler divergence [b r] of softened class probabilities."""
-    ours = jax.nn.log_softmax(found.astype(jnp.float32) / TEMPERATURE)
+    ours = jax.nn.log_softmax(logits.astype(jnp.float32) / TEMPERATURE)
     theirs = jax.nn.log_softmax(wanted.astype(jnp.float32) / TEMPERATURE)
     # Times the square: gradients of softened logits are smaller by that factor.
     return (jnp.exp(theirs) * (theirs - ours)).sum(-1) * TEMPERATURE**2

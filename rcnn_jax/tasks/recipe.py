@@ -35,7 +35,7 @@ from rcnn_jax.tasks.distillation import Lesson, class_term, feature_term
 from rcnn_jax.tasks.task import TestSettings
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
 
-Found = TypeVar("Found")
+HeadOutputs = TypeVar("HeadOutputs")
 
 
 class Keys(NamedTuple):
@@ -142,8 +142,8 @@ def prediction(
     pixels: PixelSettings,
     settings: TwoStageSettings,
     test: TestSettings,
-    heads: Callable[[Levels, Proposals, jax.Array], Found],
-) -> tuple[Found, Proposals]:
+    heads: Callable[[Levels, Proposals, jax.Array], HeadOutputs],
+) -> tuple[HeadOutputs, Proposals]:
     """Returns the output of the heads, and the proposals that they read.
 
     Args:
@@ -215,7 +215,7 @@ def _classify(
     return network.classify(crops, train=True, dropout_keys=keys, valid=valid)
 
 
-def _remat(network: Network, stage: Callable[..., Found]) -> Callable[..., Found]:
+def _remat(network: Network, stage: Callable[..., HeadOutputs]) -> Callable[..., HeadOutputs]:
     """Returns a stage that keeps, where the network says so, only tapped activations for its gradient.
 
     Taps stand behind activation functions. What lies between two of them, convolutions and batch norm,

@@ -111,8 +111,8 @@ def bodies(equation: core.JaxprEqn) -> tuple[Body, ...]:
 
 def call_body(equation: core.JaxprEqn) -> Body | None:
     """The body that an equation runs exactly once on its operands, or None."""
-    found = bodies(equation)
-    return found[0] if len(found) == 1 and found[0].role == "call" else None
+    called = bodies(equation)
+    return called[0] if len(called) == 1 and called[0].role == "call" else None
 
 
 def sites(jaxpr: core.Jaxpr, within: Site | None = None) -> Iterator[Site]:

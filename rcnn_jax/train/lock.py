@@ -220,10 +220,10 @@ def _whole(value: Any) -> int:
 def _read(path: Path) -> dict[str, Any] | None:
     """Returns the content of a lock file; None where there is none, or one that was never written."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _sign(path: Path) -> tuple[int, bytes] | None:

@@ -170,5 +170,5 @@ def _available() -> int:
         lines = _MEMINFO.read_text().splitlines()
     except OSError:
         return 0
-    found = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return int(next(found, "0")) * 1024
+    sizes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(next(sizes, "0")) * 1024

@@ -270,12 +270,12 @@ def _far_up(losses: list[float]) -> bool:
 
 def _memory(compiled: Any) -> int | None:
     try:
-        found = compiled.memory_analysis()
+        analysis = compiled.memory_analysis()
     except (AttributeError, NotImplementedError, RuntimeError):  # backends that do not say
         return None
-    if found is None:
+    if analysis is None:
         return None
     parts = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     # The state is donated: its results lie where its arguments were.
-    shared = getattr(found, "alias_size_in_bytes", 0)
-    return sum(int(getattr(found, part, 0)) for part in parts) - int(shared)
+    shared = getattr(analysis, "alias_size_in_bytes", 0)
+    return sum(int(getattr(analysis, part, 0)) for part in parts) - int(shared)

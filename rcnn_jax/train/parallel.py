@@ -50,13 +50,15 @@ class Devices:
         for device in jax.devices():
             of_process.setdefault(device.process_index, []).append(device)
         each = len(self.local)
-        for process, found in sorted(of_process.items()):
-            if len(found) < each:
+        for process, devices in sorted(of_process.items()):
+            if len(devices) < each:
                 raise UsageError(
-                    f"process {process} has {len(found)} devices, this one uses {each}: give every "
+                    f"process {process} has {len(devices)} devices, this one uses {each}: give every "
                     "process as many (--gpus N counts those of one process)"
                 )
-        return tuple(device for _, found in sorted(of_process.items()) for device in found[:each])
+        return tuple(
+            device for _, devices in sorted(of_process.items()) for device in devices[:each]
+        )
 
     @property
     def count(self) -> int:

@@ -96,13 +96,13 @@ def _shared_channels(
         raise CheckpointError(
             f"{path}: the features of the teacher have other levels or strides than those of this model"
         )
-    found = {}
+    kept = {}
     if any(shape != theirs[level] for level, shape in ours.items()) and experiment.start.pruned:
-        found = kept_features(other, read_bundle(Path(experiment.start.pruned), key))
+        kept = kept_features(other, read_bundle(Path(experiment.start.pruned), key))
     return {
-        level: np.arange(shape[-1]) if shape == theirs[level] else found[level]
+        level: np.arange(shape[-1]) if shape == theirs[level] else kept[level]
         for level, shape in ours.items()
-        if shape == theirs[level] or len(found.get(level, ())) == shape[-1]
+        if shape == theirs[level] or len(kept.get(level, ())) == shape[-1]
     }
 
 

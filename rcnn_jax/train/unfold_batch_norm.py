@@ -51,8 +51,8 @@ def unfolded_weights(experiment: Experiment, weights: Path, batches: int) -> dic
         fresh["params"], fresh["batch_stats"], given, layers=order, expected=given
     )
     variables = {"params": filled.params, "batch_stats": filled.batch_stats}
-    found = observe(experiment, variables, batches)
-    unfolded = unfold(variables, found, task.model.convention.bn_eps)
+    statistics = observe(experiment, variables, batches)
+    unfolded = unfold(variables, statistics, task.model.convention.bn_eps)
     kept = {row.layer for row in filled.rows if row.status == "Yes"}
     return {
         f"{group}/{layer}/{leaf}": np.asarray(array)
@@ -90,16 +90,16 @@ def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
     return jax.tree.map(lambda *parts: sum(parts) / batches, *seen)
 
 
-def unfold(variables: Any, found: Statistics, eps: float) -> Any:
+def unfold(variables: Any, statistics: Statistics, eps: float) -> Any:
     """Returns variables of the same function, with the observed statistics in every batch norm.
 
     Args:
       variables: params and batch_stats.
-      found: mean and mean square of the inputs of batch norms.
+      statistics: mean and mean square of the inputs of batch norms.
       eps: of batch norm.
     """
     params, stats = (dict(variables[group]) for group in ("params", "batch_stats"))
-    for name, (mean, square) in found.items():
+    for name, (mean, square) in statistics.items():
         # Two means in one pass over the images; their difference may fall below 0 by rounding.
         variance = jnp.maximum(square - mean**2, 0.0)
         old, moving = params[name], stats[name]

@@ -142,11 +142,11 @@ class Validation:
         rows = loop.detections_by_image(
             self._predictor(variables), batches, origin(experiment.geometry)
         )
-        for batch, row, found, _ in itertools.islice(rows, count):
+        for batch, row, detections, _ in itertools.islice(rows, count):
             # Read again: the canvas is cropped, scaled and in the network's channel order.
             image = self._source.image(int(batch.image_id[row]), "rgb")
-            shown = found.scores >= experiment.visualize_threshold
-            kept = jax.tree.map(lambda leaf, shown=shown: leaf[shown], found)
+            shown = detections.scores >= experiment.visualize_threshold
+            kept = jax.tree.map(lambda leaf, shown=shown: leaf[shown], detections)
             yield draw(
                 image,
                 kept,

@@ -66,7 +66,7 @@ def test_the_two_stages_are_told_apart():
     labels = [(0, BOX), (0, FAR)]
     evaluation = one_image(labels, [(1, 0.9, BOX)], proposals=[BOX])
     every, cat, small, medium = recalls(evaluation, 0.5)
-    assert (every.objects, every.proposed, every.located, every.found) == (2, 0.5, 0.5, 0.0)
+    assert (every.objects, every.proposed, every.located, every.classified) == (2, 0.5, 0.5, 0.0)
     assert cat.group == "cat" and small.group == "small" and medium.objects == 1
     assert recalls(one_image(labels, []), 0.5)[0].proposed is None
 

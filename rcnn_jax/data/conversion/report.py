@@ -87,8 +87,8 @@ def refuse_older(folder: Path, prefix: str, rest: re.Pattern, written: Container
     Raises:
       DataError: there are other record files of this prefix.
     """
-    found = folder.iterdir() if folder.is_dir() else ()
-    names = sorted(path.name for path in found if not path.is_dir())
+    entries = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in entries if not path.is_dir())
     older = [
         name
         for name in names

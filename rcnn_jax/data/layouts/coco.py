@@ -40,13 +40,17 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
             problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
             continue
         problems += [Problem(str(path), fault) for fault in faults]
-        used = Counter(item.category_id for found in dataset.annotations.values() for item in found)
+        used = Counter(
+            item.category_id for annotations in dataset.annotations.values() for item in annotations
+        )
         unused = [name for number, name in dataset.categories.items() if number not in used]
         if unused:  # roots of a hierarchy and labels of other projects, which tools export too
             choices.append(f"{path.name}: no object is called {', '.join(unused[:8])}: left out")
         # In the order of the ids, and of the first file that has them: a dict keeps it, a set would not.
         names |= dict.fromkeys(name for n, name in dataset.categories.items() if n in used)
-        crowds = sum(item.crowd for found in dataset.annotations.values() for item in found)
+        crowds = sum(
+            item.crowd for annotations in dataset.annotations.values() for item in annotations
+        )
         if crowds and crowds >= 0.9 * max(used.total(), 1):
             choices.append(
                 f"{path.name}: {crowds} of {used.total()} objects are marked as crowds, as exports of "
@@ -58,13 +62,13 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
             file = index.named(image.file_name, path) or path.parent / image.file_name
             objects = tuple(
                 Labelled(
-                    dataset.categories[found.category_id],
-                    _corners(found.bbox),
-                    found.segmentation,
-                    crowd=found.crowd,
-                    where=f"{path}: annotation {found.id}",
+                    dataset.categories[annotation.category_id],
+                    _corners(annotation.bbox),
+                    annotation.segmentation,
+                    crowd=annotation.crowd,
+                    where=f"{path}: annotation {annotation.id}",
                 )
-                for found in dataset.annotations[image.id]
+                for annotation in dataset.annotations[image.id]
             )
             split = split_of_name(path.stem) or split_of(path, tree.root)
             items.append(Item(file, path, objects, (image.height, image.width), split))

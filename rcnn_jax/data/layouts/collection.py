@@ -103,11 +103,11 @@ def crowds_as_objects(collection: Collection) -> Collection:
     which nobody labelled (DontCare) stay what they are.
     """
 
-    def taken(found: Labelled) -> Labelled:
-        return replace(found, crowd=False) if found.name.lower() != "dontcare" else found
+    def taken(obj: Labelled) -> Labelled:
+        return replace(obj, crowd=False) if obj.name.lower() != "dontcare" else obj
 
     items = tuple(
-        replace(item, objects=tuple(taken(found) for found in item.objects))
+        replace(item, objects=tuple(taken(obj) for obj in item.objects))
         for item in collection.items
     )
     return replace(collection, items=items)
@@ -115,7 +115,7 @@ def crowds_as_objects(collection: Collection) -> Collection:
 
 def used_names(items: Iterable[Item]) -> tuple[str, ...]:
     """Returns the names of the classes that have an object, sorted."""
-    return tuple(sorted({found.name for item in items for found in item.objects}))
+    return tuple(sorted({obj.name for item in items for obj in item.objects}))
 
 
 # The words of Roboflow (valid), COCO (val), VOC (trainval is split by its lists), Kaggle and KITTI.

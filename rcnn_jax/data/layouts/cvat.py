@@ -125,7 +125,7 @@ def read_cvat(tree: FileTree, files: Sequence[Path]) -> Collection:
 
 
 def _texts(node: ET.Element, path: str) -> list[str]:
-    return [found.text for found in node.findall(path) if found.text and found.text.strip()]
+    return [element.text for element in node.findall(path) if element.text and element.text.strip()]
 
 
 def _item(

@@ -59,7 +59,7 @@ def read_collection(source: Path) -> Collection:
     tree = FileTree.below(source if source.is_dir() else source.parent)
     if source.is_file() and not tree.images:  # annotations/x.json beside a folder of images
         tree = FileTree.below(source.parent.parent)
-    found = [
+    candidates = [
         (reader, files)
         for reader, files in (
             *_json_files(tree, source),
@@ -70,7 +70,7 @@ def read_collection(source: Path) -> Collection:
         if files and (source.is_dir() or source in files)
     ]
     # Read by all of them: how many images have objects is known only then, and decides.
-    collections = [reader(tree, files) for reader, files in found]
+    collections = [reader(tree, files) for reader, files in candidates]
     collections.sort(key=lambda each: (_annotated(each), -len(each.problems)), reverse=True)
     if not collections or not any(each.items for each in collections):
         raise DataError(_nothing(source, tree, collections))

@@ -41,8 +41,8 @@ def read_kitti(tree: FileTree, labels: Sequence[Path]) -> Collection:
         if image is None:
             problems.append(Problem(str(path), "no image has this name"))
             continue
-        objects, found = _objects(path)
-        problems += found
+        objects, faults = _objects(path)
+        problems += faults
         # A list is the word of the author; a folder called `test` may be anything.
         split = named.get(path.stem) or split_of(image, tree.root)
         items.append(Item(image, path, objects, split=split))

@@ -107,11 +107,11 @@ def read_label_studio(tree: FileTree, files: Sequence[Path]) -> Collection:
             if not isinstance(task, dict):
                 problems.append(Problem(f"{path}: task {number + 1}", "is no object"))
                 continue
-            found, cancelled = _annotations(task, f"{path}: task {task.get('id', number + 1)}")
+            of_task, cancelled = _annotations(task, f"{path}: task {task.get('id', number + 1)}")
             # A task that one person skipped and another labelled is labelled.
-            skipped += bool(cancelled and not found)
-            untouched += not cancelled and not found
-            for annotation in found:
+            skipped += bool(cancelled and not of_task)
+            untouched += not cancelled and not of_task
+            for annotation in of_task:
                 image = _image(index, annotation.image, path)
                 if image is None:
                     name = shown(annotation.image)
@@ -141,9 +141,13 @@ def _choices(
     untouched: int,
     left_out: Counter[str],
 ) -> Iterator[str]:
-    several = [[each for _, each in found] for found in by_image.values() if len(found) > 1]
+    several = [
+        [each for _, each in annotations]
+        for annotations in by_image.values()
+        if len(annotations) > 1
+    ]
     if several:
-        people = sum(len({each.who for each in found}) > 1 for found in several)
+        people = sum(len({each.who for each in annotations}) > 1 for annotations in several)
         yield (
             f"{len(several)} images have several annotations ({people} by several people): the newest "
             "of each counts"
@@ -191,7 +195,7 @@ def _annotations(task: Mapping[str, Any], where: str) -> tuple[list[_Annotation]
     # same.
     if not image and task["data"]:
         image = str(next(iter(task["data"].values())))
-    found, cancelled = [], 0
+    annotations, cancelled = [], 0
     # Exports before version 1 say completions.
     for entry in task.get("annotations", task.get("completions", [])):
         if not isinstance(entry, dict) or not isinstance(entry.get("result"), list):
@@ -203,8 +207,8 @@ def _annotations(task: Mapping[str, Any], where: str) -> tuple[list[_Annotation]
         who = entry.get("completed_by")
         # A number in most exports, an object with name and mail in those of the enterprise version.
         who = str(who.get("id", who) if isinstance(who, dict) else who)
-        found.append(_Annotation(where, image, who, when, entry["result"]))
-    return found, cancelled
+        annotations.append(_Annotation(where, image, who, when, entry["result"]))
+    return annotations, cancelled
 
 
 def _names(image: str) -> list[str]:
@@ -222,8 +226,8 @@ def _names(image: str) -> list[str]:
 
 
 def _image(index: ImageIndex, reference: str, near: Path) -> Path | None:
-    found = (index.named(name, near) for name in _names(reference))
-    return next((path for path in found if path is not None), None)
+    paths = (index.named(name, near) for name in _names(reference))
+    return next((path for path in paths if path is not None), None)
 
 
 def _objects(
@@ -294,10 +298,10 @@ def _shape(value: Mapping[str, Any], size: tuple[int, int]) -> tuple[Any, Any]:
     height, width = size
 
     def number(key: str, side: int = 100) -> float:
-        found = float(value[key])
-        if not math.isfinite(found):
+        percent = float(value[key])
+        if not math.isfinite(percent):
             raise ValueError(key)
-        return found * side / 100
+        return percent * side / 100
 
     angle = number("rotation") if value.get("rotation") else 0.0
     if "rle" in value:

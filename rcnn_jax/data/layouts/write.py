@@ -58,7 +58,7 @@ def write_tree(
             if form == "kitti":
                 labels = temporary / name.parents[1] / "labels" / f"{name.stem}.txt"
                 labels.parent.mkdir(exist_ok=True)
-                write_labels(labels, [_kitti(found) for found in item.objects])
+                write_labels(labels, [_kitti(obj) for obj in item.objects])
         if form == "coco":
             for split in dict.fromkeys(item.split or "train" for item in items):
                 rows = [(i, n.name) for i, n in placed if (i.split or "train") == split]
@@ -89,16 +89,16 @@ def _names(items: Sequence[Item], form: Form) -> Iterator[Path]:
         yield folder / f"{stem}{item.image.suffix}"
 
 
-def _kitti(found: Any) -> KittiObject:
-    y1, x1, y2, x2 = found.box
+def _kitti(obj: Any) -> KittiObject:
+    y1, x1, y2, x2 = obj.box
     return KittiObject(
         # Blanks separate the columns of the format.
-        class_name=kitti_name(found.name),
+        class_name=kitti_name(obj.name),
         x1=x1,
         y1=y1,
         x2=x2,
         y2=y2,
-        occluded=int(found.difficult),
+        occluded=int(obj.difficult),
     )
 
 
@@ -127,17 +127,17 @@ def _coco(rows: Sequence[tuple[Item, str]], class_names: Sequence[str]) -> dict[
         assert item.size is not None
         height, width = item.size
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        for found in item.objects:
-            y1, x1, y2, x2 = found.box
+        for obj in item.objects:
+            y1, x1, y2, x2 = obj.box
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": numbers[found.name],
+                    "category_id": numbers[obj.name],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(found.crowd),
-                    **({} if found.outline is None else {"segmentation": found.outline}),
+                    "iscrowd": int(obj.crowd),
+                    **({} if obj.outline is None else {"segmentation": obj.outline}),
                 }
             )
     categories = [{"id": number, "name": name} for name, number in numbers.items()]

@@ -48,8 +48,8 @@ def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
         if image is None:
             problems.append(Problem(str(path), "no image has this name"))
             continue
-        parsed, found = _numbers(path)
-        problems += found
+        parsed, faults = _numbers(path)
+        problems += faults
         rows.append((path, image, parsed))
         used.add(image)
     # After all label files: whether numbers count from 0 or 1 is seen from all of them together.

@@ -5,7 +5,7 @@
 Training is an endless stream. Every epoch shuffles all records; each record joins the queue of its
 canvas, and a queue that has grown to a whole batch leaves as one. What is left in the queues stays
 for the next epoch, so batches are always full, each record is drawn once per epoch, and with one
-canvas batch t is simply the positions [t B, (t + 1) B) of the concatenated epochs. Batch t is found
+canvas batch t is simply the positions [t B, (t + 1) B) of the concatenated epochs. Batch t is located
 without replaying the others: the position in the data is the one integer t.
 
 The number of steps called an epoch is constant, ceil(records / global batch).

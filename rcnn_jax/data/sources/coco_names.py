@@ -17,12 +17,12 @@ _LINES = """
 
 
 def _names() -> dict[int, str]:
-    found = {}
+    categories = {}
     for line in _LINES.strip().splitlines():
         first, _, names = line.partition(" ")
         for offset, name in enumerate(names.split(", ")):
-            found[int(first) + offset] = name
-    return found
+            categories[int(first) + offset] = name
+    return categories
 
 
 COCO_NAMES = _names()

@@ -147,8 +147,8 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
     ]
     # The one data-dependent length of the graph. It ends in the mask a few nodes below, because
     # nvinfer allocates outputs of fixed shape, and everything behind is TopK over all slots.
-    found = Tensor(("selected", 3), _I64)
-    chosen = graph.emit("NonMaxSuppression", [corners, flat, *limits], [found])[0]
+    selected = Tensor(("selected", 3), _I64)
+    chosen = graph.emit("NonMaxSuppression", [corners, flat, *limits], [selected])[0]
     size = graph.emit("Shape", [chosen], [Tensor((2,), _I64)])[0]
     bounds = [graph.integers(0), graph.integers(1), graph.integers(0)]
     size = graph.emit("Slice", [size, *bounds], [Tensor((1,), _I64)])[0]

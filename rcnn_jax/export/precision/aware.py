@@ -84,9 +84,9 @@ def plan_of(experiment: Experiment) -> QuantPlan:
         lambda key: initial_variables(rounding, key, channels), jax.random.key(0)
     )
     placed = placed.get(COLLECTION, {})
-    found = {(name, leaf) for name, leaves in placed.items() for leaf in leaves}
+    present = {(name, leaf) for name, leaves in placed.items() for leaf in leaves}
     wanted = {(name, leaf_name(i)) for name, ids in plan.sites for i in ids}
-    lacking = sorted(wanted - found)
+    lacking = sorted(wanted - present)
     if lacking:
         raise ExportError(f"the network cannot round {lacking[0][1]} of '{lacking[0][0]}'")
     return plan

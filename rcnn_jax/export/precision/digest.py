@@ -39,11 +39,11 @@ def with_digest(model: onnx.ModelProto, digest: str) -> onnx.ModelProto:
     return model
 
 
-def check_digest(found: str, model: onnx.ModelProto, origin: str) -> None:
+def check_digest(carried: str, model: onnx.ModelProto, origin: str) -> None:
     """Refuses scales of other weights; scales that do not say whose they are pass.
 
     Args:
-      found: digest that the scales carry, or "".
+      carried: digest that the scales carry, or "".
       model: FP32 graph, or an int8 one, that they are to be used with.
       origin: of the scales, begins the message.
 
@@ -51,9 +51,9 @@ def check_digest(found: str, model: onnx.ModelProto, origin: str) -> None:
       DataError: they belong to other weights.
     """
     expected = weights_digest(model)
-    if found and found != expected:
+    if carried and carried != expected:
         raise DataError(
-            f"{origin}: belongs to other weights of the same layout: it was made for {found}, this "
+            f"{origin}: belongs to other weights of the same layout: it was made for {carried}, this "
             f"model is {expected}; remove it to calibrate anew, or name the one that was written with "
             "this model"
         )

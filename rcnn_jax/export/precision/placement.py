@@ -216,7 +216,7 @@ def _tied(view: ModelView, tensors: Iterable[str]) -> tuple[frozenset[str], ...]
         group = quantised.intersection((*sources, *node.output))
         if len(group) < 2:
             continue
-        # Merged as they are found: a tensor in two groups makes them one, through any chain of
+        # Merged one by one: a tensor in two groups makes them one, through any chain of
         # operators.
         near = [other for other in groups if other & group]
         groups = [other for other in groups if not other & group]

@@ -68,7 +68,7 @@ def read_tensorfile(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndar
     """
     read = _read_npz if path.suffix == ".npz" else _read_hdf5
     empty = True
-    for batch in read(path, lambda *found: _check_batch(path, shape, *found)):
+    for batch in read(path, lambda *entry: _check_batch(path, shape, *entry)):
         empty = False
         yield batch.astype(np.float32)
     if empty:

@@ -49,7 +49,7 @@ def agreement(reference: Detections, other: Detections) -> Agreement:
     masks: list[float] = []
     pairs = 0
     for row in range(reference.scores.shape[0]):
-        ours, theirs = (_of_image(found, row) for found in (reference, other))
+        ours, theirs = (_of_image(detections, row) for detections in (reference, other))
         total += float(ours.scores.sum(dtype=np.float64) + theirs.scores.sum(dtype=np.float64))
         for i, j, iou in _pairs(ours, theirs):
             weight = 2.0 * min(float(ours.scores[i]), float(theirs.scores[j]))
@@ -69,14 +69,14 @@ def agreement(reference: Detections, other: Detections) -> Agreement:
     )
 
 
-def _of_image(found: Detections, row: int) -> Detections:
-    keep = np.asarray(found.valid)[row]
+def _of_image(detections: Detections, row: int) -> Detections:
+    keep = np.asarray(detections.valid)[row]
     return Detections(
-        boxes=np.asarray(found.boxes)[row][keep],
-        scores=np.asarray(found.scores)[row][keep],
-        classes=np.asarray(found.classes)[row][keep],
+        boxes=np.asarray(detections.boxes)[row][keep],
+        scores=np.asarray(detections.scores)[row][keep],
+        classes=np.asarray(detections.classes)[row][keep],
         valid=keep[keep],
-        masks=None if found.masks is None else np.asarray(found.masks)[row][keep],
+        masks=None if detections.masks is None else np.asarray(detections.masks)[row][keep],
     )
 
 
@@ -86,7 +86,7 @@ def _pairs(a: Detections, b: Detections) -> list[tuple[int, int, float]]:
     # Classes before overlaps: the best overlap of another class is no pair, and must not use up a
     # box.
     overlap = np.where(a.classes[:, None] == b.classes[None, :], overlap, 0.0)
-    found, used_a, used_b = [], set(), set()
+    pairs, used_a, used_b = [], set(), set()
     for flat in np.argsort(-overlap, axis=None, kind="stable"):
         i, j = divmod(int(flat), overlap.shape[1])
         if overlap[i, j] < LEAST_IOU:
@@ -94,8 +94,8 @@ def _pairs(a: Detections, b: Detections) -> list[tuple[int, int, float]]:
         if i not in used_a and j not in used_b:
             used_a.add(i)
             used_b.add(j)
-            found.append((i, j, float(overlap[i, j])))
-    return found
+            pairs.append((i, j, float(overlap[i, j])))
+    return pairs
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -122,10 +122,10 @@ def check_stages(
     for name, result in zip(names, theirs, strict=True):
         short = name.removeprefix(STAGE_PREFIX)
         dense = short.startswith(DENSE_STAGES)
-        wanted, found = np.asarray(ours[name]), np.asarray(result)
+        wanted, actual = np.asarray(ours[name]), np.asarray(result)
         if not dense:
-            wanted, found = np.sort(wanted, axis=1), np.sort(found, axis=1)
-        difference = differences[short] = relative_difference(wanted, found)
+            wanted, actual = np.sort(wanted, axis=1), np.sort(actual, axis=1)
+        difference = differences[short] = relative_difference(wanted, actual)
         # not "greater than": a comparison with NaN is a problem too
         if dense and not difference <= tolerance.stage:
             problems.append(
@@ -146,8 +146,8 @@ def check_detections(
     """Compares the final detections with JAX, for one image and for all at once."""
     run = predictor(open_session(model.SerializeToString(), "the exported graph"), header)
     wanted, _ = reference(images)
-    found, _ = run(images)
-    parity = compare_detections(wanted, found, tolerance)
+    detections, _ = run(images)
+    parity = compare_detections(wanted, detections, tolerance)
     problems = []
     if not parity.within(tolerance):
         problems.append(GraphProblem(f"detections differ: {parity}, allowed {tolerance}"))
@@ -158,10 +158,12 @@ def check_detections(
     return DetectionCheck(parity, tuple(problems))
 
 
-def _first(found):
-    return type(found)(
+def _first(detections):
+    return type(detections)(
         **{
-            name: None if getattr(found, name) is None else np.asarray(getattr(found, name))[:1]
+            name: None
+            if getattr(detections, name) is None
+            else np.asarray(getattr(detections, name))[:1]
             for name in ("boxes", "scores", "classes", "valid", "masks")
         }
     )

@@ -19,20 +19,20 @@ def with_stages(
     """
 
     def run(images: jax.Array) -> dict[str, jax.Array]:
-        found: dict[str, jax.Array] = {}
+        stages: dict[str, jax.Array] = {}
 
         def listen(method, args, kwargs, context):
             result = method(*args, **kwargs)
             if context.method_name in STAGES:
                 for path, leaf in jax.tree_util.tree_leaves_with_path(result):
                     name = f"{STAGE_PREFIX}{context.method_name}{jax.tree_util.keystr(path)}"
-                    found.setdefault(name, leaf)
+                    stages.setdefault(name, leaf)
             return result
 
         # Flax's interceptor sees the results without a change of model or task, which exist for
         # training.
         with nn.intercept_methods(listen):
             outputs = function(images)
-        return {**outputs, **found}
+        return {**outputs, **stages}
 
     return run

@@ -169,16 +169,19 @@ def _objects(
         image = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
     placed = image_files.fit(picture.shape[:2], header.geometry)
     canvas = image_files.apply_image(np.ascontiguousarray(image), placed)
-    found, _ = run(canvas[None])
-    keep = np.asarray(found.valid[0]) & (np.asarray(found.scores[0]) >= threshold)
+    detections, _ = run(canvas[None])
+    keep = np.asarray(detections.valid[0]) & (np.asarray(detections.scores[0]) >= threshold)
     boxes = image_files.boxes_to_source(
-        np.asarray(found.boxes[0])[keep],
+        np.asarray(detections.boxes[0])[keep],
         np.asarray(placed.scale),
         np.asarray(picture.shape[:2]),
         image_files.origin(header.geometry),
     )
     rows = zip(
-        boxes, np.asarray(found.scores[0])[keep], np.asarray(found.classes[0])[keep], strict=True
+        boxes,
+        np.asarray(detections.scores[0])[keep],
+        np.asarray(detections.classes[0])[keep],
+        strict=True,
     )
     return [
         {"box": [float(side) for side in box], "score": float(score), "label": int(label)}

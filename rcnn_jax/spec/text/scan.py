@@ -45,7 +45,7 @@ def scan(tokens: Hidden, table: Message) -> Scan:
     """Parses the tokens of a spec against its table."""
     result = Scan()
     reader = _Reader(tokens, result.positions)
-    # What was found until then is the report.
+    # The problems up to there are the report.
     with suppress(TooManyError):
         reader.entries(Block("", table, values=result.values))
     # Sorted, because a missing closing mark is noticed far behind the block that it names.

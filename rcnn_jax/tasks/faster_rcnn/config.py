@@ -349,8 +349,8 @@ def _run(config: Config) -> RunSettings:
 def _test(section: Config) -> TestSettings:
     return TestSettings(
         proposals=ProposalSettings(
-            # On every backend, although JAX could take more: an engine must find what the model
-            # found.
+            # On every backend, although JAX could take more: an engine must give the model's
+            # detections.
             pre_nms=min(section.rpn_pre_nms_top_N, MAX_TEST_CANDIDATES),
             post_nms=section.rpn_nms_max_boxes,
             nms_threshold=section.rpn_nms_overlap_threshold,

@@ -34,7 +34,7 @@ def text(draft: Draft) -> str:
     )
     sources = "".join(f"  data_sources {{\n{_source(files)}  }}\n" for files in draft.train)
     proposals = max(200, 4 * draft.max_objects)
-    found = max(50, draft.max_objects * 3 // 2)
+    max_boxes = max(50, draft.max_objects * 3 // 2)
     rate = min(_BASE_RATE * draft.batch / _BASE_BATCH, _MOST_RATE)
     weights = f"  pretrained_weights: {quote(draft.weights)}\n" if draft.weights else ""
     frozen = draft.comment("weights", "  ")
@@ -120,7 +120,7 @@ evaluation_config {{
   rpn_pre_nms_top_N: {max(500, 5 * draft.max_objects)}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
   rpn_nms_overlap_threshold: 0.7
-  classifier_nms_max_boxes: {found}
+  classifier_nms_max_boxes: {max_boxes}
   classifier_nms_overlap_threshold: 0.5
   object_confidence_thres: 0.01
   gt_matching_iou_threshold_range {{ start: 0.5 end: 1.0 step: 0.05 }}
@@ -129,11 +129,11 @@ evaluation_config {{
 inference_config {{
   images_dir: {quote(draft.val.images)}
   batch_size: 8
-  detection_image_output_dir: {quote(str(Path(draft.output) / "found" / "images"))}
-  labels_dump_dir: {quote(str(Path(draft.output) / "found" / "labels"))}
+  detection_image_output_dir: {quote(str(Path(draft.output) / "max_boxes" / "images"))}
+  labels_dump_dir: {quote(str(Path(draft.output) / "max_boxes" / "labels"))}
   rpn_pre_nms_top_N: {max(500, 5 * draft.max_objects)}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
-  classifier_nms_max_boxes: {found}
+  classifier_nms_max_boxes: {max_boxes}
   classifier_nms_overlap_threshold: 0.5
   object_confidence_thres: 0.01
   bbox_visualize_threshold: 0.6

@@ -67,21 +67,21 @@ MAY_CHANGE = {
 """{path or pattern: why a run may be resumed with another value}."""
 
 
-def in_effect(found: dict[str, Any]) -> dict[str, Any]:
+def in_effect(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values that a network is built from, where they are not those of the fields.
 
     Args:
-      found: {path: value} of the fields that weights depend on.
+      values: {path: value} of the fields that weights depend on.
     """
     image, activation = "model_config.input_image_config", "model_config.activation.activation_type"
     order, outside = f"{image}.image_channel_order", "training_config.outside_anchors"
     return {
-        **found,
+        **values,
         # Grey images have one channel whatever the order says: equal networks must compare as
         # equal.
-        order: "l" if found[f"{image}.image_type"] == "GRAY_SCALE" else found[order],
+        order: "l" if values[f"{image}.image_type"] == "GRAY_SCALE" else values[order],
         # The reader fills the default in; a spec that names it is the same network.
-        activation: found[activation] or "swish",
+        activation: values[activation] or "swish",
         # All anchors propose under `train` as under `auto`: models of either run with either spec.
-        outside: "auto" if found[outside] == "train" else found[outside],
+        outside: "auto" if values[outside] == "train" else values[outside],
     }

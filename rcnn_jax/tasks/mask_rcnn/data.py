@@ -35,8 +35,8 @@ def find_categories(data: Config, *, masks: bool) -> Categories:
       SpecError: num_classes does not fit it.
     """
     if data.tfds_name:
-        found = read_categories(data.tfds_name, data.tfds_data_dir)
-        return choose_categories(found, data.num_classes, data.tfds_name)
+        categories = read_categories(data.tfds_name, data.tfds_data_dir)
+        return choose_categories(categories, data.num_classes, data.tfds_name)
     name = data.val_json_file or data.coco_train_json
     if not name:
         # Records alone: their ids are numbers without names, and inference still has to write

@@ -78,6 +78,6 @@ MAY_CHANGE = {
 """{path or pattern: why a run may be resumed with another value}."""
 
 
-def in_effect(found: dict[str, Any]) -> dict[str, Any]:
+def in_effect(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values that a network is built from: those of the fields."""
-    return found
+    return values

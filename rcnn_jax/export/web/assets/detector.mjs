@@ -80,10 +80,10 @@ export async function detectIn(detector, model, blob) {
   const placed = fit(image.height, image.width, model.geometry);
   const input = networkInput(image, placed, model);
   const started = performance.now();
-  const found = await detector.detect(input);
+  const detections = await detector.detect(input);
   const milliseconds = performance.now() - started;
   const clip = (value, most) => Math.min(Math.max(value, 0), most);
-  const objects = found.map((each) => ({
+  const objects = detections.map((each) => ({
     ...each,
     box: each.box.map((side, i) =>
       clip((side + placed.offset[i % 2]) / placed.scale[i % 2], i % 2 ? image.width : image.height)
