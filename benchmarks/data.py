@@ -76,15 +76,15 @@ def cases(options: Options) -> list[Case]:
 
 def _cases(pairs: list[tuple[Size, int]], options: Options) -> list[Case]:
     """Returns every pair of size and threads with and without augmentation."""
-    found = []
+    rows = []
     for size, count in pairs:
         for augment in (None, AUGMENT):
             name = (
                 f"{_text(size.file)} to {_text(size.canvas)}, "
                 f"{'augmented' if augment else 'plain'}, {count} thread(s)"
             )
-            found.append(_case(name, size, augment, count, options))
-    return found
+            rows.append(_case(name, size, augment, count, options))
+    return rows
 
 
 def _case(

@@ -119,8 +119,8 @@ class Subject:
     @property
     def depth(self) -> int | None:
         """Layers of a ResNet that torchvision has too, None for other backbones."""
-        found = re.fullmatch(r"resnet:(18|34|50|101)", self.arch)
-        return int(found.group(1)) if found else None
+        match = re.fullmatch(r"resnet:(18|34|50|101)", self.arch)
+        return int(match.group(1)) if match else None
 
     @property
     def masks(self) -> bool:

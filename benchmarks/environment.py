@@ -77,13 +77,13 @@ def as_found() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _revision() -> str:
@@ -129,9 +129,9 @@ def _output(program: str, *arguments: str) -> str:
     if shutil.which(program) is None:
         return ""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             [program, *arguments], capture_output=True, text=True, timeout=20, check=True
         )
     except (subprocess.SubprocessError, OSError):
         return ""
-    return found.stdout.strip()
+    return process.stdout.strip()

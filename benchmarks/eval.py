@@ -89,7 +89,7 @@ def as_coco(results: list[ImageResult], classes: int) -> tuple[dict[str, Any], l
         "categories": [{"id": i + 1, "name": f"class {i}"} for i in range(classes)],
         "annotations": [],
     }
-    found = []
+    detections = []
     for number, image in enumerate(results, start=1):
         truth = zip(image.gt_boxes.tolist(), image.gt_classes, image.gt_crowd, strict=True)
         for box, kind, crowd in truth:
@@ -106,7 +106,7 @@ def as_coco(results: list[ImageResult], classes: int) -> tuple[dict[str, Any], l
             )
         detected = zip(image.boxes.tolist(), image.classes, image.scores, strict=True)
         for box, kind, score in detected:
-            found.append(
+            detections.append(
                 {
                     "image_id": number,
                     "category_id": int(kind) + 1,
@@ -114,7 +114,7 @@ def as_coco(results: list[ImageResult], classes: int) -> tuple[dict[str, Any], l
                     "score": float(score),
                 }
             )
-    return content, found
+    return content, detections
 
 
 def _voc(name: str, size: Size, options: Options) -> Benchmark:
@@ -132,20 +132,20 @@ def _voc(name: str, size: Size, options: Options) -> Benchmark:
 def _coco(name: str, size: Size, options: Options) -> Benchmark:
     from rcnn_jax.evaluate.coco import evaluate_coco
 
-    content, found = as_coco(random_results(size), size.classes)
+    content, results = as_coco(random_results(size), size.classes)
 
     def fast() -> Side:
         if importlib.util.find_spec("hotcoco") is None:
             raise PeerUnavailableError("it is not installed")
         # Through our function: what is compared is the engine, with the same checks around it.
-        return Side(run=lambda: evaluate_coco(content, found, engine="hotcoco"))
+        return Side(run=lambda: evaluate_coco(content, results, engine="hotcoco"))
 
     makers: dict[str, Callable[[], Side]] = {
-        OURS: lambda: Side(run=lambda: evaluate_coco(content, found))
+        OURS: lambda: Side(run=lambda: evaluate_coco(content, results))
     }
     if options.peers:
         makers |= {
-            "pycocotools": lambda: Side(run=lambda: _pycocotools(content, found)),
+            "pycocotools": lambda: Side(run=lambda: _pycocotools(content, results)),
             "rcnn_jax with hotcoco": fast,
         }
     sides, notes = compare(makers, effort(options))
@@ -176,7 +176,7 @@ def _coco(name: str, size: Size, options: Options) -> Benchmark:
     )
 
 
-def _pycocotools(content: dict[str, Any], found: list[dict]) -> None:
+def _pycocotools(content: dict[str, Any], results: list[dict]) -> None:
     import pycocotools.coco
     import pycocotools.cocoeval
 
@@ -186,7 +186,7 @@ def _pycocotools(content: dict[str, Any], found: list[dict]) -> None:
         truth.dataset = content
         truth.createIndex()
         # Copies: loadRes writes ids and areas into the dictionaries it gets.
-        detected = truth.loadRes([dict(one) for one in found])
+        detected = truth.loadRes([dict(one) for one in results])
         evaluation = pycocotools.cocoeval.COCOeval(truth, detected, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()

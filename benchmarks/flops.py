@@ -24,11 +24,11 @@ def flops_by_stage(function: Any, *arguments: Any) -> Counter[Key]:
 
 
 def _count(jaxpr: core.Jaxpr, within: Site | None) -> Counter[Key]:
-    found: Counter[Key] = Counter()
+    total: Counter[Key] = Counter()
     for site in sites(jaxpr, within):
         name = "/".join((site.scope, *site.calls))
         # Scopes and names of calls: a marked op is named by its call, a layer by its scope.
-        found[stage_of(name), direction_of(name)] += flops_of(site.equation)
+        total[stage_of(name), direction_of(name)] += flops_of(site.equation)
         inner = [(body, _count(body.jaxpr, site)) for body in site.bodies]
         # Only one branch runs. The dearest is what a step can cost (the mask head while a roi has
         # an object).
@@ -38,5 +38,5 @@ def _count(jaxpr: core.Jaxpr, within: Site | None) -> Counter[Key]:
             for key, value in counts.items():
                 # A scan knows its rounds, a while loop does not: suppression ends when nothing
                 # changes.
-                found[key] += (body.rounds or 1) * value
-    return found
+                total[key] += (body.rounds or 1) * value
+    return total

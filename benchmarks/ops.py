@@ -97,18 +97,18 @@ def cases(options: Options) -> list[Case]:
     sizes_nms, sizes_roi, sizes_top_k = (
         (TINY_NMS, TINY_ROI, TINY_TOP_K) if tiny else (TABLE_NMS, TABLE_ROI, TABLE_TOP_K)
     )
-    found = []
+    rows = []
     for size in sizes_nms:
         name = f"nms {size.rows} x {size.n} -> {size.k}"
-        found.append(_case(name, _nms, size, options))
+        rows.append(_case(name, _nms, size, options))
     for size in sizes_roi:
         name = f"roi_align {size.rois} rois {size.side}x{size.side}"
-        found.append(_case(f"{name} forward", _roi_forward, size, options))
-        found.append(_case(f"{name} backward", _roi_backward, size, options))
+        rows.append(_case(f"{name} forward", _roi_forward, size, options))
+        rows.append(_case(f"{name} backward", _roi_backward, size, options))
     for size in sizes_top_k:
         name = f"top_k {size.rows} x {size.n} -> {size.k}"
-        found.append(_case(name, _top_k, size, options))
-    return found
+        rows.append(_case(name, _top_k, size, options))
+    return rows
 
 
 def clustered_boxes(rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -97,10 +97,10 @@ def plausible(experiment: Experiment, images: np.ndarray, seed: int = 0) -> Vari
         scale = SPREAD[layer] / np.maximum(deviation, 1e-6)
         params[layer]["kernel"] = params[layer]["kernel"] * scale
         params[layer]["bias"] = -mean * scale
-    for layer, found in logits.items():
+    for layer, answers in logits.items():
         # Logits count from those of the black canvas, so that it is the background's.
-        black = found[-1].mean(0)
-        away = (found[:-1] - black).reshape(-1, len(black))
+        black = answers[-1].mean(0)
+        away = (answers[:-1] - black).reshape(-1, len(black))
         scale = SPREAD[layer] / np.maximum(np.sqrt(np.square(away).mean(0)), 1e-6)
         lean = np.where(away.mean(0) < 0, -1, 1).astype(np.float32)
         # The background falls where objects rise.
@@ -122,7 +122,7 @@ def _along_what_varies(inputs: np.ndarray, count: int, rng: np.random.Generator)
 def settled(
     experiment: Experiment, images: np.ndarray, detect: Callable[[Variables], np.ndarray]
 ) -> tuple[Variables, Sequence[int]]:
-    """Returns plausible variables under which nothing is found on a black canvas, and what is found.
+    """Returns plausible variables without detections on a black canvas, and counts of detections.
 
     At the borders a black canvas looks different, more so a small one, and `plausible` cannot know all
     rois: the background is moved on as little as a few trials can tell, and where that empties the
@@ -131,10 +131,10 @@ def settled(
     Args:
       experiment: of either detector.
       images: u8[b h w c], the last one black.
-      detect: variables -> scores f32[b d] of what is found, 0 where there is nothing.
+      detect: variables -> scores f32[b d] of detections, 0 where there is none.
 
     Returns:
-      The variables, and how many objects are found in every image.
+      The variables, and the number of detections of every image.
     """
     for seed in range(SEEDS):
         variables, scores = _background_ahead(plausible(experiment, images, seed), detect)
@@ -200,18 +200,18 @@ def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -
     model = task.model.clone(options=options, freeze_blocks=(), dtype=jnp.float32)
     boxes = _boxes(images.shape[1:3], seed=0)
     # Filled while the function is traced; the jitted function returns it as its outputs.
-    found: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "inputs": {}}
+    moments: dict[str, dict[str, Any]] = {"norms": {}, "outputs": {}, "inputs": {}}
 
     def listen(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         result = method(*args, **kwargs)
         name = context.module.name
         if isinstance(context.module, BatchNorm):
-            found["norms"][name] = _moments(args[0])
+            moments["norms"][name] = _moments(args[0])
         if name in SPREAD and isinstance(context.module, Dense):
-            found["inputs"][name] = args[0].reshape(len(images), len(boxes), -1)
+            moments["inputs"][name] = args[0].reshape(len(images), len(boxes), -1)
         elif name in SPREAD and isinstance(context.module, Conv):
             mean, variance = _moments(result)  # the finest level speaks for all of a pyramid
-            found["outputs"].setdefault(name, (mean, jnp.sqrt(variance)))
+            moments["outputs"].setdefault(name, (mean, jnp.sqrt(variance)))
         return result
 
     def look(module: Any, images: jax.Array) -> None:
@@ -231,7 +231,7 @@ def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -
     def run(variables: Variables, images: jax.Array) -> dict[str, Any]:
         with nn.intercept_methods(listen):
             model.apply(variables, images, method=look, mutable=["batch_stats"])
-        return found
+        return moments
 
     return run(variables, images)
 

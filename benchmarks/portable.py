@@ -64,12 +64,12 @@ def graphs(size: Any, names: str | None, rounds: int) -> list[dict[str, Any]]:
         (entry,) = sessions["ordinary"].get_inputs()
         shape = (1, len(header.mean), *header.canvas)
         images = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
-        found = {name: each.run(None, {entry.name: images}) for name, each in sessions.items()}
+        outputs = {name: each.run(None, {entry.name: images}) for name, each in sessions.items()}
         seconds = least(
             {n: functools.partial(s.run, None, {entry.name: images}) for n, s in sessions.items()},
             rounds,
         )
-        boxes, others = found["ordinary"][0], found["portable"][0]
+        boxes, others = outputs["ordinary"][0], outputs["portable"][0]
         row = {
             "detector": subject.name,
             "seconds": seconds,
@@ -138,7 +138,7 @@ def least(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float
             start = time.process_time()
             run()
             times[name].append(time.process_time() - start)
-    return {name: min(found[1:]) for name, found in times.items()}
+    return {name: min(seconds[1:]) for name, seconds in times.items()}
 
 
 def _operator(nodes: Nodes, given: Crops) -> str:

@@ -55,16 +55,22 @@ def markdown(content: dict[str, Any], plots: dict[str, str]) -> str:
 
 
 def _environment(content: dict[str, Any]) -> str:
-    found = content["environment"]
+    environment = content["environment"]
     options = content["options"]
     rows = [
         ("size", options["size"] + (", bfloat16" if options["bf16"] else "")),
-        ("revision", found["revision"] or "unknown"),
-        ("processor", f"{found['processor']}, {found['cores']} cores"),
-        ("memory", _memory(found["memory_bytes"])),
-        ("system", f"{found['system']}, Python {found['python']}"),
-        ("versions", ", ".join(f"{name} {value}" for name, value in found["versions"].items())),
-        ("variables", ", ".join(f"{k}={v}" for k, v in found["variables"].items()) or "none set"),
+        ("revision", environment["revision"] or "unknown"),
+        ("processor", f"{environment['processor']}, {environment['cores']} cores"),
+        ("memory", _memory(environment["memory_bytes"])),
+        ("system", f"{environment['system']}, Python {environment['python']}"),
+        (
+            "versions",
+            ", ".join(f"{name} {value}" for name, value in environment["versions"].items()),
+        ),
+        (
+            "variables",
+            ", ".join(f"{k}={v}" for k, v in environment["variables"].items()) or "none set",
+        ),
     ]
     for suite in content["suites"]:
         device = suite["device"]

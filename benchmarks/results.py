@@ -125,7 +125,7 @@ class Benchmark:
       reference: what was measured before, or None.
       aims: bounds and whether they are met.
       notes: what a reader should know, a sentence each; why a peer is missing.
-      table: what was found besides times, or None.
+      table: results besides times, or None.
     """
 
     name: str

@@ -83,7 +83,7 @@ def share_of(seconds: float, suites: list[str]) -> float:
 def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
     """Runs a suite in a process of its own, for at most so many seconds."""
     before = environment.as_found()
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "suite": name,
         "status": "stopped",
         "reason": "no time was left",
@@ -100,16 +100,16 @@ def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:
             file = Path(folder) / "suite.json"
             ended = _run_worker(name, options, file, seconds)
             if file.exists():
-                found = json.loads(file.read_text())
+                result = json.loads(file.read_text())
                 # `stopped` is what the worker writes until it is done: with a crash it means
                 # something else.
-                if ended == "crashed" and found["status"] == "stopped":
-                    found |= {"status": "failed", "reason": "its process crashed"}
+                if ended == "crashed" and result["status"] == "stopped":
+                    result |= {"status": "failed", "reason": "its process crashed"}
             elif ended == "out of time":
-                found |= {"reason": f"{seconds:.0f} s were too few for its first benchmark"}
+                result |= {"reason": f"{seconds:.0f} s were too few for its first benchmark"}
             else:
-                found |= {"status": "failed", "reason": "its process crashed before a result"}
-    return {**found, "found_before": before, "found_after": environment.as_found()}
+                result |= {"status": "failed", "reason": "its process crashed before a result"}
+    return {**result, "found_before": before, "found_after": environment.as_found()}
 
 
 def _run_worker(name: str, options: Options, file: Path, seconds: float) -> str:

@@ -133,14 +133,12 @@ class Variant:
 
 def variants(bf16: bool, compiled: bool) -> tuple[Variant, ...]:
     """Returns eager, with `bf16` also under autocast, and with `compiled` the best of both compiled."""
-    found = [Variant(name="torchvision")]
+    rows = [Variant(name="torchvision")]
     if bf16:
-        found.append(Variant(name="torchvision bf16", bf16=True))
+        rows.append(Variant(name="torchvision bf16", bf16=True))
     if compiled:
-        found.append(
-            Variant(name="torchvision compiled" + " bf16" * bf16, bf16=bf16, compiled=True)
-        )
-    return tuple(found)
+        rows.append(Variant(name="torchvision compiled" + " bf16" * bf16, bf16=bf16, compiled=True))
+    return tuple(rows)
 
 
 def detector(
@@ -210,14 +208,14 @@ def make_busy(make: Callable[[], Any], images: Any, proposals: int, objects: int
 
 def _proposals_of(model: Any, images: Any) -> list[int]:
     """Returns how many proposals a model has in each image."""
-    found: list[int] = []
+    counts: list[int] = []
     hook = model.rpn.register_forward_hook(
-        lambda _module, _inputs, outputs: found.extend(len(boxes) for boxes in outputs[0])
+        lambda _module, _inputs, outputs: counts.extend(len(boxes) for boxes in outputs[0])
     )
     with import_torch().inference_mode():
         model(images)
     hook.remove()
-    return found
+    return counts
 
 
 def _make_it_find_objects(model: Any, images: Any, wanted: int) -> None:
@@ -234,7 +232,7 @@ def _make_it_find_objects(model: Any, images: Any, wanted: int) -> None:
     weight = model.roi_heads.box_predictor.cls_score.weight
     for _ in range(12):
         with torch.inference_mode():
-            if min(len(found["boxes"]) for found in model(images)) >= wanted:
+            if min(len(detections["boxes"]) for detections in model(images)) >= wanted:
                 return
         with torch.no_grad():
             # Sharper logits and no other order: scores rise above the threshold of 0.05.

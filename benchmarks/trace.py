@@ -39,7 +39,7 @@ def seconds_by_operation(events: list[dict[str, Any]]) -> Counter[str]:
     its streams.
     """
     lines = _lines(events)
-    found: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
     for line in lines:
         open_events: list[tuple[float, str]] = []
         for event in sorted(line, key=lambda event: (event["ts"], -event["dur"])):
@@ -50,12 +50,12 @@ def seconds_by_operation(events: list[dict[str, Any]]) -> Counter[str]:
                 open_events.pop()
             # Self time: a while loop would otherwise count its body twice.
             if open_events:  # what is inside is not the outer operation's own
-                found[open_events[-1][1]] -= length / 1e6
+                seconds[open_events[-1][1]] -= length / 1e6
             name = event["args"]["hlo_op"]
-            found[name] += length / 1e6
+            seconds[name] += length / 1e6
             open_events.append((end, name))
     return Counter(
-        {name: s for name, s in found.items() if s > 0 and not name.startswith(_CONTAINERS)}
+        {name: s for name, s in seconds.items() if s > 0 and not name.startswith(_CONTAINERS)}
     )
 
 

@@ -24,7 +24,7 @@ def run_suite(name: str, options: Options, output: Path) -> dict[str, Any]:
     packages are missing is skipped, with their names.
     """
     start = time.perf_counter()
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "suite": name,
         "status": "stopped",  # what a reader sees if this process ends before the suite does
         "reason": "it had no time to finish",
@@ -36,33 +36,35 @@ def run_suite(name: str, options: Options, output: Path) -> dict[str, Any]:
     try:
         cases = load_suite(name, options)
     except ModuleNotFoundError as error:
-        found |= {"status": "skipped", "reason": _missing(error)}
-        return _written(found, start, output)
+        result |= {"status": "skipped", "reason": _missing(error)}
+        return _written(result, start, output)
     for case in cases:
         print(f"  {name}: {case.name} ...", file=sys.stderr, flush=True)
         try:
-            found["benchmarks"].append(case.run().to_json())
+            result["benchmarks"].append(case.run().to_json())
         except ModuleNotFoundError as error:
-            found["skipped"].append({"name": case.name, "reason": _missing(error)})
+            result["skipped"].append({"name": case.name, "reason": _missing(error)})
         except Exception as error:  # whatever a part does, the others are still to be measured
             traceback.print_exc()
-            found["errors"].append({"name": case.name, "error": f"{type(error).__name__}: {error}"})
-        found["device"] = _device()
-        _written(found, start, output)
-    failed = [error["name"] for error in found["errors"]]
-    found["status"] = "failed" if failed else "ok"
-    found["reason"] = f"failed: {', '.join(failed)}" if failed else ""
-    return _written(found, start, output)
+            result["errors"].append(
+                {"name": case.name, "error": f"{type(error).__name__}: {error}"}
+            )
+        result["device"] = _device()
+        _written(result, start, output)
+    failed = [error["name"] for error in result["errors"]]
+    result["status"] = "failed" if failed else "ok"
+    result["reason"] = f"failed: {', '.join(failed)}" if failed else ""
+    return _written(result, start, output)
 
 
-def _written(found: dict[str, Any], start: float, output: Path) -> dict[str, Any]:
-    found["seconds"] = time.perf_counter() - start
-    found["host_peak_bytes"] = peak_of_process()
+def _written(result: dict[str, Any], start: float, output: Path) -> dict[str, Any]:
+    result["seconds"] = time.perf_counter() - start
+    result["host_peak_bytes"] = peak_of_process()
     # Renamed, so that the parent never reads half a file of a worker that it has stopped.
     partial = output.with_name(output.name + ".partial")
-    partial.write_text(json.dumps(found, indent=1))
+    partial.write_text(json.dumps(result, indent=1))
     partial.replace(output)
-    return found
+    return result
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -48,14 +48,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         spec = write_tiny(Path(folder), images=2 * GLOBAL_BATCH)
-        found = []
+        rows = []
         for row in ROWS:
-            found.append(run(spec, *row, args.steps))
-            print(table(found).splitlines()[-1], flush=True)
+            rows.append(run(spec, *row, args.steps))
+            print(table(rows).splitlines()[-1], flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(table(found))
-    print(table(found))
+        args.out.write_text(table(rows))
+    print(table(rows))
 
 
 def run(spec: Path, processes: int, devices: int, body: str, steps: int) -> dict:

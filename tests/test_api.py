@@ -79,16 +79,19 @@ def test_files_arrays_and_batches_are_read_alike(boxes_files, pictures, tmp_path
 
 def test_drawing_changes_a_copy(files, pictures):
     model = rcnn_jax.load(files.graph)
-    (found,) = model(pictures[:1])
+    (detections,) = model(pictures[:1])
     before = pictures[0].copy()
-    named = rcnn_jax.draw(pictures[0], found, model.class_names)
+    named = rcnn_jax.draw(pictures[0], detections, model.class_names)
     encoded = cv2.imencode(".png", pictures[0][..., ::-1])[1].tobytes()
-    np.testing.assert_array_equal(named, rcnn_jax.draw(encoded, found, model.class_names))
-    numbered = rcnn_jax.draw(pictures[0], found)
+    np.testing.assert_array_equal(named, rcnn_jax.draw(encoded, detections, model.class_names))
+    numbered = rcnn_jax.draw(pictures[0], detections)
     assert named.shape == before.shape and (named != before).any() and (named != numbered).any()
     np.testing.assert_array_equal(pictures[0], before)
-    nothing = found.replace(
-        boxes=found.boxes[:0], scores=found.scores[:0], classes=found.classes[:0], masks=None
+    nothing = detections.replace(
+        boxes=detections.boxes[:0],
+        scores=detections.scores[:0],
+        classes=detections.classes[:0],
+        masks=None,
     )
     np.testing.assert_array_equal(rcnn_jax.draw(before, nothing), before)
 

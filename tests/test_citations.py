@@ -52,7 +52,7 @@ class Citation:
 
 def one_line(text: str) -> str:
     """Returns the text with line breaks, indentation and comment marks as blanks, as long as it was."""
-    return _CONTINUATION.sub(lambda found: " " * len(found.group()), text)
+    return _CONTINUATION.sub(lambda match: " " * len(match.group()), text)
 
 
 def line_of(text: str, position: int) -> int:
@@ -60,27 +60,27 @@ def line_of(text: str, position: int) -> int:
 
 
 def citations_of(text: str) -> Iterator[Citation]:
-    for found in _CITATION.finditer(one_line(text)):
-        quoted = (re.sub(r"\s+", " ", name) for name in re.findall(_HEADING, found[2]))
-        yield Citation(found[1], tuple(quoted), line_of(text, found.start()))
+    for match in _CITATION.finditer(one_line(text)):
+        quoted = (re.sub(r"\s+", " ", name) for name in re.findall(_HEADING, match[2]))
+        yield Citation(match[1], tuple(quoted), line_of(text, match.start()))
 
 
 def dangling_in(text: str, code: bool) -> Iterator[tuple[int, str]]:
     """Yields (line, words) of names of pages nobody has, and in code of sections of nothing."""
     flat = one_line(text)
-    for found in _DANGLING.finditer(flat):
-        yield line_of(text, found.start()), found.group()
-    for found in _SECTION.finditer(flat) if code else ():
-        before = flat[max(0, found.start() - _REACH) : found.start()]
+    for match in _DANGLING.finditer(flat):
+        yield line_of(text, match.start()), match.group()
+    for match in _SECTION.finditer(flat) if code else ():
+        before = flat[max(0, match.start() - _REACH) : match.start()]
         if not _PUBLISHED.search(before):
-            yield line_of(text, found.start()), found.group()
+            yield line_of(text, match.start()), match.group()
 
 
 def without_code(text: str) -> str:
     """Returns Markdown with code as blanks, as long as it was."""
 
-    def blank(found: re.Match[str]) -> str:
-        return re.sub(r"[^\n]", " ", found.group())
+    def blank(match: re.Match[str]) -> str:
+        return re.sub(r"[^\n]", " ", match.group())
 
     return _CODE.sub(blank, _FENCE.sub(blank, text))
 
@@ -88,8 +88,8 @@ def without_code(text: str) -> str:
 def headings_of(text: str) -> list[str]:
     """Returns the headings of a page as they read, without a number in front."""
     text = _FENCE.sub("", text)
-    found = re.findall(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", text, re.MULTILINE)
-    return [re.sub(r"^\d+\.\s+", "", heading).replace("`", "") for heading in found]
+    headings = re.findall(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", text, re.MULTILINE)
+    return [re.sub(r"^\d+\.\s+", "", heading).replace("`", "") for heading in headings]
 
 
 def anchors_of(text: str) -> set[str]:
@@ -134,11 +134,11 @@ def link_faults(root: Path) -> Iterator[str]:
     """Yields a sentence for every link in README and docs that leads nowhere."""
     for path in (*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))):
         text, name = path.read_text(encoding="utf-8"), path.relative_to(root).as_posix()
-        for found in _LINK.finditer(without_code(text)):
-            target = found[1] or found[2]
+        for match in _LINK.finditer(without_code(text)):
+            target = match[1] or match[2]
             if re.match(r"[a-z][a-z0-9+.-]*:", target):
                 continue
-            place = f"{name}:{line_of(text, found.start())}"
+            place = f"{name}:{line_of(text, match.start())}"
             relative, _, anchor = target.partition("#")
             page = (path.parent / relative).resolve() if relative else path.resolve()
             if not page.is_relative_to(root.resolve()) or not page.exists():
@@ -159,8 +159,8 @@ def test_every_link_of_the_documentation_leads_somewhere():
 
 def test_the_citations_are_found_at_all():
     package = [path for path in files_of(ROOT) if "rcnn_jax" in path.relative_to(ROOT).parts]
-    found = [one for path in package for one in citations_of(path.read_text(encoding="utf-8"))]
-    assert len([one for one in found if one.headings]) > 50
+    citations = [one for path in package for one in citations_of(path.read_text(encoding="utf-8"))]
+    assert len([one for one in citations if one.headings]) > 50
 
 
 def test_every_page_of_reference_is_cited_and_in_its_index():

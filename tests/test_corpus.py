@@ -27,14 +27,14 @@ def outcome(path: Path, folder: Path):
 
 @pytest.mark.parametrize("path", stored("sound"), ids=lambda p: str(p.relative_to(CORPUS)))
 def test_a_sound_input_is_read(path, tmp_path):
-    found = outcome(path, tmp_path)
-    assert found.kind == "read", found.text
+    result = outcome(path, tmp_path)
+    assert result.kind == "read", result.text
 
 
 @pytest.mark.parametrize("path", stored("faults"), ids=lambda p: str(p.relative_to(CORPUS)))
 def test_what_once_went_wrong_does_so_no_more(path, tmp_path):
-    found = outcome(path, tmp_path)
-    assert not found.failed, found.text
+    result = outcome(path, tmp_path)
+    assert not result.failed, result.text
 
 
 def test_every_target_has_sound_inputs_and_all_are_small():

@@ -99,9 +99,9 @@ def broken_rules(part: str, source: str) -> list[str]:
       source: text of the file.
     """
     broken = []
-    for found in imports_of(source):
-        root, *rest = found.module.split(".")
-        where = f"line {found.line}: {found.module}"
+    for module in imports_of(source):
+        root, *rest = module.module.split(".")
+        where = f"line {module.line}: {module.module}"
         if root in FORBIDDEN:
             broken.append(f"{where}: {FORBIDDEN[root]}")
         if root in OPTIONAL:

@@ -94,7 +94,7 @@ def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    groups: list[list[str]] = []
 
     def visit(module: str) -> None:
         index[module] = low[module] = len(index)
@@ -109,12 +109,12 @@ def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
             group = stack[stack.index(module) :]
             del stack[stack.index(module) :]
             if len(group) > 1:
-                found.append(sorted(group))
+                groups.append(sorted(group))
 
     for module in sorted(imports):
         if module not in index:
             visit(module)
-    return found
+    return groups
 
 
 def import_graph(package: Path) -> dict[str, set[str]]:
@@ -232,8 +232,8 @@ def test_no_modules_import_each_other(package):
     ],
 )
 def test_every_question_is_found(source, sentence):
-    (found,) = questions(source)
-    assert sentence in found
+    (complaint,) = questions(source)
+    assert sentence in complaint
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_every_question_is_found(source, sentence):
     ],
 )
 def test_every_reading_is_found(source, sentence):
-    assert any(sentence in found for found in readings(source))
+    assert any(sentence in complaint for complaint in readings(source))
 
 
 def test_what_is_no_question_and_no_reading_is_left_alone():

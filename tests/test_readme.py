@@ -67,11 +67,11 @@ def test_the_first_lines_print_what_is_in_a_picture_and_draw_it(street, capsys):
     assert f'"{NAME}"' in lines and len([line for line in lines.splitlines() if line]) <= 6
     names: dict = {}
     exec(compile(lines, "README.md", "exec"), names)  # noqa: S102 our own page
-    found = names["detections"]
+    detections = names["detections"]
     printed = capsys.readouterr().out.splitlines()
-    assert 0 < len(found.boxes) == len(found.masks) == len(printed) <= 8
+    assert 0 < len(detections.boxes) == len(detections.masks) == len(printed) <= 8
     for line, label, score, box in zip(
-        printed, found.labels, found.scores, found.boxes, strict=True
+        printed, detections.labels, detections.scores, detections.boxes, strict=True
     ):
         assert line == f"{label} {score:.2f} {np.asarray(box).round()}"
     picture = cv2.imread("street.detections.jpg")

@@ -70,10 +70,11 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> int:
     worst = 0.0
     for title, key, published in (("box", "AP", row.box_ap), ("mask", "mask_AP", row.mask_ap)):
         if published:
-            found = 100.0 * metrics[key]
-            worst = max(worst, abs(found - published))
+            measured = 100.0 * metrics[key]
+            worst = max(worst, abs(measured - published))
             reporter.console.print(
-                f"{row.name}: {title} AP {found:.2f}, published {published:.1f}, {found - published:+.2f}"
+                f"{row.name}: {title} AP {measured:.2f}, published {published:.1f}, "
+                f"{measured - published:+.2f}"
             )
     good = worst <= args.within
     verdict = "agrees" if good else "DIFFERS"

@@ -18,9 +18,9 @@ WRITTEN_BY_HAND = (CONFIGS / "spec.py",)
 def sources() -> dict[Path, Path]:
     """Returns {config file: spec with the same content}."""
     files = [path for path in sorted(CONFIGS.rglob("*.py")) if path not in WRITTEN_BY_HAND]
-    found = {path: path.with_suffix(".txt") for path in files}
-    found[CONFIGS / "quickstart.py"] = CONFIGS / "faster_rcnn" / "quickstart.txt"
-    return found
+    by_file = {path: path.with_suffix(".txt") for path in files}
+    by_file[CONFIGS / "quickstart.py"] = CONFIGS / "faster_rcnn" / "quickstart.txt"
+    return by_file
 
 
 def rewritten(path: Path, spec: Path) -> str:

@@ -52,14 +52,14 @@ def main() -> int:
         # machine.
         drawn = [moments.randint(0, changes) for _ in range(count)]
         out = root / "again"
-        found = disturbed(command, out, drawn, number)
-        found += [f"differs: {name}" for name in different(results(out), expected)]
+        faults = disturbed(command, out, drawn, number)
+        faults += [f"differs: {name}" for name in different(results(out), expected)]
         done += count
-        wrong += bool(found)
+        wrong += bool(faults)
         print(
             f"{done:>4} {command.name:<28} {number.name} after {drawn} of {changes} changes", end=""
         )
-        print("  " + ("\n".join(found) or "same"), flush=True)
+        print("  " + ("\n".join(faults) or "same"), flush=True)
         shutil.rmtree(out)
     print(f"{done} signals, {wrong} commands with a fault; data in {root}")
     return 1 if wrong else 0

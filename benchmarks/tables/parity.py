@@ -186,8 +186,8 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
     predict = jax.jit(lambda v, x: task.predict(v, x, test)[0])
 
     def scores(variables: Variables) -> np.ndarray:
-        found = predict(variables, images)
-        return np.where(found.valid, found.scores, 0.0)
+        detections = predict(variables, images)
+        return np.where(detections.valid, detections.scores, 0.0)
 
     variables, counts = settled(experiment, images, scores)
     wanted = jax.tree.map(np.asarray, predict(variables, images))
@@ -206,8 +206,8 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
     return counts, _worst(results)
 
 
-def _images(found: Detections, part: slice) -> Detections:
-    return jax.tree.map(lambda array: array[part], found)
+def _images(detections: Detections, part: slice) -> Detections:
+    return jax.tree.map(lambda array: array[part], detections)
 
 
 def _worst(results: Sequence[Parity]) -> Parity:

@@ -59,9 +59,9 @@ def main() -> int:
     images, origin = check_images(experiment, header)
     reference = reference_predictor(experiment, variables)
     built = build(experiment, variables, header)
-    found = check_built(built, experiment, variables, header, images[:2], reference)
-    if found.problems:
-        print("\n".join(problem.text for problem in found.problems), file=sys.stderr)
+    check = check_built(built, experiment, variables, header, images[:2], reference)
+    if check.problems:
+        print("\n".join(problem.text for problem in check.problems), file=sys.stderr)
         return 1
     single = built.model
     subset = validation_images(experiment, args.images, session)
@@ -84,9 +84,9 @@ def main() -> int:
         # Accuracy with real rounding, size and latency below with the graph as it is written.
         content = truly_half(graph).SerializeToString()
         run = predictor(open_session(content, name), header)
-        found = agreement(wanted, run(images)[0]).score
+        agreed = agreement(wanted, run(images)[0]).score
         metrics = metrics_of(experiment, run, subset, session)
-        rows.append((name, metrics, found, len(graph.SerializeToString())))
+        rows.append((name, metrics, agreed, len(graph.SerializeToString())))
     runtimes = {OWN_KERNELS: REFERENCE}
     if fastest_providers() != REFERENCE:
         runtimes["in OpenVINO"] = fastest_providers()

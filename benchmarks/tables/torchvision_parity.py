@@ -31,7 +31,7 @@ STAGES = {
 
 def dense_errors(ours: case.Stages, theirs: dict, pictures: np.ndarray) -> dict[str, float]:
     """Returns the largest difference of every dense array, as a share of its largest value."""
-    found = (
+    outputs = (
         # Every stage gets torchvision's input of that stage: differences do not add up along the
         # way.
         ours.features(pictures)
@@ -39,7 +39,7 @@ def dense_errors(ours: case.Stages, theirs: dict, pictures: np.ndarray) -> dict[
         | ours.box_head(theirs, theirs["proposals"])
         | ours.mask_head(theirs, theirs["boxes"])
     )
-    return {name: case.relative_error(array, theirs[name]) for name, array in found.items()}
+    return {name: case.relative_error(array, theirs[name]) for name, array in outputs.items()}
 
 
 def table(sets: dict[str, np.ndarray]) -> str:

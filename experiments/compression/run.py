@@ -86,9 +86,9 @@ class Chain:
         if not any(folder.glob("eval/*.json")):
             self._run(None, "evaluate", "-e", self.spec, *words)
         lines = [json.loads(line) for line in status.read_text().splitlines()]
-        found = [line["kpi"] for line in lines if line.get("kpi")][-1]
+        values = [line["kpi"] for line in lines if line.get("kpi")][-1]
         percent = 1 if self.kind == "mask_rcnn" else 100  # COCO's are percent in status.json
-        return {name: percent * float(found[key]) for name, key in METRICS[self.kind].items()}
+        return {name: percent * float(values[key]) for name, key in METRICS[self.kind].items()}
 
     def sizes(self, model: Path) -> dict[str, float]:
         """Returns parameters and FLOP of a model, as a dry run of pruning counts them."""
@@ -152,7 +152,7 @@ def compress(name: str, folder: Path) -> str:
     lines = []
     for row in rows:
         size = chain.sizes(row.model)
-        relative = [found[row.title] / found["float"] for found in times.values()]
+        relative = [timed[row.title] / timed["float"] for timed in times.values()]
         lines.append(
             [
                 row.title,

@@ -41,8 +41,8 @@ def main(planted: Path, doctor: Path, labels: int) -> None:
         by_image[Path(suspicion["image"]).stem].append(suspicion)
     ranks = defaultdict(list)
     for error in errors:
-        found = [s["rank"] for s in by_image[error["image"]] if points_at(s, error)]
-        ranks[error["kind"]].append(min(found, default=10**9))
+        own_ranks = [s["rank"] for s in by_image[error["image"]] if points_at(s, error)]
+        ranks[error["kind"]].append(min(own_ranks, default=10**9))
     ranks["all"] = [rank for kind in list(ranks) for rank in ranks[kind]]
     print("| error | planted | first 5 % | first 10 % | first 20 % |\n|---|---|---|---|---|")
     for kind, own in ranks.items():

@@ -60,13 +60,13 @@ def plant(
 
 def read_kitti(folder: Path) -> dict[str, list[dict]]:
     """Returns the objects of a KITTI folder by stem."""
-    found = {}
+    labels = {}
     for path in sorted((folder / "labels").glob("*.txt")):
         rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-        found[path.stem] = [
+        labels[path.stem] = [
             {"class": row[0], "box": [float(value) for value in row[4:8]]} for row in rows
         ]
-    return found
+    return labels
 
 
 def write_kitti(folder: Path, objects: dict[str, list[dict]], source: Path) -> None:

@@ -7,9 +7,9 @@ from benchmarks import environment
 
 
 def test_description_is_json_with_versions():
-    found = json.loads(json.dumps(environment.describe()))
-    assert found["versions"]["jax"] == version("jax")
-    assert found["cores"] >= 1
+    described = json.loads(json.dumps(environment.describe()))
+    assert described["versions"]["jax"] == version("jax")
+    assert described["cores"] >= 1
 
 
 def test_description_tells_neither_paths_nor_the_name_of_the_machine(monkeypatch):

@@ -10,14 +10,14 @@ SUITES = {"train", "predict", "export", "ops", "data", "eval", "growth", "compil
 def imports_by_module():
     """{module: modules of the benchmarks that it imports, inside functions too}."""
     modules = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py")}
-    found = {name: set() for name in modules}
+    imports = {name: set() for name in modules}
     for name, tree in modules.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module == "benchmarks":
-                found[name] |= {alias.name for alias in node.names}
+                imports[name] |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchmarks."):
-                found[name].add(node.module.split(".")[1])
-    return found
+                imports[name].add(node.module.split(".")[1])
+    return imports
 
 
 def test_suites_do_not_know_each_other():

@@ -23,9 +23,9 @@ from benchmarks.suite import load_suite  # noqa: E402
 
 def test_nms_keeps_the_same_boxes_in_the_same_order():
     boxes, scores = (array[0] for array in ops.clustered_boxes(1, 300))
-    ours, found = nms(boxes, scores, np.ones(300, bool), threshold=0.5, max_keep=300)
+    ours, valid = nms(boxes, scores, np.ones(300, bool), threshold=0.5, max_keep=300)
     theirs = peer_kernels.nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5)
-    assert theirs.tolist() == np.asarray(ours)[np.asarray(found)].tolist()
+    assert theirs.tolist() == np.asarray(ours)[np.asarray(valid)].tolist()
 
 
 def test_roi_align_and_its_gradient_agree():

@@ -63,14 +63,14 @@ def test_size_and_suites_follow_the_machine(monkeypatch, gpus, size, suites):
 
 
 def test_without_time_a_suite_is_not_begun():
-    found = run.run_suite("ops", TINY, seconds=0.0)
-    assert (found["status"], found["reason"]) == ("stopped", "no time was left")
+    result = run.run_suite("ops", TINY, seconds=0.0)
+    assert (result["status"], result["reason"]) == ("stopped", "no time was left")
 
 
 def test_process_without_a_result_is_a_failure(monkeypatch):
     monkeypatch.setattr(run, "_run_worker", lambda *_: "crashed")
-    found = run.run_suite("ops", TINY, seconds=9.0)
-    assert (found["status"], found["reason"]) == ("failed", "its process crashed before a result")
+    result = run.run_suite("ops", TINY, seconds=9.0)
+    assert (result["status"], result["reason"]) == ("failed", "its process crashed before a result")
 
 
 def test_suite_that_runs_out_of_time_keeps_what_it_has(monkeypatch):
@@ -80,9 +80,9 @@ def test_suite_that_runs_out_of_time_keeps_what_it_has(monkeypatch):
         return "out of time"
 
     monkeypatch.setattr(run, "_run_worker", out_of_time)
-    found = run.run_suite("ops", TINY, seconds=9.0)
-    assert found["status"] == "stopped"
-    assert found["benchmarks"] == [{"name": "x"}]
+    result = run.run_suite("ops", TINY, seconds=9.0)
+    assert result["status"] == "stopped"
+    assert result["benchmarks"] == [{"name": "x"}]
 
 
 def test_suite_without_its_packages_is_skipped(monkeypatch, tmp_path):
@@ -90,8 +90,11 @@ def test_suite_without_its_packages_is_skipped(monkeypatch, tmp_path):
         raise ModuleNotFoundError("No module named 'grain'", name="grain")
 
     monkeypatch.setattr(worker, "load_suite", missing)
-    found = worker.run_suite("data", TINY, tmp_path / "out.json")
-    assert (found["status"], found["reason"]) == ("skipped", "the package 'grain' is not installed")
+    result = worker.run_suite("data", TINY, tmp_path / "out.json")
+    assert (result["status"], result["reason"]) == (
+        "skipped",
+        "the package 'grain' is not installed",
+    )
     assert json.loads((tmp_path / "out.json").read_text())["status"] == "skipped"
 
 
@@ -105,13 +108,13 @@ def test_case_that_fails_does_not_stop_the_others(monkeypatch, tmp_path, capsys)
     good = load_suite("eval", TINY)[0]
     mixed = [Case("bad", fail), Case("lacking", lack), good]
     monkeypatch.setattr(worker, "load_suite", lambda *_: mixed)
-    found = worker.run_suite("eval", TINY, tmp_path / "out.json")
-    assert (found["status"], found["reason"]) == ("failed", "failed: bad")
-    assert found["errors"] == [{"name": "bad", "error": "ValueError: no"}]
-    assert found["skipped"] == [
+    result = worker.run_suite("eval", TINY, tmp_path / "out.json")
+    assert (result["status"], result["reason"]) == ("failed", "failed: bad")
+    assert result["errors"] == [{"name": "bad", "error": "ValueError: no"}]
+    assert result["skipped"] == [
         {"name": "lacking", "reason": "the package 'pycocotools' is not installed"}
     ]
-    assert [one["name"] for one in found["benchmarks"]] == [good.name]
+    assert [one["name"] for one in result["benchmarks"]] == [good.name]
     assert "ValueError: no" in capsys.readouterr().err
 
 

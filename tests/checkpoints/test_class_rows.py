@@ -26,9 +26,9 @@ def predictor(classes: int, per_class: int, background: bool, start: float):
 def test_columns_follow_the_names_of_classes(layer, per_class, background):
     stored = {layer: predictor(3, per_class, background, 100.0)}
     fresh = {layer: predictor(3, per_class, background, 0.0)}
-    found, matches = match_rows(stored, fresh, THEIRS, OURS)
+    weights, matches = match_rows(stored, fresh, THEIRS, OURS)
     for leaf in ("kernel", "bias"):
-        by_class = found[layer][leaf].reshape(*found[layer][leaf].shape[:-1], -1, per_class)
+        by_class = weights[layer][leaf].reshape(*weights[layer][leaf].shape[:-1], -1, per_class)
         theirs = stored[layer][leaf].reshape(*stored[layer][leaf].shape[:-1], -1, per_class)
         new = fresh[layer][leaf].reshape(*fresh[layer][leaf].shape[:-1], -1, per_class)
         np.testing.assert_array_equal(by_class[..., 0, :], new[..., 0, :])  # helmet
@@ -52,8 +52,8 @@ def test_layers_that_are_no_predictors_or_have_other_inputs_stay():
     other = {"kernel": np.zeros((5, 4), np.float32), "bias": np.zeros(4, np.float32)}
     stored = {"fc6": other, "class-predict": other}
     fresh = {"fc6": other, "class-predict": predictor(3, 1, True, 0.0)}
-    found, matches = match_rows(stored, fresh, THEIRS, OURS)
-    assert found["class-predict"] is other and matches.layers == ()
+    weights, matches = match_rows(stored, fresh, THEIRS, OURS)
+    assert weights["class-predict"] is other and matches.layers == ()
 
 
 def test_unused_slots_of_coco_match_nothing():

@@ -209,9 +209,9 @@ def test_what_is_no_address_of_a_file_is_one_message(url):
 
 def test_no_address_leaves_the_cache(cache):
     for path in ("/../../../etc/passwd", "/%2e%2e/%2e%2e/x", "/a%2fb", "/a%00b", "/" + "n" * 300):
-        found = cached_path(f"https://example.org{path}")
-        assert (cache / "weights").resolve() in found.resolve().parents
-        assert len(found.name) < 200
+        target = cached_path(f"https://example.org{path}")
+        assert (cache / "weights").resolve() in target.resolve().parents
+        assert len(target.name) < 200
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -82,10 +82,10 @@ def probabilities(shared, images):
 
 def test_mobilenet_v2_knows_the_cup_and_the_cat(shared):
     images = np.stack([photograph(shared, name) for name in ("coffee", "chelsea")])
-    found = probabilities(shared, images)
-    assert found.argmax(axis=1).tolist() == [ESPRESSO, EGYPTIAN_CAT]
+    scores = probabilities(shared, images)
+    assert scores.argmax(axis=1).tolist() == [ESPRESSO, EGYPTIAN_CAT]
     # 0.76 and 0.51 are listed; how those photographs were cut to size is not
-    assert found.max(axis=1) == pytest.approx([0.76, 0.51], abs=0.1)
+    assert scores.max(axis=1) == pytest.approx([0.76, 0.51], abs=0.1)
 
 
 def test_mobilenet_v1_features_of_a_cat_are_near_its_mirror_image_and_far_from_a_cup(shared):

@@ -47,11 +47,11 @@ def message(path) -> str:
 def test_arrays_of_every_protocol_are_read(path, protocol, nested):
     content = {"model": ARRAYS, "__author__": "x", "n": 3} if nested else ARRAYS
     path.write_bytes(pickle.dumps(content, protocol))
-    found = read_pickle(path)
-    assert found.keys() == ARRAYS.keys()
+    arrays = read_pickle(path)
+    assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype.newbyteorder("=")
 
 
 def test_strings_of_python_2_are_names_and_numbers(path):

@@ -231,8 +231,8 @@ import numpy as np
 from rcnn_jax.checkpoints.store import CheckpointStore
 
 store = CheckpointStore(sys.argv[1], keep=2)
-found = store.restore({"a": np.zeros((64, 64)), "b": np.zeros(5)})
-step = 0 if found is None else found[1]["step"]
+stored = store.restore({"a": np.zeros((64, 64)), "b": np.zeros(5)})
+step = 0 if stored is None else stored[1]["step"]
 print("begins", flush=True)
 while True:
     step += 1
@@ -260,11 +260,11 @@ def test_a_run_killed_at_any_moment_restores_a_whole_state(tmp_path):
             os.kill(run.pid, signal.SIGKILL)
         store = CheckpointStore(tmp_path)
         assert all(name.isdigit() for name in names(tmp_path))
-        found = store.restore(template)
-        if found is None:
+        stored = store.restore(template)
+        if stored is None:
             assert reached == 0
             continue
-        arrays, run_state = found
+        arrays, run_state = stored
         step = run_state["step"]
         assert step >= reached
         assert (arrays["a"] == step).all() and (arrays["b"] == step).all()

@@ -325,8 +325,8 @@ def test_no_task_but_training_asks_for_a_schedule(tmp_path, evaluate, inference,
     for command, text in ((faster_rcnn, faster), (mask_rcnn, mask)):
         spec = write(tmp_path, text)
         assert command(["evaluate", "-e", spec, *model]) == 0
-        found = ["-i", str(tmp_path / "in"), "-r", str(tmp_path / "out")]
-        assert command(["inference", "-e", spec, *model, *found]) == 0
+        folders = ["-i", str(tmp_path / "in"), "-r", str(tmp_path / "out")]
+        assert command(["inference", "-e", spec, *model, *folders]) == 0
         assert command(["train", "-e", spec, "-r", str(tmp_path / "out")]) == 2
     assert "total_steps or num_epochs must be given" in capsys.readouterr().err
 

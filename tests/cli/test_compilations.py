@@ -17,12 +17,12 @@ def _warnings_as_before():
 
 
 def test_compiled_programs_go_to_the_cache_folder_of_the_user(monkeypatch, tmp_path):
-    found = {"XDG_CACHE_HOME": str(tmp_path)}
-    keep_compilations(found)
-    folder = Path(found["JAX_COMPILATION_CACHE_DIR"])
+    variables = {"XDG_CACHE_HOME": str(tmp_path)}
+    keep_compilations(variables)
+    folder = Path(variables["JAX_COMPILATION_CACHE_DIR"])
     assert folder.parent == tmp_path / "rcnn_jax"
     assert folder.name.startswith("compiled-")
-    assert float(found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]) == 1.0
+    assert float(variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]) == 1.0
     other = {}
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     keep_compilations(other)
@@ -50,9 +50,9 @@ def test_machines_of_other_features_or_cores_do_not_share_programs(monkeypatch, 
             cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {features}\n")
         monkeypatch.setattr(compilations, "_CPUINFO", cpuinfo)
         monkeypatch.setattr(compilations, "_cores", lambda cores=cores: cores)
-        found = {"XDG_CACHE_HOME": str(tmp_path)}
-        keep_compilations(found)
-        names.add(found["JAX_COMPILATION_CACHE_DIR"])
+        variables = {"XDG_CACHE_HOME": str(tmp_path)}
+        keep_compilations(variables)
+        names.add(variables["JAX_COMPILATION_CACHE_DIR"])
     assert len(names) == 4
 
 
@@ -62,10 +62,10 @@ def test_a_user_without_a_home_has_a_private_folder_among_the_temporary_ones(mon
 
     monkeypatch.setattr(Path, "home", nobody)
     monkeypatch.setattr(compilations.tempfile, "gettempdir", lambda: str(tmp_path))
-    found = {}
-    keep_compilations(found)
+    variables = {}
+    keep_compilations(variables)
     private = tmp_path / f"rcnn_jax-{os.getuid()}"
-    assert Path(found["JAX_COMPILATION_CACHE_DIR"]).parent == private
+    assert Path(variables["JAX_COMPILATION_CACHE_DIR"]).parent == private
     assert private.stat().st_mode & 0o777 == 0o700
 
 
@@ -80,24 +80,24 @@ def test_a_folder_that_others_could_have_filled_is_not_used(monkeypatch, tmp_pat
     else:
         (tmp_path / "elsewhere").mkdir(mode=0o700)
         private.symlink_to(tmp_path / "elsewhere")
-    found = {}
-    keep_compilations(found)
-    assert found == {}
+    chosen = {}
+    keep_compilations(chosen)
+    assert chosen == {}
 
 
 def test_a_home_that_cannot_be_written_is_passed_over(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(compilations.tempfile, "gettempdir", lambda: str(tmp_path))
-    found = {"XDG_CACHE_HOME": str(tmp_path / "file")}
-    keep_compilations(found)
-    assert f"rcnn_jax-{os.getuid()}" in found["JAX_COMPILATION_CACHE_DIR"]
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    keep_compilations(variables)
+    assert f"rcnn_jax-{os.getuid()}" in variables["JAX_COMPILATION_CACHE_DIR"]
 
 
 def test_a_relative_cache_folder_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = {"XDG_CACHE_HOME": "cache"}
-    keep_compilations(found)
-    assert Path(found["JAX_COMPILATION_CACHE_DIR"]).is_relative_to(tmp_path / ".cache")
+    variables = {"XDG_CACHE_HOME": "cache"}
+    keep_compilations(variables)
+    assert Path(variables["JAX_COMPILATION_CACHE_DIR"]).is_relative_to(tmp_path / ".cache")
 
 
 def test_all_entries_of_a_program_are_forgotten_and_no_others(tmp_path):

@@ -24,9 +24,11 @@ def init(tmp_path, capsys):
 
     def run(data, flags="", code=0):
         spec = tmp_path / "out" / "spec.txt"
-        found = main(["init", str(data), "-o", str(spec), "--threads", "1", *shlex.split(flags)])
+        exit_code = main(
+            ["init", str(data), "-o", str(spec), "--threads", "1", *shlex.split(flags)]
+        )
         printed = " ".join("".join(capsys.readouterr()).split())
-        assert found == code, printed
+        assert exit_code == code, printed
         if code:
             assert not spec.exists()
             return None, printed
@@ -40,11 +42,11 @@ def init(tmp_path, capsys):
 
 def boxes_of(source):
     """{stem: boxes sorted} of an opened source."""
-    found = {}
+    boxes = {}
     for index in range(len(source)):
         stem = source.name(index).rsplit("/", 1)[-1].split(".")[0]
-        found[stem] = np.sort(source.annotation(index).boxes, axis=0)
-    return found
+        boxes[stem] = np.sort(source.annotation(index).boxes, axis=0)
+    return boxes
 
 
 @pytest.mark.parametrize("layout", ["kitti", "yolo", "voc", "coco", "cvat", "label_studio"])
@@ -69,11 +71,11 @@ def test_every_layout_reaches_both_detectors_with_the_same_boxes(
         else name
         for name in copies.names(source)
     )
-    found = {**boxes_of(train), **boxes_of(val)}
+    by_image = {**boxes_of(train), **boxes_of(val)}
     for image, _, boxes in copies.rows(source):
         expected = np.array([(y1, x1, y2, x2) for _, x1, y1, x2, y2 in boxes]).reshape(-1, 4)
         # Two digits in KITTI's files.
-        np.testing.assert_allclose(found[image.stem], np.sort(expected, axis=0), atol=0.011)
+        np.testing.assert_allclose(by_image[image.stem], np.sort(expected, axis=0), atol=0.011)
 
 
 def test_kitti_and_whole_coco_files_stay_where_they_are(source, tmp_path, init):

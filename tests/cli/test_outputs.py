@@ -375,8 +375,8 @@ def test_a_folder_without_permission_is_named(here, monkeypatch):
 
 def test_the_inputs_of_a_spec_are_the_folders_that_are_read_not_their_root(here, monkeypatch):
     config = load_spec("f.txt", "faster_rcnn").config
-    found = {(place.path.as_posix(), place.kind) for place in spec_inputs(config, "faster_rcnn")}
-    assert found == {
+    inputs = {(place.path.as_posix(), place.kind) for place in spec_inputs(config, "faster_rcnn")}
+    assert inputs == {
         ("data/images", "folder"),
         ("data/labels", "folder"),
         ("records/set*", "file"),

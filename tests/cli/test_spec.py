@@ -118,8 +118,8 @@ def test_translate_to_python_gives_a_document(spec: Path, tmp_path: Path) -> Non
     output = tmp_path / "full.py"
     assert run("translate", spec, "-o", output) == 0
     assert "hunter2" not in output.read_text()
-    found = runpy.run_path(str(output))["get_config"]()
-    assert found.to_json() == parse_spec(FASTER).config.to_json()
+    config = runpy.run_path(str(output))["get_config"]()
+    assert config.to_json() == parse_spec(FASTER).config.to_json()
 
 
 def test_a_text_python_cannot_quote_plainly_is_quoted_anyway(tmp_path: Path) -> None:

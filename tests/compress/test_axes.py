@@ -8,10 +8,10 @@ from rcnn_jax.compress.axes import FIXED, UNIFORM, reshaped
 C = np.arange(6)
 
 
-def same(found, expected):
-    return len(found) == len(expected) and all(
+def same(actual, expected):
+    return len(actual) == len(expected) and all(
         np.array_equal(a, b) if isinstance(b, np.ndarray) else isinstance(a, str) and a == b
-        for a, b in zip(found, expected, strict=True)
+        for a, b in zip(actual, expected, strict=True)
     )
 
 
@@ -31,23 +31,23 @@ def same(found, expected):
     ],
 )
 def test_channels_follow_the_elements(axes, old, new, expected):
-    found, stuck = reshaped(axes, old, new)
-    assert same(found, expected) and not stuck
+    axes_after, stuck = reshaped(axes, old, new)
+    assert same(axes_after, expected) and not stuck
 
 
 def test_channels_that_change_along_two_new_axes_are_stuck():
-    found, stuck = reshaped((FIXED, C), (5, 6), (5, 2, 3))
-    assert same(found, (FIXED, FIXED, FIXED)) and same(stuck, [C])
+    axes_after, stuck = reshaped((FIXED, C), (5, 6), (5, 2, 3))
+    assert same(axes_after, (FIXED, FIXED, FIXED)) and same(stuck, [C])
 
 
 def test_two_axes_of_channels_in_one_are_stuck():
-    found, stuck = reshaped((C, C + 6), (6, 6), (36,))
-    assert same(found, (FIXED,)) and same(stuck, [C, C + 6])
+    axes_after, stuck = reshaped((C, C + 6), (6, 6), (36,))
+    assert same(axes_after, (FIXED,)) and same(stuck, [C, C + 6])
 
 
 def test_an_only_channel_whose_axis_is_dropped_is_stuck():
     only = np.array([3])
-    found, stuck = reshaped((FIXED, only), (5, 1), (5,))
-    assert same(found, (FIXED,)) and same(stuck, [only])
-    found, stuck = reshaped((only,), (1,), ())
-    assert found == () and same(stuck, [only])
+    axes_after, stuck = reshaped((FIXED, only), (5, 1), (5,))
+    assert same(axes_after, (FIXED,)) and same(stuck, [only])
+    axes_after, stuck = reshaped((only,), (1,), ())
+    assert axes_after == () and same(stuck, [only])

@@ -32,9 +32,11 @@ def follow(function, x=(1, 4, 4, 3), **leaves):
     def run(weights, x):
         return function(x, *(weights[f"params/{name}/kernel"] for name in names)).sum()
 
-    found = trace_channels(run, shapes(**leaves), jax.ShapeDtypeStruct(x, jnp.float32), excluded={})
-    axes = {name: found.leaves[f"params/{name}/kernel"] for name in names}
-    return {n: a[-1] for n, a in axes.items()}, {n: a[-2] for n, a in axes.items()}, found
+    channels = trace_channels(
+        run, shapes(**leaves), jax.ShapeDtypeStruct(x, jnp.float32), excluded={}
+    )
+    axes = {name: channels.leaves[f"params/{name}/kernel"] for name in names}
+    return {n: a[-1] for n, a in axes.items()}, {n: a[-2] for n, a in axes.items()}, channels
 
 
 def test_a_kernel_reads_the_filters_of_the_one_before():
@@ -84,11 +86,11 @@ def test_a_flattened_crop_repeats_its_channels():
     ],
 )
 def test_what_works_on_space_alone_passes_channels(between):
-    out, inputs, found = follow(
+    out, inputs, channels = follow(
         lambda x, a, b: conv(between(conv(x, a)), b), a=(1, 1, 3, 4), b=(1, 1, 4, 5)
     )
     np.testing.assert_array_equal(out["a"], inputs["b"])
-    assert not set(out["a"].tolist()) & set(found.pins)
+    assert not set(out["a"].tolist()) & set(channels.pins)
 
 
 def test_a_flip_of_the_channels_turns_them():
@@ -99,13 +101,13 @@ def test_a_flip_of_the_channels_turns_them():
 
 
 def test_a_depthwise_kernel_goes_with_the_channels_it_filters_and_its_flop_count():
-    out, _, found = follow(
+    out, _, channels = follow(
         lambda x, a, d: depthwise_conv(conv(x, a), d, 1, ((1, 1), (1, 1))),
         a=(1, 1, 3, 4),
         d=(3, 3, 1, 4),
     )
     np.testing.assert_array_equal(out["a"], out["d"])
-    assert [cost.flops for cost in found.costs] == [2 * 16 * 3 * 4, 2 * 16 * 9 * 4]
+    assert [cost.flops for cost in channels.costs] == [2 * 16 * 3 * 4, 2 * 16 * 9 * 4]
 
 
 def test_one_filter_more_for_each_channel_of_a_depthwise_convolution_goes_with_its_channel():
@@ -134,10 +136,10 @@ def test_groups_of_a_convolution_lose_the_same_places():
     ],
 )
 def test_what_cannot_be_followed_keeps_its_producer_and_says_why(between, reason):
-    out, _, found = follow(
+    out, _, channels = follow(
         lambda x, a, b: conv(between(conv(x, a)), b), a=(1, 1, 3, 4), b=(1, 1, 4, 5)
     )
-    assert all(reason in found.pins[c].reason for c in out["a"].tolist())
+    assert all(reason in channels.pins[c].reason for c in out["a"].tolist())
 
 
 def test_a_scan_over_activations_keeps_them():
@@ -145,15 +147,15 @@ def test_a_scan_over_activations_keeps_them():
         y = conv(x, a)
         return lax.scan(lambda s, row: (s + row, None), y[:, 0], y.swapaxes(0, 1))[0]
 
-    out, _, found = follow(run, a=(1, 1, 3, 4))
-    assert "scan has no channel rule" in found.pins[int(out["a"][0])].reason
+    out, _, channels = follow(run, a=(1, 1, 3, 4))
+    assert "scan has no channel rule" in channels.pins[int(out["a"][0])].reason
 
 
 def test_what_leaves_the_network_is_kept():
-    found = trace_channels(
+    channels = trace_channels(
         lambda weights, x: conv(x, weights["params/a/kernel"]),
         shapes(a=(1, 1, 3, 4)),
         jax.ShapeDtypeStruct((1, 4, 4, 3), jnp.float32),
     )
-    (classes,) = {tuple(found.leaves["params/a/kernel"][-1].tolist())}
-    assert {found.pins[c].reason for c in classes} == {"an output of the network"}
+    (classes,) = {tuple(channels.leaves["params/a/kernel"][-1].tolist())}
+    assert {channels.pins[c].reason for c in classes} == {"an output of the network"}

@@ -101,8 +101,8 @@ def test_isomorphic_ranking_compares_groups_of_one_shape_and_no_others():
     norms = {"a": [1.0, 2.0], "b": [4.0, 8.0], "c": [1.0, 1.0]}
     shapes = {"c": (1, 1, 4, 2)}
     settings = PruneSettings(rank="isomorphic")
-    found = [s.values for s in scores_of(norms, settings, groups, shapes)]
-    np.testing.assert_allclose(found, [[0.125, 0.25], [0.5, 1.0], [1.0, 1.0]])
+    values = [s.values for s in scores_of(norms, settings, groups, shapes)]
+    np.testing.assert_allclose(values, [[0.125, 0.25], [0.5, 1.0], [1.0, 1.0]])
 
 
 @pytest.mark.parametrize(

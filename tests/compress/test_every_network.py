@@ -60,11 +60,11 @@ def stages(task, leaves, images):
     def run(model, images):
         features = model.extract(images, train=False)
         crops = recipe.roi_crops(features, BOXES, task.settings.roi_size, task.settings)
-        found = [model.rpn(features), model.classify(crops, train=False)]
+        outputs = [model.rpn(features), model.classify(crops, train=False)]
         if hasattr(model, "segment"):
             crops = recipe.roi_crops(features, BOXES, model.mask_crop_size, task.settings)
-            found.append(model.segment(crops))
-        return found
+            outputs.append(model.segment(crops))
+        return outputs
 
     return jax.tree.leaves(jax.jit(nn.apply(run, task.model))(variables, images))
 

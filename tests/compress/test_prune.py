@@ -165,8 +165,8 @@ def test_a_pruned_model_predicts_without_special_cases(pruned, boxes_files):
     opened = open_bundle(pruned, None)
     experiment = opened.stored_experiment()
     predict = opened.predictor(experiment, experiment.inference)
-    found, _ = predict(images(1, (96, 96)))
-    assert np.isfinite(np.asarray(found.boxes)).all()
+    detections, _ = predict(images(1, (96, 96)))
+    assert np.isfinite(np.asarray(detections.boxes)).all()
 
 
 def test_a_dry_run_shows_several_thresholds_and_writes_no_model(boxes_files, tmp_path, capsys):

@@ -30,6 +30,6 @@ def test_the_threshold_found_is_the_lowest_that_leaves_no_more(values, wanted):
     def left(threshold):
         return sum(value > threshold for value in values)
 
-    found = threshold_for([plain(values)], left, wanted)
+    lowest = threshold_for([plain(values)], left, wanted)
     good = [value for value in values if left(value) <= wanted]
-    assert found == min(good)
+    assert lowest == min(good)

@@ -47,17 +47,17 @@ def test_large_objects_need_no_large_canvas_and_a_picture_is_not_blown_up():
 def test_photographs_of_4000_pixels_with_objects_of_20_are_found_before_training():
     sizes = np.array([[3000.0, 4000.0]] * 10)
     shares = np.full(500, 20 / np.sqrt(3000 * 4000))
-    found = relief((416, 416), sizes, shares, finest=16, grid=16)
-    assert found is not None
-    assert found.unseen == 1.0
-    assert found.side == 16.0
+    proposal = relief((416, 416), sizes, shares, finest=16, grid=16)
+    assert proposal is not None
+    assert proposal.unseen == 1.0
+    assert proposal.side == 16.0
     # 20 pixels must become 16: 0.8 of 3000 x 4000, and its area over that of 416 x 416.
-    assert found.height == pytest.approx(2400 * 1.05, rel=0.03)
-    assert found.width == pytest.approx(3200 * 1.05, rel=0.03)
-    assert found.cost == pytest.approx(2400 * 3200 * 1.1 / 416**2, rel=0.03)
-    assert found.tile == 520  # 416 / 0.8
-    assert found.tiles == 7 * 10
-    text = " ".join(found.sentences)
+    assert proposal.height == pytest.approx(2400 * 1.05, rel=0.03)
+    assert proposal.width == pytest.approx(3200 * 1.05, rel=0.03)
+    assert proposal.cost == pytest.approx(2400 * 3200 * 1.1 / 416**2, rel=0.03)
+    assert proposal.tile == 520  # 416 / 0.8
+    assert proposal.tiles == 7 * 10
+    text = " ".join(proposal.sentences)
     assert "100% of the objects are smaller than 16 pixels" in text
     assert "tiles of 520 x 520 pixels of the original, about 70 of an image" in text
 

@@ -36,9 +36,9 @@ def kitti(root, *stems, folder="train"):
 def test_whole_kitti_folders_need_no_list(tmp_path):
     kitti(tmp_path / "d", "a", "b")
     kitti(tmp_path / "d", "c", folder="val")
-    found = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "beside")
+    data = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "beside")
     assert not (tmp_path / "beside").exists()
-    assert (found.val.images, found.val.listing) == (str(tmp_path / "d" / "val" / "images"), "")
+    assert (data.val.images, data.val.listing) == (str(tmp_path / "d" / "val" / "images"), "")
 
 
 def test_a_part_of_a_folder_is_listed_and_names_with_blanks_are_copied(tmp_path):
@@ -48,12 +48,12 @@ def test_a_part_of_a_folder_is_listed_and_names_with_blanks_are_copied(tmp_path)
     def split(item):
         return "val" if item.image.stem.endswith("c") else "train"
 
-    found = placed(collection, "kitti", tmp_path / "one", split=split)
-    assert Path(found.train[0].listing).read_text().split() == ["a", "b"]
-    assert not found.converted
+    data = placed(collection, "kitti", tmp_path / "one", split=split)
+    assert Path(data.train[0].listing).read_text().split() == ["a", "b"]
+    assert not data.converted
     kitti(tmp_path / "d", "with blank c")
-    found = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "two", split=split)
-    assert found.converted
+    data = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "two", split=split)
+    assert data.converted
     assert (tmp_path / "two" / "val" / "images" / "with blank c.png").is_file()
 
 
@@ -76,8 +76,8 @@ def test_several_folders_train_and_one_validates(tmp_path):
 def test_labels_that_were_not_read_whole_are_written_anew(tmp_path):
     kitti(tmp_path / "d", "a", "b")
     kitti(tmp_path / "d", "c", folder="val")
-    found = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "out", as_found=False)
-    assert found.converted
+    data = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "out", as_found=False)
+    assert data.converted
     assert (tmp_path / "out" / "train" / "labels" / "a.txt").is_file()
 
 
@@ -94,16 +94,16 @@ def two_files(root, *, val_id):
 
 
 def test_coco_files_of_one_numbering_stay(tmp_path):
-    found = placed(two_files(tmp_path / "d", val_id=1), "coco", tmp_path / "out")
-    assert found.train[0].labels == str(tmp_path / "d" / "instances_train.json")
-    assert found.val.images == str(tmp_path / "d" / "val")
+    data = placed(two_files(tmp_path / "d", val_id=1), "coco", tmp_path / "out")
+    assert data.train[0].labels == str(tmp_path / "d" / "instances_train.json")
+    assert data.val.images == str(tmp_path / "d" / "val")
     assert not (tmp_path / "out").exists()
 
 
 def test_coco_files_that_number_their_classes_differently_are_written_anew(tmp_path):
-    found = placed(two_files(tmp_path / "d", val_id=2), "coco", tmp_path / "out")
-    assert found.converted
-    for files in (*found.train, found.val):
+    data = placed(two_files(tmp_path / "d", val_id=2), "coco", tmp_path / "out")
+    assert data.converted
+    for files in (*data.train, data.val):
         content = json.loads(Path(files.labels).read_text())
         assert content["categories"] == [{"id": 1, "name": "cat"}]
         assert [each["category_id"] for each in content["annotations"]] == [1]
@@ -117,8 +117,8 @@ def test_other_layouts_become_a_tree_with_copies(tmp_path, form):
         picture(tmp_path / "d" / split / "images" / f"{split}.png")
         text(tmp_path / "d" / split / "labels" / f"{split}.txt", "0 0.5 0.5 0.2 0.2\n")
     collection = read_collection(tmp_path / "d")
-    found = placed(collection, form, tmp_path / "out")
+    data = placed(collection, form, tmp_path / "out")
     assert collection.layout == "yolo"
-    assert found.converted
-    assert all(Path(files.images).is_relative_to(tmp_path / "out") for files in found.train)
-    assert Path(found.val.labels).exists()
+    assert data.converted
+    assert all(Path(files.images).is_relative_to(tmp_path / "out") for files in data.train)
+    assert Path(data.val.labels).exists()

@@ -98,9 +98,9 @@ def test_pixel_statistics_by_hand():
     image = np.zeros((2, 2, 3), np.uint8)
     image[0] = (100, 50, 200)
     image[1] = (140, 90, 240)
-    found = pixel_statistics([Pixels(image, b"")])
-    assert found.mean == (120.0, 70.0, 220.0)
-    assert found.divisor == 20.0
+    statistics = pixel_statistics([Pixels(image, b"")])
+    assert statistics.mean == (120.0, 70.0, 220.0)
+    assert statistics.divisor == 20.0
 
 
 def looks(brighter, count=40):

@@ -45,18 +45,18 @@ def test_the_splits_of_the_folder_are_kept_and_test_images_have_no_place():
         *items("d.png", split="test"),
         *items("e.png"),
     ]
-    found = split_items(given, scans(5), seed=1)
-    assert parts(found) == {"train": {"a.png", "b.png", "e.png"}, "val": {"c.png"}}
-    assert found.unused == 1
-    assert "1 images are in no split of the folder: they train" in found.sentences
+    divided = split_items(given, scans(5), seed=1)
+    assert parts(divided) == {"train": {"a.png", "b.png", "e.png"}, "val": {"c.png"}}
+    assert divided.unused == 1
+    assert "1 images are in no split of the folder: they train" in divided.sentences
 
 
 def test_without_validation_images_the_test_split_validates():
     given = [*items("a.png", split="train"), *items("d.png", split="test")]
-    found = split_items(given, scans(2), seed=1)
-    assert parts(found) == {"train": {"a.png"}, "val": {"d.png"}}
+    divided = split_items(given, scans(2), seed=1)
+    assert parts(divided) == {"train": {"a.png"}, "val": {"d.png"}}
     assert (
-        "splits of the folder; there is no validation split, so test validates" in found.sentences
+        "splits of the folder; there is no validation split, so test validates" in divided.sentences
     )
 
 
@@ -64,12 +64,12 @@ def test_without_validation_images_the_test_split_validates():
 def test_a_fifth_validates_where_a_split_is_made_and_rare_classes_are_in_both(given):
     names = [f"{number}.png" for number in range(100)]
     every = [*items(*names[:90], split=given), *items(*names[90:], split=given, label="rare")]
-    found = split_items(every, scans(100), seed=3)
-    assert len(parts(found)["val"]) == 20
-    rare = {item.split for item in found.items if item.objects[0].name == "rare"}
+    divided = split_items(every, scans(100), seed=3)
+    assert len(parts(divided)["val"]) == 20
+    rare = {item.split for item in divided.items if item.objects[0].name == "rare"}
     assert rare == {"train", "val"}
-    assert parts(split_items(every, scans(100), seed=3)) == parts(found)
-    assert parts(split_items(every, scans(100), seed=4)) != parts(found)
+    assert parts(split_items(every, scans(100), seed=3)) == parts(divided)
+    assert parts(split_items(every, scans(100), seed=4)) != parts(divided)
 
 
 def test_near_duplicates_and_copies_are_one_group():
@@ -95,8 +95,8 @@ def test_near_duplicates_and_copies_are_one_group():
     ],
 )
 def test_names_tell_scenes(names, expected):
-    found = scenes(items(*names))
-    covered = [sorted(group) for group in found]
+    groups = scenes(items(*names))
+    covered = [sorted(group) for group in groups]
     assert len({tuple(group) for group in covered}) == expected
 
 

@@ -22,7 +22,7 @@ def diagnose(root):
     return examine(str(root), records.of_collection(collection), problems=collection.problems)
 
 
-def found(diagnosis):
+def by_kind(diagnosis):
     return {seen.kind: seen for seen in diagnosis.observations}
 
 
@@ -67,7 +67,7 @@ def test_a_clean_set_has_no_finding(clean):
 )
 def test_a_label_that_hurts_is_named_with_its_line(clean, line, kind):
     labels(clean, MANY + line)
-    seen = found(diagnose(clean))[kind]
+    seen = by_kind(diagnose(clean))[kind]
     assert seen.count == 1
     sentence = seen.finding.sentence
     assert seen.name or f"{clean}/train/labels/train_a.txt:13" in sentence
@@ -77,7 +77,8 @@ def test_a_class_that_is_validated_but_never_trained_is_an_error(clean):
     labels(clean, MANY + kitti_line("star", 20, 20, 40, 38), split="val")
     diagnosis = diagnose(clean)
     assert (
-        "'star' has 1 objects in validation" in found(diagnosis)[kinds.NOT_TRAINED].finding.sentence
+        "'star' has 1 objects in validation"
+        in by_kind(diagnosis)[kinds.NOT_TRAINED].finding.sentence
     )
     assert diagnosis.exit_code == 2
 
@@ -85,17 +86,17 @@ def test_a_class_that_is_validated_but_never_trained_is_an_error(clean):
 def test_damaged_and_missing_images_are_errors_with_their_reason(clean):
     broken = clean / "train" / "images" / "train_a.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    seen = found(diagnose(clean))[kinds.BROKEN_IMAGE]
+    seen = by_kind(diagnose(clean))[kinds.BROKEN_IMAGE]
     assert "ends early" in seen.examples[0].detail
     coco(clean.parent / "c" / "x.json", ["gone.png"], [], {1: "cell"})
     picture(clean.parent / "c" / "other.png")
-    assert kinds.BROKEN_IMAGE in found(diagnose(clean.parent / "c"))
+    assert kinds.BROKEN_IMAGE in by_kind(diagnose(clean.parent / "c"))
 
 
 def test_labels_of_another_size_are_an_error(tmp_path):
     picture(tmp_path / "a.png", height=60, width=40)  # the file says 40 x 60
     coco(tmp_path / "x.json", ["a.png"], [(0, 1, [1, 1, 9, 9], {})], {1: "cell"})
-    seen = found(diagnose(tmp_path))[kinds.OTHER_SIZE]
+    seen = by_kind(diagnose(tmp_path))[kinds.OTHER_SIZE]
     assert "height and width swapped" in seen.examples[0].detail
 
 
@@ -107,14 +108,14 @@ def test_copies_and_leaks_are_found_at_another_size_and_quality(clean):
     cv2.imwrite(str(clean / "val" / "images" / "val_a.png"), shrunk)
     data = (clean / "train" / "images" / "train_b.png").read_bytes()
     (clean / "val" / "images" / "val_b.png").write_bytes(data)
-    seen = found(diagnose(clean))
+    seen = by_kind(diagnose(clean))
     assert seen[kinds.LEAK].count == 2
     assert (seen[kinds.EQUAL].count, seen[kinds.NEAR].count) == (1, 1)
 
 
 def test_different_pictures_are_no_copies(tmp_path):
     write_kitti(tmp_path, seed=1, count=40, height=96, width=96)
-    seen = found(diagnose(tmp_path))
+    seen = by_kind(diagnose(tmp_path))
     assert kinds.NEAR not in seen
     assert kinds.EQUAL not in seen
 
@@ -126,7 +127,7 @@ def test_plain_pictures_of_one_hash_are_no_quadratic_loop_and_no_copies(tmp_path
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), level)
         text(tmp_path / "labels" / f"{number}.txt", kitti_line("cell", 2, 2, 9, 9))
-    assert found(diagnose(tmp_path))[kinds.EQUAL].count == 50
+    assert by_kind(diagnose(tmp_path))[kinds.EQUAL].count == 50
 
 
 def test_frames_of_one_film_in_two_splits_are_named(clean):
@@ -135,7 +136,7 @@ def test_frames_of_one_film_in_two_splits_are_named(clean):
         for film in ("street", "yard", "garden"):
             picture(clean / split / "images" / f"{film}_{number:04}.png")
             text(clean / split / "labels" / f"{film}_{number:04}.txt", MANY)
-    seen = found(diagnose(clean))[kinds.SCENE_LEAK]
+    seen = by_kind(diagnose(clean))[kinds.SCENE_LEAK]
     assert seen.count == 3
     assert {example.where for example in seen.examples} == {"street_*", "yard_*", "garden_*"}
 
@@ -145,7 +146,7 @@ def test_a_set_without_objects_is_an_error(clean):
         path.write_text("")
     text(clean / "train" / "labels" / "train_a.txt", kitti_line("DontCare", 1, 1, 9, 9))
     diagnosis = diagnose(clean)
-    assert kinds.NO_OBJECTS in found(diagnosis)
+    assert kinds.NO_OBJECTS in by_kind(diagnosis)
     assert diagnosis.exit_code == 2
 
 
@@ -157,7 +158,7 @@ def test_outlines_and_boxes_that_differ_are_found(tmp_path):
         (0, 1, [30, 20, 10, 10], {"segmentation": outline}),
     ]
     coco(tmp_path / "x.json", ["a.png"], objects, {1: "cell"})
-    assert found(diagnose(tmp_path))[kinds.OTHER_OUTLINE].count == 1
+    assert by_kind(diagnose(tmp_path))[kinds.OTHER_OUTLINE].count == 1
 
 
 def test_a_spec_adds_what_canvas_and_anchors_make_of_the_data(tmp_path, capsys):
@@ -240,7 +241,7 @@ def test_a_turned_photograph_is_turned_where_its_labels_say_so(tmp_path):
     content = json.loads((tmp_path / "set" / "x.json").read_text())
     content["images"][0] |= {"height": 60, "width": 40}
     (tmp_path / "set" / "x.json").write_text(json.dumps(content))
-    seen = found(diagnose(tmp_path / "set"))
+    seen = by_kind(diagnose(tmp_path / "set"))
     assert "as it is shown" in seen[kinds.OTHER_SIZE].examples[0].detail
     assert kinds.TURNED in seen
     main(
@@ -253,7 +254,7 @@ def test_a_turned_photograph_is_turned_where_its_labels_say_so(tmp_path):
             str(tmp_path / "c"),
         ]
     )
-    turned = found(diagnose(tmp_path / "c"))
+    turned = by_kind(diagnose(tmp_path / "c"))
     assert kinds.OTHER_SIZE not in turned
     assert kinds.TURNED not in turned
 

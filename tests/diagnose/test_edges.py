@@ -36,16 +36,16 @@ def moved(boxes, by):
 
 def test_labels_in_their_place_are_left_alone():
     images, boxes = set_of()
-    found = placement(images, boxes)
-    assert found is not None and (found.cause, found.boxes) == ("", 40)
+    fit = placement(images, boxes)
+    assert fit is not None and (fit.cause, fit.boxes) == ("", 40)
 
 
 @pytest.mark.parametrize(("dy", "dx"), [(12, 12), (-10, 14), (0, -16)])
 def test_shifted_labels_are_named_with_the_way_back(dy, dx):
     images, boxes = set_of()
-    found = placement(images, moved(boxes, (dy, dx, dy, dx)))
-    assert found is not None and found.gain > 0.1
-    words = found.cause.split()
+    fit = placement(images, moved(boxes, (dy, dx, dy, dx)))
+    assert fit is not None and fit.gain > 0.1
+    words = fit.cause.split()
     assert words[0] == "moved" and words[3] == "pixels"
     assert abs(float(words[2]) + dx) <= 6 and abs(float(words[7]) + dy) <= 6
 
@@ -54,22 +54,22 @@ def test_swapped_axes_are_named():
     images, boxes = set_of()
     images = [image[:, :120] for image in images]
     inside = [b[b[:, 3] <= 120] for b in boxes]
-    found = placement(images, [b[:, [1, 0, 3, 2]] for b in inside])
-    assert found is not None and found.cause.startswith("with x and y swapped")
+    fit = placement(images, [b[:, [1, 0, 3, 2]] for b in inside])
+    assert fit is not None and fit.cause.startswith("with x and y swapped")
 
 
 def test_mirrored_labels_are_named():
     images, boxes = set_of()
     turned = [np.stack([b[:, 0], 160 - b[:, 3], b[:, 2], 160 - b[:, 1]], axis=1) for b in boxes]
-    found = placement(images, turned)
-    assert found is not None and found.cause.startswith("mirrored left to right")
+    fit = placement(images, turned)
+    assert fit is not None and fit.cause.startswith("mirrored left to right")
 
 
 def test_pictures_without_a_structure_say_nothing():
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 255, (*SIZE, 3)).astype(np.uint8) for _ in range(10)]
-    found = placement(images, set_of()[1])
-    assert found is not None and found.cause == ""
+    fit = placement(images, set_of()[1])
+    assert fit is not None and fit.cause == ""
 
 
 def test_a_handful_of_boxes_is_too_few():

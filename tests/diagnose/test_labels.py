@@ -28,11 +28,11 @@ def planted(tmp_path_factory):
     for path, lines in zip(files, rows, strict=False):
         path.write_text("\n".join(lines) + "\n")
     source = experiment.train_source()
-    found = records.of_source(source, "train")
+    examined = records.of_source(source, "train")
     model = RedSquares(experiment.task.pixels, experiment.task.pixels)
     predictor = model.predictor(experiment, experiment.evaluation)
-    suspicions = suspicions_of(experiment, predictor, [source], found, lambda items, *_: items)
-    diagnosis = with_suspicions(examine("red", found), suspicions, experiment.task.class_names)
+    suspicions = suspicions_of(experiment, predictor, [source], examined, lambda items, *_: items)
+    diagnosis = with_suspicions(examine("red", examined), suspicions, experiment.task.class_names)
     return diagnosis, suspicions
 
 

@@ -66,8 +66,8 @@ def test_usual_ways_of_preparing_pixels_are_fine(mean, std):
 
 
 def test_shifted_labels_are_a_no_go():
-    found = Placement(cause="moved by +5 pixels in x the boxes fit better", gain=0.3, boxes=90)
-    check = preflight.check_labels(found)
+    placement = Placement(cause="moved by +5 pixels in x the boxes fit better", gain=0.3, boxes=90)
+    check = preflight.check_labels(placement)
     assert check.outcome == "no-go" and "the labels look shifted: moved by +5" in check.sentence
     assert preflight.check_labels(None).outcome == "skipped"
 
@@ -148,11 +148,11 @@ def test_images_that_cannot_be_learnt_are_a_no_go(last, steps, ap50, outcome):
 
 def test_an_explanation_of_the_evaluation_is_a_no_go():
     trial = Trial(cause="x and y of the labels are swapped", advice="Correct it", ap50=0.9)
-    found = Diagnosis(ap50=0.01, agnostic=0.0, images=4, trials=(trial,))
-    check = preflight.check_evaluation(found)
+    diagnosis = Diagnosis(ap50=0.01, agnostic=0.0, images=4, trials=(trial,))
+    check = preflight.check_evaluation(diagnosis)
     assert check is not None and check.outcome == "no-go"
     assert "x and y of the labels are swapped" in check.sentence
-    assert preflight.check_evaluation(replace(found, trials=())) is None
+    assert preflight.check_evaluation(replace(diagnosis, trials=())) is None
     assert preflight.check_evaluation(None) is None
 
 
@@ -170,8 +170,8 @@ def test_the_answer_is_the_first_no_go():
     good = Check(name="anchors", outcome="go", sentence="fine")
     bad = Check(name="pixels", outcome="no-go", sentence="wrong scale", advice="Multiply")
     assert Preflight(checks=(good,)).sentence() == "go"
-    found = preflight.merged([good, None, bad])
-    assert not found.go and found.sentence() == "no-go: pixels: wrong scale. Multiply"
-    assert found.to_json()["go"] is False and len(found.to_json()["checks"]) == 2
+    result = preflight.merged([good, None, bad])
+    assert not result.go and result.sentence() == "no-go: pixels: wrong scale. Multiply"
+    assert result.to_json()["go"] is False and len(result.to_json()["checks"]) == 2
     careful = replace(bad, outcome="caution")
     assert Preflight(checks=(careful,)).sentence().startswith("go, with caution: pixels")

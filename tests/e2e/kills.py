@@ -72,14 +72,14 @@ class Watch:
         return self.seen >= self._wanted
 
     def _look(self) -> dict[str, tuple[int, int]]:
-        found = {}
+        states = {}
         for folder in self._folders:
             for where, _, names in os.walk(folder):  # passes over what goes while we look
                 for path in (where, *(f"{where}/{name}" for name in names)):
                     with contextlib.suppress(OSError):
                         status = os.lstat(path)
-                        found[path] = (status.st_mtime_ns, status.st_size)
-        return found
+                        states[path] = (status.st_mtime_ns, status.st_size)
+        return states
 
 
 def logged(workdir: Path, step: int) -> Callable[[], bool]:

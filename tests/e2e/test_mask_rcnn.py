@@ -153,9 +153,9 @@ def test_records_hold_what_the_folder_holds(run, tmp_path):
     records = tmp_path / "records.txt"
     records.write_text(text)
     assert evaluate(records, root / "run" / MODEL, "-r", str(tmp_path / "judged")) == 0
-    found = json.loads((tmp_path / "judged" / "eval" / "model.step-6.json").read_text())
-    found.pop("diagnosis", None)
-    assert found == json.loads((root / "run" / "eval" / "step-6.json").read_text())
+    metrics = json.loads((tmp_path / "judged" / "eval" / "model.step-6.json").read_text())
+    metrics.pop("diagnosis", None)
+    assert metrics == json.loads((root / "run" / "eval" / "step-6.json").read_text())
     short = tmp_path / "short.txt"
     short.write_text(text.replace("num_epochs: 2", "total_steps: 2"))
     assert main(["mask_rcnn", "train", "-e", str(short), "-d", str(tmp_path / "run")]) == 0
@@ -172,15 +172,15 @@ def test_without_masks_everything_works_on_boxes(tmp_path):
     assert evaluate(spec, folder / "model.step-2.tlt") == 0
     model, graph = folder / "model.step-2.tlt", tmp_path / "model.onnx"
     assert main(["mask_rcnn", "export", "-e", str(spec), "-m", str(model), "-o", str(graph)]) == 0
-    found = []
+    labels = []
     for path in (model, graph):
         out = tmp_path / path.suffix[1:]
         argv = ["mask_rcnn", "inference", "-e", str(spec), "-m", str(path), "-t", "0"]
         images = ["-i", str(tmp_path / "data" / "images"), "--include_mask"]
         assert main([*argv, *images, "-o", str(out / "drawn"), "-l", str(out / "labels")]) == 0
-        found.append([json.loads(file.read_text()) for file in sorted((out / "labels").iterdir())])
-    assert [len(rows) for rows in found[0]] == [len(rows) for rows in found[1]]
-    assert found[0][0] and not any("segmentation" in row for rows in found[0] for row in rows)
+        labels.append([json.loads(file.read_text()) for file in sorted((out / "labels").iterdir())])
+    assert [len(rows) for rows in labels[0]] == [len(rows) for rows in labels[1]]
+    assert labels[0][0] and not any("segmentation" in row for rows in labels[0] for row in rows)
 
 
 def test_a_model_of_other_categories_is_refused(run, capsys, tmp_path):

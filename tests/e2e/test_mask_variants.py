@@ -60,7 +60,7 @@ def test_validation_images_reach_tensorboard_with_what_was_found(run):
 
 def test_the_graph_finds_what_the_model_finds_and_both_write_coco_results(run):
     root, spec = run
-    found = {}
+    by_suffix = {}
     for model in (root / "run" / "model.step-1.tlt", root / "model.onnx"):
         out = root / model.suffix[1:]
         flags = ["-i", str(root / "data" / "images"), "-o", str(out / "drawn"), "-t", "0"]
@@ -68,12 +68,14 @@ def test_the_graph_finds_what_the_model_finds_and_both_write_coco_results(run):
         assert main([*argv, "-l", str(out / "labels"), "--include_mask"]) == 0
         files = sorted((out / "labels").iterdir())
         assert len(files) == len(list((out / "drawn").iterdir())) == 9
-        found[model.suffix] = [json.loads(file.read_text()) for file in files]
+        by_suffix[model.suffix] = [json.loads(file.read_text()) for file in files]
         results = json.loads((out / "labels.json").read_text())
-        assert len(results) == sum(len(rows) for rows in found[model.suffix]) > 0
-    assert [len(rows) for rows in found[".tlt"]] == [len(rows) for rows in found[".onnx"]]
-    rows = found[".onnx"][-1]
+        assert len(results) == sum(len(rows) for rows in by_suffix[model.suffix]) > 0
+    assert [len(rows) for rows in by_suffix[".tlt"]] == [len(rows) for rows in by_suffix[".onnx"]]
+    rows = by_suffix[".onnx"][-1]
     assert all(row["segmentation"]["size"] == [60, 64] for row in rows)
     truth = COCO(str(root / "data" / "instances_val.json"))
-    known = [r for rows in found[".onnx"] for r in rows if r["image_id"] in set(truth.getImgIds())]
+    known = [
+        r for rows in by_suffix[".onnx"] for r in rows if r["image_id"] in set(truth.getImgIds())
+    ]
     assert len(truth.loadRes(known).getAnnIds()) == len(known)

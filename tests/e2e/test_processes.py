@@ -80,7 +80,7 @@ def test_two_processes_train_as_two_devices_of_one_do(pair):
     one, two = lines(root / "one"), lines(root / "whole")
     assert [line["step"] for line in one] == [line["step"] for line in two]
     # Later a last bit has grown into another sampled region; see docs/cluster.md.
-    first = [[line for line in found if line["kind"] == "epoch"][:2] for found in (one, two)]
+    first = [[line for line in metrics if line["kind"] == "epoch"][:2] for metrics in (one, two)]
     for mine, theirs in zip(*first, strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
         assert mine["learning_rate"] == theirs["learning_rate"]

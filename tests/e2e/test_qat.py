@@ -105,9 +105,9 @@ def test_force_ptq_calibrates_on_images_and_leaves_the_trained_ranges(trained, t
     assert command(kind, "export", spec, "-m", best, "-o", tmp_path / "q.onnx", *flags) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "its ranges are not used because of --force_ptq" in said
-    found = set(read_cache(cache.read_text()).values())
+    calibrated = set(read_cache(cache.read_text()).values())
     trained_with = {float(a) for name, a in read_bundle(best).arrays.items() if "quant/" in name}
-    assert len(found - trained_with) > len(found) // 2
+    assert len(calibrated - trained_with) > len(calibrated) // 2
 
 
 @pytest.mark.long
@@ -116,11 +116,11 @@ def test_evaluation_of_the_exported_graph_is_that_of_training(trained, tmp_path)
     best, output = root / "run" / "best.tlt", tmp_path / "q.onnx"
     flags = ["--data_type", "int8", "--accept-loss", "--cal_cache_file", tmp_path / "q.cal"]
     assert command(kind, "export", spec, "-m", best, "-o", output, *flags) == 0
-    wanted, found = (rcnn_jax.api.evaluate(m, spec, workdir=tmp_path) for m in (best, output))
-    compared = [name for name in found if "AP" in name]
+    wanted, metrics = (rcnn_jax.api.evaluate(m, spec, workdir=tmp_path) for m in (best, output))
+    compared = [name for name in metrics if "AP" in name]
     assert compared
     for name in compared:
-        np.testing.assert_allclose(found[name], wanted[name], atol=0.002, err_msg=name)
+        np.testing.assert_allclose(metrics[name], wanted[name], atol=0.002, err_msg=name)
 
 
 @pytest.mark.long

@@ -27,24 +27,24 @@ EPOCHS = 6
 def commands(tmp_path_factory):
     """Every command by name, what `train` leaves, and how often its folder changes on the way."""
     root = tmp_path_factory.mktemp("resume")
-    found = {command.name.split()[1]: command for command in faster_commands(root, EPOCHS)}
-    return root, found, *undisturbed(found["train"], root / "train")
+    by_task = {command.name.split()[1]: command for command in faster_commands(root, EPOCHS)}
+    return root, by_task, *undisturbed(by_task["train"], root / "train")
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(commands):
-    root, found, expected, changes = commands
+    root, by_task, expected, changes = commands
     moments = random.Random(11)
     drawn = [moments.randint(0, changes) for _ in range(KILLS)]
-    assert disturbed(found["train"], root / "killed", drawn, signal.SIGKILL) == []
+    assert disturbed(by_task["train"], root / "killed", drawn, signal.SIGKILL) == []
     assert different(results(root / "killed"), expected) == []
 
 
 @pytest.mark.slow
 def test_a_kill_during_validation_costs_no_step(commands):
-    root, found, expected, _ = commands
+    root, by_task, expected, _ = commands
     workdir = root / "killed_in_validation"
-    flags = found["train"].flags(workdir)
+    flags = by_task["train"].flags(workdir)
     end_when(start(*flags), lambda: stored(workdir, 6) is not None, signal.SIGKILL)
     assert stored(workdir, 6)["due"]
     assert not (workdir / "eval" / "step-6.json").exists()
@@ -55,9 +55,9 @@ def test_a_kill_during_validation_costs_no_step(commands):
 
 @pytest.mark.slow
 def test_sigterm_during_validation_ends_at_once_and_costs_no_step(commands):
-    root, found, expected, _ = commands
+    root, by_task, expected, _ = commands
     workdir = root / "terminated_in_validation"
-    flags = found["train"].flags(workdir)
+    flags = by_task["train"].flags(workdir)
     process = start(*flags)
     output = end_when(process, lambda: stored(workdir, 6) is not None, signal.SIGTERM)
     assert process.returncode == 143, output
@@ -69,9 +69,9 @@ def test_sigterm_during_validation_ends_at_once_and_costs_no_step(commands):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_where_it_is_and_the_run_goes_on_from_there(commands, number, code):
-    root, found, expected, _ = commands
+    root, by_task, expected, _ = commands
     workdir = root / f"signal{code}"
-    flags = found["train"].flags(workdir)
+    flags = by_task["train"].flags(workdir)
     process = start(*flags)
     output = end_when(process, logged(workdir, 3), number)
     assert process.returncode == code, output
@@ -87,9 +87,9 @@ def test_a_signal_saves_where_it_is_and_the_run_goes_on_from_there(commands, num
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["train", "evaluate", "export", "inference", "dataset_convert"])
 def test_sigterm_before_a_command_has_done_anything_gives_its_code(commands, task):
-    root, found, *_ = commands
+    root, by_task, *_ = commands
     out = root / f"early_{task}"
-    process = start(*found[task].flags(out))
+    process = start(*by_task[task].flags(out))
     output = end_when(process, lambda: (out / "status.json").exists(), signal.SIGTERM)
     assert process.returncode == 143, output
     assert "Traceback" not in output
@@ -99,9 +99,9 @@ def test_sigterm_before_a_command_has_done_anything_gives_its_code(commands, tas
 
 @pytest.mark.slow
 def test_a_second_run_in_the_folder_is_refused_and_leaves_the_first_alone(commands):
-    root, found, expected, _ = commands
+    root, by_task, expected, _ = commands
     workdir = root / "two"
-    flags = found["train"].flags(workdir)
+    flags = by_task["train"].flags(workdir)
     first = start(*flags)
     status = workdir / "status.json"  # its first line is written when the lock is held
     while not (status.exists() and status.read_bytes().endswith(b"\n")) and first.poll() is None:
@@ -118,9 +118,9 @@ def test_a_second_run_in_the_folder_is_refused_and_leaves_the_first_alone(comman
 
 @pytest.mark.slow
 def test_the_reader_of_a_pipe_that_goes_away_ends_the_run_in_silence(commands):
-    root, found, expected, _ = commands
+    root, by_task, expected, _ = commands
     workdir = root / "piped"
-    flags = found["train"].flags(workdir)
+    flags = by_task["train"].flags(workdir)
     process = start(*flags)
     while not logged(workdir, 3)() and process.poll() is None:
         pass
@@ -133,7 +133,7 @@ def test_the_reader_of_a_pipe_that_goes_away_ends_the_run_in_silence(commands):
 
 @pytest.mark.slow
 def test_resume_from_model_needs_the_bundle_alone(commands):
-    root, found, expected, _ = commands
+    root, by_task, expected, _ = commands
     source = root / "train" / "tiny.epoch2.tlt"
     text = (root / "spec.txt").read_text()
     resumed = root / "resume_from.txt"

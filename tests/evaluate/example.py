@@ -15,7 +15,7 @@ SIDE = 160
 def images(seed: int = 0, count: int = 24, *, noise: float = 2.0) -> list[ImageResult]:
     """Images of four objects: found, loose, of another class, twice or not; with false alarms."""
     rng = np.random.default_rng(seed)
-    found = []
+    results = []
     for _ in range(count):
         corners = np.array([(8, 8), (8, 88), (88, 8), (88, 88)]) + rng.integers(0, 20, (4, 2))
         sides = rng.uniform(20, 48, (4, 2))
@@ -35,7 +35,7 @@ def images(seed: int = 0, count: int = 24, *, noise: float = 2.0) -> list[ImageR
                 rows.append((near + np.tile(sides[0] / 2, 2), score, label))
         if rng.uniform() < 0.3:
             rows.append((np.array([60, 60, 84, 84]), float(rng.uniform(0.1, 0.8)), 0))
-        found.append(
+        results.append(
             ImageResult(
                 boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4).clip(0, SIDE),
                 scores=np.array([row[1] for row in rows], np.float32),
@@ -46,29 +46,29 @@ def images(seed: int = 0, count: int = 24, *, noise: float = 2.0) -> list[ImageR
                 proposals=np.concatenate([truth[rng.uniform(size=4) < 0.95] + 1, truth[:1] - 3]),
             )
         )
-    return found
+    return results
 
 
 def voc(seed: int = 0, *, method="voc07", thresholds=(0.5,), noise: float = 2.0) -> Evaluation:
     """The images judged by PASCAL's metric."""
-    found = images(seed, noise=noise)
+    results = images(seed, noise=noise)
     return Evaluation(
-        report=evaluate_voc(found, NAMES, thresholds, 0.0, method),
+        report=evaluate_voc(results, NAMES, thresholds, 0.0, method),
         class_names=NAMES,
-        images=tuple(found),
-        records=tuple(range(len(found))),
-        sizes=((SIDE, SIDE),) * len(found),
+        images=tuple(results),
+        records=tuple(range(len(results))),
+        sizes=((SIDE, SIDE),) * len(results),
     )
 
 
 def coco(seed: int = 0, *, masks: bool = True) -> Evaluation:
     """The images judged by COCO's metric; masks are their boxes."""
-    found = images(seed)
+    of_model = images(seed)
     content = {"images": [], "annotations": [], "categories": []}
     results = []
     ids = (3, 5, 9)
     content["categories"] = [{"id": i, "name": n} for i, n in zip(ids, NAMES, strict=True)]
-    for number, image in enumerate(found):
+    for number, image in enumerate(of_model):
         content["images"].append({"id": number + 1, "height": SIDE, "width": SIDE, "file_name": ""})
         for place, (y1, x1, y2, x2) in enumerate(image.gt_boxes.astype(float).tolist()):
             content["annotations"].append(
@@ -91,14 +91,14 @@ def coco(seed: int = 0, *, masks: bool = True) -> Evaluation:
         )
     kinds = ("bbox", "segm") if masks else ("bbox",)
     numbers = [image["id"] for image in content["images"]]
-    proposals = [image.proposals for image in found]
+    proposals = [image.proposals for image in of_model]
     names, kept, outlines = of_coco(content, results, numbers, ids, NAMES, proposals, masks=masks)
     return Evaluation(
         report=evaluate_coco(content, results, kinds, image_ids=numbers),
         class_names=names,
         images=kept,
-        records=tuple(range(len(found))),
-        sizes=((SIDE, SIDE),) * len(found),
+        records=tuple(range(len(of_model))),
+        sizes=((SIDE, SIDE),) * len(of_model),
         outlines=outlines,
     )
 

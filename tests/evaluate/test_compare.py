@@ -23,21 +23,33 @@ def record(evaluation, model="a.tlt", names=None):
 def test_a_clear_gain_is_called_one_and_a_small_one_noise():
     worse = result_of(record(example.voc(noise=9.0)), "a.json")
     better = result_of(record(example.voc(noise=1.0), "b.tlt"), "b.json")
-    found = compare(worse, better)
-    assert found.rows[0].name == "AP" and found.rows[0].verdict == "second better"
-    assert "the second is better" in found.sentence()
+    comparison = compare(worse, better)
+    assert comparison.rows[0].name == "AP" and comparison.rows[0].verdict == "second better"
+    assert "the second is better" in comparison.sentence()
     assert compare(better, worse).rows[0].verdict == "first better"
     alike = compare(better, result_of(record(example.voc(noise=1.1)), "c.json"))
     assert alike.rows[0].verdict == NOISE and "difference within noise" in alike.sentence()
-    assert {row.name for row in found.rows} >= {"AP50", "class cat"}
-    assert set(found.errors) == {"class", "location", "both", "duplicate", "background", "missed"}
+    assert {row.name for row in comparison.rows} >= {"AP50", "class cat"}
+    assert set(comparison.errors) == {
+        "class",
+        "location",
+        "both",
+        "duplicate",
+        "background",
+        "missed",
+    }
 
 
 def test_masks_are_compared_beside_boxes():
     one = result_of(record(example.coco()), "a.json")
-    found = compare(one, one)
-    assert [row.name for row in found.rows][:4] == ["AP", "AP50", "AP of masks", "AP50 of masks"]
-    assert all(row.verdict == NOISE for row in found.rows)
+    comparison = compare(one, one)
+    assert [row.name for row in comparison.rows][:4] == [
+        "AP",
+        "AP50",
+        "AP of masks",
+        "AP50 of masks",
+    ]
+    assert all(row.verdict == NOISE for row in comparison.rows)
 
 
 def test_images_may_come_in_another_order_and_from_another_folder():
@@ -50,8 +62,8 @@ def test_images_may_come_in_another_order_and_from_another_folder():
     for one in turned["parts"]["boxes"]["classes"]:
         one["image"] = [int(place[number]) for number in one["image"]]
         one["objects"] = [one["objects"][number] for number in order]
-    found = compare(result_of(fields, "a.json"), result_of(turned, "b.json"))
-    assert all(row.difference == (0.0, 0.0, 0.0) for row in found.rows)
+    comparison = compare(result_of(fields, "a.json"), result_of(turned, "b.json"))
+    assert all(row.difference == (0.0, 0.0, 0.0) for row in comparison.rows)
 
 
 def test_other_images_are_refused():
@@ -75,9 +87,9 @@ def test_another_metric_is_refused():
 def test_a_plain_report_has_no_intervals_and_says_so(tmp_path):
     path = tmp_path / "model.json"
     path.write_text(json.dumps({"metric": "voc07", "mAP": 0.5, "per_iou": []}))
-    found = compare(read_result(path), read_result(path))
-    assert found.rows[0].difference is None and found.rows[0].verdict == ""
-    assert "is not known" in found.sentence() and "evaluate --report" in found.sentence()
+    comparison = compare(read_result(path), read_result(path))
+    assert comparison.rows[0].difference is None and comparison.rows[0].verdict == ""
+    assert "is not known" in comparison.sentence() and "evaluate --report" in comparison.sentence()
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"metrics": {}}', '{"what": "rcnn_jax evaluation"}'])

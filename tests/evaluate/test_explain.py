@@ -29,8 +29,8 @@ def explained(experiment, model):
 
 def test_a_model_that_fits_its_spec_is_left_alone(experiment):
     pixels = experiment.task.pixels
-    evaluation, found = explained(experiment, RedSquares(pixels, pixels))
-    assert evaluation.report.mean_ap == pytest.approx(1.0) and found is None
+    evaluation, diagnosis = explained(experiment, RedSquares(pixels, pixels))
+    assert evaluation.report.mean_ap == pytest.approx(1.0) and diagnosis is None
 
 
 def test_swapped_channels_are_named(experiment):
@@ -41,10 +41,10 @@ def test_swapped_channels_are_named(experiment):
             run = RedSquares.predictor(self, experiment, test)
             return lambda images: run(np.asarray(images)[..., ::-1])
 
-    _, found = explained(experiment, Backwards(pixels, pixels))
-    assert found is not None and found.best is not None
-    assert found.best.cause.startswith("red and blue are swapped: the model was trained on bgr")
-    assert found.best.ap50 > 0.95
+    _, diagnosis = explained(experiment, Backwards(pixels, pixels))
+    assert diagnosis is not None and diagnosis.best is not None
+    assert diagnosis.best.cause.startswith("red and blue are swapped: the model was trained on bgr")
+    assert diagnosis.best.ap50 > 0.95
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN_PIXELS if name.startswith("rgb")])
@@ -52,10 +52,11 @@ def test_another_normalisation_is_named(experiment, name):
     spec = experiment.task.pixels
     if KNOWN_PIXELS[name] == spec:
         pytest.skip("the spec's own")
-    _, found = explained(experiment, RedSquares(KNOWN_PIXELS[name], spec))
-    assert found is not None and found.best is not None
+    _, diagnosis = explained(experiment, RedSquares(KNOWN_PIXELS[name], spec))
+    assert diagnosis is not None and diagnosis.best is not None
     assert (
-        found.best.cause == f"pixels are normalised otherwise than in training, which was: {name}"
+        diagnosis.best.cause
+        == f"pixels are normalised otherwise than in training, which was: {name}"
     )
 
 
@@ -63,10 +64,10 @@ def test_a_threshold_above_all_scores_is_named(experiment):
     pixels = experiment.task.pixels
     strict = replace(experiment.evaluation.detections, score_threshold=0.7)
     experiment = replace(experiment, evaluation=replace(experiment.evaluation, detections=strict))
-    evaluation, found = explained(experiment, RedSquares(pixels, pixels, score=0.6))
+    evaluation, diagnosis = explained(experiment, RedSquares(pixels, pixels, score=0.6))
     assert evaluation.report.mean_ap == 0.0
-    assert found is not None and found.best is not None
-    assert found.best.cause == "the threshold of 0.7 is above the scores of the model"
+    assert diagnosis is not None and diagnosis.best is not None
+    assert diagnosis.best.cause == "the threshold of 0.7 is above the scores of the model"
 
 
 def test_labels_are_looked_at_before_the_model_runs_again(experiment):
@@ -88,9 +89,9 @@ def test_labels_are_looked_at_before_the_model_runs_again(experiment):
         def annotation(self, index):
             return turned[index]
 
-    _, found = explained(replace(experiment, eval_source=Swapped), RedSquares(pixels, pixels))
-    assert found is not None and found.best is not None
-    assert found.best.cause == "x and y of the labels are swapped"
+    _, diagnosis = explained(replace(experiment, eval_source=Swapped), RedSquares(pixels, pixels))
+    assert diagnosis is not None and diagnosis.best is not None
+    assert diagnosis.best.cause == "x and y of the labels are swapped"
 
 
 def test_images_become_what_the_other_normalisation_would_have_made_of_them():

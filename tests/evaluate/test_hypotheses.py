@@ -23,7 +23,7 @@ CANVAS = GeometrySettings(mode="keep_aspect", height=512, width=640)
 def images_of_a_good_model(seed=0):
     """Detections that are a few pixels off, with some false alarms, in images of four sizes."""
     rng = np.random.default_rng(seed)
-    found = []
+    results = []
     for height, width in SIZES:
         count = int(rng.integers(2, 7))
         sides = rng.uniform(18, 60, (count, 2))
@@ -32,7 +32,7 @@ def images_of_a_good_model(seed=0):
         classes = rng.integers(0, len(NAMES), count)
         noise = rng.normal(0, 1.0, truth.shape).astype(np.float32)
         false = np.array([[1, 1, 12, 15]], np.float32)
-        found.append(
+        results.append(
             ImageResult(
                 boxes=np.concatenate([truth + noise, false]),
                 scores=np.append(rng.uniform(0.6, 0.99, count), 0.2).astype(np.float32),
@@ -42,7 +42,7 @@ def images_of_a_good_model(seed=0):
                 gt_crowd=np.zeros(count, bool),
             )
         )
-    return found
+    return results
 
 
 def with_labels(images, move):
@@ -120,11 +120,11 @@ def turned_right(b, size):
 def test_a_planted_mistake_of_boxes_is_named(plant, move, cause):
     images = images_of_a_good_model()
     assert mean_ap50(images, len(NAMES)) > 0.9
-    found = diagnose(plant(images, move), SIZES, NAMES, CANVAS)
-    assert found is not None and found.ap50 < 0.3
-    assert found.best is not None and found.best.cause.startswith(cause)
-    assert found.best.ap50 > 0.75
-    assert f"{found.best.ap50:.3f} if this is undone" in found.sentence()
+    diagnosis = diagnose(plant(images, move), SIZES, NAMES, CANVAS)
+    assert diagnosis is not None and diagnosis.ap50 < 0.3
+    assert diagnosis.best is not None and diagnosis.best.cause.startswith(cause)
+    assert diagnosis.best.ap50 > 0.75
+    assert f"{diagnosis.best.ap50:.3f} if this is undone" in diagnosis.sentence()
 
 
 @pytest.mark.parametrize(
@@ -142,18 +142,20 @@ def test_planted_labels_are_named(order, cause):
         replace(image, gt_classes=np.asarray(order, np.int32)[image.gt_classes])
         for image in images_of_a_good_model()
     ]
-    found = diagnose(images, SIZES, NAMES, CANVAS)
-    assert found is not None and found.best is not None
-    assert found.best.cause.startswith(cause) and found.best.ap50 > 0.9
+    diagnosis = diagnose(images, SIZES, NAMES, CANVAS)
+    assert diagnosis is not None and diagnosis.best is not None
+    assert diagnosis.best.cause.startswith(cause) and diagnosis.best.ap50 > 0.9
 
 
 def test_two_mistakes_at_once_are_both_named():
     images = [
         replace(image, gt_classes=(image.gt_classes + 1) % 4) for image in images_of_a_good_model()
     ]
-    found = diagnose(with_labels(images, swapped), SIZES, NAMES, CANVAS)
-    assert found is not None and found.best is not None
-    assert found.best.cause.startswith("x and y of the labels are swapped; and class numbers are")
+    diagnosis = diagnose(with_labels(images, swapped), SIZES, NAMES, CANVAS)
+    assert diagnosis is not None and diagnosis.best is not None
+    assert diagnosis.best.cause.startswith(
+        "x and y of the labels are swapped; and class numbers are"
+    )
 
 
 def test_a_plausible_model_is_left_alone():
@@ -174,9 +176,9 @@ def test_nothing_is_invented_for_a_model_that_has_learnt_nothing():
                 classes=rng.integers(0, 4, 20).astype(np.int32),
             )
         )
-    found = diagnose(images, SIZES, NAMES, CANVAS)
-    assert found is not None and found.best is None
-    assert "none of" in found.sentence() and found.to_json()["cause"] is None
+    diagnosis = diagnose(images, SIZES, NAMES, CANVAS)
+    assert diagnosis is not None and diagnosis.best is None
+    assert "none of" in diagnosis.sentence() and diagnosis.to_json()["cause"] is None
 
 
 def test_images_without_a_detection_are_no_reason_to_guess():
@@ -184,8 +186,8 @@ def test_images_without_a_detection_are_no_reason_to_guess():
         replace(i, boxes=i.boxes[:0], scores=i.scores[:0], classes=i.classes[:0])
         for i in images_of_a_good_model()
     ]
-    found = diagnose(empty, SIZES, NAMES, CANVAS)
-    assert found is not None and found.trials == ()
+    diagnosis = diagnose(empty, SIZES, NAMES, CANVAS)
+    assert diagnosis is not None and diagnosis.trials == ()
 
 
 def test_a_permutation_leaves_labels_alone_that_nobody_speaks_for():

@@ -24,9 +24,9 @@ pytest.importorskip("hotcoco", reason="the extra `report` is not installed")
 @pytest.mark.parametrize("method", ["voc07", "voc12"])
 def test_the_average_precision_of_pascal_follows_from_its_matches(method):
     evaluation = example.voc(method=method, thresholds=(0.5, 0.75))
-    found = metrics(match(evaluation))
-    assert found["AP"] == pytest.approx(evaluation.report.mean_ap)
-    assert found["AP50"] == pytest.approx(evaluation.report.maps[0])
+    values = metrics(match(evaluation))
+    assert values["AP"] == pytest.approx(evaluation.report.mean_ap)
+    assert values["AP50"] == pytest.approx(evaluation.report.maps[0])
     for one in evaluation.report.classes[0]:
         row = next(c for c in match(evaluation).classes if c.name == one.name)
         assert average_precision(row, method)[0] == pytest.approx(one.ap)
@@ -35,11 +35,11 @@ def test_the_average_precision_of_pascal_follows_from_its_matches(method):
 @pytest.mark.parametrize(("kind", "prefix"), [("bbox", ""), ("segm", "mask_")])
 def test_the_average_precision_of_coco_follows_from_its_matches(kind, prefix):
     evaluation = example.coco()
-    found = metrics(match(evaluation, kind))
-    assert found["AP"] == pytest.approx(evaluation.report.metrics[f"{prefix}AP"])
-    assert found["AP50"] == pytest.approx(evaluation.report.metrics[f"{prefix}AP50"])
+    values = metrics(match(evaluation, kind))
+    assert values["AP"] == pytest.approx(evaluation.report.metrics[f"{prefix}AP"])
+    assert values["AP50"] == pytest.approx(evaluation.report.metrics[f"{prefix}AP50"])
     for name, ap in evaluation.report.class_ap[f"{prefix}AP"].items():
-        assert found[f"class {name}"] == pytest.approx(ap)
+        assert values[f"class {name}"] == pytest.approx(ap)
 
 
 def test_an_image_that_counts_twice_is_as_good_as_two_images():
@@ -86,8 +86,8 @@ def test_a_model_does_not_differ_from_itself():
 
 def test_a_better_model_differs_beyond_the_noise():
     worse, better = (match(example.voc(noise=noise)) for noise in (8.0, 1.0))
-    found = differences(worse, better)["AP"]
-    assert 0 < found.low < found.value
+    difference = differences(worse, better)["AP"]
+    assert 0 < difference.low < difference.value
 
 
 def test_every_resampled_set_has_as_many_images_as_the_set():

@@ -49,9 +49,9 @@ def same(one, other):
 def test_results_survive_the_way_bit_for_bit_also_without_detections_or_proposals():
     for proposals in (True, False):
         given = [result(i, d, m, proposals) for i, (d, m) in enumerate([(3, 2), (0, 0), (7, 1)])]
-        found, records = unpack(pack(given, [4, 9, 0]))
+        unpacked, records = unpack(pack(given, [4, 9, 0]))
         assert records == [4, 9, 0]
-        for one, other in zip(given, found, strict=True):
+        for one, other in zip(given, unpacked, strict=True):
             same(one, other)
 
 
@@ -63,8 +63,8 @@ def test_all_have_the_results_in_the_order_of_one():
     images = {record: result(record, record + 1, 2) for record in range(5)}
     place = {3: 0, 0: 1, 4: 2, 1: 3, 2: 4}
     other = pack([images[0], images[1]], [0, 1])
-    found = all_voc_results([images[3], images[4], images[2]], [3, 4, 2], place, Pair(other))
-    for record, one in zip(place, found, strict=True):
+    unpacked = all_voc_results([images[3], images[4], images[2]], [3, 4, 2], place, Pair(other))
+    for record, one in zip(place, unpacked, strict=True):
         same(images[record], one)
 
 

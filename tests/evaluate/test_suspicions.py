@@ -59,13 +59,15 @@ def test_a_detection_beside_a_labelled_object_is_less_than_one_in_the_open():
 
 
 def test_two_detections_of_one_missing_object_are_one_suspicion():
-    found = of_image(0, labelled([], [(0, 0.9, BOX), (1, 0.8, (11, 11, 31, 31))]))
-    assert [one.cause for one in found] == ["missing"] and found[0].strength == pytest.approx(0.9)
+    suspicions = of_image(0, labelled([], [(0, 0.9, BOX), (1, 0.8, (11, 11, 31, 31))]))
+    assert [one.cause for one in suspicions] == ["missing"] and suspicions[
+        0
+    ].strength == pytest.approx(0.9)
 
 
 def test_a_shifted_label_is_one_suspicion_and_not_a_missing_one_too():
-    found = of_image(0, labelled([(0, SHIFTED)], [(0, 0.8, BOX)]))
-    assert [one.cause for one in found] == ["shifted"]
+    suspicions = of_image(0, labelled([(0, SHIFTED)], [(0, 0.8, BOX)]))
+    assert [one.cause for one in suspicions] == ["shifted"]
 
 
 def test_suspicions_of_all_images_are_ranked_together():

@@ -151,8 +151,8 @@ def check(case: Case, folder: Path) -> None:
 
 
 def _run(path: Path) -> None:
-    (found,) = rcnn_jax.load(path)([PICTURE])
-    assert found.valid.all()
+    (detections,) = rcnn_jax.load(path)([PICTURE])
+    assert detections.valid.all()
 
 
 def _engine(path: Path) -> None:

@@ -33,10 +33,10 @@ def assert_same(function, x, *, perm=None, free_batch=True, atol=1e-6, rtol=1e-5
     onnx.checker.check_model(model, full_check=True)
     session = open_session(model.SerializeToString(), "test")
     stored = x if perm is None else np.ascontiguousarray(x.transpose(perm))
-    found = session.run(None, {"x": stored})
+    results = session.run(None, {"x": stored})
     wanted = jax.jit(function)(x)
     wanted = wanted if isinstance(wanted, dict) else {"y": wanted}
-    for name, theirs in zip(graph.outputs, found, strict=True):
+    for name, theirs in zip(graph.outputs, results, strict=True):
         ours = wanted[name]
         assert theirs.dtype == np.asarray(ours).dtype
         ours = np.asarray(ours)

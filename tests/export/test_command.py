@@ -75,12 +75,12 @@ def labels(folder):
 
 def test_inference_with_the_graph_writes_what_the_model_writes(trained, exported):
     root, spec, model = trained
-    found = {}
+    by_suffix = {}
     for path in (model, exported):
         assert run("inference", spec, path, "-k", KEY) == 0
-        found[path.suffix] = labels(root / "found")
-    assert sum(map(len, found[".tlt"])) > 3
-    for ours, theirs in zip(found[".tlt"], found[".onnx"], strict=True):
+        by_suffix[path.suffix] = labels(root / "found")
+    assert sum(map(len, by_suffix[".tlt"])) > 3
+    for ours, theirs in zip(by_suffix[".tlt"], by_suffix[".onnx"], strict=True):
         assert [row[0] for row in ours] == [row[0] for row in theirs]
         numbers = [np.asarray([row[1:] for row in rows], float) for rows in (ours, theirs)]
         np.testing.assert_allclose(*numbers, atol=0.02)
@@ -137,8 +137,8 @@ def test_a_failed_check_leaves_no_model_and_exit_code_1(trained, tmp_path, monke
         predict = honest(session, header)
         return lambda images: (shifted(predict(images)[0]), None)
 
-    def shifted(found):
-        return found.replace(boxes=found.boxes + np.float32(1.0))
+    def shifted(detections):
+        return detections.replace(boxes=detections.boxes + np.float32(1.0))
 
     monkeypatch.setattr(check, "predictor", wrong)
     output = tmp_path / "model.onnx"

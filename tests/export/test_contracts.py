@@ -31,11 +31,11 @@ DETECTORS = {"faster_rcnn": tiny.faster_rcnn, "mask_rcnn": tiny.mask_rcnn}
 
 
 def built(experiment, variables, header):
-    """(FP32 graph, what its check found) of an experiment."""
+    """(FP32 graph, result of its check) of an experiment."""
     graph = build(experiment, variables, header)
     reference = reference_predictor(experiment, variables)
-    found = check_built(graph, experiment, variables, header, tiny.images(2), reference)
-    return graph.model.SerializeToString(), found
+    check = check_built(graph, experiment, variables, header, tiny.images(2), reference)
+    return graph.model.SerializeToString(), check
 
 
 @functools.cache
@@ -54,8 +54,8 @@ def exported(kind, case="usual", contract="tao", batch=None):
         )
         model = graph.to_model("test", header.to_metadata())
         return experiment, variables, header, model.SerializeToString(), None
-    model, found = built(experiment, variables, header)
-    return experiment, variables, header, model, found
+    model, check = built(experiment, variables, header)
+    return experiment, variables, header, model, check
 
 
 def both(kind, count, *args, providers=REFERENCE):
@@ -67,8 +67,8 @@ def both(kind, count, *args, providers=REFERENCE):
     return wanted, predictor(open_session(model, "test", providers), header)(pictures)[0]
 
 
-def assert_equal_detections(wanted, found):
-    parity = compare_detections(wanted, found)
+def assert_equal_detections(wanted, detections):
+    parity = compare_detections(wanted, detections)
     assert parity.unmatched == 0
     assert parity.box <= 1e-3 and parity.score <= 1e-5 and parity.mask <= 1e-4
 
@@ -76,22 +76,22 @@ def assert_equal_detections(wanted, found):
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_one_graph_gives_the_detections_of_jax_for_any_batch(kind, count):
-    wanted, found = both(kind, count)
+    wanted, detections = both(kind, count)
     assert wanted.valid.sum() > 3
-    assert_equal_detections(wanted, found)
+    assert_equal_detections(wanted, detections)
 
 
 @pytest.mark.parametrize("case", list(CASES)[1:])
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_no_detection_and_too_many_are_ordinary(kind, case):
-    wanted, found = both(kind, 2, case)
+    wanted, detections = both(kind, 2, case)
     places = wanted.valid.shape[1]
     expected = {"nothing found": 0, "all places taken": 5}.get(case)
     if expected is not None:
         assert wanted.valid.sum(axis=1).tolist() == [expected] * 2
     else:
         assert 0 < wanted.valid.sum(axis=1).max() < places == 70
-    assert_equal_detections(wanted, found)
+    assert_equal_detections(wanted, detections)
 
 
 @pytest.mark.parametrize("kind", DETECTORS)

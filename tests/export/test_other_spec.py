@@ -73,15 +73,15 @@ def changed(files, folder, old, new):
 
 def commands(files, spec, model, out):
     argv = [files.kind, "{}", "-e", str(spec), "-m", str(model), "-k", KEY]
-    found = [[*argv, "-i", str(files.images), "-r", str(out)]]
+    lines = [[*argv, "-i", str(files.images), "-r", str(out)]]
     if files.kind == "faster_rcnn":  # a Mask R-CNN's annotations speak first
-        found.append([*argv, "-r", str(out)])
+        lines.append([*argv, "-r", str(out)])
     if model.suffix == ".tlt":
-        found.append([*argv, "-o", str(out / "a.onnx"), "--gen_ds_config"])
-    tasks = ("inference", "evaluate", "export") if len(found) == 3 else ("inference", "evaluate")
+        lines.append([*argv, "-o", str(out / "a.onnx"), "--gen_ds_config"])
+    tasks = ("inference", "evaluate", "export") if len(lines) == 3 else ("inference", "evaluate")
     if files.kind == "mask_rcnn":
         tasks = ("inference", "export")
-    for argv, task in zip(found, tasks, strict=False):
+    for argv, task in zip(lines, tasks, strict=False):
         argv[1] = task
         yield argv
 

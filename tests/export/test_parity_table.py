@@ -34,11 +34,11 @@ def test_one_graph_agrees_for_every_class_count_and_for_empty_and_full_images(
     code, rows = printed(capsys, "--networks", *networks)
     assert code == 0
     assert [int(row[2]) for row in rows] == classes
-    found = np.asarray([counts(row[3]) for row in rows])
-    assert (found[:, 2] == 0).all(), "nothing on a black canvas"
-    assert found.max() == DETECTIONS, "all places taken somewhere"
+    numbers = np.asarray([counts(row[3]) for row in rows])
+    assert (numbers[:, 2] == 0).all(), "nothing on a black canvas"
+    assert numbers.max() == DETECTIONS, "all places taken somewhere"
     # the weights are random: one of the class counts may find nothing in the scene
-    assert (found[:, :2].sum(axis=1) > 0).sum() >= len(classes) - 1
+    assert (numbers[:, :2].sum(axis=1) > 0).sum() >= len(classes) - 1
     for row in rows:
         assert float(row[4]) < BOX and float(row[5]) < SCORE and row[7] == "yes"
         assert row[6] == "-" if networks == ["resnet:18"] else float(row[6]) < MASK

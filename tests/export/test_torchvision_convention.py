@@ -61,8 +61,8 @@ def test_the_graph_gives_the_detections_of_jax(name):
     if convention.roi_samples:
         forms.append(to_portable(onnx.load_from_string(model)).SerializeToString())
     for form in forms:
-        found = predictor(open_session(form, "test"), header)(pictures)[0]
-        parity = compare_detections(wanted, found)
+        detections = predictor(open_session(form, "test"), header)(pictures)[0]
+        parity = compare_detections(wanted, detections)
         assert parity.unmatched == 0
         assert parity.box <= 1e-3 and parity.score <= 1e-5 and parity.mask <= 1e-4
 

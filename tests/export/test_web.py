@@ -116,12 +116,12 @@ def test_the_page_sees_the_objects_of_the_command_line(fixture, request, runtime
             window.open(f"{address}/index.html?image={name}&backend=wasm")
             assert window.wait("document.body.dataset.state") == "ready"
             seen = window.value("window.detections.map(d => [...d.box, d.score, d.label])")
-            found = model([folder / name])[0]
-            assert len(seen) == len(found.scores) > 0
+            detections = model([folder / name])[0]
+            assert len(seen) == len(detections.scores) > 0
             boxes, scores, labels = np.split(np.asarray(seen), [4, 5], axis=1)
-            np.testing.assert_allclose(boxes, found.boxes, atol=0.1)
-            np.testing.assert_allclose(scores[:, 0], found.scores, atol=2e-3)
-            np.testing.assert_array_equal(labels[:, 0], found.classes)
+            np.testing.assert_allclose(boxes, detections.boxes, atol=0.1)
+            np.testing.assert_allclose(scores[:, 0], detections.scores, atol=2e-3)
+            np.testing.assert_array_equal(labels[:, 0], detections.classes)
         assert window.value("document.body.dataset.backend") == "wasm"
         asked_for = {path.partition("?")[0] for path in asked}
         assert any(path.endswith(".wasm") for path in asked_for)

@@ -32,13 +32,13 @@ def main() -> None:
       ValueError: two proposals or detections are too close in score for a stable order.
     """
     model = build(state_dict(NUM_CLASSES), (SIDE, SIDE), PROPOSALS, DETECTIONS)
-    found = stages(model, images(2, SIDE, SIDE))
+    outputs = stages(model, images(2, SIDE, SIDE))
     for name in ("proposal_scores", "scores"):
-        gap = float(-np.diff(found[name], axis=1).max())
+        gap = float(-np.diff(outputs[name], axis=1).max())
         if gap < CLEAR:
             raise ValueError(f"{name} differ by {gap:.1e} only: choose another seed of the images")
     arrays: dict[str, Any] = {
-        name: sampled(array) if name.startswith(LARGE) else array for name, array in found.items()
+        name: sampled(array) if name.startswith(LARGE) else array for name, array in outputs.items()
     }
     GOLDEN.parent.mkdir(exist_ok=True)
     np.savez_compressed(GOLDEN, **arrays)

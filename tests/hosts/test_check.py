@@ -17,28 +17,28 @@ def findings(folder, monkeypatch, **variables):
 
 
 def test_a_sound_place_needs_no_mending(tmp_path, monkeypatch):
-    found = findings(tmp_path, monkeypatch)
-    assert [one.text for one in found.values() if not one.good] == []
-    assert "a sum over 4 devices gave 4 " in found["psum"].text
-    assert "1 on 1 machine(s)" in found["processes"].text
+    by_name = findings(tmp_path, monkeypatch)
+    assert [one.text for one in by_name.values() if not one.good] == []
+    assert "a sum over 4 devices gave 4 " in by_name["psum"].text
+    assert "1 on 1 machine(s)" in by_name["processes"].text
     assert list(tmp_path.iterdir()) == []  # nothing stays
 
 
 def test_a_proxy_without_exception_and_a_batch_script_are_named(tmp_path, monkeypatch):
-    found = findings(tmp_path, monkeypatch, HTTPS_PROXY="http://proxy:1", SLURM_NTASKS="4")
-    assert not found["proxies"].good
-    assert "HTTPS_PROXY set, and no no_proxy" in found["proxies"].text
-    assert not found["processes"].good
-    assert "start the command with srun" in found["processes"].mend
+    by_name = findings(tmp_path, monkeypatch, HTTPS_PROXY="http://proxy:1", SLURM_NTASKS="4")
+    assert not by_name["proxies"].good
+    assert "HTTPS_PROXY set, and no no_proxy" in by_name["proxies"].text
+    assert not by_name["processes"].good
+    assert "start the command with srun" in by_name["processes"].mend
     excepted = findings(tmp_path, monkeypatch, HTTPS_PROXY="http://proxy:1", no_proxy="node01")
     assert excepted["proxies"].good
 
 
 def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch):
-    found = findings(tmp_path / "gone", monkeypatch)
-    assert not found["folder"].good
-    assert "No such file or directory" in found["folder"].text
-    assert "every machine mounts" in found["folder"].mend
+    by_name = findings(tmp_path / "gone", monkeypatch)
+    assert not by_name["folder"].good
+    assert "No such file or directory" in by_name["folder"].text
+    assert "every machine mounts" in by_name["folder"].mend
 
 
 def test_the_command_prints_a_line_for_every_finding(tmp_path, capsys):

@@ -41,11 +41,11 @@ def start(count, stall):
 def test_a_signal_at_one_process_stops_all_after_the_same_step(number):
     job = start(3, 300)
     job[2].send_signal(number)
-    found = ends(job)
-    last = {line for _, text in found for line in text.splitlines() if line.startswith("stopped")}
-    assert len(last) == 1, found
-    assert [code for code, _ in found] == [128 + number] * 3, found
-    assert [len(errors(text)) for _, text in found] == [1, 0, 0], found  # the chief speaks
+    endings = ends(job)
+    last = {line for _, text in endings for line in text.splitlines() if line.startswith("stopped")}
+    assert len(last) == 1, endings
+    assert [code for code, _ in endings] == [128 + number] * 3, endings
+    assert [len(errors(text)) for _, text in endings] == [1, 0, 0], endings  # the chief speaks
 
 
 def test_a_killed_process_is_named_by_the_others():

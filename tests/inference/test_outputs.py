@@ -8,7 +8,7 @@ import pytest
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, image_ids
 from rcnn_jax.structures import Detections
 
-FOUND = Detections(
+DETECTIONS = Detections(
     boxes=np.array([[2.0, 4.0, 10.0, 20.0]], np.float32),
     scores=np.array([0.75], np.float32),
     classes=np.array([1], np.int32),
@@ -38,7 +38,7 @@ def test_images_of_other_names_are_numbered_from_one(names):
 
 def test_coco_labels_have_category_ids_and_are_joined_next_to_the_folder(image, tmp_path):
     writer = CocoLabels(tmp_path / "labels", {image: "7"}, (11, 42))
-    writer.write(image, SIZE, FOUND)
+    writer.write(image, SIZE, DETECTIONS)
     assert writer.close() == [
         ("label files", tmp_path / "labels"),
         ("COCO results", tmp_path / "labels.json"),
@@ -56,7 +56,7 @@ def test_masks_are_drawn_only_when_asked_for(image, tmp_path):
     for masks in (False, True):
         folder = tmp_path / str(masks)
         writer = Pictures(folder, {image: "7"}, ("a", "b"), captions=False, masks=masks)
-        writer.write(image, SIZE, FOUND)
+        writer.write(image, SIZE, DETECTIONS)
         assert writer.close() == [("annotated images", folder)]
         pictures.append(cv2.imread(str(folder / "7.png")))
     boxed, filled = pictures
@@ -67,6 +67,6 @@ def test_masks_are_drawn_only_when_asked_for(image, tmp_path):
 
 def test_kitti_labels_are_lines_of_sixteen_columns(image, tmp_path):
     writer = KittiLabels(tmp_path / "kitti", {image: "7"}, ("car", "big van"))
-    writer.write(image, SIZE, FOUND)
+    writer.write(image, SIZE, DETECTIONS)
     line = (tmp_path / "kitti" / "7.txt").read_text().split()
     assert line[0] == "big_van" and len(line) == 16

@@ -87,8 +87,8 @@ def test_ids_stay_with_their_objects_and_are_not_shared_by_classes():
         classes = np.int32([0, 1])
         if number % 2:  # the order of detections follows their scores and may change
             boxes, classes = boxes[::-1], classes[::-1]
-        found = Detections(boxes, np.float32([0.9, 0.8]), classes, np.ones(2, bool), None)
-        return Seen(Frame(np.zeros((96, 96, 3), np.uint8), number, number / 30), found)
+        detections = Detections(boxes, np.float32([0.9, 0.8]), classes, np.ones(2, bool), None)
+        return Seen(Frame(np.zeros((96, 96, 3), np.uint8), number, number / 30), detections)
 
     ids = {0: set(), 1: set()}
     for each in follow(frame(number) for number in range(12)):

@@ -92,15 +92,15 @@ def test_the_pyramid_has_norm_without_relu_behind_laterals_and_smoothing():
     }
     pyramid = FeaturePyramid(BUILD, 2, 6, features=4, norm=True)
     variables = filled(pyramid, levels, False)
-    found = pyramid.apply(variables, levels, False)
+    outputs = pyramid.apply(variables, levels, False)
     merged = conv_norm(levels[5], variables, "l5", NONE)
     for level in (5, 4, 3, 2):
         if level < 5:
             up = merged.repeat(2, axis=1).repeat(2, axis=2)
             merged = conv_norm(levels[level], variables, f"l{level}", NONE) + up
         expected = conv_norm(merged, variables, f"post_hoc_d{level}", SAME)
-        np.testing.assert_allclose(found[level], expected, atol=1e-4)
-        assert np.asarray(found[level]).min() < 0
+        np.testing.assert_allclose(outputs[level], expected, atol=1e-4)
+        assert np.asarray(outputs[level]).min() < 0
 
 
 def test_the_rpn_has_as_many_convolutions_as_it_is_told():
@@ -108,13 +108,13 @@ def test_the_rpn_has_as_many_convolutions_as_it_is_told():
     head = RpnHead(BUILD, names, features=4, anchors_per_cell=2, depth=2)
     x = np.random.default_rng(3).normal(size=(1, 4, 5, 4)).astype(np.float32)
     variables = filled(head, {3: x})
-    found = head.apply(variables, {3: x})
+    outputs = head.apply(variables, {3: x})
     for name in ("rpn", "rpn-conv-l1"):
         layer = variables["params"][name]
         x = relu(slow.conv(x, layer["kernel"], 1, SAME) + layer["bias"])
     layer = variables["params"]["c"]
     expected = slow.conv(x, layer["kernel"], 1, NONE) + layer["bias"]
-    np.testing.assert_allclose(found.objectness[3], expected, atol=1e-4)
+    np.testing.assert_allclose(outputs.objectness[3], expected, atol=1e-4)
 
 
 def test_rows_of_padding_do_not_count_in_statistics():
@@ -122,9 +122,9 @@ def test_rows_of_padding_do_not_count_in_statistics():
     rows = jnp.asarray([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
     layer = BatchNorm(momentum=0.9)
     variables = layer.init(jax.random.key(0), x, False)
-    found, kept = layer.apply(variables, x, True, rows, mutable=["batch_stats"])
+    outputs, kept = layer.apply(variables, x, True, rows, mutable=["batch_stats"])
     own, alone = layer.apply(variables, x[[0, 2, 3]], True, mutable=["batch_stats"])
-    np.testing.assert_allclose(np.asarray(found)[[0, 2, 3]], own, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(outputs)[[0, 2, 3]], own, atol=1e-5)
     for leaf, value in alone["batch_stats"].items():
         np.testing.assert_allclose(kept["batch_stats"][leaf], value, atol=1e-6)
 
@@ -133,6 +133,6 @@ def test_a_batch_without_rows_changes_no_statistics():
     x = np.ones((2, 2, 2, 3), np.float32)
     layer = BatchNorm(momentum=0.9)
     variables = layer.init(jax.random.key(0), x, False)
-    found, kept = layer.apply(variables, x, True, jnp.zeros(2), mutable=["batch_stats"])
-    assert np.isfinite(found).all()
+    outputs, kept = layer.apply(variables, x, True, jnp.zeros(2), mutable=["batch_stats"])
+    assert np.isfinite(outputs).all()
     jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], variables["batch_stats"])

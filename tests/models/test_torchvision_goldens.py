@@ -37,47 +37,47 @@ def rpn(stages, features):
 
 
 def test_features_and_rpn_outputs_are_those_of_torchvision(golden, features, rpn):
-    found = {**features, **rpn}
-    assert sorted(found) == [name for name in sorted(golden) if "/" in name]
-    for name, array in found.items():
+    outputs = {**features, **rpn}
+    assert sorted(outputs) == [name for name in sorted(golden) if "/" in name]
+    for name, array in outputs.items():
         error = case.relative_error(case.sampled(np.asarray(array)), golden[name])
         assert error < case.DENSE, name
 
 
 def test_proposals_are_those_of_torchvision(golden, stages, rpn):
-    found = stages.proposals(rpn, np.stack([SIZE, SIZE]))
-    assert np.asarray(found["proposal_valid"]).all()
-    np.testing.assert_allclose(found["proposals"], golden["proposals"], rtol=0, atol=case.PIXELS)
+    outputs = stages.proposals(rpn, np.stack([SIZE, SIZE]))
+    assert np.asarray(outputs["proposal_valid"]).all()
+    np.testing.assert_allclose(outputs["proposals"], golden["proposals"], rtol=0, atol=case.PIXELS)
     np.testing.assert_allclose(
-        found["proposal_scores"], golden["proposal_scores"], rtol=0, atol=case.SCORES
+        outputs["proposal_scores"], golden["proposal_scores"], rtol=0, atol=case.SCORES
     )
 
 
 def test_roi_features_class_logits_and_box_deltas_are_those_of_torchvision(
     golden, stages, features
 ):
-    found = stages.box_head(features, golden["proposals"])
-    crops = case.sampled(np.asarray(found["box_crops"]))
+    outputs = stages.box_head(features, golden["proposals"])
+    crops = case.sampled(np.asarray(outputs["box_crops"]))
     assert case.relative_error(crops, golden["box_crops"]) < case.DENSE
-    assert case.relative_error(found["logits"], golden["logits"]) < case.DENSE
-    assert case.relative_error(found["box_deltas"], golden["box_deltas"]) < case.DENSE
+    assert case.relative_error(outputs["logits"], golden["logits"]) < case.DENSE
+    assert case.relative_error(outputs["box_deltas"], golden["box_deltas"]) < case.DENSE
 
 
 def test_detections_are_those_of_torchvision(golden, stages):
-    found = stages.detections(golden, SIZE)
-    assert np.asarray(found["valid"]).all()
-    assert (np.asarray(found["classes"]) == golden["classes"]).all()
-    np.testing.assert_allclose(found["boxes"], golden["boxes"], rtol=0, atol=case.PIXELS)
-    np.testing.assert_allclose(found["scores"], golden["scores"], rtol=0, atol=case.SCORES)
+    outputs = stages.detections(golden, SIZE)
+    assert np.asarray(outputs["valid"]).all()
+    assert (np.asarray(outputs["classes"]) == golden["classes"]).all()
+    np.testing.assert_allclose(outputs["boxes"], golden["boxes"], rtol=0, atol=case.PIXELS)
+    np.testing.assert_allclose(outputs["scores"], golden["scores"], rtol=0, atol=case.SCORES)
 
 
 def test_masks_are_those_of_torchvision(golden, stages, features):
-    found = stages.mask_head(features, golden["boxes"])
+    outputs = stages.mask_head(features, golden["boxes"])
     for name in ("mask_crops", "mask_logits"):
-        error = case.relative_error(case.sampled(np.asarray(found[name])), golden[name])
+        error = case.relative_error(case.sampled(np.asarray(outputs[name])), golden[name])
         assert error < case.DENSE, name
     own = np.take_along_axis(
-        np.asarray(found["mask_logits"]), golden["classes"][:, :, None, None, None], axis=-1
+        np.asarray(outputs["mask_logits"]), golden["classes"][:, :, None, None, None], axis=-1
     )
     masks = 1.0 / (1.0 + np.exp(-own[..., 0]))
     np.testing.assert_allclose(case.sampled(masks), golden["masks"], rtol=0, atol=case.SCORES)

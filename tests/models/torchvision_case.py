@@ -103,11 +103,11 @@ class Stages:
         said = RpnOutputs(
             objectness=by_level(stage, "objectness"), deltas=by_level(stage, "deltas")
         )
-        found = self._propose(said, image_size)
+        proposals = self._propose(said, image_size)
         return {
-            "proposals": found.boxes,
-            "proposal_scores": found.scores,
-            "proposal_valid": found.valid,
+            "proposals": proposals.boxes,
+            "proposal_scores": proposals.scores,
+            "proposal_valid": proposals.valid,
         }
 
     def box_head(self, stage, boxes) -> dict[str, Any]:
@@ -156,14 +156,14 @@ class Stages:
         return recipe.roi_crops(features, boxes, side, self._task.settings)
 
 
-def named(found: Detections) -> dict:
+def named(detections: Detections) -> dict:
     """Detections under flat names."""
-    masks = {} if found.masks is None else {"masks": found.masks}
+    masks = {} if detections.masks is None else {"masks": detections.masks}
     return {
-        "boxes": found.boxes,
-        "scores": found.scores,
-        "classes": found.classes,
-        "valid": found.valid,
+        "boxes": detections.boxes,
+        "scores": detections.scores,
+        "classes": detections.classes,
+        "valid": detections.valid,
         **masks,
     }
 
@@ -178,7 +178,7 @@ def by_level(stage: dict, name: str) -> dict:
     return {int(k.split("/")[1]): x for k, x in stage.items() if k.startswith(f"{name}/")}
 
 
-def matching(found: dict, other: dict) -> dict[str, Any]:
+def matching(detections: dict, other: dict) -> dict[str, Any]:
     """Compares predictions of images: detections of one class whose corners are within a pixel.
 
     Returns:
@@ -186,13 +186,13 @@ def matching(found: dict, other: dict) -> dict[str, Any]:
     """
     count, worst = 0, {"boxes": 0.0, "scores": 0.0, "masks": 0.0}
     for image, boxes in enumerate(other["boxes"]):
-        apart = np.abs(found["boxes"][image][:, None] - boxes[None]).max(-1)
-        apart[found["classes"][image][:, None] != other["classes"][image][None]] = np.inf
+        apart = np.abs(detections["boxes"][image][:, None] - boxes[None]).max(-1)
+        apart[detections["classes"][image][:, None] != other["classes"][image][None]] = np.inf
         nearest = apart.argmin(0)
         theirs = np.flatnonzero(apart.min(0) < 1.0)
         count += len(theirs)
         for name in worst:
-            pair = found[name][image][nearest[theirs]], other[name][image][theirs]
+            pair = detections[name][image][nearest[theirs]], other[name][image][theirs]
             worst[name] = max(worst[name], float(np.abs(pair[0] - pair[1]).max(initial=0.0)))
     return {"count": count, **worst}
 

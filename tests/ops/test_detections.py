@@ -38,15 +38,15 @@ def compiled(settings):
 def slow_detections(rois, outputs, settings):
     """Class by class: decode, clip, threshold, suppress; then the best of all classes."""
     scores = np.asarray(jax.nn.softmax(outputs.logits, axis=-1))
-    found = []
+    candidates = []
     for n in range(4):
         boxes = np.array(CODER.decode(rois.boxes, outputs.deltas[:, n])).clip(0, np.tile(SIZE, 2))
         valid = rois.valid & (scores[:, n] > settings.score_threshold)
         limit = settings.max_detections
         kept = slow.nms(boxes, scores[:, n], valid, settings.nms_threshold, limit)
-        found += [(scores[i, n], n, boxes[i]) for i in kept]
-    found.sort(key=lambda entry: -entry[0])
-    return found[: settings.max_detections]
+        candidates += [(scores[i, n], n, boxes[i]) for i in kept]
+    candidates.sort(key=lambda entry: -entry[0])
+    return candidates[: settings.max_detections]
 
 
 @pytest.mark.parametrize(

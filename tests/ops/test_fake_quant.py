@@ -21,8 +21,8 @@ def rounded(x, scale):
 def test_halves_go_to_even_and_large_values_saturate():
     """Scale 0.5: 0.25 lies half way and goes to 0, 0.75 to 1.0; on the negative side is one step more."""
     x = jnp.asarray([0.25, 0.75, -0.75, 100.0, -100.0, 3.2, 0.0], jnp.float32)
-    found = fake_quant(x, jnp.float32(0.5))
-    assert found.tolist() == [0.0, 1.0, -1.0, 63.5, -64.0, 3.0, 0.0]
+    values = fake_quant(x, jnp.float32(0.5))
+    assert values.tolist() == [0.0, 1.0, -1.0, 63.5, -64.0, 3.0, 0.0]
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -68,19 +68,19 @@ def test_rounded_weights_are_whole_multiples_that_tell_their_scale(rng):
     steps, scale = np.asarray(weight_steps(kernel)), np.asarray(weight_scale(kernel))
     np.testing.assert_array_equal(steps, np.rint(kernel / scale).astype(np.int8))
     assert np.abs(steps).max((0, 1, 2)).tolist() == [127] * 64
-    found = np.asarray(jax.jit(fake_quant_weight)(kernel))
-    np.testing.assert_array_equal(found, steps * scale)
-    np.testing.assert_array_equal(np.abs(found).max((0, 1, 2)) / np.float32(127), scale)
+    values = np.asarray(jax.jit(fake_quant_weight)(kernel))
+    np.testing.assert_array_equal(values, steps * scale)
+    np.testing.assert_array_equal(np.abs(values).max((0, 1, 2)) / np.float32(127), scale)
 
 
 def test_gradients_pass_through_rounded_weights(rng):
     kernel = rng.normal(0, 1, (6, 4)).astype(np.float32)
     factors = rng.normal(0, 1, (6, 4)).astype(np.float32)
-    found = jax.grad(lambda k: jnp.sum(factors * fake_quant_weight(k)))(kernel)
-    np.testing.assert_array_equal(found, factors)
+    values = jax.grad(lambda k: jnp.sum(factors * fake_quant_weight(k)))(kernel)
+    np.testing.assert_array_equal(values, factors)
 
 
 def test_the_dtype_of_the_computation_is_kept():
     x = jnp.asarray([0.3, 1.7], jnp.bfloat16)
-    found = fake_quant(x, jnp.float32(0.5))
-    assert found.dtype == jnp.bfloat16 and found.tolist() == [0.5, 1.5]
+    values = fake_quant(x, jnp.float32(0.5))
+    assert values.dtype == jnp.bfloat16 and values.tolist() == [0.5, 1.5]

@@ -72,14 +72,14 @@ def slow_match(anchors, boxes, valid, crowd, rule, outside):
 @pytest.fixture(scope="module")
 def scenes():
     rng = np.random.default_rng(0)
-    found = []
+    rows = []
     for _ in range(40):
         anchors, boxes = exact_boxes(rng, (60,), 40.0), exact_boxes(rng, (11,), 40.0)
         anchors[:4] = anchors[4:8]  # ties between anchors
         anchors[5::6, 2:] += 80.0  # a size that lies inside nowhere
         boxes[:3] = boxes[3:6]  # ties between ground truths
-        found.append((anchors - 4, boxes, rng.random(11) < 0.7, rng.random(11) < 0.2))
-    return found
+        rows.append((anchors - 4, boxes, rng.random(11) < 0.7, rng.random(11) < 0.2))
+    return rows
 
 
 @pytest.mark.parametrize("outside", ["train", "ignore", "auto"])

@@ -46,8 +46,8 @@ def run(trials, threshold, tile):
 def test_nms_equals_the_slow_greedy_for_every_trial(trials, expected, tile):
     threshold, kept = expected
     index, valid = run(trials, threshold, tile)
-    for row, found, slow_row in zip(index, valid, kept, strict=True):
-        assert row[found].tolist() == slow_row
+    for row, taken, slow_row in zip(index, valid, kept, strict=True):
+        assert row[taken].tolist() == slow_row
 
 
 def test_kept_boxes_come_first_and_the_rest_is_index_zero(trials):
@@ -60,14 +60,14 @@ def test_kept_boxes_come_first_and_the_rest_is_index_zero(trials):
 def kept_of(boxes, scores, valid, threshold):
     """Returns the kept indices of up to three boxes, padded to one compiled shape."""
     missing = 3 - len(boxes)
-    index, found = KEEP_SEVEN(
+    index, taken = KEEP_SEVEN(
         np.pad(np.float32(boxes), ((0, missing), (0, 0))),
         np.pad(np.float32(scores), (0, missing)),
         np.pad(valid, (0, missing)),
         threshold,
     )
-    assert found.shape == (7,)
-    return index[found].tolist()
+    assert taken.shape == (7,)
+    return index[taken].tolist()
 
 
 KEEP_SEVEN = jax.jit(
@@ -105,9 +105,9 @@ def test_batched_nms_equals_the_loop(trials):
     rows = tuple(part[:6] for part in trials)
     one = jax.jit(functools.partial(nms_ops.nms, threshold=0.3, max_keep=KEEP))
     loop = [one(*row) for row in zip(*rows, strict=True)]
-    index, found = nms_ops.batched_nms(*rows, threshold=0.3, max_keep=KEEP)
+    index, taken = nms_ops.batched_nms(*rows, threshold=0.3, max_keep=KEEP)
     np.testing.assert_array_equal(index, np.stack([i for i, _ in loop]))
-    np.testing.assert_array_equal(found, np.stack([f for _, f in loop]))
+    np.testing.assert_array_equal(taken, np.stack([f for _, f in loop]))
 
 
 def test_ranked_nms_equals_nms_of_sorted_boxes(trials):
@@ -136,8 +136,10 @@ def test_the_best_over_rows_are_sorted_and_name_their_row():
     boxes = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     scores = np.float32([[0.2, 0.9, 0.5], [0.5, 0.1, 0.8]])
     index, kept = np.int32([[1, 2], [2, 0]]), np.array([[True, True], [True, True]])
-    found, best, row, valid = nms_ops.best_over_rows(boxes, scores, index, kept, 5)
+    best_boxes, best, row, valid = nms_ops.best_over_rows(boxes, scores, index, kept, 5)
     np.testing.assert_array_equal(best, np.float32([0.9, 0.8, 0.5, 0.5, 0]))
     np.testing.assert_array_equal(row[:4], [0, 1, 0, 1])  # of equal scores the first row first
     np.testing.assert_array_equal(valid, [True] * 4 + [False])
-    np.testing.assert_array_equal(found[:4], [boxes[0, 1], boxes[1, 2], boxes[0, 2], boxes[1, 0]])
+    np.testing.assert_array_equal(
+        best_boxes[:4], [boxes[0, 1], boxes[1, 2], boxes[0, 2], boxes[1, 0]]
+    )

@@ -45,7 +45,7 @@ def image(rpn, b):
 
 def slow_proposals(rpn, settings):
     """Level by level: best logits, decode, clip, drop, suppress; then the best of all levels."""
-    found = []
+    candidates = []
     for level, anchors in ANCHORS.items():
         logits = rpn.objectness[level].reshape(-1)
         order = np.argsort(-logits, kind="stable")[: settings.pre_nms]
@@ -54,9 +54,9 @@ def slow_proposals(rpn, settings):
         scores = np.asarray(jax.nn.sigmoid(logits))[order]
         valid = ((boxes[:, 2:] - boxes[:, :2]) > settings.min_size).all(axis=1)
         kept = slow.nms(boxes, scores, valid, settings.nms_threshold, settings.post_nms)
-        found += [(scores[i], boxes[i]) for i in kept]
-    found.sort(key=lambda pair: -pair[0])
-    return found[: settings.post_nms]
+        candidates += [(scores[i], boxes[i]) for i in kept]
+    candidates.sort(key=lambda pair: -pair[0])
+    return candidates[: settings.post_nms]
 
 
 @pytest.mark.parametrize(

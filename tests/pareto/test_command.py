@@ -22,14 +22,14 @@ def test_a_search_that_ran_out_of_time_goes_on_and_measures_nothing_twice(tmp_pa
     first = finish(start(*words, "--minutes", "0.001"))
     assert "the time of the search is up" in first
     output = finish(start(*words))
-    found = {
+    results = {
         (keep, precision): read_result(root / "candidates" / Candidate(keep, precision).name)
         for keep in (1.0, 0.5)
         for precision in ("fp32", "int8")
     }
-    assert all(result is not None for result in found.values())
-    assert found[1.0, "fp32"].latency == 1
-    assert 0 < found[0.5, "fp32"].parameters <= 0.5 * found[1.0, "fp32"].parameters
+    assert all(result is not None for result in results.values())
+    assert results[1.0, "fp32"].latency == 1
+    assert 0 < results[0.5, "fp32"].parameters <= 0.5 * results[1.0, "fp32"].parameters
     assert "fastest with a loss of at most 100 points of mAP" in output
     written = {path: path.read_bytes() for path in root.glob("candidates/*/result.json")}
     again = finish(start(*words))

@@ -30,32 +30,32 @@ def test_qat_is_tried_where_calibration_loses_too_much_and_only_there():
 
 
 def test_a_float_model_that_lost_too_much_is_not_quantised_and_ends_the_descent():
-    found = search(bench(knee=0.3), max_drop=0.5)
-    small = [each.candidate for each in found if each.candidate.keep < 0.3]
+    results = search(bench(knee=0.3), max_drop=0.5)
+    small = [each.candidate for each in results if each.candidate.keep < 0.3]
     assert small
     assert {each.precision for each in small} == {"fp32"}
-    assert 0.125 not in {each.candidate.keep for each in found}
+    assert 0.125 not in {each.candidate.keep for each in results}
 
 
 def test_bisection_closes_in_on_the_smallest_good_fraction():
     knee = 0.3
-    found = search(bench(knee), max_drop=0.5)
-    top = best(found, found[0], 0.5)
+    results = search(bench(knee), max_drop=0.5)
+    top = best(results, results[0], 0.5)
     assert top is not None
     assert top.candidate.precision == "int8 QAT"
     assert knee <= top.candidate.keep <= knee * CLOSE
-    assert len({each.candidate for each in found}) == len(found), "nothing is measured twice"
+    assert len({each.candidate for each in results}) == len(results), "nothing is measured twice"
 
 
 def test_least_bounds_the_descent():
-    found = search(bench(knee=0.0), max_drop=2.0, least=0.4)
-    assert min(each.candidate.keep for each in found) == 0.5
+    results = search(bench(knee=0.0), max_drop=2.0, least=0.4)
+    assert min(each.candidate.keep for each in results) == 0.5
 
 
 def test_a_failed_export_is_a_failed_candidate_and_qat_follows():
     failing = {Candidate(1.0, "int8")}
-    found = search(bench(knee=0.9, failing=failing), max_drop=0.5)
-    names = [each.candidate for each in found if each.candidate.keep == 1]
+    results = search(bench(knee=0.9, failing=failing), max_drop=0.5)
+    names = [each.candidate for each in results if each.candidate.keep == 1]
     assert names[-1].precision == "int8 QAT"
 
 

@@ -109,8 +109,8 @@ def theirs(files, tmp_path_factory):
     watch("masks", heads.mask_head)
     batch = images(2, *CANVAS)
     with torch.no_grad():
-        found = model([{"image": torch.from_numpy(one).permute(2, 0, 1)} for one in batch])
-    found = [one["instances"] for one in found]
+        instances = model([{"image": torch.from_numpy(one).permute(2, 0, 1)} for one in batch])
+    instances = [one["instances"] for one in instances]
     stages = {f"features/{name[1:]}": channels_last(x) for name, x in seen["features"].items()}
     for level, (logits, deltas) in enumerate(zip(*seen["rpn_head"], strict=True), start=2):
         stages[f"objectness/{level}"] = channels_last(logits)
@@ -123,10 +123,10 @@ def theirs(files, tmp_path_factory):
     logits, deltas = (part.numpy() for part in seen["boxes"])
     stages["logits"] = per_image(logits, 2)
     stages["box_deltas"] = per_image(y_first(deltas.reshape(len(deltas), -1, 4)), 2)
-    stages["boxes"] = [y_first(one.pred_boxes.tensor.numpy()) for one in found]
-    stages["scores"] = [one.scores.numpy() for one in found]
-    stages["classes"] = [one.pred_classes.numpy() for one in found]
-    stages["masks"] = [one.pred_masks[:, 0].numpy() for one in found]
+    stages["boxes"] = [y_first(one.pred_boxes.tensor.numpy()) for one in instances]
+    stages["scores"] = [one.scores.numpy() for one in instances]
+    stages["classes"] = [one.pred_classes.numpy() for one in instances]
+    stages["masks"] = [one.pred_masks[:, 0].numpy() for one in instances]
     stages["mask_logits"] = channels_last(seen["masks"])
     return stages
 
@@ -145,12 +145,12 @@ def canvases(task):
 
 def test_every_stage_is_that_of_detectron2(ours, theirs):
     task, ours = ours
-    found = {
+    outputs = {
         **ours.features(canvases(task)),
         **ours.rpn(theirs),
         **ours.box_head(theirs, theirs["proposals"]),
     }
-    for name, array in found.items():
+    for name, array in outputs.items():
         assert case.relative_error(array, theirs[name]) < case.DENSE, name
     size = np.float32(CANVAS)
     boxes = ours.proposals(theirs, np.stack([size, size]))["proposals"]
@@ -164,8 +164,8 @@ def test_every_stage_is_that_of_detectron2(ours, theirs):
 
 def test_the_whole_prediction_is_that_of_detectron2(ours, theirs):
     task, ours = ours
-    found = {name: np.asarray(a) for name, a in ours.predict(canvases(task)).items()}
-    pairs = case.matching(found, theirs)
+    detections = {name: np.asarray(a) for name, a in ours.predict(canvases(task)).items()}
+    pairs = case.matching(detections, theirs)
     total = sum(map(len, theirs["scores"]))
     assert total > 40 and pairs["count"] >= 0.98 * total
     assert pairs["boxes"] < case.PIXELS and pairs["scores"] < WHOLE and pairs["masks"] < WHOLE
@@ -189,5 +189,5 @@ def test_adaptive_samples_are_those_of_torchvision():
         sampling_ratio=0,
         aligned=True,
     )
-    found = roi_align({2: feature}, boxes[None], output_size=7, sampling_ratio=0)
-    assert case.relative_error(found[0], channels_last(theirs)) < 1e-5
+    crops = roi_align({2: feature}, boxes[None], output_size=7, sampling_ratio=0)
+    assert case.relative_error(crops[0], channels_last(theirs)) < 1e-5

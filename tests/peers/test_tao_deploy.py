@@ -53,31 +53,31 @@ def buffers(outputs):
 
 def test_faster_rcnn_gives_the_objects_of_inference():
     process = theirs("cv/faster_rcnn/inferencer.py", "trt_output_process_fn")
-    outputs, found, header = outputs_of("faster_rcnn", 3)
+    outputs, detections, header = outputs_of("faster_rcnn", 3)
     height, width = header.canvas
     total = 0
     for index, rows in enumerate(process(buffers(outputs))):
-        valid = np.asarray(found.valid)[index]
+        valid = np.asarray(detections.valid)[index]
         rows = rows[rows[:, 0] >= 0]  # free rows have class -1
         total += len(rows)
-        np.testing.assert_array_equal(rows[:, 0], np.asarray(found.classes)[index][valid])
-        np.testing.assert_allclose(rows[:, 1], np.asarray(found.scores)[index][valid])
+        np.testing.assert_array_equal(rows[:, 0], np.asarray(detections.classes)[index][valid])
+        np.testing.assert_allclose(rows[:, 1], np.asarray(detections.scores)[index][valid])
         corners = rows[:, [3, 2, 5, 4]] * [height, width, height, width]
-        np.testing.assert_allclose(corners, np.asarray(found.boxes)[index][valid], atol=1e-3)
+        np.testing.assert_allclose(corners, np.asarray(detections.boxes)[index][valid], atol=1e-3)
     assert total > 3
 
 
 def test_mask_rcnn_boxes_become_those_of_inference():
     process = theirs("cv/mask_rcnn/inferencer.py", "process_prediction_for_eval")
-    outputs, found, _ = outputs_of("mask_rcnn", 2)
+    outputs, detections, _ = outputs_of("mask_rcnn", 2)
     rows = outputs["generate_detections"]
     boxes = process([1.0, 1.0], rows[..., :4])
-    valid = np.asarray(found.valid)
+    valid = np.asarray(detections.valid)
     assert valid.any()
-    y1, x1, y2, x2 = np.moveaxis(np.asarray(found.boxes), -1, 0)
+    y1, x1, y2, x2 = np.moveaxis(np.asarray(detections.boxes), -1, 0)
     wanted = np.stack([x1, y1, x2 - x1, y2 - y1], -1)
     np.testing.assert_allclose(boxes[valid], wanted[valid], atol=1e-3)
-    np.testing.assert_array_equal(rows[..., 4][valid], np.asarray(found.classes)[valid] + 1)
+    np.testing.assert_array_equal(rows[..., 4][valid], np.asarray(detections.classes)[valid] + 1)
 
 
 def test_its_mask_rcnn_still_stops_at_its_own_fault():

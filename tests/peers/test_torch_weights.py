@@ -92,8 +92,8 @@ def test_a_checkpoint_of_detectron2s_trainer_is_the_model_in_it(tmp_path):
     content = {"model": tensors, "optimizer": optimizer.state_dict(), "iteration": 269_999}
     content["scheduler"] = {"base_lrs": [0.1], "last_epoch": 270_000}
     torch.save(content, path)
-    found = import_checkpoint(path).arrays
+    imported = import_checkpoint(path).arrays
     wanted = import_checkpoint(fake.write_pickle(tmp_path / "model_final.pkl", arrays)).arrays
-    assert found.keys() == wanted.keys()
+    assert imported.keys() == wanted.keys()
     for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        np.testing.assert_array_equal(imported[name], array, err_msg=name)

@@ -65,9 +65,9 @@ def size(pictures):
     return np.float32(pictures.shape[1:3])
 
 
-def assert_dense(found, theirs, *names):
+def assert_dense(outputs, theirs, *names):
     for name in names:
-        assert case.relative_error(found[name], theirs[name]) < case.DENSE, name
+        assert case.relative_error(outputs[name], theirs[name]) < case.DENSE, name
 
 
 def test_the_seeded_weights_are_a_whole_state_dict(model):
@@ -89,36 +89,36 @@ def test_rpn_outputs_agree(ours, theirs):
 
 
 def test_proposals_agree(ours, theirs, size):
-    found = ours.proposals(theirs, np.tile(size, (len(theirs["proposals"]), 1)))
-    assert np.asarray(found["proposal_valid"]).all()
-    np.testing.assert_allclose(found["proposals"], theirs["proposals"], rtol=0, atol=case.PIXELS)
+    outputs = ours.proposals(theirs, np.tile(size, (len(theirs["proposals"]), 1)))
+    assert np.asarray(outputs["proposal_valid"]).all()
+    np.testing.assert_allclose(outputs["proposals"], theirs["proposals"], rtol=0, atol=case.PIXELS)
     np.testing.assert_allclose(
-        found["proposal_scores"], theirs["proposal_scores"], rtol=0, atol=case.SCORES
+        outputs["proposal_scores"], theirs["proposal_scores"], rtol=0, atol=case.SCORES
     )
 
 
 def test_proposals_of_images_smaller_than_the_canvas_agree(ours, model, theirs, size):
     sizes = [(int(size[0]) - 40, int(size[1]) - 56 - i) for i in range(len(theirs["proposals"]))]
     expected = side.proposals(model, theirs, sizes)
-    found = ours.proposals(theirs, np.float32(sizes))
+    outputs = ours.proposals(theirs, np.float32(sizes))
     for image, boxes in enumerate(expected):
-        valid = np.asarray(found["proposal_valid"])[image]
+        valid = np.asarray(outputs["proposal_valid"])[image]
         assert valid.sum() == len(boxes)
-        mine = np.asarray(found["proposals"])[image][valid]
+        mine = np.asarray(outputs["proposals"])[image][valid]
         np.testing.assert_allclose(mine, boxes, rtol=0, atol=case.PIXELS)
 
 
 def test_roi_features_class_logits_and_box_deltas_agree(ours, theirs):
-    found = ours.box_head(theirs, theirs["proposals"])
-    assert_dense(found, theirs, "box_crops", "logits", "box_deltas")
+    outputs = ours.box_head(theirs, theirs["proposals"])
+    assert_dense(outputs, theirs, "box_crops", "logits", "box_deltas")
 
 
 def test_detections_agree(ours, theirs, size):
-    found = ours.detections(theirs, size)
-    assert np.asarray(found["valid"]).all()
-    assert (np.asarray(found["classes"]) == theirs["classes"]).all()
-    np.testing.assert_allclose(found["boxes"], theirs["boxes"], rtol=0, atol=case.PIXELS)
-    np.testing.assert_allclose(found["scores"], theirs["scores"], rtol=0, atol=case.SCORES)
+    outputs = ours.detections(theirs, size)
+    assert np.asarray(outputs["valid"]).all()
+    assert (np.asarray(outputs["classes"]) == theirs["classes"]).all()
+    np.testing.assert_allclose(outputs["boxes"], theirs["boxes"], rtol=0, atol=case.PIXELS)
+    np.testing.assert_allclose(outputs["scores"], theirs["scores"], rtol=0, atol=case.SCORES)
 
 
 def test_masks_agree(ours, theirs):

@@ -125,8 +125,8 @@ def rois(task, gt):
         boxes=boxes.astype(np.float32), scores=np.ones(valid.shape, np.float32), valid=valid
     )
     keys = jax.random.split(jax.random.key(1), 2)
-    found = two_stage.sample_rois(keys, proposals, gt, case.NUM_CLASSES, task.settings)
-    return jax.device_get(found)
+    sampled = two_stage.sample_rois(keys, proposals, gt, case.NUM_CLASSES, task.settings)
+    return jax.device_get(sampled)
 
 
 def their_targets():
@@ -182,13 +182,13 @@ def test_anchors_are_matched_alike(task, model, features, anchors, gt):
     np.testing.assert_array_equal(joined, side.y_first(theirs[0].numpy()))
     labels, matched = model.rpn.assign_targets_to_anchors(theirs, their_targets())
     for image, (label, boxes) in enumerate(zip(labels, matched, strict=True)):
-        found = match_anchors(
+        matches = match_anchors(
             joined, gt.boxes[image], gt.valid[image], task.settings.rpn_targets, SIZE[image]
         )
-        np.testing.assert_array_equal(found.label, label.numpy())
-        positive = np.asarray(found.label) == 1
+        np.testing.assert_array_equal(matches.label, label.numpy())
+        positive = np.asarray(matches.label) == 1
         assert positive.sum() > OBJECTS[image]
-        own = gt.boxes[image][np.asarray(found.gt_index)[positive]]
+        own = gt.boxes[image][np.asarray(matches.gt_index)[positive]]
         np.testing.assert_array_equal(own, side.y_first(boxes.numpy())[positive])
 
 
@@ -217,11 +217,11 @@ def test_losses_and_their_gradients_agree_for_the_same_sample(
     expected = from_torch(gradients)
 
     run = jax.jit(jax.value_and_grad(our_losses(task, variables, rpn_targets, rois), has_aux=True))
-    (_, ours), found = jax.device_get(run(variables["params"], mask_targets))
+    (_, ours), ours_by_layer = jax.device_get(run(variables["params"], mask_targets))
     assert ours.keys() == theirs.keys()
     for name, loss in theirs.items():
         assert ours[name] == pytest.approx(loss.item(), rel=LOSSES), name
-    for layer, leaves in found.items():
+    for layer, leaves in ours_by_layer.items():
         for leaf, gradient in leaves.items():
             other = expected[layer][leaf]
             error = np.linalg.norm(gradient - other) / np.linalg.norm(other)
@@ -286,20 +286,20 @@ def our_losses(task, variables, rpn_targets, rois):
             return two_stage.pool(features, boxes, crop, levels, settings.roi_aligned)
 
         features = model.extract(two_stage.normalize(pictures, task.pixels), train=False)
-        found = two_stage.rpn_losses(model.rpn(features), rpn_targets, settings)
+        losses = two_stage.rpn_losses(model.rpn(features), rpn_targets, settings)
         said = model.classify(crops(rois.boxes, settings.roi_size), train=True)
-        found |= two_stage.box_losses(said, rois, settings)
+        losses |= two_stage.box_losses(said, rois, settings)
         front = rois.foreground[:, :FOREGROUND]
         planes = model.segment(crops(rois.boxes[:, :FOREGROUND], model.mask_crop_size))
         classes = np.where(front, rois.classes[:, :FOREGROUND], 0)
         own = jax.vmap(select_class_masks)(planes, classes)
-        found["mask"] = mask_cross_entropy(own, mask_targets, front.astype(np.float32))
-        return {name: total / count for name, (total, count) in found.items()}
+        losses["mask"] = mask_cross_entropy(own, mask_targets, front.astype(np.float32))
+        return {name: total / count for name, (total, count) in losses.items()}
 
     def total(params, mask_targets):
         full = {**variables, "params": params}
-        found = nn.apply(terms, task.model)(full, mask_targets)
-        return jnp.sum(jnp.stack(list(found.values()))), found
+        losses = nn.apply(terms, task.model)(full, mask_targets)
+        return jnp.sum(jnp.stack(list(losses.values()))), losses
 
     return total
 

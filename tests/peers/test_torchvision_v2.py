@@ -65,17 +65,17 @@ def test_every_stage_is_that_of_torchvision(ours, theirs):
         (ours.box_head(theirs, theirs["proposals"]), ("box_crops", "logits", "box_deltas")),
         (ours.mask_head(theirs, theirs["boxes"]), ("mask_crops", "mask_logits")),
     ]
-    for found, names in stages:
+    for outputs, names in stages:
         for name in (name for name in theirs if name.startswith(names)):
-            assert case.relative_error(found[name], theirs[name]) < case.DENSE, name
-    found = ours.proposals(theirs, np.stack([size, size]))
-    np.testing.assert_allclose(found["proposals"], theirs["proposals"], atol=case.PIXELS)
-    found = ours.detections(theirs, size)
-    np.testing.assert_allclose(found["boxes"], theirs["boxes"], atol=case.PIXELS)
+            assert case.relative_error(outputs[name], theirs[name]) < case.DENSE, name
+    outputs = ours.proposals(theirs, np.stack([size, size]))
+    np.testing.assert_allclose(outputs["proposals"], theirs["proposals"], atol=case.PIXELS)
+    outputs = ours.detections(theirs, size)
+    np.testing.assert_allclose(outputs["boxes"], theirs["boxes"], atol=case.PIXELS)
 
 
 def test_the_whole_prediction_is_that_of_torchvision(ours, theirs):
-    found = {name: np.asarray(a) for name, a in ours.predict(images(2, *CANVAS)).items()}
-    pairs = case.matching(found, theirs)
+    outputs = {name: np.asarray(a) for name, a in ours.predict(images(2, *CANVAS)).items()}
+    pairs = case.matching(outputs, theirs)
     assert pairs["count"] >= 0.98 * theirs["scores"].size
     assert pairs["boxes"] < case.PIXELS and pairs["scores"] < WHOLE and pairs["masks"] < WHOLE

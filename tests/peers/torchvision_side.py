@@ -75,7 +75,9 @@ def stages(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
         watch("mask_predictor", heads.mask_predictor),
         # The masks of these dicts are replaced by pasted ones later on.
         heads.register_forward_hook(
-            lambda _, given, result: seen.__setitem__("found", [dict(one) for one in result[0]])
+            lambda _, given, result: seen.__setitem__(
+                "detections", [dict(one) for one in result[0]]
+            )
         ),
     ]
     # The objectness of proposals is computed and not returned.
@@ -83,9 +85,9 @@ def stages(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     filter_proposals = model.rpn.filter_proposals
 
     def filtered(*operands: Any) -> Any:
-        boxes, found = filter_proposals(*operands)
-        scores.extend(found)
-        return boxes, found
+        boxes, best_scores = filter_proposals(*operands)
+        scores.extend(best_scores)
+        return boxes, best_scores
 
     model.rpn.filter_proposals = filtered
     try:
@@ -107,17 +109,17 @@ def stages(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
         result[f"deltas/{level}"] = y_first(cells.reshape(*cells.shape[:3], -1, 4))
     proposals, _ = seen["rpn"]
     result["proposals"] = np.stack([y_first(boxes.numpy()) for boxes in proposals])
-    result["proposal_scores"] = np.stack([found.numpy() for found in scores])
+    result["proposal_scores"] = np.stack([of_images.numpy() for of_images in scores])
     result["box_crops"] = per_image(channels_last(seen["box_roi_pool"]), batch)
     logits, deltas = seen["box_predictor"]
     result["logits"] = per_image(background_last(logits.numpy()), batch)
     deltas = y_first(deltas.numpy().reshape(len(deltas), -1, 4))[:, 1:]
     result["box_deltas"] = per_image(deltas, batch)
-    found = seen["found"]
-    result["boxes"] = np.stack([y_first(one["boxes"].numpy()) for one in found])
-    result["scores"] = np.stack([one["scores"].numpy() for one in found])
-    result["classes"] = np.stack([one["labels"].numpy() - 1 for one in found])
-    result["masks"] = np.stack([one["masks"][:, 0].numpy() for one in found])
+    detections = seen["detections"]
+    result["boxes"] = np.stack([y_first(one["boxes"].numpy()) for one in detections])
+    result["scores"] = np.stack([one["scores"].numpy() for one in detections])
+    result["classes"] = np.stack([one["labels"].numpy() - 1 for one in detections])
+    result["masks"] = np.stack([one["masks"][:, 0].numpy() for one in detections])
     result["mask_crops"] = per_image(channels_last(seen["mask_roi_pool"]), batch)
     logits = channels_last(seen["mask_predictor"])[..., 1:]
     result["mask_logits"] = per_image(logits, batch)
@@ -145,13 +147,13 @@ def proposals(
     boxes = model.rpn.box_coder.decode(
         torch.from_numpy(np.concatenate(deltas, axis=1)).reshape(-1, 4), anchors
     )
-    found, _ = model.rpn.filter_proposals(
+    kept, _ = model.rpn.filter_proposals(
         boxes.reshape(batch, -1, 4),
         torch.from_numpy(np.concatenate(logits, axis=1)),
         sizes,
         [part.shape[1] for part in logits],
     )
-    return [y_first(part.numpy()) for part in found]
+    return [y_first(part.numpy()) for part in kept]
 
 
 def _image_list(like: Any, canvas: tuple[int, ...], sizes: list[tuple[int, int]]) -> Any:

@@ -38,7 +38,7 @@ def weights(num_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
       num_classes: n, without background.
       seed: of the numbers.
     """
-    found = {}
+    renamed = {}
     for name, array in state_dict(num_classes, seed).items():
         module, _, leaf = name.rpartition(".")
         pattern, new = next(rule for rule in _RULES if re.fullmatch(rule[0], module))
@@ -47,5 +47,5 @@ def weights(num_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
         if any(part in new for part in WITHOUT_BACKGROUND) and "anchor" not in new:
             array = array[: len(array) * num_classes // (num_classes + 1)]
         # Pixels are not divided by their deviation there: the first kernel is that much smaller.
-        found[new] = array / np.float32(57.0) if "stem.conv1.weight" in new else array
-    return found
+        renamed[new] = array / np.float32(57.0) if "stem.conv1.weight" in new else array
+    return renamed

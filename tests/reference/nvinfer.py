@@ -17,7 +17,7 @@ import onnxruntime
 
 
 @dataclass
-class Found:
+class DetectedObject:
     """One object as the frame's metadata hold it; the mask is what the parser copied."""
 
     label: str
@@ -81,7 +81,7 @@ class Nvinfer:
             raise Refused(f"a graph of lower precision in a weakly typed {mode} network")
         return mode
 
-    def detect(self, frame: np.ndarray) -> list[Found]:
+    def detect(self, frame: np.ndarray) -> list[DetectedObject]:
         """Returns what nvinfer attaches to an RGB frame u8[h w 3]."""
         tensor, ratios = self.preprocess(frame)
         layers = {}
@@ -99,15 +99,15 @@ class Nvinfer:
         masks = self.keys.get("parse-bbox-instance-mask-func-name")
         assert self.keys["network-type"] == ("0" if boxes else "3")
         objects = parse[boxes or masks](layers)
-        found = []
+        visible = []
         for number, score, left, top, width, height, mask in objects:
             if number >= self.classes or score < self.threshold:
                 continue
             box = self.attach((left, top, width, height), ratios, frame.shape[:2])
             if box is not None:
                 keep = mask if self.keys.get("output-instance-mask") == "1" else None
-                found.append(Found(self.labels[number], score, box, keep))
-        return found
+                visible.append(DetectedObject(self.labels[number], score, box, keep))
+        return visible
 
     def attach(self, parsed, ratios, size) -> np.ndarray | None:
         """Returns the box (y1, x1, y2, x2) on the frame, None for an object that is dropped.

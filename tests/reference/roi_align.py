@@ -33,13 +33,13 @@ def cell_taps(box, stride, i, j, output_size, sampling_ratio, height, width, ali
         y2, x2 = max(y2, y1 + 1.0), max(x2, x1 + 1.0)
     rows = sampling_ratio or math.ceil((y2 - y1) / output_size)
     columns = sampling_ratio or math.ceil((x2 - x1) / output_size)
-    found = []
+    cells = []
     for a in range(rows):
         for b in range(columns):
             y = y1 - shift + (y2 - y1) * (i + (a + 0.5) / rows) / output_size
             x = x1 - shift + (x2 - x1) * (j + (b + 0.5) / columns) / output_size
-            found += taps(y, x, height, width)
-    return [(row, column, weight / (rows * columns)) for row, column, weight in found]
+            cells += taps(y, x, height, width)
+    return [(row, column, weight / (rows * columns)) for row, column, weight in cells]
 
 
 def roi_align(feature, box, stride, output_size, sampling_ratio, aligned=True):

@@ -37,20 +37,20 @@ def shapes(num_classes: int, version: int = 1) -> dict[str, tuple[int, ...]]:
         box head.
     """
     newer = version == 2
-    found: dict[str, tuple[int, ...]] = {}
+    shapes_by_name: dict[str, tuple[int, ...]] = {}
 
     def conv(name, out, inside, side, bias=False):
-        found[f"{name}.weight"] = (out, inside, side, side)
+        shapes_by_name[f"{name}.weight"] = (out, inside, side, side)
         if bias:
-            found[f"{name}.bias"] = (out,)
+            shapes_by_name[f"{name}.bias"] = (out,)
 
     def batch_norm(name, width):
         for leaf in ("weight", "bias", "running_mean", "running_var"):
-            found[f"{name}.{leaf}"] = (width,)
+            shapes_by_name[f"{name}.{leaf}"] = (width,)
 
     def dense(name, out, inside):
-        found[f"{name}.weight"] = (out, inside)
-        found[f"{name}.bias"] = (out,)
+        shapes_by_name[f"{name}.weight"] = (out, inside)
+        shapes_by_name[f"{name}.bias"] = (out,)
 
     def conv_or_norm(name, inside, side):
         conv(f"{name}.0", 256, inside, side, bias=not newer)
@@ -93,7 +93,7 @@ def shapes(num_classes: int, version: int = 1) -> dict[str, tuple[int, ...]]:
         conv_or_norm(f"roi_heads.mask_head.{index}", 256, 3)
     conv("roi_heads.mask_predictor.conv5_mask", 256, 256, 2, bias=True)
     conv("roi_heads.mask_predictor.mask_fcn_logits", num_classes + 1, 256, 1, bias=True)
-    return found
+    return shapes_by_name
 
 
 def state_dict(num_classes: int, seed: int = 0, version: int = 1) -> dict[str, np.ndarray]:

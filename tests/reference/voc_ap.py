@@ -17,9 +17,9 @@ def curve(images, wanted, threshold, score_threshold):
     """
     ranked = []
     objects = 0
-    for number, (found, truth) in enumerate(images):
+    for number, (detections, truth) in enumerate(images):
         objects += sum(1 for _, of, difficult in truth if of == wanted and not difficult)
-        for box, score, of in found:
+        for box, score, of in detections:
             if of == wanted and score >= score_threshold:
                 ranked.append((score, number, box))
     ranked.sort(key=lambda entry: -entry[0])

@@ -110,7 +110,7 @@ def test_evaluate_and_inference_with_an_engine_give_what_the_graph_gives(
     tensorrt()
     code, engine = build(shutil.copy(files.graph, tmp_path / "model.onnx"), "-m", "2")
     assert code == 0
-    found = []
+    results = []
     for model in (tmp_path / "model.onnx", engine):
         out = tmp_path / model.suffix[1:]
         argv = ["-e", str(files.spec), "-m", str(model), "-r", str(out)]
@@ -118,9 +118,9 @@ def test_evaluate_and_inference_with_an_engine_give_what_the_graph_gives(
         assert main([files.kind, "inference", *argv, "-i", str(files.images)]) == 0
         table = json.loads((out / "eval" / f"{model.name}.json").read_text())
         labels = sorted((out / "labels").iterdir())
-        found.append((table, [path.read_text() for path in labels]))
-    assert sum(map(len, found[0][1])) > 100
-    assert found[0] == found[1]
+        results.append((table, [path.read_text() for path in labels]))
+    assert sum(map(len, results[0][1])) > 100
+    assert results[0] == results[1]
 
 
 def test_the_profile_of_p_and_batches_beyond_it(graph, tensorrt, boxes_files):
@@ -131,11 +131,11 @@ def test_the_profile_of_p_and_batches_beyond_it(graph, tensorrt, boxes_files):
     assert [shape[0] for shape in trt.built[0].profile["input_image"]] == [2, 2, 3]
     predict = open_engine(engine).start()
     pictures = np.random.default_rng(0).integers(0, 256, (7, 96, 96, 3), np.uint8)
-    found = predict(pictures)[0]  # 3, 3 and 1, the last filled up to 2
+    detections = predict(pictures)[0]  # 3, 3 and 1, the last filled up to 2
     alone = [predict(pictures[i : i + 1])[0] for i in range(7)]
-    assert found.boxes.shape[0] == 7 and found.valid.any()
+    assert detections.boxes.shape[0] == 7 and detections.valid.any()
     np.testing.assert_allclose(
-        found.scores, np.concatenate([one.scores for one in alone]), atol=1e-5
+        detections.scores, np.concatenate([one.scores for one in alone]), atol=1e-5
     )
 
 

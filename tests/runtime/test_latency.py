@@ -12,6 +12,6 @@ def test_every_graph_has_a_latency(runtime):
     if runtime == "openvino" and not HAS_OPENVINO:
         pytest.skip("openvino is not installed")
     content = default_graph("faster_rcnn")[0].SerializeToString()
-    found = latencies({"one": content, "other": content}, runtime, runs=2)
-    assert found.keys() == {"one", "other"}
-    assert all(0 < seconds < 60 for seconds in found.values())
+    seconds_by_graph = latencies({"one": content, "other": content}, runtime, runs=2)
+    assert seconds_by_graph.keys() == {"one", "other"}
+    assert all(0 < seconds < 60 for seconds in seconds_by_graph.values())

@@ -96,11 +96,11 @@ def test_the_library_exports_by_a_spec_by_an_experiment_or_by_the_spec_in_the_fi
         output = tmp_path / f"{number}.onnx"
         if isinstance(spec, Experiment):
             opened, options = open_bundle(boxes_files.model, None), ExportOptions(output=output)
-            found = export(opened, spec, options)
+            exported = export(opened, spec, options)
         else:
-            found = rcnn_jax.api.export(boxes_files.model, output, spec)
-        assert found.report.problems == () and found.output == output
-        assert {path.name for path in found.files} == {
+            exported = rcnn_jax.api.export(boxes_files.model, output, spec)
+        assert exported.report.problems == () and exported.output == output
+        assert {path.name for path in exported.files} == {
             output.name,
             f"{output.name}.check.json",
             f"{output.name}.check.txt",

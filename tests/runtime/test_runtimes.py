@@ -35,8 +35,8 @@ def predictors(kind, form="ordinary"):
     return [predictor_of(graph_runner(content, "x", name), header, 1, None) for name in names]
 
 
-def assert_same(wanted, found):
-    parity = compare_detections(wanted, found)
+def assert_same(wanted, detections):
+    parity = compare_detections(wanted, detections)
     assert parity.unmatched == 0 and parity.within(Tolerance(mask=1e-3)), parity
 
 
@@ -64,18 +64,18 @@ def test_fifty_images_in_a_row_and_in_parallel_keep_their_own_results():
     kept = [other(image)[0] for image in images]  # a buffer used again would change earlier ones
     for ours, theirs in zip(wanted, kept, strict=True):
         assert_same(ours, theirs)
-    found = [None] * len(images)
+    results = [None] * len(images)
 
     def work(start):
         for index in range(start, len(images), 4):
-            found[index] = other(images[index])[0]
+            results[index] = other(images[index])[0]
 
     threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for ours, theirs in zip(wanted, found, strict=True):
+    for ours, theirs in zip(wanted, results, strict=True):
         assert_same(ours, theirs)
 
 

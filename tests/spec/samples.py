@@ -64,9 +64,9 @@ def scanned(text: str, kind: SpecKind = "faster_rcnn") -> Scan:
 
 def values_of(text: str, kind: SpecKind = "faster_rcnn") -> dict[str, Any]:
     """Returns what a text without errors of form says."""
-    found = scanned(text, kind)
-    assert not found.problems, found.problems
-    return found.values
+    result = scanned(text, kind)
+    assert not result.problems, result.problems
+    return result.values
 
 
 EVERY_BLOCK = re.compile(r"\[\d+\]")

@@ -99,8 +99,8 @@ def test_a_value_of_a_wrong_type_is_named_and_a_secret_is_not_shown(
 def test_a_value_out_of_range_is_named_and_a_secret_is_not_shown(
     values: dict[str, Any], path: str, sentence: str
 ) -> None:
-    ((found, text),) = check_ranges(config(**values), TABLE)
-    assert found == path and text.startswith(sentence)
+    ((named, text),) = check_ranges(config(**values), TABLE)
+    assert named == path and text.startswith(sentence)
     assert "secret" not in text
 
 

@@ -40,10 +40,10 @@ def test_every_spec_loads_and_renders_to_itself(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
 def test_every_document_returns_its_config_and_names_its_command(path: Path) -> None:
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
     assert f"--config=configs/{relative(path)} " in module.__doc__
     config, spec = module.get_config(), load_spec(sources()[path])
     assert config.is_locked
@@ -100,9 +100,9 @@ def test_an_unknown_override_is_refused() -> None:
 
 
 def test_the_spec_document_needs_a_file() -> None:
-    found = importlib.util.spec_from_file_location("spec_document", CONFIGS / "spec.py")
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module_spec = importlib.util.spec_from_file_location("spec_document", CONFIGS / "spec.py")
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
     with pytest.raises(SpecError, match="needs a spec"):
         module.get_config()

@@ -14,10 +14,10 @@ def inputs(text, kind):
 
 
 def test_records_are_a_pattern_and_images_a_folder_named_with_their_index():
-    found = inputs(FASTER, "faster_rcnn")
-    records = found["dataset_config.data_sources[0].tfrecords_path"]
+    by_field = inputs(FASTER, "faster_rcnn")
+    records = by_field["dataset_config.data_sources[0].tfrecords_path"]
     assert (records.reads, records.value, records.parts) == ("glob", "records/*", None)
-    images = found["dataset_config.data_sources[0].image_directory_path"]
+    images = by_field["dataset_config.data_sources[0].image_directory_path"]
     assert (images.reads, images.value) == ("folder", "images")
 
 

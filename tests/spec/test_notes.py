@@ -49,8 +49,8 @@ def test_a_value_that_asks_for_what_happens_anyway_is_not_mentioned() -> None:
 def test_notes_come_in_the_order_of_the_lines() -> None:
     first = "evaluation_config { labels_dump_dir: 'x' }\nenc_key: ''\n"
     last = "inference_config { nms_score_bits: 3 }\n"
-    found = [note.partition(" ")[0] for note in notes(first + FASTER + last)]
-    assert found == [
+    positions = [note.partition(" ")[0] for note in notes(first + FASTER + last)]
+    assert positions == [
         "evaluation_config.labels_dump_dir",
         "enc_key",
         "inference_config.nms_score_bits",

@@ -58,8 +58,8 @@ def test_mutants_that_both_accept_mean_the_same() -> None:
             expected = protobuf_values(text, kind)
         except (text_format.ParseError, ValueError):
             continue
-        found = scanned(text, kind)
-        if not found.problems:
-            assert found.values == expected, text
+        scan = scanned(text, kind)
+        if not scan.problems:
+            assert scan.values == expected, text
             both += 1
     assert both > 20

@@ -33,8 +33,8 @@ def config_of(python: str, tmp_path: Path) -> ConfigDict:
     return runpy.run_path(str(path))["get_config"]()
 
 
-def same(found: ConfigDict, wanted: ConfigDict) -> bool:
-    return found.to_json(sort_keys=True) == wanted.to_json(sort_keys=True)
+def same(config: ConfigDict, wanted: ConfigDict) -> bool:
+    return config.to_json(sort_keys=True) == wanted.to_json(sort_keys=True)
 
 
 @pytest.mark.parametrize("kind", list(SAMPLES))

@@ -11,10 +11,10 @@ SEEDS = Path(__file__).parents[2].parent / "shared" / "seeds"
 
 def sample(number: str, first: str, behind: str) -> str:
     """The sample spec of a document, between its first words and what follows it."""
-    found = sorted(SEEDS.glob(f"{number}_*.txt"))
-    if not found:
+    files = sorted(SEEDS.glob(f"{number}_*.txt"))
+    if not files:
         pytest.skip("the documents are read from shared/seeds next to the clone, which is absent")
-    text = found[0].read_text(encoding="utf-8")
+    text = files[0].read_text(encoding="utf-8")
     start = text.index(first)
     return text[start : text.index(behind, start)]
 

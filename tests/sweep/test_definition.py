@@ -24,23 +24,23 @@ def define(folder, text):
 
 
 def test_a_space_is_read_with_objectives_and_constraints(folder):
-    found = define(
+    sweep = define(
         folder,
         f'SPACE = {{"{FIELD}": Float(1e-6, 1e-3)}}\nOBJECTIVE = {{"mAP": "max", "latency_ms": "min"}}\n'
         'CONSTRAINTS = ["latency_ms <= 15", "mAP >= 0.5"]',
     )
-    assert found.kind == "faster_rcnn"
-    assert list(found.objectives) == ["mAP", "latency_ms"]
-    assert found.constraints == (
+    assert sweep.kind == "faster_rcnn"
+    assert list(sweep.objectives) == ["mAP", "latency_ms"]
+    assert sweep.constraints == (
         Constraint("latency_ms", "<=", 15.0),
         Constraint("mAP", ">=", 0.5),
     )
-    assert found.measures == {"mAP", "latency_ms"}
+    assert sweep.measures == {"mAP", "latency_ms"}
 
 
 def test_the_spec_of_a_trial_has_its_values_and_keeps_the_rest(folder):
-    found = define(folder, f'SPACE = {{"{FIELD}": Float(1e-6, 1e-3)}}')
-    text = found.spec_of({FIELD: 0.25, "training_config.num_epochs": 7, "random_seed": 3})
+    sweep = define(folder, f'SPACE = {{"{FIELD}": Float(1e-6, 1e-3)}}')
+    text = sweep.spec_of({FIELD: 0.25, "training_config.num_epochs": 7, "random_seed": 3})
     config = parse_spec(text).config
     assert config.training_config.regularizer.weight == 0.25
     assert config.training_config.num_epochs == 7
@@ -49,8 +49,8 @@ def test_the_spec_of_a_trial_has_its_values_and_keeps_the_rest(folder):
 
 
 def test_a_list_of_trials_is_read(folder):
-    found = define(folder, f'def trials():\n  for w in (0.1, 0.2):\n    yield {{"{FIELD}": w}}')
-    assert found.listed == ({FIELD: 0.1}, {FIELD: 0.2})
+    sweep = define(folder, f'def trials():\n  for w in (0.1, 0.2):\n    yield {{"{FIELD}": w}}')
+    assert sweep.listed == ({FIELD: 0.1}, {FIELD: 0.2})
 
 
 def test_bounds_say_by_how_much_they_are_broken():

@@ -45,11 +45,11 @@ def test_a_grey_network_has_one_channel_whatever_the_order_says():
     config = load_spec("configs/faster_rcnn/tiny.txt", "faster_rcnn").config
     image = config.model_config.input_image_config
     order = "model_config.input_image_config.image_channel_order"
-    found = set()
+    values = set()
     for image.image_channel_order in ("bgr", "l"):
         image.image_type = "GRAY_SCALE"
-        found.add(dependence(config, "faster_rcnn")[order])
-    assert found == {"l"}
+        values.add(dependence(config, "faster_rcnn")[order])
+    assert values == {"l"}
 
 
 def test_models_of_any_rule_by_which_all_anchors_propose_are_the_same():

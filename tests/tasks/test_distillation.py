@@ -52,8 +52,8 @@ def test_a_lesson_has_no_gradient_of_its_own():
     theirs = jnp.asarray(rng.normal(size=(1, 2, 2, 3)), jnp.float32)
     ours = theirs + 1
 
-    def term(found):
-        return feature_term(lesson_of({4: theirs}, {4: np.arange(3)}), {4: found})[FEATURES][0]
+    def term(features):
+        return feature_term(lesson_of({4: theirs}, {4: np.arange(3)}), {4: features})[FEATURES][0]
 
     gradient = jax.grad(term)(ours)
     assert (np.asarray(gradient) > 0).all(), "too large everywhere: all go down"

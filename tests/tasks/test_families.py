@@ -66,10 +66,10 @@ def test_files_and_folders_come_with_the_fields_that_name_them():
     config.training_config.output_model = "out/tiny.tlt"
     config.evaluation_config.model = "e.tlt"
     config.inference_config.images_dir = "new"
-    found = family("faster_rcnn").named_files(config)
-    assert found.output_model == NamedPath("training_config.output_model", Path("out/tiny.tlt"))
-    assert found.models["evaluate"] == NamedModel("evaluation_config.model", Path("e.tlt"))
-    assert found.images == NamedPath("inference_config.images_dir", Path("new"))
+    files = family("faster_rcnn").named_files(config)
+    assert files.output_model == NamedPath("training_config.output_model", Path("out/tiny.tlt"))
+    assert files.models["evaluate"] == NamedModel("evaluation_config.model", Path("e.tlt"))
+    assert files.images == NamedPath("inference_config.images_dir", Path("new"))
 
 
 def test_an_engine_is_run_before_an_exported_model_and_that_before_a_bundle():

@@ -71,7 +71,7 @@ def test_heads_of_prediction_may_give_anything():
     canvas = (made.geometry.height, made.geometry.width)
 
     def only_proposals(model, batch):
-        found, proposals = recipe.prediction(
+        outputs, proposals = recipe.prediction(
             model,
             batch.images,
             made.task.pixels,
@@ -79,7 +79,7 @@ def test_heads_of_prediction_may_give_anything():
             made.inference,
             lambda features, proposals, size: (size, proposals.boxes),
         )
-        return found, proposals.boxes
+        return outputs, proposals.boxes
 
     (size, boxes), proposals = traced(only_proposals, made, canvas)
     assert (size.shape, boxes.shape) == ((2,), proposals.shape)

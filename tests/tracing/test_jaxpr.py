@@ -181,8 +181,8 @@ def test_values_may_be_anything():
 
     closed = traced(function, X, X, X)
     inputs = [frozenset(name) for name in "abc"]
-    found = interpret(closed.jaxpr, closed.consts, inputs, rule, lambda _: frozenset())
-    assert found == [{"a", "b"}, {"c"}, frozenset()]
+    values = interpret(closed.jaxpr, closed.consts, inputs, rule, lambda _: frozenset())
+    assert values == [{"a", "b"}, {"c"}, frozenset()]
 
 
 def test_derivative_rules_are_not_entered():

@@ -30,10 +30,10 @@ def one(spec):
     [(1, 8, "shard_map"), (1, 8, "pmap"), (2, 2, "shard_map"), (4, 1, "shard_map"), (2, 1, "pmap")],
 )
 def test_losses_and_weights_do_not_depend_on_the_cut(spec, one, processes, count, body):
-    found = devices.run(spec, processes, count, body, STEPS)
-    assert found["losses"] == pytest.approx(one["losses"], rel=LOSSES)
-    assert found["norm"] == pytest.approx(one["norm"], rel=WEIGHTS)
-    assert found["reduced"] > 0
+    result = devices.run(spec, processes, count, body, STEPS)
+    assert result["losses"] == pytest.approx(one["losses"], rel=LOSSES)
+    assert result["norm"] == pytest.approx(one["norm"], rel=WEIGHTS)
+    assert result["reduced"] > 0
 
 
 def test_bytes_are_read_from_the_reductions_of_a_program():

@@ -87,11 +87,11 @@ def test_the_figures_are_those_of_the_compiled_program():
     )
     batch = np.zeros((side, side), np.float32)
     compiled = jax.jit(lambda s, b: (s.params["w"] @ b) @ s.opt_state["m"]).lower(state, batch)
-    found = plan_memory(compiled.compile(), state, batch, 1, 0)
-    assert found.optimizer == side * side * 4
-    assert found.weights == side * side * 4 + 12
-    assert found.batch == side * side * 4
-    assert 1 * 1024**2 <= found.work <= 4 * 1024**2
+    planned = plan_memory(compiled.compile(), state, batch, 1, 0)
+    assert planned.optimizer == side * side * 4
+    assert planned.weights == side * side * 4 + 12
+    assert planned.batch == side * side * 4
+    assert 1 * 1024**2 <= planned.work <= 4 * 1024**2
 
 
 def test_a_cpu_has_what_its_machine_can_give_shared_by_its_devices():

@@ -136,7 +136,7 @@ def test_a_signal_that_waited_ends_a_validation_before_it_begins(milestone):
 def test_show_detections_draws_after_a_validation_where_the_spec_asks(experiment, state, tmp_path):
     drawn = []
 
-    def draw(image, found, class_names, *, captions, masks):
+    def draw(image, detections, class_names, *, captions, masks):
         drawn.append(image)
         return image
 

@@ -77,8 +77,8 @@ def test_every_second_step_and_every_epoch_is_written(tmp_path):
     sink, _ = make(tmp_path)
     with sink:
         take(sink, range(1, 9))
-    found = [(line["kind"], line["step"], line["epoch"]) for line in read(tmp_path)]
-    assert found == [
+    positions = [(line["kind"], line["step"], line["epoch"]) for line in read(tmp_path)]
+    assert positions == [
         ("train", 2, 1),
         ("train", 4, 1),
         ("epoch", 4, 1),

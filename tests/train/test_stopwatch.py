@@ -12,9 +12,9 @@ def laps(seconds_per_step, start=0, most=400):
     watch = Stopwatch(start, clock=lambda: now[0])
     for step in range(start + 1, start + most):
         now[0] += 30.0 if step == start + 1 else seconds_per_step  # the first one compiles
-        found = watch.lap(step, np.zeros(()))
-        if found is not None:
-            return step - start, found
+        seconds = watch.lap(step, np.zeros(()))
+        if seconds is not None:
+            return step - start, seconds
     raise AssertionError("never known")
 
 
@@ -38,10 +38,10 @@ def test_breaks_between_steps_are_left_out():
     watch = Stopwatch(0, clock=lambda: now[0])
     for step in range(1, 30):
         now[0] += 0.5
-        found = watch.lap(step, np.zeros(()))
-        if found is not None:
+        seconds = watch.lap(step, np.zeros(()))
+        if seconds is not None:
             break
         if step % 5 == 0:
             now[0] += 7.0
             watch.skip(7.0)
-    assert (step, found) == (20, pytest.approx(0.5))
+    assert (step, seconds) == (20, pytest.approx(0.5))

@@ -58,7 +58,9 @@ def test_a_pruned_student_imitates_the_channels_that_it_has(boxes_files, pruned)
     taught = open_teacher(run_with(pruned, boxes_files.model, start=pruned), None, heard)
     assert taught is not None
     width = read_bundle(pruned).arrays["params/rpn_conv1/kernel"].shape[2]
-    assert {level: len(found) for level, found in taught.teacher.channels.items()} == {4: width}
+    assert {level: len(channels) for level, channels in taught.teacher.channels.items()} == {
+        4: width
+    }
     assert heard.notes == [
         f"imitating {boxes_files.model}: its class logits, and {width} channels of its features"
     ]

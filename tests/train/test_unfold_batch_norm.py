@@ -38,17 +38,17 @@ def unfolded(tmp_path_factory):
 
 
 def test_statistics_are_found_and_kernels_stay(unfolded):
-    _, folded, found = unfolded
-    assert set(found) <= set(folded) and any("moving_mean" in name for name in found)
-    for name, array in found.items():
+    _, folded, statistics = unfolded
+    assert set(statistics) <= set(folded) and any("moving_mean" in name for name in statistics)
+    for name, array in statistics.items():
         if name.endswith("kernel"):
             np.testing.assert_array_equal(array, folded[name])
-    means = [array for name, array in found.items() if name.endswith("moving_mean")]
+    means = [array for name, array in statistics.items() if name.endswith("moving_mean")]
     assert all(np.abs(mean).max() > 0 for mean in means)
 
 
 def test_the_network_computes_what_it_did(unfolded):
-    experiment, folded, found = unfolded
+    experiment, folded, statistics = unfolded
     task = experiment.task
 
     def features(arrays):
@@ -59,7 +59,7 @@ def test_the_network_computes_what_it_did(unfolded):
         images = np.random.default_rng(3).normal(size=(1, 64, 64, 3)).astype(np.float32)
         return task.model.apply(variables, images, train=False, method="extract")
 
-    before, after = jax.tree.leaves(features({})), jax.tree.leaves(features(found))
+    before, after = jax.tree.leaves(features({})), jax.tree.leaves(features(statistics))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(one).max())
 

@@ -47,8 +47,8 @@ def test_the_last_validation_is_read_back(tmp_path):
     writer.write(record("evaluate", 8, values={"mAP": 0.5, "AP/cat": float("nan")}))
     writer.write(record("train", 8))
     writer.close()
-    found = last_validation(tmp_path / "metrics.jsonl")
-    assert found["mAP"] == 0.5 and np.isnan(found["AP/cat"]) and len(found) == 2
+    metrics = last_validation(tmp_path / "metrics.jsonl")
+    assert metrics["mAP"] == 0.5 and np.isnan(metrics["AP/cat"]) and len(metrics) == 2
 
 
 def record(kind="train", step=4, **changes):

@@ -224,8 +224,8 @@ def test_polygons_in_shares_of_the_image_are_told_by_their_box(tmp_path):
 
 def test_boxes_that_are_corners_are_said(tmp_path):
     dataset = load(tmp_path, **annotation(bbox=[3, 2, 8, 5]))
-    (found,) = dataset.findings
-    assert found.severity == "warning" and "read as x1, y1, x2, y2" in found.sentence
+    (finding,) = dataset.findings
+    assert finding.severity == "warning" and "read as x1, y1, x2, y2" in finding.sentence
     both = [
         {**CONTENT["annotations"][0], "id": i, "bbox": b}
         for i, b in enumerate([[3, 2, 8, 5], [4, 1, 3, 4]])

@@ -61,8 +61,8 @@ def check(case: Case, folder: Path) -> None:
         root = Path(name)
         picture(root / "a.png")
         (root / f"a{Path(case.suffix).suffix}").write_bytes(case.data)
-        found = read_collection(root)
-    for item in found.items:
+        collection = read_collection(root)
+    for item in collection.items:
         for labelled in item.objects:
             assert isinstance(labelled.name, str)
             assert np.isfinite(labelled.box).all()

@@ -34,8 +34,8 @@ def box(x1=6.0, y1=4.0, x2=36.0, y2=24.0, label="cat", **more):
 
 def only(root):
     (item,) = read_collection(root).items
-    (found,) = item.objects
-    return found
+    (obj,) = item.objects
+    return obj
 
 
 def test_a_task_with_subsets_is_read(tmp_path):
@@ -48,11 +48,11 @@ def test_a_task_with_subsets_is_read(tmp_path):
             for split in ("Train", "Validation")
         ),
     )
-    found = read_collection(tmp_path)
-    assert (found.layout, found.splits) == ("cvat", {"train": 1, "val": 1})
-    assert found.class_names == ("cat",)
-    assert "no object is called skeleton joint: left out" in found.choices
-    for item in found.items:
+    collection = read_collection(tmp_path)
+    assert (collection.layout, collection.splits) == ("cvat", {"train": 1, "val": 1})
+    assert collection.class_names == ("cat",)
+    assert "no object is called skeleton joint: left out" in collection.choices
+    for item in collection.items:
         (labelled,) = item.objects
         assert labelled.box == (4.0, 6.0, 24.0, 36.0)
         assert labelled.difficult
@@ -63,9 +63,9 @@ def test_a_task_with_subsets_is_read(tmp_path):
 def test_a_box_that_is_turned_by_a_right_angle_changes_its_sides(tmp_path):
     picture(tmp_path / "a.png")
     export(tmp_path, image("a.png", box(10, 10, 30, 20, rotation=90)))
-    found = only(tmp_path)
-    np.testing.assert_allclose(found.box, (5.0, 15.0, 25.0, 25.0), atol=1e-9)
-    assert len(found.outline[0]) == 8
+    obj = only(tmp_path)
+    np.testing.assert_allclose(obj.box, (5.0, 15.0, 25.0, 25.0), atol=1e-9)
+    assert len(obj.outline[0]) == 8
 
 
 def test_polygons_ellipses_and_masks_keep_their_outlines(tmp_path):
@@ -96,8 +96,8 @@ def test_shapes_without_an_area_are_counted(tmp_path):
     export(
         tmp_path, image("a.png", box(), '<points label="cat" points="1,2"/>', '<tag label="cat"/>')
     )
-    found = read_collection(tmp_path)
-    assert "shapes that enclose nothing were left out: 1 points, 1 tag" in found.choices
+    collection = read_collection(tmp_path)
+    assert "shapes that enclose nothing were left out: 1 points, 1 tag" in collection.choices
 
 
 def test_of_two_exports_the_newest_counts_and_that_is_said(tmp_path):
@@ -129,10 +129,10 @@ def test_of_two_exports_the_newest_counts_and_that_is_said(tmp_path):
 def test_a_shape_that_cannot_be_read_is_a_problem_and_the_rest_is_kept(tmp_path, shape):
     picture(tmp_path / "a.png")
     export(tmp_path, image("a.png", shape, box()))
-    found = read_collection(tmp_path)
-    assert len(found.items[0].objects) == 1
-    assert len(found.problems) == 1
-    assert "shape 1" in found.problems[0].where
+    collection = read_collection(tmp_path)
+    assert len(collection.items[0].objects) == 1
+    assert len(collection.problems) == 1
+    assert "shape 1" in collection.problems[0].where
 
 
 def test_tracks_of_a_film_are_named_with_what_to_do(tmp_path):

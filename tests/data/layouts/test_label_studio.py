@@ -40,8 +40,8 @@ def export(root, *tasks):
 
 def only(root):
     (item,) = read_collection(root).items
-    (found,) = item.objects
-    return found
+    (obj,) = item.objects
+    return obj
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def only(root):
 def test_an_image_is_found_whatever_the_server_called_it(tmp_path, reference):
     picture(tmp_path / "images" / "street one.png")
     export(tmp_path, task(reference, annotation(region())))
-    found = read_collection(tmp_path)
-    assert found.layout == "label_studio"
+    collection = read_collection(tmp_path)
+    assert collection.layout == "label_studio"
     assert only(tmp_path).box == (4.0, 6.0, 24.0, 36.0)
-    assert found.items[0].size == (40, 60)
+    assert collection.items[0].size == (40, 60)
 
 
 def test_json_min_is_read(tmp_path):
@@ -101,9 +101,14 @@ def test_skipped_and_untouched_tasks_are_left_out_and_an_empty_annotation_is_not
         task("c.png", number=3),
         task("d.png", annotation(), number=4),
     )
-    found = read_collection(tmp_path)
-    assert [(item.image.stem, len(item.objects)) for item in found.items] == [("a", 1), ("d", 0)]
-    assert any("1 tasks were skipped and 1 have no annotation" in said for said in found.choices)
+    collection = read_collection(tmp_path)
+    assert [(item.image.stem, len(item.objects)) for item in collection.items] == [
+        ("a", 1),
+        ("d", 0),
+    ]
+    assert any(
+        "1 tasks were skipped and 1 have no annotation" in said for said in collection.choices
+    )
 
 
 def test_a_cancelled_annotation_does_not_win_by_being_newer(tmp_path):
@@ -168,9 +173,9 @@ def test_a_brush_is_a_mask(tmp_path):
     export(
         tmp_path, task("a.png", annotation(region("brushlabels", format="rle", rle=brush(mask))))
     )
-    found = only(tmp_path)
-    assert found.box == (5.0, 7.0, 9.0, 20.0)
-    decoded = segmentation_mask(found.outline, 40, 60)
+    obj = only(tmp_path)
+    assert obj.box == (5.0, 7.0, 9.0, 20.0)
+    decoded = segmentation_mask(obj.outline, 40, 60)
     np.testing.assert_array_equal(decoded, mask)
 
 
@@ -200,10 +205,10 @@ def test_a_region_that_cannot_be_read_is_a_problem_and_the_rest_is_kept(tmp_path
     picture(tmp_path / "a.png")
     bad = {**region("rectanglelabels", **value), "id": "bad"}
     export(tmp_path, task("a.png", annotation(bad, region())))
-    found = read_collection(tmp_path)
-    assert len(found.items[0].objects) == 1
-    assert len(found.problems) == 1
-    assert "task 1, region 1" in found.problems[0].where
+    collection = read_collection(tmp_path)
+    assert len(collection.items[0].objects) == 1
+    assert len(collection.problems) == 1
+    assert "task 1, region 1" in collection.problems[0].where
 
 
 def test_an_image_that_is_not_there_and_other_rows_are_problems(tmp_path):

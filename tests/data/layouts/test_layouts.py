@@ -57,38 +57,38 @@ def coco_apart(root):
 @pytest.mark.parametrize("write", [kitti, yolo, voc, coco_beside, coco_apart])
 def test_a_layout_is_recognised_and_read(tmp_path, write):
     write(tmp_path)
-    found = read_collection(tmp_path)
-    assert found.layout == write.__name__.split("_")[0]
-    assert found.splits == {"train": 1, "val": 1}
-    for item in found.items:
+    collection = read_collection(tmp_path)
+    assert collection.layout == write.__name__.split("_")[0]
+    assert collection.splits == {"train": 1, "val": 1}
+    for item in collection.items:
         assert item.image.is_file()
         assert item.labels.exists()
         (only,) = item.objects
         assert only.name == "cat"
         np.testing.assert_allclose(only.box, BOX, atol=1e-9)
         assert str(tmp_path) in only.where
-    assert found.problems == ()
+    assert collection.problems == ()
 
 
 def test_one_annotation_file_can_be_named(tmp_path):
     coco_apart(tmp_path)
-    found = read_collection(tmp_path / "annotations" / "instances_val2017.json")
-    assert [item.image for item in found.items] == [tmp_path / "val2017" / "val.png"]
+    collection = read_collection(tmp_path / "annotations" / "instances_val2017.json")
+    assert [item.image for item in collection.items] == [tmp_path / "val2017" / "val.png"]
     coco_beside(tmp_path)
-    found = read_collection(tmp_path / "valid" / "_annotations.coco.json")
-    assert [item.image.name for item in found.items] == ["valid.png"]
+    collection = read_collection(tmp_path / "valid" / "_annotations.coco.json")
+    assert [item.image.name for item in collection.items] == ["valid.png"]
 
 
 def test_polygons_of_yolo_are_outlines_and_not_boxes(tmp_path):
     picture(tmp_path / "images" / "a.png")
     text(tmp_path / "labels" / "a.txt", "0 0.1 0.1 0.6 0.1 0.6 0.6\n0 0.5 0.5 0.2 0.2\n")
     text(tmp_path / "classes.txt", "cat\n")
-    found = read_collection(tmp_path)
-    outlined, boxed = found.items[0].objects
+    collection = read_collection(tmp_path)
+    outlined, boxed = collection.items[0].objects
     np.testing.assert_allclose(outlined.box, (4, 6, 24, 36))
     np.testing.assert_allclose(outlined.outline, [[6, 4, 36, 4, 36, 24]])
     assert boxed.outline is None
-    assert "1 boxes and 1 polygons" in found.choices
+    assert "1 boxes and 1 polygons" in collection.choices
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_the_numbering_of_yolo_follows_from_the_files_and_is_said(
     text(tmp_path / "labels" / "a.txt", lines)
     if names:
         text(tmp_path / "data.yaml", names)
-    found = read_collection(tmp_path)
-    assert [each.name for each in found.items[0].objects] == expected
-    assert any("count from" in choice or "no list" in choice for choice in found.choices)
+    collection = read_collection(tmp_path)
+    assert [each.name for each in collection.items[0].objects] == expected
+    assert any("count from" in choice or "no list" in choice for choice in collection.choices)
 
 
 def test_voc_counts_from_one_unless_a_box_begins_at_zero(tmp_path):
@@ -121,9 +121,9 @@ def test_voc_counts_from_one_unless_a_box_begins_at_zero(tmp_path):
     assert item.objects[0].box == (0.0, 0.0, 40.0, 60.0)
     assert item.objects[0].name == "my cat"
     text(tmp_path / "a.xml", voc_xml("a.png", ("cat", 0, 3, 59, 39)))
-    found = read_collection(tmp_path)
-    assert found.items[0].objects[0].box == (3.0, 0.0, 39.0, 59.0)
-    assert "count from 0" in found.choices[0]
+    collection = read_collection(tmp_path)
+    assert collection.items[0].objects[0].box == (3.0, 0.0, 39.0, 59.0)
+    assert "count from 0" in collection.choices[0]
 
 
 def test_damaged_parts_are_listed_and_the_rest_is_read(tmp_path):
@@ -133,9 +133,9 @@ def test_damaged_parts_are_listed_and_the_rest_is_read(tmp_path):
     text(tmp_path / "labels" / "b.txt", kitti_line("cat", 1, 2, "nan", 20))
     text(tmp_path / "labels" / "lonely.txt", kitti_line("cat", 1, 2, 30, 20))
     (tmp_path / "labels" / "c.txt").write_bytes(b"\xff\xfe\x00")
-    found = read_collection(tmp_path)
-    assert [len(item.objects) for item in found.items] == [1, 0, 0]
-    places = [problem.where for problem in found.problems]
+    collection = read_collection(tmp_path)
+    assert [len(item.objects) for item in collection.items] == [1, 0, 0]
+    places = [problem.where for problem in collection.problems]
     assert f"{tmp_path}/labels/a.txt:2" in places
     assert f"{tmp_path}/labels/b.txt:1" in places
     assert f"{tmp_path}/labels/c.txt" in places
@@ -156,25 +156,25 @@ def test_a_damaged_annotation_of_coco_leaves_the_others(tmp_path):
         ],
         {1: "cat"},
     )
-    found = read_collection(tmp_path)
-    assert len(found.items[0].objects) == 1
-    assert len(found.problems) == 3
+    collection = read_collection(tmp_path)
+    assert len(collection.items[0].objects) == 1
+    assert len(collection.problems) == 3
 
 
 def test_masks_drawn_as_crowds_are_named(tmp_path):
     picture(tmp_path / "a.png")
     coco(tmp_path / "x.json", ["a.png"], [(0, 1, [1, 1, 5, 5], {"iscrowd": 1})], {1: "cat"})
-    found = read_collection(tmp_path)
-    assert found.items[0].objects[0].crowd
-    assert any("crowds" in choice for choice in found.choices)
+    collection = read_collection(tmp_path)
+    assert collection.items[0].objects[0].crowd
+    assert any("crowds" in choice for choice in collection.choices)
 
 
 def test_of_two_layouts_the_fuller_one_is_taken_and_said(tmp_path):
     yolo(tmp_path)
     coco(tmp_path / "old.json", ["train.png"], [], {1: "cat"})
-    found = read_collection(tmp_path)
-    assert found.layout == "yolo"
-    assert "coco" in found.choices[0]
+    collection = read_collection(tmp_path)
+    assert collection.layout == "yolo"
+    assert "coco" in collection.choices[0]
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
@@ -202,9 +202,9 @@ def test_hostile_and_damaged_xml_is_a_problem_and_no_crash(tmp_path, content):
     picture(tmp_path / "b.png")
     text(tmp_path / "a.xml", content)
     text(tmp_path / "b.xml", voc_xml("b.png", ("cat", 1, 1, 5, 5)))
-    found = read_collection(tmp_path)
-    assert found.problems
-    assert sum(len(item.objects) for item in found.items) == 1
+    collection = read_collection(tmp_path)
+    assert collection.problems
+    assert sum(len(item.objects) for item in collection.items) == 1
 
 
 @pytest.mark.parametrize("content", ["[", "{}", "null", json.dumps({"images": 3}), "[" * 100_000])

@@ -116,14 +116,14 @@ def test_faster_rcnn_in_deepstream_finds_what_inference_finds(boxes, boxes_files
     for stem, frame in frames.items():
         lines = (tmp_path / "labels" / f"{stem}.txt").read_text().splitlines()
         rows = [line.split() for line in lines]
-        found = element.detect(frame)
-        assert [one.label for one in found] == [row[0] for row in rows]
+        objects = element.detect(frame)
+        assert [one.label for one in objects] == [row[0] for row in rows]
         np.testing.assert_allclose(
-            [one.score for one in found], [float(row[-1]) for row in rows], atol=1e-3
+            [one.score for one in objects], [float(row[-1]) for row in rows], atol=1e-3
         )
         wanted = [[float(row[place]) for place in (5, 4, 7, 6)] for row in rows]
-        assert_close(wanted, [one.box for one in found], frame.shape[:2], (96, 96))
-        total += len(found)
+        assert_close(wanted, [one.box for one in objects], frame.shape[:2], (96, 96))
+        total += len(objects)
     assert total > 10
 
 
@@ -146,19 +146,19 @@ def test_mask_rcnn_in_deepstream_finds_what_inference_finds(masks, masks_files, 
     for stem, frame in frames.items():
         pixel = max(frame.shape[:2]) / 64  # of the network, in the picture
         rows = [row for row in results if row["image_id"] == int(stem)]
-        found = element.detect(frame)
+        objects = element.detect(frame)
         known = np.asarray([row["score"] for row in rows])
-        assert all(np.abs(known - one.score).min() < 1e-4 for one in found)
+        assert all(np.abs(known - one.score).min() < 1e-4 for one in objects)
         # the parser drops slivers behind the last pixel; what lies in the padding is no object
         rows = [row for row in rows if min(row["bbox"][2:]) > 2 * pixel]
         scores = [row["score"] for row in rows]
-        found = [one for one in found if np.abs(np.subtract(scores, one.score)).min() < 1e-4]
-        assert [one.label for one in found] == [ids[row["category_id"]] for row in rows]
-        np.testing.assert_allclose([one.score for one in found], scores, atol=1e-4)
+        objects = [one for one in objects if np.abs(np.subtract(scores, one.score)).min() < 1e-4]
+        assert [one.label for one in objects] == [ids[row["category_id"]] for row in rows]
+        np.testing.assert_allclose([one.score for one in objects], scores, atol=1e-4)
         corners = [row["bbox"] for row in rows]
         wanted = [[y, x, y + height, x + width] for x, y, width, height in corners]
-        assert_close(wanted, [one.box for one in found], frame.shape[:2], (64, 64))
-        for one, row, box in zip(found, rows, wanted, strict=True):
+        assert_close(wanted, [one.box for one in objects], frame.shape[:2], (64, 64))
+        for one, row, box in zip(objects, rows, wanted, strict=True):
             cut = float(element.keys["segmentation-threshold"])
             assert (one.mask > cut).any() and 1 / (1 + np.exp(-cut)) == 0.5
             probability = 1 / (1 + np.exp(-one.mask.astype(np.float64)))
@@ -167,7 +167,7 @@ def test_mask_rcnn_in_deepstream_finds_what_inference_finds(masks, masks_files, 
             )
             overlap = coco_mask.iou([pasted], [row["segmentation"]], [0])
             assert overlap[0, 0] > 0.98 or coco_mask.area(pasted) < 20
-        total += len(found)
+        total += len(objects)
     assert total > 5
 
 

@@ -66,8 +66,8 @@ def test_a_graph_of_a_fixed_batch_is_portable_too(kind):
     experiment = getattr(tiny, kind)()
     model, header = tiny.graph(experiment, batch=2)
     for forms in FORMS[:2]:
-        found = detections(to_portable(model, forms), kind, 2, header)
-        assert_same_detections(detections(model, kind, 2, header), found)
+        replaced = detections(to_portable(model, forms), kind, 2, header)
+        assert_same_detections(detections(model, kind, 2, header), replaced)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,12 +108,12 @@ def test_precision_is_placed_as_in_the_ordinary_graph(kind):
 @pytest.mark.parametrize("first", ["portable", "lowered"])
 def test_fp16_may_come_before_or_after(kind, first):
     wanted = to_fp16(ordinary(kind))
-    found = to_fp16(portable(kind)) if first == "portable" else to_portable(wanted)
-    onnx.checker.check_model(found, full_check=True)
+    graph = to_fp16(portable(kind)) if first == "portable" else to_portable(wanted)
+    onnx.checker.check_model(graph, full_check=True)
     if first == "lowered":  # Turing multiplies no matrices in float32
-        assert not {node.op_type for node in found.graph.node} & {"MatMul"}
+        assert not {node.op_type for node in graph.graph.node} & {"MatMul"}
     # the same layers round in both, so that only the crops differ in their last bit
-    agree = detections(truly_half(found), kind, 2), detections(truly_half(wanted), kind, 2)
+    agree = detections(truly_half(graph), kind, 2), detections(truly_half(wanted), kind, 2)
     assert_same_detections(*agree, pixels=0.5, scores=5e-3)
 
 

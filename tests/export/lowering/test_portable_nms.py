@@ -105,16 +105,16 @@ def test_ranked_rows_need_no_comparison_of_scores(case):
         boxes, _ = boxes_of(case, np.random.default_rng(seed), 2, 120)
         scores = np.where(np.random.default_rng(seed).uniform(0, 1, ramp.shape) < 0.2, -1, ramp)
         scores = scores.astype(np.float32)
-        found = portable("loop", 120, 0.5, 120, ranked=True)(boxes, scores)
-        np.testing.assert_array_equal(found, operator(120, 0.5, 120)(boxes, scores))
+        kept = portable("loop", 120, 0.5, 120, ranked=True)(boxes, scores)
+        np.testing.assert_array_equal(kept, operator(120, 0.5, 120)(boxes, scores))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_loop_is_the_same_without_a_matrix_product(case):
     for seed in range(4):
         boxes = disturbed(*boxes_of(case, np.random.default_rng(seed), 3, 60), seed)
-        found = portable("loop", 60, 0.5, 60, sums=True)(*boxes)
-        np.testing.assert_array_equal(found, operator(60, 0.5, 60)(*boxes))
+        kept = portable("loop", 60, 0.5, 60, sums=True)(*boxes)
+        np.testing.assert_array_equal(kept, operator(60, 0.5, 60)(*boxes))
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ def both(form, crops, feed, sums=False):
     )
     wanted = session_of(nodes, wanted, crops).run(None, feed)[0]
     nodes = Nodes("crops")
-    found = session_of(nodes, align(nodes, crops, form, sums=sums), crops).run(None, feed)[0]
-    assert found.shape == wanted.shape and found.dtype == wanted.dtype
-    return wanted, found
+    actual = session_of(nodes, align(nodes, crops, form, sums=sums), crops).run(None, feed)[0]
+    assert actual.shape == wanted.shape and actual.dtype == wanted.dtype
+    return wanted, actual
 
 
 def feed_of(crops, images=2, seed=0, outside=False):
@@ -85,29 +85,29 @@ def feed_of(crops, images=2, seed=0, outside=False):
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_crops_are_those_of_the_operator(form, size, samples):
     crops = crops_of(size=size, samples=samples)
-    wanted, found = both(form, crops, feed_of(crops))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    wanted, actual = both(form, crops, feed_of(crops))
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["gather", "grid"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4, 1, 7), (3, 40, 2)])
 def test_maps_of_one_cell_or_one_row_have_crops_too(form, shape):
     crops = crops_of(shape=shape)
-    wanted, found = both(form, crops, feed_of(crops))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    wanted, actual = both(form, crops, feed_of(crops))
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 def test_gather_gives_nothing_beyond_the_map_as_the_operator_does():
     crops = crops_of()
-    wanted, found = both("gather", crops, feed_of(crops, outside=True))
+    wanted, actual = both("gather", crops, feed_of(crops, outside=True))
     assert (np.abs(wanted).reshape(len(wanted), -1).max(1) == 0).any()
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 def test_gather_is_the_same_without_a_matrix_product():
     crops = crops_of(size=7)
-    wanted, found = both("gather", crops, feed_of(crops), sums=True)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    wanted, actual = both("gather", crops, feed_of(crops), sums=True)
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 def test_the_form_follows_the_size():
@@ -121,9 +121,9 @@ def test_large_crops_are_gathered_in_several_passes(monkeypatch):
     whole = both("gather", crops, feed_of(crops))[1]
     monkeypatch.setattr(portable_roi_align, "TAPS_LIMIT", 1000)
     assert passes(crops) == 4
-    wanted, found = both("gather", crops, feed_of(crops))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
-    np.testing.assert_allclose(found, whole, atol=1e-6)
+    wanted, actual = both("gather", crops, feed_of(crops))
+    np.testing.assert_allclose(actual, wanted, atol=1e-5)
+    np.testing.assert_allclose(actual, whole, atol=1e-6)
     # 1000 crops of a pyramid, 256 channels: 803 MB of taps at once
     monkeypatch.undo()
     assert passes(crops_of(shape=(256, 100, 100), size=7, per_image=300)) == 1

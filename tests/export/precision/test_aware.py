@@ -118,16 +118,16 @@ def test_the_rounded_network_computes_what_the_int8_graph_computes(detector):
     graph = insert_qdq(detector.built.showing, detector.scales)
     session = open_session(graph.SerializeToString(), "int8")
     names = [output.name for output in session.get_outputs()]
-    found = dict(
+    stages = dict(
         zip(names, session.run(names, {session.get_inputs()[0].name: detector.x}), strict=True)
     )
     for name in ("boxes", "scores", *(n for n in names if n.startswith("stage:"))):
         exact = np.asarray(wanted[name], np.float32)
-        far = np.abs(found[name] - exact) > 1e-4 * np.abs(exact).max()
+        far = np.abs(stages[name] - exact) > 1e-4 * np.abs(exact).max()
         # One value that moves to the next step moves all cells of a mask that it reaches, by little:
         # the mean below is what holds the two networks together.
         assert far.mean() < 0.2, name
-        assert np.abs(found[name] - exact).mean() < 2e-3 * np.abs(exact).max(), name
+        assert np.abs(stages[name] - exact).mean() < 2e-3 * np.abs(exact).max(), name
 
 
 def test_ranges_that_are_not_those_of_the_graph_are_refused(detector):

@@ -16,7 +16,7 @@ from tests.export.small import residual_block
 A, B = [0, 0, 10, 10], [20, 20, 40, 50]
 
 
-def found(boxes, scores, classes, masks=None):
+def detections(boxes, scores, classes, masks=None):
     count = len(scores)
     return Detections(
         boxes=np.asarray(boxes, np.float32).reshape(1, count, 4),
@@ -27,11 +27,11 @@ def found(boxes, scores, classes, masks=None):
     )
 
 
-BOTH = found([A, B], [0.8, 0.4], [0, 1])
+BOTH = detections([A, B], [0.8, 0.4], [0, 1])
 
 
 def test_the_gate_names_what_is_missed():
-    poor = agreement(BOTH, found([A], [0.8], [0]))
+    poor = agreement(BOTH, detections([A], [0.8], [0]))
     accuracy = Accuracy(
         images=9,
         model={"AP": 0.5, "APs": 0.4, "AP50": -1.0},
@@ -68,7 +68,7 @@ def search(needed):
 
     def compare(model):
         passes = len(half_layers(model)) <= len(LAYERS) - needed
-        other = BOTH if passes else found([A], [0.8], [0])
+        other = BOTH if passes else detections([A], [0.8], [0])
         return compare_with_thresholds(agreement(BOTH, other), None, "fp16")
 
     return lower_until_good(residual_block(), "fp16", {}, {}, SENSITIVITY, compare, SILENT)

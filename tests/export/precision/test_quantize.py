@@ -54,8 +54,8 @@ def test_weights_that_lie_on_a_grid_keep_it():
     wanted = np.float32([0.3, 1e-4, 7.0, 0.011, 2.0]) * np.float32(1.0001)
     weight = steps * wanted[:, None]
     for factor in (np.float32(1.0), np.float32(-0.7391)):  # a folded batch norm
-        found, scale = quantise_weight(weight * factor, 0)
-        np.testing.assert_array_equal(found, np.sign(factor).astype(np.int8) * steps)
+        rounded, scale = quantise_weight(weight * factor, 0)
+        np.testing.assert_array_equal(rounded, np.sign(factor).astype(np.int8) * steps)
         np.testing.assert_allclose(scale, wanted * abs(factor), rtol=3e-7)
 
 

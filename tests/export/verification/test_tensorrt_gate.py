@@ -89,8 +89,8 @@ NMS_LIMITS = {
     ],
 )
 def test_what_tensorrt_refuses_is_named(bad, text):
-    (found,) = complaints(bad)
-    assert text in found
+    (complaint,) = complaints(bad)
+    assert text in complaint
 
 
 def test_what_tensorrt_takes_is_left_alone():

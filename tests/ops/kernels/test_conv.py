@@ -47,8 +47,8 @@ def test_value_and_gradients_are_those_of_the_convolution(side, strides, pads, s
     gradient = np.random.default_rng(1).standard_normal(wanted.shape).astype(np.float32)
     ours, our_back = jax.vjp(lambda x, kernel: conv(x, kernel, strides, pads), x, kernel)
     np.testing.assert_allclose(ours, wanted, atol=1e-4)
-    for found, expected in zip(our_back(gradient), back(gradient), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-3)
+    for actual, expected in zip(our_back(gradient), back(gradient), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
 def test_gradient_of_a_bfloat16_kernel_is_summed_in_float32():
@@ -56,9 +56,9 @@ def test_gradient_of_a_bfloat16_kernel_is_summed_in_float32():
     x, gradient = (jnp.ones((1, 64, 64, 1), jnp.bfloat16) for _ in range(2))
     kernel = jnp.ones((3, 3, 1, 1), jnp.bfloat16)
     _, back = jax.vjp(lambda kernel: conv(x, kernel, 1, ((1, 1), (1, 1))), kernel)
-    (found,) = back(gradient)
-    assert found.dtype == jnp.bfloat16
-    assert found[1, 1, 0, 0] == 4096
+    (actual,) = back(gradient)
+    assert actual.dtype == jnp.bfloat16
+    assert actual[1, 1, 0, 0] == 4096
 
 
 def test_a_cpu_computes_one_convolution_in_the_backward_pass():

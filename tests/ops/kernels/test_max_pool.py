@@ -48,8 +48,8 @@ def test_gradient_of_a_window_goes_to_its_maximum_by_hand():
     x = jnp.asarray([[1.0, 5.0, 2.0, 0.0], [3.0, 4.0, 6.0, 7.0]]).reshape(1, 2, 4, 1)
     pooled, pull = jax.vjp(lambda v: max_pool(v, 2, 2, ((0, 0), (0, 0))), x)
     np.testing.assert_array_equal(pooled.ravel(), [5.0, 7.0])
-    found = pull(jnp.asarray([10.0, 20.0]).reshape(pooled.shape))[0]
-    np.testing.assert_array_equal(found.ravel(), [0, 10, 0, 0, 0, 0, 0, 20])
+    pulled = pull(jnp.asarray([10.0, 20.0]).reshape(pooled.shape))[0]
+    np.testing.assert_array_equal(pulled.ravel(), [0, 10, 0, 0, 0, 0, 0, 20])
 
 
 def test_an_input_computed_again_with_other_last_bits_gives_the_same_gradient():
@@ -57,16 +57,16 @@ def test_an_input_computed_again_with_other_last_bits_gives_the_same_gradient():
     x = np.asarray(jax.random.normal(jax.random.key(3), (2, 8, 8, 3)))
     y, saved = module._pool_forward(x, *case)
     again = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), saved)
-    expected, found = (module._pool_backward(*case, one, jnp.cos(y)) for one in (saved, again))
-    np.testing.assert_array_equal(found[0], expected[0])
+    expected, actual = (module._pool_backward(*case, one, jnp.cos(y)) for one in (saved, again))
+    np.testing.assert_array_equal(actual[0], expected[0])
 
 
 def test_cells_no_window_reaches_get_no_gradient():
     x = jax.random.normal(jax.random.key(2), (1, 5, 5, 1))
-    found = jax.grad(lambda v: max_pool(v, 2, 2, ((0, 0), (0, 0))).sum())(x)
-    assert found.shape == x.shape
-    np.testing.assert_array_equal(found[:, 4], 0.0)
-    np.testing.assert_array_equal(found[:, :, 4], 0.0)
+    slopes = jax.grad(lambda v: max_pool(v, 2, 2, ((0, 0), (0, 0))).sum())(x)
+    assert slopes.shape == x.shape
+    np.testing.assert_array_equal(slopes[:, 4], 0.0)
+    np.testing.assert_array_equal(slopes[:, :, 4], 0.0)
 
 
 def test_it_is_one_marked_operation_also_under_vmap_and_in_bfloat16():

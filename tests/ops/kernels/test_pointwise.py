@@ -39,8 +39,8 @@ def test_value_and_gradients_are_those_of_the_convolution(form, strides, size):
     gradient = np.random.default_rng(1).standard_normal(wanted.shape).astype(np.float32)
     ours, our_back = jax.vjp(lambda x, kernel: form(x, kernel, strides), x, kernel)
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
-    for found, expected in zip(our_back(gradient), back(gradient), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+    for actual, expected in zip(our_back(gradient), back(gradient), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_a_cpu_computes_no_convolution():

@@ -26,8 +26,8 @@ def dilated(x, kernel):
 @pytest.mark.parametrize("form", FORMS, ids=NAMES)
 def test_one_cell_paints_the_kernel_by_hand(form):
     kernel = jnp.arange(4.0).reshape(2, 2, 1, 1)
-    found = form(jnp.full((1, 1, 1, 1), 10.0), kernel)
-    np.testing.assert_array_equal(found[0, :, :, 0], [[0.0, 10.0], [20.0, 30.0]])
+    actual = form(jnp.full((1, 1, 1, 1), 10.0), kernel)
+    np.testing.assert_array_equal(actual[0, :, :, 0], [[0.0, 10.0], [20.0, 30.0]])
 
 
 @pytest.mark.parametrize("form", FORMS, ids=NAMES)
@@ -40,8 +40,8 @@ def test_values_and_gradients_are_those_of_the_dilated_convolution(form):
         jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), argnums=(0, 1))(x, kernel)
         for f in (form, dilated)
     )
-    for found, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for actual, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_cpu_computes_no_convolution():

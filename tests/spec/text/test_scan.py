@@ -12,9 +12,9 @@ def sentences(text: str) -> list[str]:
 
 
 def warnings(text: str) -> list[str]:
-    found = scanned(text)
-    assert not found.problems
-    return [f"{p.position[0]}:{p.position[1]}: {p.sentence}" for p in found.warnings]
+    scan = scanned(text)
+    assert not scan.problems
+    return [f"{p.position[0]}:{p.position[1]}: {p.sentence}" for p in scan.warnings]
 
 
 def test_what_a_message_repeats_is_short_and_harmless() -> None:
@@ -279,9 +279,9 @@ def test_a_mistake_is_named_where_it_stands(text: str, sentence: str) -> None:
 def test_a_surplus_or_missing_brace_is_located(old: str, new: str, sentence: str) -> None:
     assert old in FASTER
     text = FASTER.replace(old, new, 1)
-    found = sentences(text)
-    assert sentence in found
-    assert len(found) == 1 or found[1:] == [sentence]
+    complaints = sentences(text)
+    assert sentence in complaints
+    assert len(complaints) == 1 or complaints[1:] == [sentence]
 
 
 def test_errors_behind_a_broken_entry_are_reported_too() -> None:
@@ -297,9 +297,9 @@ def test_items_are_counted_as_they_stand() -> None:
 
 
 def test_there_is_an_end_to_errors() -> None:
-    found = sentences("zzz: 1\n" * 5000)
-    assert len(found) == 101
-    assert found[-1] == "100:2: only the first 100 errors are shown"
+    complaints = sentences("zzz: 1\n" * 5000)
+    assert len(complaints) == 101
+    assert complaints[-1] == "100:2: only the first 100 errors are shown"
 
 
 def test_a_value_may_stand_in_the_next_line() -> None:

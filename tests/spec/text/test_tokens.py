@@ -8,8 +8,8 @@ from tests.spec.samples import values_of
 
 def test_tokens_know_their_line_and_column() -> None:
     tokens = tokenize("a: 1 # one\n  b { c: 'x y' }\r\n\rd")
-    found = [(token.text, token.line, token.column) for token in tokens]
-    assert found == [
+    positions = [(token.text, token.line, token.column) for token in tokens]
+    assert positions == [
         ("a", 1, 1),
         (":", 1, 2),
         ("1", 1, 4),

@@ -43,10 +43,10 @@ def test_torchvision_rounds_anchors_around_the_corners_of_cells():
     settings = task_of("torchvision_resnet50.txt").settings
     sizes = dict(settings.cell_sizes)[2]
     # 32 pixels: sides 22.6 and 45.3, halves 11.3 and 22.6; the second cell begins at 4.
-    found = level_anchors((1, 2), 4, sizes, settings.anchor_convention)
+    anchors = level_anchors((1, 2), 4, sizes, settings.anchor_convention)
     expected = [[-11, -23, 11, 23], [-16, -16, 16, 16], [-23, -11, 23, 11]]
-    assert found[:3].tolist() == expected
-    assert found[3].tolist() == [-11, -19, 11, 27]
+    assert anchors[:3].tolist() == expected
+    assert anchors[3].tolist() == [-11, -19, 11, 27]
 
 
 def test_an_unknown_convention_is_an_error_that_lists_the_known_ones():

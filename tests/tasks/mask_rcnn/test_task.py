@@ -180,17 +180,17 @@ def test_shares_of_the_mask_head_add_up_to_all_rois_at_once(task, variables, mon
         terms, _ = task.losses({"params": params, **rest_of(variables)}, batch, keys)
         return terms["mask"]
 
-    found = {}
+    by_size = {}
     for size in (1, 3, 100):  # of at most four foreground rois an image
         monkeypatch.setattr(mask_rcnn, "MASK_CHUNK", size)
         run = jax.jit(jax.value_and_grad(lambda params: loss(params), has_aux=True))
-        found[size] = run(variables["params"])
-    (whole, cells), gradient = found[100]
+        by_size[size] = run(variables["params"])
+    (whole, cells), gradient = by_size[100]
     assert float(cells) > 0
     for size in (1, 3):
-        np.testing.assert_allclose(found[size][0], (whole, cells), rtol=1e-5)
+        np.testing.assert_allclose(by_size[size][0], (whole, cells), rtol=1e-5)
         for one, all_at_once in zip(
-            jax.tree.leaves(found[size][1]), jax.tree.leaves(gradient), strict=True
+            jax.tree.leaves(by_size[size][1]), jax.tree.leaves(gradient), strict=True
         ):
             largest = float(jnp.abs(all_at_once).max())
             np.testing.assert_allclose(one, all_at_once, atol=1e-4 * largest + 1e-9)
@@ -198,14 +198,14 @@ def test_shares_of_the_mask_head_add_up_to_all_rois_at_once(task, variables, mon
 
 def test_detections_lie_on_the_canvas_best_first_with_a_mask_each(experiment, task, variables):
     images = batch_of(0, 0).images
-    found, proposals = jax.jit(lambda v, x: task.predict(v, x, experiment.evaluation))(
+    detections, proposals = jax.jit(lambda v, x: task.predict(v, x, experiment.evaluation))(
         variables, images
     )
-    assert found.masks.shape == (2, 8, 8, 8)
-    assert (found.masks >= 0).all() and (found.masks <= 1).all()
-    assert (found.boxes >= 0).all() and (found.boxes <= SIDE).all()
-    assert (jnp.diff(found.scores, axis=1) <= 0).all()
-    assert (found.classes[found.valid] < 3).all()
+    assert detections.masks.shape == (2, 8, 8, 8)
+    assert (detections.masks >= 0).all() and (detections.masks <= 1).all()
+    assert (detections.boxes >= 0).all() and (detections.boxes <= SIDE).all()
+    assert (jnp.diff(detections.scores, axis=1) <= 0).all()
+    assert (detections.classes[detections.valid] < 3).all()
     assert isinstance(proposals, Proposals) and proposals.boxes.shape == (2, 16, 4)
 
 
@@ -213,9 +213,9 @@ def test_classes_without_a_category_are_never_predicted():
     categories = Categories((1, 0, 3), ("disc", "(unused 2)", "star"))
     experiment = experiment_of(categories=categories)
     assert experiment.task.unused_classes == (1,)
-    found = predicted(experiment, batch_of(0).images, seed=3)
-    assert found.valid.any()
-    assert not (found.classes[found.valid] == 1).any()
+    detections = predicted(experiment, batch_of(0).images, seed=3)
+    assert detections.valid.any()
+    assert not (detections.classes[detections.valid] == 1).any()
 
 
 def test_without_masks_there_is_no_mask_layer_loss_or_output():
@@ -242,8 +242,8 @@ def test_other_pyramids_predict_too(levels):
     experiment = experiment_of(*changes, plan, ("(64, 64)", "(128, 128)"))
     assert experiment.task.model.levels == tuple(range(int(low), int(high) + 1))
     images = np.zeros((1, 128, 128, 3), np.uint8)
-    found = predicted(experiment, images)
-    assert finite(found.boxes) and finite(found.masks)
+    detections = predicted(experiment, images)
+    assert finite(detections.boxes) and finite(detections.masks)
 
 
 def test_losses_agree_with_a_slow_reading_of_the_facts(experiment):
