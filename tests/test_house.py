@@ -4,6 +4,7 @@
 - Outside `tasks` and `spec` nobody reads a field of a config.
 - `data` and `spec` import no jax, not even through others.
 - No circle of imports.
+- No identifier is a word that `docs/glossary.md` replaces by a noun of the field.
 """
 
 import ast
@@ -31,6 +32,8 @@ BLOCKS = {
 } | {"enc_key"}
 """Names that nothing but a config has; checked wherever they are read."""
 JAX = ("jax", "jaxlib", "flax", "optax", "orbax")
+NOT_NOUNS = {"found", "said", "gave", "sealed", "woven", "apart", "share", "shares"}
+"""Words that say nothing of what a value is: detections, matches, findings, fractions do."""
 
 
 def questions(source: str) -> Iterator[str]:
@@ -87,6 +90,14 @@ def readings(source: str) -> Iterator[str]:
                 and node.value.id in configs
             ):
                 yield f"line {node.lineno}: {ast.unparse(node)} reads a config: `tasks` does that"
+
+
+def vague_names(source: str) -> Iterator[str]:
+    """Yields every variable, parameter, field or keyword whose name is no noun of the field."""
+    for node in ast.walk(ast.parse(source)):
+        for key in ("id", "arg", "attr", "name"):
+            if getattr(node, key, None) in NOT_NOUNS:
+                yield f"line {getattr(node, 'lineno', 0)}: '{getattr(node, key)}': say what it is"
 
 
 def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
@@ -196,6 +207,18 @@ def test_outside_tasks_spec_and_models_nobody_asks_which_detector_it_is():
 
 def test_outside_tasks_and_spec_nobody_reads_a_field_of_a_config():
     assert _broken(readings, _outside(READ_CONFIGS)) == []
+
+
+def test_names_of_the_package_are_nouns_of_the_field():
+    assert _broken(vague_names, FILES) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["found = 1", "def f(said): pass", "x.share", "f(found=1)", "def sealed(): pass"]
+)
+def test_every_vague_name_is_named(source):
+    (complaint,) = vague_names(source)
+    assert "say what it is" in complaint
 
 
 @pytest.mark.parametrize("package", ["data", "spec"])

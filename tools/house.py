@@ -3,8 +3,8 @@
     python -m tools.house [ROOT]
 
 Prints one line per measure: files and their lines, comments per line of code, circles of
-modules, places that ask which detector it is. The rules are those of `tests/test_house.py`, so the tool
-and the tests cannot count differently.
+modules, places that ask which detector it is, names that say nothing of a value. The rules are those of
+`tests/test_house.py`, so the tool and the tests cannot count differently.
 """
 
 import ast
@@ -14,7 +14,7 @@ import sys
 import tokenize
 from pathlib import Path
 
-from tests.test_house import KNOW_DETECTORS, circles, import_graph, questions
+from tests.test_house import KNOW_DETECTORS, circles, import_graph, questions, vague_names
 
 
 def main(root: Path) -> None:
@@ -32,6 +32,8 @@ def main(root: Path) -> None:
     print(f"lines of code per comment      {code / max(comments, 1):.1f}")
     print(f"circles of modules             {len(circles(import_graph(package)))}")
     print(f"places that ask for the kind   {asked}")
+    vague = sum(len([*vague_names(path.read_text())]) for path in files)
+    print(f"names that are no nouns        {vague}")
     rooms = {path.parent: 0 for path in files}
     for path in files:
         rooms[path.parent] += 1

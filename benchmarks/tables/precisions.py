@@ -98,13 +98,13 @@ def main() -> int:
     heads = ["Precision", *names, "Agreement", "Size (MB)", *runtimes]
     print("| " + " | ".join(heads) + " |")
     print("|---" + "|---:" * (len(heads) - 1) + "|")
-    for name, metrics, share, size in rows:
+    for name, metrics, score, size in rows:
         cells = [f"{100 * metrics[metric]:.2f}" for metric in names]
         file = f"{size / 1e6:.1f}" if size else "-"
         ratios = [
             f"{times[runtime, name] / unit:.2f}" if name in graphs else "-" for runtime in runtimes
         ]
-        print("| " + " | ".join([name, *cells, f"{share:.3f}", file, *ratios]) + " |")
+        print("| " + " | ".join([name, *cells, f"{score:.3f}", file, *ratios]) + " |")
     return 0
 
 

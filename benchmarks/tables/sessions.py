@@ -55,16 +55,16 @@ def main() -> int:
     for name, run in predictors.items():
         metrics = metrics_of(experiment, run, subset, session)
         latency = f"{times[name] / times['as written']:.2f}" if name in times else "-"
-        rows.append((name, metrics, agreement(wanted, run(images)[0]).share, latency))
+        rows.append((name, metrics, agreement(wanted, run(images)[0]).score, latency))
 
     names = [name for name in GATED if name in rows[0][1]]
     print(f"{len(subset)} validation images, agreement with JAX on {len(images)}\n")
     heads = ["Session", *names, "Agreement", "Latency"]
     print("| " + " | ".join(heads) + " |")
     print("|---" + "|---:" * (len(heads) - 1) + "|")
-    for name, metrics, share, latency in rows:
+    for name, metrics, score, latency in rows:
         cells = [f"{100 * metrics[metric]:.2f}" for metric in names]
-        print("| " + " | ".join([name, *cells, f"{share:.3f}", latency]) + " |")
+        print("| " + " | ".join([name, *cells, f"{score:.3f}", latency]) + " |")
     return 0
 
 

@@ -64,14 +64,14 @@ class Matches(NamedTuple):
         """Returns what the user should know, a sentence each."""
         named = [ours if ours == theirs else f"{ours} (as {theirs})" for ours, theirs in self.taken]
         layers = ", ".join(self.layers)
-        said = []
+        lines = []
         if named:
-            said.append(
+            lines.append(
                 f"rows taken from the file by class name in {layers}: {_listed(named, limit)}"
             )
         if self.fresh:
-            said.append(f"rows that start anew: {_listed(self.fresh, limit)}")
-        return said
+            lines.append(f"rows that start anew: {_listed(self.fresh, limit)}")
+        return lines
 
 
 def match_rows(
@@ -91,22 +91,24 @@ def match_rows(
     # Reversed, so that of two classes with the same plain name the first one stays.
     known = {_plain(name): index for index, name in reversed(list(enumerate(theirs)))}
     # Slots of ids that nobody uses would match each other by name; their rows were never trained.
-    places = [known.get(_plain(name)) if not _is_unused(name) else None for name in ours]
+    positions = [known.get(_plain(name)) if not _is_unused(name) else None for name in ours]
     result, layers = dict(weights), []
     for layer, per_class in _COLUMNS.items():
         # A file without masks, or a model without: then there is nothing to match and no error.
         if layer in weights and layer in params:
-            leaves = _matched(weights[layer], params[layer], places, len(theirs), per_class)
+            leaves = _matched(weights[layer], params[layer], positions, len(theirs), per_class)
             if leaves is not None:
                 result[layer] = leaves
                 layers.append(layer)
     taken = tuple(
-        (name, theirs[place]) for name, place in zip(ours, places, strict=True) if place is not None
+        (name, theirs[position])
+        for name, position in zip(ours, positions, strict=True)
+        if position is not None
     )
     fresh = tuple(
         name
-        for name, place in zip(ours, places, strict=True)
-        if place is None and not _is_unused(name)
+        for name, position in zip(ours, positions, strict=True)
+        if position is None and not _is_unused(name)
     )
     return result, Matches(taken, fresh, tuple(layers))
 
@@ -114,7 +116,7 @@ def match_rows(
 def _matched(
     stored: Mapping[str, np.ndarray],
     fresh: Mapping[str, Any],
-    places: Sequence[int | None],
+    positions: Sequence[int | None],
     classes: int,
     per_class: int,
 ) -> dict[str, np.ndarray] | None:
@@ -130,11 +132,11 @@ def _matched(
         slots, own_slots = array.shape[-1] / per_class, new.shape[-1] // per_class
         if slots not in (classes, classes + 1) or array.shape[:-1] != new.shape[:-1]:
             return None
-        pairs = [(ours, theirs) for ours, theirs in enumerate(places) if theirs is not None]
+        pairs = [(ours, theirs) for ours, theirs in enumerate(positions) if theirs is not None]
         # Background means "none of the classes", so it is worth taking, though it meant others
         # there.
-        if slots == classes + 1 and own_slots == len(places) + 1:
-            pairs.append((len(places), classes))
+        if slots == classes + 1 and own_slots == len(positions) + 1:
+            pairs.append((len(positions), classes))
         for ours, theirs in pairs:
             own = slice(ours * per_class, (ours + 1) * per_class)
             new[..., own] = array[..., theirs * per_class : (theirs + 1) * per_class]

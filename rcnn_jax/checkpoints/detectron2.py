@@ -206,12 +206,12 @@ def detectron2_settings(layout: Layout, config: Mapping[str, Any] | None, where:
         short_side=_count(entries, "INPUT.MIN_SIZE_TEST", where),
         long_side=_count(entries, "INPUT.MAX_SIZE_TEST", where),
         bn_eps=1e-5,
-        said=_said(config, entries, order),
+        notes=_notes(config, entries, order),
         categories=coco_categories(layout.classes) if layout.classes == 80 else None,
     )
 
 
-def _said(
+def _notes(
     config: Mapping[str, Any] | None, entries: Mapping[str, Any], order: str
 ) -> tuple[str, ...]:
     stride = "1x1" if entries["MODEL.RESNETS.STRIDE_IN_1X1"] else "3x3"
@@ -225,14 +225,14 @@ def _said(
             "backbone of torchvision differs: give its config.yaml with --config",
         )
     missing = sorted(DEFAULTS.keys() - config.keys() - {"MODEL.ROI_HEADS.NUM_CLASSES"})
-    said = [f"from the config: {values}"]
+    notes = [f"from the config: {values}"]
     if missing:
         base = f"; its _BASE_ {config['_BASE_']} is not read" if "_BASE_" in config else ""
-        said.append(
+        notes.append(
             f"the config does not name {len(missing)} of the entries, which are those of the zoo{base}: "
             f"{', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}"
         )
-    return tuple(said)
+    return tuple(notes)
 
 
 def _refuse(layout: Layout, entries: Mapping[str, Any], where: str) -> None:

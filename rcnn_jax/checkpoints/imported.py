@@ -93,11 +93,11 @@ def import_checkpoint(
     categories = _categories(layout, granted, options, path)
     kind = f"{granted.source}'s {layout.title}, {layout.classes} classes"
     reporter.note(f"recognised {kind}{_extras(layout)}")
-    said = granted.said
+    notes = granted.notes
     if options.spec is not None:
         instead = "" if options.config is None else f", not from {options.config}"
-        said = (f"what no shape shows is taken from {options.spec}{instead}",)
-    for sentence in said:
+        notes = (f"what no shape shows is taken from {options.spec}{instead}",)
+    for sentence in notes:
         reporter.note(sentence)
     if granted.categories is None and options.classes is None:
         reporter.note(
@@ -203,8 +203,8 @@ def _extras(layout: Layout) -> str:
         "batch norm in the pyramid": layout.fpn_norm,
         "batch norm in the heads": layout.head_norm,
     }
-    said = [text for text, there in extras.items() if there]
-    return f"; {', '.join(said)}" if said else ""
+    present = [text for text, there in extras.items() if there]
+    return f"; {', '.join(present)}" if present else ""
 
 
 def _categories(layout: Layout, granted: Granted, options: ImportOptions, path: Path) -> Categories:

@@ -20,7 +20,7 @@ class Granted:
       short_side: of images at test time, in pixels.
       long_side: of images at test time.
       bn_eps: epsilon that batch norm was run with.
-      said: what was assumed or read, one sentence each, to be printed.
+      notes: what was assumed or read, one sentence each, to be printed.
       categories: of the classes, None where nobody says.
     """
 
@@ -29,7 +29,7 @@ class Granted:
     short_side: int
     long_side: int
     bn_eps: float
-    said: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
     categories: Categories | None = None
 
 

@@ -22,7 +22,7 @@ def torchvision_settings(layout: Layout, bn_eps: float | None = None) -> Granted
     # The v1 builders freeze the backbone's norm and have none elsewhere; v2 trained with norm
     # everywhere. Norm in the heads tells them apart, as no name in the file does.
     frozen = not (layout.fpn_norm or layout.head_norm)
-    said = [
+    notes = [
         "taken from torchvision's defaults, because no shape shows it: anchors of 32 to 512 pixels and "
         "ratios 0.5, 1 and 2, images of 800 to 1333 pixels, scores above 0.05",
     ]
@@ -32,7 +32,7 @@ def torchvision_settings(layout: Layout, bn_eps: float | None = None) -> Granted
     if bn_eps is None:
         bn_eps = 1e-5
         if frozen:
-            said.append(
+            notes.append(
                 "batch norm has epsilon 1e-5, as in a model that was trained from torchvision's builder; "
                 "torchvision itself runs its own COCO v1 files with 0 (--bn_eps 0)"
             )
@@ -60,7 +60,7 @@ def torchvision_settings(layout: Layout, bn_eps: float | None = None) -> Granted
         short_side=800,
         long_side=1333,
         bn_eps=bn_eps,
-        said=tuple(said),
+        notes=tuple(notes),
         # Of 90 alone. A model of 80 classes is somebody's own, in whose list COCO's names would be
         # a guess.
         categories=coco_categories(layout.classes) if layout.classes == 90 else None,

@@ -197,8 +197,7 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
     named = NamedFiles() if config is None else family(kind).named_files(config)
     # Each with its flag or field: a message about a place says where it was named.
     images, pictures, labels = (
-        place and (place.field, place.path)
-        for place in (named.images, named.pictures, named.labels)
+        path and (path.field, path.path) for path in (named.images, named.pictures, named.labels)
     )
     if args.image_dir:
         images = ("-i", args.image_dir)

@@ -172,7 +172,7 @@ def _end(command: Callable[[], int]) -> int:
         sys.stdout.flush()  # here a closed pipe is no error yet, at the end of Python it is one
         return code
     except RcnnError as error:
-        if _must_be_said(str(error), error.exit_code):
+        if _must_report(str(error), error.exit_code):
             _complain(str(error))
         return error.exit_code
     # SystemExit passes: it is how argparse ends after --help.
@@ -180,11 +180,11 @@ def _end(command: Callable[[], int]) -> int:
         stop = stopped_by(error)
         if stop is None:
             _blame(error)
-            _must_be_said(f"{type(error).__name__}: {error}", 1)
+            _must_report(f"{type(error).__name__}: {error}", 1)
             return _fault(error)
         code = stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         # Who closed the pipe, as `head` does, has what they wanted.
-        if _must_be_said(str(stop), code) and code != CLOSED_PIPE:
+        if _must_report(str(stop), code) and code != CLOSED_PIPE:
             _complain(str(stop) or "interrupted")
         return code
 
@@ -196,7 +196,7 @@ def _blame(error: BaseException) -> None:
         module.team().blame(error)
 
 
-def _must_be_said(text: str, code: int) -> bool:
+def _must_report(text: str, code: int) -> bool:
     """Tells the other processes of a job of an error; says whether the user must hear it from here."""
     module = sys.modules.get("rcnn_jax.hosts.team")  # help and version need none
     return module is None or module.team().leave(text, code)

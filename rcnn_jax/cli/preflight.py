@@ -215,11 +215,11 @@ def _check_learning(
         return checks
     # The highest of the schedule: what diverges there would otherwise do so only after the warm-up.
     rate, _, steps = overfit.highest_rate(experiment, images)
-    share = LEARNING * clock.seconds
+    budget = LEARNING * clock.seconds
 
     def goes_on(taken: int, step_seconds: float) -> bool:
         del taken
-        return clock.left() - step_seconds > clock.seconds - share
+        return clock.left() - step_seconds > clock.seconds - budget
 
     course = overfit.overfit(
         experiment, state, part, rate=rate, batch=batch, goes_on=goes_on, most=400

@@ -48,17 +48,17 @@ def reshaped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> tuple[Axes, 
             plain = UNIFORM if uniform and not labelled else FIXED
             result += [UNIFORM if size == 1 else plain for size in sizes]
             continue
-        (place,) = labelled
-        channels = channels_of(inner[place])
+        (position,) = labelled
+        channels = channels_of(inner[position])
         assert channels is not None
         # Laid out as the values are: what numpy's reshape does to the numbers, XLA's does to the
         # channels.
-        lined = channels.reshape([-1 if i == place else 1 for i in range(len(whole))])
+        lined = channels.reshape([-1 if i == position else 1 for i in range(len(whole))])
         grid = np.broadcast_to(lined, whole).reshape(sizes)
         # An only channel whose axis is dropped, as the plane of an only class: nothing is left to cut.
         split = _along_one_axis(grid) if sizes else None
         if split is None:
-            stuck.append(inner[place])
+            stuck.append(inner[position])
             result += [UNIFORM if size == 1 else FIXED for size in sizes]
             continue
         along, kept = split

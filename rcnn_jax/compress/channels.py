@@ -329,9 +329,9 @@ def _broadcast(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
     shape, kept = (site.equation.params[name] for name in ("shape", "broadcast_dimensions"))
     sizes = _shape(site.equation.invars[0])
     result: list[Axis] = [UNIFORM] * len(shape)
-    for axis, size, place in zip(values[0], sizes, kept, strict=True):
-        if size == shape[place]:
-            result[place] = axis
+    for axis, size, kept_axis in zip(values[0], sizes, kept, strict=True):
+        if size == shape[kept_axis]:
+            result[kept_axis] = axis
         else:  # one channel for all indices
             trace.pin(axis, Pin(reason="spread over an axis", primitive=site.primitive))
     return [tuple(result)]
@@ -383,22 +383,22 @@ def _split(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
 
 
 def _concatenate(trace: _Trace, site: Site, values: list[Axes]) -> list[Axes]:
-    place = site.equation.params["dimension"]
+    joined = site.equation.params["dimension"]
     result = list(values[0])
     for axes in values[1:]:
         for i, axis in enumerate(axes):
-            if i != place:
+            if i != joined:
                 result[i] = trace.tie(result[i], axis)
-    parts = [channels_of(axes[place]) for axes in values]
+    parts = [channels_of(axes[joined]) for axes in values]
     if all(part is None for part in parts):
-        result[place] = FIXED
+        result[joined] = FIXED
         return [tuple(result)]
     for i, part in enumerate(parts):
         if part is None:  # what has no channels is kept as it is
-            kept = trace.fresh(_shape(site.equation.invars[i])[place])
+            kept = trace.fresh(_shape(site.equation.invars[i])[joined])
             trace.pin(kept, Pin(reason="beside values of a fixed width"))
             parts[i] = kept
-    result[place] = np.concatenate([part for part in parts if part is not None])
+    result[joined] = np.concatenate([part for part in parts if part is not None])
     return [tuple(result)]
 
 

@@ -199,25 +199,25 @@ def picture(summary: Summary) -> bytes:
     from matplotlib.figure import Figure
 
     totals = summary.network.widths
-    places = np.arange(len(totals))
+    rows = np.arange(len(totals))
     figure = Figure(figsize=(9, 1.5 + 0.16 * len(totals)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.barh(places, 100.0, color="0.9", label="removed")
+    axes.barh(rows, 100.0, color="0.9", label="removed")
     ordered = sorted(summary.choices, key=lambda choice: choice.threshold)
     for number, choice in enumerate(ordered):
         part = choice.costs.parameters / summary.costs.parameters
         axes.barh(
-            places,
+            rows,
             [100.0 * choice.widths[layer] / width for layer, width in totals.items()],
             height=0.8 * (1 - number / (len(ordered) + 1)),
             color=f"C{number % 10}",
             label=f"-pth {shown(choice.threshold)}: {part:.1%} of the parameters",
         )
-    for place, (layer, width) in enumerate(totals.items()):
+    for row, (layer, width) in enumerate(totals.items()):
         kept = ", ".join(str(choice.widths[layer]) for choice in ordered)
-        axes.text(101, place, f"{kept} / {width}", fontsize=6, va="center")
-    axes.set_yticks(places, list(totals), fontsize=6)
+        axes.text(101, row, f"{kept} / {width}", fontsize=6, va="center")
+    axes.set_yticks(rows, list(totals), fontsize=6)
     axes.set_ylim(len(totals) - 0.5, -0.5)
     axes.set_xlim(0, 100 + 8 + 3 * len(ordered))
     axes.set_xticks(range(0, 101, 20))

@@ -86,18 +86,18 @@ class Relief:
 
 
 def choose_canvas(
-    sizes: np.ndarray, share: float, *, finest: int, grid: int, budget: int
+    sizes: np.ndarray, fraction: float, *, finest: int, grid: int, budget: int
 ) -> Canvas:
     """Returns the canvas for images and objects.
 
     Args:
       sizes: f[n 2], (height, width) of the images.
-      share: square root of the share of the area of their image that small objects have.
+      fraction: square root of the share of the area of their image that small objects have.
       finest: smallest stride of the detector.
       grid: sides are multiples of it.
       budget: most pixels.
     """
-    wanted = (WANTED_SIDE[finest] / share) ** 2
+    wanted = (WANTED_SIDE[finest] / fraction) ** 2
     native = float(np.median(sizes.prod(axis=1))) * LARGEST_ZOOM**2
     allowed = max(budget, grid * grid)
     area = min(max(wanted, min(LEAST_PIXELS, allowed)), allowed, max(native, grid * grid))
@@ -146,8 +146,8 @@ def relief(
     unseen = float((objects * math.sqrt(area) < least).mean()) if len(objects) else 0.0
     if unseen <= _SMALL_QUANTILE:
         return None
-    share = max(float(np.quantile(objects, _SMALL_QUANTILE)), 1e-6)
-    needed = (least / share) ** 2
+    fraction = max(float(np.quantile(objects, _SMALL_QUANTILE)), 1e-6)
+    needed = (least / fraction) ** 2
     height, width = best_shape(sizes, int(min(needed * 1.1, _LARGEST_SIDE**2)), grid)
     typical = np.median(sizes, axis=0)
     # A tile is shown on the same canvas, so its side is that of the canvas in pixels that show enough.

@@ -79,7 +79,7 @@ def place(wish: Wish, collection: Collection, track: Track) -> Placed:
         placed = _coco_in_place(wish) if wish.as_found else None
         return placed or _coco_files(wish)
     write_tree(wish.items, wish.beside, wish.form, wish.class_names, track=track)
-    said = (
+    notes = (
         f"{collection.layout} was written as {wish.form} into {wish.beside}, with copies of the images",
     )
     if wish.form == "kitti":
@@ -98,7 +98,7 @@ def place(wish: Wish, collection: Collection, track: Track) -> Placed:
             )
             for split in ("train", "val")
         )
-    return Placed((train,), val, True, said)
+    return Placed((train,), val, True, notes)
 
 
 def with_sizes(items: Sequence[Item], sizes: Sequence[tuple[int, int]]) -> tuple[Item, ...]:
@@ -135,10 +135,10 @@ def _kitti_in_place(wish: Wish) -> Placed | None:
             )
     for path, stems in lists.items():
         write_file(path, ["".join(f"{stem}\n" for stem in stems).encode()])
-    said = ["the KITTI folders are used where they are"]
+    notes = ["the KITTI folders are used where they are"]
     if lists:
-        said.append(f"lists of the splits: {', '.join(map(str, lists))}")
-    return Placed(tuple(parts["train"]), parts["val"][0], False, tuple(said))
+        notes.append(f"lists of the splits: {', '.join(map(str, lists))}")
+    return Placed(tuple(parts["train"]), parts["val"][0], False, tuple(notes))
 
 
 def _stems_in(folder: Path) -> set[str]:
@@ -167,8 +167,8 @@ def _coco_in_place(wish: Wish) -> Placed | None:
         files[split] = LabelFiles(images=str(folder), labels=str(path))
     if numbers[0] != numbers[1]:  # classes are taken from one of the files, and meant for both
         return None
-    said = ("the COCO files are used where they are",)
-    return Placed((files["train"],), files["val"], False, said)
+    notes = ("the COCO files are used where they are",)
+    return Placed((files["train"],), files["val"], False, notes)
 
 
 def _folder_of(items: Sequence[Item], names: Sequence[str]) -> Path | None:
@@ -193,8 +193,8 @@ def _coco_files(wish: Wish) -> Placed:
         items = wish.of(split)
         write_file(path, [coco_text(items, common, wish.class_names).encode()])
         files[split] = LabelFiles(images=str(common), labels=str(path))
-    said = (f"annotation files were written into {wish.beside}; the images stay in {common}",)
-    return Placed((files["train"],), files["val"], True, said)
+    notes = (f"annotation files were written into {wish.beside}; the images stay in {common}",)
+    return Placed((files["train"],), files["val"], True, notes)
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

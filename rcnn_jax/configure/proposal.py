@@ -75,24 +75,24 @@ class Objects:
         )
 
     @property
-    def shares(self) -> np.ndarray:
+    def fractions(self) -> np.ndarray:
         """f64[m], square roots of the share of the image's area."""
         areas = self.sizes.prod(axis=1)[self.owner]
         return np.sqrt(np.clip(self.sides.prod(axis=1) / areas, 0.0, 1.0))
 
     @property
-    def small_share(self) -> float:
+    def small_fraction(self) -> float:
         """What small objects have of the side of an image.
 
         The smaller tenth of all, or a quarter of the smallest class: a class of small objects may be a
         twentieth of all and is to be found too.
         """
-        shares = self.shares
-        quantiles = [float(np.quantile(shares, 0.1))]
+        fractions = self.fractions
+        quantiles = [float(np.quantile(fractions, 0.1))]
         for name in np.unique(self.names):
-            own = shares[self.names == name]
+            own = fractions[self.names == name]
             # Fewer say nothing about the size of a class; one wrong label would choose the canvas.
-            if len(own) >= max(10, 0.01 * len(shares)):
+            if len(own) >= max(10, 0.01 * len(fractions)):
                 quantiles.append(float(np.quantile(own, 0.25)))
         return max(min(quantiles), 1e-6)
 
@@ -207,7 +207,7 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
     if wanted is None:
         canvas = choose_canvas(
             objects.sizes,
-            objects.small_share,
+            objects.small_fraction,
             finest=writer.finest,
             grid=writer.grid,
             budget=budget,
@@ -227,7 +227,9 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
         canvas=canvas,
         anchors=anchors,
         coverage=coverage(sides, anchors.cells),
-        relief=relief(size, objects.sizes, objects.shares, finest=writer.finest, grid=writer.grid),
+        relief=relief(
+            size, objects.sizes, objects.fractions, finest=writer.finest, grid=writer.grid
+        ),
         stretched=not writer.keeps_aspect and spread > _SPREAD,
     )
 

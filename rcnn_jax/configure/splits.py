@@ -16,7 +16,7 @@ from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups, near_groups
 from rcnn_jax.errors import DataError
 
-SHARE = 0.2
+VALIDATION_FRACTION = 0.2
 """Of the images that validate where a split is made."""
 
 # Draws are cheap beside reading the images, and the best of some is near the share in every class.
@@ -53,26 +53,26 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
       DataError: there are too few images for two splits.
     """
     counts = Counter(item.split for item in items)
-    said: list[str] = []
+    notes: list[str] = []
     # Whoever split a set knows it better: films, places, persons that must not be on both sides.
     if counts["val"] and (counts["train"] or counts[""]):
         chosen = [item.split or "train" for item in items]
         if counts[""]:
-            said.append(f"{counts['']} images are in no split of the folder: they train")
-        said.insert(0, "splits of the folder")
+            notes.append(f"{counts['']} images are in no split of the folder: they train")
+        notes.insert(0, "splits of the folder")
     elif counts["test"] and (counts["train"] or counts[""]):
         chosen = ["val" if item.split == "test" else "train" for item in items]
-        said.append("splits of the folder; there is no validation split, so test validates")
+        notes.append("splits of the folder; there is no validation split, so test validates")
     else:
         groups = groups_of(items, scans)
         validating = _chosen(items, groups, seed)
         chosen = ["val" if group in validating else "train" for group in groups]
         several = sum(count > 1 for count in Counter(groups).values())
-        said.append(
+        notes.append(
             f"a fifth of the images validates, chosen with seed {seed} so that classes are balanced"
         )
         if several:
-            said.append(
+            notes.append(
                 f"{several} groups of images of one scene, film or source stay in one split each"
             )
     placed = [
@@ -82,7 +82,7 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
     ]
     unused = len(items) - len(placed)
     if unused:
-        said.append(f"{unused} test images are left out: a spec names training and validation")
+        notes.append(f"{unused} test images are left out: a spec names training and validation")
     parts = Counter(item.split for item in placed)
     for part in ("train", "val"):
         if not parts[part]:
@@ -90,8 +90,8 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
                 f"{len(items)} images are too few for a training and a validation split: none is left "
                 f"for '{part}'"
             )
-    said.append(f"{parts['train']} training images, {parts['val']} validation images")
-    return Split(tuple(placed), unused, tuple(said))
+    notes.append(f"{parts['train']} training images, {parts['val']} validation images")
+    return Split(tuple(placed), unused, tuple(notes))
 
 
 def groups_of(items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
@@ -154,7 +154,7 @@ def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]
         for obj in item.objects:
             table[row[group], 1 + column[obj.name]] += 1
     totals = table.sum(axis=0)
-    wanted = max(round(SHARE * len(items)), 1)
+    wanted = max(round(VALIDATION_FRACTION * len(items)), 1)
     best: tuple[float, set[int]] = (np.inf, set())
     for attempt in range(_TRIES):
         generator = np.random.default_rng([seed, attempt])
@@ -164,11 +164,11 @@ def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]
             if count + size <= wanted or (not taken and size < len(items)):
                 taken.append(int(index))
                 count += size
-        shares = table[taken].sum(axis=0) / np.maximum(totals, 1)
+        fractions = table[taken].sum(axis=0) / np.maximum(totals, 1)
         # Of a class with few objects a fifth cannot be met exactly: the root lets it weigh less.
         weights = np.sqrt(totals / totals.max())
         weights[0] = len(names) + 1.0
-        distance = float((weights * np.abs(shares - SHARE)).sum())
+        distance = float((weights * np.abs(fractions - VALIDATION_FRACTION)).sum())
         if distance < best[0]:
             best = (distance, {order[index] for index in taken})
     return best[1]

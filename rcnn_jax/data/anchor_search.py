@@ -168,10 +168,10 @@ def balanced(sides: np.ndarray) -> np.ndarray:
     counts = [int(group.sum()) for group in groups]
     heard = [count for count in counts if count > max(_FEW * len(sides), 1)]
     most = min(min(heard, default=1) * _BALANCE, _MOST_SEARCHED)
-    share = most / max(counts)
+    fraction = most / max(counts)
     return np.concatenate(
         [
-            _thin(sides[group], most if count in heard else max(round(share * count), 1))
+            _thin(sides[group], most if count in heard else max(round(fraction * count), 1))
             for group, count in zip(groups, counts, strict=True)
         ]
     )
@@ -218,6 +218,6 @@ def _missed(sides: np.ndarray, cells: Mapping[int, CellSizes]) -> float:
     more of them.
     """
     return sum(
-        weight * float((best_overlaps(sides, cells, (place, place)) < REACHED).mean())
-        for place, weight in _PLACES
+        weight * float((best_overlaps(sides, cells, (position, position)) < REACHED).mean())
+        for position, weight in _PLACES
     )

@@ -84,9 +84,9 @@ def _best_step(
     # Every second place first: the profile is as wide as an edge is blurred, and a quarter as many places
     # take a quarter of the time.
     coarse = range(-_REACH, _REACH + 1, 2)
-    dy, dx = max(((y, x) for y in coarse for x in coarse), key=lambda place: strength(*place))
+    dy, dx = max(((y, x) for y in coarse for x in coarse), key=lambda move: strength(*move))
     near = [(dy + y, dx + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    return max(near, key=lambda place: strength(*place))
+    return max(near, key=lambda move: strength(*move))
 
 
 def _moved(dy: float, dx: float) -> "Move":

@@ -222,10 +222,10 @@ def statistics_distance(
     """Returns how far means are apart, in deviations, and variances, as half their logarithm."""
     (mean, variance), (other, spread) = stored, seen
     deviation = np.sqrt(np.maximum(variance, 1e-8))
-    apart = np.abs(other - mean) / deviation
+    distance = np.abs(other - mean) / deviation
     ratio = 0.5 * np.abs(np.log(np.maximum(spread, 1e-8) / np.maximum(variance, 1e-8)))
     # The median: dead filters of published weights have any statistics.
-    return float(np.median(apart) + np.median(ratio))
+    return float(np.median(distance) + np.median(ratio))
 
 
 def check_rate(

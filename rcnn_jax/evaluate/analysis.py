@@ -348,8 +348,8 @@ def _best(curve: Curve) -> tuple[float, float]:
     if not len(curve.scores):
         # Nothing was detected: any threshold is as good, and 0.5 is what people expect.
         return 0.5, 0.0
-    place = int(np.argmax(curve.f1))
-    return float(curve.scores[place]), float(curve.f1[place])
+    index = int(np.argmax(curve.f1))
+    return float(curve.scores[index]), float(curve.f1[index])
 
 
 def _recall(name: str, rows: np.ndarray) -> Recall:
@@ -367,34 +367,34 @@ def _recall(name: str, rows: np.ndarray) -> Recall:
 
 def sentences(analysis: Analysis) -> Sequence[str]:
     """Returns what costs most, in sentences a user can act on."""
-    part, said = analysis.parts[0], []
+    part, lines = analysis.parts[0], []
     kind, (count, gain) = max(part.errors.items(), key=lambda pair: pair[1][1])
     # Half a point of AP50 is less than the noise of most validation sets.
     if gain > 0.005:
         name, what = ERRORS[kind]
-        said.append(
+        lines.append(
             f"Most is lost to errors of {name}: {count} {'' if kind == 'Miss' else 'detections '}"
             f"{what}. Without them AP50 would be {gain:.3f} higher."
         )
     every = analysis.recalls[0] if analysis.recalls else None
     # The RPN first: as long as it misses objects, nothing that is done to the head can find them.
     if every is not None and every.proposed is not None and every.proposed < 0.9:
-        said.append(
+        lines.append(
             f"The RPN proposes {every.proposed:.1%} of the objects: what it misses no head can find. "
             "Look at anchors and canvas first."
         )
     elif (
         every is not None and every.proposed is not None and every.proposed - every.classified > 0.1
     ):
-        said.append(
+        lines.append(
             f"The RPN proposes {every.proposed:.1%} of the objects, the head finds "
             f"{every.classified:.1%}: "
             "the head is what has to learn more."
         )
     ece = float(part.calibration["ece"])
     if ece > 0.1:
-        said.append(
+        lines.append(
             f"Scores are off by {ece:.2f} on average from the fraction of detections that is right: "
             "choose thresholds from the table below rather than by their value."
         )
-    return said
+    return lines

@@ -52,18 +52,18 @@ def _truth(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
     items = []
     for number, image in enumerate(evaluation.images):
         boxes = _sizes(image.gt_boxes)
-        for place, box in enumerate(boxes):
+        for index, box in enumerate(boxes):
             item = {
                 "id": len(items) + 1,
                 "image_id": number + 1,
-                "category_id": int(image.gt_classes[place]) + 1,
+                "category_id": int(image.gt_classes[index]) + 1,
                 "bbox": box,
                 "area": box[2] * box[3],
-                "iscrowd": int(image.gt_crowd[place]),
+                "iscrowd": int(image.gt_crowd[index]),
             }
             if iou_type == "segm":
                 assert evaluation.outlines is not None
-                item["segmentation"] = evaluation.outlines[number].truth[place]
+                item["segmentation"] = evaluation.outlines[number].truth[index]
             items.append(item)
     return items
 
@@ -72,19 +72,19 @@ def _found(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
     items = []
     for number, image in enumerate(evaluation.images):
         boxes = _sizes(image.boxes)
-        for place, box in enumerate(boxes):
+        for index, box in enumerate(boxes):
             item = {
                 "id": len(items) + 1,
                 "image_id": number + 1,
-                "category_id": int(image.classes[place]) + 1,
+                "category_id": int(image.classes[index]) + 1,
                 "bbox": box,
                 "area": box[2] * box[3],
                 "iscrowd": 0,
-                "score": float(image.scores[place]),
+                "score": float(image.scores[index]),
             }
             if iou_type == "segm":
                 assert evaluation.outlines is not None
-                outline = evaluation.outlines[number].predicted[place]
+                outline = evaluation.outlines[number].predicted[index]
                 item |= {"segmentation": outline, "area": float(coco_mask.area(outline))}
             items.append(item)
     return items

@@ -315,9 +315,13 @@ def _same_order(one: Result, other: Result) -> list[int]:
     # Whole names first; then names alone, since two machines may keep the images in two places.
     for key in (str, lambda name: PurePath(name).name):
         first, second = [key(name) for name in one.images], [key(name) for name in other.images]
-        places = {name: number for number, name in enumerate(second)}
-        if len(places) == len(second) and set(first) == set(second) and len(first) == len(second):
-            return [places[name] for name in first]
+        positions = {name: number for number, name in enumerate(second)}
+        if (
+            len(positions) == len(second)
+            and set(first) == set(second)
+            and len(first) == len(second)
+        ):
+            return [positions[name] for name in first]
     missing = set(one.images) ^ set(other.images)
     raise DataError(
         f"{one.model} and {other.model} were evaluated on other images ({len(one.images)} and "
@@ -329,8 +333,8 @@ def _same_order(one: Result, other: Result) -> list[int]:
 def _reordered(matches: Matches, order: Sequence[int]) -> Matches:
     """Returns matches whose images are numbered as those of another result."""
     # The inverse of the order: detections name their image by number.
-    place = np.empty(len(order), np.int64)
-    place[np.asarray(order, np.int64)] = np.arange(len(order))
+    position = np.empty(len(order), np.int64)
+    position[np.asarray(order, np.int64)] = np.arange(len(order))
     return Matches(
         method=matches.method,
         thresholds=matches.thresholds,
@@ -339,7 +343,7 @@ def _reordered(matches: Matches, order: Sequence[int]) -> Matches:
             ClassMatches(
                 name=one.name,
                 scores=one.scores,
-                image=place[one.image],
+                image=position[one.image],
                 hits=one.hits,
                 ignored=one.ignored,
                 objects=one.objects[np.asarray(order, np.int64)],

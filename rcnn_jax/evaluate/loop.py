@@ -138,7 +138,7 @@ def _in_step(batches: Iterable[Batch], together: Team) -> Iterator[Batch]:
 
 def _places(experiment: Experiment, source: Source) -> dict[int, int]:
     order = evaluation_order(source, experiment.geometry)
-    return {record: place for place, record in enumerate(order)}
+    return {record: position for position, record in enumerate(order)}
 
 
 def check_images(experiment: Experiment, source: Source) -> None:
@@ -188,8 +188,8 @@ def _evaluate_voc(
         records.append(int(batch.image_id[row]))
     together, names = team(), experiment.task.class_names
     if together.is_many:
-        places = _places(experiment, source)
-        own, records = all_voc_results(own, records, places, together), list(places)
+        positions = _places(experiment, source)
+        own, records = all_voc_results(own, records, positions, together), list(positions)
     report = evaluate_voc(
         own, names, metrics.iou_thresholds, metrics.score_threshold, metrics.method
     )
@@ -232,9 +232,9 @@ def _evaluate_coco(
         own = [(record, image_id, future.result()) for record, image_id, future in pending]
     together = team()
     if together.is_many:
-        places = _places(experiment, source)
-        records = list(places)
-        image_ids, results = all_coco_results(own, places, together)
+        positions = _places(experiment, source)
+        records = list(positions)
+        image_ids, results = all_coco_results(own, positions, together)
         proposed = {}  # of the images of this process alone
     else:
         records = [record for record, _, _ in own]

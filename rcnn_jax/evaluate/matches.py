@@ -158,8 +158,8 @@ def match_voc(
         hits = np.stack([first_matches(row, len(crowd)) for row in free])
         for label in np.unique(classes):
             own = classes == label
-            place = np.full(own.sum(), number)
-            parts[label].append((scores[own], place, hits[:, own], ignored[:, own]))
+            image_index = np.full(own.sum(), number)
+            parts[label].append((scores[own], image_index, hits[:, own], ignored[:, own]))
     return Matches(
         method=method,
         thresholds=tuple(thresholds),
@@ -198,8 +198,8 @@ def average_precision(
     wanted = points * objects - 1e-9
     values = []
     for row, best in zip(true, envelope, strict=True):
-        place = np.searchsorted(row, wanted, side="left")
-        values.append(np.mean(np.where(place < len(row), best[np.minimum(place, len(row) - 1)], 0)))
+        index = np.searchsorted(row, wanted, side="left")
+        values.append(np.mean(np.where(index < len(row), best[np.minimum(index, len(row) - 1)], 0)))
     return np.asarray(values)
 
 
@@ -293,8 +293,8 @@ def _match_coco(evaluation: Evaluation, iou_type: IouType, most: int) -> Matches
         if len(scores):
             hits = np.asarray(entry["dtMatched"], bool)
             ignored = np.asarray(entry["dtIgnore"], bool)
-            place = np.full(len(scores), number)
-            parts[label].append((scores, place, hits & ~ignored, ignored))
+            image_index = np.full(len(scores), number)
+            parts[label].append((scores, image_index, hits & ~ignored, ignored))
     return Matches(
         method="coco",
         thresholds=thresholds,

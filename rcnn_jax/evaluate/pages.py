@@ -124,7 +124,7 @@ def _summary(analysis: Analysis, diagnosis: Diagnosis | None) -> Section:
     parts: list[PagePart] = []
     if diagnosis is not None:
         parts.append(Text(diagnosis.sentence(), "error"))
-    parts += [Text(said, "note") for said in sentences(analysis)]
+    parts += [Text(line, "note") for line in sentences(analysis)]
     rows, several = [], len(analysis.parts) > 1
     for part in analysis.parts:
         for name, span in part.intervals.items():
@@ -301,7 +301,7 @@ def _confusion(analysis: Analysis) -> Section:
 
 def _suspicions(analysis: Analysis, source: Source, pictures: Sequence[Picture]) -> Section:
     rows = [
-        [str(number), _said(one, analysis.evaluation.class_names), f"{one.strength:.2f}"]
+        [str(number), _sentence(one, analysis.evaluation.class_names), f"{one.strength:.2f}"]
         + [source.name(analysis.evaluation.records[one.image])]
         for number, one in enumerate(analysis.suspicions[:100], start=1)
     ]
@@ -315,7 +315,7 @@ def _suspicions(analysis: Analysis, source: Source, pictures: Sequence[Picture])
     )
 
 
-def _said(one: Suspicion, names: Sequence[str]) -> str:
+def _sentence(one: Suspicion, names: Sequence[str]) -> str:
     proposed = f"'{names[one.proposed]}'" if one.proposed >= 0 else ""
     return {
         "class": f"is it {proposed}?",
@@ -356,10 +356,10 @@ def _marks(analysis: Analysis, bad: BadImage) -> Iterator[Mark]:
     outlines = analysis.evaluation.outlines
     predicted = None if outlines is None else outlines[bad.image].predicted
     truth = None if outlines is None else outlines[bad.image].truth
-    for place, box in enumerate(image.gt_boxes):
-        if not crowd[place]:
-            missed = bool(free[place])
-            rings = [] if truth is None else _rings(truth[place])
+    for index, box in enumerate(image.gt_boxes):
+        if not crowd[index]:
+            missed = bool(free[index])
+            rings = [] if truth is None else _rings(truth[index])
             yield Mark(
                 tuple(box.tolist()), _MISSED if missed else _LABEL, 2 if missed else 1, rings
             )
@@ -395,15 +395,15 @@ def suspect(image: np.ndarray, one: Suspicion, labels: np.ndarray, names: Sequen
       names: of the classes.
     """
     marks = [
-        Mark(tuple(box), _LABEL, 2 if place == one.label else 1)
-        for place, box in enumerate(np.asarray(labels).tolist())
+        Mark(tuple(box), _LABEL, 2 if index == one.label else 1)
+        for index, box in enumerate(np.asarray(labels).tolist())
     ]
     boxes = [one.box]
     if one.label is not None:
         boxes.append(tuple(np.asarray(labels)[one.label].tolist()))
     if one.cause != "nothing":
         marks.append(Mark(one.box, _MISSED, 2))
-    return Picture(thumbnail(image, marks, _CROP, around(boxes)), _said(one, names))
+    return Picture(thumbnail(image, marks, _CROP, around(boxes)), _sentence(one, names))
 
 
 def _rings(outline: Any) -> list[np.ndarray]:

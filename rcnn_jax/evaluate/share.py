@@ -18,36 +18,36 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(ImageResult))
 
 
 def all_voc_results(
-    own: Sequence[ImageResult], records: Sequence[int], place: Mapping[int, int], team: Team
+    own: Sequence[ImageResult], records: Sequence[int], position: Mapping[int, int], team: Team
 ) -> list[ImageResult]:
     """Returns the results of all processes, in the order of a single one.
 
     Args:
       own: of this process.
       records: of which image each is.
-      place: {record: its place in the order}.
+      position: {record: its place in the order}.
       team: of the processes.
     """
     pairs: list[tuple[int, ImageResult]] = []
     for data in team.gather(pack(own, records)):
         pairs += zip(*reversed(unpack(data)), strict=True)
-    return [result for _, result in sorted(pairs, key=lambda pair: place[pair[0]])]
+    return [result for _, result in sorted(pairs, key=lambda pair: position[pair[0]])]
 
 
 def all_coco_results(
-    own: Sequence[tuple[int, int, list[dict[str, Any]]]], place: Mapping[int, int], team: Team
+    own: Sequence[tuple[int, int, list[dict[str, Any]]]], position: Mapping[int, int], team: Team
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """Returns the image ids and the results of all processes, in the order of a single one.
 
     Args:
       own: (record, image id, results of the image) of this process.
-      place: {record: its place in the order}.
+      position: {record: its place in the order}.
       team: of the processes.
     """
     rows = [row for part in team.gather_json(own) for row in part]
     # By place, not by process: COCO's evaluation breaks ties of equal scores by the order of
     # results.
-    rows.sort(key=lambda row: place[row[0]])
+    rows.sort(key=lambda row: position[row[0]])
     return [row[1] for row in rows], [result for row in rows for result in row[2]]
 
 

@@ -99,16 +99,16 @@ def write_repository(
       header: of the graph.
       largest: batch, where the graph leaves it free.
     """
-    place = repository(root, output)
+    paths = repository(root, output)
     for path, data in (
-        (place.labels, "".join(f"{name}\n" for name in labels(header)).encode()),
-        (place.config, config(place.name, model, header, largest).encode()),
+        (paths.labels, "".join(f"{name}\n" for name in labels(header)).encode()),
+        (paths.config, config(paths.name, model, header, largest).encode()),
         # last, so that a server that polls never finds a model without its config
-        (place.model, model.SerializeToString()),
+        (paths.model, model.SerializeToString()),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, [data])
-    return place.labels, place.config, place.model
+    return paths.labels, paths.config, paths.model
 
 
 def labels(header: Header) -> list[str]:

@@ -193,8 +193,8 @@ class Monitor:
         for key, value in self._read().items():
             kind, _, index = key.partition("/")
             if kind == "gone" and int(index) != self._index:
-                said = json.loads(value)
-                departures[int(index)] = str(said["text"]), int(said["code"])
+                message = json.loads(value)
+                departures[int(index)] = str(message["text"]), int(message["code"])
         return departures
 
     def silent(self, seconds: float) -> list[int]:
@@ -245,9 +245,9 @@ class Monitor:
             # By change, not by the time in it: clocks of machines differ, and a sign that arrived
             # is new.
             if sign != peer.sign:
-                said = json.loads(sign)
+                message = json.loads(sign)
                 peer.sign, peer.seen = sign, now
-                peer.ticks, peer.doing = said["ticks"], said["doing"]
+                peer.ticks, peer.doing = message["ticks"], message["doing"]
             # Who has finished writes no signs and is not dead.
             if i in done:
                 peer.seen = now
@@ -284,8 +284,8 @@ class Monitor:
         # What makes one process fail mostly makes all fail, each with its own message: a moment for it.
         self._left = (self._left or now) if left else 0.0
         if left and now - self._left >= 2 * self._beat:
-            said = json.loads(values[f"gone/{left[0]}"])
-            self.end(f"{self.name(left[0])} has ended: {said['text']}", int(said["code"]))
+            message = json.loads(values[f"gone/{left[0]}"])
+            self.end(f"{self.name(left[0])} has ended: {message['text']}", int(message["code"]))
         # A few beats early: what is promised is the end within the time.
         dead = self.silent(max(self._heartbeat - 5 * self._beat, 0.5 * self._heartbeat))
         if dead:

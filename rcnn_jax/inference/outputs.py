@@ -143,9 +143,9 @@ class CocoLabels:
         together = team()
         results = self._results
         if together.is_many:
-            place = {number: i for i, number in enumerate(self._ids.values())}
+            position = {number: i for i, number in enumerate(self._ids.values())}
             results = [one for part in together.gather_json(results) for one in part]
-            results.sort(key=lambda one: place[one["image_id"]])
+            results.sort(key=lambda one: position[one["image_id"]])
         if together.is_chief:
             write_coco_results(combined, results)
         return [("label files", self._folder), ("COCO results", combined)]

@@ -126,12 +126,12 @@ def run_inference(
             reporter.warn(troubles[-1])
         else:
             objects += len(kept.scores)
-    shares = together.gather_json([len(paths), objects, troubles])
-    for _, _, theirs in shares[1:]:  # the further processes are silent
+    totals = together.gather_json([len(paths), objects, troubles])
+    for _, _, theirs in totals[1:]:  # the further processes are silent
         for trouble in theirs:
             reporter.warn(trouble)
-    failed += sum(len(theirs) for _, _, theirs in shares)
-    objects = sum(number for _, number, _ in shares)
+    failed += sum(len(theirs) for _, _, theirs in totals)
+    objects = sum(number for _, number, _ in totals)
     done = len(images.paths) + len(images.unusable) - failed
     reporter.console.print(
         f"{done} images, {objects} objects with a score of at least {threshold:g}, "

@@ -119,9 +119,9 @@ def reason_of(folder: Path, code: int | None) -> str:
     lines = last_lines(folder)
     # The last one: a library may have said "error:" before, and the command's own message ends the
     # log.
-    said = [line for line in lines if line.startswith("error: ")]
-    if said:
-        return said[-1].removeprefix("error: ")
+    errors = [line for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1].removeprefix("error: ")
     if code is not None and code < 0:
         # The kernel's killer of processes that take too much memory sends 9 and leaves no other
         # trace.

@@ -26,11 +26,13 @@ def _convolution(equation: Any, image: tuple[int, ...], kernel: tuple[int, ...])
     params = equation.params
     numbers, out = params["dimension_numbers"], equation.outvars[0].aval.shape
     pairs = 1
-    for axis, (lhs, rhs, place) in enumerate(
+    for axis, (lhs, rhs, axis_out) in enumerate(
         zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
     ):
         hole = params["lhs_dilation"][axis]
-        begin = np.arange(out[place]) * params["window_strides"][axis] - params["padding"][axis][0]
+        begin = (
+            np.arange(out[axis_out]) * params["window_strides"][axis] - params["padding"][axis][0]
+        )
         read = begin[:, None] + np.arange(kernel[rhs]) * params["rhs_dilation"][axis]
         # Products with padding are skipped by libraries or add zeros; counting them would flatter
         # small maps.

@@ -73,11 +73,11 @@ def _step(settings: StepSchedule, total_steps: int) -> Schedule:
 
 def _cosine(settings: CosineSchedule, total_steps: int) -> Schedule:
     """Rise, then half a cosine (an extension)."""
-    fall_share = max(1.0 - settings.soft_start, 1e-12)
+    falling = max(1.0 - settings.soft_start, 1e-12)
 
     def rate(step: jax.Array) -> jax.Array:
         progress = step.astype(jnp.float32) / total_steps
-        phase = jnp.clip((progress - settings.soft_start) / fall_share, 0.0, 1.0)
+        phase = jnp.clip((progress - settings.soft_start) / falling, 0.0, 1.0)
         height = 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
         fall = settings.end_lr + (settings.base_lr - settings.end_lr) * height
         rise = _rise(settings.base_lr, settings.start_lr, settings.soft_start, progress)

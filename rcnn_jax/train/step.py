@@ -141,16 +141,16 @@ def make_step(
             terms, mutated = terms_of(leaves, collections, part)
             if counts is None:
                 counts = {name: lax.psum(count, axis_name) for name, (_, count) in terms.items()}
-            shares = {name: _ratio(terms[name][0], counts[name]) for name in terms}
-            loss = sum(weights[name] * share for name, share in shares.items())
-            return jnp.asarray(loss) * factor, (shares, mutated)
+            losses = {name: _ratio(terms[name][0], counts[name]) for name in terms}
+            loss = sum(weights[name] * part_loss for name, part_loss in losses.items())
+            return jnp.asarray(loss) * factor, (losses, mutated)
 
         gradient = jax.grad(objective, has_aux=True)
         if accumulate == 1:
             part = batch, keys
-            gradients, (shares, mutated) = gradient(trainable, state.collections, part, None)
+            gradients, (losses, mutated) = gradient(trainable, state.collections, part, None)
         else:
-            gradients, shares, mutated = _accumulated(
+            gradients, losses, mutated = _accumulated(
                 gradient,
                 terms_of,
                 trainable,
@@ -159,7 +159,7 @@ def make_step(
                 accumulate,
                 axis_name,
             )
-        gradients, metrics = lax.psum((gradients, shares), axis_name)
+        gradients, metrics = lax.psum((gradients, losses), axis_name)
         if state.loss_scale is not None:
             gradients = jax.tree.map(lambda g: g / factor, gradients)
         factors = _factors(task, settings, trainable, state.step)
@@ -241,11 +241,11 @@ def _accumulated(
     counts = lax.psum(lax.scan(counted, zeros, parts)[0], axis_name)
 
     def added(carry: Any, part: Any) -> tuple[Any, None]:
-        total, shares, changing = carry
+        total, losses, changing = carry
         gradients, (own, mutated) = gradient(trainable, {**collections, **changing}, part, counts)
         return (
             jax.tree.map(jnp.add, total, gradients),
-            jax.tree.map(jnp.add, shares, own),
+            jax.tree.map(jnp.add, losses, own),
             mutated,
         ), None
 

@@ -51,7 +51,9 @@ def test_without_a_config_the_values_of_the_zoo_are_taken_and_told():
         and granted.network["bottleneck_stride"] == '"1x1"'
     )
     assert granted.network["roi_sampling_ratio"] == "0"
-    assert granted.said[0].startswith("taken from the model zoo") and "--config" in granted.said[0]
+    assert (
+        granted.notes[0].startswith("taken from the model zoo") and "--config" in granted.notes[0]
+    )
 
 
 def test_a_backbone_of_torchvision_has_other_pixels_and_strides(tmp_path):
@@ -62,8 +64,8 @@ def test_a_backbone_of_torchvision_has_other_pixels_and_strides(tmp_path):
     )
     assert granted.network["pixel_mean"] == '"[123.675, 116.28, 103.53]"'
     assert granted.network["pixel_std"] == '"[58.395, 57.12, 57.375]"'
-    assert granted.said[0].startswith("from the config: pixels RGB")
-    assert "does not name" in granted.said[1]
+    assert granted.notes[0].startswith("from the config: pixels RGB")
+    assert "does not name" in granted.notes[1]
 
 
 def test_tags_of_python_objects_are_data(tmp_path):

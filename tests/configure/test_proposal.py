@@ -67,14 +67,14 @@ def test_sides_on_a_canvas_follow_the_geometry():
     objects = Objects.of([item((100, 200), (10, 10, 30, 50))])
     np.testing.assert_allclose(objects.on((200, 200), keeps_aspect=True), [[20, 40]])
     np.testing.assert_allclose(objects.on((200, 200), keeps_aspect=False), [[40, 40]])
-    assert objects.shares[0] == pytest.approx(np.sqrt(800 / 20_000))
+    assert objects.fractions[0] == pytest.approx(np.sqrt(800 / 20_000))
 
 
 def test_the_smallest_class_decides_what_is_small():
     many = squares((480, 640), 120, 20)
     rare = [item((480, 640), *([(5, 5, 25, 25)] * 2), name="rare") for _ in range(10)]
-    share = 20 / np.sqrt(480 * 640)
-    assert Objects.of([*many, *rare]).small_share == pytest.approx(share)
+    fraction = 20 / np.sqrt(480 * 640)
+    assert Objects.of([*many, *rare]).small_fraction == pytest.approx(fraction)
 
 
 def test_crowds_and_boxes_without_area_are_no_objects():

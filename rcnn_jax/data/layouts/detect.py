@@ -75,12 +75,12 @@ def read_collection(source: Path) -> Collection:
     if not collections or not any(each.items for each in collections):
         raise DataError(_nothing(source, tree, collections))
     best, *others = collections
-    said = tuple(
+    notes = tuple(
         f"read as {best.layout}: {_annotated(best)} images have objects, {_annotated(other)} as "
         f"{other.layout}, whose files lie here too"
         for other in others
     )
-    return replace(best, choices=(*said, *best.choices))
+    return replace(best, choices=(*notes, *best.choices))
 
 
 def _annotated(collection: Collection) -> int:

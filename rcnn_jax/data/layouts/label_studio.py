@@ -345,12 +345,12 @@ def _decoded(data: Sequence[int], expected: int) -> np.ndarray:
       ValueError: the data is of another length.
     """
     bits = "".join(f"{byte:08b}" for byte in bytes(data))
-    place = 0
+    position = 0
 
     def read(count: int) -> int:
-        nonlocal place
-        place += count
-        return int(bits[place - count : place], 2)
+        nonlocal position
+        position += count
+        return int(bits[position - count : position], 2)
 
     # Before memory is taken: the length in the file is not trusted.
     if read(32) != expected or expected > 4 * MOST_PIXELS:

@@ -83,10 +83,10 @@ def to_portable(model: onnx.ModelProto, forms: Forms | None = None) -> onnx.Mode
             continue
         nodes = Nodes(f"{node.output[0]}/portable")
         if node.op_type == "RoiAlign":
-            place, form = node, _replace_roi_align(nodes, view, node, forms.roi_align, sums)
+            target, form = node, _replace_roi_align(nodes, view, node, forms.roi_align, sums)
         else:
-            place, form = _replace_nms(nodes, view, node, forms.nms, sums)
-        replacements[id(place)] = nodes
+            target, form = _replace_nms(nodes, view, node, forms.nms, sums)
+        replacements[id(target)] = nodes
         chosen[node.output[0]] = form
     nodes, constants = [], [*graph.initializer]
     for node in graph.node:

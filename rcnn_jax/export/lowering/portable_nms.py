@@ -126,9 +126,9 @@ def _loop(nodes: Nodes, nms: Suppression, sums: bool) -> str:
     tall.append(_area(nodes, tall))
     over = _overlaps(nodes, tall, [_turned(nodes, t) for t in tall], nodes.number(nms.threshold))
     # float32 holds whole numbers up to 2**24, and WebGPU has no int64.
-    place = np.arange(nms.count, dtype=np.float32)
-    down = nodes.constant(place.reshape(1, -1, 1))
-    before = nodes.add("Less", down, nodes.constant(place.reshape(1, 1, -1)))
+    rank = np.arange(nms.count, dtype=np.float32)
+    down = nodes.constant(rank.reshape(1, -1, 1))
+    before = nodes.add("Less", down, nodes.constant(rank.reshape(1, 1, -1)))
     if not nms.ranked:
         first = _turned(nodes, nms.scores)
         higher = nodes.add("Greater", first, nms.scores)
@@ -187,9 +187,9 @@ def _select(nodes: Nodes, nms: Suppression) -> str:
 
     body = Nodes(f"{nodes.prefix}/body")
     step, go, left, kept = (f"{body.prefix}/{name}" for name in ("step", "go", "left", "kept"))
-    places = body.constant(np.arange(nms.count, dtype=np.int64).reshape(1, 1, -1))
+    positions = body.constant(np.arange(nms.count, dtype=np.int64).reshape(1, 1, -1))
     best = body.add("ArgMax", left, axis=2, keepdims=1)  # of equal scores the lowest index
-    here = body.add("Equal", places, best)
+    here = body.add("Equal", positions, best)
     index = body.add("Reshape", best, body.integers(-1, 1))
     # GatherND with batch dims; Gather would take the same boxes for all rows.
     box = body.add("GatherND", table, index, batch_dims=1)  # [rows 5]

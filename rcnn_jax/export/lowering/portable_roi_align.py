@@ -1,13 +1,13 @@
 """RoiAlign in standard operators: half-pixel centres, averages, boxes within the map.
 
-    gather  taps of rows x taps of columns: their cells of the map as rows of a table, one Gather, and
-            the weighted sum as a product [1 taps] @ [taps c]
+    gather  reads of rows x reads of columns: their cells of the map as rows of a table, one Gather, and
+            the weighted sum as a product [1 reads] @ [reads c]
     grid    one GridSample of all boxes of an image, and an AveragePool over the samples of a cell
 
-A bilinear sample is separable, so the taps of a cell are 2 sampling_ratio rows times as many columns,
-with the weight of a tap the product of two. `gather` takes 1.1 to 1.6 times as long as ONNX Runtime's
+A bilinear sample is separable, so the reads of a cell are 2 sampling_ratio rows times as many columns,
+with the weight of a read the product of two. `gather` takes 1.1 to 1.6 times as long as ONNX Runtime's
 RoiAlign on an idle CPU; its sum is one product, because sixteen Mul and Add would read and write every
-crop three times each. Where the gathered taps would be large they are taken one row of taps at a time.
+crop three times each. Where the gathered reads would be large they are taken one row of reads at a time.
 `grid` has the fewest nodes and takes a CPU five to eight times as long; WebGPU and GPUs have a kernel of
 GridSample.
 
@@ -30,8 +30,8 @@ GRID_LIMIT = 1024
 """Numbers in the crops of an image up to which the 25 nodes of `grid` are done before the 45 of `gather`:
 0.03 ms to 0.04 ms at 64, equal near 600, twice as long at 2300 (ONNX Runtime 1.32, one thread)."""
 FORMS: tuple[RoiForm, ...] = get_args(RoiForm)
-TAPS_LIMIT = 256 << 20
-"""Bytes of an image's gathered taps, above which they are taken in several passes."""
+READS_LIMIT = 256 << 20
+"""Bytes of an image's gathered reads, above which they are taken in several passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def _clipped(nodes: Nodes, position: str, length: int) -> str:
     return nodes.add("Min", low, nodes.number(float(length - 1)))
 
 
-def _taps(nodes: Nodes, crops: Crops, position: str, length: int) -> tuple[str, str]:
+def _reads(nodes: Nodes, crops: Crops, position: str, length: int) -> tuple[str, str]:
     """Returns the cells that samples read and their weights, both f32[b * r size 2 * samples]."""
     # Before clipping, which would hide it.
     under = nodes.add("Greater", nodes.number(-1.0), position)
@@ -117,32 +117,32 @@ def _taps(nodes: Nodes, crops: Crops, position: str, length: int) -> tuple[str, 
     far_weight = nodes.add("Mul", nodes.add("Sub", position, near), average)
     # From the far weight, not from the position again: the two then add up to the average.
     near_weight = nodes.add("Sub", average, far_weight)
-    apart = nodes.integers(-1, crops.size, crops.samples, 1)
+    split = nodes.integers(-1, crops.size, crops.samples, 1)
     joined = nodes.integers(-1, crops.size, 2 * crops.samples)
 
     def pair(one: str, other: str) -> str:
-        both = [nodes.add("Reshape", tensor, apart) for tensor in (one, other)]
+        both = [nodes.add("Reshape", tensor, split) for tensor in (one, other)]
         return nodes.add("Reshape", nodes.add("Concat", *both, axis=3), joined)
 
     return pair(near, far), pair(near_weight, far_weight)
 
 
 def passes(crops: Crops) -> int:
-    """Returns in how many passes the taps of a cell are gathered: 1, or one for every row of taps."""
-    taps = (2 * crops.samples) ** 2
-    size = 4 * crops.per_image * crops.size**2 * taps * crops.shape[0]
-    return 1 if size <= TAPS_LIMIT else 2 * crops.samples
+    """Returns in how many passes the reads of a cell are gathered: 1, or one for every row of reads."""
+    reads = (2 * crops.samples) ** 2
+    size = 4 * crops.per_image * crops.size**2 * reads * crops.shape[0]
+    return 1 if size <= READS_LIMIT else 2 * crops.samples
 
 
 def _gather(nodes: Nodes, crops: Crops, down: str, across: str, sums: bool) -> str:
     channels, height, width = crops.shape
-    taps, size = 2 * crops.samples, crops.size
-    # Channels last: the taps of a cell are then runs of memory, and Gather copies instead of
+    reads, size = 2 * crops.samples, crops.size
+    # Channels last: the reads of a cell are then runs of memory, and Gather copies instead of
     # picking.
     table = nodes.add("Transpose", crops.feature, perm=[0, 2, 3, 1])
     table = nodes.add("Reshape", table, nodes.integers(-1, channels))
-    rows, row_weights = _taps(nodes, crops, down, height)
-    columns, column_weights = _taps(nodes, crops, across, width)
+    rows, row_weights = _reads(nodes, crops, down, height)
+    columns, column_weights = _reads(nodes, crops, across, width)
     rows = nodes.add("Cast", rows, to=TensorProto.INT64)
     rows = nodes.add("Mul", rows, nodes.integers(width))
     # One table for all images, where each begins h * w rows after the one before.
@@ -150,24 +150,24 @@ def _gather(nodes: Nodes, crops: Crops, down: str, across: str, sums: bool) -> s
     rows = nodes.add("Add", rows, nodes.add("Reshape", first, nodes.integers(-1, 1, 1)))
     columns = nodes.add("Cast", columns, to=TensorProto.INT64)
     count = passes(crops)
-    at_once = taps // count
-    # [roi, row of cells, column of cells, tap of rows, tap of columns]
-    over = nodes.integers(-1, 1, size, 1, taps)
+    at_once = reads // count
+    # [roi, row of cells, column of cells, read of rows, read of columns]
+    over = nodes.integers(-1, 1, size, 1, reads)
     columns = nodes.add("Reshape", columns, over)
     column_weights = nodes.add("Reshape", column_weights, over)
     total = ""
-    for start in range(0, taps, at_once):
+    for start in range(0, reads, at_once):
         index, weight = rows, row_weights
         if count > 1:
-            # Along rows alone: the columns of one row of taps are few enough.
+            # Along rows alone: the columns of one row of reads are few enough.
             bounds = (nodes.integers(start), nodes.integers(start + at_once), nodes.integers(2))
             index, weight = (nodes.add("Slice", t, *bounds) for t in (rows, row_weights))
         along = nodes.integers(-1, size, 1, at_once, 1)
         index = nodes.add("Add", nodes.add("Reshape", index, along), columns)
         weight = nodes.add("Mul", nodes.add("Reshape", weight, along), column_weights)
-        flat = nodes.add("Reshape", index, nodes.integers(-1, at_once * taps))
-        cells = nodes.add("Gather", table, flat, axis=0)  # [cells of crops, taps, c]
-        lying = (at_once * taps, 1) if sums else (1, at_once * taps)
+        flat = nodes.add("Reshape", index, nodes.integers(-1, at_once * reads))
+        cells = nodes.add("Gather", table, flat, axis=0)  # [cells of crops, reads, c]
+        lying = (at_once * reads, 1) if sums else (1, at_once * reads)
         weight = nodes.add("Reshape", weight, nodes.integers(-1, *lying))
         if sums:
             weighted = nodes.add("Mul", cells, weight)
@@ -191,8 +191,8 @@ def _grid(nodes: Nodes, crops: Crops, down: str, across: str) -> str:
             return nodes.add("Mul", position, nodes.number(0.0))
         # `align_corners` 1: -1 and 1 are the centres of the first and the last cell.
         # Clipped before, since `padding_mode` border is left with what rounding puts outside again.
-        share = nodes.add("Mul", position, nodes.number(2.0 / (length - 1)))
-        return nodes.add("Sub", share, nodes.number(1.0))
+        scaled = nodes.add("Mul", position, nodes.number(2.0 / (length - 1)))
+        return nodes.add("Sub", scaled, nodes.number(1.0))
 
     x = nodes.add("Reshape", normalised(across, width), nodes.integers(-1, 1, side, 1))
     y = nodes.add("Reshape", normalised(down, height), nodes.integers(-1, side, 1, 1))

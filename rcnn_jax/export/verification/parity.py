@@ -110,13 +110,13 @@ def _partners(a, b, row, ours, theirs, tolerance) -> list[tuple[int, int, float]
     distance = np.abs(boxes_a[:, None] - boxes_b[None, :]).max(axis=-1)
     same = np.asarray(a.classes)[row][ours][:, None] == np.asarray(b.classes)[row][theirs][None, :]
     scores_a, scores_b = np.asarray(a.scores)[row][ours], np.asarray(b.scores)[row][theirs]
-    apart = np.abs(scores_a[:, None] - scores_b[None, :])
+    score_gap = np.abs(scores_a[:, None] - scores_b[None, :])
     # Ten times the tolerance: a pair beyond it is still reported with its distance, instead of as
     # two detections without a partner.
-    near = same & (distance <= 10 * tolerance.box) & (apart <= 10 * tolerance.score)
+    near = same & (distance <= 10 * tolerance.box) & (score_gap <= 10 * tolerance.score)
     pairs, taken_a, taken_b = [], set(), set()
     # equal boxes may have several partners: the closest score decides
-    cost = distance / tolerance.box + apart / tolerance.score
+    cost = distance / tolerance.box + score_gap / tolerance.score
     for flat in np.argsort(np.where(near, cost, np.inf), axis=None, kind="stable"):
         i, j = divmod(int(flat), len(theirs))
         if not near[i, j]:

@@ -133,12 +133,12 @@ class ScalarReader(Cursor):
         if len(words) == 1 or all(word.kind == "string" for word in words):
             return read_value(words, kind, row)
         text = written(words)
-        apart = any(b.start > a.end for a, b in zip(words, words[1:], strict=False))
+        separate = any(b.start > a.end for a, b in zip(words, words[1:], strict=False))
         numbers = all(word.kind == "number" for word in words)
-        if row.repeated and ((apart and numbers) or (text[0], text[-1]) == ("(", ")")):
+        if row.repeated and ((separate and numbers) or (text[0], text[-1]) == ("(", ")")):
             inside = ", ".join(text.strip("()").replace(",", " ").split())
             raise WrongValueError(f"is no list: write [{inside}]")
-        if apart and kind not in ("string", "literal"):
+        if separate and kind not in ("string", "literal"):
             raise WrongValueError(f"is not {wanted(kind, row)}: it is more than one word")
         return read_value([Token("word", text, first.start, first.line, first.column)], kind, row)
 

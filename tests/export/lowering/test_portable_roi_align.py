@@ -119,7 +119,7 @@ def test_large_crops_are_gathered_in_several_passes(monkeypatch):
     crops = crops_of()
     assert passes(crops) == 1
     whole = both("gather", crops, feed_of(crops))[1]
-    monkeypatch.setattr(portable_roi_align, "TAPS_LIMIT", 1000)
+    monkeypatch.setattr(portable_roi_align, "READS_LIMIT", 1000)
     assert passes(crops) == 4
     wanted, actual = both("gather", crops, feed_of(crops))
     np.testing.assert_allclose(actual, wanted, atol=1e-5)
