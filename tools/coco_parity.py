@@ -13,7 +13,8 @@ import zipfile
 from pathlib import Path
 
 import rcnn_jax
-from rcnn_jax.checkpoints.download import Digest, cache_folder, fetch
+from rcnn_jax.checkpoints.cache import Digest, cache_folder
+from rcnn_jax.checkpoints.download import fetch
 from rcnn_jax.checkpoints.published import find
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import DataError, RcnnError

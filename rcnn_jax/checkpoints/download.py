@@ -2,9 +2,8 @@
 
     address --> CACHE/weights/HOST/PATH.part --(length, digest)--> CACHE/weights/HOST/PATH
 
-A file is keyed by its whole address, because many are called `model_final.pkl`. What has the final name
-has arrived whole and has the right digest; it is checked again whenever it is asked for, since files are
-put there by hand too.
+What has the final name has arrived whole and has the right digest; it is checked again whenever it is
+asked for, since files are put there by hand too. `checkpoints/cache.py` knows the paths.
 
 The standard library does the transfer. pooch 1.9 was the alternative: it renames atomically and checks
 digests, but neither resumes a file that broke off nor lets a second process wait, and it brings requests.
@@ -13,7 +12,6 @@ digests, but neither resumes a file that broke off nor lets a second process wai
 import base64
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -27,14 +25,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
+from rcnn_jax.checkpoints.cache import (
+    CACHE_VARIABLE,
+    Digest,
+    cache_key,
+    cached_path,
+    matches,
+    shown,
+)
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.version import __version__
 
-CACHE_VARIABLE = "RCNN_JAX_CACHE"
 MIRROR_VARIABLE = "RCNN_JAX_WEIGHTS_MIRROR"
 OFFLINE_VARIABLE = "RCNN_JAX_OFFLINE"
 
@@ -49,24 +54,10 @@ PAUSE = 1.0
 # often.
 _PIECE = 1 << 16
 _SHOWN_PIECE = 1 << 20
-_SAFE_NAME = re.compile(r"[\w.+=,@-]{1,200}")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Answers of a server that may be others a moment later."""
 # Proxies answer 200 with a login page; without this it would be reported as a wrong digest.
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Digest:
-    """What a file must hash to.
-
-    Attributes:
-      algorithm: of hashlib.
-      prefix: first hex digits; publishers put 6 to 64 of them into the names of their files.
-    """
-
-    algorithm: Literal["sha256", "md5"]
-    prefix: str
 
 
 # Private, and never seen by callers: it decides between another attempt and a message.
@@ -78,67 +69,9 @@ class _PageError(Exception):
     """Something between here and the server answered with a page of its own."""
 
 
-def cache_folder(variables: Mapping[str, str] = os.environ) -> Path:
-    """Returns where downloads lie: RCNN_JAX_CACHE, else rcnn_jax below XDG_CACHE_HOME or ~/.cache.
-
-    Raises:
-      CheckpointError: neither variable is set and the user has no home.
-    """
-    chosen = variables.get(CACHE_VARIABLE, "")
-    if chosen:
-        return Path(chosen).expanduser()
-    above = variables.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that relative paths are invalid and should be ignored.
-    if Path(above).is_absolute():
-        return Path(above) / "rcnn_jax"
-    try:
-        return Path.home() / ".cache" / "rcnn_jax"
-    except RuntimeError as error:  # a user id without a name, and no HOME
-        raise CheckpointError(
-            f"there is no folder for downloads: the user has no home; set {CACHE_VARIABLE} to a folder"
-        ) from error
-
-
-def cached_path(url: str, variables: Mapping[str, str] = os.environ) -> Path:
-    """Returns the path of an address in the cache, whether something lies there or not.
-
-    Raises:
-      CheckpointError: no http or https address of a file.
-    """
-    return cache_folder(variables) / "weights" / _key(url)
-
-
 def is_offline(variables: Mapping[str, str] = os.environ) -> bool:
     """Says whether RCNN_JAX_OFFLINE forbids the network."""
     return variables.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")
-
-
-def shown(url: str) -> str:
-    """Returns an address without user, password and query: those are secrets of whoever gave it."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
-
-
-def named_digest(url: str) -> Digest | None:
-    """Returns the digest that the name of a published file ends in, or None.
-
-    torchvision's names end in the beginning of the SHA-256 (`-0676ba61.pth`), those of detectron2 in
-    that of the MD5 (`model_final_f10217.pkl`).
-    """
-    name = urllib.parse.urlsplit(url).path.rpartition("/")[2]
-    # 8 digits at least: `resnet-50.pth` ends in a number that is no digest.
-    if match := re.search(r"-([0-9a-f]{8,64})\.(pth|pt|safetensors)$", name):
-        return Digest("sha256", match[1])
-    if match := re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", name):
-        return Digest("md5", match[1])
-    return None
-
-
-def matches(path: Path, digest: Digest) -> bool:
-    """Says whether the content of a file has a digest."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, digest.algorithm).hexdigest().startswith(digest.prefix)
 
 
 def fetch(
@@ -206,29 +139,6 @@ def _expected(digest: Digest | None) -> str:
     )
 
 
-def _key(url: str) -> Path:
-    """Returns the path below the cache that stands for an address: its host and its path."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    # Unquoted before it is judged: `%2e%2e` is a `..` as well.
-    names = [urllib.parse.unquote(name) for name in parts.path.split("/") if name]
-    if parts.scheme not in ("http", "https") or not host or not names:
-        raise CheckpointError(
-            f"{shown(url)}: expected the http or https address of a file, or a name of `weights list`"
-        )
-    if parts.query:  # presigned addresses differ in nothing else
-        mark = hashlib.sha256(parts.query.encode()).hexdigest()[:8]
-        names[-1] = f"{mark}-{names[-1]}"
-    return Path(*(_file_name(name) for name in (host.replace(":", "+"), *names)))
-
-
-def _file_name(name: str) -> str:
-    """Returns the name itself where it is harmless, else its hash: a path may hold `..` or a slash."""
-    if _SAFE_NAME.fullmatch(name) and name.strip("."):
-        return name
-    return hashlib.sha256(name.encode()).hexdigest()[:32] + Path(name).suffix[:16].replace("/", "_")
-
-
 def _address(url: str) -> str:
     """Returns the address to read: that of the mirror, where the user has one."""
     mirror = os.environ.get(MIRROR_VARIABLE, "")
@@ -239,7 +149,7 @@ def _address(url: str) -> str:
             f"{MIRROR_VARIABLE}={shown(mirror)}: expected an http or https address below which the "
             "files lie as in the cache"
         )
-    return f"{mirror.rstrip('/')}/{urllib.parse.quote(_key(url).as_posix())}"
+    return f"{mirror.rstrip('/')}/{urllib.parse.quote(cache_key(url).as_posix())}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rcnn_jax.checkpoints.download import Digest, cached_path, fetch, named_digest
+from rcnn_jax.checkpoints.cache import Digest, cached_path, named_digest
+from rcnn_jax.checkpoints.download import fetch
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.spec.inputs import is_published_name

@@ -12,7 +12,7 @@ from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
-    from rcnn_jax.checkpoints.download import Digest
+    from rcnn_jax.checkpoints.cache import Digest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +96,7 @@ def run(args: Namespace) -> int:
 
 
 def _list(args: Namespace, session: Session) -> None:
-    from rcnn_jax.checkpoints.download import cache_folder
+    from rcnn_jax.checkpoints.cache import cache_folder
     from rcnn_jax.checkpoints.published import PUBLISHED
 
     # A part of the name, not a pattern: shells would expand a * before it came here.
@@ -120,7 +120,8 @@ def _list(args: Namespace, session: Session) -> None:
 
 
 def _fetch(args: Namespace, session: Session) -> None:
-    from rcnn_jax.checkpoints.download import fetch, named_digest
+    from rcnn_jax.checkpoints.cache import named_digest
+    from rcnn_jax.checkpoints.download import fetch
     from rcnn_jax.checkpoints.published import fetch_published, find
 
     if args.sha256 is not None and len(args.names) > 1:
@@ -150,7 +151,7 @@ def _fetch(args: Namespace, session: Session) -> None:
 
 
 def _sha256(text: str) -> "Digest":
-    from rcnn_jax.checkpoints.download import Digest
+    from rcnn_jax.checkpoints.cache import Digest
 
     prefix = text.lower()
     if not 8 <= len(prefix) <= 64 or set(prefix) - set("0123456789abcdef"):

@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 import onnx
 
-from rcnn_jax.checkpoints.download import Digest, fetch
+from rcnn_jax.checkpoints.cache import Digest
+from rcnn_jax.checkpoints.download import fetch
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.synthetic import generate
 from rcnn_jax.errors import ExportError
