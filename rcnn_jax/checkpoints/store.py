@@ -16,7 +16,6 @@ fails its check is skipped with a warning.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -35,6 +34,7 @@ from rcnn_jax.checkpoints import encrypted_step
 from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
 from rcnn_jax.checkpoints.container import HINT, KeyMistakeError
 from rcnn_jax.checkpoints.leaves import flatten, unflatten
+from rcnn_jax.checkpoints.manifest import elements, json_digest, leaf_record
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.hosts.team import team
 
@@ -118,9 +118,9 @@ class CheckpointStore:
         manifest = {
             "step": step,
             "is_best": is_best,
-            "leaves": {name: _describe(array) for name, array in arrays.items()},
+            "leaves": {name: leaf_record(array) for name, array in arrays.items()},
             "run_state": run_state,
-            "run_state_sha256": _json_digest(run_state),
+            "run_state_sha256": json_digest(run_state),
         }
         # Before the older save is renamed: what is stored stays as it is when there is no room.
         require_space(self.directory, needed, f"checkpoint of step {step}")
@@ -259,7 +259,7 @@ class CheckpointStore:
         path = self.directory / str(step) / "manifest" / "metadata"
         try:
             manifest = json.loads(path.read_text())
-            whole = _json_digest(manifest["run_state"]) == manifest["run_state_sha256"]
+            whole = json_digest(manifest["run_state"]) == manifest["run_state_sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _DamagedError(f"its manifest cannot be read ({_first_line(error)})") from error
         if not whole:
@@ -274,13 +274,13 @@ class CheckpointStore:
             manifest = self._read_manifest(step)
             arrays = self._read_plain(step, manifest)
         for name, leaf in manifest["leaves"].items():
-            if _describe(arrays[name]) != leaf:
+            if leaf_record(arrays[name]) != leaf:
                 raise _DamagedError(f"its leaf {name} fails its SHA-256 check")
         return arrays, manifest["run_state"]
 
     def _read_plain(self, step: int, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
-            leaves = {name: leaf for name, leaf in manifest["leaves"].items() if _size(leaf)}
+            leaves = {name: leaf for name, leaf in manifest["leaves"].items() if elements(leaf)}
             how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in leaves}
             with _quiet():
                 arrays = self._orbax.restore(
@@ -288,7 +288,7 @@ class CheckpointStore:
                     args=ocp.args.Composite(state=ocp.args.PyTreeRestore(how, restore_args=how)),
                 ).state
             return {
-                name: arrays[name] if _size(leaf) else np.empty(leaf["shape"], leaf["dtype"])
+                name: arrays[name] if elements(leaf) else np.empty(leaf["shape"], leaf["dtype"])
                 for name, leaf in manifest["leaves"].items()
             }
         except Exception as error:  # a damaged folder makes Orbax raise any exception
@@ -364,24 +364,6 @@ def _opened(read: Callable[[Path, str | None], Opened], folder: Path, key: str |
 
 class _DamagedError(Exception):
     """A stored step cannot be used; the next older one may be."""
-
-
-def _size(leaf: dict[str, Any]) -> int:
-    return int(np.prod(leaf["shape"], dtype=np.int64))
-
-
-def _describe(array: np.ndarray) -> dict[str, Any]:
-    """Shape, dtype and SHA-256 of the bytes of an array."""
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return {
-        "shape": list(array.shape),
-        "dtype": str(array.dtype),
-        "sha256": hashlib.sha256(data.data).hexdigest(),
-    }
-
-
-def _json_digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcnn_jax.cli import arguments
+from rcnn_jax.cli import arguments, prune_arguments
 from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.cli.outputs import check
 from rcnn_jax.cli.parser import Parser
@@ -47,7 +47,7 @@ TASKS: dict[str, tuple[str, AddFlags]] = {
         "run a model on images: write annotated images and labels",
         arguments.add_inference,
     ),
-    "prune": ("write a smaller model without its weakest filters", arguments.add_prune),
+    "prune": ("write a smaller model without its weakest filters", prune_arguments.add_prune),
     "export": ("write a checked ONNX file of a model", arguments.add_export),
     "gen_trt_engine": (
         "build a TensorRT engine from an exported model",

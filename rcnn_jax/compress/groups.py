@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcnn_jax.checkpoints.leaves import flatten, nest
-from rcnn_jax.compress.channels import ChannelMap, Pin, trace_channels
+from rcnn_jax.compress.channel_trace import Pin
+from rcnn_jax.compress.channels import ChannelMap, trace_channels
 from rcnn_jax.errors import UsageError
 from rcnn_jax.models.heads import PREDICTORS
 from rcnn_jax.models.variables import layer_order

@@ -11,7 +11,7 @@ from rcnn_jax.diagnose.dataset import Diagnosis
 from rcnn_jax.diagnose.labels import describe
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.errors import DataError
-from rcnn_jax.evaluate.pages import suspect
+from rcnn_jax.evaluate.galleries import suspect
 from rcnn_jax.evaluate.palette import class_color
 from rcnn_jax.evaluate.suspicions import Suspicion
 from rcnn_jax.report import charts

@@ -7,17 +7,31 @@ precision is the explanation.
     images -> baseline AP50 -> AP50 under every hypothesis -> Diagnosis
 
 Functions of arrays: nothing here runs a model or reads a file. What needs the model a second time (order
-of channels, thresholds) is in `evaluate.explain`.
+of channels, thresholds) is in `evaluate.explain`; what a hypothesis does to boxes in `box_changes`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rcnn_jax.data.loader.images import fit
 from rcnn_jax.errors import DataError
-from rcnn_jax.evaluate.matching import iou_matrix
+from rcnn_jax.evaluate.alignment import best_permutation, search_scale
+from rcnn_jax.evaluate.box_changes import (
+    Change,
+    Size,
+    changed,
+    from_size,
+    move_detections,
+    move_labels,
+    relabelled,
+    to_size,
+    turn_90,
+    turn_180,
+    turn_270,
+    unsound,
+)
 from rcnn_jax.evaluate.voc import ImageResult, evaluate_voc
 from rcnn_jax.settings.data import GeometrySettings
 
@@ -29,11 +43,6 @@ AGNOSTIC_GAIN = 0.3
 MOST_IMAGES = 200
 _LEAST_GAIN = 0.2
 _TIE = 0.02
-_MOST_PAIRED = 30  # boxes of an image that take part in the search for a scale
-_FEW = 12  # pairs of boxes below which a scale is noise
-
-Size = tuple[int, int]
-Change = Callable[[ImageResult, Size], ImageResult]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +163,7 @@ def diagnose(
     if not any(len(image.boxes) for image in images):
         return Diagnosis(ap50=before, agnostic=without, images=len(images), trials=())
     trials = [
-        _tried(cause, advice, _changed(images, sizes, change), count)
+        _tried(cause, advice, changed(images, sizes, change), count)
         for cause, advice, change in hypotheses(images, sizes, class_names, geometry)
     ]
     diagnosis = Diagnosis(ap50=before, agnostic=without, images=len(images), trials=_ranked(trials))
@@ -192,13 +201,13 @@ def _label_hypotheses(
         word = "next" if step > 0 else "previous"
         cause = f"class numbers are shifted by one (an object of '{names[0]}' is found as "
         cause += f"'{names[shifted[0]]}', every class as the {word} one)"
-        yield cause, advice, _relabelled(shifted)
+        yield cause, advice, relabelled(shifted)
     order = best_permutation(images, len(names))
     moved = [f"'{names[a]}' as '{names[b]}'" for a, b in enumerate(order) if a != b]
     if moved:
         listed = ", ".join(moved[:6]) + (f" and {len(moved) - 6} more" if len(moved) > 6 else "")
         cause = f"classes are permuted between labels and model: objects of {listed}"
-        yield cause, advice, _relabelled(order)
+        yield cause, advice, relabelled(order)
 
 
 def _coordinate_hypotheses(
@@ -206,18 +215,17 @@ def _coordinate_hypotheses(
 ) -> Iterator[tuple[str, str, Change]]:
     convert = "Correct the conversion of the labels, and look at them with `rcnn-jax doctor`"
     sides = [
-        ("labels", _labels, convert),
-        ("detections", _detections, "Correct what reads the outputs of the model"),
+        ("labels", move_labels, convert),
+        ("detections", move_detections, "Correct what reads the outputs of the model"),
     ]
     # Most of these are undone on either side alike: boxes that no image can hold tell whose they are.
     labels, detections = (
-        _unsound([getattr(image, name) for image in images], sizes)
-        for name in ("gt_boxes", "boxes")
+        unsound([getattr(image, name) for image in images], sizes) for name in ("gt_boxes", "boxes")
     )
     for what, side, advice in sides if labels >= detections else sides[::-1]:
         yield f"x and y of the {what} are swapped", advice, side(lambda b, s: b[:, [1, 0, 3, 2]])
-        yield f"(x, y, width, height) of the {what} is read as corners", advice, side(_from_size)
-        yield f"corners of the {what} are read as (x, y, width, height)", advice, side(_to_size)
+        yield f"(x, y, width, height) of the {what} is read as corners", advice, side(from_size)
+        yield f"corners of the {what} are read as (x, y, width, height)", advice, side(to_size)
         yield (
             f"the centre of a box is read as its top left corner in the {what}",
             advice,
@@ -231,23 +239,23 @@ def _coordinate_hypotheses(
     yield (
         "the labels are fractions of the image, read as pixels",
         convert,
-        _labels(lambda b, s: b * np.tile(np.asarray(s, np.float32), 2)),
+        move_labels(lambda b, s: b * np.tile(np.asarray(s, np.float32), 2)),
     )
     turned = (
         "Labels were drawn on the picture as it is shown, pixels are read as they are stored (EXIF "
         "orientation is ignored): turn the pixels, `rcnn-jax doctor --fix` does"
     )
-    for angle, turn in ((180, _turn_180), (90, _turn_90), (270, _turn_270)):
-        yield f"the labels are turned by {angle} degrees", turned, _labels(turn)
+    for angle, turn in ((180, turn_180), (90, turn_90), (270, turn_270)):
+        yield f"the labels are turned by {angle} degrees", turned, move_labels(turn)
     yield (
         "the labels are mirrored left to right",
         "Mirror boxes and pixels together",
-        _labels(lambda b, s: np.stack([b[:, 0], s[1] - b[:, 3], b[:, 2], s[1] - b[:, 1]], 1)),
+        move_labels(lambda b, s: np.stack([b[:, 0], s[1] - b[:, 3], b[:, 2], s[1] - b[:, 1]], 1)),
     )
     yield (
         "the labels are mirrored top to bottom",
         "Mirror boxes and pixels together",
-        _labels(lambda b, s: np.stack([s[0] - b[:, 2], b[:, 1], s[0] - b[:, 0], b[:, 3]], 1)),
+        move_labels(lambda b, s: np.stack([s[0] - b[:, 2], b[:, 1], s[0] - b[:, 0], b[:, 3]], 1)),
     )
 
 
@@ -270,22 +278,22 @@ def _canvas_hypotheses(geometry: GeometrySettings) -> Iterator[tuple[str, str, C
     yield (
         "the labels are pixels of the canvas instead of the image file",
         resized,
-        _labels(lambda b, s: b / scale_of(s)),
+        move_labels(lambda b, s: b / scale_of(s)),
     )
     yield (
         "the detections are pixels of the canvas instead of the image file",
         read,
-        _detections(lambda b, s: b / scale_of(s)),
+        move_detections(lambda b, s: b / scale_of(s)),
     )
     yield (
         "the detections are scaled to the image twice",
         read,
-        _detections(lambda b, s: b * scale_of(s)),
+        move_detections(lambda b, s: b * scale_of(s)),
     )
     yield (
         "images stand in the middle of the canvas, where this program takes them at its top left",
         "Pad at the bottom and the right",
-        _detections(lambda b, s: b - margin_of(s)),
+        move_detections(lambda b, s: b - margin_of(s)),
     )
 
 
@@ -316,95 +324,8 @@ def _scale_hypotheses(
             cause,
             "Labels were made for another version of the images (resized, cropped or padded): "
             "convert them, or take those images",
-            _labels(change),
+            move_labels(change),
         )
-
-
-def best_permutation(images: Sequence[ImageResult], classes: int) -> list[int]:
-    """Returns for every label the class under which the model finds its objects, all different.
-
-    Args:
-      images: detections and ground truth.
-      classes: n.
-
-    Returns:
-      n classes; a label that no detection speaks for keeps its own where that is free.
-    """
-    votes = np.zeros((classes, classes))
-    for image in images:
-        if not len(image.boxes) or not len(image.gt_boxes):
-            continue
-        iou = iou_matrix(image.gt_boxes, image.boxes)
-        strength = (iou >= 0.5) * np.asarray(image.scores)[None, :]
-        best = strength.argmax(axis=1)
-        strong = strength[np.arange(len(best)), best]
-        np.add.at(votes, (image.gt_classes, np.asarray(image.classes)[best]), strong)
-    order = [-1] * classes
-    # Greedy instead of an optimal assignment: confusions that restore AP are clear, and ties are not.
-    for index in np.argsort(-votes, axis=None, kind="stable"):
-        label, predicted = divmod(int(index), classes)
-        if votes[label, predicted] <= 0:
-            break
-        if order[label] < 0 and predicted not in order:
-            order[label] = predicted
-    free = [number for number in range(classes) if number not in order]
-    for label in [number for number in range(classes) if order[number] < 0]:
-        order[label] = label if label in free else free[0]
-        free.remove(order[label])
-    return order
-
-
-def search_scale(
-    images: Sequence[ImageResult], per: Sequence[np.ndarray]
-) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Returns the scale and the shift that lay the labels on the detections.
-
-    Every pair of a label and a confident detection of an image votes for the scale between them, then for
-    the shift: true pairs agree, others scatter.
-
-    Args:
-      images: detections and ground truth.
-      per: f32[4] of every image: what its coordinates are divided by.
-
-    Returns:
-      ((y, x) scale, (y, x) shift in units of `per`), or None where too little agrees.
-    """
-    pairs = []
-    for image, unit in zip(images, per, strict=True):
-        if not len(image.boxes) or not len(image.gt_boxes):
-            continue
-        best = np.argsort(-image.scores, kind="stable")[: min(len(image.gt_boxes), _MOST_PAIRED)]
-        detections, labels = image.boxes[best] / unit, image.gt_boxes[:_MOST_PAIRED] / unit
-        first = np.repeat(labels, len(detections), axis=0)
-        pairs.append(np.concatenate([first, np.tile(detections, (len(labels), 1))], axis=1))
-    rows = np.concatenate(pairs) if pairs else np.zeros((0, 8))
-    label_side, found_side = rows[:, 2:4] - rows[:, 0:2], rows[:, 6:8] - rows[:, 4:6]
-    usable = (label_side > 0).all(axis=1) & (found_side > 0).all(axis=1)
-    rows, label_side, found_side = rows[usable], label_side[usable], found_side[usable]
-    if len(rows) < _FEW:
-        return None
-    ratios = np.log(found_side / label_side)
-    near = _around_mode(ratios, np.array([0.1, 0.1]))
-    scale = np.exp(np.median(ratios[near], axis=0))
-    label_centre = (rows[:, 0:2] + rows[:, 2:4]) / 2
-    found_centre = (rows[:, 4:6] + rows[:, 6:8]) / 2
-    cell = np.median(found_side[near], axis=0) / 3
-    for _ in range(3):
-        gaps = (found_centre - scale * label_centre)[near]
-        agree = _around_mode(gaps, cell)
-        if agree.sum() < _FEW:
-            return None
-        shift = np.median(gaps[agree], axis=0)
-        # Again from the pairs that agree: places of objects tell the scale over the whole image, their
-        # sides only over themselves.
-        one, other = label_centre[near][agree], found_centre[near][agree]
-        spread = one.std(axis=0)
-        slope = ((one - one.mean(0)) * (other - other.mean(0))).mean(0) / np.maximum(
-            spread, 1e-9
-        ) ** 2
-        scale = np.where((spread > cell) & (slope > 0), slope, scale)
-        shift = np.median(other - scale * one, axis=0)
-    return (float(scale[0]), float(scale[1])), (float(shift[0]), float(shift[1]))
 
 
 def _with_labels(
@@ -420,12 +341,12 @@ def _with_labels(
         return
     for cause, advice, change in hypotheses(images, sizes, names, geometry):
         if cause == best.cause:
-            changed = _changed(images, sizes, change)
-            for second, _, relabel in _label_hypotheses(changed, names):
+            moved = changed(images, sizes, change)
+            for second, _, relabel in _label_hypotheses(moved, names):
                 yield _tried(
                     f"{cause}; and {second}",
                     advice,
-                    _changed(changed, sizes, relabel),
+                    changed(moved, sizes, relabel),
                     len(names),
                 )
 
@@ -443,72 +364,3 @@ def _ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     """Returns the trials best first; of equals the earlier, which is the simpler one."""
     # In steps of a tie: what two mistakes explain alike, the last digit must not decide.
     return tuple(sorted(trials, key=lambda trial: -round(trial.ap50 / _TIE)))
-
-
-def _changed(
-    images: Sequence[ImageResult], sizes: Sequence[Size], change: Change
-) -> list[ImageResult]:
-    return [change(image, size) for image, size in zip(images, sizes, strict=True)]
-
-
-def _labels(move: Callable[[np.ndarray, Size], np.ndarray]) -> Change:
-    return lambda image, size: replace(image, gt_boxes=_sound(move(image.gt_boxes, size)))
-
-
-def _detections(move: Callable[[np.ndarray, Size], np.ndarray]) -> Change:
-    return lambda image, size: replace(image, boxes=_sound(move(image.boxes, size)))
-
-
-def _relabelled(order: Sequence[int]) -> Change:
-    table = np.asarray(order)
-    return lambda image, _: replace(image, gt_classes=table[np.asarray(image.gt_classes, np.int64)])
-
-
-def _sound(boxes: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(np.asarray(boxes, np.float32), posinf=1e9, neginf=-1e9)
-
-
-def _unsound(boxes: Sequence[np.ndarray], sizes: Sequence[Size]) -> float:
-    """Returns the fraction of boxes that have no area or reach more than two pixels out of the image."""
-    rows = np.concatenate(boxes)
-    limit = np.concatenate(
-        [np.tile(np.asarray(size), (len(b), 1)) for b, size in zip(boxes, sizes, strict=True)]
-    )
-    outside = (rows[:, :2] < -2).any(axis=1) | (rows[:, 2:] > limit + 2).any(axis=1)
-    empty = (rows[:, 2:] <= rows[:, :2]).any(axis=1)
-    return float(np.mean(outside | empty)) if len(rows) else 0.0
-
-
-def _from_size(boxes: np.ndarray, _: Size) -> np.ndarray:
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
-def _to_size(boxes: np.ndarray, _: Size) -> np.ndarray:
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def _turn_180(b: np.ndarray, size: Size) -> np.ndarray:
-    h, w = size
-    return np.stack([h - b[:, 2], w - b[:, 3], h - b[:, 0], w - b[:, 1]], axis=1)
-
-
-def _turn_90(b: np.ndarray, size: Size) -> np.ndarray:
-    # The labels are those of the picture turned clockwise, of `h` columns: its y runs along our x.
-    return np.stack([size[0] - b[:, 3], b[:, 0], size[0] - b[:, 1], b[:, 2]], axis=1)
-
-
-def _turn_270(b: np.ndarray, size: Size) -> np.ndarray:
-    return np.stack([b[:, 1], size[1] - b[:, 2], b[:, 3], size[1] - b[:, 0]], axis=1)
-
-
-def _around_mode(values: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Returns bool[n]: the points in the fullest cell of a grid, and around it.
-
-    Args:
-      values: [n 2].
-      cell: [2], sides of a cell.
-    """
-    keys = np.floor(values / np.maximum(cell, 1e-9)).astype(np.int64)
-    cells, counts = np.unique(keys, axis=0, return_counts=True)
-    mode = cells[counts.argmax()]
-    return (np.abs(keys - mode) <= 1).all(axis=1)

@@ -110,29 +110,6 @@ def test_flags_of_a_group_that_is_not_used_are_named():
 
 
 @pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
-@pytest.mark.parametrize("model", ["-m", "--model", "--pretrained_model", "--model_path"])
-@pytest.mark.parametrize("output", ["-o", "--output_file", "--output_dir"])
-def test_prune_accepts_every_spelling_of_every_generation(kind, model, output):
-    flags = (
-        f"{model} a.tlt {output} out -k key --normalizer L2 --equalization_criterion intersection "
-        "--pruning_granularity 16 --pruning_threshold 0.3 --min_num_filters 32 "
-        "--excluded_layers conv1 fc6 --results_dir r -v --gpu_index 0 --log_file log"
-    )
-    args = parse(arguments.add_prune, kind, *flags.split())
-    short = "-m a.tlt -o out -k key -n L2 -eq intersection -pg 16 -pth 0.3 -nf 32 -r r -v"
-    short += " --gpu_index 0 --log_file log -el conv1 fc6"
-    assert args == parse(arguments.add_prune, kind, *short.split())
-    assert (args.normalizer, args.criterion, args.granularity) == ("L2", "intersection", 16)
-    assert (args.thresholds, args.min_filters, args.excluded) == ("0.3", 32, ["conv1", "fc6"])
-
-
-def test_prune_has_the_defaults_of_the_seeds():
-    args = parse(arguments.add_prune, "faster_rcnn", "-m", "a", "-o", "b")
-    assert (args.normalizer, args.criterion, args.granularity) == ("max", "union", 8)
-    assert (args.min_filters, args.excluded, args.rank) == (16, [], "layer")
-
-
-@pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn"])
 def test_gen_trt_engine_accepts_every_flag_of_tao_4_and_5(kind):
     flags = (
         "-m a.onnx -e s -k key --data_type int8 --cal_image_dir i --cal_data_file d "

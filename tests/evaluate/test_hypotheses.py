@@ -5,13 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rcnn_jax.evaluate.hypotheses import (
-    best_permutation,
-    diagnose,
-    mean_ap50,
-    restores,
-    search_scale,
-)
+from rcnn_jax.evaluate.hypotheses import diagnose, mean_ap50, restores
 from rcnn_jax.evaluate.voc import ImageResult
 from rcnn_jax.settings.data import GeometrySettings
 
@@ -188,24 +182,6 @@ def test_images_without_a_detection_are_no_reason_to_guess():
     ]
     diagnosis = diagnose(empty, SIZES, NAMES, CANVAS)
     assert diagnosis is not None and diagnosis.trials == ()
-
-
-def test_a_permutation_leaves_labels_alone_that_nobody_speaks_for():
-    images = images_of_a_good_model()[:1]
-    one = replace(images[0], classes=np.full_like(images[0].classes, 2))
-    order = best_permutation([one], 4)
-    assert sorted(order) == [0, 1, 2, 3]
-
-
-def test_a_scale_is_found_exactly_where_boxes_are_exact():
-    exact = [
-        replace(i, boxes=i.gt_boxes, scores=i.scores[:-1], classes=i.classes[:-1])
-        for i in images_of_a_good_model()
-    ]
-    planted = with_labels(exact, lambda b, s: b / 1.5 - 4)
-    scale, shift = search_scale(planted, [np.ones(4, np.float32)] * len(planted))
-    assert scale == pytest.approx((1.5, 1.5), rel=1e-3)
-    assert shift == pytest.approx((6.0, 6.0), abs=0.2)
 
 
 def test_a_gain_must_be_large_to_be_an_explanation():
