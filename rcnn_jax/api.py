@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import cv2
 import flax.struct
 import jax
 import numpy as np
@@ -30,6 +29,7 @@ from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.loader.pictures import Picture, as_pictures, is_picture, read_picture
 from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
 from rcnn_jax.evaluate.masks import paste_window
+from rcnn_jax.image_file import encode_image
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.reporter import SILENT, Reporter
@@ -257,14 +257,9 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Raises:
       DataError: the suffix is of no image, or the file cannot be written.
     """
+    data = encode_image(picture, path.suffix, name=path)
     try:
-        done, data = cv2.imencode(path.suffix or ".", picture[..., ::-1])
-    except cv2.error:
-        done, data = False, np.empty(0, np.uint8)
-    if not done:
-        raise DataError(f"{path}: no image is written as '{path.suffix}'; expected .jpg or .png")
-    try:
-        write_file(path, [data.tobytes()])
+        write_file(path, [data])
     except CheckpointError as error:
         raise DataError(str(error)) from error
 

@@ -20,6 +20,7 @@ FLOORS = {
             "batches",
             "errors",
             "hosts",
+            "image_file",
             "interrupt",
             "kinds",
             "optional",

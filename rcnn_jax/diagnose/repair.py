@@ -16,6 +16,7 @@ from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups
 from rcnn_jax.errors import DataError
+from rcnn_jax.image_file import encode_image
 
 # Turns to apply to the stored pixels so that they stand as EXIF says they are shown.
 _TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -128,9 +129,4 @@ def _write_turned(source: Path, target: Path, diagnosis: Diagnosis) -> None:
     image = diagnosis.records[index].read().image
     turned = cv2.rotate(image, _TURNS[diagnosis.scans[index].orientation])
     # Encoded anew, so that no EXIF tag is left which would turn it once more.
-    ok, data = cv2.imencode(
-        source.suffix, cv2.cvtColor(turned, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95]
-    )
-    if not ok:
-        raise DataError(f"{source}: cannot be written as {source.suffix}")
-    target.write_bytes(data.tobytes())
+    target.write_bytes(encode_image(turned, source.suffix, name=source))

@@ -4,7 +4,8 @@ Evaluations of PASCAL's metric are seen by COCO's eyes here: a difficult object 
 numbers of the report itself stay those of its own metric.
 """
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -38,7 +39,7 @@ def coco_evaluator(evaluation: Evaluation, iou_type: IouType, most: int = 100) -
     ]
     frame = {"info": {}, "images": images, "categories": categories}
     truth = hotcoco.COCO({**frame, "annotations": _truth(evaluation, iou_type)})
-    detections = hotcoco.COCO({**frame, "annotations": _found(evaluation, iou_type)})
+    detections = hotcoco.COCO({**frame, "annotations": _detections(evaluation, iou_type)})
     evaluator = hotcoco.COCOeval(truth, detections, iou_type)
     evaluator.params.maxDets = [1, 10, most]
     # One size class: matches of the other three would be thrown away, and are most of the memory.
@@ -49,45 +50,58 @@ def coco_evaluator(evaluation: Evaluation, iou_type: IouType, most: int = 100) -
 
 
 def _truth(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
-    items = []
-    for number, image in enumerate(evaluation.images):
-        boxes = _sizes(image.gt_boxes)
-        for index, box in enumerate(boxes):
-            item = {
-                "id": len(items) + 1,
-                "image_id": number + 1,
-                "category_id": int(image.gt_classes[index]) + 1,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": int(image.gt_crowd[index]),
-            }
-            if iou_type == "segm":
-                assert evaluation.outlines is not None
-                item["segmentation"] = evaluation.outlines[number].truth[index]
-            items.append(item)
-    return items
+    """Returns the objects as annotations of COCO."""
+    columns = (
+        (image.gt_boxes, image.gt_classes, [{"iscrowd": int(crowd)} for crowd in image.gt_crowd])
+        for image in evaluation.images
+    )
+    rows = _annotations(columns)
+    if iou_type == "segm":
+        for row, outline in zip(rows, _outlines(evaluation, "truth"), strict=True):
+            row["segmentation"] = outline
+    return rows
 
 
-def _found(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
-    items = []
-    for number, image in enumerate(evaluation.images):
-        boxes = _sizes(image.boxes)
-        for index, box in enumerate(boxes):
-            item = {
-                "id": len(items) + 1,
-                "image_id": number + 1,
-                "category_id": int(image.classes[index]) + 1,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": 0,
-                "score": float(image.scores[index]),
-            }
-            if iou_type == "segm":
-                assert evaluation.outlines is not None
-                outline = evaluation.outlines[number].predicted[index]
-                item |= {"segmentation": outline, "area": float(coco_mask.area(outline))}
-            items.append(item)
-    return items
+def _detections(evaluation: Evaluation, iou_type: IouType) -> list[dict[str, Any]]:
+    """Returns the detections as results of COCO."""
+    columns = (
+        (image.boxes, image.classes, [{"iscrowd": 0, "score": float(s)} for s in image.scores])
+        for image in evaluation.images
+    )
+    rows = _annotations(columns)
+    if iou_type == "segm":
+        # The area of a detection is that of its mask; that of an object is not asked for, because
+        # there is one size class.
+        for row, outline in zip(rows, _outlines(evaluation, "predicted"), strict=True):
+            row |= {"segmentation": outline, "area": float(coco_mask.area(outline))}
+    return rows
+
+
+def _annotations(
+    columns: Iterable[tuple[np.ndarray, np.ndarray, Sequence[dict[str, Any]]]],
+) -> list[dict[str, Any]]:
+    """Returns annotations of COCO, numbered from 1, of (boxes, classes, further fields) per image."""
+    rows = []
+    for number, (boxes, classes, fields) in enumerate(columns, start=1):
+        for box, label, further in zip(_sizes(boxes), classes, fields, strict=True):
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": number,
+                    "category_id": int(label) + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                }
+                | further
+            )
+    return rows
+
+
+def _outlines(evaluation: Evaluation, side: Literal["truth", "predicted"]) -> Iterator[Any]:
+    """Yields the outline of every object or detection, image by image."""
+    assert evaluation.outlines is not None
+    for image in evaluation.outlines:
+        yield from getattr(image, side)
 
 
 def _sizes(boxes: np.ndarray) -> list[list[float]]:

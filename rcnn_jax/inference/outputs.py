@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
-
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.report import write_whole
 from rcnn_jax.hosts.team import team
+from rcnn_jax.image_file import encode_image
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.inference.labels import (
     write_coco_results,
@@ -76,10 +75,7 @@ class Pictures:
             image, detections, self._names, captions=self._captions, masks=self._masks
         )
         target = self._folder / picture_name(path, self._outputs[path])
-        # Encoded in memory and then written: `cv2.imwrite` would leave half a picture when it is
-        # killed, and reports an error as False.
-        encoded = cv2.imencode(target.suffix.lower(), picture[..., ::-1])[1]
-        write_whole(target, encoded.tobytes())
+        write_whole(target, encode_image(picture, target.suffix, name=target))
 
     def close(self) -> list[tuple[str, Path]]:
         """Names the folder."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from rcnn_jax.image_file import encode_image
+
 Color = tuple[int, int, int]
 QUALITY = 70
 """Of the JPEG: 5 to 25 kB a thumbnail, so that sixty of them fit into a mail."""
@@ -59,10 +61,7 @@ def thumbnail(
         corners = np.array(mark.box, np.float64).reshape(2, 2)[:, ::-1]
         (x1, y1), (x2, y2) = _moved(corners, scale, top, left).tolist()
         cv2.rectangle(small, (x1, y1), (x2, y2), mark.color, mark.width)
-    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-    ok, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert ok
-    return data.tobytes()
+    return encode_image(small, ".jpg", quality=QUALITY, name="a thumbnail")
 
 
 def around(

@@ -1,8 +1,11 @@
 """The web page of a model in a real browser: the objects of `inference`, and nothing from elsewhere."""
 
 import dataclasses
+import hashlib
+import io
 import json
 import shutil
+import tarfile
 from importlib import resources
 
 import cv2
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 import rcnn_jax
+from rcnn_jax.checkpoints.cache import Digest
 from rcnn_jax.data.loader import images
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.contracts import make_header, outputs_of
@@ -177,6 +181,46 @@ def test_a_graph_for_deepstream_is_refused(boxes_files, tmp_path):
         page.check_web(make_header(boxes_files.experiment, "plain", 4))
 
 
-def test_the_registry_of_npm_is_asked():
-    assert page._address({}).startswith("https://registry.npmjs.org/onnxruntime-web/-/")
-    assert page._address({"npm_config_registry": "http://here:4/"}).startswith("http://here:4/onnx")
+def test_the_registry_is_that_of_the_environment_or_of_npm(tmp_path):
+    npm = tmp_path / "npm"
+    npm.write_text('#!/bin/sh\n[ "$*" = "config get registry" ] && echo http://there:5/npm/\n')
+    npm.chmod(0o755)
+    variables = {"PATH": str(tmp_path)}
+    assert page._address(variables) == f"http://there:5/npm/onnxruntime-web/-/{page.PACKAGE}"
+    variables["npm_config_registry"] = "http://here:4/"
+    assert page._address(variables) == f"http://here:4/onnxruntime-web/-/{page.PACKAGE}"
+
+
+@pytest.mark.parametrize("script", [None, "exit 1", "echo undefined", "true"])
+def test_without_a_registry_one_message_says_where_the_package_can_be_put(script, tmp_path):
+    if script is not None:
+        (tmp_path / "npm").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "npm").chmod(0o755)
+    variables = {"PATH": str(tmp_path), "RCNN_JAX_CACHE": str(tmp_path / "cache")}
+    with pytest.raises(ExportError) as caught:
+        page._address(variables)
+    message = str(caught.value)
+    assert f"npm pack onnxruntime-web@{page.VERSION}" in message
+    assert str(tmp_path / "cache" / "web" / page.PACKAGE) in message
+    assert "npm_config_registry is not set" in message
+
+
+def test_a_package_that_was_put_into_the_cache_needs_no_registry(tmp_path, monkeypatch):
+    monkeypatch.setenv("RCNN_JAX_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv(page.REGISTRY_VARIABLE, raising=False)
+    path = page.package_path()
+    path.parent.mkdir(parents=True)
+    with tarfile.open(path, "w:gz") as archive:
+        for name in RUNTIME:
+            member = tarfile.TarInfo(f"package/dist/{name}")
+            member.size = len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+    digest = Digest("sha256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(page, "DIGEST", digest)
+    files = page._runtime_files(offline=True, reporter=page.SILENT)
+    assert files == {name: name.encode() for name in RUNTIME}
+    # Another file there is not the package, and there is no registry to ask instead.
+    monkeypatch.setattr(page, "DIGEST", Digest("sha256", "0" * 64))
+    with pytest.raises(ExportError, match="npm pack"):
+        page._runtime_files(offline=False, reporter=page.SILENT)

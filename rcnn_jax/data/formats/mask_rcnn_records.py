@@ -22,6 +22,7 @@ from rcnn_jax.data.formats.tfrecord import (
     text_of,
 )
 from rcnn_jax.errors import DataError
+from rcnn_jax.image_file import encode_image
 from rcnn_jax.printable import shown
 
 _SIDES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
@@ -188,7 +189,7 @@ def decode_record(data: bytes, where: str = "record") -> MaskRcnnRecord:
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """Returns a mask u8[h w] in {0, 1} as a single-channel PNG with the same values."""
-    return cv2.imencode(".png", np.ascontiguousarray(mask, np.uint8))[1].tobytes()
+    return encode_image(mask, ".png", name="a mask")
 
 
 def decode_mask(
