@@ -23,7 +23,7 @@ _SAFE_NAME = re.compile(r"[\w.+=,@-]{1,200}")
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file must hash to.
+    """Expected hash of a file.
 
     Attributes:
       algorithm: of hashlib.

@@ -61,7 +61,7 @@ class Matches(NamedTuple):
     layers: tuple[str, ...]
 
     def sentences(self, limit: int = 12) -> list[str]:
-        """Returns what the user should know, a sentence each."""
+        """Returns messages for the user, a sentence each."""
         named = [ours if ours == theirs else f"{ours} (as {theirs})" for ours, theirs in self.taken]
         layers = ", ".join(self.layers)
         lines = []
@@ -145,7 +145,7 @@ def _matched(
 
 
 def _plain(name: str) -> str:
-    """Returns what spellings of one class have in common."""
+    """Returns the common form of all spellings of a class."""
     # Not stemmed: `glass` and `glasses` are two things.
     text = re.sub(r"[\s_\-]+", "", name.casefold())
     return _ALIASES.get(text, text)

@@ -84,7 +84,7 @@ class Placeholder:
 
 
 class Array:
-    """What a caller rebuilds from a call and fills from the state that follows (BUILD)."""
+    """An object rebuilt from a call and filled from the state that follows (BUILD)."""
 
     def set_state(self, state: Any) -> None:
         """Takes the state of the object; nothing by default."""

@@ -1,4 +1,4 @@
-"""What a detectron2 model takes for granted: its config.yaml, or the defaults of the model zoo.
+"""Conventions of a detectron2 model: its config.yaml, or the defaults of the model zoo.
 
 A config may hold tags that ask a YAML reader to make Python objects; here it is data: such nodes become
 the plain scalars, lists and maps that they are written as.

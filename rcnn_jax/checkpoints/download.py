@@ -341,7 +341,7 @@ def _goes_on(content_range: str, start: int) -> bool:
 
 
 def _version(headers: Message) -> str:
-    """Returns what `If-Range` takes: a strong ETag, else the date of the file."""
+    """Returns the value of `If-Range`: a strong ETag, else the date of the file."""
     # Weak tags (W/"...") may stand for bytes that differ; RFC 9110 forbids them in If-Range.
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
@@ -374,7 +374,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is wanted and from where, for messages.
+    """Name, address and size of a download, for messages.
 
     Attributes:
       what: its name.

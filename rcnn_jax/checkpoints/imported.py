@@ -46,7 +46,7 @@ MOST_CLASSES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What a user says of a checkpoint.
+    """Options of an import: facts that no checkpoint holds.
 
     Attributes:
       spec: spec of the model; None makes one.

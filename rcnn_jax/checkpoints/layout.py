@@ -1,4 +1,4 @@
-"""What the layers of a detector's weights show of its architecture.
+"""Architecture of a detector, read off the layers of its weights.
 
 Weights have our names already (`torch_names`, `detectron2_names`), so one reading serves every source.
 What no shape shows (strides, pixels, anchors) is a convention and not here.

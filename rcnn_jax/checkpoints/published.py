@@ -53,7 +53,7 @@ class Published:
 
     @property
     def digest(self) -> Digest:
-        """What the file must hash to."""
+        """Expected hash of the file."""
         # A row whose name has no digest is an error of this table, not of a user.
         digest = named_digest(self.url)
         assert digest is not None, self.url
@@ -68,7 +68,7 @@ class Published:
 
     @property
     def path(self) -> Path:
-        """Where the file lies in the cache, once it does."""
+        """Path of the file in the cache."""
         return cached_path(self.url)
 
 

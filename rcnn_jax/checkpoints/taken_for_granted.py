@@ -1,4 +1,4 @@
-"""What a checkpoint takes for granted, in the words of a spec; each library fills a `Granted`."""
+"""Conventions of a checkpoint that no file states, in the words of a spec: `Granted`, one per library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

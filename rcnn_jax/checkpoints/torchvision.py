@@ -1,4 +1,4 @@
-"""What torchvision's Faster and Mask R-CNN take for granted: the defaults of its model builders.
+"""Conventions of torchvision's Faster and Mask R-CNN: the defaults of its model builders.
 
 Source: docs/from_torchvision.md, "What is taken for granted".
 """

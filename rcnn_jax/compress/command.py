@@ -39,7 +39,7 @@ LONG_SIDE = 4 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions:
-    """What to prune and how far.
+    """Options of pruning: criterion, threshold, layers.
 
     Attributes:
       output: file of the smaller model; None for a dry run.
@@ -136,7 +136,7 @@ def prune(
 
 
 def _record(choice: report.Choice, options: PruneOptions) -> dict[str, Any]:
-    """Returns what the header of the smaller model keeps of the settings."""
+    """Returns the settings that the header of the smaller model keeps."""
     return {
         **asdict(options.settings),
         "threshold": choice.threshold,

@@ -1,4 +1,4 @@
-"""What a network costs with some of its channels: parameters, FLOP, bytes of its ONNX file."""
+"""Costs of a network with some of its channels: parameters, FLOP, bytes of its ONNX file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ Rank = Literal["layer", "isomorphic"]
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSettings:
-    """How filters are chosen; the threshold apart.
+    """Settings of the choice of filters, without the threshold.
 
     Attributes:
       normalizer: `max` divides the norms of a layer by the largest; `L2` by the norm of all of them, and

@@ -36,7 +36,7 @@ Ranges = Mapping[Site, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Quantiser:
-    """What quantisation-aware training asks of the exporter, which stands on a higher floor.
+    """Interface of the exporter for quantisation-aware training; it stands on a higher floor.
 
     Attributes:
       plan: the inputs that the exported graph of an experiment rounds.

@@ -1,4 +1,4 @@
-"""What pruning does, for people: a table of layers, sentences, a picture, JSON values."""
+"""Report of a pruning: a table of layers, sentences, a picture, JSON values."""
 
 import io
 import json

@@ -52,7 +52,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Relief:
-    """What would show objects that are too small on the canvas.
+    """A larger canvas or tiles for objects that are too small on this one.
 
     Attributes:
       unseen: fraction of the objects below the smallest side that is seen.
@@ -132,7 +132,7 @@ def best_shape(sizes: np.ndarray, area: int, grid: int) -> tuple[int, int]:
 def relief(
     canvas: tuple[int, int], sizes: np.ndarray, objects: np.ndarray, *, finest: int, grid: int
 ) -> Relief | None:
-    """Returns what would help objects that the canvas makes too small; None where few are.
+    """Returns the relief for objects that the canvas makes too small; None where few are.
 
     Args:
       canvas: (height, width).

@@ -16,7 +16,7 @@ _FEWEST_OBJECTS, _OBJECTS_GRID = 16, 8
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of data, detector and run.
+    """Inputs of a draft: data, detector and run.
 
     Attributes:
       source: the data set in words.
@@ -95,7 +95,7 @@ def draft_of(known: Known) -> Draft:
 
 
 def lines_of(known: Known) -> list[str]:
-    """Returns what the user should read of a draft, line by line."""
+    """Returns the summary of a draft, line by line."""
     height, width = known.choice.canvas.height, known.choice.canvas.width
     return [
         *known.split.sentences,

@@ -11,7 +11,7 @@ CORE_GFLOPS = 50.0
 """Of a convolution of 64 channels on one core with AVX-512, measured with JAX 0.10 beside other work."""
 
 ACCELERATOR_GFLOPS = 2500.0
-"""What a training step of these networks makes of a GPU; the rest of it waits for small kernels."""
+"""Fraction of a GPU's peak that a training step reaches; the rest waits for small kernels."""
 
 REFERENCE_GFLOPS = 100.0
 """Two such cores, on which the seconds of `SECONDS_PER_MEGAPIXEL` were measured."""
@@ -28,7 +28,7 @@ _BASE_PIXELS, _BASE_MINUTES = 150_000, 20.0
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a machine trains.
+    """Training speed of a machine.
 
     Attributes:
       gflops: of a typical convolution, forward.

@@ -21,7 +21,7 @@ from rcnn_jax.tasks.draft import LabelFiles
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the data of a spec lies.
+    """Paths of the data of a spec.
 
     Attributes:
       train: folders of training images.
@@ -38,7 +38,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be named.
+    """Data that a spec should name.
 
     Attributes:
       form: of the labels that the spec reads.

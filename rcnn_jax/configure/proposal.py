@@ -82,7 +82,7 @@ class Objects:
 
     @property
     def small_fraction(self) -> float:
-        """What small objects have of the side of an image.
+        """Side of small objects as a fraction of the image's.
 
         The smaller tenth of all, or a quarter of the smallest class: a class of small objects may be a
         twentieth of all and is to be found too.
@@ -107,7 +107,7 @@ class Objects:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What one detector would be given.
+    """Proposed settings of one detector.
 
     Attributes:
       family: the detector.
@@ -137,7 +137,7 @@ class Choice:
 
     @property
     def why_not(self) -> str:
-        """What is against it, in words."""
+        """Objection to it, in words."""
         if self.relief is not None:
             return f"{self.relief.unseen:.0%} of the objects are smaller than its cells"
         if self.stretched:

@@ -27,7 +27,7 @@ _DEFAULT = "resnet:18"
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with.
+    """Initial weights of a run.
 
     Attributes:
       path: file of weights; empty for random weights.

@@ -1,1 +1,1 @@
-"""What is wrong with data, specs and results, found before hours are spent: doctor and its checks."""
+"""Diagnosis of data, specs and results before hours are spent: doctor, preflight and their checks."""

@@ -99,7 +99,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Target:
-    """What a spec asks of the data.
+    """Requirements of a spec on its data.
 
     Attributes:
       geometry: from image to canvas.

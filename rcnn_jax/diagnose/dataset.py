@@ -23,7 +23,7 @@ EXIT = {"note": 0, "warning": 1, "error": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What is known of a data set.
+    """Diagnosis of a data set.
 
     Attributes:
       title: what was looked at.
@@ -125,7 +125,7 @@ def with_suspicions(
 
 
 def target_of(experiment: Experiment) -> Target:
-    """Returns what an experiment asks of its data."""
+    """Returns the requirements of an experiment on its data."""
     settings = experiment.task.settings
     return Target(
         geometry=experiment.geometry,

@@ -23,7 +23,7 @@ _LEAST_BOXES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where the labels belong, by the edges of the pictures.
+    """Position of the labels, by the edges of the pictures.
 
     Attributes:
       cause: what is wrong with them; empty where they are in their place.

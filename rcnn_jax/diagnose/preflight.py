@@ -286,7 +286,7 @@ def check_overfit(first: float, last: float, steps: int, images: int, ap50: floa
 
 
 def check_evaluation(diagnosis: Diagnosis | None) -> Check | None:
-    """Says what makes the evaluation of learnt images fail, where a hypothesis explains it."""
+    """Checks whether a hypothesis explains a failed evaluation of learnt images."""
     if diagnosis is None or diagnosis.best is None:
         return None
     return Check(

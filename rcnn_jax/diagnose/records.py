@@ -1,4 +1,4 @@
-"""What the doctor looks at: images with their labels, from a folder or from the sources of a spec."""
+"""Records of the doctor: images with their labels, from a folder or from the sources of a spec."""
 
 import hashlib
 from collections.abc import Callable

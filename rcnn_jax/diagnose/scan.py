@@ -20,7 +20,7 @@ _AHEAD = 64
 
 @dataclass(frozen=True)
 class Scan:
-    """What an image is.
+    """Properties of an image file.
 
     Attributes:
       fault: why it cannot be read; the rest is empty then.
@@ -56,7 +56,7 @@ def scan_all(records: Sequence[Record], threads: int, track: Track) -> list[Scan
 
 
 def scan(record: Record) -> Scan:
-    """Returns what one image is."""
+    """Returns the properties of one image file."""
     try:
         with warnings.catch_warnings():
             # What decoders remark (EXIF, colour profiles) is a finding here, or none; not a line on

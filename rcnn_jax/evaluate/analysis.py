@@ -34,7 +34,7 @@ SIZES = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """How many objects of a group the two stages find, as fractions.
+    """Recall of the two stages on a group of objects, as fractions.
 
     Attributes:
       group: class or size.
@@ -116,7 +116,7 @@ class BadImage:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Part:
-    """What is known of boxes, or of masks.
+    """Analysis of boxes, or of masks.
 
     Attributes:
       name: `boxes` or `masks`.
@@ -366,7 +366,7 @@ def _recall(name: str, rows: np.ndarray) -> Recall:
 
 
 def sentences(analysis: Analysis) -> Sequence[str]:
-    """Returns what costs most, in sentences a user can act on."""
+    """Returns the costliest errors, in sentences a user can act on."""
     part, lines = analysis.parts[0], []
     kind, (count, gain) = max(part.errors.items(), key=lambda pair: pair[1][1])
     # Half a point of AP50 is less than the noise of most validation sets.

@@ -47,7 +47,7 @@ _TIE = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One hypothesis and what it gives.
+    """One hypothesis and the AP50 under it.
 
     Attributes:
       cause: what would be wrong, as a clause: `x and y of the labels are swapped`.

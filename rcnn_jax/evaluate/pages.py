@@ -17,7 +17,7 @@ from rcnn_jax.report.page import Part as PagePart
 from rcnn_jax.version import __version__
 
 RECORD = "rcnn_jax evaluation"
-"""What the record of an evaluation says that it is."""
+"""Mark of the record of an evaluation."""
 MOST_BYTES = 4_500_000
 """Of pictures in a page, as base64: mail programs refuse attachments of more than a few megabytes."""
 _MOST_CURVES = 8

@@ -67,7 +67,7 @@ def pack(results: Sequence[ImageResult], records: Sequence[int]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[list[ImageResult], list[int]]:
-    """Returns what `pack` was given: the results and their records."""
+    """Returns the arguments of `pack`: the results and their records."""
     # Bytes of another process, and still nothing is unpickled.
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         records = arrays["records"].tolist()

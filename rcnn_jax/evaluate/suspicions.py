@@ -25,7 +25,7 @@ BESIDE = 0.1
 _NOTHING = 0.25
 """Suspicion of a label that nothing comes near: most often the model has missed a hard object."""
 _LOOSE = 0.25
-"""How much a box that fits badly counts, beside one that does not fit at all."""
+"""Weight of a box that fits badly, beside 1 for one that does not fit at all."""
 
 
 @dataclass(frozen=True, kw_only=True)

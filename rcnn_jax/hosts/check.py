@@ -1,4 +1,4 @@
-"""What a cluster must give a job, tried for twenty seconds: findings, each with its mend."""
+"""Check of a cluster in twenty seconds: findings, each with its mend."""
 
 import contextlib
 import os

@@ -65,7 +65,7 @@ class LocalStore:
 
 @dataclass
 class _Peer:
-    """What is known of another process: its last sign and when it was new here."""
+    """State of another process: its last sign and when it was new here."""
 
     sign: str = ""
     seen: float = 0.0
@@ -203,7 +203,7 @@ class Monitor:
         return [i for i, peer in self._peers.items() if now - peer.seen > seconds]
 
     def name(self, index: int) -> str:
-        """Returns what messages call a process."""
+        """Returns the name of a process for messages."""
         return self.names.get(index, f"process {index}")
 
     def end(self, text: str, code: int = EXIT_CODE, *, tell: bool = True) -> NoReturn:

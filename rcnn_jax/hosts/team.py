@@ -53,7 +53,7 @@ class Team:
 
     @property
     def speaker(self) -> str:
-        """What errors of a process begin with, where it is one of several and not the chief."""
+        """Prefix of the errors of a process, where it is one of several and not the chief."""
         if self.is_chief or self.monitor is None:
             return ""
         return f"{self.monitor.name(self.index)}: "
@@ -66,7 +66,7 @@ class Team:
             multihost_utils.sync_global_devices(f"rcnn_jax {what}")
 
     def gather(self, data: bytes) -> list[bytes]:
-        """Returns what every process gives, in order; all must call it."""
+        """Returns the values of all processes, in order; all must call it."""
         if not self.is_many:
             return [data]
         import numpy as np  # here: help must answer at once
@@ -325,6 +325,6 @@ def _end_in_our_words(monitor: Monitor) -> None:
 
 
 def _is_torn(error: BaseException) -> bool:
-    """Says whether an error is what a collective says when its other side is gone."""
+    """Says whether an error is that of a collective whose other side is gone."""
     text = str(error)
     return any(word in text for word in ("Gloo", "NCCL", "Connection closed", "coordination"))

@@ -20,7 +20,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tried.
+    """Candidate of a search: fraction of channels kept, and precision.
 
     Attributes:
       keep: fraction of the parameters that pruning leaves; 1 for the model as it is.
@@ -42,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was measured of a candidate.
+    """Measurements of a candidate.
 
     Attributes:
       candidate: it.

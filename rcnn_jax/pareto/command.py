@@ -28,7 +28,7 @@ STATE = "compress.json"
 
 @dataclass(frozen=True, kw_only=True)
 class CompressOptions:
-    """What is searched for.
+    """Options of a search.
 
     Attributes:
       max_drop: points of the metric that may be lost.

@@ -1,4 +1,4 @@
-"""What a search shows: a table, and one HTML page with the candidates over latency and metric."""
+"""Report of a search: a table, and one HTML page with the candidates over latency and metric."""
 
 from collections.abc import Sequence
 

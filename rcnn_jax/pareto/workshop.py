@@ -41,7 +41,7 @@ class _Failed(Exception):  # noqa: N818
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workshop:
-    """Where candidates are made.
+    """Workshop of a search: makes and measures candidates in a folder.
 
     Attributes:
       kind: of the model.
@@ -68,7 +68,7 @@ class Workshop:
     executor: Local
 
     def measure(self, candidate: Candidate) -> Result:
-        """Returns what is measured of a candidate, from its folder where it is there already.
+        """Returns the measurements of a candidate, from its folder where it is there already.
 
         Raises:
           TimeUp: there is no time to begin or to end it; what was begun goes on with the next start.

@@ -16,7 +16,7 @@ _FAR = 9_999.0  # OpenCV overflows beyond 16 bits
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """What is drawn at an object.
+    """Mark of an object on a picture: a box or outlines.
 
     Attributes:
       box: (y1, x1, y2, x2) in pixels of the picture.

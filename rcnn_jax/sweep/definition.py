@@ -50,7 +50,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a sweep tries.
+    """Definition of a sweep: space or list of trials, objectives, constraints.
 
     Attributes:
       path: the file.

@@ -1,4 +1,4 @@
-"""Where trials run: processes of this machine, or jobs of Slurm.
+"""Executors of trials: processes of this machine, or jobs of Slurm.
 
 An executor knows command words and a folder, nothing of sweeps. A command that it is told to stop gets
 SIGTERM, upon which training saves its state and ends with 143.

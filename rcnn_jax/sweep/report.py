@@ -1,4 +1,4 @@
-"""What a sweep shows: a table, a CSV file, one HTML page, and the best spec as a spec file."""
+"""Report of a sweep: a table, a CSV file, one HTML page, and the best spec as a spec file."""
 
 import csv
 import io

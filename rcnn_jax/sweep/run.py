@@ -41,7 +41,7 @@ _SAME_REASON = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
-    """How long a sweep goes on.
+    """Limits of a sweep.
 
     Attributes:
       trials: number of trials that end, pruned and failed ones too; None for all of a list or grid.

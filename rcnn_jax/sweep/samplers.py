@@ -1,4 +1,4 @@
-"""What is tried next: lists, grids and random values of our own; search and pruning by Optuna.
+"""Samplers of trials: lists, grids and random values of our own; search and pruning by Optuna.
 
 A sampler numbers the trials. Its state is a pure function of the number, or Optuna's journal in the
 folder of the sweep, which several machines may append to and `optuna-dashboard` reads.

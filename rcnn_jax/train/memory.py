@@ -24,7 +24,7 @@ _MEMINFO = Path("/proc/meminfo")
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """What one device holds during a step, in bytes.
+    """Memory of one device during a step, in bytes.
 
     Attributes:
       weights: parameters, averages of them, statistics.

@@ -34,7 +34,7 @@ _LAST = 5  # steps whose mean is called the loss
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Course:
-    """What a few steps gave.
+    """Result of a few steps.
 
     Attributes:
       rate: the highest learning rate.

@@ -50,7 +50,7 @@ class TimePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What the parts of a run take, in seconds.
+    """Costs of the parts of a run, in seconds.
 
     Attributes:
       step: one step.

@@ -2,12 +2,14 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
+from rcnn_jax import train
 from rcnn_jax.errors import DataError
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.spec.load import load_spec
@@ -143,3 +145,10 @@ def test_a_planned_run_has_the_length_and_the_period_of_its_plan(experiment, tmp
     assert run.milestones.evaluate_every == (10 if run.written.evaluate_every else 0)
     # The learning rate stays a function of the length that the spec states.
     assert run.written.total_steps == 90
+
+
+def test_the_order_in_which_the_files_of_training_are_read_names_each_once():
+    named = re.findall(r"^    (\w+) +\S", train.__doc__ or "", re.MULTILINE)
+    folder = Path(train.__path__[0])
+    modules = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    assert sorted(named) == modules

@@ -58,7 +58,7 @@ _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 @dataclass(frozen=True)
 class _Annotation:
-    """What one person said of one image.
+    """Annotation of one image by one person.
 
     Attributes:
       where: for messages.
