@@ -105,7 +105,7 @@ def run(args: Namespace) -> int:
 def _evaluated(path: Path, spec: Path, key: str | None, session: Session) -> "Result":
     from rcnn_jax.evaluate import pages
     from rcnn_jax.evaluate.analysis import analyse
-    from rcnn_jax.evaluate.command import judge
+    from rcnn_jax.evaluate.command import full_evaluation
     from rcnn_jax.evaluate.compare import result_of
     from rcnn_jax.runtime.open import experiment_of, open_model
     from rcnn_jax.spec.load import load_spec
@@ -120,7 +120,7 @@ def _evaluated(path: Path, spec: Path, key: str | None, session: Session) -> "Re
         experiment = experiment_of(
             model, redact(loaded.config), loaded.kind, own_classes=False, reporter=session
         )
-        evaluation, source = judge(experiment, model, session)
+        evaluation, source = full_evaluation(experiment, model, session)
     names = [source.name(record) for record in evaluation.records]
     fields = pages.record(analyse(evaluation), model=str(path), spec=str(spec), names=names)
     return result_of(fields, str(path))

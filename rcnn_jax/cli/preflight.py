@@ -115,18 +115,18 @@ def preflight(
     Raises:
       RcnnError: the data or the weights cannot be used.
     """
-    from rcnn_jax.diagnose import preflight as judge
+    from rcnn_jax.diagnose import preflight as preflight_checks
 
     clock = _Clock(time.monotonic(), seconds)
     source = experiment.train_source()
     checks = _check_data(experiment, source, session)
     # A step takes long to compile, and would say nothing that the data have not.
     if any(check.outcome == "no-go" for check in checks):
-        return judge.merged(checks)
+        return preflight_checks.merged(checks)
     part = _few(source)
     session.console.print(f"overfit of {len(part)} images", markup=False)
     checks += _check_learning(experiment, part, len(source), key, clock)
-    return judge.merged(checks)
+    return preflight_checks.merged(checks)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _check_data(experiment: "Experiment", source: "Source", session: Session) ->
 
     from rcnn_jax.data.loader.images import apply_boxes, fit
     from rcnn_jax.diagnose import edges
-    from rcnn_jax.diagnose import preflight as judge
+    from rcnn_jax.diagnose import preflight as preflight_checks
     from rcnn_jax.errors import DataError
     from rcnn_jax.tasks.anchor_advice import anchor_advice
 
@@ -164,8 +164,8 @@ def _check_data(experiment: "Experiment", source: "Source", session: Session) ->
         advice = anchor_advice(experiment.spec.fields, experiment.kind, settings, every).text
     cells = {2**level: sizes for level, sizes in settings.cell_sizes}
     checks = [
-        judge.check_anchors(every, cells, advice),
-        judge.check_pixels(experiment.task.pixels),
+        preflight_checks.check_anchors(every, cells, advice),
+        preflight_checks.check_pixels(experiment.task.pixels),
     ]
     # Evenly over the set: the first images may be of one source.
     chosen = np.unique(np.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).astype(int))
@@ -174,7 +174,7 @@ def _check_data(experiment: "Experiment", source: "Source", session: Session) ->
         labels = source.annotation(record)
         images.append(source.image(record, "rgb"))
         boxes.append(labels.boxes[~labels.crowd])
-    checks.append(judge.check_labels(edges.placement(images, boxes)))
+    checks.append(preflight_checks.check_labels(edges.placement(images, boxes)))
     return checks
 
 
@@ -202,7 +202,7 @@ def _check_learning(
     clock: _Clock,
 ) -> "list[Check]":
     """Answers what a few steps tell."""
-    from rcnn_jax.diagnose import preflight as judge
+    from rcnn_jax.diagnose import preflight as preflight_checks
     from rcnn_jax.evaluate import hypotheses
     from rcnn_jax.train import overfit
 
@@ -227,7 +227,7 @@ def _check_learning(
     # Only where it exploded, as every further rate is a further run.
     slower = _slower(experiment, state, part, course, clock) if course.exploded else None
     checks.append(
-        judge.check_rate(
+        preflight_checks.check_rate(
             rate, course.exploded, course.first, course.last, len(course.losses), slower
         )
     )
@@ -240,24 +240,26 @@ def _check_learning(
         ap50 = hypotheses.mean_ap50(results, len(names))
         diagnosis = None
         # The losses fall and nothing is found: the fault lies between them, in labels or boxes.
-        if course.last < judge.FELL * course.first and ap50 < judge.LEARNT:
+        if course.last < preflight_checks.FELL * course.first and ap50 < preflight_checks.LEARNT:
             sizes = [part.size(record) for record in range(len(part))]
             diagnosis = hypotheses.diagnose(results, sizes, names, experiment.geometry)
         checks.append(
-            judge.check_overfit(course.first, course.last, len(course.losses), len(part), ap50)
+            preflight_checks.check_overfit(
+                course.first, course.last, len(course.losses), len(part), ap50
+            )
         )
-        explained = judge.check_evaluation(diagnosis)
+        explained = preflight_checks.check_evaluation(diagnosis)
         checks += [explained] if explained is not None else []
         checks.append(_check_export(experiment, learnt, clock))
     wanted = experiment.batch_per_device
-    checks.append(judge.check_memory(course.memory, course.batch, wanted, _memory()))
-    checks.append(judge.check_hours(course.seconds, course.batch, wanted, steps))
+    checks.append(preflight_checks.check_memory(course.memory, course.batch, wanted, _memory()))
+    checks.append(preflight_checks.check_hours(course.seconds, course.batch, wanted, steps))
     return checks
 
 
 def _check_weights(experiment: "Experiment", state: "TrainState", batch: Any) -> "Check":
     """Compares the statistics that the starting weights bring with those of this data."""
-    from rcnn_jax.diagnose import preflight as judge
+    from rcnn_jax.diagnose import preflight as preflight_checks
     from rcnn_jax.models.variables import layer_order
     from rcnn_jax.train import overfit
 
@@ -265,15 +267,15 @@ def _check_weights(experiment: "Experiment", state: "TrainState", batch: Any) ->
     order = layer_order(experiment.task.model, pixels.channels)
     statistics = state.collections.get("batch_stats")
     named = start.resume_from or start.pruned or start.pretrained
-    stored = judge.first_statistics(statistics, order) if named else None
+    stored = preflight_checks.first_statistics(statistics, order) if named else None
 
     statistics_of = overfit.statistics_function(experiment, state) if stored is not None else None
 
     def measure(images: Any) -> Any:
         assert statistics_of is not None
-        return judge.first_statistics(statistics_of(batch.replace(images=images)), order)
+        return preflight_checks.first_statistics(statistics_of(batch.replace(images=images)), order)
 
-    return judge.check_weights(pixels, batch.images, stored, measure)
+    return preflight_checks.check_weights(pixels, batch.images, stored, measure)
 
 
 def _slower(

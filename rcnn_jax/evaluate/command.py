@@ -66,7 +66,7 @@ def evaluate(
     Raises:
       RcnnError: the model or the data cannot be used.
     """
-    evaluation, source = judge(experiment, model, reporter, devices)
+    evaluation, source = full_evaluation(experiment, model, reporter, devices)
     report = evaluation.report
     reporter.console.print(results.text(report), markup=False)
     folder, name = (workdir or model.path.parent) / "eval", model.report_name
@@ -84,7 +84,7 @@ def evaluate(
     return report
 
 
-def judge(
+def full_evaluation(
     experiment: Experiment, model: OpenModel, reporter: Reporter = SILENT, devices: int = 1
 ) -> tuple[Evaluation, Source]:
     """Returns the evaluation of a model on the validation images, and these; prints no result.
