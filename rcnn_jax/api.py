@@ -4,12 +4,12 @@
     detections = model("street.jpg")                         or arrays, bytes, PIL images
     detections.draw("detections.jpg")                       .boxes, .labels, .scores, .masks
 
-    result = rcnn_jax.api.train("spec.txt", "out")           a run, with its models and metrics
-    metrics = rcnn_jax.api.evaluate("out/best.tlt")          {"mAP": 0.61, ...}
-    rcnn_jax.api.export("out/best.tlt", "model.onnx")        checked against the model in JAX
+    run = rcnn_jax.train("spec.txt", "out")                  a run, with its models and metrics
+    metrics = rcnn_jax.evaluate(run.best)                    {"mAP": 0.61, ...}
+    rcnn_jax.export(run.best, "model.onnx")                  checked against the model in JAX
 
 To run a model its file alone suffices: bundles carry their spec, graphs and engines a header. Nothing is
-printed unless a reporter is given. `rcnn_jax.train` and `rcnn_jax.evaluate` are packages, hence `api`.
+printed unless a reporter is given.
 """
 
 import os
@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.cli.flags import KEY_VARIABLE
+from rcnn_jax.cli.train import workdir_of
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.loader.pictures import Picture, as_pictures, is_picture, read_picture
 from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
@@ -290,7 +291,7 @@ def draw(
 
 def train(
     spec: Spec,
-    workdir: str | Path,
+    workdir: str | Path | None = None,
     *,
     key: str | None = None,
     fresh: bool = False,
@@ -304,7 +305,7 @@ def train(
 
     Args:
       spec: an experiment spec of either detector.
-      workdir: folder of all that is written.
+      workdir: folder of all that is written; None for the one that the spec names.
       key: encrypts model files and checkpoints; else the environment variable RCNN_JAX_KEY, else the
         key of the spec, else they stay open.
       fresh: delete what the run has left in the workdir and start anew.
@@ -337,7 +338,8 @@ def train(
         quantiser=QUANTISER,
         draw=draw_detections,
     )
-    return train_experiment(build_experiment(config, kind), Path(workdir), options, reporter)
+    folder = workdir_of(config, kind) if workdir is None else Path(workdir)
+    return train_experiment(build_experiment(config, kind), folder, options, reporter)
 
 
 def evaluate(

@@ -16,7 +16,6 @@ PACKAGE = Path(__file__).parents[1] / "rcnn_jax"
 FLOORS = {
     **dict.fromkeys(
         (
-            "__init__",
             "batches",
             "errors",
             "hosts",
@@ -44,7 +43,7 @@ FLOORS = {
     **dict.fromkeys(("evaluate", "compress"), 6),
     **dict.fromkeys(("train", "inference", "diagnose"), 7),
     **dict.fromkeys(("configure", "export"), 8),
-    **dict.fromkeys(("cli", "main", "api", "sweep", "pareto"), 9),
+    **dict.fromkeys(("__init__", "cli", "main", "api", "sweep", "pareto"), 9),
 }
 SEPARATE = (1, 2, 6, 7)
 """Floors whose packages do not know each other."""
@@ -68,6 +67,7 @@ OPTIONAL = {
     "submitit",
     "wandb",
     "clearml",
+    "mlflow",
 }
 NO_JAX = {"data", "spec"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}

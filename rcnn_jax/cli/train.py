@@ -1,6 +1,7 @@
 """`train`: from a spec file to model files in a working folder."""
 
 import os
+import shlex
 import time
 from argparse import Namespace
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from rcnn_jax.kinds import Kind
 from rcnn_jax.processes import age_of_process
 from rcnn_jax.tasks.families import family
 
-RUN_FILES = ("config.json", "data.json", "metrics.jsonl")
+RUN_FILES = ("config.json", "data.json", "metrics.jsonl", "metrics.html", "trackers.json")
 """Files that every run writes into its folder; their names serve for annotations too."""
 
 MOST_MINUTES = 1e6
@@ -69,7 +70,33 @@ def run(args: Namespace, kind: Kind) -> int:
         # After the run: one that is interrupted leaves models that training can go on from.
         if args.slim and team().is_chief:
             slim_models(result.models, key)
+        if result.finished and team().is_chief:
+            for line in next_commands(result.best, kind, encrypted=key is not None):
+                session.console.print(line, markup=False)
     return 0
+
+
+def next_commands(best: Path, kind: Kind, *, encrypted: bool) -> list[str]:
+    """Returns how to look at a finished run: its curves, its errors, its detections, its export.
+
+    Args:
+      best: model of the run, whose folder has the spec of the run and its page of curves.
+      kind: which detector.
+      encrypted: the model needs its key, which is not shown.
+    """
+    from rcnn_jax.train.run_folder import METRICS_PAGE, SPEC_FILE
+
+    folder, key = best.parent, " -k KEY" if encrypted else ""
+    spec = shlex.quote(str(folder / SPEC_FILE))
+    model = f"-m {shlex.quote(str(best))}{key}"
+    report, graph = (shlex.quote(str(folder / name)) for name in ("report.html", "model.onnx"))
+    pictures = shlex.quote(str(folder / "detections"))
+    return [
+        f"\nCurves: {folder / METRICS_PAGE}. Look at the model, run it, take it elsewhere:",
+        f"  rcnn-jax {kind} evaluate -e {spec} {model} --report {report}",
+        f"  rcnn-jax {kind} inference -e {spec} {model} -i IMAGES -r {pictures}",
+        f"  rcnn-jax {kind} export -e {spec} {model} -o {graph}",
+    ]
 
 
 def _deadline(minutes: float | None) -> float | None:

@@ -110,13 +110,17 @@ class Section:
     folded: bool = False
 
 
-def html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+def html(
+    title: str, subtitle: str, sections: Sequence[Section], *, refresh: int | None = None
+) -> str:
     """Returns the page.
 
     Args:
       title: of the page and the window.
       subtitle: what was looked at, when, with what.
       sections: at least one.
+      refresh: seconds after which a browser loads the page again, for one that is written anew
+        meanwhile; None for never.
     """
     # Anchors by number: titles are text of the data, and unfit for the address of a section.
     links = "".join(
@@ -124,8 +128,10 @@ def html(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         for number, section in enumerate(sections)
     )
     body = "".join(_section(number, section) for number, section in enumerate(sections))
+    again = "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh:d}">'
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{again}'
+        f"<title>{_text(title)}</title>"
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style>'
         f"</head><body><header><h1>{_text(title)}</h1><p>{_text(subtitle)}</p><nav>{links}</nav>"
         f"</header><main>{body}</main></body></html>\n"

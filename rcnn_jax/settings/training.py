@@ -1,7 +1,8 @@
 """Settings of training: optimizer, learning-rate schedules, length of a run."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,24 @@ class TeacherSettings:
     weight: float = 1.0
 
 
+TrackerName = Literal["wandb", "clearml", "mlflow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerSettings:
+    """An experiment tracker that the numbers of a run are sent to.
+
+    Attributes:
+      name: which one.
+      options: fields of its block in the spec that are set.
+      secrets: values among them that no message may show.
+    """
+
+    name: TrackerName
+    options: Mapping[str, Any] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Length of a run and periods of its milestones; 0 for never.
@@ -167,6 +186,7 @@ class RunSettings:
       detections_in_tensorboard: validation images written with their detections, per validation.
       tensorboard: write TensorBoard files.
       weight_histograms: write histograms of the weights after every epoch.
+      trackers: other places that the numbers are sent to.
     """
 
     num_epochs: int = 0
@@ -186,3 +206,4 @@ class RunSettings:
     detections_in_tensorboard: int = 0
     tensorboard: bool = True
     weight_histograms: bool = False
+    trackers: tuple[TrackerSettings, ...] = ()

@@ -37,6 +37,8 @@ The files in the order in which they explain each other:
     sink         `MetricSink`: where all numbers go, in the chief process only
     writers      metrics.jsonl, TensorBoard, console, status.json
     events       TensorBoard's files
+    metrics_page metrics.html
+    trackers     Weights & Biases, ClearML, MLflow
     tables       log lines and tables as text
 
     overfit              a few steps on a few images: whether a spec can learn at all

@@ -14,6 +14,7 @@ import numpy as np
 
 from rcnn_jax.checkpoints.atomic import FULL
 from rcnn_jax.checkpoints.data_file import write_data
+from rcnn_jax.checkpoints.names import BEST
 from rcnn_jax.compress.qat import is_calibrated
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.hosts.team import team
@@ -54,6 +55,17 @@ class RunResult:
     best_metric: float | None
     models: tuple[Path, ...]
     metrics: dict[str, float]
+
+    @property
+    def best(self) -> Path:
+        """The model of the best validation, or of the last step where there was none.
+
+        Raises:
+          CheckpointError: the run is not finished and no validation has written one yet.
+        """
+        if not self.models or self.models[-1].name != BEST:
+            raise CheckpointError(f"no {BEST} yet after {self.step} steps: the run is not finished")
+        return self.models[-1]
 
 
 def train(

@@ -28,6 +28,7 @@ from rcnn_jax.tasks.families import family
 from rcnn_jax.train import parallel
 from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.memory import advice, device_limit, plan_memory
+from rcnn_jax.train.metrics_page import MetricsPage
 from rcnn_jax.train.milestones import Milestone, run_milestone, save, validation_at
 from rcnn_jax.train.non_finite import NonFiniteCheck
 from rcnn_jax.train.planning import plan_length
@@ -36,6 +37,7 @@ from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.sink import MetricSink, open_sink
 from rcnn_jax.train.step import make_step
 from rcnn_jax.train.stopwatch import Stopwatch
+from rcnn_jax.train.trackers import Tracker
 
 
 def train_until(
@@ -272,10 +274,10 @@ def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
 
 
 def _open_sink(run: Run, progress: RunState) -> MetricSink:
-    settings = run.experiment.run
+    settings, log_format = run.experiment.run, family(run.experiment.kind).log
     return open_sink(
         run.workdir,
-        family(run.experiment.kind).log,
+        log_format,
         run.milestones,
         run.reporter,
         start_step=progress.step,
@@ -283,6 +285,13 @@ def _open_sink(run: Run, progress: RunState) -> MetricSink:
         images_per_step=run.global_batch,
         every_steps=settings.log_steps,
         tensorboard=settings.tensorboard,
+        more=[
+            MetricsPage(run.workdir, run.experiment.metrics.main_metric),
+            *(
+                Tracker(tracker, run.workdir, log_format, run.experiment.spec.fields, run.reporter)
+                for tracker in settings.trackers
+            ),
+        ],
     )
 
 

@@ -30,6 +30,9 @@ from rcnn_jax.tasks.families import family
 
 RUNS = "runs"
 METRICS_FILE = "metrics.jsonl"
+METRICS_PAGE = "metrics.html"
+TRACKER_IDS = "trackers.json"
+"""{tracker: id of its run}; a resumed run goes on in the same one."""
 TENSORBOARD_FOLDER = "tensorboard"
 EVAL_FOLDER = "eval"
 CHECKPOINTS = "checkpoints"
@@ -119,7 +122,8 @@ class RunFolder:
         # The same run at an earlier step keeps its lines: `writers.JsonLines` cuts them at that
         # step.
         if not same_run or not step:
-            (self.folder / METRICS_FILE).unlink(missing_ok=True)
+            for name in (METRICS_FILE, METRICS_PAGE, TRACKER_IDS):
+                (self.folder / name).unlink(missing_ok=True)
             events = self.folder / TENSORBOARD_FOLDER
             if events.is_symlink():  # the folder may lie elsewhere, the link is the user's
                 for path in events.glob("events.out.tfevents.*"):

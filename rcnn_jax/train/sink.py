@@ -235,6 +235,7 @@ def open_sink(
     images_per_step: int = 1,
     every_steps: int = 10,
     tensorboard: bool = True,
+    more: Sequence[MetricWriter] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> MetricSink:
     """Opens the writers of a run; in all processes but the chief there are none.
@@ -249,6 +250,7 @@ def open_sink(
       images_per_step: global batch, for the throughput.
       every_steps: steps between logged steps.
       tensorboard: write TensorBoard files too.
+      more: further writers, told last.
       clock: seconds; a test passes its own.
     """
     # A writer per process would write every file as often; loss terms are summed over all devices,
@@ -270,6 +272,7 @@ def open_sink(
             )
         )
         writers.append(StatusLines(reporter, log_format))
+        writers.extend(more)
     return MetricSink(
         ledger,
         writers,

@@ -132,12 +132,7 @@ class TensorBoard(MetricWriter):
 
     def write(self, record: Record) -> None:
         """Writes every number under `kind/name`."""
-        values = dict(record.values)
-        if record.kind == "epoch":
-            values["seconds"] = record.seconds
-        self._scalars(record, values)
-        if record.kind == "train":
-            self._scalars(record, {"images_per_second": record.images_per_second})
+        self._events().scalars(record.step, tagged(record, self._names))
 
     def images(self, step: int, tag: str, images: Iterable[np.ndarray]) -> None:
         """Writes images under `tag/0`, `tag/1` and so on."""
@@ -155,16 +150,6 @@ class TensorBoard(MetricWriter):
         """Closes the file, where one was begun."""
         if self._opened is not None:
             self._opened.close()
-
-    def _scalars(self, record: Record, values: Mapping[str, float]) -> None:
-        named = {self._names.get(name, name): value for name, value in values.items()}
-        tagged = {
-            re.sub(r"[^-/\w.]", "_", f"{record.kind}/{name}"): value  # all that TensorBoard allows
-            for name, value in named.items()
-            # TensorBoard's curves cannot show it, and metrics.jsonl has a null at this step.
-            if math.isfinite(value)
-        }
-        self._events().scalars(record.step, tagged)
 
     def _events(self) -> Events:
         if self._opened is None:
@@ -290,6 +275,26 @@ class StatusLines(MetricWriter):
             graphical={**values, **(record.validation or {})},
             kpi=record.validation,
         )
+
+
+def tagged(record: Record, names: Mapping[str, str]) -> dict[str, float]:
+    """Returns the finite numbers of a record under `kind/name`, with speed or time of the record.
+
+    Args:
+      record: of a step, an epoch or a validation.
+      names: of loss terms, {name in metrics.jsonl: name to show}.
+    """
+    values = {names.get(name, name): value for name, value in record.values.items()}
+    if record.kind == "epoch":
+        values["seconds"] = record.seconds
+    if record.kind == "train":
+        values["images_per_second"] = record.images_per_second
+    return {
+        re.sub(r"[^-/\w.]", "_", f"{record.kind}/{name}"): value  # all that TensorBoard allows
+        for name, value in values.items()
+        # Curves cannot show it, and metrics.jsonl has a null at this step.
+        if math.isfinite(value)
+    }
 
 
 def cut_after(path: Path, step: int, pending: bool = False) -> None:

@@ -29,7 +29,7 @@ from rcnn_jax.spec.schema import (
 )
 from rcnn_jax.spec.tables.mask_rcnn_model import MASKRCNN_CONFIG
 from rcnn_jax.spec.tables.shared_training import BACKBONE_RATES, IMITATION
-from rcnn_jax.spec.tables.trackers import CLEARML, CLEARML_OFF, WANDB, WANDB_OFF
+from rcnn_jax.spec.tables.trackers import CLEARML, MLFLOW, WANDB
 
 
 def _switch_of_old(name: str, number: int, default: bool, doc: str, reason: str) -> Field:
@@ -255,8 +255,9 @@ EXPERIMENT = Message(
             allowed=AT_LEAST_ONE,
         ),
         count("logging_frequency", 31, 10, "Steps between log lines.", allowed=Interval(1, 1000)),
-        block("wandb_config", 32, WANDB, "Weights & Biases.", no_effect=WANDB_OFF),
-        block("clearml_config", 33, CLEARML, "ClearML.", optional=True, no_effect=CLEARML_OFF),
+        block("wandb_config", 32, WANDB, "Weights & Biases."),
+        block("clearml_config", 33, CLEARML, "ClearML.", optional=True),
+        block("mlflow_config", 1008, MLFLOW, "MLflow.", optional=True),
         string(
             "enc_key",
             1000,

@@ -1,52 +1,60 @@
 """The field tables of TensorBoard and of experiment trackers, shared by both detectors."""
 
+from dataclasses import replace
+
 from rcnn_jax.spec.schema import Field, Message, block, boolean, count, enum, string
 
-# Read with all their fields, because specs of TAO carry them; the keys among them are secrets all
-# the same.
-WANDB_OFF = "no Weights & Biases client is bundled; metrics.jsonl holds the same numbers"
-CLEARML_OFF = "no ClearML client is bundled; metrics.jsonl holds the same numbers"
-
-
-def _tags(number: int, reason: str) -> Field:
-    return Field(
-        name="tags",
-        number=number,
-        kind="string",
-        repeated=True,
-        default=(),
-        doc="Tags of the run.",
-        no_effect=reason,
-    )
-
+_TAGS = Field(
+    name="tags",
+    number=0,
+    kind="string",
+    repeated=True,
+    default=(),
+    doc="Tags of the run.",
+)
 
 WANDB = Message(
     "WandBConfig",
-    "Weights & Biases.",
+    "Weights & Biases; the extra `wandb`. Without the package the run says so and goes on.",
     (
-        boolean("enabled", 1, False, "Switches it on.", no_effect=WANDB_OFF),
-        string("key", 2, None, "Access key.", no_effect=WANDB_OFF, secret=True),
-        string("project", 3, None, "Project.", no_effect=WANDB_OFF),
-        string("entity", 4, None, "Team or user.", no_effect=WANDB_OFF),
-        boolean("reinit", 5, False, "Several runs in one process.", no_effect=WANDB_OFF),
-        string("name", 6, None, "Name of the run.", no_effect=WANDB_OFF),
-        _tags(7, WANDB_OFF),
-        string("wandb_dir", 8, None, "Local folder.", no_effect=WANDB_OFF),
-        string("notes", 9, None, "Notes of the run.", no_effect=WANDB_OFF),
-        enum("mode", 10, ("ONLINE", "OFFLINE", "DISABLED"), "How to send.", no_effect=WANDB_OFF),
+        boolean("enabled", 1, False, "Switches it on."),
+        string("key", 2, None, "Access key; else that of `wandb login`.", secret=True),
+        string("project", 3, None, "Project."),
+        string("entity", 4, None, "Team or user."),
+        boolean("reinit", 5, False, "Ends an earlier run of the same process."),
+        string("name", 6, None, "Name of the run."),
+        replace(_TAGS, number=7),
+        string("wandb_dir", 8, None, "Local folder; the run's own where it is absent."),
+        string("notes", 9, None, "Notes of the run."),
+        enum("mode", 10, ("ONLINE", "OFFLINE", "DISABLED"), "How to send."),
     ),
 )
 
 CLEARML = Message(
     "ClearMLConfig",
-    "ClearML.",
+    "ClearML; the extra `clearml`. Without the package the run says so and goes on.",
     (
-        string("project", 1, None, "Project.", no_effect=CLEARML_OFF),
-        string("task", 2, None, "Task.", no_effect=CLEARML_OFF),
-        _tags(3, CLEARML_OFF),
-        boolean("reuse_last_task_id", 4, False, "Reuse the task.", no_effect=CLEARML_OFF),
-        boolean("continue_last_task", 5, False, "Continue the task.", no_effect=CLEARML_OFF),
-        boolean("deferred_init", 6, False, "Connect in the background.", no_effect=CLEARML_OFF),
+        string("project", 1, None, "Project."),
+        string("task", 2, None, "Task; the folder's name where it is absent."),
+        replace(_TAGS, number=3),
+        boolean("reuse_last_task_id", 4, False, "Reuse the task."),
+        boolean("continue_last_task", 5, False, "Continue the task."),
+        boolean("deferred_init", 6, False, "Connect in the background."),
+    ),
+)
+
+MLFLOW = Message(
+    "MLflowConfig",
+    "MLflow; the extra `mlflow`. Without the package the run says so and goes on.",
+    (
+        string(
+            "tracking_uri",
+            1,
+            None,
+            "Server, or folder; MLFLOW_TRACKING_URI where it is absent, which may hold a password.",
+        ),
+        string("experiment", 2, None, "Experiment; `rcnn_jax` where it is absent."),
+        string("name", 3, None, "Name of the run; the folder's where it is absent."),
     ),
 )
 
@@ -57,7 +65,8 @@ VISUALIZER = Message(
         boolean("enabled", 1, False, "Writes TensorBoard files."),
         count("num_images", 2, 3, "Augmented training images shown."),
         boolean("weight_histograms", 3, False, "Histograms of the weights."),
-        block("wandb_config", 4, WANDB, "Weights & Biases.", no_effect=WANDB_OFF),
-        block("clearml_config", 5, CLEARML, "ClearML.", optional=True, no_effect=CLEARML_OFF),
+        block("wandb_config", 4, WANDB, "Weights & Biases."),
+        block("clearml_config", 5, CLEARML, "ClearML.", optional=True),
+        block("mlflow_config", 1000, MLFLOW, "MLflow.", optional=True),
     ),
 )

@@ -37,6 +37,7 @@ from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
 from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
+from rcnn_jax.tasks.trackers import trackers
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 
 LEVEL = 4  # stride 16
@@ -343,6 +344,7 @@ def _run(config: Config) -> RunSettings:
         tensorboard=visualizer.enabled,
         images_in_tensorboard=visualizer.num_images if visualizer.enabled else 0,
         weight_histograms=visualizer.enabled and visualizer.weight_histograms,
+        trackers=trackers(visualizer),
     )
 
 

@@ -38,6 +38,7 @@ from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS, Convention
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
+from rcnn_jax.tasks.trackers import trackers
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
 
 SHOWN_IMAGES = 8
@@ -322,6 +323,7 @@ def _run(config: Config) -> RunSettings:
         sharding=config.sharding,
         lr_scaling=config.lr_scaling,
         detections_in_tensorboard=SHOWN_IMAGES if config.visualize_images_summary else 0,
+        trackers=trackers(config),
     )
 
 

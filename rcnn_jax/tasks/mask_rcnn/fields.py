@@ -63,6 +63,7 @@ MAY_CHANGE = {
     "visualize_images_summary": "logging",
     "wandb_config": "logging",
     "clearml_config": "logging",
+    "mlflow_config": "logging",
     "eval_batch_size": "evaluation only",
     "data_config.eval_samples": "evaluation only",
     "data_config.validation_file_pattern": "evaluation only",

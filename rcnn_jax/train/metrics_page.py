@@ -1,0 +1,148 @@
+"""metrics.html: curves of a run in one file that a browser opens while it trains.
+
+    metrics.jsonl --- read anew at an epoch or a validation ---> metrics.html
+
+Made from the file and not from what this process has seen: a run that was resumed shows its whole life.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.report.charts import lines, number
+from rcnn_jax.report.page import Beside, Chart, Section, Table, Text, html
+from rcnn_jax.train.run_folder import METRICS_FILE, METRICS_PAGE
+from rcnn_jax.train.writers import MetricWriter, Record
+
+_SECONDS_BETWEEN = 20
+"""Least time between two pages: epochs of a tiny set take a second, and a page reads the whole file."""
+_NO_CURVES = ("step", "epoch", "kind")
+
+Points = list[tuple[float, float]]
+
+
+class MetricsPage(MetricWriter):
+    """Writes metrics.html beside metrics.jsonl, and once more at the end of the run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        main_metric: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Takes the folder of the run and the metric that chooses its best model."""
+        self._folder = folder
+        self._main_metric = main_metric
+        self._clock = clock
+        self._written: float | None = None
+        self._last: Record | None = None
+
+    def write(self, record: Record) -> None:
+        """Writes the page anew after an epoch or a validation."""
+        if record.kind == "train":
+            return
+        self._last = record
+        now = self._clock()
+        if self._written is None or now - self._written >= _SECONDS_BETWEEN:
+            self._written = now
+            self._write_page(record, refresh=_SECONDS_BETWEEN)
+
+    def close(self) -> None:
+        """Brings the page up to the last record; it is not loaded again from then on."""
+        if self._last is not None:
+            self._write_page(self._last, refresh=None)
+
+    def _write_page(self, record: Record, refresh: int | None) -> None:
+        rows = read_rows(self._folder / METRICS_FILE)
+        subtitle = f"{self._folder}: step {record.step}, epoch {record.epoch} of {record.epochs}"
+        page = html("Training", subtitle, sections(rows, self._main_metric), refresh=refresh)
+        write_file(self._folder / METRICS_PAGE, [page.encode()])
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any]]:
+    """Returns the lines of metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def sections(rows: Sequence[Mapping[str, Any]], main_metric: str) -> list[Section]:
+    """Returns curves of validations and losses, and the table of validations.
+
+    Args:
+      rows: of metrics.jsonl, in order; a value that was not finite is None.
+      main_metric: the one that chooses the best model.
+    """
+    taken = [row for row in rows if row["kind"] == "train"]
+    scored = [row for row in rows if row["kind"] == "evaluate"]
+    losses = _curves(taken, skip=("learning_rate",))
+    return [
+        _validations(scored, main_metric),
+        Section(
+            "Losses",
+            [
+                Beside(
+                    [
+                        Chart(lines({name: points}, "step", name), "" if name != "loss" else _LOSS)
+                        for name, points in sorted(
+                            losses.items(), key=lambda item: item[0] != "loss"
+                        )
+                    ]
+                )
+            ],
+        ),
+        Section(
+            "Learning rate",
+            [Chart(lines({"": _curves(taken).get("learning_rate", [])}, "step", "learning rate"))],
+        ),
+    ]
+
+
+_LOSS = "The sum of all terms: of one step each, so it jitters; the trend counts."
+
+
+def _validations(scored: Sequence[Mapping[str, Any]], main_metric: str) -> Section:
+    if not scored:
+        text = "No validation yet: without one, nothing says how good the model is."
+        return Section("Validation", [Text(text, "note")])
+    curves = _curves(scored)
+    best = max(scored, key=lambda row: _value(row.get(main_metric)))
+    mark = (float(best["step"]), _value(best.get(main_metric)), "best")
+    names = [name for name in curves if name != main_metric]
+    parts: list[Table | Chart] = [
+        Chart(
+            lines(
+                {main_metric: curves.get(main_metric, [])},
+                "step",
+                main_metric,
+                marks=[mark] if math.isfinite(mark[1]) else [],
+            ),
+            f"best.tlt is the model of step {best['step']}.",
+        ),
+        Table(
+            ["step", "epoch", main_metric, *names],
+            [
+                [str(row["step"]), str(row["epoch"])]
+                + [number(_value(row.get(name))) for name in (main_metric, *names)]
+                for row in scored
+            ],
+        ),
+    ]
+    return Section("Validation", parts)
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], skip: Sequence[str] = ()) -> dict[str, Points]:
+    """Returns (step, value) of every number in the rows; the finite ones."""
+    curves: dict[str, Points] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in (*_NO_CURVES, *skip) and value is not None:
+                curves.setdefault(name, []).append((float(row["step"]), float(value)))
+    return curves
+
+
+def _value(value: float | None) -> float:
+    return -math.inf if value is None else float(value)
