@@ -28,7 +28,6 @@ from rcnn_jax.tasks.families import family
 from rcnn_jax.train import parallel
 from rcnn_jax.train.ahead import compiled_ahead
 from rcnn_jax.train.memory import advice, device_limit, plan_memory
-from rcnn_jax.train.metrics_page import MetricsPage
 from rcnn_jax.train.milestones import Milestone, run_milestone, save, validation_at
 from rcnn_jax.train.non_finite import NonFiniteCheck
 from rcnn_jax.train.planning import plan_length
@@ -286,11 +285,8 @@ def _open_sink(run: Run, progress: RunState) -> MetricSink:
         every_steps=settings.log_steps,
         tensorboard=settings.tensorboard,
         more=[
-            MetricsPage(run.workdir, run.experiment.metrics.main_metric),
-            *(
-                Tracker(tracker, run.workdir, log_format, run.experiment.spec.fields, run.reporter)
-                for tracker in settings.trackers
-            ),
+            Tracker(tracker, run.workdir, log_format, run.experiment.spec.fields, run.reporter)
+            for tracker in settings.trackers
         ],
     )
 

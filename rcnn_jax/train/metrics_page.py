@@ -1,6 +1,6 @@
 """metrics.html: curves of a run in one file that a browser opens while it trains.
 
-    metrics.jsonl --- read anew at an epoch or a validation ---> metrics.html
+    metrics.jsonl --- read anew at a milestone ---> metrics.html
 
 Made from the file and not from what this process has seen: a run that was resumed shows its whole life.
 """
@@ -8,7 +8,7 @@ Made from the file and not from what this process has seen: a run that was resum
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.report.charts import lines, number
 from rcnn_jax.report.page import Beside, Chart, Section, Table, Text, html
 from rcnn_jax.train.run_folder import METRICS_FILE, METRICS_PAGE
-from rcnn_jax.train.writers import MetricWriter, Record
 
 _SECONDS_BETWEEN = 20
 """Least time between two pages: epochs of a tiny set take a second, and a page reads the whole file."""
@@ -25,43 +24,26 @@ _NO_CURVES = ("step", "epoch", "kind")
 Points = list[tuple[float, float]]
 
 
-class MetricsPage(MetricWriter):
-    """Writes metrics.html beside metrics.jsonl, and once more at the end of the run."""
+def write_metrics_page(folder: Path, main_metric: str, progress: str, *, finished: bool) -> None:
+    """Writes metrics.html beside metrics.jsonl, unless one of the last seconds is there.
 
-    def __init__(
-        self,
-        folder: Path,
-        main_metric: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        """Takes the folder of the run and the metric that chooses its best model."""
-        self._folder = folder
-        self._main_metric = main_metric
-        self._clock = clock
-        self._written: float | None = None
-        self._last: Record | None = None
-
-    def write(self, record: Record) -> None:
-        """Writes the page anew after an epoch or a validation."""
-        if record.kind == "train":
-            return
-        self._last = record
-        now = self._clock()
-        if self._written is None or now - self._written >= _SECONDS_BETWEEN:
-            self._written = now
-            self._write_page(record, refresh=_SECONDS_BETWEEN)
-
-    def close(self) -> None:
-        """Brings the page up to the last record; it is not loaded again from then on."""
-        if self._last is not None:
-            self._write_page(self._last, refresh=None)
-
-    def _write_page(self, record: Record, refresh: int | None) -> None:
-        rows = read_rows(self._folder / METRICS_FILE)
-        subtitle = f"{self._folder}: step {record.step}, epoch {record.epoch} of {record.epochs}"
-        page = html("Training", subtitle, sections(rows, self._main_metric), refresh=refresh)
-        write_file(self._folder / METRICS_PAGE, [page.encode()])
+    Args:
+      folder: of the run; without metrics.jsonl nothing is written.
+      main_metric: the one that chooses the best model.
+      progress: line below the title. Without times or paths: a run that was killed and resumed ends
+        with the very same page.
+      finished: the run is over; the page is written in any case, and a browser loads it no more.
+    """
+    ledger, path = folder / METRICS_FILE, folder / METRICS_PAGE
+    if not ledger.exists() or not (finished or _is_older(path, _SECONDS_BETWEEN)):
+        return
+    page = html(
+        "Training",
+        progress,
+        sections(read_rows(ledger), main_metric),
+        refresh=None if finished else _SECONDS_BETWEEN,
+    )
+    write_file(path, [page.encode()])
 
 
 def read_rows(path: Path) -> list[Mapping[str, Any]]:
@@ -142,6 +124,13 @@ def _curves(rows: Sequence[Mapping[str, Any]], skip: Sequence[str] = ()) -> dict
             if name not in (*_NO_CURVES, *skip) and value is not None:
                 curves.setdefault(name, []).append((float(row["step"]), float(value)))
     return curves
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime >= seconds
+    except FileNotFoundError:
+        return True
 
 
 def _value(value: float | None) -> float:

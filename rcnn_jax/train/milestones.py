@@ -23,6 +23,7 @@ from rcnn_jax.checkpoints.state import training_bundle, variables_of, versions
 from rcnn_jax.hosts.team import team
 from rcnn_jax.interrupt import Interrupts
 from rcnn_jax.structures import TrainState
+from rcnn_jax.train.metrics_page import write_metrics_page
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.sink import MetricSink
@@ -181,6 +182,21 @@ def leave_best_model(milestone: Milestone, outcome: Outcome) -> Outcome:
     return outcome
 
 
+def show_curves(milestone: Milestone, outcome: Outcome) -> Outcome:
+    """Writes the page of curves, for good where the run is over."""
+    run, progress = milestone.run, outcome.progress
+    milestone.sink.flush()
+    if team().is_chief:
+        epochs = f"{run.milestones.epoch(progress.step)} of {run.milestones.num_epochs}"
+        write_metrics_page(
+            run.workdir,
+            run.experiment.metrics.main_metric,
+            f"Step {progress.step}, epoch {epochs}",
+            finished=progress.finished,
+        )
+    return outcome
+
+
 def store_checkpoint(milestone: Milestone, outcome: Outcome) -> Outcome:
     """Writes the checkpoint, which completes the milestone."""
     save(milestone.run, milestone.state, outcome.progress)
@@ -199,6 +215,7 @@ DUTIES: tuple[Duty, ...] = (
     # Models before the checkpoint: with the checkpoint the milestone is over, and nobody would come
     # back to write a file that a kill prevented.
     leave_best_model,
+    show_curves,
     store_checkpoint,
 )
 """In order; see the top of the file."""

@@ -1,10 +1,11 @@
 """The page of a run: made from metrics.jsonl, while it trains and at its end."""
 
 import json
+import os
+import time
 
-from rcnn_jax.train.metrics_page import MetricsPage, sections
+from rcnn_jax.train.metrics_page import sections, write_metrics_page
 from rcnn_jax.train.run_folder import METRICS_FILE, METRICS_PAGE
-from rcnn_jax.train.writers import Record
 
 
 def rows(steps=30):
@@ -19,10 +20,6 @@ def rows(steps=30):
     return [*taken, *scored]
 
 
-def evaluation(step):
-    return Record(kind="evaluate", step=step, epoch=1, epochs=2, values={"mAP": 0.4})
-
-
 def write(folder, rows):
     (folder / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -31,33 +28,39 @@ def page_of(folder):
     return (folder / METRICS_PAGE).read_text()
 
 
+def show(folder, finished=False):
+    write_metrics_page(folder, "mAP", "Step 30, epoch 2 of 2", finished=finished)
+
+
 def test_it_shows_losses_validations_and_the_best_one(tmp_path):
     write(tmp_path, rows())
-    writer = MetricsPage(tmp_path, "mAP")
-    writer.write(evaluation(30))
+    show(tmp_path)
     page = page_of(tmp_path)
     assert "best.tlt is the model of step 20." in page
     assert "AP of &lt;b&gt;" in page and "<b>" not in page
     assert page.count("<svg") == 3  # validation, loss, learning rate
     assert '<meta http-equiv="refresh" content="20">' in page
-    writer.close()
+    assert str(tmp_path) not in page
+
+
+def test_it_is_written_at_most_every_twenty_seconds_and_at_the_end(tmp_path):
+    write(tmp_path, rows(10)[:1])
+    show(tmp_path)
+    first = page_of(tmp_path)
+    write(tmp_path, rows())
+    show(tmp_path)
+    assert page_of(tmp_path) == first
+    past = time.time() - 20
+    os.utime(tmp_path / METRICS_PAGE, (past, past))
+    show(tmp_path)
+    assert "model of step 20" in page_of(tmp_path)
+    show(tmp_path, finished=True)
     assert "http-equiv" not in page_of(tmp_path)
 
 
-def test_steps_do_not_write_it_and_epochs_do_so_at_most_every_twenty_seconds(tmp_path):
-    now = [0.0]
-    write(tmp_path, rows(10))
-    writer = MetricsPage(tmp_path, "mAP", clock=lambda: now[0])
-    writer.write(Record(kind="train", step=10, epoch=1, epochs=2, values={"loss": 1.0}))
+def test_a_run_that_has_logged_nothing_has_no_page(tmp_path):
+    show(tmp_path, finished=True)
     assert not (tmp_path / METRICS_PAGE).exists()
-    writer.write(evaluation(20))
-    first = page_of(tmp_path)
-    now[0] = 19.0
-    writer.write(evaluation(30))
-    assert page_of(tmp_path) == first
-    now[0] = 21.0
-    writer.write(evaluation(40))
-    assert "step 40" in page_of(tmp_path)
 
 
 def test_without_a_validation_it_says_so():
