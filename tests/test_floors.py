@@ -59,6 +59,8 @@ OPTIONAL = {
     "tensorrt",
     "tensorrt_rtx_bindings",
     "openvino",
+    "onnxruntime_ep_nv_tensorrt_rtx",
+    "onnxruntime_ep_webgpu",
     "tensorflow_datasets",
     "h5py",
     "av",
