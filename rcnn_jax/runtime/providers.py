@@ -1,4 +1,4 @@
-"""Plugin execution providers of ONNX Runtime: GPUs of any maker, by one package each beside the stock runtime.
+"""Plugin execution providers of ONNX Runtime: GPUs of any maker, by one package each.
 
     package --register, once a process--> devices --the best one--> session
 

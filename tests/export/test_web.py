@@ -32,7 +32,7 @@ RUNTIME = {name for parts in page._PARTS.values() for name in parts}
 def runtime(tmp_path_factory):
     """The npm package in the cache of the machine; skips where it cannot be had."""
     try:
-        return page._runtime_files(offline=False, reporter=page.SILENT)
+        return page.runtime_files(offline=False, reporter=page.SILENT)
     except Exception as error:  # no network
         pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
 
