@@ -4,8 +4,8 @@
                                   [--factor 1] [--runtimes onnxruntime wasm ...]
 
 Both detectors, the ordinary and the portable graph, made-up scenes one at a time. Weights are random ones
-that behave like trained ones (`benchmarks.plausible_weights`): scores and boxes are spread. One tolerance for
-all: 0.05 pixels of an edge, 0.001 of a score, every detection with a partner of its class.
+that behave like trained ones (`benchmarks.plausible_weights`): scores and boxes are spread. One tolerance
+for all: 0.05 pixels of an edge, 0.001 of a score, every detection with a partner of its class.
 
 `wasm` is onnxruntime-web's WebAssembly under Node. What is not on this machine says why. TensorRT for RTX
 builds ahead of time without a card: its row says that it builds, which is not that it runs.

@@ -31,7 +31,7 @@ from rcnn_jax.benchmark.entry import (
 )
 from rcnn_jax.benchmark.graphs import Graphs, NotMade, Quiet
 from rcnn_jax.benchmark.runners import Runner, absent, engine_runner, open_runner
-from rcnn_jax.benchmark.tables import Table, write_tables
+from rcnn_jax.benchmark.tables import Table, percent, write_tables
 from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.sources.subset import Subset
@@ -109,37 +109,23 @@ def benchmark(
             reporter=reporter,
         )
         graphs.folder.mkdir(exist_ok=True)
+    case = _Case(experiment=experiment, images=images, digest=digest, root=root, reporter=reporter)
     rows: list[Row] = []
     runners: dict[int, Runner] = {}
     for entry, reason in _planned(model, options):
-        number = len(rows)
-        if reason:
-            rows.append(Row(entry=entry, reason=reason))
-            continue
-        try:
-            runner = engine_runner(model) if graphs is None else open_runner(entry, graphs)  # type: ignore[arg-type]
-            known = root / "results" / f"{_slug(entry)}.json"
-            key = _key(digest, runner, images)
-            metrics = _known(known, key) or _measured(
-                experiment, runner, images, entry, known, key, reporter
-            )
-        # What is wrong with the data is wrong with every row.
-        except DataError:
-            raise
-        except (NotMade, RcnnError) as error:
-            rows.append(Row(entry=entry, reason=" ".join(str(error).split())))
-            reporter.warn(f"{entry}: {rows[-1].reason}")
-            continue
-        runners[number] = runner
-        rows.append(
-            Row(
-                entry=entry,
-                metrics=metrics,
-                size=runner.size,
-                device=runner.device,
-                computed=runner.computed,
-            )
-        )
+        if not reason:
+            try:
+                runner = _runner(model, entry, graphs)
+                rows.append(_measured(case, entry, runner))
+                runners[len(rows) - 1] = runner
+                continue
+            except (NotMade, RcnnError) as error:
+                # What is wrong with the images is wrong with every row.
+                if isinstance(error, _Images):
+                    raise
+                reason = " ".join(str(error).split())
+                reporter.warn(f"{entry}: {reason}")
+        rows.append(Row(entry=entry, reason=reason))
     seconds = _latencies(experiment, runners, images, options.rounds, reporter)
     rows = [replace(row, seconds=seconds.get(i, math.nan)) for i, row in enumerate(rows)]
     table = Table(
@@ -156,7 +142,33 @@ def benchmark(
         reporter.console.print(remark, markup=False)
     for path in write_tables(root, table):
         reporter.console.print(f"table: {path}", markup=False)
+    if not runners:
+        raise UsageError(f"nothing was measured: {table.rows[0].reason}")
     return table
+
+
+class _Images(DataError):
+    """The validation images cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What all rows share: experiment, images, digest of model and spec, folder, console."""
+
+    experiment: Experiment
+    images: Subset
+    digest: str
+    root: Path
+    reporter: Reporter
+
+
+def _runner(
+    model: OpenBundle | OpenGraph | OpenEngine, entry: Entry, graphs: Graphs | None
+) -> Runner:
+    if isinstance(model, OpenEngine):
+        return engine_runner(model)
+    assert graphs is not None
+    return open_runner(entry, graphs)
 
 
 def _planned(
@@ -192,25 +204,34 @@ def _images(experiment: Experiment, limit: int | None, reporter: Reporter) -> Su
     return Subset(source, np.unique(np.linspace(0, len(source) - 1, count).astype(int)))
 
 
-def _measured(
-    experiment: Experiment,
-    runner: Runner,
-    images: Subset,
-    entry: Entry,
-    path: Path,
-    key: str,
-    reporter: Reporter,
-) -> dict[str, float]:
-    """Returns the metrics of a runner, and writes them down."""
-    metrics = metrics_of(experiment, runner.predictor, images, Quiet(reporter, str(entry)))
-    content = {"key": key, "entry": asdict(entry), "metrics": metrics}
-    path.parent.mkdir(exist_ok=True)
-    write_file(path, [json.dumps(content, indent=2).encode()])
-    value = metrics[experiment.metrics.main_metric]
-    reporter.console.print(
-        f"{entry}: {experiment.metrics.main_metric} {100 * value:.2f}", markup=False
+def _measured(case: _Case, entry: Entry, runner: Runner) -> Row:
+    """Returns the row of a runner but for its latency; what an earlier start has measured is read.
+
+    Raises:
+      DataError: an image cannot be used.
+      RcnnError: the runtime fails.
+    """
+    path, key = case.root / "results" / f"{_slug(entry)}.json", _key(case, runner)
+    metrics = _known(path, key)
+    if metrics is None:
+        quiet = Quiet(case.reporter, str(entry))
+        try:
+            metrics = metrics_of(case.experiment, runner.predictor, case.images, quiet)
+        except DataError as error:
+            raise _Images(str(error)) from error
+        path.parent.mkdir(exist_ok=True)
+        content = {"key": key, "entry": asdict(entry), "metrics": metrics}
+        write_file(path, [json.dumps(content, indent=2).encode()])
+    row = Row(
+        entry=entry,
+        metrics=metrics,
+        size=runner.size,
+        device=runner.device,
+        computed=runner.computed,
     )
-    return metrics
+    name = case.experiment.metrics.main_metric
+    case.reporter.console.print(f"{entry}: {name} {percent(metrics.get(name))}", markup=False)
+    return row
 
 
 def _known(path: Path, key: str) -> dict[str, float] | None:
@@ -251,8 +272,11 @@ def _slug(entry: Entry) -> str:
     return "-".join(part for part in (entry.runtime, entry.precision, entry.form) if part)
 
 
-def _key(digest: str, runner: Runner, images: Subset) -> str:
-    parts = (digest, runner.version, runner.computed, runner.size, len(images))
+def _key(case: _Case, runner: Runner) -> str:
+    """Changes with what metrics depend on: model, spec, images, graph, runtime, device."""
+    count = len(case.images)
+    images = [(case.images.name(i), case.images.digest(i)) for i in range(count)]
+    parts = (case.digest, runner.version, runner.computed, runner.size, images)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -54,14 +54,12 @@ class Table:
         names = [entry.runtime, entry.precision, entry.form or PLACEHOLDER]
         if row.reason:
             return [*names, *[PLACEHOLDER] * 4, row.reason]
-        value = row.metrics.get(self.metric, math.nan)
         return [
             *names,
             row.computed,
-            # -1 and NaN: there is no object to detect.
-            f"{100 * value:.2f}" if value >= 0 else PLACEHOLDER,
+            percent(row.metrics.get(self.metric)),
             f"{1e3 * row.seconds:.1f}",
-            f"{row.size / 1e6:.2f}",
+            f"{row.size / 1e6:.2f}" if row.size else PLACEHOLDER,
             "" if row.device == "CPU" else row.device,
         ]
 
@@ -124,6 +122,11 @@ class Table:
         writer.writerow(self.headings())
         writer.writerows(self.cells(row) for row in self.rows)
         return stream.getvalue()
+
+
+def percent(value: float | None) -> str:
+    """Returns a metric in [0, 1] as text; -1 and NaN say that there is no object to detect."""
+    return f"{100 * value:.2f}" if value is not None and value >= 0 else PLACEHOLDER
 
 
 def write_tables(root: Path, table: Table) -> list[Path]:
