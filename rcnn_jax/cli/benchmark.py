@@ -126,11 +126,10 @@ def run(args: Namespace) -> int:
         from rcnn_jax.runtime.open import experiment_of, open_model
         from rcnn_jax.train.lock import held
 
-        config, key = _config(args, session)
+        config, kind, key = _config(args, session)
         model: Any = open_model(path, key, reporter=session)
         if config is None:
-            config = _own_config(model)
-        kind = model.origin.kind
+            config, kind = _own_config(model), model.origin.kind
         with memory_advice(kind), held(root, "benchmark", session.note):
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
             options = BenchmarkOptions(
@@ -162,10 +161,10 @@ def chosen(text: str | None, known: tuple[str, ...], flag: str) -> Any:
     return tuple(name for name in known if name in names)
 
 
-def _config(args: Namespace, session: Session) -> tuple[Any, str | None]:
-    """Returns the config of -e, None without it, and the key."""
+def _config(args: Namespace, session: Session) -> tuple[Any, Any, str | None]:
+    """Returns the config of -e and its detector, None without it, and the key."""
     if args.spec is None:
-        return None, key_from(args)
+        return None, None, key_from(args)
     from rcnn_jax.spec.load import load_spec
     from rcnn_jax.spec.render import redact, written_key
 
@@ -176,7 +175,7 @@ def _config(args: Namespace, session: Session) -> tuple[Any, str | None]:
         session.note(note)
     for warning in loaded.warnings:
         session.warn(warning)
-    return redact(loaded.config), key_from(args, written_key(loaded.config))
+    return redact(loaded.config), loaded.kind, key_from(args, written_key(loaded.config))
 
 
 def _own_config(model: "OpenBundle | OpenGraph | OpenEngine") -> Any:

@@ -122,6 +122,12 @@ def test_wrong_flags_are_one_message_and_write_nothing(boxes_files, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+def test_a_spec_of_the_other_detector_is_refused(boxes_files, masks_files, tmp_path, capsys):
+    run(boxes_files.model, "-e", masks_files.spec, "-d", tmp_path / "o", code=2)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "faster_rcnn" in error and "mask_rcnn" in error
+
+
 def test_a_model_that_is_missing_and_an_exported_one_without_a_spec_are_told(
     boxes_files, tmp_path, capsys
 ):
