@@ -157,8 +157,8 @@ def reference(
     predict = jax.jit(lambda v, x: task.predict(v, x, test)[0])
 
     def scores(variables: Variables) -> np.ndarray:
-        found = predict(variables, some)
-        return np.where(found.valid, found.scores, 0.0)
+        detections = predict(variables, some)
+        return np.where(detections.valid, detections.scores, 0.0)
 
     some = np.concatenate([images[0], images[1], images[-1]])
     variables, _ = settled(experiment, some, scores)

@@ -121,7 +121,7 @@ def benchmark(
                 continue
             except (NotMade, RcnnError) as error:
                 # What is wrong with the images is wrong with every row.
-                if isinstance(error, _Images):
+                if isinstance(error, _ImagesError):
                     raise
                 reason = " ".join(str(error).split())
                 reporter.warn(f"{entry}: {reason}")
@@ -147,7 +147,7 @@ def benchmark(
     return table
 
 
-class _Images(DataError):
+class _ImagesError(DataError):
     """The validation images cannot be used."""
 
 
@@ -218,7 +218,7 @@ def _measured(case: _Case, entry: Entry, runner: Runner) -> Row:
         try:
             metrics = metrics_of(case.experiment, runner.predictor, case.images, quiet)
         except DataError as error:
-            raise _Images(str(error)) from error
+            raise _ImagesError(str(error)) from error
         path.parent.mkdir(exist_ok=True)
         content = {"key": key, "entry": asdict(entry), "metrics": metrics}
         write_file(path, [json.dumps(content, indent=2).encode()])

@@ -130,4 +130,4 @@ class Graphs:
         path = self._file(entry, "portable")
         if not path.exists():
             self._make_portable(source.model, path)
-        return open_graph(path, self.key, header=None)
+        return open_graph(path, self.key)

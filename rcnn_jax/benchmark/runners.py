@@ -149,7 +149,14 @@ def _graph_runner(
 
 
 def _engine(graph: OpenGraph, graphs: Graphs) -> Runner:
-    """Returns the runner of an engine, which is built into the folder where it is not there yet."""
+    """Returns the runner of an engine, which is built into the folder where it is not there yet.
+
+    Raises:
+      NotMade: the model is encrypted; the weights would lie in the engine in plain.
+      RcnnError: it cannot be built or run here.
+    """
+    if graphs.key:
+        raise NotMade("engines are not encrypted, and this model is: build one with converter")
     path = graphs.folder / f"{graph.path.stem}.engine"
     precision = precision_of(graph.model)
     if not path.exists():

@@ -33,9 +33,9 @@ def test_every_runtime_gives_the_detections_of_jax(name, case):
     if side.absent():
         pytest.skip(side.absent())
     graphs, header, images, wanted = case
-    found = list(rows(side, graphs, header, images, wanted))
-    assert len(found) == (1 if side.run is None else 2)
-    assert all(agrees for _, agrees in found), found
+    lines = list(rows(side, graphs, header, images, wanted))
+    assert len(lines) == (1 if side.run is None else 2)
+    assert all(agrees for _, agrees in lines), lines
 
 
 def test_a_runtime_that_moves_a_box_by_a_tenth_of_a_pixel_does_not_agree(case):

@@ -91,12 +91,12 @@ def ready(window, address, query=""):
 
 def assert_objects(window, model, picture, pixels=0.1):
     seen = window.value("window.detections.map(d => [...d.box, d.score, d.label])")
-    found = model([picture])[0]
-    assert len(seen) == len(found.scores) > 0
+    wanted = model([picture])[0]
+    assert len(seen) == len(wanted.scores) > 0
     boxes, scores, labels = np.split(np.asarray(seen), [4, 5], axis=1)
-    np.testing.assert_allclose(boxes, found.boxes, atol=pixels)
-    np.testing.assert_allclose(scores[:, 0], found.scores, atol=2e-3)
-    np.testing.assert_array_equal(labels[:, 0], found.classes)
+    np.testing.assert_allclose(boxes, wanted.boxes, atol=pixels)
+    np.testing.assert_allclose(scores[:, 0], wanted.scores, atol=2e-3)
+    np.testing.assert_array_equal(labels[:, 0], wanted.classes)
 
 
 def gpu(window, address):

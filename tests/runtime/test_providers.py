@@ -154,8 +154,8 @@ for kind in ("faster_rcnn", "mask_rcnn"):
         with ThreadPoolExecutor(4) as pool:
             parallel = list(pool.map(lambda image: other(image)[0], images))
         for a, b, c in zip(wanted, row, parallel, strict=True):
-            for found in (b, c):
-                parity = compare_detections(a, found)
+            for each in (b, c):
+                parity = compare_detections(a, each)
                 assert parity.detections and parity.unmatched == 0, parity
                 assert parity.within(Tolerance(mask=1e-3)), parity
         print("same", kind)
