@@ -20,6 +20,7 @@ from rcnn_jax.export.web.page import write_web
 from tests.browser.driver import FLAGS, WEBGPU, browser, served
 from tests.export.test_web import plain_graph, smooth
 
+PICTURE = "a.png"
 STATUS = "document.getElementById('status').textContent"
 # In the place of the WebGPU build: WebAssembly under its name, so that what a GPU does is at hand.
 FAULTY = """
@@ -68,12 +69,15 @@ def window():
 
 @pytest.fixture
 def web(boxes_files, runtime, tmp_path):
-    """(folder of a page of a portable graph, the model of the command line)."""
+    """(folder of a page of a portable graph with a picture in it, the model of the command line)."""
     graph, header = plain_graph(boxes_files)
     graph = to_portable(graph)
     folder = tmp_path / "web"
     write_web(folder, graph, header, title="Cells", threshold=0.0)
     (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
+    # Of the size of the canvas, so that pixels are equal: what is compared here is the rest.
+    noise = np.random.default_rng(1).integers(0, 256, (*header.canvas, 3)).astype(np.uint8)
+    assert cv2.imwrite(str(folder / PICTURE), noise)
     return folder, rcnn_jax.load(tmp_path / "m.onnx")
 
 
@@ -82,9 +86,10 @@ def break_webgpu(folder, *, create="", run="", after=""):
     (folder / "runtime" / "ort.webgpu.min.mjs").write_text(text)
 
 
-def ready(window, address, query=""):
-    """Status line of the page when it has looked at its first picture."""
-    window.open(f"{address}/index.html{query}")
+def ready(window, address, *, backend="", image=""):
+    """Status line of the page when it has looked at a picture."""
+    wanted = f"&backend={backend}" if backend else ""
+    window.open(f"{address}/index.html?image={image or PICTURE}{wanted}")
     assert window.wait("document.body.dataset.state") == "ready", window.value(STATUS)
     return window.value(STATUS)
 
@@ -110,14 +115,11 @@ def gpu(window, address):
 
 def test_the_page_sees_the_objects_of_the_command_line_on_webgpu(web, with_webgpu):
     folder, model = web
-    canvas = model.geometry.height, model.geometry.width
-    noise = np.random.default_rng(1).integers(0, 256, (*canvas, 3)).astype(np.uint8)
-    assert cv2.imwrite(str(folder / "a.png"), noise)
     with served(folder) as (address, asked):
         gpu(with_webgpu, address)
-        assert ready(with_webgpu, address, "?image=a.png") == "ready on webgpu."
+        assert ready(with_webgpu, address) == "ready on webgpu."
         assert with_webgpu.value("document.body.dataset.backend") == "webgpu"
-        assert_objects(with_webgpu, model, folder / "a.png")
+        assert_objects(with_webgpu, model, folder / PICTURE)
         assert any("asyncify.wasm" in path for path in asked)
 
 
@@ -128,7 +130,7 @@ def test_a_webgpu_with_other_numbers_is_left_for_wasm_and_said(web, with_webgpu)
         gpu(with_webgpu, address)
         status = ready(with_webgpu, address)
         assert status.startswith("ready on wasm. webgpu gives other objects than it should (")
-        assert_objects(with_webgpu, model, folder / "reference.png")
+        assert_objects(with_webgpu, model, folder / PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_a_webgpu_that_does_not_start_is_told_in_a_sentence(web, with_webgpu, fa
         gpu(with_webgpu, address)
         status = ready(with_webgpu, address)
         assert "ready on wasm. webgpu does not run here: " in status and words in status
-        assert_objects(with_webgpu, model, folder / "reference.png")
+        assert_objects(with_webgpu, model, folder / PICTURE)
 
 
 def test_a_webgpu_that_stops_in_the_middle_is_left_and_the_picture_is_not_lost(web, with_webgpu):
@@ -160,25 +162,25 @@ def test_a_webgpu_that_stops_in_the_middle_is_left_and_the_picture_is_not_lost(w
         status = ready(with_webgpu, address)
         assert status.startswith("ready on wasm. webgpu stopped: the runtime stopped (number 77)")
         assert with_webgpu.value("document.body.dataset.backend") == "wasm"
-        assert_objects(with_webgpu, model, folder / "reference.png")
+        assert_objects(with_webgpu, model, folder / PICTURE)
 
 
 def test_one_thread_runs_and_the_page_says_which_headers_give_more(web, window):
     folder, model = web
     with served(folder) as (address, _):
-        status = ready(window, address, "?backend=wasm")
+        status = ready(window, address, backend="wasm")
         assert window.value("self.crossOriginIsolated") is False
         assert "One thread: served with Cross-Origin-Opener-Policy: same-origin" in status
-        assert_objects(window, model, folder / "reference.png")
+        assert_objects(window, model, folder / PICTURE)
 
 
 def test_a_server_with_the_headers_gives_all_cores_and_no_hint(web, window):
     folder, model = web
     with isolated(folder) as address:
-        status = ready(window, address, "?backend=wasm")
+        status = ready(window, address, backend="wasm")
         assert window.value("self.crossOriginIsolated") is True
         assert status == "ready on wasm."
-        assert_objects(window, model, folder / "reference.png")
+        assert_objects(window, model, folder / PICTURE)
 
 
 @contextlib.contextmanager
@@ -226,9 +228,9 @@ PICTURES = {
 def test_pictures_of_all_kinds_give_the_boxes_of_the_command_line(web, window, name):
     folder, model = web
     picture = PICTURES[name]((model.geometry.height, model.geometry.width))
-    assert cv2.imwrite(str(folder / "a.png"), picture)
+    assert cv2.imwrite(str(folder / "b.png"), picture)
     if name == "50 megapixels":
         assert picture.shape[0] * picture.shape[1] >= 50e6
     with served(folder) as (address, _):
-        ready(window, address, "?backend=wasm&image=a.png")
-        assert_objects(window, model, folder / "a.png")
+        ready(window, address, backend="wasm", image="b.png")
+        assert_objects(window, model, folder / "b.png")
