@@ -90,7 +90,8 @@ def ready(window, address, *, backend="", image=""):
     """Status line of the page when it has looked at a picture."""
     wanted = f"&backend={backend}" if backend else ""
     window.open(f"{address}/index.html?image={image or PICTURE}{wanted}")
-    assert window.wait("document.body.dataset.state") == "ready", window.value(STATUS)
+    # Shaders of a software driver are compiled at the first run, which takes a minute on a busy machine.
+    assert window.wait("document.body.dataset.state", 500) == "ready", window.value(STATUS)
     return window.value(STATUS)
 
 

@@ -25,8 +25,11 @@ async function decodeRaw(blob) {
     const { image } = await decoder.decode();
     const { codedWidth: width, codedHeight: height } = image;
     const data = new Uint8Array(width * height * 4);
-    // Stored pixels: a frame is turned only when it is drawn.
-    await image.copyTo(data, { format: "RGBA", colorSpace: "srgb" });
+    // Stored pixels: a frame is turned only when it is drawn. A conversion to RGBA multiplies by the
+    // opacity, and colours under full transparency are black after it: formats of four bytes are copied.
+    const packed = /^(RGB|BGR)[AX]$/.test(image.format ?? "");
+    await image.copyTo(data, packed ? {} : { format: "RGBA", colorSpace: "srgb" });
+    if (packed && image.format.startsWith("B")) swapRedAndBlue(data);
     image.close();
     return { data, width, height };
   } catch {
@@ -34,6 +37,10 @@ async function decodeRaw(blob) {
   } finally {
     decoder.close();
   }
+}
+
+function swapRedAndBlue(data) {
+  for (let i = 0; i < data.length; i += 4) [data[i], data[i + 2]] = [data[i + 2], data[i]];
 }
 
 async function decodeByCanvas(blob) {
