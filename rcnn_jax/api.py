@@ -228,16 +228,17 @@ def load(
     """Returns the model of a file.
 
     Args:
-      path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime or OpenVINO on the CPU,
+      path: `.tlt` runs in JAX, `.onnx` and `.etlt` in ONNX Runtime or OpenVINO,
         `.engine`, `.trt` and `.plan` in TensorRT. The name of published weights
         (`rcnn-jax weights list`) is fetched into the cache and runs in JAX.
       key: of an encrypted `.tlt` or `.etlt`.
       header: exported model, or JSON, whose header an `.onnx` has that another tool rewrote.
-      runtime: `onnxruntime` or `openvino` for a graph; `auto` takes OpenVINO where it is installed.
+      runtime: for a graph `onnxruntime` or `openvino` on the CPU, `trt-rtx` or `webgpu` on a GPU; `auto`
+        takes OpenVINO where it is installed, else ONNX Runtime.
       reporter: told what is fetched; nobody by default.
 
     Raises:
-      UsageError: the runtime does not run such a file.
+      UsageError: the runtime does not run such a file, or this machine has no device for it.
       CheckpointError: the file is missing, damaged, encrypted with another key or of another program.
       MissingDependencyError: an engine needs TensorRT and a GPU.
     """

@@ -43,7 +43,7 @@ FLOORS = {
     **dict.fromkeys(("evaluate", "compress"), 6),
     **dict.fromkeys(("train", "inference", "diagnose"), 7),
     **dict.fromkeys(("configure", "export"), 8),
-    **dict.fromkeys(("__init__", "cli", "main", "api", "sweep", "pareto"), 9),
+    **dict.fromkeys(("__init__", "cli", "main", "api", "sweep", "pareto", "benchmark"), 9),
 }
 SEPARATE = (1, 2, 6, 7)
 """Floors whose packages do not know each other."""
@@ -59,6 +59,8 @@ OPTIONAL = {
     "tensorrt",
     "tensorrt_rtx_bindings",
     "openvino",
+    "onnxruntime_ep_nv_tensorrt_rtx",
+    "onnxruntime_ep_webgpu",
     "tensorflow_datasets",
     "h5py",
     "av",

@@ -11,7 +11,7 @@ from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.tasks.families import family
 
-RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt", "trt-rtx", "webgpu")
 """Those of `runtime.runtimes`, which imports what runs graphs; a test compares them."""
 
 
@@ -75,7 +75,8 @@ def runtime(parser: argparse.ArgumentParser) -> None:
         choices=RUNTIMES,
         default="auto",
         help="what runs an exported model: openvino (the extra rcnn-jax[openvino]) where it is "
-        "installed, else onnxruntime (default: auto)",
+        "installed, else onnxruntime (default: auto); on GPUs trt-rtx and webgpu, with the extra of "
+        "their name",
     )
 
 

@@ -62,6 +62,7 @@ COMMANDS = {
     "cluster": "try what a job of several processes needs",
     "sweep": "train a spec many times with other values",
     "compress": "find the fastest pruned and quantised form of a model",
+    "benchmark": "compare runtimes and precisions of a model on this machine",
     "converter": CONVERTER,
     "decrypt": "decrypt a model file",
     "compare": "say whether two models differ by more than noise",

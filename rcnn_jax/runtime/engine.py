@@ -18,7 +18,7 @@ import onnx
 
 from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.checkpoints.origin import Origin
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.errors import CheckpointError, UsageError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime import tensorrt, tensorrt_rtx
 from rcnn_jax.runtime.backend import Predictor, predictor_of, require_one_device
@@ -304,10 +304,21 @@ class OpenEngine:
         return predictor_of(run, self.header, engine.least, engine.most)
 
 
-def open_engine(path: Path) -> OpenEngine:
+def open_engine(path: Path, *, for_rtx: bool = False) -> OpenEngine:
     """Returns an engine with its description; needs neither TensorRT nor a GPU.
+
+    Args:
+      path: the engine.
+      for_rtx: TensorRT for RTX must have built it.
 
     Raises:
       CheckpointError: the description cannot be used.
+      UsageError: TensorRT has built it, and TensorRT for RTX is to run it.
     """
-    return OpenEngine(path=path, info=read_info(path))
+    info = read_info(path)
+    if for_rtx and not info.targets:
+        raise UsageError(
+            f"runtime trt-rtx does not run {path}: TensorRT {info.tensorrt} built it; "
+            "rcnn-jax converter --rtx builds one for TensorRT for RTX"
+        )
+    return OpenEngine(path=path, info=info)

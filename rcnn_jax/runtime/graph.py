@@ -31,7 +31,7 @@ class OpenGraph:
       model: the graph.
       header: what the exporter wrote about it.
       rewrite: changes the graph before it runs, for example to int8.
-      runtime: what runs it, on the CPU.
+      runtime: what runs it.
     """
 
     path: Path
@@ -62,11 +62,11 @@ class OpenGraph:
         return self.start()
 
     def start(self) -> Predictor:
-        """Returns the predictor of the graph as it was exported, on the CPU.
+        """Returns the predictor of the graph as it was exported.
 
         Raises:
           CheckpointError: the runtime cannot load the graph.
-          RcnnError: the graph cannot be rewritten.
+          RcnnError: the graph cannot be rewritten, or the runtime is not on this machine.
         """
         name = str(self.path)
         model = self.model if self.rewrite is None else self.rewrite(self.model, name)

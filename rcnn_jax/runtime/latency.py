@@ -1,27 +1,23 @@
-"""Latency of exported graphs on this machine's CPU, measured side by side."""
+"""Latency on this machine, measured side by side: of graphs, or of anything that can be called."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Literal, TypeVar
 
 import numpy as np
 import onnx
 
-from rcnn_jax.runtime.backend import RunGraph
-from rcnn_jax.runtime.onnx_runtime import open_session, runner
-from rcnn_jax.runtime.openvino import openvino_runner
+from rcnn_jax.runtime.runtimes import graph_runner
 
 Runtime = Literal["onnxruntime", "openvino"]
 RUNS = 20
+Name = TypeVar("Name", bound=Hashable)
 
 
 def latencies(
     graphs: Mapping[str, bytes], runtime: Runtime, *, runs: int = RUNS
 ) -> dict[str, float]:
-    """Returns the seconds that every graph takes for one image.
-
-    The graphs take turns, so that what else the machine does meets all of them, and the least of the
-    runs counts: other work only ever adds to it.
+    """Returns the seconds that every graph takes for one image; see `least_seconds`.
 
     Args:
       graphs: {name: ONNX model}.
@@ -33,9 +29,27 @@ def latencies(
       CheckpointError: it cannot load a graph.
     """
     calls = {name: _call(model, name, runtime) for name, model in graphs.items()}
+    return least_seconds(calls, range(runs + 1))
+
+
+def least_seconds(
+    calls: Mapping[Name, Callable[[], object]], turns: Iterable[int], *, pause: float = 0.0
+) -> dict[Name, float]:
+    """Returns the least seconds of every call.
+
+    The calls take turns, so that what else the machine does meets all of them, and the least of the
+    runs counts: other work only ever adds to it.
+
+    Args:
+      calls: what is timed; each ends when its results are there.
+      turns: 0, 1, ...; turn 0 warms up and does not count. Shown as progress by whoever makes them.
+      pause: seconds before every call.
+    """
     best = dict.fromkeys(calls, float("inf"))
-    for turn in range(runs + 1):
+    for turn in turns:
         for name, call in calls.items():
+            if pause:
+                time.sleep(pause)
             start = time.perf_counter()
             call()
             if turn:
@@ -48,10 +62,5 @@ def _call(model: bytes, name: str, runtime: Runtime) -> Callable[[], object]:
     entry = onnx.ModelProto.FromString(model).graph.input[0]
     shape = [side.dim_value or 1 for side in entry.type.tensor_type.shape.dim]
     image = np.random.default_rng(0).normal(0, 50, shape).astype(np.float32)
-    open_runner = openvino_runner if runtime == "openvino" else _onnx_runtime
-    run = open_runner(model, name)
+    run = graph_runner(model, name, runtime)
     return lambda: run(image)
-
-
-def _onnx_runtime(model: bytes, name: str) -> RunGraph:
-    return runner(open_session(model, name))

@@ -1,6 +1,6 @@
 """Opening of model files of every form, and their comparison with a spec.
 
-.tlt  JAX        .onnx, .etlt  ONNX Runtime, OpenVINO        .engine, .trt, .plan  TensorRT
+.tlt  JAX        .onnx, .etlt  ONNX Runtime, OpenVINO, ...   .engine, .trt, .plan  TensorRT
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.engine import OpenEngine, open_engine
 from rcnn_jax.runtime.graph import OpenGraph, Rewrite, open_graph
-from rcnn_jax.runtime.runtimes import RuntimeName, check_runtime
+from rcnn_jax.runtime.runtimes import GRAPH_RUNTIMES, RuntimeName, check_runtime
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.tasks.experiment import Experiment
 
@@ -50,11 +50,11 @@ def open_model(
       CheckpointError: the file is missing, damaged, encrypted with another key or of another program.
     """
     if path.suffix in GRAPH_SUFFIXES:
-        check_runtime(path, runtime, ("onnxruntime", "openvino"))
+        check_runtime(path, runtime, GRAPH_RUNTIMES)
         return open_graph(path, key, header=header, rewrite=rewrite, runtime=runtime)
     if path.suffix in ENGINE_SUFFIXES:
-        check_runtime(path, runtime, ("tensorrt",))
-        return open_engine(path)
+        check_runtime(path, runtime, ("tensorrt", "trt-rtx"))
+        return open_engine(path, for_rtx=runtime == "trt-rtx")
     check_runtime(path, runtime, ())
     return open_weights(path, key, reporter=reporter)
 

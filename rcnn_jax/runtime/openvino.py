@@ -11,7 +11,7 @@ import importlib.util
 import sys
 import threading
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -26,8 +26,9 @@ from rcnn_jax.runtime.onnx_runtime import REFERENCE, Provider, open_session
 _OPENVINO = "OpenVINOExecutionProvider"
 _TELEMETRY = "openvino_telemetry"
 _ABSENT: Any = object()
-PRECISION = "f32"
-"""OpenVINO's inference precision hint."""
+Precision = Literal["f32", "bf16"]
+"""OpenVINO's inference precision hint, by its names of types."""
+PRECISION: Precision = "f32"
 
 
 def fastest_providers() -> tuple[Provider, ...]:
@@ -71,7 +72,17 @@ def library(purpose: str) -> ModuleType:
             modules[_TELEMETRY] = reports
 
 
-def openvino_runner(model: bytes, name: str) -> RunGraph:
+def computes_in_bfloat16() -> bool:
+    """Says whether the processor has bfloat16, in which OpenVINO would compute unless told otherwise.
+
+    Raises:
+      MissingDependencyError: the package `openvino` is not installed.
+    """
+    core = library("asking for bfloat16").Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def openvino_runner(model: bytes, name: str, precision: Precision = PRECISION) -> RunGraph:
     """Returns the function of a graph: normalised images to all outputs by name.
 
     It may be called from several threads: each has a request of its own, and results are copies, since a
@@ -80,21 +91,26 @@ def openvino_runner(model: bytes, name: str) -> RunGraph:
     Args:
       model: the ONNX model.
       name: of the file, for messages.
+      precision: of what is not int8.
 
     Raises:
       MissingDependencyError: the package `openvino` is not installed.
-      CheckpointError: OpenVINO cannot load the graph.
+      CheckpointError: OpenVINO cannot load the graph, or not compute it in this precision.
     """
     openvino = library(f"running {name} in OpenVINO")
     # First by ONNX Runtime, which refuses forged graphs in time: OpenVINO's reader went on without an
     # end over one of 400. A second reading of a sound model takes a fraction of a second.
     open_session(model, name)
-    hints = {"INFERENCE_PRECISION_HINT": PRECISION, "PERFORMANCE_HINT": "LATENCY"}
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     try:
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(model), "CPU", hints)
     except Exception as error:  # the runtime raises RuntimeError for everything
         raise CheckpointError(f"{name}: OpenVINO cannot load it: {reason(error)}") from error
+    # A hint is no order: without bfloat16 in the processor OpenVINO takes float32, and tells it here.
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if taken != precision:
+        raise CheckpointError(f"{name}: OpenVINO computes it in {taken}, not in {precision}")
     # by position: OpenVINO may call an output by any tensor that has the same content
     names = [output.name for output in onnx.ModelProto.FromString(model).graph.output]
     local = threading.local()

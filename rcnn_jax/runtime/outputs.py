@@ -68,7 +68,7 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
     known = f"{name}: gives classes that are none of the {count} of its header"
     if not plain:
         # As floats, before they are made integers: what a NaN or 1e30 becomes then is not defined.
-        labels = arrays[0][..., 1] if by_place else outputs[DETECTIONS][..., 4]
+        labels = outputs[DETECTIONS][..., 4] if not by_place else _counted_labels(*arrays)
         if not ((labels >= _NOT_FOUND) & (labels <= count)).all():  # NaN is neither
             raise CheckpointError(known)
     detections = read_outputs(outputs, header)
@@ -79,6 +79,15 @@ def check_outputs(outputs: dict[str, np.ndarray], batch: int, header: Header, na
     numbers = (np.asarray(detections.boxes)[valid], np.asarray(detections.scores)[valid])
     if not all(np.isfinite(part).all() for part in numbers):
         raise CheckpointError(f"{name}: gives boxes or scores that are not finite numbers")
+
+
+def _counted_labels(rows: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Returns the labels of the rows that the count says are there.
+
+    Not of the others: one runtime cuts its outputs to the detections, another pads them with what its
+    memory held before.
+    """
+    return rows[:, 0, :, 1][np.arange(rows.shape[2])[None, :] < total.reshape(-1, 1)]
 
 
 def _read_plain(outputs: dict[str, np.ndarray], _: tuple[int, int]) -> Detections:
@@ -99,7 +108,8 @@ def _read_nms_rows(outputs: dict[str, np.ndarray], canvas: tuple[int, int]) -> D
     height, width = canvas
     valid = np.arange(rows.shape[1])[None, :] < total.reshape(-1, 1)
     boxes = rows[..., [4, 3, 6, 5]] * np.asarray([height, width, height, width], np.float32)
-    classes = np.maximum(rows[..., 1], 0).astype(np.int32)
+    # Where the count ends, a runtime may leave anything: NaN has no integer.
+    classes = np.where(valid, np.maximum(rows[..., 1], 0), 0).astype(np.int32)
     return Detections(boxes=boxes, scores=rows[..., 2], classes=classes, valid=valid)
 
 

@@ -3,6 +3,8 @@
     auto          OpenVINO where it is installed, else ONNX Runtime
     onnxruntime   its own kernels
     openvino      the package, or the build of ONNX Runtime that brings it
+    trt-rtx       TensorRT for RTX, inside ONNX Runtime: a graph, or an engine of `converter --rtx`
+    webgpu        any GPU, inside ONNX Runtime
     tensorrt      engines alone: a graph is no engine yet
 
 Checks and calibration do not come through here: they keep ONNX Runtime's own kernels.
@@ -15,10 +17,18 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.runtime.backend import RunGraph
 from rcnn_jax.runtime.onnx_runtime import REFERENCE, open_session, runner
 from rcnn_jax.runtime.openvino import fastest_providers, is_installed, openvino_runner
+from rcnn_jax.runtime.providers import PLUGINS, plugin_session
 
-RuntimeName = Literal["auto", "onnxruntime", "openvino", "tensorrt"]
+RuntimeName = Literal["auto", "onnxruntime", "openvino", "tensorrt", "trt-rtx", "webgpu"]
 RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
-TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+GRAPH_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino", "trt-rtx", "webgpu")
+"""Those that run an exported graph as it is."""
+TITLES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    **{name: plugin.title for name, plugin in PLUGINS.items()},
+}
 
 
 def chosen(runtime: RuntimeName) -> RuntimeName:
@@ -36,12 +46,15 @@ def graph_runner(model: bytes, name: str, runtime: RuntimeName = "auto") -> RunG
     Args:
       model: the ONNX model.
       name: of the file, for messages.
-      runtime: what runs it, on the CPU.
+      runtime: what runs it.
 
     Raises:
       CheckpointError: the runtime cannot load the graph.
       MissingDependencyError: the runtime is not installed.
+      UsageError: this machine has no device for it.
     """
+    if runtime in PLUGINS:
+        return runner(plugin_session(model, name, runtime)[0])
     if chosen(runtime) == "openvino":
         # The build of ONNX Runtime goes before the package: it keeps the providers behind OpenVINO.
         inside = fastest_providers()

@@ -26,12 +26,21 @@ FLAGS = (
 )
 
 
+# WebGPU by SwiftShader, Chromium's own driver of Vulkan for machines without a GPU.
+WEBGPU = (
+    *(flag for flag in FLAGS if flag != "--disable-gpu"),
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+)
+
+
 class Browser:
     """One window."""
 
-    def __init__(self, address):
+    def __init__(self, address, flags=FLAGS):
         self._address = address
-        options = {"args": list(FLAGS), "binary": shutil.which("chromium")}
+        options = {"args": list(flags), "binary": shutil.which("chromium")}
         reply = self._ask(
             "POST", "", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
         )
@@ -72,7 +81,7 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser():
+def browser(flags=FLAGS):
     """Starts a driver and a window; skips where there is none."""
     driver = shutil.which("chromedriver")
     if driver is None or shutil.which("chromium") is None:
@@ -88,7 +97,7 @@ def browser():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.05)
-        window = Browser(f"http://127.0.0.1:{port}/session")
+        window = Browser(f"http://127.0.0.1:{port}/session", flags)
         try:
             yield window
         finally:

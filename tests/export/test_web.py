@@ -32,7 +32,7 @@ RUNTIME = {name for parts in page._PARTS.values() for name in parts}
 def runtime(tmp_path_factory):
     """The npm package in the cache of the machine; skips where it cannot be had."""
     try:
-        return page._runtime_files(offline=False, reporter=page.SILENT)
+        return page.runtime_files(offline=False, reporter=page.SILENT)
     except Exception as error:  # no network
         pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
 
@@ -218,9 +218,9 @@ def test_a_package_that_was_put_into_the_cache_needs_no_registry(tmp_path, monke
             archive.addfile(member, io.BytesIO(name.encode()))
     digest = Digest("sha256", hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setattr(page, "DIGEST", digest)
-    files = page._runtime_files(offline=True, reporter=page.SILENT)
+    files = page.runtime_files(offline=True, reporter=page.SILENT)
     assert files == {name: name.encode() for name in RUNTIME}
     # Another file there is not the package, and there is no registry to ask instead.
     monkeypatch.setattr(page, "DIGEST", Digest("sha256", "0" * 64))
     with pytest.raises(ExportError, match="npm pack"):
-        page._runtime_files(offline=False, reporter=page.SILENT)
+        page.runtime_files(offline=False, reporter=page.SILENT)

@@ -79,3 +79,59 @@ def test_outputs_of_another_graph_are_refused(outputs, header, text):
 def test_a_batch_of_another_size_is_refused():
     with pytest.raises(CheckpointError, match="are not those of a"):
         check_outputs(plain(), 2, PLAIN, "a.onnx")
+
+
+def nms_rows(rows, count):
+    """Rows (image, label, score, x1, y1, x2, y2) in fractions of the canvas, and how many count."""
+    array = np.array(rows, np.float32).reshape(1, 1, -1, 7)
+    return {"NMS": array, "NMS_1": np.array(count, np.int32).reshape(1, 1, 1, 1)}
+
+
+TWO = [[0, 2, 0.75, 0.25, 0.25, 0.5, 0.5], [0, 0, 0.5, 0, 0, 1, 1]]
+JUNK = [[0, 7, 0.9, 0, 0, 1, 1], [np.nan] * 7, [0, 1e30, np.inf, 0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("padding", [[], JUNK[:1], JUNK], ids=["cut", "padded", "junk"])
+def test_the_count_decides_how_many_rows_are_detections(padding):
+    """One runtime cuts its outputs, another pads them, with zeros or with what its memory held."""
+    outputs = nms_rows([*TWO, *padding], 2)
+    check_outputs(outputs, 1, ROWS, "a.onnx")
+    detections = read_outputs(outputs, ROWS)
+    assert detections.valid.tolist() == [[True, True] + [False] * len(padding)]
+    keep = detections.valid
+    assert detections.classes[keep].tolist() == [2, 0]
+    assert detections.scores[keep].tolist() == [0.75, 0.5]
+    height, width = ROWS.canvas
+    np.testing.assert_allclose(
+        detections.boxes[keep],
+        [[height / 4, width / 4, height / 2, width / 2], [0, 0, height, width]],
+    )
+
+
+def test_an_output_cut_below_its_count_has_the_rows_that_are_there():
+    outputs = nms_rows(TWO[:1], 2)
+    check_outputs(outputs, 1, ROWS, "a.onnx")
+    assert read_outputs(outputs, ROWS).valid.tolist() == [[True]]
+
+
+@pytest.mark.parametrize("row", [JUNK[0], JUNK[1], JUNK[2]])
+def test_a_counted_row_that_is_no_detection_is_refused(row):
+    with pytest.raises(CheckpointError, match=r"none of the 3|not finite"):
+        check_outputs(nms_rows([*TWO, row], 3), 1, ROWS, "a.onnx")
+
+
+def test_marked_rows_of_other_contracts_may_be_cut_and_padded_too():
+    whole, cut = plain(), {name: array[:, :1] for name, array in plain().items()}
+    padded = {
+        "boxes": np.concatenate([whole["boxes"], np.full((1, 1, 4), np.nan, np.float32)], axis=1),
+        "scores": np.array([[0.5, 0.0, np.nan]], np.float32),
+        "classes": np.array([[2, 0, 99]], np.int32),
+        "valid": np.array([[True, False, False]]),
+    }
+    rows = detection_rows()
+    shorter = {DETECTIONS: rows[DETECTIONS][:, :1], MASKS: rows[MASKS][:, :1]}
+    for outputs, header in ((cut, PLAIN), (padded, PLAIN), (shorter, DETECTION_ROWS)):
+        check_outputs(outputs, 1, header, "a.onnx")
+        detections = read_outputs(outputs, header)
+        assert detections.valid.sum() == 1
+        assert detections.boxes[detections.valid].tolist() == [[1, 2, 3, 4]]

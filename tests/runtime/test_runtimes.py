@@ -11,7 +11,7 @@ import pytest
 import rcnn_jax
 from rcnn_jax.cli import flag_groups
 from rcnn_jax.cli.main import main
-from rcnn_jax.errors import MissingDependencyError, UsageError
+from rcnn_jax.errors import CheckpointError, MissingDependencyError, UsageError
 from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.verification.parity import Tolerance, compare_detections
 from rcnn_jax.runtime import openvino, runtimes
@@ -116,6 +116,20 @@ def test_openvino_is_asked_for_float32_by_name(monkeypatch):
     run = openvino.openvino_runner(content, "x")
     assert asked[0]["INFERENCE_PRECISION_HINT"] == "f32"
     assert run(preprocess(tiny.images(1), header)).keys() == {"boxes", "scores", "classes", "valid"}
+
+
+@runs
+def test_bfloat16_is_computed_where_it_was_asked_for_and_refused_where_the_processor_has_none():
+    content, header = model_of("faster_rcnn")
+    images = preprocess(tiny.images(1), header)
+    if not openvino.computes_in_bfloat16():
+        with pytest.raises(CheckpointError, match="OpenVINO computes it in f32, not in bf16"):
+            openvino.openvino_runner(content, "x", "bf16")
+        return
+    rounded = openvino.openvino_runner(content, "x", "bf16")(images)
+    exact = openvino.openvino_runner(content, "x")(images)
+    # what OpenVINO would do by itself here: boxes move by more than any other runtime's
+    assert np.abs(rounded["scores"] - exact["scores"]).max() > 1e-4
 
 
 def test_auto_is_the_fastest_that_is_installed(monkeypatch):

@@ -93,7 +93,7 @@ def write_web(
     picture = picture if picture is not None else _scene()
     content = _describe(data, header, title, threshold, picture)
     # Before the first folder is made: this is what fails where there is no network.
-    runtime = _runtime_files(offline, reporter)
+    runtime = runtime_files(offline, reporter)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished_name(folder)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -194,7 +194,7 @@ def _objects(
     ]
 
 
-def _runtime_files(offline: bool, reporter: Reporter) -> dict[str, bytes]:
+def runtime_files(offline: bool = False, reporter: Reporter = SILENT) -> dict[str, bytes]:
     """Returns the files of onnxruntime-web by name, from the npm package in the user's cache."""
     archive = package_path()
     if not (archive.is_file() and matches(archive, DIGEST)):

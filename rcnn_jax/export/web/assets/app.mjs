@@ -1,6 +1,6 @@
 // The page: a picture by drop, file or camera; objects drawn; a slider for the threshold.
 
-import { detectIn, openDetector } from "./detector.mjs";
+import { backends, detectIn, openDetector, RunError } from "./detector.mjs";
 import { draw } from "./draw.mjs";
 
 const $ = (id) => document.getElementById(id);
@@ -19,22 +19,48 @@ function show(model) {
   $("count").textContent = `${count} objects, ${latest.milliseconds.toFixed(0)} ms`;
 }
 
-async function look(detector, model, blob) {
+async function look(state, model, blob) {
   if (busy) return; // a camera is faster than a network: frames in between are left out
   busy = true;
   try {
-    latest = await detectIn(detector, model, blob);
+    latest = await detectWithFallback(state, model, blob);
     show(model);
     // For tests and for whoever wants the numbers: they are those of `rcnn-jax inference`.
     window.detections = latest.objects;
   } catch (error) {
-    say(`this picture cannot be used: ${error?.message ?? error}`, "error");
+    const what = error instanceof RunError ? `${state.backend} stopped` : "this picture cannot be used";
+    say(`${what}: ${error?.message ?? error}`, "error");
   } finally {
     busy = false;
   }
 }
 
-async function camera(detector, model) {
+/** Detects; a backend that stops, for want of memory or a lost device, is left for the next one. */
+async function detectWithFallback(state, model, blob) {
+  try {
+    return await detectIn(state.detector, model, blob);
+  } catch (error) {
+    const rest = backends().slice(backends().indexOf(state.backend) + 1);
+    if (!(error instanceof RunError) || !rest.length) throw error;
+    await open(state, model, rest, [`${state.backend} stopped: ${error.message}`]);
+    return await detectIn(state.detector, model, blob);
+  }
+}
+
+/** Opens the model on one of the backends and says which, with why it is none before it. */
+async function open(state, model, candidates, before = []) {
+  const { detector, backend, reasons } = await openDetector(model, say, candidates);
+  Object.assign(state, { detector, backend });
+  const hint = self.crossOriginIsolated || backend !== "wasm"
+    ? ""
+    : " One thread: served with Cross-Origin-Opener-Policy: same-origin and "
+      + "Cross-Origin-Embedder-Policy: require-corp it would use all cores.";
+  const told = [...before, ...reasons].map((text) => `${text}.`);
+  say([`ready on ${backend}.`, ...told, hint.trim()].join(" ").trim());
+  document.body.dataset.backend = backend;
+}
+
+async function camera(state, model) {
   const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   const video = document.createElement("video");
   video.srcObject = stream;
@@ -44,12 +70,12 @@ async function camera(detector, model) {
   $("camera").onclick = () => {
     stream.getTracks().forEach((track) => track.stop());
     $("camera").textContent = "camera";
-    $("camera").onclick = () => camera(detector, model);
+    $("camera").onclick = () => camera(state, model);
   };
   const frame = new OffscreenCanvas(video.videoWidth, video.videoHeight);
   while (stream.active) {
     frame.getContext("2d").drawImage(video, 0, 0);
-    await look(detector, model, await frame.convertToBlob({ type: "image/png" }));
+    await look(state, model, await frame.convertToBlob({ type: "image/png" }));
     await new Promise(requestAnimationFrame);
   }
 }
@@ -58,29 +84,24 @@ async function main() {
   const model = await (await fetch(new URL("./model.json", import.meta.url))).json();
   $("title").textContent = document.title = model.title;
   $("threshold").value = model.threshold;
-  const { detector, backend, reasons } = await openDetector(model, say);
-  const hint = self.crossOriginIsolated || backend !== "wasm"
-    ? ""
-    : " One thread: served with Cross-Origin-Opener-Policy: same-origin and "
-      + "Cross-Origin-Embedder-Policy: require-corp it would use all cores.";
-  say([`ready on ${backend}.`, ...reasons.map((text) => `${text}.`), hint.trim()].join(" ").trim());
-  document.body.dataset.backend = backend;
+  const state = { detector: null, backend: "" };
+  await open(state, model, backends());
   $("threshold").oninput = () => show(model);
-  $("file").onchange = () => $("file").files[0] && look(detector, model, $("file").files[0]);
-  $("camera").onclick = () => camera(detector, model).catch((e) => say(`no camera: ${e.message}`, "error"));
+  $("file").onchange = () => $("file").files[0] && look(state, model, $("file").files[0]);
+  $("camera").onclick = () => camera(state, model).catch((e) => say(`no camera: ${e.message}`, "error"));
   document.ondragover = (event) => event.preventDefault();
   document.ondrop = (event) => {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
-    if (file) look(detector, model, file);
+    if (file) look(state, model, file);
   };
   document.onpaste = (event) => {
     const item = [...event.clipboardData.items].find((each) => each.type.startsWith("image/"));
-    if (item) look(detector, model, item.getAsFile());
+    if (item) look(state, model, item.getAsFile());
   };
   const named = new URLSearchParams(location.search).get("image") ?? model.reference.image;
   const response = await fetch(new URL(named, document.baseURI));
-  await look(detector, model, await response.blob());
+  await look(state, model, await response.blob());
   document.body.dataset.state = "ready";
 }
 

@@ -4,12 +4,19 @@ import { decode, fit, networkInput } from "./pixels.mjs";
 
 const CLOSE = 0.5; // pixels and, divided by 10, scores in which a backend may differ from the reference
 
-/** Opens the model; `say` is told what happens, for the status line. */
-export async function openDetector(model, say) {
+/** The runtime failed, and not the picture. */
+export class RunError extends Error {}
+
+/** Returns the backends to try, best first. */
+export function backends() {
   const wanted = new URLSearchParams(location.search).get("backend");
-  const backends = wanted ? [wanted] : [...(navigator.gpu ? ["webgpu"] : []), "wasm"];
+  return wanted ? [wanted] : [...(navigator.gpu ? ["webgpu"] : []), "wasm"];
+}
+
+/** Opens the model on the first backend that is right; `say` is told what happens, for the status line. */
+export async function openDetector(model, say, candidates) {
   const reasons = [];
-  for (const backend of backends) {
+  for (const backend of candidates) {
     try {
       const detector = await open(model, backend, say);
       const problem = await differs(detector, model);
@@ -34,7 +41,11 @@ async function open(model, backend, say) {
   const detect = async (input) => {
     const [height, width] = [model.geometry.height, model.geometry.width];
     const tensor = new runtime.Tensor("float32", input, [1, model.mean.length, height, width]);
-    return read(await session.run({ [session.inputNames[0]]: tensor }));
+    try {
+      return read(await session.run({ [session.inputNames[0]]: tensor }));
+    } catch (error) {
+      throw new RunError(sentence(error));
+    }
   };
   return { detect };
 }
@@ -111,6 +122,9 @@ async function differs(detector, model) {
 }
 
 function sentence(error) {
-  if (typeof error === "number") return "the runtime ran out of memory";
+  // The address of an exception inside WebAssembly, whose text is out of reach.
+  if (typeof error === "number") {
+    return `the runtime stopped (number ${error}), most often for want of memory`;
+  }
   return String(error?.message ?? error).split("\n")[0].replace(/\.+$/, "");
 }

@@ -25,8 +25,11 @@ async function decodeRaw(blob) {
     const { image } = await decoder.decode();
     const { codedWidth: width, codedHeight: height } = image;
     const data = new Uint8Array(width * height * 4);
-    // Stored pixels: a frame is turned only when it is drawn.
-    await image.copyTo(data, { format: "RGBA", colorSpace: "srgb" });
+    // Stored pixels: a frame is turned only when it is drawn. A conversion to RGBA multiplies by the
+    // opacity, and colours under full transparency are black after it: formats of four bytes are copied.
+    const packed = /^(RGB|BGR)[AX]$/.test(image.format ?? "");
+    await image.copyTo(data, packed ? {} : { format: "RGBA", colorSpace: "srgb" });
+    if (packed && image.format.startsWith("B")) swapRedAndBlue(data);
     image.close();
     return { data, width, height };
   } catch {
@@ -34,6 +37,10 @@ async function decodeRaw(blob) {
   } finally {
     decoder.close();
   }
+}
+
+function swapRedAndBlue(data) {
+  for (let i = 0; i < data.length; i += 4) [data[i], data[i + 2]] = [data[i + 2], data[i]];
 }
 
 async function decodeByCanvas(blob) {
@@ -98,11 +105,13 @@ export function networkInput(image, placed, model) {
     input.fill(-model.mean[channel] / model.std[channel], channel * plane, (channel + 1) * plane);
   });
   const [top, left, bottom, right] = placed.window;
-  let source = channels(image, left, top, right - left, bottom - top, model.channel_order === "l");
+  const grey = model.channel_order === "l";
+  const window = { image, left, top, width: right - left, height: bottom - top, grey };
   // Source pixel (x, y) of the window lands at x * scale - offset.
   let scale = [...placed.scale];
   const start = [top * scale[0] - placed.offset[0], left * scale[1] - placed.offset[1]];
-  [source, scale] = shrink(source, scale);
+  const source = shrink(window, scale) ?? channels(window);
+  scale = [(scale[0] * window.height) / source.height, (scale[1] * window.width) / source.width];
   // Corners on whole pixels are a resize, whose border is repeated; others are a warp, whose border is
   // black. A crop is the only way to the latter.
   const whole = [
@@ -122,47 +131,57 @@ export function networkInput(image, placed, model) {
   return input;
 }
 
-/** Returns the colours of a window as planes of floats; grey by OpenCV's weights. */
-function channels(image, left, top, width, height, grey) {
-  const planes = Array.from({ length: grey ? 1 : 3 }, () => new Float32Array(width * height));
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const from = ((top + y) * image.width + left + x) * 4;
-      const to = y * width + x;
-      const [r, g, b] = [image.data[from], image.data[from + 1], image.data[from + 2]];
-      if (grey) planes[0][to] = Math.round(0.299 * r + 0.587 * g + 0.114 * b);
-      else [planes[0][to], planes[1][to], planes[2][to]] = [r, g, b];
+/** Returns the level of a channel of the pixel at a position of RGBA bytes; grey by OpenCV's weights. */
+function level(data, from, channel, grey) {
+  if (!grey) return data[from + channel];
+  return Math.round(0.299 * data[from] + 0.587 * data[from + 1] + 0.114 * data[from + 2]);
+}
+
+/** Returns the colours of a window as planes of floats. */
+function channels({ image, left, top, width, height, grey }) {
+  const planes = Array.from({ length: grey ? 1 : 3 }, (_, channel) => {
+    const plane = new Float32Array(width * height);
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const from = ((top + y) * image.width + left + x) * 4;
+        plane[y * width + x] = level(image.data, from, channel, grey);
+      }
     }
-  }
+    return plane;
+  });
   return { planes, width, height };
 }
 
 /** Averages an axis that shrinks k >= 2 times down by floor(k): bilinear alone would alias. */
-function shrink(source, scale) {
-  const small = [source.height, source.width].map((side, axis) => {
+function shrink(window, scale) {
+  const [height, width] = [window.height, window.width].map((side, axis) => {
     const factor = Math.max(Math.floor(1 / scale[axis] + WHOLE_PIXEL), 1);
     return Math.max(Math.floor(side / factor), 1);
   });
-  if (small[0] === source.height && small[1] === source.width) return [source, scale];
-  const planes = source.planes.map((plane) => average(plane, source, small[0], small[1]));
-  return [
-    { planes, width: small[1], height: small[0] },
-    [(scale[0] * source.height) / small[0], (scale[1] * source.width) / small[1]],
-  ];
+  if (height === window.height && width === window.width) return null;
+  const length = window.grey ? 1 : 3;
+  const planes = Array.from({ length }, (_, channel) => average(window, channel, height, width));
+  return { planes, width, height };
 }
 
 /** Returns the mean over the area of every cell, rounded to a whole level as OpenCV stores it. */
-function average(plane, source, height, width) {
+function average({ image, left, top, grey, ...window }, channel, height, width) {
+  // From the bytes: planes of floats of a photograph of 50 megapixels would take 600 MB.
+  const { data } = image;
   const out = new Float32Array(height * width);
-  const rows = areas(source.height, height);
-  const columns = areas(source.width, width);
+  const rows = areas(window.height, height);
+  const columns = areas(window.width, width);
   for (let y = 0; y < height; y++) {
+    const row = rows[y];
     for (let x = 0; x < width; x++) {
+      const column = columns[x];
       let [sum, weight] = [0, 0];
-      for (const [row, rowWeight] of rows[y]) {
-        for (const [column, columnWeight] of columns[x]) {
-          sum += plane[row * source.width + column] * rowWeight * columnWeight;
-          weight += rowWeight * columnWeight;
+      for (let i = 0; i < row.weights.length; i++) {
+        const line = (top + row.first + i) * image.width + left + column.first;
+        for (let j = 0; j < column.weights.length; j++) {
+          const part = row.weights[i] * column.weights[j];
+          sum += level(data, (line + j) * 4, channel, grey) * part;
+          weight += part;
         }
       }
       out[y * width + x] = Math.round(sum / weight);
@@ -171,15 +190,17 @@ function average(plane, source, height, width) {
   return out;
 }
 
+/** Returns for every cell the first position that it covers, and how much of each. */
 function areas(from, to) {
   const step = from / to;
   return Array.from({ length: to }, (_, cell) => {
     const [low, high] = [cell * step, (cell + 1) * step];
-    const covered = [];
-    for (let i = Math.floor(low); i < Math.min(Math.ceil(high - 1e-9), from); i++) {
-      covered.push([i, Math.min(i + 1, high) - Math.max(i, low)]);
-    }
-    return covered;
+    const first = Math.floor(low);
+    const last = Math.min(Math.ceil(high - 1e-9), from);
+    const weights = Float64Array.from({ length: last - first }, (_, i) =>
+      Math.min(first + i + 1, high) - Math.max(first + i, low)
+    );
+    return { first, weights };
   });
 }
 
