@@ -14,8 +14,8 @@ own, whose largest resident memory is the column of memory, and whose crash is a
 
 Weights are random ones that behave like trained ones (`benchmarks.plausible_weights`), the images a
 made-up scene, its mirror image and a black canvas. Detections of the portable graph in ONNX Runtime are
-compared with those of the ordinary graph of the same precision, and in fp32 with the model in JAX,
-stage by stage too, as every export is. Scales of int8 come from the three images.
+compared with those of the ordinary graph of the same precision, and in fp32 with the model in JAX. Scales
+of int8 come from the three images.
 
 A built engine has not run on a card.
 """
@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import fnmatch
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -41,25 +40,24 @@ import onnx
 from benchmarks.plausible_weights import plausible
 from benchmarks.tables.parity import faster_rcnn, pictures
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.errors import RcnnError
-from rcnn_jax.export.build import build, check_built
+from rcnn_jax.export.build import build
 from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.precision.quantize import insert_qdq
+from rcnn_jax.export.verification.check import check_model
 from rcnn_jax.export.verification.parity import FP32, compare_detections
 from rcnn_jax.kinds import Kind
 from rcnn_jax.models.backbones import BACKBONES
-from rcnn_jax.reporter import SILENT
 from rcnn_jax.runtime import tensorrt_rtx
 from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import read_header
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
-from rcnn_jax.runtime.tensorrt_rtx import RtxSettings, targets_of
+from rcnn_jax.runtime.tensorrt_rtx import targets_of
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
@@ -105,13 +103,13 @@ class Case:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Works on the cases, or prints their table; returns 1 where one has failed."""
     args = _parser().parse_args(arguments)
-    if args.build:
-        return build_one(args.build, targets_of(args.rtx))
     if args.table:
         print(table(args.out))
         return 0
     tensorrt_rtx.library("the table of engines")
-    keep_compilations()
+    targets_of(args.rtx)
+    # A backbone comes six times, and its programs are the same each time.
+    jax.config.update("jax_compilation_cache_dir", str((args.out / "compiled").absolute()))
     settings = {"targets": args.rtx, "canvas": args.canvas}
     wanted = [case for case in cases() if _is_wanted(case, args.only)]
     pending = [c for c in wanted if not is_done(read(args.out, c), settings, args.retry)]
@@ -173,7 +171,7 @@ def run_case(case: Case, args: argparse.Namespace) -> dict[str, Any]:
     except Exception as error:
         return {"error": f"export: {_message(error)}"}
     row["prepared_seconds"] = time.perf_counter() - start
-    return row | built_apart(graph, args.rtx)
+    return row | built_apart(graph, args.rtx, LARGEST if case.graph == "free" else 1)
 
 
 def portable(case: Case, canvas: tuple[int, int]) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -187,20 +185,22 @@ def portable(case: Case, canvas: tuple[int, int]) -> tuple[onnx.ModelProto, dict
     ordinary = lowered(built.model, case.precision, preprocess(scenes, header))
     graph = to_portable(ordinary)
     forms = read_header(graph, case.name).portable or {}
-    row: dict[str, Any] = {"forms": sorted(set(forms.values())), "problems": []}
-    same = compare_detections(
-        detections(ordinary, header, scenes), detections(graph, header, scenes)
-    )
+    row: dict[str, Any] = {
+        "forms": sorted(set(forms.values())),
+        "problems": [problem.text for problem in check_model(graph).problems],
+    }
+    ours = detections(graph, header, scenes)
+    same = compare_detections(detections(ordinary, header, scenes), ours)
     row["ordinary"] = dataclasses.asdict(same)
     if not same.within(FP32):
         row["problems"].append(f"differs from the ordinary graph: {same}")
+    # The dense stages are those of the ordinary graph, which every export compares; what a portable
+    # graph has of its own shows in its detections.
     if case.precision == "fp32":
-        stages = to_portable(built.showing)
-        both = dataclasses.replace(built, model=graph, showing=stages)
-        reference = reference_predictor(experiment, variables)
-        checked = check_built(both, experiment, variables, header, scenes, reference)
-        row["jax"] = None if checked.parity is None else dataclasses.asdict(checked.parity)
-        row["problems"] += [problem.text for problem in checked.problems]
+        parity = compare_detections(reference_predictor(experiment, variables)(scenes)[0], ours)
+        row["jax"] = dataclasses.asdict(parity)
+        if not parity.within(FP32):
+            row["problems"].append(f"differs from JAX: {parity}")
     return graph, row
 
 
@@ -237,12 +237,12 @@ def detections(model: onnx.ModelProto, header: Header, images: np.ndarray) -> De
     return predictor(session, header)(images)[0]
 
 
-def built_apart(model: onnx.ModelProto, targets: str) -> dict[str, Any]:
+def built_apart(model: onnx.ModelProto, targets: str, largest: int) -> dict[str, Any]:
     """Builds an engine in a process of its own; returns seconds, bytes, memory, or the error."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        command = [sys.executable, "-m", "benchmarks.engines", "--build", path, "--rtx", targets]
+        command = [sys.executable, "-m", "benchmarks.engine_build", path, targets, str(largest)]
         try:
             run = subprocess.run(
                 command, capture_output=True, text=True, cwd=ROOT, timeout=SECONDS, check=False
@@ -254,24 +254,6 @@ def built_apart(model: onnx.ModelProto, targets: str) -> dict[str, Any]:
         last = run.stderr.strip().splitlines()[-1:] or [f"exit status {run.returncode}"]
         return {"error": f"build: {last[0]}"}
     return json.loads(run.stdout.splitlines()[-1])
-
-
-def build_one(path: Path, targets: tuple[str, ...]) -> int:
-    """Builds one file and prints what it took as JSON."""
-    trt = tensorrt_rtx.library("building")
-    free = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 0
-    largest = LARGEST if free else 1
-    settings = RtxSettings(targets=targets, batches=(1, 1, largest))
-    start = time.perf_counter()
-    try:
-        plan = tensorrt_rtx.build(trt, path.read_bytes(), settings, SILENT)
-    except RcnnError as error:
-        print(_message(error), file=sys.stderr)
-        return 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    took = {"seconds": time.perf_counter() - start, "bytes": len(plan), "memory": peak}
-    print(json.dumps(took))
-    return 0
 
 
 def line(row: dict[str, Any]) -> str:
@@ -352,7 +334,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", action="store_true", help="print Markdown of what is there")
     parser.add_argument("--rtx", default="sm80,sm86,sm89,sm120", metavar="GENERATIONS")
     parser.add_argument("--canvas", default=CANVAS, metavar="HEIGHTxWIDTH")
-    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     return parser
 
 

@@ -1,7 +1,7 @@
 """A loop over a source in Python: the objects of single pictures, with index, time and ids."""
 
 import itertools
-import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from rcnn_jax.inference.frames import Source, as_source, read_frames
 from rcnn_jax.inference.stream import Pictures, resolve
 
 films = pytest.importorskip("tests.inference.films", reason="PyAV (extra video) is not installed")
+OPEN = Path("/proc/self/fd")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_masks_of_frames_lie_on_the_frame(masks_files, folder):
 @pytest.mark.parametrize("name", ["", "*.png"])
 def test_a_folder_and_a_pattern_give_their_pictures(model, folder, name):
     streamed = list(model.stream(str(folder / name)))
-    assert [os.path.basename(one.source) for one in streamed] == ["b.png", "c.png", "d.png"]
+    assert [Path(one.source).name for one in streamed] == ["b.png", "c.png", "d.png"]
     assert [one.index for one in streamed] == [0, 1, 2] and streamed[0].time is None
     for one in streamed:
         same(one, model(one.source))
@@ -122,20 +123,20 @@ def test_ids_follow_objects_and_are_drawn(model, folder):
 
 
 def open_files():
-    return [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    return [link.resolve() for link in OPEN.iterdir()]
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are seen in /proc")
+@pytest.mark.skipif(not OPEN.is_dir(), reason="open files are seen in /proc")
 def test_a_loop_that_is_left_closes_its_video(model, tmp_path):
     path = films.write_film(tmp_path / "long.mp4", [n / 25 for n in range(200)])
     stream = model.stream(path)
     next(stream)
-    assert os.path.realpath(path) in open_files()
+    assert path.resolve() in open_files()
     stream.close()
-    assert os.path.realpath(path) not in open_files()
+    assert path.resolve() not in open_files()
     for _ in model.stream(path):
         break
-    assert os.path.realpath(path) not in open_files()
+    assert path.resolve() not in open_files()
 
 
 @pytest.mark.parametrize(
