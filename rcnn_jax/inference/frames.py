@@ -34,7 +34,7 @@ _URL = re.compile(r"(rtsps?|rtmp|https?|udp|tcp|srt):/+(.*)")
 _SECRET = re.compile(r"(?<=://)[^/?#\s]*@")
 # Other cameras want ?user=..&password=.., or user=.._password=.. in the path.
 _FIELD = re.compile(
-    r"(?i)((?:user(?:name)?|login|pass(?:word|wd)?|pwd|psw|token|auth|key|secret)=)[^&/\s]*"
+    r"(?i)((?:user(?:name)?|login|pass(?:word|wd)?|pwd|psw|token|auth|key|secret)=)[^&/\s'\"]*"
 )
 # A camera sends something every 40 ms; one that is silent for so long has gone.
 _TIMEOUT = (10.0, 10.0)  # seconds to open and to wait for a packet
@@ -134,7 +134,8 @@ def read_frames(
                 return
             problem = "the stream has ended"
         except (av.error.FFmpegError, OSError) as error:
-            problem = masked(reason(error))
+            # Not the whole text of the error, which repeats the address.
+            problem = masked(error.strerror or reason(error))
             if not source.live:
                 # What was decoded has been handed on; the rest of a damaged file is lost.
                 kept = f" after {number} frames" if number else ""
@@ -147,6 +148,8 @@ def read_frames(
                 + (
                     f"; it did not come back in {TRIES} tries"
                     if number
+                    else ": is there such a camera?"
+                    if source.address.startswith("/dev/")
                     else ": is the address right?"
                 )
             )

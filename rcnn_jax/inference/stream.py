@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from rcnn_jax.data.formats.image_folder import find_images
+from rcnn_jax.data.formats.image_folder import find_images, is_image_name
 from rcnn_jax.data.loader.pictures import Picture, as_pictures, is_picture
 from rcnn_jax.errors import DataError
 from rcnn_jax.inference.frames import Source, as_source
@@ -60,22 +60,43 @@ def resolve(source: StreamSource) -> Iterator[Source | Pictures]:
     return _mixed(items)
 
 
+def find_videos(text: str) -> list[Source]:
+    """Returns the videos that a text names: one, or those of a pattern or of a folder without images.
+
+    An empty list says that it names images, if anything.
+
+    Raises:
+      DataError: it is a pattern of videos that matches nothing.
+    """
+    video, path = as_source(text), Path(text)
+    # Existing names come before patterns: `take[1].mp4` is a file name as well as a pattern.
+    pattern = "://" not in text and glob.has_magic(text) and not path.exists()
+    if video is not None and (video.live or not pattern):
+        return [video]
+    if pattern:
+        # Path.glob takes no absolute pattern.
+        paths = [Path(each) for each in sorted(glob.glob(text))]  # noqa: PTH207
+    else:
+        paths = sorted(path.iterdir()) if path.is_dir() else []
+    if video is not None and not paths:
+        raise DataError(f"{text}: no video matches this pattern")
+    # A folder of images with a film among them is a folder of images, as it always was.
+    if video is None and any(is_image_name(each.name) for each in paths):
+        return []
+    visible = [each for each in paths if not each.name.startswith(".") and each.is_file()]
+    return [each for one in visible if (each := as_source(one)) is not None]
+
+
 def _named(text: str) -> list[Source | Pictures]:
     """Returns what a text names, as `inference -i` reads it."""
-    video = as_source(text)
-    if video is None:
-        listing = find_images(text, what="pictures or videos")
-        # Entries that are no files stay among the pictures: reading them says what they are.
-        return [Pictures(sorted([*listing.paths, *listing.unusable]))]
-    # Existing names come before patterns: `take[1].mp4` is a file name as well as a pattern.
-    if video.live or "://" in text or not glob.has_magic(text) or Path(text).exists():
+    videos = find_videos(text)
+    for video in videos:
         _require(video)
-        return [video]
-    # Path.glob takes no absolute pattern.
-    paths = sorted(glob.glob(text))  # noqa: PTH207
-    if not paths:
-        raise DataError(f"{text}: no video matches this pattern")
-    return [each for path in paths if (each := as_source(path)) is not None]
+    if videos:
+        return list(videos)
+    listing = find_images(text, what="pictures or videos")
+    # Entries that are no files stay among the pictures: reading them says what they are.
+    return [Pictures(sorted([*listing.paths, *listing.unusable]))]
 
 
 def _mixed(items: Iterable[Any]) -> Iterator[Source | Pictures]:

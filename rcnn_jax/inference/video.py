@@ -250,6 +250,7 @@ class Lines:
         self._temporary = unfinished_name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._temporary.open("w", encoding="utf-8")
+        self._empty = True
 
     def __enter__(self) -> "Lines":
         return self
@@ -257,6 +258,7 @@ class Lines:
     def write(self, seen: Seen) -> None:
         """Appends the line of a frame."""
         self._file.write(json.dumps(self._line(seen)) + "\n")
+        self._empty = False
 
     def __exit__(
         self,
@@ -265,8 +267,12 @@ class Lines:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        # Lines that were written are whole, whatever ended the film.
-        self._temporary.replace(self.path)
+        # Lines that were written are whole, whatever ended the film. Without any, a source that could
+        # not be opened must not replace the lines of an earlier run.
+        if self._empty and kind is not None:
+            self._temporary.unlink(missing_ok=True)
+        else:
+            self._temporary.replace(self.path)
 
     def _line(self, seen: Seen) -> dict[str, Any]:
         detections = seen.detections

@@ -10,7 +10,7 @@ import pytest
 import rcnn_jax
 from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.inference.frames import Source, as_source, read_frames
-from rcnn_jax.inference.stream import Pictures, resolve
+from rcnn_jax.inference.stream import Pictures, find_videos, resolve
 
 films = pytest.importorskip("tests.inference.films", reason="PyAV (extra video) is not installed")
 OPEN = Path("/proc/self/fd")
@@ -192,3 +192,18 @@ def test_a_password_is_in_no_prediction_and_no_error(model):
     text = str(error.value)
     assert "127.0.0.1:9" in text
     assert not any(word in text for word in ("user:", "se@", "cret", "geheim"))
+
+
+def test_a_folder_of_videos_and_any_pattern_of_them_are_videos(folder, tmp_path):
+    content = (folder / "a.mp4").read_bytes()
+    for name in ("one.mp4", "two.MKV", ".hidden.mp4", "take[1].mp4"):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "notes.txt").write_text("no video")
+    names = ["one.mp4", "take[1].mp4", "two.MKV"]
+    for text in (str(tmp_path), f"{tmp_path}/*", f"{tmp_path}/*.m[pk][4vV]*"):
+        assert [Path(video.address).name for video in find_videos(text)] == names
+    assert [each.address for each in find_videos(f"{tmp_path}/take[1].mp4")] == [
+        f"{tmp_path}/take[1].mp4"
+    ]
+    assert find_videos(str(folder)) == []  # it has pictures, which come first
+    assert find_videos("rtsp://host/a[1].mp4") == [Source("rtsp://host/a[1].mp4", live=True)]
