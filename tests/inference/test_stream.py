@@ -200,7 +200,7 @@ def test_a_folder_of_videos_and_any_pattern_of_them_are_videos(folder, tmp_path)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "notes.txt").write_text("no video")
     names = ["one.mp4", "take[1].mp4", "two.MKV"]
-    for text in (str(tmp_path), f"{tmp_path}/*", f"{tmp_path}/*.m[pk][4vV]*"):
+    for text in (str(tmp_path), f"{tmp_path}/*", f"{tmp_path}/*.[mM][pK][4V]"):
         assert [Path(video.address).name for video in find_videos(text)] == names
     assert [each.address for each in find_videos(f"{tmp_path}/take[1].mp4")] == [
         f"{tmp_path}/take[1].mp4"
