@@ -49,7 +49,7 @@ from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.verification.check import check_model
-from rcnn_jax.export.verification.parity import FP32, compare_detections
+from rcnn_jax.export.verification.parity import FP32, Tolerance, compare_detections
 from rcnn_jax.kinds import Kind
 from rcnn_jax.models.backbones import BACKBONES
 from rcnn_jax.runtime import tensorrt_rtx
@@ -71,6 +71,10 @@ GRAPHS = ("free", "fixed")
 PRECISIONS = ("fp16", "fp32", "int8")
 """In the order they are worked on: fp16 is what an engine is built for."""
 LARGEST = 4  # images of an engine with a free batch
+# A crop that differs in its last bit may round to the next number of float16 or int8, and suppression
+# then keeps the other of two near boxes: 3 of 300 for ResNet-10 in fp16, with one number of threads.
+LOWERED = Tolerance(box=0.5, score=2e-2, mask=5e-2, unmatched=0.05)
+"""Between the portable and the ordinary graph of a lower precision."""
 SECONDS = 1800
 """After which a build counts as failed."""
 # Kernels are chosen by channels and counts, which are those of a large canvas. Two different sides,
@@ -192,7 +196,7 @@ def portable(case: Case, canvas: tuple[int, int]) -> tuple[onnx.ModelProto, dict
     ours = detections(graph, header, scenes)
     same = compare_detections(detections(ordinary, header, scenes), ours)
     row["ordinary"] = dataclasses.asdict(same)
-    if not same.within(FP32):
+    if not same.within(FP32 if case.precision == "fp32" else LOWERED):
         row["problems"].append(f"differs from the ordinary graph: {same}")
     # The dense stages are those of the ordinary graph, which every export compares; what a portable
     # graph has of its own shows in its detections.
