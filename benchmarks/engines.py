@@ -1,25 +1,35 @@
 """Every backbone through the builder of TensorRT for RTX, on this machine's CPU: one table.
 
-    python -m benchmarks.engines [--arch resnet:18 ...] [--kind faster_rcnn mask_rcnn]
-                                 [--precision fp32 fp16 int8] [--batch free fixed]
-                                 [--rtx sm80,sm86,sm89,sm120] [--canvas 320] [--parity] [--json FILE]
+    python -m benchmarks.engines --out FOLDER [--only PATTERN ...] [--limit N] [--retry]
+                                 [--rtx sm80,sm86,sm89,sm120] [--canvas 128x192]
+    python -m benchmarks.engines --out FOLDER --table       Markdown of what is there
 
-All 22 backbones of Faster R-CNN with a free and a fixed batch, and Mask R-CNN on the ResNets, at
-random weights: kernels are chosen by shapes and types. Each engine is built in a process of its own,
-whose largest resident memory is the column `memory`. With --parity each portable fp32 graph is checked
-against JAX as an export is. Scales of int8 come from one batch of noise; they change no shape.
+All 22 backbones of Faster R-CNN and Mask R-CNN on five ResNets, each as two graphs: `free` has the
+outputs of the original and any batch (engines take 1 to 4 images), `fixed` has plain outputs and one
+image. Each of them in fp32, fp16 and int8 with float16 around, as `converter` builds it.
+
+A case is one JSON file in FOLDER. What is there is not done again, so a killed run goes on where it was;
+a case that failed holds its reason and is tried again with --retry. The builder runs in a process of its
+own, whose largest resident memory is the column of memory, and whose crash is a row too.
+
+Weights are random ones that behave like trained ones (`benchmarks.plausible_weights`), the images a
+made-up scene, its mirror image and a black canvas. Detections of the portable graph in ONNX Runtime are
+compared with those of the ordinary graph of the same precision, and in fp32 with the model in JAX. Scales
+of int8 come from the three images.
 
 A built engine has not run on a card.
 """
 
 import argparse
 import dataclasses
+import fnmatch
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,151 +37,307 @@ import jax
 import numpy as np
 import onnx
 
-from rcnn_jax.export.build import build, check_built, check_images
+from benchmarks.plausible_weights import plausible
+from benchmarks.tables.parity import faster_rcnn, pictures
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.errors import RcnnError
+from rcnn_jax.export.build import build
 from rcnn_jax.export.comparison import reference_predictor
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.precision.quantize import insert_qdq
+from rcnn_jax.export.verification.check import check_model
+from rcnn_jax.export.verification.parity import FP32, Tolerance, compare_detections
 from rcnn_jax.kinds import Kind
 from rcnn_jax.models.backbones import BACKBONES
-from rcnn_jax.reporter import SILENT
 from rcnn_jax.runtime import tensorrt_rtx
 from rcnn_jax.runtime.backend import preprocess
-from rcnn_jax.runtime.tensorrt_rtx import RtxSettings, targets_of
+from rcnn_jax.runtime.header import Header
+from rcnn_jax.runtime.onnx_file import read_header
+from rcnn_jax.runtime.onnx_runtime import open_session, predictor
+from rcnn_jax.runtime.tensorrt_rtx import targets_of
 from rcnn_jax.spec.load import load_spec
+from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
-SPECS: dict[Kind, Path] = {
-    "faster_rcnn": ROOT / "benchmarks/specs/resnet50_320.txt",
-    "mask_rcnn": ROOT / "benchmarks/specs/mask_resnet50.txt",
-}
+MASK = ROOT / "benchmarks" / "specs" / "mask_resnet50.txt"
 MASK_DEPTHS = (10, 18, 34, 50, 101)
-BATCHES = {"free": None, "fixed": 1}
-PRECISIONS = ("fp32", "fp16", "int8")
+CLASSES = 3
+GRAPHS = ("free", "fixed")
+PRECISIONS = ("fp16", "fp32", "int8")
+"""In the order they are worked on: fp16 is what an engine is built for."""
+LARGEST = 4  # images of an engine with a free batch
+# A crop that differs in its last bit may round to the next number of float16 or int8, and suppression
+# then keeps the other of two near boxes: 3 of 300 for ResNet-10 in fp16, with one number of threads.
+LOWERED = Tolerance(box=0.5, score=2e-2, mask=5e-2, unmatched=0.05)
+"""Between the portable and the ordinary graph of a lower precision."""
+SECONDS = 1800
+"""After which a build counts as failed."""
+# Kernels are chosen by channels and counts, which are those of a large canvas. Two different sides,
+# so that a graph that swaps them is found.
+CANVAS = "128x192"
 
 
-def main() -> int:
-    args = _parser().parse_args()
-    if args.build:
-        return build_one(args.build, targets_of(args.rtx))
+@dataclass(frozen=True)
+class Case:
+    """One engine of the table.
+
+    Attributes:
+      kind: which detector.
+      arch: backbone, key of `BACKBONES`.
+      graph: of `GRAPHS`.
+      precision: of `PRECISIONS`.
+    """
+
+    kind: Kind
+    arch: str
+    graph: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """Stem of its file, and what --only is compared with."""
+        return f"{self.kind}-{self.arch.replace(':', '_')}-{self.graph}-{self.precision}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Works on the cases, or prints their table; returns 1 where one has failed."""
+    args = _parser().parse_args(arguments)
+    if args.table:
+        print(table(args.out))
+        return 0
     tensorrt_rtx.library("the table of engines")
-    rows = []
-    print(
-        f"{'detector':<30} {'types':<5} {'batch':<6} {'built':>8} {'engine':>9} {'memory':>9}  parity"
-    )
-    for kind in args.kind:
-        for arch in archs(kind, args.arch):
-            for batch in args.batch if kind == "faster_rcnn" else args.batch[:1]:
-                for row in subject_rows(kind, arch, batch, args):
-                    rows.append(row)
-                    print(_line(row), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
-    failed = [row for row in rows if row.get("error") or row.get("problems")]
-    print(f"{len(rows)} engines for {args.rtx}, {len(failed)} of them refused or not at parity")
+    targets_of(args.rtx)
+    # A backbone comes six times, and its programs are the same each time.
+    jax.config.update("jax_compilation_cache_dir", str((args.out / "compiled").absolute()))
+    settings = {"targets": args.rtx, "canvas": args.canvas}
+    wanted = [case for case in cases() if _is_wanted(case, args.only)]
+    pending = [c for c in wanted if not is_done(read(args.out, c), settings, args.retry)]
+    print(f"{len(wanted)} cases, {len(pending)} to do", flush=True)
+    for case in pending[: args.limit]:
+        row = {**dataclasses.asdict(case), **settings, **run_case(case, args)}
+        content = json.dumps(row, indent=2) + "\n"
+        write_file(args.out / f"{case.name}.json", [content.encode()])
+        print(line(row), flush=True)
+        # Programs of one backbone are of no use to the next, and hold its memory.
+        jax.clear_caches()
+    rows = [row for case in wanted if (row := read(args.out, case))]
+    failed = [row for row in rows if has_failed(row)]
+    print(f"{len(rows)} of {len(wanted)} cases done, {len(failed)} of them failed")
     return 1 if failed else 0
 
 
-def archs(kind: Kind, wanted: list[str]) -> list[str]:
-    """Returns the backbones of a detector, those that are wanted where any are."""
-    every = list(BACKBONES) if kind == "faster_rcnn" else [f"resnet:{n}" for n in MASK_DEPTHS]
-    return [arch for arch in every if not wanted or arch in wanted]
+def cases() -> list[Case]:
+    """Returns all cases in the order they are worked on: one graph of everything first."""
+    networks: list[tuple[Kind, str]] = [
+        *(("faster_rcnn", arch) for arch in BACKBONES),
+        *(("mask_rcnn", f"resnet:{depth}") for depth in MASK_DEPTHS),
+    ]
+    return [
+        Case(kind, arch, graph, precision)
+        for graph in GRAPHS
+        for precision in PRECISIONS
+        for kind, arch in networks
+    ]
 
 
-def subject_rows(kind: Kind, arch: str, batch: str, args: argparse.Namespace):
-    """Yields a row for every precision of one detector."""
-    config: Any = load_spec(SPECS[kind]).config
-    if kind == "faster_rcnn":
-        config.model_config.arch = arch
-    else:
-        name, _, layers = arch.partition(":")
-        config.maskrcnn_config.arch, config.maskrcnn_config.nlayers = name, int(layers)
-        config.maskrcnn_config.convention = "tao"
-    experiment = build_experiment(config, kind)
-    side = args.canvas
-    experiment = dataclasses.replace(
-        experiment,
-        geometry=dataclasses.replace(experiment.geometry, height=side, width=side),
-        eval_source=None,
-    )
-    variables = experiment.task.init(jax.random.key(0))
-    header = make_header(experiment, "tao", BATCHES[batch])
+def is_done(row: dict[str, Any] | None, settings: dict[str, str], retry: bool) -> bool:
+    """Returns whether a row need not be made: it is there, of these settings, and good enough."""
+    if row is None or any(row.get(name) != value for name, value in settings.items()):
+        return False
+    return not (retry and has_failed(row))
+
+
+def has_failed(row: dict[str, Any]) -> bool:
+    """Returns whether a row has no engine, or detections that differ."""
+    return "error" in row or bool(row.get("problems"))
+
+
+def read(folder: Path, case: Case) -> dict[str, Any] | None:
+    """Returns the row of a case, None where there is none."""
+    path = folder / f"{case.name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def run_case(case: Case, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what became of a case: differences, seconds, bytes, memory; or the error."""
+    start = time.perf_counter()
+    row: dict[str, Any] = {}
+    try:
+        height, _, width = args.canvas.partition("x")
+        graph, differences = portable(case, (int(height), int(width)))
+        row |= differences
+    # A fault of the exporter is what the table is for: it is a row, and the next case goes on.
+    except Exception as error:
+        return {"error": f"export: {_message(error)}"}
+    row["prepared_seconds"] = time.perf_counter() - start
+    return row | built_apart(graph, args.rtx, LARGEST if case.graph == "free" else 1)
+
+
+def portable(case: Case, canvas: tuple[int, int]) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Returns the portable graph of a case, and how far it is from the ordinary one and from JAX."""
+    experiment = detector(case, canvas)
+    scenes = pictures(None, canvas, experiment.task.pixels.channel_order, index=0)
+    variables = plausible(experiment, scenes)
+    contract, batch = ("plain", 1) if case.graph == "fixed" else ("tao", None)
+    header = make_header(experiment, contract, batch)
     built = build(experiment, variables, header)
-    images = check_images(experiment, header)[0][:2]
-    problems: tuple[str, ...] | None = None
-    if args.parity:
-        portable = dataclasses.replace(
-            built, model=to_portable(built.model), showing=to_portable(built.showing)
-        )
-        reference = reference_predictor(experiment, variables)
-        checked = check_built(portable, experiment, variables, header, images, reference)
-        problems = tuple(problem.text for problem in checked.problems)
-    for precision in args.precision:
-        graph = to_portable(lowered(built.model, precision, preprocess(images, header)))
-        row = {"kind": kind, "arch": arch, "batch": batch, "precision": precision}
-        if precision == "fp32":
-            row["problems"] = problems
-        yield {**row, **built_apart(graph, args.rtx)}
+    ordinary = lowered(built.model, case.precision, preprocess(scenes, header))
+    graph = to_portable(ordinary)
+    forms = read_header(graph, case.name).portable or {}
+    row: dict[str, Any] = {
+        "forms": sorted(set(forms.values())),
+        "problems": [problem.text for problem in check_model(graph).problems],
+    }
+    ours = detections(graph, header, scenes)
+    same = compare_detections(detections(ordinary, header, scenes), ours)
+    row["ordinary"] = dataclasses.asdict(same)
+    if not same.within(FP32 if case.precision == "fp32" else LOWERED):
+        row["problems"].append(f"differs from the ordinary graph: {same}")
+    # The dense stages are those of the ordinary graph, which every export compares; what a portable
+    # graph has of its own shows in its detections.
+    if case.precision == "fp32":
+        parity = compare_detections(reference_predictor(experiment, variables)(scenes)[0], ours)
+        row["jax"] = dataclasses.asdict(parity)
+        if not parity.within(FP32):
+            row["problems"].append(f"differs from JAX: {parity}")
+    return graph, row
+
+
+def detector(case: Case, canvas: tuple[int, int]) -> Experiment:
+    """Returns the experiment of a case: the network as published, the counts of its spec."""
+    if case.kind == "faster_rcnn":
+        return _alone(faster_rcnn(case.arch, canvas, CLASSES))
+    config: Any = load_spec(MASK).config
+    config.maskrcnn_config.nlayers = int(case.arch.partition(":")[2])
+    config.maskrcnn_config.convention = "tao"
+    config.data_config.image_size = canvas
+    config.data_config.num_classes = CLASSES + 1
+    return _alone(build_experiment(config, "mask_rcnn"))
+
+
+def _alone(experiment: Experiment) -> Experiment:
+    """Returns the experiment without the device axis, which exists in a training step alone."""
+    task: Any = experiment.task
+    model = task.model.clone(bn_axis_name=None)
+    return dataclasses.replace(experiment, task=dataclasses.replace(task, model=model))
 
 
 def lowered(model: onnx.ModelProto, precision: str, images: np.ndarray) -> onnx.ModelProto:
     """Returns the graph in a precision; int8 with float16 around, as `converter` builds it."""
     if precision == "int8":
-        return to_fp16(insert_qdq(model, scales_of(observe(model, [images[:1]]), "max")))
+        batches = [images[index : index + 1] for index in range(len(images))]
+        return to_fp16(insert_qdq(model, scales_of(observe(model, batches), "max")))
     return to_fp16(model) if precision == "fp16" else model
 
 
-def built_apart(model: onnx.ModelProto, targets: str) -> dict[str, Any]:
-    """Builds an engine in a process of its own; returns seconds, megabytes, or the error."""
+def detections(model: onnx.ModelProto, header: Header, images: np.ndarray) -> Detections:
+    """Returns the detections of a graph in ONNX Runtime."""
+    session = open_session(model.SerializeToString(), "the exported graph")
+    return predictor(session, header)(images)[0]
+
+
+def built_apart(model: onnx.ModelProto, targets: str, largest: int) -> dict[str, Any]:
+    """Builds an engine in a process of its own; returns seconds, bytes, memory, or the error."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        command = [sys.executable, "-m", "benchmarks.engines", "--build", path, "--rtx", targets]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        command = [sys.executable, "-m", "benchmarks.engine_build", path, targets, str(largest)]
+        try:
+            run = subprocess.run(
+                command, capture_output=True, text=True, cwd=ROOT, timeout=SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": f"build: not done after {SECONDS} s"}
     if run.returncode:
-        return {"error": run.stderr.strip().splitlines()[-1] if run.stderr else run.returncode}
+        # A builder that crashes says nothing: then the signal is what is known.
+        last = run.stderr.strip().splitlines()[-1:] or [f"exit status {run.returncode}"]
+        return {"error": f"build: {last[0]}"}
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def build_one(path: Path, targets: tuple[str, ...]) -> int:
-    """Builds one file and prints what it took as JSON."""
-    trt = tensorrt_rtx.library("building")
-    settings = RtxSettings(targets=targets, batches=(1, 1, 4))
-    start = time.perf_counter()
-    plan = tensorrt_rtx.build(trt, path.read_bytes(), settings, SILENT)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    took = {"seconds": time.perf_counter() - start, "bytes": len(plan), "memory": peak}
-    print(json.dumps(took))
-    return 0
+def line(row: dict[str, Any]) -> str:
+    """Returns a case as a line of text."""
+    head = f"{row['kind']:<12} {row['arch']:<16} {row['graph']:<6} {row['precision']:<5}"
+    problems = "".join(f"; {text}" for text in row.get("problems", ()))
+    if "error" in row:
+        return f"{head} FAILED {row['error']}{problems}"
+    return f"{head} {_cost(row)}, prepared in {row['prepared_seconds']:.0f} s{problems}"
 
 
-def _line(row: dict[str, Any]) -> str:
-    name = f"{row['kind']} {row['arch']}"
-    head = f"{name:<30} {row['precision']:<5} {row['batch']:<6}"
-    if row.get("error"):
-        return f"{head} refused: {row['error']}"
-    problems = row.get("problems")
-    parity = "" if problems is None else "; ".join(problems) or "with JAX"
-    return (
-        f"{head} {row['seconds']:>6.1f} s {row['bytes'] / 1e6:>6.1f} MB {row['memory'] / 1e6:>6.0f} MB"
-        f"  {parity}"
-    )
+def table(folder: Path) -> str:
+    """Returns the rows of a folder as Markdown: a line for each graph, a column for each precision."""
+    rows = {case: row for case in cases() if (row := read(folder, case))}
+    lines = [
+        "| network | graph | fp32 | fp16 | int8 | from JAX (px, score) | from ordinary (px, score) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case in [case for case in cases() if case.precision == PRECISIONS[0]]:
+        by_precision = {
+            precision: rows.get(dataclasses.replace(case, precision=precision))
+            for precision in ("fp32", "fp16", "int8")
+        }
+        if not any(by_precision.values()):
+            continue
+        masks = "Mask R-CNN " if case.kind == "mask_rcnn" else ""
+        cells = [_cell(row) for row in by_precision.values()]
+        single = by_precision["fp32"] or {}
+        present = [row["ordinary"] for row in by_precision.values() if row and "ordinary" in row]
+        lines.append(
+            f"| {masks}`{case.arch}` | {case.graph} | {' | '.join(cells)} | "
+            f"{_difference([single['jax']] if single.get('jax') else [])} | {_difference(present)} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    if "error" in row:
+        return "failed: " + row["error"].replace("|", "/")
+    return _cost(row)
+
+
+def _cost(row: dict[str, Any]) -> str:
+    return f"{row['seconds']:.0f} s, {row['bytes'] / 1e6:.0f} MB, {row['memory'] / 1e9:.1f} GB"
+
+
+def _difference(parities: Sequence[dict[str, Any]]) -> str:
+    """Returns the largest differences of boxes and scores; what has no partner is named."""
+    if not parities:
+        return "-"
+    box, score = (max(one[name] for one in parities) for name in ("box", "score"))
+    alone = sum(one["unmatched"] for one in parities)
+    text = f"{box:.0e}, {score:.0e}"
+    total = sum(one["detections"] for one in parities)
+    return text + (f"; {alone} of {total} without a partner" if alone else "")
+
+
+def _message(error: Exception) -> str:
+    """Returns an error on one line; its class where it is none of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RcnnError) else f"{type(error).__name__}: {text}"
+
+
+def _is_wanted(case: Case, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--arch", nargs="*", default=[], choices=list(BACKBONES))
-    parser.add_argument("--kind", nargs="+", default=list(SPECS), choices=list(SPECS))
-    parser.add_argument("--precision", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument("--batch", nargs="+", default=list(BATCHES), choices=list(BATCHES))
+    parser.add_argument("--out", type=Path, default=Path("out/engines"), metavar="FOLDER")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PATTERN", help="such as '*-resnet_18-*-fp16'"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="do N cases and stop")
+    parser.add_argument("--retry", action="store_true", help="do failed cases again")
+    parser.add_argument("--table", action="store_true", help="print Markdown of what is there")
     parser.add_argument("--rtx", default="sm80,sm86,sm89,sm120", metavar="GENERATIONS")
-    parser.add_argument("--canvas", type=int, default=320, metavar="PIXELS", help="side")
-    parser.add_argument("--parity", action="store_true", help="also check fp32 against JAX")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--canvas", default=CANVAS, metavar="HEIGHTxWIDTH")
     return parser
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Detector",
+    "FramePrediction",
     "Prediction",
     "__version__",
     "api",

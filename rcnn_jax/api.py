@@ -3,6 +3,8 @@
     model = rcnn_jax.load("coco/mask_rcnn_resnet50_fpn_v2")  or .tlt .onnx .etlt .engine
     detections = model("street.jpg")                         or arrays, bytes, PIL images
     detections.draw("detections.jpg")                       .boxes, .labels, .scores, .masks
+    for frame in model.stream("street.mp4", track=True):     or a camera, a stream, a folder, arrays
+        frame.index, frame.time, frame.labels, frame.ids
 
     run = rcnn_jax.train("spec.txt", "out")                  a run, with its models and metrics
     metrics = rcnn_jax.evaluate(run.best)                    {"mAP": 0.61, ...}
@@ -13,24 +15,18 @@ printed unless a reporter is given.
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-import flax.struct
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.cli.flags import KEY_VARIABLE
 from rcnn_jax.cli.train import workdir_of
-from rcnn_jax.data.loader import images as image_files
-from rcnn_jax.data.loader.pictures import Picture, as_pictures, is_picture, read_picture
-from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
-from rcnn_jax.evaluate.masks import paste_window
-from rcnn_jax.image_file import encode_image
+from rcnn_jax.data.loader.pictures import Picture, read_picture
+from rcnn_jax.errors import CheckpointError, SpecError, UsageError
+from rcnn_jax.inference.detector import Detector, FramePrediction, Prediction
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.reporter import SILENT, Reporter
@@ -39,7 +35,6 @@ from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.open import compare, experiment_of, open_model, open_weights
 from rcnn_jax.runtime.runtimes import RUNTIMES, RuntimeName
-from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.spec.kinds import kind_of
 from rcnn_jax.spec.load import load_spec, validate
 from rcnn_jax.spec.render import redact, written_key
@@ -53,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Detector",
+    "FramePrediction",
     "Prediction",
     "draw",
     "evaluate",
@@ -64,157 +60,6 @@ __all__ = [
 
 Spec = str | os.PathLike[str] | ConfigDict
 """A spec file, or the config of one."""
-
-
-class Prediction(Detections):
-    """What a model finds in one picture, best first; all are valid.
-
-    Attributes:
-      boxes: f32[d 4] (y1, x1, y2, x2) in pixels of the picture.
-      scores: f32[d] in [0, 1].
-      classes: i32[d], indices into `class_names`.
-      valid: bool[d], all true.
-      masks: f32[d s s] probabilities inside the boxes, or None; `image_masks` has them on the picture.
-      class_names: of the model.
-      picture: u8[h w 3] in RGB, what was looked at.
-    """
-
-    class_names: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
-    picture: np.ndarray | None = flax.struct.field(pytree_node=False, default=None)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the classes of the detections."""
-        return tuple(self.class_names[int(index)] for index in np.asarray(self.classes))
-
-    @property
-    def image_masks(self) -> np.ndarray | None:
-        """Masks on the picture, bool[d h w], or None where the model has none."""
-        if self.masks is None or self.picture is None:
-            return None
-        size = (self.picture.shape[0], self.picture.shape[1])
-        full = np.zeros((len(self.masks), *size), bool)
-        # Into views of one array: a mask of its own for each detection would be copied once more.
-        for plane, mask, box in zip(full, self.masks, np.asarray(self.boxes), strict=True):
-            window = paste_window(np.asarray(mask), box, size)
-            height, width = window.pixels.shape
-            plane[window.top :, window.left :][:height, :width] = window.pixels
-        return full
-
-    def above(self, threshold: float) -> "Prediction":
-        """Returns the detections with at least a score."""
-        keep = np.asarray(self.scores) >= threshold
-        parts = (self.boxes, self.scores, self.classes, self.valid, self.masks)
-        names = ("boxes", "scores", "classes", "valid", "masks")
-        chosen = {
-            name: None if part is None else np.asarray(part)[keep]
-            for name, part in zip(names, parts, strict=True)
-        }
-        return self.replace(**chosen)
-
-    def draw(
-        self, path: str | Path | None = None, *, threshold: float = 0.5, masks: bool = True
-    ) -> np.ndarray:
-        """Returns the picture with the detections on it, u8[h w 3] in RGB.
-
-        Args:
-          path: image file to write as well.
-          threshold: least score of what is drawn.
-          masks: draw masks, where there are any.
-
-        Raises:
-          DataError: the file cannot be written.
-        """
-        assert self.picture is not None
-        drawn = draw_detections(
-            self.picture, self.above(threshold), self.class_names, captions=True, masks=masks
-        )
-        if path is not None:
-            write_picture(Path(path), drawn)
-        return drawn
-
-
-@dataclass(frozen=True, eq=False)
-class Detector:
-    """A model that can be called.
-
-    Attributes:
-      kind: which detector.
-      class_names: n names; `Detections.classes` are indices into them.
-      category_ids: category id of every class of a Mask R-CNN, 0 for none; None for a Faster R-CNN.
-      geometry: from a picture to the input of the network.
-      channel_order: of the network.
-      predictor: canvases u8[b h w c] to detections on the canvas.
-    """
-
-    kind: Kind
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...] | None
-    geometry: GeometrySettings
-    channel_order: str
-    predictor: Predictor
-
-    @overload
-    def __call__(self, images: str | Path | bytes) -> Prediction: ...
-    @overload
-    def __call__(self, images: Any) -> Any: ...
-
-    def __call__(self, images: Picture | Iterable[Picture]) -> Prediction | list[Prediction]:
-        """Returns the detections of every picture, best first.
-
-        Pictures of one input size are one batch, so a set that does not fit into memory is given
-        in parts.
-
-        Args:
-          images: a picture of any size, or several: image files, the bytes of some, PIL images, or
-            arrays u8[h w 3] in RGB.
-
-        Returns:
-          A `Prediction` for one picture, a list of them for several. Scores start at the threshold
-          that the spec set for inference.
-
-        Raises:
-          DataError: some are no pictures or cannot be read; the message names all of them.
-        """
-        alone = is_picture(images)
-        # All pictures are read before the first is run, so that one error names every bad one and
-        # no result is thrown away for it.
-        pictures, fits, problems = [], [], []
-        for number, image in enumerate(as_pictures(images)):
-            try:
-                pictures.append(read_picture(image, self.channel_order))
-                fits.append(image_files.fit(pictures[-1].shape[:2], self.geometry))
-            except DataError as error:
-                problems.append(f"picture {number}: {error}")
-        if problems:
-            raise DataError("\n".join(problems))
-        rows: dict[int, Prediction] = {}
-        # A batch per canvas: a batch has one shape, and every further shape is a compilation.
-        for canvas in dict.fromkeys(placed.canvas for placed in fits):
-            chosen = [i for i, placed in enumerate(fits) if placed.canvas == canvas]
-            batch = np.stack([image_files.apply_image(pictures[i], fits[i]) for i in chosen])
-            outputs = jax.tree.map(np.asarray, self.predictor(batch)[0])
-            for row, i in enumerate(chosen):
-                one = jax.tree.map(
-                    lambda leaf, r=row, keep=outputs.valid[row]: leaf[r][keep], outputs
-                )
-                boxes = image_files.boxes_to_source(
-                    one.boxes,
-                    np.asarray(fits[i].scale),
-                    np.asarray(pictures[i].shape[:2]),
-                    image_files.origin(self.geometry),
-                )
-                rows[i] = Prediction(
-                    boxes=boxes,
-                    scores=one.scores,
-                    classes=one.classes,
-                    valid=one.valid,
-                    masks=one.masks,
-                    class_names=self.class_names,
-                    picture=_rgb(pictures[i], self.channel_order),
-                )
-        found_in = [rows[i] for i in range(len(pictures))]
-        return found_in[0] if alone else found_in
 
 
 def load(
@@ -251,19 +96,6 @@ def load(
     if isinstance(opened, OpenBundle):
         return _from_bundle(opened)
     return _from_header(opened.header, opened.start())
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture u8[h w 3] in RGB to an image file of the kind that its suffix says.
-
-    Raises:
-      DataError: the suffix is of no image, or the file cannot be written.
-    """
-    data = encode_image(picture, path.suffix, name=path)
-    try:
-        write_file(path, [data])
-    except CheckpointError as error:
-        raise DataError(str(error)) from error
 
 
 def draw(
@@ -483,13 +315,6 @@ def _read_spec(
     given = key or os.environ.get(KEY_VARIABLE)
     # The key leaves the config here: below, everything may be written down.
     return redact(config), kind, given or written_key(config) or None
-
-
-def _rgb(picture: np.ndarray, channel_order: str) -> np.ndarray:
-    """Returns a picture of the order of a network as u8[h w 3] in RGB."""
-    if channel_order == "l":
-        return np.repeat(picture, 3, axis=2)
-    return np.ascontiguousarray(picture[..., ::-1]) if channel_order == "bgr" else picture
 
 
 def _from_header(header: Header, predictor: Predictor) -> Detector:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
+_STATUS = Path("/proc/self/status")
 # Of the 255 bytes that a file system takes; the rest is for id, machine, start and marks.
 _LONGEST = 200
 _UNFINISHED = re.compile(
@@ -60,6 +61,17 @@ def age_of_process() -> float:
     if started is None or not hasattr(time, "CLOCK_BOOTTIME"):
         return time.process_time()
     return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"), 0.0)
+
+
+def peak_memory() -> int | None:
+    """Returns the largest resident memory of this process so far in bytes; None where nobody knows."""
+    # Not getrusage: its figure survives exec, so a small process would show that of the large one
+    # that started it.
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def is_here(process: Process) -> bool:

@@ -5,7 +5,18 @@ import os
 import subprocess
 import sys
 
-from rcnn_jax.processes import Process, is_alive, is_here, sweep, this_process, unfinished_name
+import numpy as np
+import pytest
+
+from rcnn_jax.processes import (
+    Process,
+    is_alive,
+    is_here,
+    peak_memory,
+    sweep,
+    this_process,
+    unfinished_name,
+)
 
 
 def ended_process() -> int:
@@ -52,3 +63,17 @@ def test_a_name_as_long_as_a_file_system_takes_can_be_written(tmp_path):
 
 def test_a_folder_that_is_missing_has_nothing_to_sweep(tmp_path):
     assert sweep(tmp_path / "no") == []
+
+
+@pytest.mark.skipif(peak_memory() is None, reason="the system does not say it")
+def test_the_peak_memory_is_that_of_the_process_and_stays_when_memory_is_given_back():
+    large = np.ones(1 << 25)  # 256 MB
+    peak = peak_memory()
+    assert peak > large.nbytes
+    del large
+    assert peak_memory() == pytest.approx(peak, rel=0.05)
+    code = "from rcnn_jax.processes import peak_memory; print(peak_memory())"
+    small = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    )
+    assert small < peak / 2

@@ -22,7 +22,10 @@ BUNDLES = (".tlt", ".hdf5", ".h5")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of tao-converter, all of them, and those of our own."""
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help=".etlt or .onnx that export wrote"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help=".etlt or .onnx that export wrote; with --rtx a .tlt too, which is exported first",
     )
     parser.add_argument(
         "-k", dest="key", metavar="KEY", help=f"key of an .etlt file (default: ${KEY_VARIABLE})"
@@ -133,6 +136,8 @@ def places(args: Namespace) -> Places:
     known.read("--header", args.header)
     known.write("-e", args.engine)
     known.write("the description of -e", beside(args.engine, ".json"))
+    if args.rtx is not None and args.model.suffix in BUNDLES:
+        known.write("the graph of MODEL", graph_of(args.engine, key_from(args)))
     known.write("--timing_cache", args.timing_cache)
     return known
 
@@ -157,10 +162,10 @@ def run(args: Namespace) -> int:
     path = existing_file(args.model, "MODEL")
     # By suffix, before anything is decrypted: the likeliest wrong file deserves the command that
     # helps.
-    if path.suffix in BUNDLES:
+    if path.suffix in BUNDLES and not targets:
         raise UsageError(
             f"MODEL {path}: is a bundle, and an engine is built from what export writes: "
-            f"rcnn-jax faster_rcnn (or mask_rcnn) export{' --portable' if targets else ''} -e SPEC "
+            f"rcnn-jax faster_rcnn (or mask_rcnn) export -e SPEC "
             f"-m {path} -o {path.with_suffix('.onnx').name}"
         )
     with Session("converter", status_folder=None) as session:
@@ -168,6 +173,8 @@ def run(args: Namespace) -> int:
             session.note("-b has no effect here: the cache of -c holds the calibration")
         # From tao-converter's flags no spec is known: what the engine is comes from the header of
         # the graph.
+        if path.suffix in BUNDLES:
+            path = export_again(path, key_from(args), args.engine, args.precision, session)
         opened = open_graph(path, key_from(args), header=args.header)
         model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
@@ -182,7 +189,7 @@ def run(args: Namespace) -> int:
                 f"{batches[2]}: export with --static_batch_size, or give -p with three equal shapes"
             )
         if targets:
-            _build_rtx(args, model, header, batches, targets, session)
+            _build_rtx(args, model, header, batches, targets, str(path), session)
             return 0
         model, settings = _prepare(args, model, batches, str(path))
         low, usual, high = batches
@@ -205,6 +212,7 @@ def _build_rtx(
     header: "Header",
     batches: Batches,
     targets: tuple[str, ...],
+    name: str,
     session: Session,
 ) -> None:
     """Builds an engine of TensorRT for RTX."""
@@ -215,9 +223,50 @@ def _build_rtx(
     library(f"building {args.engine} (the ONNX model is complete without it)")
     if args.timing_cache is not None:
         session.note("--timing_cache has no effect with --rtx: no kernel is timed without a GPU")
-    name = str(args.model)
     lowered = with_precision(model, args.precision, args.cache, strict=args.strict, name=name)
     build_rtx(args.engine, lowered, model, header, batches, targets, name, session)
+
+
+def graph_of(engine: Path, key: str | None) -> Path:
+    """Returns the graph that a bundle is exported to on the way to an engine; encrypted with a key."""
+    return engine.with_suffix(".etlt" if key else ".onnx")
+
+
+def export_again(
+    bundle: Path, key: str | None, engine: Path, precision: str | None, session: Session
+) -> Path:
+    """Exports a bundle, with the spec inside, to a graph beside the engine; returns the graph.
+
+    Args:
+      bundle: `.tlt`.
+      key: of an encrypted one.
+      engine: to be built.
+      precision: of the engine; None for that of the graph.
+      session: console.
+
+    Raises:
+      RcnnError: the bundle cannot be opened, the graph exists or failed the check.
+    """
+    from rcnn_jax.export.command import export
+    from rcnn_jax.export.files import check_output
+    from rcnn_jax.export.lowering.portable import Forms
+    from rcnn_jax.export.plan import ExportOptions
+    from rcnn_jax.runtime.open import compare, open_weights
+    from rcnn_jax.runtime.tensorrt_rtx import library
+
+    # What is missing is told before minutes of checks.
+    library(f"building {engine} from {bundle}")
+    output = graph_of(engine, key)
+    check_output(output)
+    opened = open_weights(bundle, key, reporter=session)
+    experiment = opened.stored_experiment()
+    compare(opened, experiment, session)
+    session.note(f"{bundle} is a bundle: it is exported to {output} first, with the spec inside it")
+    # In fp32 what is checked against JAX is what is built. A lower precision is placed by the
+    # operators of the ordinary graph, so that one becomes portable afterwards.
+    forms = Forms() if precision in (None, "fp32") else None
+    export(opened, experiment, ExportOptions(output=output, key=key, portable=forms), session)
+    return output
 
 
 def build_rtx(

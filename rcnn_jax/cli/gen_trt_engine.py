@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rcnn_jax.cli.converter import build_rtx
+from rcnn_jax.cli.converter import BUNDLES, build_rtx, export_again, graph_of
 from rcnn_jax.cli.export import engine_places
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
@@ -58,14 +58,14 @@ def run(args: Namespace, kind: Kind) -> int:
         if getattr(args, flag) < 1:
             raise UsageError(f"--{flag} {getattr(args, flag)}: expected 1 or more")
     path = existing_file(args.model, "-m")
-    if path.suffix not in SUFFIXES:
+    from rcnn_jax.runtime.tensorrt_rtx import targets_of
+
+    targets = None if args.rtx is None else targets_of(args.rtx)
+    if path.suffix not in SUFFIXES and not (targets and path.suffix in BUNDLES):
         raise UsageError(
             f"-m {path}: expected a name ending in {' or '.join(SUFFIXES)}: engines are built from "
             f"what {kind} export writes"
         )
-    from rcnn_jax.runtime.tensorrt_rtx import targets_of
-
-    targets = None if args.rtx is None else targets_of(args.rtx)
     if targets:
         notes += [f"{flag} has no effect with --rtx" for flag in _unused_with_rtx(wanted)]
     title = f"{kind} gen_trt_engine"
@@ -83,6 +83,8 @@ def run(args: Namespace, kind: Kind) -> int:
             config, key = read_spec(session, args, kind, "export")
         for note in notes:
             session.note(note)
+        if path.suffix in BUNDLES:
+            path = export_again(path, key, engine_file(args), args.data_type, session)
         opened = open_graph(path, key)
         model, header = opened.model, opened.header
         session.console.print(describe(model, header, str(path)), markup=False)
@@ -127,6 +129,8 @@ def places(args: Namespace, kind: Kind) -> Places:
     known.read("-m", args.model)
     engine = engine_file(args)
     engine_places(known, Namespace(engine_file=engine, timing_cache=args.timing_cache))
+    if args.rtx is not None and args.model is not None and args.model.suffix in BUNDLES:
+        known.write("the graph of -m", graph_of(engine, key_from(args)))
     if args.data_type == "int8":
         # Here, because defaults are put in later than places are asked for.
         cache = args.cal_cache_file or CALIBRATION_DEFAULTS["cal_cache_file"]

@@ -1,6 +1,5 @@
 """`inference`: runs a model on images; writes annotated images and labels."""
 
-import glob
 import os
 from argparse import Namespace
 from dataclasses import dataclass
@@ -232,15 +231,14 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
 
 
 def video_sources(images: Path) -> list["Source"]:
-    """Returns the videos that -i names: a file, a camera, a stream, or a pattern of files."""
-    from rcnn_jax.inference.frames import as_source
+    """Returns the videos that -i names: files, a camera or a stream; none where it names images.
 
-    source = as_source(images)
-    if source is None:
-        return []
-    if not source.live and glob.has_magic(str(images)) and what_lies(images) != "file":
-        return [each for path in matching(images) if (each := as_source(path)) is not None]
-    return [source]
+    Raises:
+      DataError: a pattern of videos matches nothing.
+    """
+    from rcnn_jax.inference.stream import find_videos
+
+    return find_videos(str(images))
 
 
 def video_files(paths: Folders, source: "Source") -> tuple[Path | None, Path | None]:

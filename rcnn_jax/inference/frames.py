@@ -29,8 +29,13 @@ TRIES = 5
 
 _CAMERA = re.compile(r"camera:(\d+)|/dev/video(\d+)")
 _URL = re.compile(r"(rtsps?|rtmp|https?|udp|tcp|srt):/+(.*)")
-# Cameras are addressed as rtsp://user:password@host; no message and no file name may hold that.
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+# Cameras are addressed as rtsp://user:password@host; no message and no file name may hold that. To the
+# last @ before the path, as FFmpeg reads it: a password may have one itself.
+_SECRET = re.compile(r"(?<=://)[^/?#\s]*@")
+# Other cameras want ?user=..&password=.., or user=.._password=.. in the path.
+_FIELD = re.compile(
+    r"(?i)((?:user(?:name)?|login|pass(?:word|wd)?|pwd|psw|token|auth|key|secret)=)[^&/\s'\"]*"
+)
 # A camera sends something every 40 ms; one that is silent for so long has gone.
 _TIMEOUT = (10.0, 10.0)  # seconds to open and to wait for a packet
 
@@ -64,16 +69,21 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The address without name and password, for messages and file names."""
-        return _SECRET.sub("***@", self.address)
+        """The address without name and password, for messages."""
+        return masked(self.address)
 
     @property
     def stem(self) -> str:
         """A file name for its results, without an ending."""
         if not self.live:
             return Path(self.address).stem
-        plain = _SECRET.sub("", self.address)
+        plain = _FIELD.sub(r"\1", _SECRET.sub("", self.address))
         return re.sub(r"\W+", "_", plain.partition("://")[2] or plain).strip("_")[:80] or "stream"
+
+
+def masked(text: str) -> str:
+    """Returns a text with names and passwords of addresses replaced by stars."""
+    return _FIELD.sub(r"\1***", _SECRET.sub("***@", text))
 
 
 def as_source(text: str | Path) -> Source | None:
@@ -124,7 +134,8 @@ def read_frames(
                 return
             problem = "the stream has ended"
         except (av.error.FFmpegError, OSError) as error:
-            problem = _SECRET.sub("***@", reason(error))
+            # Not the whole text of the error, which repeats the address.
+            problem = masked(error.strerror or reason(error))
             if not source.live:
                 # What was decoded has been handed on; the rest of a damaged file is lost.
                 kept = f" after {number} frames" if number else ""
@@ -137,6 +148,8 @@ def read_frames(
                 + (
                     f"; it did not come back in {TRIES} tries"
                     if number
+                    else ": is there such a camera?"
+                    if source.address.startswith("/dev/")
                     else ": is the address right?"
                 )
             )

@@ -5,8 +5,9 @@ frames --ahead--> batches --predictor--> detections [--> track ids] --> film, li
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +68,21 @@ def detect_frames(
       threshold: lowest score.
     """
     offset = image_files.origin(geometry)
-    for group in _groups(_ahead(frames), batch):
+    # Closed here and not by the garbage collector: a caller that breaks off wants its camera back.
+    with closing(_ahead(frames)) as decoded:
+        yield from _detect(decoded, geometry, channel_order, predictor, batch, threshold, offset)
+
+
+def _detect(
+    frames: Iterable[Frame],
+    geometry: GeometrySettings,
+    channel_order: str,
+    predictor: Predictor,
+    batch: int,
+    threshold: float,
+    offset: float,
+) -> Iterator[Seen]:
+    for group in _groups(frames, batch):
         fits = [image_files.fit(frame.image.shape[:2], geometry) for frame in group]
         canvases = [
             image_files.apply_image(_in_order(frame.image, channel_order), placed)
@@ -133,6 +148,19 @@ def follow(seen: Iterable[Seen]) -> Iterator[Seen]:
         yield Seen(each.frame, each.detections, ids)
 
 
+def with_ids(
+    detections: Detections, names: Sequence[str], ids: np.ndarray | None
+) -> tuple[Detections, Sequence[str]]:
+    """Returns detections and names whose captions hold the ids: `car 3`; as they are without ids."""
+    if ids is None:
+        return detections, names
+    # The id as the class: drawing knows nothing of ids, and an object keeps its colour so.
+    shown = [""] * (max(map(int, ids), default=0) + 1)
+    for label, number in zip(np.asarray(detections.classes), ids, strict=True):
+        shown[int(number)] = f"{names[int(label)]} {number}"
+    return detections.replace(classes=np.asarray(ids)), shown
+
+
 class Film:
     """An annotated film; a context manager.
 
@@ -163,11 +191,7 @@ class Film:
         Raises:
           DataError: the file cannot be written.
         """
-        names = self._names
-        detections = seen.detections
-        if seen.ids is not None:  # the id is part of the caption
-            names = [f"{names[c]} {i}" for c, i in zip(detections.classes, seen.ids, strict=True)]
-            detections = detections.replace(classes=np.arange(len(names)))
+        detections, names = with_ids(seen.detections, self._names, seen.ids)
         picture = draw_detections(
             seen.frame.image, detections, names, captions=self._captions, masks=self._masks
         )
@@ -226,6 +250,7 @@ class Lines:
         self._temporary = unfinished_name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._temporary.open("w", encoding="utf-8")
+        self._empty = True
 
     def __enter__(self) -> "Lines":
         return self
@@ -233,6 +258,7 @@ class Lines:
     def write(self, seen: Seen) -> None:
         """Appends the line of a frame."""
         self._file.write(json.dumps(self._line(seen)) + "\n")
+        self._empty = False
 
     def __exit__(
         self,
@@ -241,8 +267,12 @@ class Lines:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        # Lines that were written are whole, whatever ended the film.
-        self._temporary.replace(self.path)
+        # Lines that were written are whole, whatever ended the film. Without any, a source that could
+        # not be opened must not replace the lines of an earlier run.
+        if self._empty and kind is not None:
+            self._temporary.unlink(missing_ok=True)
+        else:
+            self._temporary.replace(self.path)
 
     def _line(self, seen: Seen) -> dict[str, Any]:
         detections = seen.detections
@@ -311,16 +341,27 @@ def _ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Decodes on a thread, a few frames ahead of the device."""
     end = object()
     iterator = iter(frames)
-    with ThreadPoolExecutor(1) as pool:
-        # One thread: a decoder is a sequence, and its own threads share the work of a frame.
-        pending = [pool.submit(next, iterator, end)]
-        while True:
-            while len(pending) < _READY:
-                pending.append(pool.submit(next, iterator, end))
-            frame = pending.pop(0).result()
-            if frame is end:
-                return
-            yield frame  # type: ignore[misc]
+    pending = []
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                while True:
+                    # One thread: a decoder is a sequence, and its own threads share the work of a
+                    # frame.
+                    while len(pending) < _READY:
+                        pending.append(pool.submit(next, iterator, end))
+                    frame = pending.pop(0).result()
+                    if frame is end:
+                        return
+                    yield frame  # type: ignore[misc]
+            finally:
+                # A camera would be waited for, frame by frame.
+                for each in pending:
+                    each.cancel()
+    finally:
+        # After the thread has ended: a generator that runs cannot be closed.
+        if isinstance(iterator, Generator):
+            iterator.close()
 
 
 def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

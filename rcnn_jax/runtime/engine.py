@@ -9,6 +9,7 @@ mismatches, late and in its own words; here each is one message before anything 
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import onnx
 from rcnn_jax.checkpoints.atomic import read_file, write_file
 from rcnn_jax.checkpoints.origin import Origin
 from rcnn_jax.errors import CheckpointError, UsageError
+from rcnn_jax.processes import peak_memory
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime import tensorrt, tensorrt_rtx
 from rcnn_jax.runtime.backend import Predictor, predictor_of, require_one_device
@@ -148,7 +150,14 @@ def write_rtx_engine(
         f"{', '.join(settings.targets)}, without a GPU: this takes up to a few minutes",
         markup=False,
     )
+    start = time.monotonic()
     plan = tensorrt_rtx.build(trt, model.SerializeToString(), settings, reporter)
+    peak = peak_memory()
+    reporter.console.print(
+        f"built in {time.monotonic() - start:.1f} s"
+        + (f", peak memory of this process {peak / 1e9:.1f} GB" if peak else ""),
+        markup=False,
+    )
     info = EngineInfo(
         header=header,
         precision=settings.precision,

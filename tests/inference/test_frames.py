@@ -1,5 +1,6 @@
 """Sources of frames: names, times, ends, secrets."""
 
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -124,3 +125,30 @@ def test_an_address_nobody_answers_is_one_message():
         port = unused.getsockname()[1]
     with pytest.raises(DataError, match="is the address right"):
         list(read_frames(Source(f"rtsp://127.0.0.1:{port}/x", live=True)))
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("rtsp://us:pw@host/door", "host/door"),
+        ("rtsp://us:p@w@host/door", "host/door"),
+        ("rtsp://host/door?user=us&password=pw&channel=1", "channel=1"),
+        ("rtsp://host:554/user=us_password=pw_channel=1", "host:554"),
+        ("https://host/live.m3u8?token=pw", "host/live.m3u8"),
+    ],
+)
+def test_secrets_are_masked_wherever_an_address_has_them(address, kept):
+    source = Source(address, live=True)
+    assert kept in source.name
+    for text in (source.name, source.stem):
+        assert not re.search(r"(us:|=us|pw|p@w)", text), text
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_phone_film_comes_as_players_show_it(tmp_path, turns):
+    path = films.write_film(tmp_path / "a.mp4", [0, 0.1], height=64, width=96)
+    stored = next(read_frames(as_source(path))).image
+    films.turn(path, turns)
+    shown = next(read_frames(as_source(path))).image
+    # Clockwise, as the matrix of the film says; np.rot90 turns the other way.
+    np.testing.assert_array_equal(shown, np.rot90(stored, -turns))

@@ -7,7 +7,7 @@ import pytest
 
 from rcnn_jax.cli.main import main
 from rcnn_jax.inference.frames import Frame, as_source, read_frames
-from rcnn_jax.inference.video import Film, Lines, Seen, detect_frames, follow
+from rcnn_jax.inference.video import Film, Lines, Seen, detect_frames, follow, with_ids
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.structures import Detections
 
@@ -122,3 +122,42 @@ def test_the_video_itself_is_never_written_over(boxes_files, tmp_path, capsys):
     assert main(["faster_rcnn", "inference", *flags]) == 2
     assert path.read_bytes() == before
     assert "is the video that is read" in capsys.readouterr().err
+
+
+def test_a_source_that_cannot_be_opened_leaves_the_lines_of_an_earlier_run(
+    boxes_files, tmp_path, capsys
+):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "clip.jsonl").write_text("{}\n")
+    (tmp_path / "clip.mp4").write_bytes(b"no film")
+    flags = ["-e", str(boxes_files.spec), "-m", str(boxes_files.graph), "-r", str(tmp_path)]
+    assert main(["faster_rcnn", "inference", *flags, "-i", str(tmp_path / "clip.mp4")]) == 2
+    assert (labels / "clip.jsonl").read_text() == "{}\n" and len(list(labels.iterdir())) == 1
+    assert main(["faster_rcnn", "inference", *flags, "-i", str(tmp_path / "none*.mp4")]) == 2
+    errors = capsys.readouterr().err
+    assert "clip.mp4: cannot be read" in errors and "no video matches this pattern" in errors
+
+
+def test_a_password_is_in_nothing_that_the_command_shows_or_writes(boxes_files, tmp_path, capsys):
+    address = "rtsp://somebody:hid@den@127.0.0.1:9/x?password=covert"
+    flags = ["-e", str(boxes_files.spec), "-m", str(boxes_files.graph), "-r", str(tmp_path / "out")]
+    log = tmp_path / "log.txt"
+    flags += ["-i", address, "--log_file", str(log)]
+    assert main(["faster_rcnn", "inference", *flags]) == 2
+    shown = capsys.readouterr()
+    texts = [shown.out, shown.err, log.read_text()]
+    for path in (tmp_path / "out").rglob("*"):
+        texts += [path.name, path.read_text() if path.is_file() else ""]
+    assert "127.0.0.1:9" in shown.err
+    for secret in ("somebody", "hid", "den@", "covert"):
+        assert not any(secret in text for text in texts), secret
+
+
+def test_the_colour_of_an_object_follows_its_id():
+    boxes = np.float32([[0, 0, 4, 4], [4, 4, 8, 8]])
+    both = Detections(boxes, np.float32([0.9, 0.8]), np.int32([1, 0]), np.ones(2, bool), None)
+    shown, names = with_ids(both, ["car", "dog"], np.asarray([7, 3]))
+    assert shown.classes.tolist() == [7, 3]
+    assert [names[7], names[3]] == ["dog 7", "car 3"]
+    assert with_ids(both, ["car", "dog"], None) == (both, ["car", "dog"])

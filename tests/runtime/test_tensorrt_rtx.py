@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import converter, main
 from rcnn_jax.errors import CheckpointError, UsageError
@@ -155,8 +157,35 @@ def test_an_encrypted_graph_needs_its_key_and_a_bundle_is_no_graph(
     encrypted.write_bytes(encrypt(portable.read_bytes(), "a-key-of-the-test"))
     assert build(encrypted, tmp_path / "a.engine", "sm89", "-k", "another-key-of-it") == 2
     assert "a-key" not in capsys.readouterr().err
-    assert build(boxes_files.model, tmp_path / "a.engine", "sm89") == 2
-    assert "is a bundle" in (error := capsys.readouterr().err) and "export --portable" in error
+    assert converter([str(boxes_files.model), "-e", str(tmp_path / "a.engine")]) == 2
+    assert "is a bundle" in (error := capsys.readouterr().err) and "export -e SPEC" in error
+
+
+@builds
+def test_a_bundle_is_exported_again_as_a_portable_graph(boxes_files, tmp_path, capsys):
+    engine = tmp_path / "a.engine"
+    assert build(boxes_files.model, engine, "sm89", "-m", "1") == 0
+    out = capsys.readouterr().out
+    assert "a.onnx first, with the spec inside it" in out
+    assert re.search(r"built in \d+\.\d s, peak memory of this process \d\.\d GB", out)
+    assert read_info(engine).header.portable
+    operators = {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
+    assert not operators & {"NonMaxSuppression", "RoiAlign"}
+    # what is there is not replaced without a word
+    assert build(boxes_files.model, engine, "sm89", "-m", "1") == 2
+    assert "a.onnx" in capsys.readouterr().err
+
+
+@builds
+def test_gen_trt_engine_takes_a_bundle_too_and_encrypts_its_graph(boxes_files, tmp_path):
+    key = "a-key-of-the-test"
+    bundle = tmp_path / "model.tlt"
+    write_bundle(bundle, read_bundle(boxes_files.model), key)
+    flags = ["-m", str(bundle), "-r", str(tmp_path / "out"), "-k", key, "--rtx", "sm75"]
+    assert main(["faster_rcnn", "gen_trt_engine", *flags, "--data_type", "fp16"]) == 0
+    assert read_info(tmp_path / "out" / "model.engine").precision == "fp16"
+    assert (tmp_path / "out" / "model.etlt").is_file()
+    assert not list((tmp_path / "out").glob("*.onnx"))
 
 
 def test_dla_is_not_for_rtx(portable, tmp_path, capsys):

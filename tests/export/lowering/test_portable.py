@@ -10,10 +10,12 @@ from onnx import helper
 
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.lowering.portable import Forms, forms_of, is_portable, to_portable
+from rcnn_jax.export.precision.calibration import observe, scales_of
 from rcnn_jax.export.precision.fp16 import half_nodes, to_fp16, truly_half
 from rcnn_jax.export.precision.model_view import ModelView
 from rcnn_jax.export.precision.placement import place
 from rcnn_jax.export.precision.quantize import insert_qdq
+from rcnn_jax.export.verification.parity import Tolerance, compare_detections
 from rcnn_jax.export.verification.tensorrt_gate import all_nodes, complaints
 from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.header import HEADER_KEY, Header
@@ -115,6 +117,36 @@ def test_fp16_may_come_before_or_after(kind, first):
     # the same layers round in both, so that only the crops differ in their last bit
     agree = detections(truly_half(graph), kind, 2), detections(truly_half(wanted), kind, 2)
     assert_same_detections(*agree, pixels=0.5, scores=5e-3)
+
+
+@functools.cache
+def of_batch(kind, batch):
+    """(graph, header, scales) of a tiny detector; scales from its own images."""
+    model, header = tiny.graph(getattr(tiny, kind)(), batch=batch)
+    images = preprocess(tiny.images(batch or 2), header)
+    return model, header, scales_of(observe(model, [images]), "max")
+
+
+@pytest.mark.parametrize("types", ["fp16", "int8", "int8 in fp16"])
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_precision_agrees_with_free_and_fixed_batch(kind, batch, types):
+    model, header, scales = of_batch(kind, batch)
+    lowered = insert_qdq(model, scales) if types != "fp16" else model
+    lowered = to_fp16(lowered) if "fp16" in types else lowered
+    changed = to_portable(lowered)
+    assert is_portable(changed) and complaints(changed) == []
+    (entry,) = [each for each in changed.metadata_props if each.key == HEADER_KEY]
+    assert set(Header.from_metadata({HEADER_KEY: entry.value}).portable.values()) == {
+        "select",
+        "gather",
+    }
+    for count in (2,) if batch else (1, 2):
+        wanted, theirs = (detections(each, kind, count, header) for each in (lowered, changed))
+        # A crop that differs in its last bit may round to the next of 255 levels.
+        parity = compare_detections(wanted, theirs, Tolerance(box=0.5, score=2e-2, mask=5e-2))
+        assert parity.detections > count and parity.unmatched == 0, parity
+        assert parity.box < 0.5 and parity.score < 2e-2 and parity.mask < 5e-2, parity
 
 
 @pytest.mark.parametrize("kind", KINDS)
