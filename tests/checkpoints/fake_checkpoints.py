@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from tests.checkpoints import torch_opcodes
+
 WIDTHS = (64, 128, 256, 512)
 HEAD = 32
 
@@ -154,6 +156,15 @@ def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     """Writes a state dict as `safetensors.torch.save_file` does."""
     safetensors.numpy.save_file(arrays, path)
     return path
+
+
+def write_torch(path: Path, arrays: dict[str, np.ndarray], *, stream: bool = False) -> Path:
+    """Writes a state dict as torch.save does, as a stream like torch before 1.6."""
+    program, storages = torch_opcodes.saved(arrays)
+    if stream:
+        path.write_bytes(torch_opcodes.stream(program, storages))
+        return path
+    return torch_opcodes.write_archive(path, program, storages)
 
 
 def write_pickle(path: Path, arrays: dict[str, np.ndarray], protocol: int = 2) -> Path:

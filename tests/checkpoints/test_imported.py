@@ -148,6 +148,15 @@ def test_pickles_of_every_protocol_are_the_same_model(folder, zoo, protocol):
         np.testing.assert_array_equal(array, zoo[1].arrays[name])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_of_torch_old_and_new_are_the_same_model(folder, newer, stream):
+    path = fake.write_torch(folder / f"stream_{stream}.pth", newer[0], stream=stream)
+    arrays = import_checkpoint(path).arrays
+    assert arrays.keys() == newer[1].arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, newer[1].arrays[name])
+
+
 def test_a_faster_rcnn_becomes_the_network_without_masks(folder):
     path = fake.write_safetensors(folder / "boxes.safetensors", fake.torchvision(90, masks=False))
     bundle = import_checkpoint(path)
