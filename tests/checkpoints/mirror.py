@@ -30,11 +30,17 @@ def mirror(patch: pytest.MonkeyPatch, cache: str) -> Iterator[Site]:
         yield site
 
 
-def publish(patch: pytest.MonkeyPatch, site: Site, name: str, content: bytes) -> None:
-    """Makes the content of a file (.safetensors) that of a published name."""
+def publish(
+    patch: pytest.MonkeyPatch,
+    site: Site,
+    name: str,
+    content: bytes,
+    suffix: str = ".safetensors",
+) -> None:
+    """Makes the content of a file that of a published name."""
     row = published.find(name)
     digest = hashlib.sha256(content).hexdigest()[:8]
-    url = f"{row.url.rpartition('/')[0]}/{name.rpartition('/')[2]}-{digest}.safetensors"
+    url = f"{row.url.rpartition('/')[0]}/{name.rpartition('/')[2]}-{digest}{suffix}"
     patch.setitem(published.PUBLISHED, name, dataclasses.replace(row, url=url))
     parts = urllib.parse.urlsplit(url)
     site.files[f"/{parts.netloc}{parts.path}"] = content
