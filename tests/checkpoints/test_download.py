@@ -193,6 +193,19 @@ def test_a_mirror_has_the_files_as_the_cache_has_them(site, monkeypatch, cache):
         fetch("https://example.org/models/b.pth", DIGEST)
 
 
+def test_the_proxy_of_the_usual_variables_is_asked(site, monkeypatch):
+    url = "http://weights.invalid/models/a.pth"
+    site.files[url] = CONTENT  # a proxy is asked for whole addresses
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", site.address)
+    assert fetch(url, DIGEST).read_bytes() == CONTENT
+    assert [path for path, _, _ in site.asked] == [url]
+    site.status["http://weights.invalid/b.pth"] = 407
+    with pytest.raises(CheckpointError, match="the server answered 407"):
+        fetch("http://weights.invalid/b.pth", None)
+
+
 def test_names_and_passwords_of_addresses_reach_no_message_and_no_redirect(site):
     secret = site.address.replace("http://", "http://me:hunter2@")
     site.redirects["/old.pth"] = f"{site.address}/nothing.pth"
