@@ -11,6 +11,7 @@ from rcnn_jax.checkpoints.published import PUBLISHED
 from rcnn_jax.checkpoints.state import stored_experiment, with_weights
 from rcnn_jax.errors import CheckpointError, UsageError
 from tests.checkpoints import fake_checkpoints as fake
+from tests.checkpoints import torch_opcodes
 
 OIHW = (2, 3, 1, 0)
 
@@ -142,6 +143,29 @@ def test_a_bundle_is_whole_and_holds_no_path(newer):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_of_every_protocol_are_the_same_model(folder, zoo, protocol):
     path = fake.write_pickle(folder / f"p{protocol}.pkl", zoo[0], protocol)
+    arrays = import_checkpoint(path).arrays
+    assert arrays.keys() == zoo[1].arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, zoo[1].arrays[name])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_checkpoint_of_a_training_with_detectron2_is_the_same_model(folder, zoo, stream):
+    """Older ones hold anchors and pixels too; every one holds counters and an optimizer."""
+    buffers = {
+        "pixel_mean": np.zeros((3, 1, 1), np.float32),
+        "proposal_generator.anchor_generator.cell_anchors.0": np.zeros((3, 4), np.float32),
+    }
+    program, storages = torch_opcodes.saved({**zoo[0], **buffers})
+    text = torch_opcodes.text
+    program = (
+        b"}(" + text("iteration") + torch_opcodes.number(269999) + text("model") + program + b"u"
+    )
+    path = folder / f"model_final_{stream}.pth"
+    if stream:
+        path.write_bytes(torch_opcodes.stream(program, storages))
+    else:
+        torch_opcodes.write_archive(path, program, storages)
     arrays = import_checkpoint(path).arrays
     assert arrays.keys() == zoo[1].arrays.keys()
     for name, array in arrays.items():
