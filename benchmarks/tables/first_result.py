@@ -3,9 +3,8 @@
 .venv-peers/bin/python -m benchmarks.tables.first_result PICTURE [--model maskrcnn_resnet50_fpn_v2]
 
 Both start as a new process with the weights on the disk, random ones of torchvision's own builder. Ours
-runs twice: the first time its programs are compiled, the second they come from JAX's cache of compilations.
-Commands have that cache by themselves; a program that uses the library sets JAX_COMPILATION_CACHE_DIR, as
-is done here.
+runs twice: the first time its programs are compiled, the second they come from JAX's cache. Commands have
+that cache by themselves; a program that uses the library sets JAX_COMPILATION_CACHE_DIR, as is done here.
 """
 
 import argparse
