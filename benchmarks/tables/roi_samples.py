@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn_jax.evaluate.command import judge
+from rcnn_jax.evaluate.command import full_evaluation
 from rcnn_jax.evaluate.matching import iou_matrix
 from rcnn_jax.evaluate.results import numbers
 from rcnn_jax.kinds import Kind
@@ -94,7 +94,7 @@ def _run(path: Path, spec: Path, samples: int) -> Result:
     # thing that is measured.
     experiment = build_experiment(config, KIND)
     recorded = _Recorded(open_weights(path, None), [])
-    evaluation, _ = judge(experiment, recorded)  # pyright: ignore[reportArgumentType]
+    evaluation, _ = full_evaluation(experiment, recorded)  # pyright: ignore[reportArgumentType]
     images = [_single(batch, i) for batch in recorded.batches for i in range(len(batch.scores))]
     return Result(numbers(evaluation.report), images)
 

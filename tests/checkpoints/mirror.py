@@ -13,15 +13,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from rcnn_jax.checkpoints import download, imported, published
+from rcnn_jax.checkpoints import cache, download, imported, published
 from rcnn_jax.checkpoints.taken_for_granted import Granted
 from tests.checkpoints.http_server import Site, serving
 
 
 @contextmanager
-def mirror(patch: pytest.MonkeyPatch, cache: str) -> Iterator[Site]:
+def mirror(patch: pytest.MonkeyPatch, folder: str) -> Iterator[Site]:
     """Serves an empty mirror and makes it that of the process; `publish` fills it."""
-    patch.setenv(download.CACHE_VARIABLE, cache)
+    patch.setenv(cache.CACHE_VARIABLE, folder)
     patch.setenv("no_proxy", "*")
     for name in (download.OFFLINE_VARIABLE, "RCNN_JAX_KEY"):
         patch.delenv(name, raising=False)
