@@ -1,5 +1,7 @@
 """Import by value: every array of a bundle is the array of the checkpoint, turned by NumPy alone."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -263,6 +265,27 @@ def test_other_networks_and_files_are_refused(folder, tmp_path):
     assert "is for detectron2" in refusal(path, config=tmp_path / "c.yaml")
     path = fake.write_pickle(folder / "d.pkl", fake.detectron2(2))
     assert "always has 1e-5" in refusal(path, bn_eps=0.0)
+
+
+def test_the_names_of_the_first_published_detectors_are_the_same_model(folder):
+    """They have version 1 of every block, and the form of torch before 1.6."""
+    arrays = fake.torchvision(2)
+    old = {}
+    for name, array in arrays.items():
+        name = re.sub(r"((inner|layer)_blocks\.\d)\.0\.", r"\1.", name)
+        name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        name = re.sub(
+            r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", name
+        )
+        old[name] = array
+    assert len(old.keys() - arrays.keys()) == 2 * (4 + 4 + 1 + 4)
+    newer, older = (
+        import_checkpoint(fake.write_torch(folder / f"{name}.pth", named, stream=True)).arrays
+        for name, named in (("newer", arrays), ("older", old))
+    )
+    assert newer.keys() == older.keys()
+    for name, array in newer.items():
+        np.testing.assert_array_equal(older[name], array)
 
 
 def test_a_published_file_is_known_by_its_name_wherever_it_lies(folder):
