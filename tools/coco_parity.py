@@ -11,6 +11,7 @@ import argparse
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import rcnn_jax
 from rcnn_jax.checkpoints.cache import Digest, cache_folder
@@ -68,7 +69,7 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> int:
     data = coco_val(args.base, reporter, checked=not args.unchecked)
     model = open_model(Path(row.name), None, reporter=reporter)
     assert isinstance(model, OpenBundle)
-    config = model.stored_config()
+    config: Any = model.stored_config()
     config.data_config.coco_val_image_dir = str(data / "val2017")
     config.data_config.val_json_file = str(data / ANNOTATIONS)
     config.data_config.eval_samples = args.images

@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _run(path: Path, spec: Path, samples: int) -> Result:
-    config = load_spec(spec, KIND, "evaluate").config
+    config: Any = load_spec(spec, KIND, "evaluate").config
     config.maskrcnn_config.roi_sampling_ratio = samples
     # Not `experiment_of`: it refuses a model with another number than it was trained with, the very
     # thing that is measured.
