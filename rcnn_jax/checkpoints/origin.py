@@ -114,7 +114,7 @@ def check_classes(
     if class_names != wanted:
         # Published models hold a spec without data. A list of "category 1, category 2" beside COCO's
         # names would hide that reason.
-        if experiment.eval_source is None and wanted == numbered_categories(len(wanted) + 1).names:
+        if wanted == numbered_categories(len(wanted) + 1).names and experiment.eval_source is None:
             fields = family(experiment.kind).validation_fields
             raise DataError(
                 f"{name}: was trained for the classes {_names(class_names)}; the spec names no "
