@@ -1,7 +1,5 @@
 """The first lines of Python in README.md, run as they stand; a server on this machine has the weights."""
 
-import dataclasses
-import hashlib
 import re
 from pathlib import Path
 
@@ -9,10 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rcnn_jax.checkpoints import download, imported, published
-from rcnn_jax.checkpoints.published import find
 from tests.checkpoints import fake_checkpoints as fake
-from tests.checkpoints.http_server import serving
+from tests.checkpoints.mirror import mirror, publish, shrink
 
 pytestmark = pytest.mark.slow
 
@@ -32,33 +28,12 @@ def street(tmp_path, monkeypatch):
     content = fake.write_safetensors(
         tmp_path / "w.safetensors", fake.torchvision(90, version=2)
     ).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    url = f"https://download.pytorch.org/models/maskrcnn-{digest}.safetensors"
-    monkeypatch.setitem(published.PUBLISHED, NAME, dataclasses.replace(find(NAME), url=url))
-    settings = imported.torchvision_settings
-
-    def smaller(*words):
-        """What torchvision takes for granted, on a canvas and with counts that take seconds."""
-        granted = settings(*words)
-        network = {
-            **granted.network,
-            "test_rpn_post_nms_topn": "40",
-            "test_detections_per_image": "8",
-            "test_score_threshold": "0.0",
-        }
-        return dataclasses.replace(granted, network=network, short_side=128, long_side=192)
-
-    monkeypatch.setattr(imported, "torchvision_settings", smaller)
-    monkeypatch.setenv("RCNN_JAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.delenv("RCNN_JAX_KEY", raising=False)
-    monkeypatch.delenv(download.OFFLINE_VARIABLE, raising=False)
+    shrink(monkeypatch)
     monkeypatch.chdir(tmp_path)
     coarse = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
     cv2.imwrite("street.jpg", cv2.resize(coarse, (180, 120)))
-    with serving() as site:
-        site.files[f"/download.pytorch.org/models/maskrcnn-{digest}.safetensors"] = content
-        monkeypatch.setenv(download.MIRROR_VARIABLE, site.address)
+    with mirror(monkeypatch, str(tmp_path / "cache")) as site:
+        publish(monkeypatch, site, NAME, content)
         yield site
 
 

@@ -11,13 +11,14 @@ import argparse
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import rcnn_jax
 from rcnn_jax.checkpoints.cache import Digest, cache_folder
 from rcnn_jax.checkpoints.download import fetch
 from rcnn_jax.checkpoints.published import find
 from rcnn_jax.cli.session import Session
-from rcnn_jax.errors import DataError, RcnnError
+from rcnn_jax.errors import DataError, RcnnError, UsageError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.open import open_model
@@ -56,10 +57,19 @@ def main(argv: list[str] | None = None) -> int:
 def compare(args: argparse.Namespace, reporter: Reporter) -> int:
     """Fetches, evaluates and compares."""
     row = find(args.name)
+    # Before a gigabyte of images is fetched for it.
+    if not row.is_detector:
+        raise UsageError(
+            f"{row.name}: is a classifier, which has no AP on COCO; give a name of coco/"
+        )
+    if args.images < 1:
+        raise UsageError(f"--images {args.images}: expected at least 1")
+    if args.long_side and not args.short_side:
+        raise UsageError("--long_side: is for --short_side, which is missing")
     data = coco_val(args.base, reporter, checked=not args.unchecked)
     model = open_model(Path(row.name), None, reporter=reporter)
     assert isinstance(model, OpenBundle)
-    config = model.stored_config()
+    config: Any = model.stored_config()
     config.data_config.coco_val_image_dir = str(data / "val2017")
     config.data_config.val_json_file = str(data / ANNOTATIONS)
     config.data_config.eval_samples = args.images
@@ -88,7 +98,7 @@ def coco_val(base: str, reporter: Reporter, *, checked: bool) -> Path:
 
     Raises:
       CheckpointError: the archives cannot be fetched.
-      DataError: one cannot be unpacked.
+      DataError: one cannot be unpacked, or holds other files than COCO's.
     """
     for name, digest in FILES.items():
         archive = fetch(f"{base}/{name}", digest if checked else None, what=name, reporter=reporter)
@@ -101,6 +111,11 @@ def coco_val(base: str, reporter: Reporter, *, checked: bool) -> Path:
             except (zipfile.BadZipFile, OSError) as error:
                 raise DataError(f"{archive}: cannot be unpacked: {error}") from error
             done.touch()
+    for part in ("val2017", ANNOTATIONS):
+        if not (folder / part).exists():
+            raise DataError(
+                f"{folder}: holds no {part}; the archives of {base} have another layout"
+            )
     return folder
 
 

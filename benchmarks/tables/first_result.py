@@ -3,8 +3,8 @@
 .venv-peers/bin/python -m benchmarks.tables.first_result PICTURE [--model maskrcnn_resnet50_fpn_v2]
 
 Both start as a new process with the weights on the disk, random ones of torchvision's own builder. Ours
-runs twice: the first time its programs are compiled, the second they come from the cache of compilations,
-as in every later process on the same machine.
+runs twice: the first time its programs are compiled, the second they come from JAX's cache. Commands have
+that cache by themselves; a program that uses the library sets JAX_COMPILATION_CACHE_DIR, as is done here.
 """
 
 import argparse
@@ -18,9 +18,6 @@ from pathlib import Path
 OURS = """
 import json, sys, time
 begin = time.perf_counter()
-from pathlib import Path
-from rcnn_jax.cli.compilations import keep_compilations
-keep_compilations()
 import rcnn_jax
 from rcnn_jax.checkpoints import published
 row = published.Published(name="coco/timed", url=sys.argv[1], source="torchvision", licence="", size=0,

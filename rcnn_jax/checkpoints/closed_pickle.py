@@ -12,7 +12,7 @@ A bound on opcodes and copied items keeps a forged program from running for hour
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from rcnn_jax.errors import CheckpointError
 
@@ -109,8 +109,12 @@ def is_hostile(named: Global) -> bool:
     return module[0] in _RUNNING or bool(_ANYWHERE & {*module, *name})
 
 
+Program = bytes | BinaryIO
+"""A pickle: its bytes, or a stream that stands at its beginning and is left behind its end."""
+
+
 def run(
-    program: bytes,
+    program: Program,
     rebuild: Rebuild,
     *,
     storage: Callable[[Any], Any] | None = None,
@@ -119,7 +123,7 @@ def run(
     """Interprets a pickle.
 
     Args:
-      program: opcodes.
+      program: opcodes; a stream is left behind the last one.
       rebuild: makes values of calls.
       storage: makes values of persistent ids; None where the file has none.
       writer: who writes such files, for messages.

@@ -265,7 +265,9 @@ def _receive(
         if version:  # the server sends all of it where the file is another one by now
             request.add_header("If-Range", version)
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout)
+        # Not urlopen, which keeps the proxies of its first call: in a notebook a proxy is often named
+        # after a first attempt has failed.
+        answer = urllib.request.build_opener().open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and start:  # nothing is left to send, or the part is too long

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rcnn_jax.data.sources.categories import Categories
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.data.sources.categories import Categories, numbered_categories
+from rcnn_jax.errors import CheckpointError, DataError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.tasks.dependence import Dependence
 from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.families import family
 
 # COCO's 80 names, or the anchors of a spec, would hide the sentence that they are in.
 _SHOWN_NAMES = 12
@@ -105,11 +106,20 @@ def check_classes(
 
     Raises:
       CheckpointError: the file is of another detector or has other classes.
+      DataError: the spec names no data, so that its classes are unknown.
     """
     check_kind(kind, experiment.kind, name)
     wanted = experiment.task.class_names
     # Before the fields: other classes are the mistake that a user recognises at once.
     if class_names != wanted:
+        # Published models hold a spec without data. A list of "category 1, category 2" beside COCO's
+        # names would hide that reason.
+        if wanted == numbered_categories(len(wanted) + 1).names and experiment.eval_source is None:
+            fields = family(experiment.kind).validation_fields
+            raise DataError(
+                f"{name}: was trained for the classes {_names(class_names)}; the spec names no "
+                f"annotations that say which classes it has: set {fields}"
+            )
         raise CheckpointError(
             f"{name}: was trained for the classes {_names(class_names)}; the spec maps to "
             f"{_names(wanted)}. Use the spec it was trained with"

@@ -18,6 +18,7 @@ from rcnn_jax.checkpoints.archive import largest_content
 from rcnn_jax.checkpoints.atomic import read_file
 from rcnn_jax.checkpoints.closed_pickle import Array, Global, Placeholder
 from rcnn_jax.checkpoints.torch_file import read_torch
+from rcnn_jax.checkpoints.torch_stream import is_stream
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.printable import reason
 
@@ -63,7 +64,7 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
     """Returns {name: array} of a `.pkl` file: of its entry `model`, or of its largest dictionary.
 
     Args:
-      path: a pickle of arrays; one that torch wrote as an archive is read as that.
+      path: a pickle of arrays; one that torch wrote is read as that.
 
     Raises:
       CheckpointError: not such a file, damaged, without named arrays, or a program that would do more
@@ -71,7 +72,7 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
     """
     data = read_file(path, "weights file")
     # torch.save takes any suffix, and people give it this one.
-    if zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path) or is_stream(data):
         return read_torch(path)
     try:
         result = closed_pickle.run(data, _rebuild, writer="a pickle of arrays")

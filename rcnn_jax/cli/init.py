@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default="none",
-        metavar="FILE|none",
+        metavar="FILE|NAME|none",
         help="weights to start from (none: random)",
     )
     parser.add_argument(

@@ -117,6 +117,8 @@ def _list(args: Namespace, session: Session) -> None:
             f"{box:>6}  {mask:>7}  {'yes' if row.path.is_file() else 'no'}"
         )
     session.console.print(f"AP: COCO val2017, as published. The cache is {cache_folder()}")
+    # `faster_rcnn` is the detector without a pyramid, and its commands would refuse these.
+    session.console.print("coco/... are run by the commands of mask_rcnn, those without masks too")
 
 
 def _fetch(args: Namespace, session: Session) -> None:

@@ -85,6 +85,7 @@ def draft_of(known: Known) -> Draft:
         arch=known.start.arch,
         weights=known.start.path,
         convention=known.start.convention,
+        network=known.start.network,
         pixels=known.pixels,
         vertical_flips=known.flips,
         batch=length.batch,

@@ -1,13 +1,17 @@
 """Weights to start from: which backbone a file is of, and how its pixels were normalised."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from rcnn_jax.checkpoints.bundle import read_header
 from rcnn_jax.checkpoints.pretrained import load_weights
-from rcnn_jax.checkpoints.published import named_weights
+from rcnn_jax.checkpoints.published import Published, named_weights
 from rcnn_jax.errors import UsageError
+from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.spec.tables.faster_rcnn_model import ARCHITECTURES
-from rcnn_jax.tasks.draft import Pixels
+from rcnn_jax.tasks.draft import Inherited, Pixels
+from rcnn_jax.tasks.families import family
 
 IMAGENET = Pixels(mean=(123.675, 116.28, 103.53), divisor=57.375)
 """Means of torchvision's models, and the mean of their three deviations."""
@@ -20,6 +24,9 @@ SYMMETRIC = Pixels(mean=(127.5, 127.5, 127.5), divisor=127.5)
 
 CONVENTIONS = ("torchvision",)
 """Publishers whose models load into a spec of one convention."""
+
+_NEWER = {"rpn_conv_depth": "2", "box_head": '"4conv1fc"', "fpn_norm": '"bn"', "head_norm": '"bn"'}
+"""Fields of the network that torchvision calls `_v2`."""
 
 _SYMMETRIC = ("mobilenet", "efficientnet")
 _DEFAULT = "resnet:18"
@@ -35,6 +42,7 @@ class Start:
       pixels: normalisation that the weights were trained with; None for that of the data.
       convention: what the weights take for granted, by its name in specs of Mask R-CNN.
       sentence: what was decided.
+      network: further fields of the network of a Mask R-CNN that the weights need.
     """
 
     path: str
@@ -42,6 +50,7 @@ class Start:
     pixels: Pixels | None
     sentence: str
     convention: str = "tao"
+    network: Mapping[str, str] = field(default_factory=dict)
 
 
 def start_of(weights: str, arch: str) -> Start:
@@ -53,7 +62,8 @@ def start_of(weights: str, arch: str) -> Start:
 
     Raises:
       UsageError: there is no such file or backbone, or the name does not tell the backbone.
-      CheckpointError: it is spelled like a name, and there is none of this name.
+      CheckpointError: it is spelled like a name, and there is none of this name; or a model that cannot
+        be read.
     """
     if arch and arch not in ARCHITECTURES:
         raise UsageError(f"--arch {arch}: expected one of {', '.join(ARCHITECTURES)}")
@@ -77,6 +87,12 @@ def start_of(weights: str, arch: str) -> Start:
             f"--weights {weights}: a model of {row.source} is imported first: `rcnn-jax weights import "
             f"{weights} -o MODEL.tlt`, whose file init takes"
         )
+    if path.suffix.lower() == ".tlt":
+        model = _inherited(path)
+        pixels = IMAGENET if model.convention == "torchvision" else CAFFE
+        arch = arch or model.arch
+        sentence = f"from {path} ({arch})"
+        return Start(str(path), arch, pixels, sentence, model.convention, model.network)
     backbone = arch or _arch_of(path.name)
     if not backbone:
         raise UsageError(
@@ -90,7 +106,25 @@ def start_of(weights: str, arch: str) -> Start:
     else:
         pixels = IMAGENET if of_torch or path.suffix.lower() == ".npz" else CAFFE
     convention = "torchvision" if of_torch else "tao"
-    return Start(str(path), backbone, pixels, f"from {path} ({backbone})", convention)
+    network = _NEWER if row is not None and _is_newer(row) else {}
+    return Start(str(path), backbone, pixels, f"from {path} ({backbone})", convention, network)
+
+
+def _is_newer(row: Published) -> bool:
+    # A classifier of this ending was trained longer, and is the same network.
+    return row.is_detector and row.name.endswith("_v2")
+
+
+def _inherited(path: Path) -> Inherited:
+    """Returns what a run takes over from a model of ours: its file has the spec it was made with.
+
+    Raises:
+      CheckpointError: it cannot be read, or is encrypted.
+      SpecError: this release cannot read the spec inside.
+    """
+    kind, header = read_header(path)
+    config = parse_spec(header["spec"], f"{path}: its spec", kind, "inference").config
+    return family(kind).draft().inherited(config)
 
 
 def is_folded(path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rcnn_jax.data.anchor_search import Anchors, Coverage
 from rcnn_jax.printable import shown
+from rcnn_jax.tasks.named_files import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,22 @@ class Pixels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inherited:
+    """What a spec takes over from the model that its run starts from.
+
+    Attributes:
+      arch: backbone and depth, for example `resnet:50`.
+      convention: what the weights take for granted, by its name in specs of Mask R-CNN.
+      network: further fields of the network that have other values than their defaults, as a spec writes
+        them.
+    """
+
+    arch: str
+    convention: str = "tao"
+    network: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Draft:
     """What is known when a spec is written.
 
@@ -64,6 +81,7 @@ class Draft:
       arch: backbone and depth, for example `resnet:18`.
       weights: file to start from; empty for random weights.
       convention: what the weights take for granted, where the spec states it.
+      network: further fields of the network that the weights need, {name: value as a spec writes it}.
       pixels: of the normalisation, where the spec states one.
       vertical_flips: the pictures look the same upside down.
       batch: images per step.
@@ -88,6 +106,7 @@ class Draft:
     arch: str
     weights: str
     convention: str
+    network: Mapping[str, str]
     pixels: Pixels
     vertical_flips: bool
     batch: int
@@ -119,6 +138,7 @@ class SpecWriter:
       masks: outlines can be learnt.
       backbones: that its specs can name.
       anchors: (sides on the canvas, canvas) -> anchors.
+      inherited: config of a model -> what a run that starts from it takes over.
       text: draft -> spec.
     """
 
@@ -129,6 +149,7 @@ class SpecWriter:
     masks: bool
     backbones: tuple[str, ...]
     anchors: Callable[[np.ndarray, tuple[int, int]], Anchors]
+    inherited: Callable[[Config], Inherited]
     text: Callable[[Draft], str]
 
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from rcnn_jax.checkpoints.bundle import read_bundle
 from rcnn_jax.checkpoints.origin import check_classes, check_kind
+from rcnn_jax.checkpoints.published import named_weights
 from rcnn_jax.checkpoints.state import stored_experiment, with_weights
 from rcnn_jax.compress.lineage import kept_features
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import Reporter
+from rcnn_jax.runtime.open import open_weights
 from rcnn_jax.tasks.distillation import Teacher
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Task, Variables
@@ -45,9 +47,9 @@ def open_teacher(experiment: Experiment, key: str | None, reporter: Reporter) ->
     if experiment.teacher is None:
         return None
     path = Path(experiment.teacher.model)
-    if not path.is_file():
+    if named_weights(path) is None and not path.is_file():
         raise CheckpointError(f"{path}: the file that teacher names does not exist")
-    bundle = read_bundle(path, key)
+    bundle = open_weights(path, key, reporter=reporter).bundle
     check_kind(bundle.kind, experiment.kind, str(path))
     other = stored_experiment(bundle, str(path))
     # Of its own spec, not that of the run: another backbone may teach as well.

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from tests.checkpoints import torch_opcodes
+
 WIDTHS = (64, 128, 256, 512)
 HEAD = 32
 
@@ -33,6 +35,8 @@ class _Names:
     def norm(self, name: str, width: int) -> None:
         for leaf in ("weight", "bias", "running_mean"):
             self.leaf(f"{name}.{leaf}", width)
+        # Around 1: factors around 0 let the signal fade, and all scores of a whole network are one.
+        self.arrays[f"{name}.weight"] += 1.0
         self.arrays[f"{name}.running_var"] = self._rng.uniform(0.5, 2.0, width).astype(np.float32)
 
     def dense(self, name: str, out: int, inside: int) -> None:
@@ -128,10 +132,39 @@ def detectron2(
     return made.arrays
 
 
+def resnet18(seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns a state dict of torchvision's `resnet18`, a classifier of 1000 classes."""
+    made, inside = _Names(seed), 64
+    made.conv("conv1", 64, 3, 7)
+    made.norm("bn1", 64)
+    for block, width in enumerate(WIDTHS, start=1):
+        for unit in range(2):
+            name = f"layer{block}.{unit}"
+            for index, before in ((1, inside), (2, width)):
+                made.conv(f"{name}.conv{index}", width, before, 3)
+                made.norm(f"{name}.bn{index}", width)
+            # The first unit of the first block adds its input as it is.
+            if unit == 0 and block > 1:
+                made.conv(f"{name}.downsample.0", width, inside, 1)
+                made.norm(f"{name}.downsample.1", width)
+            inside = width
+    made.dense("fc", 1000, 512)
+    return made.arrays
+
+
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     """Writes a state dict as `safetensors.torch.save_file` does."""
     safetensors.numpy.save_file(arrays, path)
     return path
+
+
+def write_torch(path: Path, arrays: dict[str, np.ndarray], *, stream: bool = False) -> Path:
+    """Writes a state dict as torch.save does, as a stream like torch before 1.6."""
+    program, storages = torch_opcodes.saved(arrays)
+    if stream:
+        path.write_bytes(torch_opcodes.stream(program, storages))
+        return path
+    return torch_opcodes.write_archive(path, program, storages)
 
 
 def write_pickle(path: Path, arrays: dict[str, np.ndarray], protocol: int = 2) -> Path:

@@ -26,6 +26,7 @@ import rcnn_jax
 from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import Bundle, read_bundle, read_header, write_bundle
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
+from tests.checkpoints import torch_opcodes
 from tests.checkpoints.headers import MODEL_HEADER
 from tests.fuzz.case import Case, Target, read_all, sound_cases, write_case, written
 from tests.fuzz.damage import ODD, changed_bytes, changed_tree
@@ -278,6 +279,9 @@ def pth(rng: random.Random, path: Path) -> None:
         program = b"\x80\x02)" + b"\x85" * 300_000 + b"."
     elif unusual < 0.06:
         program = rng.randbytes(200)
+    if rng.random() < 0.3:
+        path.write_bytes(_stream(rng, program))
+        return damage(rng, path)
     with zipfile.ZipFile(path, "w", rng.choice((0, 8))) as archive:
         _add(archive, rng.choice(("m/data.pkl",) * 12 + ("a/b/data.pkl", "data.pkl")), program)
         _add(archive, "m/data/0", np.zeros(rng.choice((0, 3, 4000, 4000)), "<f4").tobytes())
@@ -285,6 +289,22 @@ def pth(rng: random.Random, path: Path) -> None:
         if rng.random() < 0.3:
             _add(archive, "m/byteorder", rng.choice((b"big", b"little", b"\xff")))
     damage(rng, path)
+
+
+def _stream(rng: random.Random, program: bytes) -> bytes:
+    """The form of torch before 1.6, with counts and lists that do not fit in half of the cases."""
+    keys = [*"01"] if rng.random() < 0.7 else rng.choices([*"012", "x" * 300], k=rng.randrange(4))
+    pieces = [torch_opcodes.text(key) for key in keys]
+    if rng.random() < 0.1:
+        pieces.append(_number(rng))
+    listed = b"\x80\x02](" + b"".join(pieces) + b"e."
+    machine = torch_opcodes.machine(rng.random() < 0.95)
+    stream = torch_opcodes.MAGIC + torch_opcodes.VERSION + machine + program + listed
+    for _ in keys:
+        held = rng.randbytes(4 * rng.choice((0, 1, 3, 4000)))
+        count = rng.choice((len(held) // 4,) * 6 + (0, -1, 2**40, 2**63 - 1))
+        stream += struct.pack("<q", count) + held
+    return stream
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -462,10 +482,11 @@ def _bundle_seeds() -> dict[str, Case]:
 
 def _weights_seeds() -> dict[str, Case]:
     writers = (_sound_pth, _sound_npz, _sound_safetensors, _sound_h5, _sound_keras)
-    return {
+    seeds = {
         f"conv1_{suffix[1:]}": written(write, suffix)
         for suffix, write in zip(SUFFIXES, writers, strict=True)
     }
+    return {**seeds, "conv1_stream": written(_sound_stream, ".pth")}
 
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
@@ -482,6 +503,10 @@ def _sound_pth(path: Path) -> None:
         _add(archive, "m/data.pkl", program)
         _add(archive, "m/byteorder", b"little")
         _add(archive, "m/data/0", KERNEL.tobytes())
+
+
+def _sound_stream(path: Path) -> None:
+    path.write_bytes(torch_opcodes.stream(*torch_opcodes.saved({"conv1.weight": KERNEL})))
 
 
 def _sound_npz(path: Path) -> None:

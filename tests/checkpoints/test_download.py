@@ -1,10 +1,12 @@
 """Against a server on this machine that does what servers, proxies and networks do."""
 
+import contextlib
 import hashlib
 import io
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.checkpoints.http_server import serving
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 DIGEST = Digest("sha256", hashlib.sha256(CONTENT).hexdigest()[:8])
 PATH = "/models/a.pth"
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -190,6 +193,19 @@ def test_a_mirror_has_the_files_as_the_cache_has_them(site, monkeypatch, cache):
         fetch("https://example.org/models/b.pth", DIGEST)
 
 
+def test_the_proxy_of_the_usual_variables_is_asked(site, monkeypatch):
+    url = "http://weights.invalid/models/a.pth"
+    site.files[url] = CONTENT  # a proxy is asked for whole addresses
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", site.address)
+    assert fetch(url, DIGEST).read_bytes() == CONTENT
+    assert [path for path, _, _ in site.asked] == [url]
+    site.status["http://weights.invalid/b.pth"] = 407
+    with pytest.raises(CheckpointError, match="the server answered 407"):
+        fetch("http://weights.invalid/b.pth", None)
+
+
 def test_names_and_passwords_of_addresses_reach_no_message_and_no_redirect(site):
     secret = site.address.replace("http://", "http://me:hunter2@")
     site.redirects["/old.pth"] = f"{site.address}/nothing.pth"
@@ -208,15 +224,40 @@ def test_what_is_no_address_of_a_file_is_one_message(url):
         fetch(url, None)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_cache_that_cannot_be_written_serves_what_it_has(site, cache):
-    path = get(site)
-    path.parent.chmod(0o500)
+@contextlib.contextmanager
+def without_rights():
+    """Runs as a user who owns nothing: root writes everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
     try:
-        assert get(site) == path
-        assert "set RCNN_JAX_CACHE" in refusal(site, "/models/b.pth")
+        os.seteuid(NOBODY)
+    except OSError as error:
+        pytest.skip(f"root cannot become another user here: {error}")
+    try:
+        yield
     finally:
-        path.parent.chmod(0o700)
+        os.seteuid(0)
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_has(site, monkeypatch):
+    # Not below tmp_path, which others than its owner cannot enter.
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("RCNN_JAX_CACHE", folder)
+        path = get(site)
+        below = [*reversed([p for p in path.parents if p.is_relative_to(folder)]), path]
+        for each in below:
+            each.chmod(0o555)
+        try:
+            with without_rights():
+                assert get(site) == path
+                message = refusal(site, "/models/b.pth")
+        finally:
+            for each in below:
+                each.chmod(0o755)
+    assert "b.pth: cannot be kept in " in message and "Permission denied" in message
+    assert "set RCNN_JAX_CACHE to a folder that can be written" in message
+    assert f"have {site.address}/models/b.pth put at {path.with_name('b.pth')}" in message
 
 
 def test_a_cache_below_a_file_is_one_message(site, tmp_path, monkeypatch):

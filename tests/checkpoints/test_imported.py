@@ -1,5 +1,7 @@
 """Import by value: every array of a bundle is the array of the checkpoint, turned by NumPy alone."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from rcnn_jax.checkpoints.published import PUBLISHED
 from rcnn_jax.checkpoints.state import stored_experiment, with_weights
 from rcnn_jax.errors import CheckpointError, UsageError
 from tests.checkpoints import fake_checkpoints as fake
+from tests.checkpoints import torch_opcodes
 
 OIHW = (2, 3, 1, 0)
 
@@ -148,6 +151,38 @@ def test_pickles_of_every_protocol_are_the_same_model(folder, zoo, protocol):
         np.testing.assert_array_equal(array, zoo[1].arrays[name])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_checkpoint_of_a_training_with_detectron2_is_the_same_model(folder, zoo, stream):
+    """Older ones hold anchors and pixels too; every one holds counters and an optimizer."""
+    buffers = {
+        "pixel_mean": np.zeros((3, 1, 1), np.float32),
+        "proposal_generator.anchor_generator.cell_anchors.0": np.zeros((3, 4), np.float32),
+    }
+    program, storages = torch_opcodes.saved({**zoo[0], **buffers})
+    text = torch_opcodes.text
+    program = (
+        b"}(" + text("iteration") + torch_opcodes.number(269999) + text("model") + program + b"u"
+    )
+    path = folder / f"model_final_{stream}.pth"
+    if stream:
+        path.write_bytes(torch_opcodes.stream(program, storages))
+    else:
+        torch_opcodes.write_archive(path, program, storages)
+    arrays = import_checkpoint(path).arrays
+    assert arrays.keys() == zoo[1].arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, zoo[1].arrays[name])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_of_torch_old_and_new_are_the_same_model(folder, newer, stream):
+    path = fake.write_torch(folder / f"stream_{stream}.pth", newer[0], stream=stream)
+    arrays = import_checkpoint(path).arrays
+    assert arrays.keys() == newer[1].arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, newer[1].arrays[name])
+
+
 def test_a_faster_rcnn_becomes_the_network_without_masks(folder):
     path = fake.write_safetensors(folder / "boxes.safetensors", fake.torchvision(90, masks=False))
     bundle = import_checkpoint(path)
@@ -230,6 +265,27 @@ def test_other_networks_and_files_are_refused(folder, tmp_path):
     assert "is for detectron2" in refusal(path, config=tmp_path / "c.yaml")
     path = fake.write_pickle(folder / "d.pkl", fake.detectron2(2))
     assert "always has 1e-5" in refusal(path, bn_eps=0.0)
+
+
+def test_the_names_of_the_first_published_detectors_are_the_same_model(folder):
+    """They have version 1 of every block, and the form of torch before 1.6."""
+    arrays = fake.torchvision(2)
+    old = {}
+    for name, array in arrays.items():
+        name = re.sub(r"((inner|layer)_blocks\.\d)\.0\.", r"\1.", name)
+        name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        name = re.sub(
+            r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", name
+        )
+        old[name] = array
+    assert len(old.keys() - arrays.keys()) == 2 * (4 + 4 + 1 + 4)
+    newer, older = (
+        import_checkpoint(fake.write_torch(folder / f"{name}.pth", named, stream=True)).arrays
+        for name, named in (("newer", arrays), ("older", old))
+    )
+    assert newer.keys() == older.keys()
+    for name, array in newer.items():
+        np.testing.assert_array_equal(older[name], array)
 
 
 def test_a_published_file_is_known_by_its_name_wherever_it_lies(folder):

@@ -1,47 +1,24 @@
 """The archives are assembled opcode by opcode, as torch.save of PyTorch 2 writes them."""
 
-import struct
 import zipfile
 
 import numpy as np
 import pytest
 
-from rcnn_jax.checkpoints.torch_file import read_torch, run
+from rcnn_jax.checkpoints.torch_file import read_torch
+from rcnn_jax.checkpoints.torch_tensors import run
 from rcnn_jax.errors import CheckpointError
-
-PROTO, STOP, MARK = b"\x80\x02", b".", b"("
-REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
-ORDERED = b"ccollections\nOrderedDict\n)R"
-
-
-def text(value: str) -> bytes:
-    data = value.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def numbers(*values: int) -> bytes:
-    return MARK + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
-
-
-def tensor(kind, key, offset, shape, strides, size=99) -> bytes:
-    storage = MARK + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu")
-    storage += b"K" + bytes([size]) + b"tQ"
-    place = b"K" + bytes([offset]) + numbers(*shape) + numbers(*strides)
-    return REBUILD + MARK + storage + place + b"\x89" + ORDERED + b"tR"
-
-
-def state_dict(**entries: bytes) -> bytes:
-    items = b"".join(text(name) + value for name, value in entries.items())
-    return ORDERED + MARK + items + b"u"
-
-
-def write(path, program: bytes, storages: dict[str, np.ndarray], order=b"little"):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("model/data.pkl", PROTO + program + STOP)
-        archive.writestr("model/byteorder", order)
-        for key, array in storages.items():
-            archive.writestr(f"model/data/{key}", array.tobytes())
-    return path
+from tests.checkpoints.torch_opcodes import (
+    MARK,
+    ORDERED,
+    PROTO,
+    REBUILD,
+    STOP,
+    state_dict,
+    tensor,
+    text,
+)
+from tests.checkpoints.torch_opcodes import write_archive as write
 
 
 @pytest.fixture
@@ -149,11 +126,14 @@ def test_a_missing_storage_is_damage(path):
 
 
 def test_other_files_are_refused_with_advice(path):
-    path.write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
-    assert message(path) == (
-        "w.pth: is not a zip archive as torch writes since version 1.6; "
-        "load it there and save its state_dict again, or convert it to .safetensors"
-    )
+    for content, advice in (
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>log in</html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"PK\x03\x04half an archive", "or only half of one"),
+    ):
+        path.write_bytes(content)
+        assert message(path).startswith("w.pth: is ") and advice in message(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "")
     assert message(path) == "w.pth: holds no data.pkl, so torch.save did not write it"

@@ -55,7 +55,7 @@ def failure(capsys, *words: str) -> str:
 def test_the_list_says_what_there_is_and_what_is_cached(site, capsys):
     assert main(["weights", "list", "coco/"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + sum(name.startswith("coco/") for name in PUBLISHED)
+    assert len(lines) == 3 + sum(name.startswith("coco/") for name in PUBLISHED)
     row = next(line.split() for line in lines if line.startswith("coco/mask_rcnn_resnet50_fpn_v2"))
     assert row[1:] == ["torchvision", "BSD-3-Clause", "177", "80", "47.4", "41.8", "no"]
     assert main(["weights", "fetch", "coco/fake"]) == 0

@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
+from rcnn_jax.checkpoints.bundle import write_bundle
+from rcnn_jax.checkpoints.imported import ImportOptions, import_checkpoint
 from rcnn_jax.configure.weights import CAFFE, IMAGENET, SYMMETRIC, is_folded, start_of
 from rcnn_jax.errors import CheckpointError, UsageError
+from rcnn_jax.spec.load import parse_spec
+from rcnn_jax.tasks.build import build_experiment
+from tests.checkpoints import fake_checkpoints as fake
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,51 @@ def test_folded_batch_norm_is_told_from_its_statistics(tmp_path):
     assert is_folded(write("folded.npz", 0.0, 1.0))
     assert not is_folded(write("whole.npz", 0.3, 1.0))
     assert not is_folded(write("scaled.npz", 0.0, 0.7))
+
+
+def test_the_newer_architecture_of_a_published_detector_is_written_into_the_spec():
+    newer = start_of("coco/mask_rcnn_resnet50_fpn_v2", "")
+    assert newer.network == {
+        "rpn_conv_depth": "2",
+        "box_head": '"4conv1fc"',
+        "fpn_norm": '"bn"',
+        "head_norm": '"bn"',
+    }
+    assert start_of("coco/mask_rcnn_resnet50_fpn", "").network == {}
+    assert start_of("imagenet/resnet50_v2", "").network == {}
+
+
+@pytest.mark.parametrize("source", ["torchvision", "detectron2"])
+def test_an_imported_model_hands_on_what_its_weights_need(tmp_path, source):
+    path = tmp_path / "w.safetensors"
+    if source == "torchvision":
+        fake.write_safetensors(path, fake.torchvision(2, version=2))
+        options = ImportOptions()
+    else:
+        fake.write_safetensors(path, fake.detectron2(2))
+        (tmp_path / "c.yaml").write_text("MODEL: {PIXEL_STD: [57.375, 57.12, 58.395]}")
+        options = ImportOptions(config=tmp_path / "c.yaml")
+    bundle = import_checkpoint(path, options)
+    write_bundle(tmp_path / "model.tlt", bundle)
+    start = start_of(str(tmp_path / "model.tlt"), "")
+    assert (start.arch, start.convention) == ("resnet:10", source)
+    network = "".join(f"  {name}: {value}\n" for name, value in start.network.items())
+    ours, theirs = (
+        build_experiment(
+            parse_spec(text, "spec", "mask_rcnn", "inference").config, "mask_rcnn"
+        ).task
+        for text in (
+            f"maskrcnn_config {{ nlayers: 10 convention: {source!r}\n{network} }} "
+            "data_config { num_classes: 3 }",
+            bundle.header["spec"],
+        )
+    )
+    assert ours.pixels == theirs.pixels and ours.settings.roi_samples == theirs.settings.roi_samples
+    layers = [
+        (m.rpn_depth, m.box_convs, m.fpn_norm, m.head_norm, m.convention)
+        for m in (ours.model, theirs.model)
+    ]
+    assert layers[0] == layers[1]
 
 
 def test_published_weights_are_named_in_the_spec_and_fetched_by_training():

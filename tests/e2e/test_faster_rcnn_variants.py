@@ -4,7 +4,10 @@ import json
 
 import cv2
 import numpy as np
+import onnx
+import pytest
 
+from rcnn_jax.checkpoints.bundle import read_bundle
 from rcnn_jax.cli.main import main
 from tests.e2e.tiny import write_tiny
 
@@ -68,3 +71,32 @@ def test_grey_images_train_and_early_stopping_ends_the_run(tmp_path, capsys):
     assert (tmp_path / "run" / "tiny.epoch2.tlt").exists()
     assert command(spec, "train", "--gpus", "1") == 0
     assert "is finished" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_deeper_region_proposal_network_is_trained_with_rounding_exported_and_pruned(tmp_path):
+    spec = write_tiny(tmp_path, epochs=2, training="enable_qat: true qat_start: 0.5")
+    edit(
+        spec,
+        (
+            'channel_plan { key: "rpn_conv1" value: 8 }',
+            'channel_plan { key: "rpn_conv1" value: 8 }\nchannel_plan { key: "rpn_conv1_l1" value: 8 }'
+            "\nrpn_conv_depth: 2",
+        ),
+    )
+    assert command(spec, "train", "--gpus", "1") == 0
+    first, second = (
+        read_bundle(tmp_path / "run" / f"tiny.epoch{epoch}.tlt").arrays for epoch in (1, 2)
+    )
+    kernel = "params/rpn_conv1_l1/kernel"
+    assert first[kernel].shape == (3, 3, 8, 8) and not np.array_equal(first[kernel], second[kernel])
+    assert any(name.startswith("quant/rpn_conv1_l1") for name in second)
+    model = str(tmp_path / "run" / "tiny.epoch2.tlt")
+    graph = tmp_path / "int8.onnx"
+    words = ["-m", model, "-o", str(graph), "--data_type", "int8", "--accept-loss"]
+    assert command(spec, "export", *words) == 0
+    named = [name for node in onnx.load(graph).graph.node for name in node.input]
+    assert any("rpn_conv1_l1" in name for name in named)
+    words = ["-m", model, "-o", str(tmp_path / "pruned.tlt"), "-pth", "2.0", "-nf", "4", "-pg", "4"]
+    assert main(["faster_rcnn", "prune", *words]) == 0
+    assert read_bundle(tmp_path / "pruned.tlt").arrays[kernel].shape[-1] == 4

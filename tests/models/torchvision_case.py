@@ -28,7 +28,10 @@ CONFIG = Path(__file__).parents[2] / "configs" / "mask_rcnn" / "torchvision_resn
 NUM_CLASSES = 5
 SIDE = 128
 PROPOSALS, DETECTIONS = 60, 20  # less to compute and to store than 1000 and 100
-GOLDEN = Path(__file__).parents[1] / "golden" / "torchvision_mask_rcnn.npz"
+GOLDENS = Path(__file__).parents[1] / "golden"
+GOLDEN = GOLDENS / "torchvision_mask_rcnn.npz"
+GOLDEN_V2 = GOLDENS / "torchvision_mask_rcnn_v2.npz"
+GOLDEN_DETECTRON2 = GOLDENS / "detectron2_mask_rcnn.npz"
 
 DENSE = 1e-4  # largest difference, as a share of the largest value of the stage
 PIXELS = 0.05  # of boxes

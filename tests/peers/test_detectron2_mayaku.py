@@ -2,14 +2,11 @@
 
     make test-peers
 
-mayaku samples RoIs two by two, so the config says POOLER_SAMPLING_RATIO 2; the adaptive count is
-compared with a slow reading (tests/ops/test_roi_align.py) and with torchvision's kernel below.
+The adaptive count of samples, which mayaku lacks, is compared with a slow reading
+(tests/ops/test_roi_align.py) and with torchvision's kernel below.
 """
 
 import importlib.util
-import json
-import pickle
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,108 +24,34 @@ if any(importlib.util.find_spec(name) is None for name in ("torchvision", "mayak
     pytest.skip("mayaku is not installed; `make test-peers` does", allow_module_level=True)
 
 from benchmarks.torchvision_peer import import_torch, import_torchvision, own_kernels  # noqa: E402
-from tests.peers.torchvision_side import channels_last, per_image, y_first  # noqa: E402
+from tests.peers import mayaku_side as side  # noqa: E402
+from tests.peers.torchvision_side import channels_last, y_first  # noqa: E402
 
 torch = import_torch()
 import_torchvision()
 
 CANVAS, PROPOSALS, DETECTIONS = (192, 256), 60, 60
 WHOLE = 1e-3
-ZOO = {
-    "MODEL": {"PIXEL_MEAN": [103.53, 116.28, 123.675], "PIXEL_STD": [1.0, 1.0, 1.0]},
-    "RESNETS": {"STRIDE_IN_1X1": True},
-    "INPUT": {"FORMAT": "BGR"},
-}
-TORCHVISION = {
-    "MODEL": {"PIXEL_MEAN": [123.675, 116.28, 103.53], "PIXEL_STD": [58.395, 57.12, 57.375]},
-    "RESNETS": {"STRIDE_IN_1X1": False},
-    "INPUT": {"FORMAT": "RGB"},
-}
 
 
-def config(backbone: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "MODEL": {
-            "META_ARCHITECTURE": "GeneralizedRCNN",
-            "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
-            "MASK_ON": True,
-            **backbone["MODEL"],
-            "RESNETS": {"DEPTH": 50, "NORM": "FrozenBN", **backbone["RESNETS"]},
-            "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"]},
-            "ANCHOR_GENERATOR": {
-                "SIZES": [[32], [64], [128], [256], [512]],
-                "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
-                "OFFSET": 0.0,
-            },
-            "RPN": {
-                "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-                "POST_NMS_TOPK_TEST": PROPOSALS,
-            },
-            "ROI_HEADS": {"IN_FEATURES": ["p2", "p3", "p4", "p5"], "NUM_CLASSES": case.NUM_CLASSES},
-            "ROI_BOX_HEAD": {"POOLER_SAMPLING_RATIO": 2},
-            "ROI_MASK_HEAD": {"POOLER_SAMPLING_RATIO": 2},
-        },
-        "INPUT": backbone["INPUT"],
-        "TEST": {"DETECTIONS_PER_IMAGE": DETECTIONS},
-    }
-
-
-@pytest.fixture(scope="module", params=[ZOO, TORCHVISION], ids=["zoo", "torchvision backbone"])
+@pytest.fixture(
+    scope="module", params=[side.ZOO, side.TORCHVISION], ids=["zoo", "torchvision backbone"]
+)
 def files(request, tmp_path_factory):
     """(model_final.pkl, config.yaml), random weights with random statistics."""
-    folder = tmp_path_factory.mktemp("d2")
     arrays = weights(case.NUM_CLASSES)
-    if request.param is TORCHVISION:
+    if request.param is side.TORCHVISION:
         arrays["backbone.bottom_up.stem.conv1.weight"] *= 57.0
-    model, text = folder / "model_final.pkl", folder / "config.yaml"
-    model.write_bytes(pickle.dumps({"model": arrays, "__author__": "nobody"}, 2))
-    text.write_text(json.dumps(config(request.param)))  # JSON is YAML
-    return model, text
+    config = side.config(request.param, case.NUM_CLASSES, PROPOSALS, DETECTIONS)
+    return side.write(tmp_path_factory.mktemp("d2"), arrays, config)
 
 
 @pytest.fixture(scope="module")
 def theirs(files, tmp_path_factory):
     """Every stage of a prediction by mayaku, in our names and layouts."""
-    from mayaku.cli._factory import build_detector
-    from mayaku.d2 import convert_d2
-
-    output = tmp_path_factory.mktemp("mayaku") / "model.pth"
-    model = build_detector(convert_d2(files[0], d2_config=files[1], output=output)).eval()
-    model.load_state_dict(torch.load(output, weights_only=False)["model"])
-    seen: dict[str, Any] = {}
-
-    def watch(name: str, module: Any) -> None:
-        module.register_forward_hook(lambda _, given, result: seen.__setitem__(name, result))
-
-    heads = model.roi_heads
-    watch("features", model.backbone)
-    watch("rpn_head", model.rpn.head)
-    watch("rpn", model.rpn)
-    watch("crops", heads.box_pooler)
-    watch("boxes", heads.box_predictor)
-    watch("masks", heads.mask_head)
-    batch = images(2, *CANVAS)
-    with torch.no_grad():
-        instances = model([{"image": torch.from_numpy(one).permute(2, 0, 1)} for one in batch])
-    instances = [one["instances"] for one in instances]
-    stages = {f"features/{name[1:]}": channels_last(x) for name, x in seen["features"].items()}
-    for level, (logits, deltas) in enumerate(zip(*seen["rpn_head"], strict=True), start=2):
-        stages[f"objectness/{level}"] = channels_last(logits)
-        cells = channels_last(deltas)
-        stages[f"deltas/{level}"] = y_first(cells.reshape(*cells.shape[:3], -1, 4))
-    proposals = [one.proposal_boxes.tensor.numpy() for one in seen["rpn"][0]]
-    assert {len(one) for one in proposals} == {PROPOSALS}
-    stages["proposals"] = np.stack([y_first(one) for one in proposals])
-    stages["box_crops"] = per_image(channels_last(seen["crops"]), 2)
-    logits, deltas = (part.numpy() for part in seen["boxes"])
-    stages["logits"] = per_image(logits, 2)
-    stages["box_deltas"] = per_image(y_first(deltas.reshape(len(deltas), -1, 4)), 2)
-    stages["boxes"] = [y_first(one.pred_boxes.tensor.numpy()) for one in instances]
-    stages["scores"] = [one.scores.numpy() for one in instances]
-    stages["classes"] = [one.pred_classes.numpy() for one in instances]
-    stages["masks"] = [one.pred_masks[:, 0].numpy() for one in instances]
-    stages["mask_logits"] = channels_last(seen["masks"])
-    return stages
+    result = side.stages(*files, tmp_path_factory.mktemp("mayaku"), images(2, *CANVAS))
+    assert result["proposals"].shape[1] == PROPOSALS
+    return result
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,9 @@ def loaded_into(arch, state, tmp_path, suffix):
     if suffix == ".safetensors":
         safetensors.numpy.save_file({n: t.numpy() for n, t in state.items()}, path)
     else:
-        torch.save(state, path)
+        # The form of torch before 1.6, in which the older files of torchvision are published.
+        older = suffix == ".stream.pth"
+        torch.save(state, path, _use_new_zipfile_serialization=not older)
     options = BackboneOptions(use_pooling=True, all_projections=False)
     shapes = variable_shapes(FasterRcnn(arch, 3, 9, options=options))
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -56,7 +58,7 @@ def loaded_into(arch, state, tmp_path, suffix):
     return loaded, missing
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pth", ".stream.pth", ".safetensors"])
 @pytest.mark.parametrize("arch", TORCHVISION)
 def test_classifiers_of_torchvision_fill_the_backbone(arch, suffix, tmp_path):
     pytest.importorskip("torch")

@@ -11,12 +11,14 @@ import pytest
 from rcnn_jax.checkpoints.bundle import write_bundle
 from rcnn_jax.checkpoints.imported import import_checkpoint
 from rcnn_jax.checkpoints.published import PUBLISHED, Published
+from rcnn_jax.checkpoints.taken_for_granted import coco_categories
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.reporter import SILENT, SafeConsole
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train.start import begin
 from rcnn_jax.train.step import init_state
+from rcnn_jax.train.teacher import open_teacher
 from tests.checkpoints import fake_checkpoints as fake
 
 FRESH = 0.5
@@ -104,12 +106,21 @@ def test_rows_of_classes_that_both_know_are_taken_and_the_others_start_anew(
     assert "fc6(Dense)" in shown and "100.0% of the backbone" in shown
 
 
+def test_a_published_detector_can_teach_a_run(checkpoint, name):
+    text = f'teacher: "{name}" {checkpoint[3]}'
+    config = parse_spec(text, "spec", "mask_rcnn", "inference").config
+    experiment = build_experiment(config, "mask_rcnn", categories=coco_categories(90))
+    taught = open_teacher(experiment, None, SILENT)
+    assert taught is not None
+    scores = checkpoint[0]["roi_heads.box_predictor.cls_score.bias"]
+    bias = taught.variables["params"]["class-predict"]["bias"]
+    np.testing.assert_array_equal(bias, np.roll(scores, -1))
+
+
 def test_the_same_classes_are_taken_whole(checkpoint):
     text = checkpoint[3]
     config = parse_spec(text, "spec", "mask_rcnn", "inference").config
     assert config.data_config.num_classes == 91
-    from rcnn_jax.checkpoints.taken_for_granted import coco_categories
-
     categories = coco_categories(90)
     assert categories is not None
     params, shown = started(text, checkpoint[2], categories.names)

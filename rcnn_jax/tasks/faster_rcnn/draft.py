@@ -11,7 +11,8 @@ import numpy as np
 from rcnn_jax.data.anchor_search import Anchors, on_one_map
 from rcnn_jax.spec.tables.faster_rcnn_model import ARCHITECTURES
 from rcnn_jax.spec.text.tokens import quote
-from rcnn_jax.tasks.draft import Draft, LabelFiles, SpecWriter
+from rcnn_jax.tasks.draft import Draft, Inherited, LabelFiles, SpecWriter
+from rcnn_jax.tasks.named_files import Config
 
 STRIDE = 16
 _BASE_BATCH, _BASE_RATE, _MOST_RATE = 2, 0.015, 0.04
@@ -176,6 +177,11 @@ def _momentum(draft: Draft) -> float:
     return round(1 - 1 / min(max(_steps(draft) / 15, 10), 100), 3)
 
 
+def inherited(config: Config) -> Inherited:
+    """Returns what a run takes over from a Faster R-CNN: its backbone, for heads fit the new classes."""
+    return Inherited(arch=config.model_config.arch)
+
+
 WRITER = SpecWriter(
     finest=STRIDE,
     grid=STRIDE,
@@ -184,5 +190,6 @@ WRITER = SpecWriter(
     masks=False,
     backbones=ARCHITECTURES,
     anchors=anchors,
+    inherited=inherited,
     text=text,
 )

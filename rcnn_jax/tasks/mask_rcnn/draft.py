@@ -8,7 +8,8 @@ import numpy as np
 
 from rcnn_jax.data.anchor_search import Anchors, on_pyramid
 from rcnn_jax.spec.text.tokens import quote
-from rcnn_jax.tasks.draft import Draft, SpecWriter
+from rcnn_jax.tasks.draft import Draft, Inherited, SpecWriter
+from rcnn_jax.tasks.named_files import Config
 
 MIN_LEVEL, MAX_LEVEL = 2, 6
 STRIDES = tuple(2**level for level in range(MIN_LEVEL, MAX_LEVEL + 1))
@@ -18,6 +19,17 @@ _NARROW = (
     *(f"post_hoc_d{level}" for level in range(2, 6)),
     "rpn",
 )
+_DEFAULTS = {
+    "rpn_conv_depth": 1,
+    "box_head": "2fc",
+    "fpn_norm": "none",
+    "head_norm": "none",
+    "bottleneck_stride": "convention",
+    "pixel_order": "convention",
+    "roi_sampling_ratio": None,
+}
+"""{field of the network that weights depend on: its default}."""
+_LISTS = ("pixel_mean", "pixel_std")
 _NARROW_MASK = (*(f"mask-conv-l{index}" for index in range(4)), "conv5-mask")
 
 
@@ -51,6 +63,7 @@ def text(draft: Draft) -> str:
     vertical = "0.5" if draft.vertical_flips else "0.0"
     proposals = max(500, 4 * draft.max_objects)
     average = round(1 - 1 / min(max(steps / 8, 20), 2000), 4)
+    network = "".join(f"  {name}: {value}\n" for name, value in draft.network.items())
     small = "  allow_small: true\n" if min(draft.canvas) < 128 else ""
     return f"""\
 {draft.comment("head")}\
@@ -95,6 +108,7 @@ maskrcnn_config {{
   arch: {quote(arch)}
   nlayers: {layers}
   convention: {quote(draft.convention)}
+{network}\
   freeze_bn: false
   freeze_blocks: "[]"
   gt_mask_size: 56
@@ -136,6 +150,26 @@ maskrcnn_config {{
 """
 
 
+def inherited(config: Config) -> Inherited:
+    """Returns what a run takes over from a Mask R-CNN.
+
+    Without its layers the weights of the pyramid and the heads would not load, and without its pixels and
+    strides they would mean something else.
+    """
+    network = config.maskrcnn_config
+    fields = {
+        name: quote(value) if isinstance(value, str) else str(value)
+        for name, default in _DEFAULTS.items()
+        if (value := network[name]) != default
+    }
+    # Lists are texts in these specs.
+    for name in _LISTS:
+        if values := tuple(network[name] or ()):
+            fields[name] = quote(str(list(values)))
+    arch = f"{network.arch}:{network.nlayers}"
+    return Inherited(arch=arch, convention=network.convention, network=fields)
+
+
 WRITER = SpecWriter(
     finest=STRIDES[0],
     grid=STRIDES[-1],
@@ -144,5 +178,6 @@ WRITER = SpecWriter(
     masks=True,
     backbones=tuple(f"resnet:{depth}" for depth in (10, 18, 34, 50, 101)),
     anchors=anchors,
+    inherited=inherited,
     text=text,
 )
