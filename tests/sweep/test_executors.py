@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from rcnn_jax.sweep.executors import LOST, Local, Slurm
-from rcnn_jax.sweep.trial import LOG
+from rcnn_jax.sweep.executors import Local, Slurm
+from rcnn_jax.sweep.trial import LOG, LOST
 
 
 def wait(executor, job, seconds=60):
@@ -21,7 +21,7 @@ def wait(executor, job, seconds=60):
 
 def test_a_process_leaves_its_code_and_its_output(tmp_path):
     executor = Local()
-    job = executor.start(tmp_path / "t", ["spec", "check", str(tmp_path / "none.txt")])
+    (job,) = executor.start([(tmp_path / "t", ["spec", "check", str(tmp_path / "none.txt")])])
     assert wait(executor, job) == 2
     assert "none.txt" in (tmp_path / "t" / LOG).read_text()
     assert executor.poll("4000000") == LOST
@@ -33,7 +33,7 @@ def test_a_stopped_process_ends_by_the_signal(tmp_path):
     import os
 
     os.mkfifo(fifo)
-    job = executor.start(tmp_path / "t", ["decrypt", str(fifo), "-o", str(tmp_path / "x")])
+    (job,) = executor.start([(tmp_path / "t", ["decrypt", str(fifo), "-o", str(tmp_path / "x")])])
     executor.stop(job)
     assert wait(executor, job) != 0
     executor.close()
@@ -46,7 +46,7 @@ def test_workers_share_the_cores(tmp_path):
     if len(cores) < 2:
         pytest.skip("needs two cores")
     executor = Local(workers=2)
-    jobs = [executor.start(tmp_path / name, ["spec", "--help"]) for name in "ab"]
+    jobs = executor.start([(tmp_path / name, ["spec", "--help"]) for name in "ab"])
     used = [os.sched_getaffinity(int(job)) for job in jobs]
     assert used[0].isdisjoint(used[1])
     assert [wait(executor, job) for job in jobs] == [0, 0]
@@ -57,7 +57,7 @@ def test_processes_end_with_the_sweep_that_started_them(tmp_path):
         "import os, sys, time\n"
         "from rcnn_jax.sweep import executors\n"
         "executors.PROGRAM = (sys.executable, '-c', 'import time; time.sleep(600)')\n"
-        "job = executors.Local().start(__import__('pathlib').Path(sys.argv[1]), [])\n"
+        "(job,) = executors.Local().start([(__import__('pathlib').Path(sys.argv[1]), [])])\n"
         "print(job, flush=True)\ntime.sleep(600)\n"
     )
     parent = subprocess.Popen(
@@ -77,7 +77,7 @@ def test_processes_end_with_the_sweep_that_started_them(tmp_path):
 def test_jobs_of_submitit_run_and_are_found_again(tmp_path):
     pytest.importorskip("submitit", reason="submitit (extra sweep) is not installed")
     executor = Slurm(tmp_path, 1, {"timeout_min": 5}, cluster="local")
-    job = executor.start(tmp_path / "t", ["spec", "check", str(tmp_path / "none.txt")])
+    (job,) = executor.start([(tmp_path / "t", ["spec", "check", str(tmp_path / "none.txt")])])
     # another process of the same sweep knows the job by its id alone
     again = Slurm(tmp_path, 1, {"timeout_min": 5}, cluster="local")
     assert wait(executor, job) == 2

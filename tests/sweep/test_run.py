@@ -10,10 +10,9 @@ from rcnn_jax.errors import TrainingError, UsageError
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.sweep import report
 from rcnn_jax.sweep.definition import read_definition
-from rcnn_jax.sweep.executors import LOST
 from rcnn_jax.sweep.run import SweepOptions, run_sweep
 from rcnn_jax.sweep.samplers import make_sampler
-from rcnn_jax.sweep.trial import folder_of, read_trials
+from rcnn_jax.sweep.trial import LOST, folder_of, read_trials
 from tests.e2e.tiny import write_tiny
 
 FIELD = "training_config.regularizer.weight"
@@ -30,7 +29,10 @@ class Instant:
         self.curve = curve
         self.started, self.stopped, self._jobs = [], [], {}
 
-    def start(self, folder, words):
+    def start(self, commands):
+        return [self._start(folder) for folder, _ in commands]
+
+    def _start(self, folder):
         number = int(folder.name)
         self.started.append(number)
         attempt = self.started.count(number)
@@ -53,6 +55,9 @@ class Instant:
 
     def poll(self, job):
         return self._jobs.get(job, LOST)
+
+    def fate(self, job):
+        return ""
 
     def stop(self, job):
         self.stopped.append(job)
