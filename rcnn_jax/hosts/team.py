@@ -241,15 +241,16 @@ def join(launch: Launch, say: Callable[[str], None]) -> Team:
 
     call_roll(launch, {"rcnn-jax": __version__, "jax": jax.__version__}, say)
     jax.config.update("jax_enable_preemption_service", False)  # see the top of `monitor`
-    jax.distributed.initialize(
-        launch.coordinator,
-        launch.count,
-        launch.index,
-        cluster_detection_method="deactivate",
-        initialization_timeout=int(launch.init_timeout) + 1,
-        # The monitor sees a dead process first and says who it is; this is for a monitor that died.
-        heartbeat_timeout_seconds=int(launch.heartbeat_timeout) + 30,
-    )
+    with _past_proxies():
+        jax.distributed.initialize(
+            launch.coordinator,
+            launch.count,
+            launch.index,
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(launch.init_timeout) + 1,
+            # The monitor sees a dead process first and says who it is; this is for a monitor that died.
+            heartbeat_timeout_seconds=int(launch.heartbeat_timeout) + 30,
+        )
     store = _CoordinationStore()
     host = socket.gethostname()
     names = {launch.index: f"process {launch.index} on {host}"}
@@ -271,6 +272,25 @@ def join(launch: Launch, say: Callable[[str], None]) -> Team:
         if key.startswith("name/"):
             monitor.names[int(key.removeprefix("name/"))] = value
     return _current[0]
+
+
+@contextlib.contextmanager
+def _past_proxies() -> Iterator[None]:
+    """Hides proxies from the connection to the coordinator while it is made.
+
+    gRPC would ask a proxy of the outer world for a machine of the cluster, and JAX's runtime then aborts
+    without a word. Downloads and Slurm get the variables back.
+    """
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if is_proxy(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def is_proxy(name: str) -> bool:
+    """Says whether a variable of the environment names a proxy, or where to do without."""
+    return name.lower().endswith("_proxy")
 
 
 class _CoordinationStore:
