@@ -4,7 +4,7 @@
 
 Every row is the tiny detector of the tests with the same global batch, seed and rate, in fresh processes
 with virtual devices of a CPU. Times are of that CPU, whose cores all devices share: they show what a
-body costs, not how a cluster scales. Of all steps the fastest counts: other work on the machine only adds.
+body costs, not how a cluster scales. The fastest step counts: other work on the machine only adds.
 """
 
 import argparse

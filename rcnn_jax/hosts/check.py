@@ -93,11 +93,6 @@ def _devices(together: Team) -> Finding:
         f"process {i} on {host}: {len(kinds)} x {kinds[0]}" + f" ({visible})" * bool(visible)
         for i, (host, kinds, visible, _) in enumerate(rows)
     )
-    counts = {len(kinds) for _, kinds, _, _ in rows}
-    if len(counts) > 1:
-        return Finding(
-            "devices", False, text, "give every process as many GPUs: --gpus-per-node, --gpus N"
-        )
     if any(gpu and kinds[0].startswith("cpu") for _, kinds, _, gpu in rows):
         return Finding(
             "devices",

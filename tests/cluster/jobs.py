@@ -52,7 +52,9 @@ class Cluster:
 
     def preempt(self) -> None:
         """Takes all processors away from jobs of `low`, for a second."""
-        self.submit("--partition=high", f"--cpus-per-task={CPUS}", "--output=/dev/null", "--wrap=true")
+        self.submit(
+            "--partition=high", f"--cpus-per-task={CPUS}", "--output=/dev/null", "--wrap=true"
+        )
 
     def shown(self, job: str, field: str) -> str:
         """Returns a field of a job as `scontrol` shows it."""
@@ -70,7 +72,9 @@ class Cluster:
 
     def wait(self, job: str, log: Path) -> None:
         """Waits until a job has ended well."""
-        until(lambda: self.shown(job, "JobState") in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
+        until(
+            lambda: self.shown(job, "JobState") in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+        )
         assert self.shown(job, "JobState") == "COMPLETED", log.read_text()
 
 

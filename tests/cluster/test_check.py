@@ -34,14 +34,10 @@ def test_a_batch_script_without_srun_is_named(cluster, tmp_path):
     assert "start the command with srun" in log.read_text()
 
 
-def test_proxies_other_folders_and_other_counts_of_devices_are_named(cluster, tmp_path):
+def test_proxies_and_other_folders_are_named(cluster, tmp_path):
     for rank in (0, 1):
         (tmp_path / str(rank)).mkdir()
-    # Each task in a folder of its own, with one virtual device more than the one before.
-    program = (
-        f'cd {tmp_path}/$SLURM_PROCID && export '
-        'XLA_FLAGS="--xla_force_host_platform_device_count=$((SLURM_PROCID + 1))" && exec "$@"'
-    )
+    program = f'cd {tmp_path}/$SLURM_PROCID && exec "$@"'
     code, findings, text = check(
         cluster,
         *("srun", "--ntasks=2", "bash", "-c", program, "bash"),
@@ -49,9 +45,17 @@ def test_proxies_other_folders_and_other_counts_of_devices_are_named(cluster, tm
         https_proxy="http://127.0.0.1:9",
     )
     assert code == 2, text
-    assert [name for name, (mark, _) in findings.items() if mark == "MEND"] == [
-        "devices",
-        "folder",
-    ]
-    assert "https_proxy set; processes are connected past them" in findings["proxies"][1]
+    assert [name for name, (mark, _) in findings.items() if mark == "MEND"] == ["folder"]
     assert "is not seen on" in findings["folder"][1]
+    assert "https_proxy set; processes are connected past them" in findings["proxies"][1]
+
+
+def test_tasks_with_other_numbers_of_devices_end_in_one_message(cluster, tmp_path):
+    flag = "--xla_force_host_platform_device_count"
+    program = f'export XLA_FLAGS="{flag}=$((SLURM_PROCID + 1))" && exec "$@"'
+    code, findings, text = check(
+        cluster, *("srun", "--ntasks=2", "bash", "-c", program, "bash"), folder=tmp_path
+    )
+    assert (code, findings) == (2, {}), text
+    assert text.count("error: ") - text.count("srun: error: ") == 1
+    assert "process 0 sees 1 device(s), process 1 2: give every process as many GPUs" in text

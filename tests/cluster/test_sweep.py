@@ -56,7 +56,8 @@ def test_trials_of_a_sweep_are_an_array_and_survive_kills_and_preemption(cluster
         process.kill()
     assert process.returncode == 0, output
     trials = read_trials(root)
-    assert [trial.state for trial in trials] == ["done"] * 4, output
+    logs = "\n".join((folder_of(root, n) / LOG).read_text() for n in range(4))
+    assert [trial.state for trial in trials] == ["done"] * 4, output + logs
     assert "trial 0: was interrupted and goes on" in output
     assert int(cluster.shown(jobs[1], "Restarts")) >= 1
     for disturbed, quiet in ((0, 2), (1, 3)):
