@@ -245,7 +245,7 @@ def _rounded_input(module: Any, x: jax.Array, index: int) -> jax.Array:
 
 
 def _scaled(kernel: jax.Array, affine: Affine | None) -> jax.Array:
-    return kernel if affine is None else kernel * affine[0]
+    return kernel if affine is None else kernel * affine[0].reshape(1, 1, 1, -1)
 
 
 def _plus_bias(layer: Any, y: jax.Array, affine: Affine | None = None) -> jax.Array:
