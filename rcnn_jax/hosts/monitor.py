@@ -65,8 +65,14 @@ class LocalStore:
 
 @dataclass
 class _Peer:
-    """What is known of another process: its last sign, when it was new here, and when it last worked
-    without a tick.
+    """What is known of another process.
+
+    Attributes:
+      sign: its last sign of life.
+      seen: when that was new here.
+      moved: when it last told of work without a tick.
+      ticks: that it has begun.
+      doing: what it works on.
     """
 
     sign: str = ""

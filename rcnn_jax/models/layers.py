@@ -369,9 +369,10 @@ def normalised(
 ) -> jax.Array:
     """Convolution and batch norm, one operation where a step trains with frozen statistics.
 
-    The scale is then a factor of the kernel, through which gradients reach kernel and gamma, and the result
-    of the bare convolution is neither written nor kept for the gradient. Trained statistics need it, for
-    they are its own; in prediction the exporter folds, from the two operations that its rules know.
+    The scale is then a factor of the kernel, through which gradients reach kernel and gamma, and the
+    result of the bare convolution is neither written nor kept for the gradient. Trained statistics need
+    it, for they are its own; in prediction the exporter folds, from the two operations that its rules
+    know.
 
     Args:
       conv: the convolution.

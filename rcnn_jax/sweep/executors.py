@@ -246,8 +246,8 @@ class _Queue:
         now = time.monotonic()
         if now - self._asked >= self._look:
             self._asked = now
-            # `--array`: one line a job, also of arrays that wait. Nothing where Slurm does not answer: its
-            # controller may be started anew while jobs run on.
+            # `--array`: one line a job, also of arrays that wait. Nothing where Slurm does not answer:
+            # its controller may be started anew while jobs run on.
             answer = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i")
             self._jobs = None if answer is None else frozenset(answer.split())
         if self._jobs is None or job in self._jobs:
