@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rcnn_jax.errors import TrainingError, UsageError
+from rcnn_jax.errors import UsageError
 from rcnn_jax.optional import require
 from rcnn_jax.sweep.job import Command, code_of
 from rcnn_jax.sweep.trial import LOG, LOST
@@ -178,7 +178,11 @@ class Slurm:
         self._queue = _Queue(look)
 
     def start(self, commands: Sequence[tuple[Path, Sequence[str]]]) -> list[str]:
-        """Submits jobs; what submitit pickles is a list of words, no state of a run."""
+        """Submits jobs; what submitit pickles is a list of words, no state of a run.
+
+        Raises:
+          UsageError: Slurm does not take them.
+        """
         for folder, _ in commands:
             folder.mkdir(parents=True, exist_ok=True)
         callables = [
@@ -189,7 +193,7 @@ class Slurm:
         try:
             jobs = self._executor.submit_array(callables)
         except Exception as error:  # submitit's own classes, with the words of sbatch
-            raise TrainingError(f"Slurm does not take the job: {_words_of(error)}") from error
+            raise UsageError(f"Slurm does not take the job: {_words_of(error)}") from error
         self._jobs |= {job.job_id: job for job in jobs}
         self._queue.forget()
         return [job.job_id for job in jobs]

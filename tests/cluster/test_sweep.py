@@ -68,3 +68,19 @@ def test_trials_of_a_sweep_are_an_array_and_survive_kills_and_preemption(cluster
         assert different(*found) == []
         assert trials[disturbed].values["mAP"] == trials[quiet].values["mAP"]
     assert (root / "best.txt").exists()
+
+
+def test_a_job_that_slurm_refuses_is_one_message(cluster, tmp_path):
+    tiny.write_tiny(tmp_path)
+    file = tmp_path / "sweep_x.py"
+    file.write_text(
+        'SPEC = "spec.txt"\ndef trials():\n    yield {"training_config.num_epochs": 1}\n'
+    )
+    words = ["sweep", file, "-d", tmp_path / "sweep", "--executor", "slurm"]
+    done = cluster.run(*RCNN_JAX, *words, "--slurm", "partition=absent")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Slurm does not take the job: sbatch: error: " in done.stderr
+    assert "invalid partition" in done.stderr
+    assert "Traceback" not in done.stderr
+    (trial,) = read_trials(tmp_path / "sweep")
+    assert trial.state == "waiting"

@@ -1,11 +1,13 @@
 """Processes and jobs: exit codes, logs, stopping, and ends that nobody sees."""
 
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
+from rcnn_jax.errors import UsageError
 from rcnn_jax.sweep.executors import Local, Slurm
 from rcnn_jax.sweep.trial import LOG, LOST
 
@@ -30,8 +32,6 @@ def test_a_process_leaves_its_code_and_its_output(tmp_path):
 def test_a_stopped_process_ends_by_the_signal(tmp_path):
     executor = Local()
     fifo = tmp_path / "fifo"
-    import os
-
     os.mkfifo(fifo)
     (job,) = executor.start([(tmp_path / "t", ["decrypt", str(fifo), "-o", str(tmp_path / "x")])])
     executor.stop(job)
@@ -40,8 +40,6 @@ def test_a_stopped_process_ends_by_the_signal(tmp_path):
 
 
 def test_workers_share_the_cores(tmp_path):
-    import os
-
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
         pytest.skip("needs two cores")
@@ -83,6 +81,45 @@ def test_jobs_of_submitit_run_and_are_found_again(tmp_path):
     assert wait(executor, job) == 2
     assert wait(again, job) == 2
     assert "none.txt" in (tmp_path / "t" / LOG).read_text()
+
+
+def test_parameters_that_submitit_does_not_know_are_named(tmp_path):
+    pytest.importorskip("submitit", reason="submitit (extra sweep) is not installed")
+    with pytest.raises(UsageError, match="--slurm: .*slurm_gpu"):
+        Slurm(tmp_path, 1, {"slurm_gpu": 1}, cluster="local")
+
+
+def test_a_machine_without_slurm_is_told(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit (extra sweep) is not installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="there is no sbatch on this machine"):
+        Slurm(tmp_path, 1, {})
+
+
+def test_a_job_is_lost_when_it_is_missing_in_the_queue_for_a_while(tmp_path, monkeypatch):
+    """And not while Slurm does not answer, or when it answers again."""
+    pytest.importorskip("submitit", reason="submitit (extra sweep) is not installed")
+    squeue = tmp_path / "squeue"
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+
+    def answer(text, code=0):
+        squeue.write_text(f"#!/bin/sh\nprintf '{text}'\nexit {code}\n")
+        squeue.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    executor = Slurm(tmp_path, 1, {}, look=0.05)
+    answer("7_0\\n7_1\\n")
+    assert executor.poll("7_0") is None
+    answer("", 1)
+    for _ in range(10):
+        assert executor.poll("7_0") is None
+        time.sleep(0.05)
+    answer("7_1\\n")
+    assert executor.poll("7_0") is None
+    assert wait(executor, "7_0") == LOST
+    assert executor.poll("7_1") is None
 
 
 def _alive(pid):

@@ -148,6 +148,19 @@ def test_a_trial_that_is_interrupted_for_ever_fails(definition, tmp_path):
     assert executor.started.count(1) == OPTIONS.attempts
 
 
+def test_a_trial_that_gets_on_is_interrupted_as_often_as_a_cluster_likes(definition, tmp_path):
+    class Preempted(Instant):
+        def _start(self, folder):
+            job = super()._start(folder)
+            (folder / "checkpoints" / str(self.started.count(1))).mkdir(parents=True, exist_ok=True)
+            return job
+
+    executor = Preempted({(1, attempt): 143 for attempt in range(1, 9)})
+    trials = go(definition, tmp_path, executor)
+    assert trials[1].state == "done"
+    assert executor.started.count(1) == 9
+
+
 def test_the_same_command_goes_on_where_a_killed_sweep_was(definition, tmp_path):
     go(definition, tmp_path, options=replace(OPTIONS, trials=2))
     # as a kill leaves it: one trial at work, whose process died with the sweep
