@@ -169,5 +169,5 @@ def _say(command: list[str], variables: Mapping[str, str]) -> str:
 if __name__ == "__main__":
     if why := missing():
         sys.exit(why)
-    with throwaway() as found:
-        sys.exit(subprocess.run(sys.argv[1:], env=found).returncode)
+    with throwaway() as variables:
+        sys.exit(subprocess.run(sys.argv[1:], env=variables).returncode)

@@ -61,11 +61,11 @@ def test_trials_of_a_sweep_are_an_array_and_survive_kills_and_preemption(cluster
     assert "trial 0: was interrupted and goes on" in output
     assert int(cluster.shown(jobs[1], "Restarts")) >= 1
     for disturbed, quiet in ((0, 2), (1, 3)):
-        found = [
+        both = [
             {name: data for name, data in results(folder_of(root, n)).items() if name not in OWN}
             for n in (disturbed, quiet)
         ]
-        assert different(*found) == []
+        assert different(*both) == []
         assert trials[disturbed].values["mAP"] == trials[quiet].values["mAP"]
     assert (root / "best.txt").exists()
 
