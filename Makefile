@@ -10,7 +10,7 @@ PEERS_STAMP := $(PEERS)/.installed
 NEWEST := tests/ops tests/models tests/tasks tests/e2e/test_faster_rcnn.py \
 	tests/e2e/test_mask_rcnn.py tests/e2e/test_resume.py
 
-.PHONY: setup quickstart test test-newest test-long test-peers fuzz check format bench docs clean
+.PHONY: setup quickstart test test-newest test-long test-cluster test-peers fuzz check format bench docs clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -23,15 +23,20 @@ quickstart: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m rcnn_jax.cli.quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers and not long"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers and not long and not cluster"
 
 # Chains of commands on several processes, kills among them, whole trainings: half an hour more.
 test-long: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "long and not gpu and not peers"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "long and not gpu and not peers and not cluster"
+
+# Slurm as a throwaway single node: needs root and Debian's packages, and is skipped elsewhere.
+test-cluster: setup
+	$(BIN)/python -m pip install --quiet --editable '.[dev,sweep]'
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 # Give a Python of 3.12 or 3.13: pip then takes the newest JAX of the supported range.
 test-newest: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers and not long" $(NEWEST)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not gpu and not peers and not long and not cluster" $(NEWEST)
 
 # Mutants of every input that may come from a stranger; the same ones each time.
 fuzz: setup

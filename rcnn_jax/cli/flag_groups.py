@@ -173,7 +173,8 @@ def launch(parser: argparse.ArgumentParser, *, training: bool = False) -> None:
         parser.add_argument(
             "--scale_lr",
             choices=("linear", "none"),
-            help="multiply the learning rate by the number of GPUs, or not (default: as the spec says)",
+            help="multiply the learning rate by the effective batch over the batch of one GPU, or not "
+            "(default: as the spec says)",
         )
     hosts(parser)
     parser.add_argument(

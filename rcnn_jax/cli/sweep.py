@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("grid", "random", "tpe", "cmaes")
 TRIALS = 20
+_EVERYWHERE = (
+    "timeout_min",
+    "mem_gb",
+    "nodes",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "name",
+)
+"""Parameters that submitit gives one name on all clusters."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +165,7 @@ def _executor(args: Namespace, root: Path) -> "Executor":
         if not equals:
             raise UsageError(f"--slurm {pair}: expected NAME=VALUE")
         # submitit prefixes what only Slurm knows; users should not have to know which that is.
-        own = name in ("partition", "time", "constraint", "account", "qos", "array_parallelism")
+        own = name not in _EVERYWHERE and not name.startswith("slurm_")
         parameters[f"slurm_{name}" if own else name] = int(value) if value.isdigit() else value
     if args.executor == "local":
         if parameters:

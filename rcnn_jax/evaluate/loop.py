@@ -134,6 +134,7 @@ def _in_step(batches: Iterable[Batch], together: Team) -> Iterator[Batch]:
     for number, batch in enumerate(batches, start=1):
         together.tick_or_stop(f"batch {number} of the evaluation")
         yield batch
+    together.rest("the metrics")
 
 
 def _places(experiment: Experiment, source: Source) -> dict[int, int]:

@@ -2,23 +2,24 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rcnn_jax.hosts.launch import Launch
-from rcnn_jax.hosts.team import Team
+from rcnn_jax.hosts.team import Team, is_proxy
 
 # NTP keeps machines within milliseconds; at seconds logs of two hosts can no longer be read side by
 # side.
 CLOCK_SECONDS = 5.0
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,6 @@ def _devices(together: Team) -> Finding:
         f"process {i} on {host}: {len(kinds)} x {kinds[0]}" + f" ({visible})" * bool(visible)
         for i, (host, kinds, visible, _) in enumerate(rows)
     )
-    counts = {len(kinds) for _, kinds, _, _ in rows}
-    if len(counts) > 1:
-        return Finding(
-            "devices", False, text, "give every process as many GPUs: --gpus-per-node, --gpus N"
-        )
     if any(gpu and kinds[0].startswith("cpu") for _, kinds, _, gpu in rows):
         return Finding(
             "devices",
@@ -168,22 +164,12 @@ def _names(launch: Launch | None, together: Team) -> Finding:
 
 
 def _proxies(together: Team) -> Finding:
-    own = sorted(name for name in os.environ if name.lower() in PROXIES)
-    rows = together.gather_json(
-        [own, bool(os.environ.get("no_proxy") or os.environ.get("NO_PROXY"))]
-    )
-    proxies = sorted({name for names, _ in rows for name in names})
-    # gRPC heeds http_proxy for plain addresses too, and its error names neither the proxy nor the
-    # variable.
-    if proxies and not all(excepted for names, excepted in rows if names):
-        return Finding(
-            "proxies",
-            False,
-            f"{', '.join(proxies)} set, and no no_proxy",
-            "unset them in the job, or set no_proxy to the names of the machines: the coordinator is "
-            "looked for at the proxy otherwise",
-        )
-    return Finding("proxies", True, ", ".join(proxies) or "none")
+    own = sorted(name for name in os.environ if is_proxy(name))
+    names = sorted({name for names in together.gather_json(own) for name in names})
+    if not names:
+        return Finding("proxies", True, "none")
+    # Nothing to mend, but the first suspect where another program of the job hangs.
+    return Finding("proxies", True, f"{', '.join(names)} set; processes are connected past them")
 
 
 def _folder(together: Team, folder: Path) -> Finding:
@@ -243,26 +229,58 @@ def _clocks(together: Team) -> Finding:
 
 
 def _signals(together: Team) -> Finding:
-    # Sent to oneself: what is tested is that Python gets the signal, not who may send it.
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    try:
+    wrapper = "a wrapper holds signals back: start Python by `exec` in scripts and containers"
+    # Sent to oneself: that Python gets it, which a library may prevent.
+    with _heard(signal.SIGTERM) as numbers:
         os.kill(os.getpid(), signal.SIGTERM)
-        until = time.monotonic() + 1.0
-        while not heard and time.monotonic() < until:
-            time.sleep(0.01)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    deaf = [i for i, one in enumerate(together.gather_json(bool(heard))) if not one]
+        _wait_for(numbers, 1.0)
+    deaf = [i for i, one in enumerate(together.gather_json(bool(numbers))) if not one]
     if deaf:
-        return Finding(
-            "signals",
-            False,
-            f"SIGTERM does not reach process {deaf[0]}",
-            "a wrapper holds signals back: start Python by `exec` in scripts and containers",
-        )
-    mend = _slurm_advice(os.environ)
-    return Finding("signals", True, "SIGTERM reaches every process" + mend)
+        return Finding("signals", False, f"SIGTERM does not reach process {deaf[0]}", wrapper)
+    text = "SIGTERM reaches every process"
+    # That of the chief: all must take the same way, and some machines may lack `scancel`.
+    step = together.gather_json(_step_of_slurm(os.environ))[0]
+    if step:
+        # SIGCONT comes the way of SIGTERM, and harms no wrapper that does not know it.
+        with _heard(signal.SIGCONT) as numbers:
+            together.wait("signals are heard")
+            if together.is_chief:
+                subprocess.run(["scancel", "--signal=CONT", step], capture_output=True, check=False)
+            _wait_for(numbers, 5.0)
+            together.wait("signals are sent")
+        deaf = [i for i, one in enumerate(together.gather_json(bool(numbers))) if not one]
+        if deaf:
+            return Finding(
+                "signals", False, f"Slurm's signals do not reach process {deaf[0]}", wrapper
+            )
+        text = "Slurm's signals reach every process"
+    return Finding("signals", True, text + _slurm_advice(os.environ))
+
+
+@contextlib.contextmanager
+def _heard(number: int) -> Iterator[list[int]]:
+    """Yields the signals of a kind that arrive while inside."""
+    numbers: list[int] = []
+    before = signal.signal(number, lambda number, _: numbers.append(number))
+    try:
+        yield numbers
+    finally:
+        signal.signal(number, before)
+
+
+def _wait_for(numbers: list[int], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not numbers and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def _step_of_slurm(variables: Mapping[str, str]) -> str:
+    """Returns the step that this process belongs to, where Slurm can be asked to signal it."""
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
+    # A batch script has no step; containers mostly lack Slurm's programs.
+    if any(name not in variables for name in names) or shutil.which("scancel") is None:
+        return ""
+    return f"{variables[names[0]]}.{variables[names[1]]}"
 
 
 def _slurm_advice(variables: Mapping[str, str]) -> str:

@@ -65,10 +65,19 @@ class LocalStore:
 
 @dataclass
 class _Peer:
-    """State of another process: its last sign and when it was new here."""
+    """What is known of another process.
+
+    Attributes:
+      sign: its last sign of life.
+      seen: when that was new here.
+      moved: when it last told of work without a tick.
+      ticks: that it has begun.
+      doing: what it works on.
+    """
 
     sign: str = ""
     seen: float = 0.0
+    moved: float = 0.0
     ticks: int = 0
     doing: str = ""
 
@@ -247,6 +256,8 @@ class Monitor:
             if sign != peer.sign:
                 message = json.loads(sign)
                 peer.sign, peer.seen = sign, now
+                if message["ticks"] == peer.ticks and message["doing"] != peer.doing:
+                    peer.moved = now
                 peer.ticks, peer.doing = message["ticks"], message["doing"]
             # Who has finished writes no signs and is not dead.
             if i in done:
@@ -308,6 +319,8 @@ class Monitor:
             # all.
             limit = max(LEAST_STALL, PATIENCE_OF_STEPS * statistics.median(steps or [0.0]))
         limit = max(limit, least)
+        # Who has done his part of the images waits for the others, whose work goes on without a tick.
+        began = max([began, *(peer.moved for peer in self._peers.values())])
         if now - began <= limit:
             return
         ticks = {self._index: own, **{i: peer.ticks for i, peer in self._peers.items()}}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.errors import CheckpointError, UsageError
 from rcnn_jax.hosts.launch import Launch
 from rcnn_jax.hosts.monitor import EXIT_CODE, LocalStore, Monitor
 from rcnn_jax.hosts.rollcall import call_roll
@@ -235,21 +235,22 @@ def join(launch: Launch, say: Callable[[str], None]) -> Team:
       say: told who is missing.
 
     Raises:
-      UsageError: not all processes have come.
+      UsageError: not all processes have come, or they see different numbers of devices.
     """
     import jax
 
     call_roll(launch, {"rcnn-jax": __version__, "jax": jax.__version__}, say)
     jax.config.update("jax_enable_preemption_service", False)  # see the top of `monitor`
-    jax.distributed.initialize(
-        launch.coordinator,
-        launch.count,
-        launch.index,
-        cluster_detection_method="deactivate",
-        initialization_timeout=int(launch.init_timeout) + 1,
-        # The monitor sees a dead process first and says who it is; this is for a monitor that died.
-        heartbeat_timeout_seconds=int(launch.heartbeat_timeout) + 30,
-    )
+    with _past_proxies():
+        jax.distributed.initialize(
+            launch.coordinator,
+            launch.count,
+            launch.index,
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(launch.init_timeout) + 1,
+            # The monitor sees a dead process first and says who it is; this is for a monitor that died.
+            heartbeat_timeout_seconds=int(launch.heartbeat_timeout) + 30,
+        )
     store = _CoordinationStore()
     host = socket.gethostname()
     names = {launch.index: f"process {launch.index} on {host}"}
@@ -266,11 +267,49 @@ def join(launch: Launch, say: Callable[[str], None]) -> Team:
     _end_in_our_words(monitor)
     monitor.start()
     _current[0] = Team(launch.index, launch.count, monitor)
+    _require_equal_devices(launch.count)
     _current[0].wait("all are here")
     for key, value in store.read().items():
         if key.startswith("name/"):
             monitor.names[int(key.removeprefix("name/"))] = value
     return _current[0]
+
+
+def _require_equal_devices(processes: int) -> None:
+    """Checks what JAX's own collectives take for granted.
+
+    Raises:
+      UsageError: a process has more devices than another.
+    """
+    import jax
+
+    owners = [device.process_index for device in jax.devices()]
+    counts = [owners.count(index) for index in range(processes)]
+    other = next((i for i, count in enumerate(counts) if count != counts[0]), None)
+    if other is not None:
+        raise UsageError(
+            f"process 0 sees {counts[0]} device(s), process {other} {counts[other]}: give every process "
+            "as many GPUs (Slurm: --gpus-per-node, or --gpus-per-task; CUDA_VISIBLE_DEVICES elsewhere)"
+        )
+
+
+@contextlib.contextmanager
+def _past_proxies() -> Iterator[None]:
+    """Hides proxies from the connection to the coordinator while it is made.
+
+    gRPC would ask a proxy of the outer world for a machine of the cluster, and JAX's runtime then aborts
+    without a word. Downloads and Slurm get the variables back.
+    """
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if is_proxy(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def is_proxy(name: str) -> bool:
+    """Says whether a variable of the environment names a proxy, or where to do without."""
+    return name.lower().endswith("_proxy")
 
 
 class _CoordinationStore:

@@ -112,6 +112,8 @@ def run_inference(
     paths = list(images.paths)[together.index :: together.count]
     by_file = detect_files(paths, experiment, predictor, devices)
     for item, detections in reporter.track(by_file, len(paths), "inference"):
+        # No tick: processes have files of their own, and one more or less of them.
+        together.rest(f"what comes after {shown(item.path)}")
         problem, kept = item.error, None
         if detections is not None:
             keep = detections.scores >= threshold

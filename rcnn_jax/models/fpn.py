@@ -13,7 +13,7 @@ import jax
 from jax import lax
 
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, upsample_nearest
+from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, normalised, upsample_nearest
 from rcnn_jax.structures import Levels
 
 BACKBONE_MAX_LEVEL = 5
@@ -70,8 +70,10 @@ class FeaturePyramid(nn.Module):
         return self.build.tap(name)(self._unit(name, x, 3, train))
 
     def _unit(self, name: str, x: jax.Array, kernel_size: int, train: bool) -> jax.Array:
-        x = self._conv(name, kernel_size, use_bias=not self.norm)(x)
-        return self.build.batch_norm(f"{name}_bn")(x, train) if self.norm else x
+        conv = self._conv(name, kernel_size, use_bias=not self.norm)
+        if not self.norm:
+            return conv(x)
+        return normalised(conv, self.build.batch_norm(f"{name}_bn"), x, train)
 
     def _conv(
         self, name: str, kernel_size: int = 1, strides: int = 1, *, use_bias: bool = True

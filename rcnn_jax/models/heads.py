@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer
+from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer, normalised
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
 PREDICTORS = frozenset(
@@ -209,8 +209,7 @@ def _convs(
 ) -> jax.Array:
     """Applies 3x3 convolutions, each with batch norm or a bias and with ReLU."""
     for name in names:
-        x = build.conv(name, features, 3, use_bias=not norm, kernel_init=HE_NORMAL)(x)
-        if norm:
-            x = build.batch_norm(f"{name}_bn")(x, train, rows)
+        conv = build.conv(name, features, 3, use_bias=not norm, kernel_init=HE_NORMAL)
+        x = normalised(conv, build.batch_norm(f"{name}_bn"), x, train, rows) if norm else conv(x)
         x = build.relu(f"{name}_relu")(x)
     return x

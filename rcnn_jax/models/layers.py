@@ -30,6 +30,8 @@ from rcnn_jax.ops.marker import marked
 
 Initializer = Callable[..., jax.Array]
 Padding = Literal["symmetric", "same", "valid"]
+Affine = tuple[jax.Array, jax.Array]
+"""(scale, offset), f32[c] each, of a batch norm with given statistics."""
 
 GLOROT_UNIFORM: Initializer = nn.initializers.glorot_uniform()
 HE_NORMAL: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -101,17 +103,23 @@ class Conv(nn.Module):
     rounded: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, call: int = 0) -> jax.Array:
-        """Maps [b h w in] to [b h' w' out]; one layer on several feature maps numbers its calls."""
+    def __call__(self, x: jax.Array, call: int = 0, affine: Affine | None = None) -> jax.Array:
+        """Maps [b h w in] to [b h' w' out].
+
+        Args:
+          x: the input.
+          call: number of the call, where one layer runs on several feature maps.
+          affine: what follows, folded into kernel and bias; None for nothing.
+        """
         side = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (side, side, x.shape[-1], self.features))
         # Cast at each use: the optimizer updates float32, because a step far below a weight is lost
         # in the 8 bits of bfloat16.
-        x, kernel = _operands(self, x, kernel, call)
+        x, kernel = _operands(self, x, _scaled(kernel, affine), call)
         if side == 1:  # nothing to pad
-            return _plus_bias(self, pointwise_conv(x, kernel, self.strides))
+            return _plus_bias(self, pointwise_conv(x, kernel, self.strides), affine)
         pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
-        return _plus_bias(self, conv(x, kernel, self.strides, pads))
+        return _plus_bias(self, conv(x, kernel, self.strides, pads), affine)
 
 
 class DepthwiseConv(nn.Module):
@@ -136,13 +144,13 @@ class DepthwiseConv(nn.Module):
     rounded: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [b h w c] to [b h' w' c]."""
+    def __call__(self, x: jax.Array, affine: Affine | None = None) -> jax.Array:
+        """Maps [b h w c] to [b h' w' c]; see `Conv`."""
         side, channels = self.kernel_size, x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (side, side, 1, channels))
-        x, kernel = _operands(self, x, kernel)
+        x, kernel = _operands(self, x, _scaled(kernel, affine))
         pads = conv_pads(x.shape[1:3], side, self.strides, self.padding)
-        return _plus_bias(self, depthwise_conv(x, kernel, self.strides, pads))
+        return _plus_bias(self, depthwise_conv(x, kernel, self.strides, pads), affine)
 
 
 class TransposedConv(nn.Module):
@@ -236,11 +244,19 @@ def _rounded_input(module: Any, x: jax.Array, index: int) -> jax.Array:
     return fake_quant(x, scale.value)
 
 
-def _plus_bias(layer: nn.Module, y: jax.Array) -> jax.Array:
+def _scaled(kernel: jax.Array, affine: Affine | None) -> jax.Array:
+    return kernel if affine is None else kernel * affine[0].reshape(1, 1, 1, -1)
+
+
+def _plus_bias(layer: Any, y: jax.Array, affine: Affine | None = None) -> jax.Array:
     """Adds the bias of `layer`, made here so that it follows the kernel in creation order."""
-    if not layer.use_bias:
+    bias = None
+    if layer.use_bias:
+        bias = layer.param("bias", nn.initializers.zeros_init(), (y.shape[-1],))
+    if affine is not None:
+        bias = affine[1] if bias is None else bias * affine[0] + affine[1]
+    if bias is None:
         return y
-    bias = layer.param("bias", nn.initializers.zeros_init(), (y.shape[-1],))
     return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
 
 
@@ -267,7 +283,13 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool,
+        rows: jax.Array | None = None,
+        conv: Conv | DepthwiseConv | None = None,
+    ) -> jax.Array:
         """Normalises [b ... c].
 
         Args:
@@ -275,15 +297,18 @@ class BatchNorm(nn.Module):
           train: use and update batch statistics, unless `frozen`.
           rows: f32[b], 1 for rows that count in the statistics and 0 for padding, such as rois that
             were not sampled; None where all count.
+          conv: `x` is the input of this layer, which normalises its result itself; needs `frozen`.
         """
-        shape = (x.shape[-1],)
+        width = getattr(conv, "features", x.shape[-1])  # a depthwise layer keeps that of its input
+        shape = (width,)
         gamma = self.param("gamma", nn.initializers.ones_init(), shape)
         beta = self.param("beta", nn.initializers.zeros_init(), shape)
         moving_mean = self.variable("batch_stats", "moving_mean", jnp.zeros, shape, jnp.float32)
         moving_variance = self.variable(
             "batch_stats", "moving_variance", jnp.ones, shape, jnp.float32
         )
-        x = x.astype(jnp.float32)
+        if conv is None:
+            x = x.astype(jnp.float32)
         if train and not self.frozen:
             keep = self.momentum
             if rows is None:
@@ -301,6 +326,8 @@ class BatchNorm(nn.Module):
         # and finds nothing to fold in (x - mean) / deviation.
         scale = gamma * lax.rsqrt(variance + self.epsilon)
         offset = beta - mean * scale
+        if conv is not None:
+            return conv(x, affine=(scale, offset))
         per_channel = (1,) * (x.ndim - 1) + shape
         return (x * scale.reshape(per_channel) + offset.reshape(per_channel)).astype(self.dtype)
 
@@ -331,6 +358,33 @@ class BatchNorm(nn.Module):
         mean = total / jnp.maximum(count, 1.0)
         variance = jnp.maximum(squares / jnp.maximum(count, 1.0) - lax.square(mean), 0.0)
         return mean, variance, count
+
+
+def normalised(
+    conv: Conv | DepthwiseConv,
+    norm: BatchNorm,
+    x: jax.Array,
+    train: bool,
+    rows: jax.Array | None = None,
+) -> jax.Array:
+    """Convolution and batch norm, one operation where a step trains with frozen statistics.
+
+    The scale is then a factor of the kernel, through which gradients reach kernel and gamma, and the
+    result of the bare convolution is neither written nor kept for the gradient. Trained statistics need
+    it, for they are its own; in prediction the exporter folds, from the two operations that its rules
+    know.
+
+    Args:
+      conv: the convolution.
+      norm: its batch norm.
+      x: [b h w in].
+      train: see `BatchNorm`.
+      rows: see `BatchNorm`.
+    """
+    # A rounded kernel is that of the bare convolution: scales of int8 are taken before.
+    if train and norm.frozen and not conv.rounded and not norm.is_initializing():
+        return norm(x, train, conv=conv)
+    return norm(conv(x), train, rows)
 
 
 class Tap(nn.Module):

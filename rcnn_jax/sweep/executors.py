@@ -7,15 +7,20 @@ SIGTERM, upon which training saves its state and ends with 143.
 import contextlib
 import ctypes
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rcnn_jax.errors import UsageError
 from rcnn_jax.optional import require
-from rcnn_jax.sweep.trial import LOG
+from rcnn_jax.sweep.job import Command, code_of
+from rcnn_jax.sweep.trial import LOG, LOST
 
 PROGRAM = (sys.executable, "-c", "from rcnn_jax.cli.program import rcnn_jax; rcnn_jax()")
 """Not the console script: the environment of a job may lack the PATH of this process."""
@@ -23,6 +28,10 @@ PROGRAM = (sys.executable, "-c", "from rcnn_jax.cli.program import rcnn_jax; rcn
 _PR_SET_PDEATHSIG = 1
 # Time to write a checkpoint, also on a busy network disk.
 _GRACE = 60.0
+# A day, where `--slurm timeout_min=` says nothing; a job out of time saves itself and is queued again.
+_MINUTES = 1440
+# Times that a job may run out of it: not submitit's three, for only the budget of a sweep ends a trial.
+_TIMEOUTS = 1000
 
 
 class Executor(Protocol):
@@ -30,12 +39,16 @@ class Executor(Protocol):
 
     slots: int
 
-    def start(self, folder: Path, words: Sequence[str]) -> str:
-        """Starts a command whose output goes to `log.txt` in the folder; returns the id of its job."""
+    def start(self, commands: Sequence[tuple[Path, Sequence[str]]]) -> list[str]:
+        """Starts commands, the output of each goes to `log.txt` in its folder; returns ids of jobs."""
         ...
 
     def poll(self, job: str) -> int | None:
         """Returns the exit code of a job, None while it runs, and `LOST` where nobody knows it."""
+        ...
+
+    def fate(self, job: str) -> str:
+        """Returns what is known of the end of a job beside its exit code; mostly nothing."""
         ...
 
     def stop(self, job: str) -> None:
@@ -45,13 +58,6 @@ class Executor(Protocol):
     def close(self) -> None:
         """Stops all jobs that end with this process, and waits for them."""
         ...
-
-
-# Above all codes of processes, which end at 255.
-LOST = 1000
-"""Exit code of a job that is gone without one: its machine went down, or the sweep was killed."""
-INTERRUPTED = (75, 129, 130, 143, LOST)
-"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
 
 
 class Local:
@@ -65,8 +71,11 @@ class Local:
         # Not cpu_count(): a container or a Slurm step may use a few of the machine's cores.
         self._cores = sorted(os.sched_getaffinity(0))
 
-    def start(self, folder: Path, words: Sequence[str]) -> str:
-        """Starts a process."""
+    def start(self, commands: Sequence[tuple[Path, Sequence[str]]]) -> list[str]:
+        """Starts processes."""
+        return [self._start(folder, words) for folder, words in commands]
+
+    def _start(self, folder: Path, words: Sequence[str]) -> str:
         slot = min(set(range(self.slots)) - set(self._slot_of.values()))
         # Interleaved, so that slots differ by one core at most; all cores where there are more
         # slots.
@@ -102,6 +111,10 @@ class Local:
             self._slot_of.pop(job, None)
         return code
 
+    def fate(self, job: str) -> str:
+        """Returns nothing: the exit code of a process says all."""
+        return ""
+
     def stop(self, job: str) -> None:
         """Sends SIGTERM."""
         if job in self._processes and self._processes[job].poll() is None:
@@ -128,6 +141,7 @@ class Slurm:
         slots: int,
         parameters: Mapping[str, Any],
         cluster: str = "slurm",
+        look: float = 5.0,
     ):
         """Takes where submitit keeps its files.
 
@@ -136,39 +150,79 @@ class Slurm:
           slots: jobs at a time.
           parameters: of submitit's executor, for example {"slurm_partition": "gpu"}.
           cluster: submitit's name of the cluster; `local` runs jobs without Slurm.
+          look: seconds between two questions to Slurm.
 
         Raises:
           MissingDependencyError: submitit is not installed.
+          UsageError: there is no Slurm here, or submitit does not know a parameter.
         """
-        self._submitit: Any = require("submitit", extra="sweep", purpose="--executor slurm")
+        submitit: Any = require("submitit", extra="sweep", purpose="--executor slurm")
         self.slots = slots
-        self._folder = root / "jobs"
-        self._executor = self._submitit.AutoExecutor(folder=self._folder, cluster=cluster)
-        self._executor.update_parameters(**parameters)
         self._local = cluster == "local"
+        if not self._local and shutil.which("sbatch") is None:
+            raise UsageError(
+                "--executor slurm: there is no sbatch on this machine; start the sweep on a login node"
+            )
+        # Absolute: a job starts in the folder of its submission, and `squeue` knows no other.
+        self._folder = root.resolve() / "jobs"
+        # Timeouts end a trial no sooner than the budget of the sweep does: each has saved its state.
+        self._executor = submitit.AutoExecutor(
+            folder=self._folder, cluster=cluster, slurm_max_num_timeout=_TIMEOUTS
+        )
+        try:
+            # submitit's own limit of five minutes would cut every training.
+            self._executor.update_parameters(**{"timeout_min": _MINUTES, **parameters})
+        except (NameError, ValueError, TypeError) as error:
+            raise UsageError(f"--slurm: {error}") from error
         self._jobs: dict[str, Any] = {}
+        self._queue = _Queue(look)
 
-    def start(self, folder: Path, words: Sequence[str]) -> str:
-        """Submits a job; what submitit pickles is a list of words, no state of a run."""
-        from rcnn_jax.sweep.job import Command
+    def start(self, commands: Sequence[tuple[Path, Sequence[str]]]) -> list[str]:
+        """Submits jobs; what submitit pickles is a list of words, no state of a run.
 
-        folder.mkdir(parents=True, exist_ok=True)
-        job = self._executor.submit(Command([*PROGRAM, *words], str(folder / LOG)))
-        self._jobs[job.job_id] = job
-        return job.job_id
+        Raises:
+          UsageError: Slurm does not take them.
+        """
+        for folder, _ in commands:
+            folder.mkdir(parents=True, exist_ok=True)
+        callables = [
+            Command([*PROGRAM, *words], str(folder.resolve() / LOG), str(self._folder))
+            for folder, words in commands
+        ]
+        # One array: hundreds of single jobs started at a time are what administrators write about.
+        try:
+            jobs = self._executor.submit_array(callables)
+        except Exception as error:  # submitit's own classes, with the words of sbatch
+            raise UsageError(f"Slurm does not take the job: {_words_of(error)}") from error
+        self._jobs |= {job.job_id: job for job in jobs}
+        self._queue.forget()
+        return [job.job_id for job in jobs]
 
     def poll(self, job: str) -> int | None:
-        """Returns the exit code that the job has left, or what Slurm says of it."""
-        known = self._known(job)
-        if not known.done():
-            return None
-        with contextlib.suppress(Exception):  # submitit raises a dozen classes for a job that died
-            return int(known.result())
-        return LOST
+        """Returns the exit code that the command has left, or `LOST` once Slurm no longer has the job."""
+        code = code_of(self._folder, job)
+        if code is not None:
+            return code
+        if self._local:
+            return LOST if job in self._jobs and self._jobs[job].done() else None
+        # Not submitit's `done()`: it asks `sacct`, which answers where accounting is set up, once in
+        # ten minutes; a dead job would be at work for ever.
+        return LOST if self._queue.lacks(job) else None
+
+    def fate(self, job: str) -> str:
+        """Returns what Slurm says of a job that has ended: OUT_OF_MEMORY, TIMEOUT, NODE_FAIL."""
+        if self._local:
+            return ""
+        text = _ask("scontrol", "--oneliner", "show", "job", job) or ""
+        state = re.search(r"JobState=(\S+)", text)
+        return f"Slurm says {state[1]}" if state else ""
 
     def stop(self, job: str) -> None:
         """Cancels a job; Slurm sends SIGTERM first."""
-        self._known(job).cancel(check=False)
+        if self._local:
+            self._jobs[job].cancel(check=False)
+        else:
+            _ask("scancel", job)
 
     def close(self) -> None:
         """Leaves jobs of Slurm running; local ones end with this process."""
@@ -176,14 +230,51 @@ class Slurm:
             if not job.done():
                 job.cancel(check=False)
 
-    def _known(self, job: str) -> Any:
-        """Returns a job, also one that an earlier process of this sweep has submitted."""
-        if job not in self._jobs:
-            # submitit keeps a job's result in files by its id, so the object can be made again from
-            # these.
-            kind = self._submitit.LocalJob if self._local else self._submitit.SlurmJob
-            self._jobs[job] = kind(folder=self._folder, job_id=job)
-        return self._jobs[job]
+
+class _Queue:
+    """The jobs that Slurm has, asked for all at once and now and then."""
+
+    def __init__(self, look: float):
+        self._look = look
+        self._asked = float("-inf")
+        self._jobs: frozenset[str] | None = None
+        self._absent: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Makes the next question a new one: the last answer is older than a job."""
+        self._asked = time.monotonic()
+        self._jobs = None
+
+    def lacks(self, job: str) -> bool:
+        """Returns whether a job has been absent for a while."""
+        now = time.monotonic()
+        if now - self._asked >= self._look:
+            self._asked = now
+            # `--array`: one line a job, also of arrays that wait. Nothing where Slurm does not answer:
+            # its controller may be started anew while jobs run on.
+            answer = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i")
+            self._jobs = None if answer is None else frozenset(answer.split())
+        if self._jobs is None or job in self._jobs:
+            self._absent.pop(job, None)
+            return False
+        # The disk may show the exit code later than Slurm forgets the job.
+        return now - self._absent.setdefault(job, now) >= 2 * self._look
+
+
+def _ask(*words: str) -> str | None:
+    """Returns what a program of Slurm prints; None where it fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _words_of(error: Exception) -> str:
+    """Returns the lines of an error that name a cause, in one."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line.startswith("sbatch: ")]
+    return "; ".join(told) or " ".join(filter(None, lines)) or type(error).__name__
 
 
 def _settle(cores: Sequence[int]) -> None:

@@ -19,14 +19,16 @@ from rcnn_jax.errors import RcnnError, TrainingError, UsageError
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.sweep import report
 from rcnn_jax.sweep.definition import MEASURES, Definition
-from rcnn_jax.sweep.executors import INTERRUPTED, Executor
+from rcnn_jax.sweep.executors import Executor
 from rcnn_jax.sweep.measure import latency_ms, parameters
 from rcnn_jax.sweep.samplers import Sampler
 from rcnn_jax.sweep.trial import (
     ENDED,
+    INTERRUPTED,
     Trial,
     begun,
     folder_of,
+    progress,
     read_trials,
     reason_of,
     results,
@@ -47,7 +49,7 @@ class SweepOptions:
       trials: number of trials that end, pruned and failed ones too; None for all of a list or grid.
       minutes: of all starts of this sweep together; None without a limit.
       key: that models are encrypted with; handed on by the environment, never by a command line.
-      attempts: starts of a trial that is interrupted, the first among them.
+      attempts: starts of a trial that is interrupted in a row without a step that was saved.
       again: numbers of failed trials to run once more.
       wait: seconds between two looks.
     """
@@ -183,16 +185,21 @@ class _Loop:
 
     def _fill(self) -> None:
         """Starts trials while there is room: unfinished ones first, then new ones."""
-        while len(self.running) < self.executor.slots:
+        chosen: list[Trial] = []
+        while len(self.running) + len(chosen) < self.executor.slots:
             # Unfinished ones first: their epochs are paid for, and a sampler should hear of them
             # before it is asked.
-            trial = next(self._unfinished(), None) or self._new()
+            numbers = {trial.number for trial in chosen}
+            trial = next((each for each in self._unfinished() if each.number not in numbers), None)
+            trial = trial or self._new()
             if trial is None:
-                return
+                break
             if trial.state == "running":  # a job of a cluster that an earlier start has submitted
                 self.running[trial.number] = _Running(trial, time.monotonic())
                 continue
-            self._start(trial, "train")
+            chosen.append(trial)
+        if chosen:
+            self._start(chosen, "train")
 
     def _unfinished(self) -> Iterator[Trial]:
         for number, trial in sorted(self.trials.items()):
@@ -220,26 +227,31 @@ class _Loop:
         self._keep(trial)
         return trial
 
-    def _start(self, trial: Trial, task: str) -> None:
+    def _start(self, trials: Sequence[Trial], task: str) -> None:
+        """Starts trials together: a cluster takes them as one array."""
+        commands = [self._command(trial, task) for trial in trials]
+        for trial, job in zip(trials, self.executor.start(commands), strict=True):
+            if task == "train":
+                begins = begun(trial, job, progress(folder_of(self.root, trial.number)))
+            else:
+                # An export is part of its training: it must not use up the starts that a cluster may
+                # take away.
+                begins = replace(trial, job=job, state="running")
+            self._keep(begins)
+            known = self.running.get(trial.number)
+            self.running[trial.number] = _Running(
+                begins,
+                known.started if known else time.monotonic(),
+                exporting=task != "train",
+            )
+        self._show()
+
+    def _command(self, trial: Trial, task: str) -> tuple[Path, list[str]]:
         folder = folder_of(self.root, trial.number)
         words = [self.definition.kind, task, "-e", str(folder / "spec.txt")]
         if task == "train":
-            words += ["-d", str(folder)]
-        else:
-            words += ["-m", str(_model(folder)), "-o", str(folder / "model.onnx")]
-        trial = replace(begun(trial, self.executor.start(folder, words)))
-        if task != "train":
-            # An export is part of its training: it must not use up the starts that a cluster may
-            # take away.
-            trial = replace(trial, attempts=trial.attempts - 1)
-        self._keep(trial)
-        known = self.running.get(trial.number)
-        self.running[trial.number] = _Running(
-            trial,
-            known.started if known else time.monotonic(),
-            exporting=task != "train",
-        )
-        self._show()
+            return folder, [*words, "-d", str(folder)]
+        return folder, [*words, "-m", str(_model(folder)), "-o", str(folder / "model.onnx")]
 
     def _look(self, running: _Running) -> None:
         """Looks after one running trial."""
@@ -254,16 +266,22 @@ class _Loop:
         if running.pruned:
             self._finish(running, "pruned")
         elif code == 0 and self._needs_export(folder):
-            self._start(trial, "export")
+            self._start([trial], "export")
         elif code == 0:
             self._finish(running, "done")
-        elif code in INTERRUPTED and trial.attempts < self.options.attempts:
+        elif code in INTERRUPTED and self._goes_on(trial):
             del self.running[trial.number]
             seconds = trial.seconds + time.monotonic() - running.started
             self._keep(replace(trial, state="stopped", seconds=seconds))
             self.reporter.note(f"trial {trial.number}: was interrupted and goes on")
         else:
-            self._finish(running, "failed", reason_of(folder, code))
+            self._finish(running, "failed", reason_of(folder, code, self.executor.fate(trial.job)))
+
+    def _goes_on(self, trial: Trial) -> bool:
+        """Returns whether an interrupted trial is started again: while it advances, always."""
+        if progress(folder_of(self.root, trial.number)) > trial.began_at:
+            return True
+        return trial.attempts < self.options.attempts
 
     def _report(self, running: _Running, rows: Sequence[Mapping]) -> None:
         for row in rows[running.reported :]:

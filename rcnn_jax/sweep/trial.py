@@ -18,6 +18,12 @@ State = Literal["waiting", "running", "done", "failed", "pruned", "stopped"]
 ENDED = ("done", "failed", "pruned")
 """States that count: a stopped trial goes on with the next start of the sweep."""
 
+# Above all codes of processes, which end at 255.
+LOST = 1000
+"""Exit code of a job that is gone without one: its machine went down, or the sweep was killed."""
+INTERRUPTED = (75, 129, 130, 143, LOST)
+"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
+
 RECORD = "trial.json"
 LOG = "log.txt"
 _LAST_LINES = 12
@@ -33,7 +39,8 @@ class Trial:
       state: of the trial.
       values: metrics and measures by name, of the best validation.
       reason: why it failed, in one line.
-      attempts: times that it was started.
+      attempts: times that it was started since it last saved a new step.
+      began_at: step that its last start went on from.
       job: id of the job or process that works on it.
       seconds: it took, over all attempts.
     """
@@ -44,6 +51,7 @@ class Trial:
     values: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     attempts: int = 0
+    began_at: int = 0
     job: str = ""
     seconds: float = 0.0
 
@@ -114,8 +122,14 @@ def last_lines(folder: Path) -> list[str]:
     return [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
 
 
-def reason_of(folder: Path, code: int | None) -> str:
-    """Returns why a trial failed, in one line: the message of the command, else its exit code."""
+def reason_of(folder: Path, code: int | None, fate: str = "") -> str:
+    """Returns why a trial failed, in one line: the message of the command, else its exit code.
+
+    Args:
+      folder: of the trial.
+      code: exit code of the command.
+      fate: what the cluster says of the job.
+    """
     lines = last_lines(folder)
     # The last one: a library may have said "error:" before, and the command's own message ends the
     # log.
@@ -126,9 +140,20 @@ def reason_of(folder: Path, code: int | None) -> str:
         # The kernel's killer of processes that take too much memory sends 9 and leaves no other
         # trace.
         return f"ended by signal {-code}" + (": out of memory?" if code == -9 else "")
-    return f"exit code {code}: {lines[-1] if lines else 'no output'}"
+    last = lines[-1] if lines else "no output"
+    if code == LOST:
+        return f"the job is gone without an exit code{f', {fate}' * bool(fate)}: {last}"
+    return f"exit code {code}: {last}"
 
 
-def begun(trial: Trial, job: str) -> Trial:
-    """Returns the record of a trial that has just been started."""
-    return replace(trial, state="running", job=job, attempts=trial.attempts + 1, reason="")
+def progress(folder: Path) -> int:
+    """Returns the newest step that the run of a folder has saved; 0 where there is none."""
+    names = [path.name for path in (folder / "checkpoints").glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def begun(trial: Trial, job: str, step: int) -> Trial:
+    """Returns the record of a trial that has just been started, from a step."""
+    # On a cluster that preempts, a long trial is interrupted dozens of times, and each time it gets on.
+    attempts = 1 if step > trial.began_at else trial.attempts + 1
+    return replace(trial, state="running", job=job, attempts=attempts, began_at=step, reason="")

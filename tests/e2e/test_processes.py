@@ -1,6 +1,7 @@
 """Two real processes train as one, are really ended, and leave what an undisturbed pair leaves."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -98,6 +99,21 @@ def test_an_evaluation_shared_by_processes_gives_the_bytes_of_one_process(pair, 
     for code, text in ends(job):
         assert code == 0, text
     assert results(shared / "eval") == results(root / "alone" / "eval")
+
+
+@pytest.mark.long
+def test_an_inference_shared_by_processes_or_devices_writes_the_files_of_one_process(pair):
+    root, spec, _ = pair
+    flags = ["faster_rcnn", "inference", "-e", spec, "-m", root / "whole" / "best.tlt"]
+    files = []
+    # alone, on two devices of a process, in two processes of two devices: six images, batches of one
+    for processes, devices in ((1, 1), (1, 2), (2, 2)):
+        shutil.rmtree(root / "found", ignore_errors=True)
+        for code, text in ends(start_job(processes, *flags, "--gpus", devices, devices=devices)):
+            assert code == 0, text
+        files.append(results(root / "found"))
+    assert len(files[0]) == 12
+    assert different(files[0], files[1]) == different(files[0], files[2]) == []
 
 
 @pytest.mark.long

@@ -102,6 +102,17 @@ def test_a_process_that_has_finished_is_not_missed():
     assert job.codes == []
 
 
+def test_who_has_done_his_part_waits_for_others_as_long_as_they_work():
+    """Inference: files of their own, no tick; an hour later than the first the last one is ready."""
+    job = Job(2, stall=30.0)
+    job.monitors[0].rest("the end")
+    for file in range(720):
+        job.monitors[1].rest(f"file {file}")
+        job.beat(seconds=5.0)
+    assert job.codes == []
+    assert 175 <= beats_until_end(job) <= 185  # six times what is given, between steps
+
+
 def test_the_processes_that_did_not_reach_a_step_are_named(capfd):
     job = Job(4, stall=30.0)
     for step in range(1, 6):

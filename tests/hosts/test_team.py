@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 def start(count, stall):
     port = free_port()
-    variables = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    # A proxy of the outer world, as on many clusters; nobody listens at port 9.
+    proxies = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    variables = {**os.environ, **proxies, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
     job = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.hosts.worker", *map(str, (port, count, i, stall))],

@@ -202,3 +202,56 @@ def test_batch_norm_of_bfloat16_counts_in_float32():
     assert updated["batch_stats"]["moving_mean"].dtype == jnp.float32
     exact = np.asarray(x, np.float64).mean()
     np.testing.assert_allclose(updated["batch_stats"]["moving_mean"], [0.01 * exact], rtol=1e-5)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its batch norm, folded or one after the other."""
+
+    folded: bool
+    depthwise: bool
+    use_bias: bool
+
+    @nn.compact
+    def __call__(self, x, train):
+        conv = (
+            layers.DepthwiseConv(3, 2, use_bias=self.use_bias, name="conv")
+            if self.depthwise
+            else layers.Conv(6, 3, 2, use_bias=self.use_bias, name="conv")
+        )
+        norm = layers.BatchNorm(frozen=True, name="norm")
+        if self.folded:
+            return layers.normalised(conv, norm, x, train)
+        return norm(conv(x), train)
+
+
+@pytest.mark.parametrize("use_bias", [False, True], ids=["bare", "bias"])
+@pytest.mark.parametrize("depthwise", [False, True], ids=["conv", "depthwise"])
+def test_frozen_batch_norm_folds_into_the_kernel_with_the_same_values_and_gradients(
+    depthwise, use_bias
+):
+    x = normal(2, 9, 8, 4)
+    variables = jax.tree.map(
+        lambda leaf: leaf + jnp.abs(normal(*leaf.shape, key=3)),
+        ConvNorm(True, depthwise, use_bias).init(KEY, x, True),
+    )
+
+    def loss(params, x, folded):
+        both = {**variables, "params": params}
+        return jnp.sum(jnp.sin(ConvNorm(folded, depthwise, use_bias).apply(both, x, True)))
+
+    folded, apart = (
+        jax.value_and_grad(loss, (0, 1))(variables["params"], x, way) for way in (True, False)
+    )
+    for one, other in zip(jax.tree.leaves(folded), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * float(jnp.abs(other).max()))
+    # The result of the bare convolution is not there: one convolution, and no product of its size.
+    size = ConvNorm(True, depthwise, use_bias).apply(variables, x, True).shape
+    products = [
+        [e for e in jax.make_jaxpr(lambda p, w=way: loss(p, x, w))(variables["params"]).eqns]
+        for way in (True, False)
+    ]
+    counts = [
+        sum(e.primitive.name == "mul" and e.outvars[0].aval.shape == size for e in equations)
+        for equations in products
+    ]
+    assert counts == [0, 1]

@@ -10,10 +10,9 @@ from rcnn_jax.errors import TrainingError, UsageError
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.sweep import report
 from rcnn_jax.sweep.definition import read_definition
-from rcnn_jax.sweep.executors import LOST
 from rcnn_jax.sweep.run import SweepOptions, run_sweep
 from rcnn_jax.sweep.samplers import make_sampler
-from rcnn_jax.sweep.trial import folder_of, read_trials
+from rcnn_jax.sweep.trial import LOST, folder_of, read_trials
 from tests.e2e.tiny import write_tiny
 
 FIELD = "training_config.regularizer.weight"
@@ -30,7 +29,10 @@ class Instant:
         self.curve = curve
         self.started, self.stopped, self._jobs = [], [], {}
 
-    def start(self, folder, words):
+    def start(self, commands):
+        return [self._start(folder) for folder, _ in commands]
+
+    def _start(self, folder):
         number = int(folder.name)
         self.started.append(number)
         attempt = self.started.count(number)
@@ -53,6 +55,9 @@ class Instant:
 
     def poll(self, job):
         return self._jobs.get(job, LOST)
+
+    def fate(self, job):
+        return ""
 
     def stop(self, job):
         self.stopped.append(job)
@@ -141,6 +146,19 @@ def test_a_trial_that_is_interrupted_for_ever_fails(definition, tmp_path):
     trials = go(definition, tmp_path, executor)
     assert trials[1].state == "failed"
     assert executor.started.count(1) == OPTIONS.attempts
+
+
+def test_a_trial_that_gets_on_is_interrupted_as_often_as_a_cluster_likes(definition, tmp_path):
+    class Preempted(Instant):
+        def _start(self, folder):
+            job = super()._start(folder)
+            (folder / "checkpoints" / str(self.started.count(1))).mkdir(parents=True, exist_ok=True)
+            return job
+
+    executor = Preempted({(1, attempt): 143 for attempt in range(1, 9)})
+    trials = go(definition, tmp_path, executor)
+    assert trials[1].state == "done"
+    assert executor.started.count(1) == 9
 
 
 def test_the_same_command_goes_on_where_a_killed_sweep_was(definition, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.data.loader.pipeline import training_batches
+from rcnn_jax.models.backbones import resnet
 from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.structures import GroundTruth
@@ -240,6 +241,23 @@ def test_frozen_batch_norm_keeps_statistics_and_trains_gamma_and_beta(experiment
     )
     for leaf in ("gamma", "beta"):
         assert not np.array_equal(before.params["bn_conv1"][leaf], after.params["bn_conv1"][leaf])
+
+
+def test_folding_frozen_batch_norm_leaves_losses_and_gradients_as_they_are(experiment, monkeypatch):
+    """Plain SGD makes weights after one step those before, less gradients."""
+    plain = dataclasses.replace(experiment.optimizer, momentum=0.0)
+    frozen = dataclasses.replace(frozen_experiment(experiment, freeze_bn=True), optimizer=plain)
+    before, folded, metrics, _ = run(frozen, 1, 1)
+    monkeypatch.setattr(resnet, "normalised", lambda conv, norm, x, train: norm(conv(x), train))
+    _, apart, expected, _ = run(frozen, 1, 1)
+    for name, value in metrics[0].items():
+        assert value == pytest.approx(expected[0][name], rel=1e-5)
+    rate = metrics[0]["learning_rate"]
+    moves = [
+        jax.tree.map(lambda a, b: (a - b) / rate, s.params, before.params) for s in (folded, apart)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, moves), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(other).max()))
 
 
 def test_images_without_objects_give_finite_losses(experiment):

@@ -11,7 +11,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool
+from rcnn_jax.models.layers import avg_pool, max_pool, normalised
 from rcnn_jax.structures import Levels
 
 SLOPE = 0.1
@@ -114,8 +114,8 @@ def _conv(
     x: jax.Array,
     train: bool,
 ) -> jax.Array:
-    x = build.conv(name, features, kernel_size, stride)(x)
-    x = build.batch_norm(f"{name}_bn")(x, train)
+    conv = build.conv(name, features, kernel_size, stride)
+    x = normalised(conv, build.batch_norm(f"{name}_bn"), x, train)
     return build.leaky_relu(f"{name}_lrelu", SLOPE)(x)
 
 

@@ -18,7 +18,7 @@ from rcnn_jax.errors import SpecError
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.dropout import drop_connect, dropout
-from rcnn_jax.models.layers import avg_pool
+from rcnn_jax.models.layers import avg_pool, normalised
 from rcnn_jax.structures import Levels
 
 # (width, depth) coefficients
@@ -73,8 +73,9 @@ class EfficientNetTrunk(nn.Module):
         """Maps f[b h w c] to {4: stride 16}; `keys` drop whole images in residual branches."""
         build = self.build
         width = scaled_width(STEM_WIDTH, self.variant)
-        x = build.conv("stem_conv", width, 3, 2, padding="same")(images)
-        x = _activation(build, "stem_activation", build.batch_norm("stem_bn")(x, train))
+        stem = build.conv("stem_conv", width, 3, 2, padding="same")
+        x = normalised(stem, build.batch_norm("stem_bn"), images, train)
+        x = _activation(build, "stem_activation", x)
         for block in blocks(self.variant):
             if block.group <= TRUNK_GROUPS:
                 x = _block(build, block, block_count(self.variant), x, train, keys)
@@ -100,8 +101,9 @@ class EfficientNetTail(nn.Module):
                 block = block._replace(stride=self.stride if opening else 1)
                 opening = False
                 x = _block(build, block, block_count(self.variant), x, train, keys)
-        x = build.conv("top_conv", scaled_width(TOP_WIDTH, self.variant))(x)
-        x = _activation(build, "top_activation", build.batch_norm("top_bn")(x, train))
+        top = build.conv("top_conv", scaled_width(TOP_WIDTH, self.variant))
+        x = normalised(top, build.batch_norm("top_bn"), x, train)
+        x = _activation(build, "top_activation", x)
         x = build.tap("avg_pool")(avg_pool(x))
         # The number after the last block: no block's drop connect has this salt.
         return dropout(x, keys, build.options.dropout_rate, block_count(self.variant))
@@ -153,14 +155,15 @@ def _block(
     """
     name, y = block.name, x
     if block.expansion != 1:
-        y = build.conv(f"{name}expand_conv", block.inputs * block.expansion)(y)
-        y = build.batch_norm(f"{name}expand_bn")(y, train)
+        conv = build.conv(f"{name}expand_conv", block.inputs * block.expansion)
+        y = normalised(conv, build.batch_norm(f"{name}expand_bn"), y, train)
         y = _activation(build, f"{name}expand_activation", y)
-    y = build.depthwise(f"{name}dwconv", block.kernel_size, block.stride, "same")(y)
-    y = _activation(build, f"{name}activation", build.batch_norm(f"{name}bn")(y, train))
+    depthwise = build.depthwise(f"{name}dwconv", block.kernel_size, block.stride, "same")
+    y = normalised(depthwise, build.batch_norm(f"{name}bn"), y, train)
+    y = _activation(build, f"{name}activation", y)
     y = _squeeze_excite(build, block, y)
-    y = build.conv(f"{name}project_conv", block.features, use_bias=False)(y)
-    y = build.batch_norm(f"{name}project_bn")(y, train)
+    conv = build.conv(f"{name}project_conv", block.features, use_bias=False)
+    y = normalised(conv, build.batch_norm(f"{name}project_bn"), y, train)
     # By published widths, as the shortcuts of a pruned network must be those of its file.
     if block.stride != 1 or block.inputs != block.features:
         # No activation behind a projection: in so few channels a ReLU loses what it cuts off.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool
+from rcnn_jax.models.layers import avg_pool, max_pool, normalised
 from rcnn_jax.structures import Levels
 
 
@@ -53,8 +53,9 @@ class GoogLeNetTrunk(nn.Module):
         build = self.build
 
         def stem(name: str, features: int, kernel_size: int, stride: int, x: jax.Array):
-            x = build.conv(name, features, kernel_size, stride)(x)
-            return build.relu(f"{name}_relu")(build.batch_norm(f"bn_{name}")(x, train))
+            conv = build.conv(name, features, kernel_size, stride)
+            x = normalised(conv, build.batch_norm(f"bn_{name}"), x, train)
+            return build.relu(f"{name}_relu")(x)
 
         x = _pool(build, "pool1", stem("conv1", 64, 7, 2, images))
         x = stem("conv2_reduce", 64, 1, 1, x)
@@ -90,8 +91,9 @@ def _inception(build: Builder, index: str, x: jax.Array, train: bool) -> jax.Arr
 
     def conv(suffix: str, features: int, kernel_size: int, x: jax.Array) -> jax.Array:
         name = f"inception_{index}_{suffix}"
-        x = build.conv(name, features, kernel_size)(x)
-        return build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
+        conv = build.conv(name, features, kernel_size)
+        x = normalised(conv, build.batch_norm(f"{name}_bn"), x, train)
+        return build.relu(f"{name}_relu")(x)
 
     one = conv("1x1", widths.conv1, 1, x)
     three = conv("3x3", widths.conv3, 3, conv("3x3_reduce", widths.reduce3, 1, x))

@@ -11,7 +11,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool
+from rcnn_jax.models.layers import avg_pool, normalised
 from rcnn_jax.structures import Levels
 
 # (output channels, stride) of blocks 1 to 11
@@ -38,8 +38,9 @@ class MobileNetV1Trunk(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {4: stride 16}."""
-        x = self.build.conv("conv1", 32, 3, 2, padding="symmetric")(images)
-        x = self.build.relu("conv1_relu")(self.build.batch_norm("conv1_bn")(x, train))
+        stem = self.build.conv("conv1", 32, 3, 2, padding="symmetric")
+        x = normalised(stem, self.build.batch_norm("conv1_bn"), images, train)
+        x = self.build.relu("conv1_relu")(x)
         for index, (features, stride) in enumerate(TRUNK, start=1):
             x = _block(self.build, index, features, stride, x, train)
         return {4: x}
@@ -65,11 +66,12 @@ def _block(
     name = f"conv_dw_{index}"
     # One pixel on every side, where the `same` of a strided depthwise convolution would pad at the
     # bottom and right only (docs/reference/faster_rcnn.md, "Padding of layers").
-    x = build.depthwise(name, 3, stride, "symmetric")(x)
-    x = build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
+    depthwise = build.depthwise(name, 3, stride, "symmetric")
+    x = normalised(depthwise, build.batch_norm(f"{name}_bn"), x, train)
+    x = build.relu(f"{name}_relu")(x)
     name = f"conv_pw_{index}"
-    x = build.conv(name, features)(x)
-    return build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn")(x, train))
+    x = normalised(build.conv(name, features), build.batch_norm(f"{name}_bn"), x, train)
+    return build.relu(f"{name}_relu")(x)
 
 
 def block_of(layer: str) -> int | None:

@@ -12,7 +12,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool
+from rcnn_jax.models.layers import Conv, DepthwiseConv, avg_pool, normalised
 from rcnn_jax.structures import Levels
 
 EXPANSION = 6
@@ -48,8 +48,8 @@ class MobileNetV2Trunk(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {4: stride 16}."""
-        x = self.build.conv("conv1", STEM_WIDTH, 3, 2, padding="symmetric")(images)
-        x = self.build.relu("conv1_relu")(_norm(self.build, "bn_conv1", x, train))
+        stem = self.build.conv("conv1", STEM_WIDTH, 3, 2, padding="symmetric")
+        x = self.build.relu("conv1_relu")(_normalised(self.build, stem, "bn_conv1", images, train))
         inputs = STEM_WIDTH
         for index, (features, stride) in enumerate(TRUNK):
             x = _block(self.build, index, inputs, features, stride, x, train)
@@ -71,8 +71,8 @@ class MobileNetV2Tail(nn.Module):
             stride = self.stride if index == len(TRUNK) else 1
             x = _block(self.build, index, inputs, features, stride, x, train)
             inputs = features
-        x = self.build.conv("conv_1", TOP_WIDTH)(x)
-        x = self.build.relu("conv_1_relu")(_norm(self.build, "conv_1_bn", x, train))
+        top = self.build.conv("conv_1", TOP_WIDTH)
+        x = self.build.relu("conv_1_relu")(_normalised(self.build, top, "conv_1_bn", x, train))
         return self.build.tap("avg_pool")(avg_pool(x))
 
 
@@ -87,12 +87,14 @@ def _block(
     prefix = f"block_{index}" if index else "expanded_conv"
     y = x
     if index:
-        y = build.conv(f"{prefix}_expand", EXPANSION * inputs)(y)
-        y = build.relu(f"{prefix}_expand_relu")(_norm(build, f"{prefix}_expand_bn", y, train))
-    y = build.depthwise(f"{prefix}_depthwise", 3, stride, "symmetric")(y)
-    y = build.relu(f"{prefix}_depthwise_relu")(_norm(build, f"{prefix}_depthwise_bn", y, train))
-    y = build.conv(f"{prefix}_project", features)(y)
-    y = _norm(build, f"{prefix}_project_bn", y, train)
+        conv = build.conv(f"{prefix}_expand", EXPANSION * inputs)
+        y = _normalised(build, conv, f"{prefix}_expand_bn", y, train)
+        y = build.relu(f"{prefix}_expand_relu")(y)
+    depthwise = build.depthwise(f"{prefix}_depthwise", 3, stride, "symmetric")
+    y = _normalised(build, depthwise, f"{prefix}_depthwise_bn", y, train)
+    y = build.relu(f"{prefix}_depthwise_relu")(y)
+    conv = build.conv(f"{prefix}_project", features)
+    y = _normalised(build, conv, f"{prefix}_project_bn", y, train)
     if stride != 1 or inputs != features:
         # A linear bottleneck: no ReLU behind the projection (Sandler et al. 2018, section 3.2).
         return build.tap(f"{prefix}_project_bn")(y)
@@ -103,8 +105,10 @@ def _block(
     return build.tap(f"{prefix}_add")(build.add(f"{prefix}_add")(x, y))
 
 
-def _norm(build: Builder, name: str, x: jax.Array, train: bool) -> jax.Array:
-    return build.batch_norm(name, momentum=BN_MOMENTUM)(x, train)
+def _normalised(
+    build: Builder, conv: Conv | DepthwiseConv, name: str, x: jax.Array, train: bool
+) -> jax.Array:
+    return normalised(conv, build.batch_norm(name, momentum=BN_MOMENTUM), x, train)
 
 
 def block_of(layer: str) -> int | None:

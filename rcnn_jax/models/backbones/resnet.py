@@ -15,7 +15,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool
+from rcnn_jax.models.layers import avg_pool, max_pool, normalised
 from rcnn_jax.structures import Levels
 
 REPEATS = {
@@ -46,8 +46,9 @@ class ResNetTrunk(nn.Module):
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> Levels:
         """Maps f[b h w c] to {2: stride 4, 3: stride 8, 4: stride 16, ...}."""
         build = self.build
-        x = build.conv("conv1", 64, 7, strides=2)(images)
-        x = build.relu("conv1_relu")(build.batch_norm("bn_conv1")(x, train))
+        stem = build.conv("conv1", 64, 7, strides=2)
+        x = normalised(stem, build.batch_norm("bn_conv1"), images, train)
+        x = build.relu("conv1_relu")(x)
         if build.options.use_pooling:
             x = build.tap("conv1_pool")(max_pool(x, 3, 2, build.convention.padding))
         levels: Levels = {}
@@ -103,15 +104,16 @@ def _unit(
     y = x
     for index, (kernel_size, features) in enumerate(shapes, start=1):
         step = stride if index == strided else 1
-        y = build.conv(f"{name}_conv_{index}", features, kernel_size, step)(y)
-        y = build.batch_norm(f"{name}_bn_{index}")(y, train)
+        conv = build.conv(f"{name}_conv_{index}", features, kernel_size, step)
+        y = normalised(conv, build.batch_norm(f"{name}_bn_{index}"), y, train)
         if index < len(shapes):
             y = build.relu(f"{name}_relu_{index}")(y)
     # The 23 units of ResNet-101 go up to `w`, so only the first of a block ends in `a`.
     if name.endswith("a") or build.options.all_projections:
-        x = build.conv(f"{name}_conv_shortcut", shapes[-1][1], 1, stride)(x)
+        conv = build.conv(f"{name}_conv_shortcut", shapes[-1][1], 1, stride)
+        x = normalised(conv, build.batch_norm(f"{name}_bn_shortcut"), x, train)
         # Tapped because int8 rounds the shortcut of a sum, so that the other branch fuses with it.
-        x = build.tap(f"{name}_bn_shortcut")(build.batch_norm(f"{name}_bn_shortcut")(x, train))
+        x = build.tap(f"{name}_bn_shortcut")(x)
     return build.relu(f"{name}_relu")(build.add(f"{name}_add")(x, y))
 
 

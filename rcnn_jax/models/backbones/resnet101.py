@@ -12,7 +12,7 @@ import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool
+from rcnn_jax.models.layers import avg_pool, max_pool, normalised
 from rcnn_jax.structures import Levels
 
 BN_EPSILON = 1.001e-5
@@ -30,10 +30,9 @@ class ResNet101Trunk(nn.Module):
         """Maps f[b h w c] to {4: stride 16}."""
         # Three pixels on every side, whatever the convention: the Keras graph pads in a layer of
         # its own.
-        x = self.build.conv("conv1_conv", 64, 7, 2, padding="symmetric")(images)
-        x = self.build.relu("conv1_relu")(
-            self.build.batch_norm("conv1_bn", epsilon=BN_EPSILON)(x, train)
-        )
+        stem = self.build.conv("conv1_conv", 64, 7, 2, padding="symmetric")
+        norm = self.build.batch_norm("conv1_bn", epsilon=BN_EPSILON)
+        x = self.build.relu("conv1_relu")(normalised(stem, norm, images, train))
         x = self.build.tap("pool1_pool")(max_pool(x, 3, 2))
         for name, width, units, stride in STACKS:
             x = _stack(self.build, name, width, units, stride, x, train)
@@ -68,8 +67,9 @@ def _unit(
 ) -> jax.Array:
     def conv_bn(index: int, features: int, kernel_size: int, step: int, x: jax.Array) -> jax.Array:
         # A bias before batch norm changes nothing but the moving mean, but the file has it.
-        x = build.conv(f"{name}_{index}_conv", features, kernel_size, step, use_bias=True)(x)
-        return build.batch_norm(f"{name}_{index}_bn", epsilon=BN_EPSILON)(x, train)
+        conv = build.conv(f"{name}_{index}_conv", features, kernel_size, step, use_bias=True)
+        norm = build.batch_norm(f"{name}_{index}_bn", epsilon=BN_EPSILON)
+        return normalised(conv, norm, x, train)
 
     shortcut = build.tap(f"{name}_0_bn")(conv_bn(0, 4 * width, 1, stride, x)) if project else x
     y = build.relu(f"{name}_1_relu")(conv_bn(1, width, 1, stride, x))

@@ -15,7 +15,7 @@ import jax
 from rcnn_jax.models.backbones.backbone import Backbone
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.dropout import dropout
-from rcnn_jax.models.layers import max_pool
+from rcnn_jax.models.layers import max_pool, normalised
 from rcnn_jax.structures import Levels
 
 REPEATS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -40,8 +40,9 @@ class VggTrunk(nn.Module):
                 # Strides open blocks 2 to 5, pools close blocks 1 to 4: four halvings in the same
                 # places.
                 stride = 2 if unit == 0 and block > 1 and not pooling else 1
-                x = build.conv(f"{name}_conv_1", width, 3, stride)(x)
-                x = build.relu(f"{name}_relu")(build.batch_norm(f"{name}_bn_1")(x, train))
+                conv = build.conv(f"{name}_conv_1", width, 3, stride)
+                x = normalised(conv, build.batch_norm(f"{name}_bn_1"), x, train)
+                x = build.relu(f"{name}_relu")(x)
             # The published fifth pool is left out, or the trunk would have stride 32.
             if pooling and block < 5:
                 x = build.tap(f"block{block}_pool")(max_pool(x, 2, 2, build.convention.padding))

@@ -267,3 +267,25 @@ def test_convolutions_of_a_backbone_start_as_he_normal_by_fan_out():
     stem, inner = initial_leaves(model, "conv1/kernel", "block_2a_conv_2/kernel")
     assert abs(float(stem.std()) / (2 / (7 * 7 * 32)) ** 0.5 - 1) < 0.05
     assert abs(float(inner.std()) / (2 / (3 * 3 * 64)) ** 0.5 - 1) < 0.05
+
+
+# vgg16 has no batch norm; the 101 layers take long to compile, and their kind is among the others.
+@pytest.mark.parametrize("arch", [a for a in FAMILIES if a not in ("vgg16", "resnet101")])
+def test_a_step_with_frozen_statistics_computes_what_prediction_does(arch):
+    """The step folds batch norm into kernels, prediction does not."""
+    model = narrowed(FasterRcnn(arch, 3, 9, 3, options=BackboneOptions(freeze_bn=True)), 1 / 64)
+    variables = random_variables(model)
+    images = 50 * jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
+
+    @jax.jit
+    def both(variables, images):
+        def run(train):
+            features = model.apply(variables, images, train, method=model.extract)
+            crops = jnp.pad(features[4][:, None], ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)))
+            return features, model.apply(variables, crops, train, method=model.classify)
+
+        return run(True), run(False)
+
+    step, prediction = both(variables, images)
+    for one, other in zip(jax.tree.leaves(step), jax.tree.leaves(prediction), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
