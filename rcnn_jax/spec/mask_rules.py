@@ -35,6 +35,14 @@ def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
     yield from _schedule_rules(config)
     yield from _training_data_rules(config.data_config)
     yield from _overlap_rules(config.maskrcnn_config)
+    data, stopping = config.data_config, config.early_stopping
+    validated = data.coco_val_image_dir or data.validation_file_pattern or data.tfds_name
+    if stopping.enabled and stopping.monitor == "map" and not validated:
+        yield (
+            "early_stopping.monitor",
+            "= 'map' needs validation data: data_config.coco_val_image_dir, validation_file_pattern or "
+            "tfds_name",
+        )
     if config.skip_checkpoint_variables:
         try:
             # Compiled to be checked: otherwise it fails after the data have been indexed.

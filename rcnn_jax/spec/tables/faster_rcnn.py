@@ -21,6 +21,7 @@ from rcnn_jax.spec.schema import (
 from rcnn_jax.spec.tables.dataset_config import AUGMENTATION_CONFIG, DATASET_CONFIG
 from rcnn_jax.spec.tables.faster_rcnn_model import MODEL_CONFIG
 from rcnn_jax.spec.tables.faster_rcnn_training import TRAINING_CONFIG
+from rcnn_jax.spec.tables.shared_training import RECIPE
 
 ETLT_MODEL = Message(
     "EtltModel",
@@ -187,5 +188,6 @@ EXPERIMENT = Message(
         block("augmentation_config", 7, AUGMENTATION_CONFIG, "Geometry and random changes."),
         block("inference_config", 8, INFERENCE_CONFIG, "Prediction."),
         block("evaluation_config", 9, EVALUATION_CONFIG, "Evaluation."),
+        *RECIPE,
     ),
 )
