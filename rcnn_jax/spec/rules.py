@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.checks import Finding
-from rcnn_jax.spec.mask_rules import LARGEST_SIDE, mask_rcnn_rules
+from rcnn_jax.spec.mask_rules import LARGEST_SIDE, mask_rcnn_rules, view_rules
 from rcnn_jax.spec.recipes import unexpanded
 from rcnn_jax.spec.schema import Node
 from rcnn_jax.spec.tables.faster_rcnn_model import FREEZABLE_BLOCKS
@@ -45,6 +45,7 @@ def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
         )
     for section in ("inference_config", "evaluation_config"):
         yield from _proposal_rules(config, section)
+        yield from view_rules(config[section].tta, f"{section}.tta")
     span = config.evaluation_config.gt_matching_iou_threshold_range
     if span.enabled and span.start >= span.end:
         yield (

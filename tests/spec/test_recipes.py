@@ -1,4 +1,4 @@
-"""A recipe is a name for fields: expanded once, overruled by what is given, and written down as it was."""
+"""A recipe is a name for fields: expanded once, overruled by what is given, written down as it was."""
 
 import dataclasses
 
@@ -123,15 +123,21 @@ def test_masks_have_a_recipe_of_their_own():
 def test_an_unknown_recipe_is_refused_with_the_list():
     with pytest.raises(SpecError, match=r"a.txt:1:1: recipe = 'smal_data' is not 'small_data'"):
         parse_spec('recipe: "smal_data"\n' + FASTER, "a.txt")
-    with pytest.raises(SpecError, match=r"recipe 'big': unknown for mask_rcnn; known: 'small_data'"):
+    with pytest.raises(
+        SpecError, match=r"recipe 'big': unknown for mask_rcnn; known: 'small_data'"
+    ):
         default_config("mask_rcnn", recipe="big")
 
 
 def test_an_error_in_what_a_recipe_sets_points_at_the_recipe(monkeypatch):
     monkeypatch.setitem(
-        RECIPES["small_data"], "faster_rcnn", (Ingredient({"training_config.rpn_min_overlap": 0.9}),)
+        RECIPES["small_data"],
+        "faster_rcnn",
+        (Ingredient({"training_config.rpn_min_overlap": 0.9}),),
     )
-    with pytest.raises(SpecError, match=r"a.txt:1:1: training_config.rpn_min_overlap = 0.9 is not below"):
+    with pytest.raises(
+        SpecError, match=r"a.txt:1:1: training_config.rpn_min_overlap = 0.9 is not below"
+    ):
         faster(("rpn_min_overlap: 0.3", ""))
 
 
@@ -206,4 +212,6 @@ def test_a_translated_config_file_has_what_the_recipe_sets():
 
 
 def test_the_ingredients_are_values():
-    assert all(dataclasses.is_dataclass(row) for kinds in RECIPES.values() for row in kinds["mask_rcnn"])
+    assert all(
+        dataclasses.is_dataclass(row) for kinds in RECIPES.values() for row in kinds["mask_rcnn"]
+    )

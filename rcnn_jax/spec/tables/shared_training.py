@@ -1,4 +1,4 @@
-"""Fields of ours that the training tables of both detectors have, with one number and one text each."""
+"""Fields of ours that the tables of both detectors have, with one number and one text each."""
 
 from rcnn_jax.spec.recipes import NAMES
 from rcnn_jax.spec.schema import (
@@ -99,6 +99,14 @@ BACKBONE_RATES = (
     ),
 )
 """Learning rates of the backbone against those of the heads."""
+
+TEST_TIME_VIEWS = string(
+    "tta",
+    1204,
+    None,
+    "Test-time augmentation of evaluate and inference: `flip`, scales of the canvas, or both, as in "
+    "`flip,0.8,1.25`; exported graphs do not have it.",
+)
 
 IMITATION = (
     string(

@@ -31,6 +31,7 @@ from rcnn_jax.settings.training import (
     StepSchedule,
     TeacherSettings,
 )
+from rcnn_jax.settings.views import read_views
 from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
@@ -374,6 +375,7 @@ def _test(section: Config) -> TestSettings:
             nms_threshold=section.classifier_nms_overlap_threshold,
             max_detections=section.classifier_nms_max_boxes,
         ),
+        views=read_views(section.tta or ""),
     )
 
 

@@ -31,6 +31,7 @@ from rcnn_jax.settings.training import (
     TeacherSettings,
     WarmupSchedule,
 )
+from rcnn_jax.settings.views import read_views
 from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
@@ -349,6 +350,7 @@ def _test(network: Config) -> TestSettings:
             nms_threshold=network.test_nms,
             max_detections=network.test_detections_per_image,
         ),
+        views=read_views(network.test_tta or ""),
     )
 
 
