@@ -5,8 +5,8 @@
     python experiments/recipes/run.py OUTPUT_FOLDER --table docs/recipes.md    the table of what is there
 
 A row is an ingredient on a set with a seed. Rows that are finished are not repeated and one that was
-stopped goes on with its training, so the command can be given again at any time. An ingredient whose fields
-this version does not know is passed over.
+stopped goes on with its training, so the command can be given again at any time. An ingredient whose
+fields this version does not know is passed over.
 """
 
 import argparse

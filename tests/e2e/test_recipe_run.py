@@ -46,7 +46,7 @@ def crash_once(monkeypatch, at):
 def whole(tmp_path_factory):
     """A run that nobody disturbs."""
     spec = write(tmp_path_factory.mktemp("recipe"))
-    return spec, api.train(spec, spec.parent / "whole")
+    return spec, api.train(spec, spec.parent / "whole", devices=1)
 
 
 def test_average_precision_that_rises_no_more_ends_the_run_and_the_result_says_so(whole):
@@ -66,7 +66,7 @@ def test_a_crashed_run_goes_on_bit_for_bit_by_the_recipe_it_began_with(whole, mo
     with monkeypatch.context() as patched:
         crash_once(patched, at=6)
         with pytest.raises(RuntimeError):
-            api.train(spec, folder)
+            api.train(spec, folder, devices=1)
     later = (Ingredient({"training_config.ema_decay": 0.5, "training_config.bf16": True}),)
     monkeypatch.setitem(RECIPES["small_data"], "faster_rcnn", later)
     assert main(["faster_rcnn", "train", "-e", str(spec), "-d", str(folder), "--gpus", "1"]) == 0
@@ -106,11 +106,11 @@ def test_a_mask_rcnn_stops_early_with_adamw_and_goes_on_bit_for_bit(tmp_path, mo
         ("num_epochs: 2", f"num_epochs: 9 adamw {{ weight_decay: 0.01 }} {STOPPING}"),
     )
     spec.write_text(RECIPE + spec.read_text())
-    result = api.train(spec, tmp_path / "whole")
+    result = api.train(spec, tmp_path / "whole", devices=1)
     assert result.stopped_early
     with monkeypatch.context() as patched:
         crash_once(patched, at=result.step)
         with pytest.raises(RuntimeError):
-            api.train(spec, tmp_path / "crashed")
-    assert api.train(spec, tmp_path / "crashed").stopped_early
+            api.train(spec, tmp_path / "crashed", devices=1)
+    assert api.train(spec, tmp_path / "crashed", devices=1).stopped_early
     assert different(results(tmp_path / "crashed"), results(tmp_path / "whole")) == []
