@@ -192,8 +192,11 @@ def run(args: Namespace) -> int:
         # Written as text and read back as any spec: what init promises is that its spec passes.
         text = choice.writer.text(draft)
         loaded = parse_spec(text, str(args.output), choice.family.kind, "train")
-        for warning in (*loaded.warnings, *loaded.notes):
+        for warning in loaded.warnings:
             session.warn(warning)
+        for note in loaded.notes:
+            # Without a recipe a draft has nothing to remark on: a note is a fault of its writer.
+            (session.note if args.recipe else session.warn)(note)
         write_file(args.output, [text.encode()])
         _report(args, session, known)
     return 0

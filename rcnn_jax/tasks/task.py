@@ -4,7 +4,7 @@ A task holds the algorithm of one detector as pure functions over a bound Linen 
 and commands know this protocol and nothing else of a detector.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -39,6 +39,11 @@ class TestSettings:
     proposals: ProposalSettings
     detections: DetectionSettings
     views: ViewSettings | None = None
+
+    @property
+    def of_one_view(self) -> "TestSettings":
+        """The same without test-time augmentation: what graphs, their checks and traces look at."""
+        return replace(self, views=None)
 
 
 class Task(Protocol):

@@ -1,6 +1,7 @@
 """Progress of a run: the plain values that are stored as JSON with every checkpoint."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,10 @@ class RunState:
 
     def after_evaluation(self, metric: float, step: int, min_delta: float = 0.0) -> "RunState":
         """Returns the progress after a validation; the first of equal values stays the best."""
+        if math.isnan(metric):  # no class has an object: no gain, and never the best
+            return dataclasses.replace(
+                self, validations_without_gain=self.validations_without_gain + 1
+            )
         progress = self
         # Two bests: the model that is kept is the highest, by however little; what postpones an early
         # stop must be a gain that counts, or noise in the last digit would do.

@@ -52,3 +52,11 @@ def test_a_gain_that_counts_is_more_than_the_best_that_is_kept():
     assert seen == [(1, 0), (2, 1), (3, 2), (4, 0), (4, 1)]
     assert progress.watched_metric == 0.56
     assert RunState.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+
+
+def test_a_metric_that_is_no_number_is_no_gain_and_never_the_best():
+    progress = RunState(run_id="a").after_evaluation(float("nan"), 1)
+    assert (progress.best_metric, progress.validations_without_gain) == (None, 1)
+    progress = progress.after_evaluation(0.1, 2).after_evaluation(float("nan"), 3)
+    assert (progress.best_step, progress.watched_metric) == (2, 0.1)
+    assert progress.validations_without_gain == 1
