@@ -237,7 +237,7 @@ def measure(row: Row, steps: int) -> bool:
     text = row.spec(steps)
     if text is None:
         return False
-    spec = row.folder / "spec.txt.of_row"
+    spec = row.folder / "row.txt"
     if spec.exists() and spec.read_text() != text:
         sys.exit(f"{row.folder}: was measured with another spec; remove it, or name another folder")
     if row.result.exists():

@@ -99,7 +99,7 @@ def test_a_pruned_model_of_adamw_has_no_state_of_its_optimizer(whole, tmp_path):
     assert not any("opt_state" in name for name in read_bundle(pruned, None).arrays)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_mask_rcnn_stops_early_with_adamw_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
     spec = tiny_mask.write_tiny(
         tmp_path,
