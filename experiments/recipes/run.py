@@ -26,7 +26,6 @@ from rcnn_jax.errors import SpecError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.report.page import Table
 from rcnn_jax.spec.load import parse_spec
-from rcnn_jax.spec.render import render
 from rcnn_jax.sweep.executors import PROGRAM
 
 HERE = Path(__file__).parent
@@ -187,7 +186,7 @@ class Row:
         return self.folder / "result.json"
 
     def spec(self, steps: int) -> str | None:
-        """Returns the text of the spec with every field; None where this version has no such field.
+        """Returns the text of the spec; None where this version has no such field.
 
         Raises:
           SpecError: the base alone is wrong.
@@ -207,11 +206,16 @@ class Row:
             config = parse_spec(
                 base + text, f"{self.data} with {self.ingredient}", own.kind, "train"
             )
-        except SpecError:
+        except SpecError as error:
             if not INGREDIENTS[self.ingredient].plain:
                 parse_spec(base, self.data, own.kind, "train")
+            # Aloud: a field that this version lacks and one that is misspelt here look the same.
+            print(f"passed over: {str(error).splitlines()[0]}", file=sys.stderr)
             return None
-        return render(config.config, own.kind)
+        # As comments: a recipe that has changed since is another row. Not the whole spec, which changes
+        # with every field that a version adds.
+        notes = [line for note in config.notes for line in note.splitlines()]
+        return "\n".join([base + text, *(f"# {line}" for line in notes), ""])
 
 
 def rows(args: argparse.Namespace) -> Iterable[Row]:
@@ -228,20 +232,20 @@ def rows(args: argparse.Namespace) -> Iterable[Row]:
                 yield Row(name, data, seed, args.output / data / name / f"seed-{seed}")
 
 
-def measure(row: Row, steps: int) -> bool:
-    """Makes a row; returns False where this version lacks its fields.
+def measure(row: Row, steps: int) -> None:
+    """Makes a row, where it is not made yet and this version has its fields.
 
     Raises:
       SystemExit: its training failed, or its folder was made with another length.
     """
     text = row.spec(steps)
     if text is None:
-        return False
+        return
     spec = row.folder / "row.txt"
     if spec.exists() and spec.read_text() != text:
         sys.exit(f"{row.folder}: was measured with another spec; remove it, or name another folder")
     if row.result.exists():
-        return True
+        return
     row.folder.mkdir(parents=True, exist_ok=True)
     write_file(spec, [text.encode()])
     kind, began = SETS[row.data].kind, time.monotonic()
@@ -256,7 +260,7 @@ def measure(row: Row, steps: int) -> bool:
             sys.exit(f"failed with {code}: see {row.folder / 'log.txt'}")
         lines = (row.folder / "metrics.jsonl").read_text().splitlines()
         done = [line for line in map(json.loads, lines) if line["kind"] == "evaluate"]
-        best = max(done, key=lambda line: line[SETS[row.data].judge])
+        best = max(done, key=lambda line: line[SETS[row.data].judge] or 0.0)
         # Its last step is that of the run: `best` may be of an earlier one where it stopped early.
         result = {"metrics": best, "steps": done[-1]["step"]}
     else:
@@ -265,7 +269,6 @@ def measure(row: Row, steps: int) -> bool:
         result = {"metrics": metrics, "steps": 0}
     result |= {"seconds": round(time.monotonic() - began, 1)}
     write_file(row.result, [json.dumps(result, indent=2).encode()])
-    return True
 
 
 def table(output: Path) -> str:
@@ -323,8 +326,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.table is None:
         for row in rows(args):
-            if not measure(row, args.steps):
-                print(f"{row.data}, {row.ingredient}: passed over", file=sys.stderr)
+            measure(row, args.steps)
         print(table(args.output))
         return
     text = args.table.read_text()
