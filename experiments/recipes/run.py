@@ -330,9 +330,9 @@ def main() -> None:
         print(table(args.output))
         return
     text = args.table.read_text()
-    head, found, rest = text.partition(BEGIN)
+    head, begun, rest = text.partition(BEGIN)
     _, ended, tail = rest.partition(END)
-    if not found or not ended:
+    if not begun or not ended:
         sys.exit(f"{args.table}: has no lines {BEGIN} and {END}")
     write_file(args.table, [f"{head}{BEGIN}\n\n{table(args.output)}\n\n{END}{tail}".encode()])
 

@@ -59,17 +59,17 @@ class View:
 
     def there(self, boxes: Array) -> jax.Array:
         """Returns boxes f32[... 4] of the canvas as they lie in the view."""
-        return self._mirrored(jnp.asarray(boxes) * self._scale())
+        return self._mirrored(jnp.asarray(boxes) * self._scale(boxes))
 
     def back(self, boxes: Array) -> jax.Array:
         """Returns boxes f32[... 4] of the view as they lie on the canvas."""
-        return self._mirrored(jnp.asarray(boxes)) / self._scale()
+        return self._mirrored(jnp.asarray(boxes)) / self._scale(boxes)
 
-    def _scale(self) -> jax.Array:
+    def _scale(self, boxes: Array) -> jax.Array:
         # Per axis: sides are rounded to whole cells, so a scale is not quite the same in both.
         (height, width), (from_height, from_width) = self.size, self.canvas
         y, x = height / from_height, width / from_width
-        return jnp.asarray((y, x, y, x), jnp.float32)
+        return jnp.broadcast_to(jnp.asarray((y, x, y, x), jnp.float32), boxes.shape)
 
     def _mirrored(self, boxes: jax.Array) -> jax.Array:
         if not self.flip:
@@ -158,8 +158,9 @@ def merge(
 
 def _merge(one: Detections, settings: DetectionSettings, num_classes: int) -> Detections:
     """Merges the detections of one image, [v]."""
-    own = (one.classes == jnp.arange(num_classes)[:, None]) & one.valid  # [n v]
-    scores = jnp.where(own, one.scores, 0.0)
+    classes = jnp.arange(num_classes)[:, None]
+    own = (jnp.asarray(one.classes)[None] == classes) & jnp.asarray(one.valid)[None]  # [n v]
+    scores = jnp.where(own, jnp.asarray(one.scores)[None], 0.0)
     boxes = jnp.broadcast_to(jnp.asarray(one.boxes), (num_classes, *one.boxes.shape))
     # As `ops.detections` does with one view: a row of all boxes per class, of which those of other
     # classes are invalid. The views come in order, so of equal scores the canvas itself wins.

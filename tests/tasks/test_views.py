@@ -116,9 +116,9 @@ def test_every_view_of_a_scene_finds_the_same_box_and_masks_are_turned_back(monk
 
     seen = []
 
-    def masks(maps, found):
+    def masks(maps, merged):
         # Left column of the box lit: on the right in a mirrored view.
-        seen.append(np.asarray(found.boxes)[0, 0])
+        seen.append(np.asarray(merged.boxes)[0, 0])
         lit = jnp.zeros((1, 4, 2, 2)).at[..., 0].set(1.0)
         return lit[..., ::-1] if len(seen) % 2 == 0 else lit
 
