@@ -36,7 +36,7 @@ from rcnn_jax.spec.checks import check_presence, check_ranges, check_types
 from rcnn_jax.spec.demands import means_to_train, whole_findings
 from rcnn_jax.spec.kinds import TABLES, kind_of
 from rcnn_jax.spec.notes import notes
-from rcnn_jax.spec.recipes import Values, expand
+from rcnn_jax.spec.recipes import NAMES, Values, expand
 from rcnn_jax.spec.text.cursor import Position, Problem
 from rcnn_jax.spec.text.hints import described, other_form, other_network
 from rcnn_jax.spec.text.scan import Scan, scan
@@ -238,8 +238,9 @@ def _checked(
     config = build(values, table)
     # Types need no check here: the parser has made the values from the table.
     findings = [*check_ranges(config, table)]
-    # A dropped entry looks like an absent one: presence and rules would report it a second time.
-    if not form.problems:
+    # A dropped entry looks like an absent one: presence and rules would report it a second time. So
+    # would they what an unknown recipe was meant to set.
+    if not form.problems and values.get("recipe") in (None, *NAMES):
         findings += check_presence(config, table)
         findings += whole_findings(config, kind, task)
     problems = [

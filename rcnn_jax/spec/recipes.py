@@ -145,7 +145,6 @@ def expand(
     """
     name = values.get("recipe")
     rows = RECIPES.get(str(name), {}).get(kind)
-    # An unknown name is reported by the check of its range.
     if rows is None or values.get("recipe_fields"):
         return None
     pinned = _recorded_row(recorded, name)
@@ -191,7 +190,8 @@ def apply_recipe(name: str, kind: SpecKind, build: Callable[[Values], Any]) -> A
 
 def unexpanded(config: Any) -> Iterator[tuple[str, str]]:
     """Yields a finding where a config names a recipe that nobody has expanded."""
-    if config.recipe and not config.recipe_fields:
+    # An unknown name is reported by the check of its range.
+    if config.recipe in RECIPES and not config.recipe_fields:
         yield (
             "recipe",
             f"= {config.recipe!r} has no effect in a config: what is given and what is a default cannot "

@@ -25,6 +25,8 @@ GENERATIONS = Path(__file__).parents[1] / "spec" / "generations"
 
 READ_ELSEWHERE = {
     "enc_key": "cli.session.read_spec takes it out before anything else sees the config",
+    "recipe": "spec.recipes sets its fields before there is a config",
+    "recipe_fields": "the same: what they name is not set again",
     "training_config.optimizer.rmsprop": "what is left where neither adam nor sgd is given",
 }
 OF_FASTER = [

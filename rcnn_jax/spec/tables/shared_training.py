@@ -20,7 +20,6 @@ RECIPE = (
         "Name that stands for several fields: each is set unless the spec gives it, and training lists "
         "them.",
         allowed=Choice(NAMES),
-        only_checked=True,
     ),
     string(
         "recipe_fields",
@@ -29,7 +28,6 @@ RECIPE = (
         "With recipe: the fields it has set. Written by the program; a spec that has it is not expanded "
         "again.",
         repeated=True,
-        only_checked=True,
     ),
 )
 """One name instead of many fields, see `spec.recipes`."""
