@@ -48,7 +48,8 @@ OF_FASTER = [
     ).replace("validation_fold: 0", ""),
     FASTER.replace(
         "optimizer { sgd { momentum: 0.9 } }",
-        'optimizer { adamw { } } early_stopping { monitor: "map" patience: 3 }',
+        'optimizer { adamw { } } early_stopping { monitor: "map" patience: 3 } '
+        "visualizer { enabled: true mlflow_config { } }",
     ),
     FASTER.replace("size_height_width { height: 256 width: 320 }", "size_min { min: 256 }").replace(
         "output_image_width: 320 output_image_height: 256", ""
@@ -66,7 +67,7 @@ OF_MASK = [
     MASK,
     MASK.replace("num_classes: 4", 'num_classes: 4 tfds_name: "coco/2017"'),
     MASK.replace("num_classes: 4", "num_classes: 4 short_side: 800 long_side: 1333"),
-    MASK + "adamw { } early_stopping { patience: 3 }",
+    MASK + "adamw { } early_stopping { patience: 3 } mlflow_config { }",
     MASK.replace(
         "num_classes: 4",
         'num_classes: 4 coco_train_json: "t.json" coco_train_image_dir: "t" '
