@@ -143,6 +143,10 @@ def masked():
     experiment = experiment_of()
     task = on_one_device(experiment.task)
     variables = random_variables(task.model, seed=3)
+    # Pixels of some hundred would saturate every score, and of equal ones either may be kept. Up to the
+    # logits the network is linear in this factor.
+    kernel = variables["params"]["conv1"]["kernel"]
+    variables["params"]["conv1"]["kernel"] = 0.01 * kernel
     images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
 
     def predict(views):
@@ -169,7 +173,7 @@ def test_with_flips_a_mirrored_picture_gives_the_mirrored_detections(masked):
     np.testing.assert_array_equal(here.valid, there.valid)
     kept = here.valid
     np.testing.assert_allclose(here.scores, there.scores, rtol=1e-4)
-    # Of two views with nearly one score either may come first: compared as sets of rows.
+    assert len(np.unique(here.scores[kept])) > kept.sum() / 2  # of equal ones either may come first
     y1, x1, y2, x2 = np.moveaxis(there.boxes, -1, 0)
     turned = np.stack((y1, 64 - x2, y2, 64 - x1), -1)
     for row in range(len(images)):
