@@ -15,7 +15,7 @@ printed unless a reporter is given.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +158,12 @@ def train(
     from rcnn_jax.export.precision.aware import QUANTISER
     from rcnn_jax.train.command import train as train_experiment  # late: a model runs without it
     from rcnn_jax.train.run import TrainOptions
+    from rcnn_jax.train.run_folder import recorded_spec
 
-    config, kind, key = _read_spec(spec, "train", key, reporter)
+    def recorded(config: ConfigDict, kind: Kind) -> str | None:
+        return None if fresh else recorded_spec(Path(workdir), kind, config)
+
+    config, kind, key = _read_spec(spec, "train", key, reporter, recorded)
     options = TrainOptions(
         key=key,
         fresh=fresh,
@@ -293,9 +297,16 @@ def prune(
 
 
 def _read_spec(
-    spec: Spec, task: TaskName, key: str | None, reporter: Reporter
+    spec: Spec,
+    task: TaskName,
+    key: str | None,
+    reporter: Reporter,
+    recorded: Callable[[ConfigDict, Kind], str | None] | None = None,
 ) -> tuple[ConfigDict, Kind, str | None]:
-    """Returns the checked config of a spec without its key, the detector, and the key."""
+    """Returns the checked config of a spec without its key, the detector, and the key.
+
+    `recorded` gives the spec of the run that goes on, if any: its recipe counts.
+    """
     if isinstance(spec, ConfigDict):
         kind = kind_of(set(spec.keys()))
         if kind is None:
@@ -304,6 +315,9 @@ def _read_spec(
         config = spec
     else:
         loaded = load_spec(Path(spec), None, task)
+        if recorded is not None and loaded.kind != "dataset_convert" and loaded.config.recipe:
+            begun = recorded(loaded.config, loaded.kind)
+            loaded = loaded if begun is None else load_spec(Path(spec), None, task, recorded=begun)
         config, kind = loaded.config, loaded.kind
         for warning in loaded.warnings:
             reporter.warn(warning)

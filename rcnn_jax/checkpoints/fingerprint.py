@@ -38,11 +38,13 @@ def fingerprint(config: Any, kind: Kind) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
     # An extension at its default changes nothing, and runs of releases before it lack it.
-    defaults = {
-        path: _json_value(field.default)
-        for path, field in walk(TABLES[kind])
-        if field.number >= FIRST_EXTENSION
-    }
+    defaults = {}
+    for path, field in walk(TABLES[kind]):
+        if field.number >= FIRST_EXTENSION:
+            defaults[path] = _json_value(field.default)
+            # Presence of a block is an entry of the config that is no row of the table.
+            if field.kind == "message" and field.optional:
+                defaults[f"{path}.enabled"] = False
     return {
         path: value
         for path, value in sorted(flat.items())

@@ -53,6 +53,9 @@ _RUN_STATE: dict[str, Test] = {
     "best_step": _or_none(_is_count),
     "best_loss": _or_none(_is_number),
     "epochs_without_gain": _is_count,
+    "watched_metric": _or_none(_is_number),
+    "validations_without_gain": _is_count,
+    "stopped_early": _is_flag,
     "due": _is_flag,
     "finished": _is_flag,
 }

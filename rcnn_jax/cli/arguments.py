@@ -81,6 +81,7 @@ def add_evaluate(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="P",
         help="precision that the page chooses thresholds by class for (default: 0.9)",
     )
+    flag_groups.views(parser)
     # tao deploy named images and batch on the command line; here the spec names them.
     flag_groups.unused_path(parser, "-i", "--image_dir", dest="unused_image_dir")
     flag_groups.unused_path(parser, "-b", "--batch_size", dest="unused_batch_size")
@@ -128,6 +129,7 @@ def add_inference(parser: argparse.ArgumentParser, kind: Kind) -> None:
         metavar="IOU",
         help="of overlapping boxes of different classes keep the best (default: suppress per class)",
     )
+    flag_groups.views(parser)
     parser.add_argument(
         "--track", action="store_true", help="in videos: give every object an id over its frames"
     )

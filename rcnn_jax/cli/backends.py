@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rcnn_jax.cli.flags import existing_model, flag_notes, key_from
+from rcnn_jax.cli.flags import existing_model, flag_notes, flag_views, key_from
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind, TaskName
 from rcnn_jax.reporter import SILENT, Reporter
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rcnn_jax.runtime.backend import OpenModel
     from rcnn_jax.runtime.bundle import OpenBundle
     from rcnn_jax.runtime.runtimes import RuntimeName
+    from rcnn_jax.tasks.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,26 @@ class ModelFile:
     cache: Path | None = None
     header: Path | None = None
     runtime: "RuntimeName" = "auto"
+
+
+def asked_views(flag: str | None, experiment: "Experiment", model: "OpenModel") -> "Experiment":
+    """Returns the experiment with the views of --tta, which win over those of the spec.
+
+    Raises:
+      UsageError: the flag names none, or the model is an exported one.
+    """
+    from rcnn_jax.runtime.bundle import OpenBundle
+    from rcnn_jax.tasks.build import with_views
+
+    if flag is None:
+        return experiment
+    views = flag_views(flag)
+    if views is not None and not isinstance(model, OpenBundle):
+        raise UsageError(
+            f"--tta {flag}: {model.path} looks at one view, as it was exported: leave the flag out, or "
+            "name the .tlt"
+        )
+    return with_views(experiment, views)
 
 
 def choose_model(

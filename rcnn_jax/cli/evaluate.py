@@ -3,8 +3,8 @@
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from rcnn_jax.cli.backends import choose_model, named_model, open_chosen, with_own_spec
-from rcnn_jax.cli.flags import choose_devices, folder_beside
+from rcnn_jax.cli.backends import asked_views, choose_model, named_model, open_chosen, with_own_spec
+from rcnn_jax.cli.flags import choose_devices, flag_views, folder_beside
 from rcnn_jax.cli.outputs import Places, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
@@ -28,6 +28,7 @@ def run(args: Namespace, kind: Kind) -> int:
         require("hotcoco", extra="report", purpose="--report")
     if not 0 < args.precision <= 1:
         raise UsageError(f"--precision {args.precision:g}: expected a fraction above 0, at most 1")
+    flag_views(args.tta)
     title = f"{kind} evaluate"
     with Session(
         title, status_folder=args.workdir, log_file=args.log_file, chief=team().is_chief
@@ -48,6 +49,7 @@ def run(args: Namespace, kind: Kind) -> int:
         with memory_advice(kind):
             model = model or open_chosen(file, key, session)
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
+            experiment = asked_views(args.tta, experiment, model)
             report = evaluate(
                 experiment,
                 model,

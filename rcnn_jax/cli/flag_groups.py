@@ -103,6 +103,16 @@ def results(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def views(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag of test-time augmentation."""
+    parser.add_argument(
+        "--tta",
+        metavar="VIEWS",
+        help="test-time augmentation: `flip`, scales of the canvas, or both, as in flip,0.8,1.25; `none` "
+        "switches that of the spec off; only for .tlt files",
+    )
+
+
 def mask_outputs(parser: argparse.ArgumentParser) -> None:
     """Adds the output folders and the drawing flags that only Mask R-CNN's `inference` had."""
     parser.add_argument(

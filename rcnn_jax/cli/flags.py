@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.hosts.team import team
+from rcnn_jax.settings.views import ViewSettings, read_views
 from rcnn_jax.spec.inputs import is_published_name
 
 KEY_VARIABLE = "RCNN_JAX_KEY"
@@ -187,6 +188,18 @@ def choose_devices(args: argparse.Namespace, task: str) -> int:
         # to us.
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, index))
     return gpus
+
+
+def flag_views(text: str | None) -> ViewSettings | None:
+    """Returns the views that --tta names, None for none.
+
+    Raises:
+      UsageError: it names none.
+    """
+    try:
+        return read_views(text or "")
+    except ValueError as error:
+        raise UsageError(f"--tta {text}: {error}; `none` switches it off") from error
 
 
 def flag_notes(args: argparse.Namespace) -> list[str]:

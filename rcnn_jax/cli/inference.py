@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from rcnn_jax.cli.backends import choose_model, named_model, open_chosen, with_own_spec
-from rcnn_jax.cli.flags import choose_devices, existing_file, what_lies
+from rcnn_jax.cli.backends import (
+    asked_views,
+    choose_model,
+    named_model,
+    open_chosen,
+    with_own_spec,
+)
+from rcnn_jax.cli.flags import choose_devices, existing_file, flag_views, what_lies
 from rcnn_jax.cli.outputs import Places, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
@@ -58,6 +64,7 @@ def run(args: Namespace, kind: Kind) -> int:
         raise UsageError(f"-t {args.threshold:g}: expected a score in [0, 1]")
     if args.agnostic_nms is not None and not 0.0 <= args.agnostic_nms <= 1.0:
         raise UsageError(f"--agnostic_nms {args.agnostic_nms:g}: expected an overlap in [0, 1]")
+    flag_views(args.tta)
     title = f"{kind} inference"
     with Session(
         title, status_folder=args.workdir, log_file=args.log_file, chief=team().is_chief
@@ -150,6 +157,7 @@ def start(
     with memory_advice(kind):
         model = model or open_chosen(file, key, session)
         experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
+        experiment = asked_views(args.tta, experiment, model)
         if sources:
             for source in sources:
                 film, lines = video_files(paths, source)

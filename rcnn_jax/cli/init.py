@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rcnn_jax.cli.outputs import Places
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import DataError, UsageError
+from rcnn_jax.spec.recipes import NAMES
 from rcnn_jax.tasks.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--canvas",
         metavar="HxW",
         help="height x width of the network input, instead of the chosen one",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=NAMES,
+        help="name a recipe in the spec, for fields that are not chosen for the data (default: none)",
     )
     parser.add_argument(
         "--seed", type=int, default=42, metavar="N", help="of splits and training (42)"
@@ -178,7 +184,7 @@ def run(args: Namespace) -> int:
             pixels=start.pixels or proposal.pixel_statistics(_pictures(diagnosis, readable)),
             flips=proposal.upside_down(items, scans),
         )
-        draft = draft_of(known)
+        draft = dataclasses.replace(draft_of(known), recipe=args.recipe or "")
         if folded:
             draft = _with_statistics(args, choice, draft, session)
         if wish.beside.is_dir():
@@ -186,8 +192,11 @@ def run(args: Namespace) -> int:
         # Written as text and read back as any spec: what init promises is that its spec passes.
         text = choice.writer.text(draft)
         loaded = parse_spec(text, str(args.output), choice.family.kind, "train")
-        for warning in (*loaded.warnings, *loaded.notes):
+        for warning in loaded.warnings:
             session.warn(warning)
+        for note in loaded.notes:
+            # Without a recipe a draft has nothing to remark on: a note is a fault of its writer.
+            (session.note if args.recipe else session.warn)(note)
         write_file(args.output, [text.encode()])
         _report(args, session, known)
     return 0

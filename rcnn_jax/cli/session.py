@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
@@ -222,7 +222,11 @@ class Session:
 
 
 def read_spec(
-    session: Session, args: Namespace, kind: SpecKind, task: TaskName | None = None
+    session: Session,
+    args: Namespace,
+    kind: SpecKind,
+    task: TaskName | None = None,
+    recorded: Callable[[ConfigDict], str | None] | None = None,
 ) -> tuple[ConfigDict, str | None]:
     """Returns the checked config without its secrets, and the key.
 
@@ -233,6 +237,7 @@ def read_spec(
       args: flags, of which `spec` (a path) or `config` (a ConfigDict) and `key` are read.
       kind: what the spec must describe.
       task: what is done with it: nothing is asked of the spec that the task does not use.
+      recorded: config -> text of the spec of the run that goes on, if any: its recipe counts.
 
     Raises:
       SpecError: the spec is wrong, or there is no such file.
@@ -247,6 +252,9 @@ def read_spec(
         validate(config, kind, task)
     else:
         loaded = load_spec(args.spec, kind, task)
+        begun = recorded(loaded.config) if recorded and loaded.config.recipe else None
+        if begun is not None:
+            loaded = load_spec(args.spec, kind, task, recorded=begun)
         config = loaded.config
         notes += loaded.notes
         for warning in loaded.warnings:

@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ def run(args: Namespace, kind: Kind) -> int:
         alone=True,
         chief=team().is_chief,
     ) as session:
-        config, key = read_spec(session, args, kind, "train")
+        config, key = read_spec(session, args, kind, "train", _recorded(args, kind))
         workdir = args.workdir or workdir_of(config, kind)
         # The folder may come from the spec, so the lock and the first status line wait until the
         # spec is read.
@@ -97,6 +97,19 @@ def next_commands(best: Path, kind: Kind, *, encrypted: bool) -> list[str]:
         f"  rcnn-jax {kind} inference -e {spec} {model} -i IMAGES -r {pictures}",
         f"  rcnn-jax {kind} export -e {spec} {model} -o {graph}",
     ]
+
+
+def _recorded(args: Namespace, kind: Kind) -> Callable[[ConfigDict], str | None]:
+    """Returns a function from a config to the spec of the run that it would go on with."""
+
+    def text(config: ConfigDict) -> str | None:
+        from rcnn_jax.train.run_folder import recorded_spec
+
+        if args.fresh:
+            return None
+        return recorded_spec(args.workdir or workdir_of(config, kind), kind, config)
+
+    return text
 
 
 def _deadline(minutes: float | None) -> float | None:

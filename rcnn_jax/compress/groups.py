@@ -115,8 +115,9 @@ def find_groups(
     }
     # One small image: the trace has the same equations on every canvas.
     images = jax.ShapeDtypeStruct((1, *canvas, task.pixels.channels), jnp.uint8)
+    test = experiment.inference.of_one_view
     channels = trace_channels(
-        lambda leaves, pixels: task.predict(variables_from(leaves), pixels, experiment.inference),
+        lambda leaves, pixels: task.predict(variables_from(leaves), pixels, test),
         shapes,
         images,
         excluded={

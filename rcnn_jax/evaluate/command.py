@@ -101,6 +101,9 @@ def full_evaluation(
     source = experiment.eval_source()
     for note in experiment.notes:
         reporter.note(note)
+    views = experiment.evaluation.views
+    if views is not None:
+        reporter.note(f"test-time augmentation ({views}): up to {views.count} views of every image")
     report_findings(source.findings, reporter)
     loop.check_images(experiment, source)
     evaluation = loop.evaluate_images(experiment, predictor, source, reporter.track, devices)

@@ -33,6 +33,7 @@ from rcnn_jax.export.verification.report import CheckReport
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.bundle import OpenBundle
+from rcnn_jax.runtime.open import one_view
 from rcnn_jax.tasks.experiment import Experiment
 
 # Two show a mixed-up batch axis. More would cost memory: every stage is an output and held at once.
@@ -100,6 +101,7 @@ def export(
     """
     files = options.files
     experiment = replace(experiment, geometry=experiment.geometry.on_one_canvas())
+    experiment = one_view(experiment, reporter, "an exported graph looks at one view of an image")
     plan = make_plan(model, experiment, options, reporter)
     built = build(plan.experiment, plan.variables, plan.header)
     # Precision is placed by the operators of the ordinary graph. What is checked is what is written.

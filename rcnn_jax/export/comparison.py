@@ -29,7 +29,8 @@ def reference_predictor(experiment: Experiment, variables: Variables) -> Predict
     # Once, not with every call; and as an argument, so that the cache of compiled programs does not
     # hold the weights of an encrypted model.
     variables = jax.device_put(variables)
-    run = jax.jit(lambda v, images: task.predict(v, images, experiment.inference)[0])
+    test = experiment.inference.of_one_view
+    run = jax.jit(lambda v, images: task.predict(v, images, test)[0])
 
     def predict(images: Array) -> tuple[Detections, None]:
         images = np.asarray(images)

@@ -92,9 +92,9 @@ def outputs_of(
         std=(1.0,) * task.pixels.channels,
     )
     task = dataclasses.replace(task, pixels=raw)
+    test = experiment.inference.of_one_view
     if contract == "plain":
-        return lambda images: plain(task.predict(variables, images, experiment.inference)[0])
-    test = experiment.inference
+        return lambda images: plain(task.predict(variables, images, test)[0])
     if family(experiment.kind).outputs == "nms_rows":
         return lambda images: nms_rows(task, variables, images, test, nms_names)
     return lambda images: detection_rows(task, variables, images, test)

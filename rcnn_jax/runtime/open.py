@@ -18,7 +18,7 @@ from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
 from rcnn_jax.runtime.engine import OpenEngine, open_engine
 from rcnn_jax.runtime.graph import OpenGraph, Rewrite, open_graph
 from rcnn_jax.runtime.runtimes import GRAPH_RUNTIMES, RuntimeName, check_runtime
-from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.build import build_experiment, with_views
 from rcnn_jax.tasks.experiment import Experiment
 
 GRAPH_SUFFIXES = (".onnx", ".etlt")
@@ -103,7 +103,23 @@ def experiment_of(
     if model.origin.fixed_canvas:
         experiment = replace(experiment, geometry=experiment.geometry.on_one_canvas())
     compare(model, experiment, reporter)
+    if not isinstance(model, OpenBundle):
+        return one_view(experiment, reporter, f"{model.path} looks at one view, as it was exported")
     return experiment
+
+
+def one_view(experiment: Experiment, reporter: Reporter, why: str) -> Experiment:
+    """Returns the experiment without test-time augmentation, which an exported graph does not carry.
+
+    Args:
+      experiment: perhaps with it.
+      reporter: is told where it goes.
+      why: the sentence that says why.
+    """
+    if experiment.evaluation.views is None and experiment.inference.views is None:
+        return experiment
+    reporter.warn(f"test-time augmentation (tta) is left out: {why}; a .tlt runs with it in JAX")
+    return with_views(experiment, None)
 
 
 def compare(model: OpenModel, experiment: Experiment, reporter: Reporter) -> None:

@@ -10,15 +10,16 @@ class OptimizerSettings:
     """Optimizer and penalties; the learning rate comes from a schedule.
 
     Attributes:
-      kind: `sgd`, `adam` or `rmsprop`.
+      kind: `sgd`, `adam`, `adamw` or `rmsprop`.
       momentum: sgd.
       nesterov: sgd.
-      beta_1: adam.
-      beta_2: adam.
-      epsilon: adam, rmsprop.
+      beta_1: adam, adamw.
+      beta_2: adam, adamw.
+      epsilon: adam, adamw, rmsprop.
       amsgrad: adam.
       rho: rmsprop.
       decay: the rate is divided by 1 + decay * step.
+      weight_decay: adamw; a step takes this part of a kernel away, times its learning rate.
       l1: weight of the L1 penalty on kernels.
       l2: weight of the L2 penalty, the gradient of l2 * |w|^2 / 2 * l2_factor.
       l2_factor: 2.0 where the penalty is l2 * |w|^2 (Keras), 1.0 where it is half of that.
@@ -32,7 +33,7 @@ class OptimizerSettings:
       heads_only_steps: first steps in which the backbone keeps its values and statistics.
     """
 
-    kind: Literal["sgd", "adam", "rmsprop"]
+    kind: Literal["sgd", "adam", "adamw", "rmsprop"]
     momentum: float = 0.0
     nesterov: bool = False
     beta_1: float = 0.9
@@ -42,6 +43,7 @@ class OptimizerSettings:
     amsgrad: bool = False
     rho: float = 0.9
     decay: float = 0.0
+    weight_decay: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
     l2_factor: float = 1.0
@@ -177,8 +179,10 @@ class RunSettings:
       save_steps: steps between bundles.
       log_steps: steps between lines of metrics.jsonl and TensorBoard.
       keep_checkpoints: newest resumable checkpoints kept.
-      patience: epochs without a better training loss before the run ends early; 0 for never.
-      min_delta: a loss counts as better when it is lower by more than this.
+      monitor: what ends a run early when it gets no better: the training `loss` of the epochs, or the
+        main metric of the validations, `map`.
+      patience: epochs, or validations, without a gain before the run ends early; 0 for never.
+      min_delta: a loss, or a metric, counts as better when it is so by more than this.
       accumulate_steps: parts of a step that a device computes one after the other.
       sharding: `fsdp` divides weights and optimizer state among the devices.
       lr_scaling: the learning rate is multiplied by the number of devices, or not.
@@ -197,6 +201,7 @@ class RunSettings:
     save_steps: int = 0
     log_steps: int = 10
     keep_checkpoints: int = 2
+    monitor: Literal["loss", "map"] = "loss"
     patience: int = 0
     min_delta: float = 0.0
     accumulate_steps: int = 1

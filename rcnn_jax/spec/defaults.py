@@ -5,15 +5,23 @@ from typing import Any
 from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.build import build
 from rcnn_jax.spec.kinds import TABLES
+from rcnn_jax.spec.recipes import apply_recipe
 from rcnn_jax.spec.schema import walk
 
 
-def default_config(kind: SpecKind) -> Any:
+def default_config(kind: SpecKind, recipe: str | None = None) -> Any:
     """Returns a `ConfigDict` of defaults: fields can be set, new ones cannot be added.
 
     Args:
       kind: of the config. Required fields are absent; `validate` lists them.
+      recipe: its fields are set too, but for those that need others, such as validation data; what is
+        assigned afterwards wins.
+
+    Raises:
+      SpecError: there is no such recipe.
     """
+    if recipe is not None:
+        return apply_recipe(recipe, kind, lambda values: build(values, TABLES[kind]))
     return build({}, TABLES[kind])
 
 

@@ -99,7 +99,7 @@ def means_to_train(config: Node, kind: SpecKind) -> bool:
     if kind == "faster_rcnn":
         training = config.training_config
         choices = [
-            *(training.optimizer[name] for name in ("sgd", "adam", "rmsprop")),
+            *(training.optimizer[name] for name in ("sgd", "adam", "rmsprop", "adamw")),
             *(training.learning_rate[name] for name in ("soft_start", "step", "cosine")),
         ]
         return any(each.enabled for each in choices) or _any(

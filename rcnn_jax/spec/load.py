@@ -1,7 +1,8 @@
 """Spec loading: from a user's spec file to a locked ConfigDict with the same names.
 
     text -> tokens -> secrets (keys hidden) -> scan (values, positions, errors of form)
-         -> build (defaults) -> checks (ranges), rules (several fields) -> LoadedSpec
+         -> recipes (fields of a name) -> build (defaults)
+         -> checks (ranges), rules (several fields) -> LoadedSpec
 
 The ConfigDict:
 
@@ -35,6 +36,7 @@ from rcnn_jax.spec.checks import check_presence, check_ranges, check_types
 from rcnn_jax.spec.demands import means_to_train, whole_findings
 from rcnn_jax.spec.kinds import TABLES, kind_of
 from rcnn_jax.spec.notes import notes
+from rcnn_jax.spec.recipes import NAMES, Values, expand
 from rcnn_jax.spec.text.cursor import Position, Problem
 from rcnn_jax.spec.text.hints import described, other_form, other_network
 from rcnn_jax.spec.text.scan import Scan, scan
@@ -80,6 +82,7 @@ def load_spec(
     task: TaskName | None = None,
     *,
     upgrades: bool = False,
+    recorded: str | None = None,
 ) -> LoadedSpec:
     """Reads, checks and completes a spec file.
 
@@ -88,12 +91,13 @@ def load_spec(
       kind: of the spec; detected from its top-level fields when None.
       task: decides which fields are required; see `demands.whole_findings`.
       upgrades: translate a spec of TLT 2.0, which is an error otherwise.
+      recorded: text of the spec that a run recorded, where one goes on: its recipe counts, not today's.
 
     Raises:
       SpecError: the file cannot be read, or holds errors, all of which are in the message.
     """
     text = read_text(path, "spec file", SpecError, limit=MAX_SPEC)
-    return parse_spec(text, str(path), kind, task, upgrades=upgrades)
+    return parse_spec(text, str(path), kind, task, upgrades=upgrades, recorded=recorded)
 
 
 def parse_spec(
@@ -103,6 +107,7 @@ def parse_spec(
     task: TaskName | None = None,
     *,
     upgrades: bool = False,
+    recorded: str | None = None,
 ) -> LoadedSpec:
     """Checks and completes the text of a spec; see `load_spec`."""
     name = excerpt(name, 4096)
@@ -124,7 +129,8 @@ def parse_spec(
         form, dropped = upgrade(form)
     else:
         form = scan(tokens, TABLES[kind])
-    spec = _checked(form, text, name, kind, task)
+    begun = None if recorded is None else scan(hide(tokenize(recorded)), TABLES[kind]).values
+    spec = _checked(form, text, name, kind, task, begun)
     return replace(spec, dropped=dropped)
 
 
@@ -208,18 +214,33 @@ def _kind(names: set[str], kind: SpecKind | None, name: str) -> SpecKind:
     return kind or detected or "faster_rcnn"
 
 
-def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | None) -> LoadedSpec:
+def _checked(
+    form: Scan,
+    text: str,
+    name: str,
+    kind: SpecKind,
+    task: TaskName | None,
+    recorded: Values | None,
+) -> LoadedSpec:
     """Completes and checks a parsed spec.
 
     Raises:
       SpecError: with every error of form, range and rule.
     """
     table = TABLES[kind]
-    config = build(form.values, table)
+    expansion = expand(form.values, kind, table, recorded)
+    values = form.values if expansion is None else expansion.values
+    if expansion is not None:
+        # What the recipe sets stands where the recipe does: an error in it points there.
+        here = form.positions["recipe"]
+        named = dict.fromkeys((*expansion.fields, "recipe_fields"), here)
+        form.positions = {**named, **form.positions}
+    config = build(values, table)
     # Types need no check here: the parser has made the values from the table.
     findings = [*check_ranges(config, table)]
-    # A dropped entry looks like an absent one: presence and rules would report it a second time.
-    if not form.problems:
+    # A dropped entry looks like an absent one: presence and rules would report it a second time. So
+    # would they what an unknown recipe was meant to set.
+    if not form.problems and values.get("recipe") in (None, *NAMES):
         findings += check_presence(config, table)
         findings += whole_findings(config, kind, task)
     problems = [
@@ -234,7 +255,9 @@ def _checked(form: Scan, text: str, name: str, kind: SpecKind, task: TaskName | 
         raise SpecError("\n".join(dict.fromkeys(_lines(name, problems))))
     # Absent booleans that are true concern training; other tasks would only be puzzled by the note.
     trains = task == "train" or (task is None and means_to_train(config, kind))
-    remarks = [visible(note) for note in notes(form.values, table, form.positions, trains=trains)]
+    remarks = [visible(note) for note in notes(values, table, form.positions, trains=trains)]
+    if expansion is not None and trains:
+        remarks.append(expansion.sentence(values["recipe"]))
     warnings = _lines(name, form.warnings)
     # The text stays as written: what a run stores of it goes through `redact_text`.
     return LoadedSpec(config, text, kind, remarks, name, form.positions, warnings)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from rcnn_jax.settings.views import read_views
 from rcnn_jax.spec.checks import Finding
 from rcnn_jax.spec.schema import Node
 
@@ -24,10 +25,19 @@ def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
             "maskrcnn_config.roi_sampling_ratio",
             "= 0 is for aligned crops; the convention torchvision has a fixed number of samples",
         )
+    yield from view_rules(network.test_tta, "maskrcnn_config.test_tta")
     for name in ("pixel_mean", "pixel_std"):
         values = config.maskrcnn_config[name]
         if len(values) not in (0, 3):
             yield f"maskrcnn_config.{name}", f"has {len(values)} items: expected three or none"
+
+
+def view_rules(text: str | None, path: str) -> Iterator[Finding]:
+    """Yields a finding unless a text names views of test-time augmentation."""
+    try:
+        read_views(text or "")
+    except ValueError as error:
+        yield path, f"= {text!r}: {error}"
 
 
 def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
@@ -35,6 +45,14 @@ def mask_rcnn_training_rules(config: Node) -> Iterator[Finding]:
     yield from _schedule_rules(config)
     yield from _training_data_rules(config.data_config)
     yield from _overlap_rules(config.maskrcnn_config)
+    data, stopping = config.data_config, config.early_stopping
+    validated = data.coco_val_image_dir or data.validation_file_pattern or data.tfds_name
+    if stopping.enabled and stopping.monitor == "map" and not validated:
+        yield (
+            "early_stopping.monitor",
+            "= 'map' needs validation data: data_config.coco_val_image_dir, validation_file_pattern or "
+            "tfds_name",
+        )
     if config.skip_checkpoint_variables:
         try:
             # Compiled to be checked: otherwise it fails after the data have been indexed.

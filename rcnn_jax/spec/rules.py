@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from rcnn_jax.kinds import SpecKind
 from rcnn_jax.spec.checks import Finding
-from rcnn_jax.spec.mask_rules import LARGEST_SIDE, mask_rcnn_rules
+from rcnn_jax.spec.mask_rules import LARGEST_SIDE, mask_rcnn_rules, view_rules
+from rcnn_jax.spec.recipes import unexpanded
 from rcnn_jax.spec.schema import Node
 from rcnn_jax.spec.tables.faster_rcnn_model import FREEZABLE_BLOCKS
 
@@ -24,6 +25,8 @@ def cross_field_findings(config: Node, kind: SpecKind) -> Iterator[Finding]:
         "dataset_convert": dataset_convert_rules,
     }
     yield from rules[kind](config)
+    if kind != "dataset_convert":
+        yield from unexpanded(config)
 
 
 def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
@@ -42,6 +45,7 @@ def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
         )
     for section in ("inference_config", "evaluation_config"):
         yield from _proposal_rules(config, section)
+        yield from view_rules(config[section].tta, f"{section}.tta")
     span = config.evaluation_config.gt_matching_iou_threshold_range
     if span.enabled and span.start >= span.end:
         yield (
@@ -52,7 +56,7 @@ def faster_rcnn_rules(config: Node) -> Iterator[Finding]:
 
 def faster_rcnn_training_rules(config: Node) -> Iterator[Finding]:
     """Yields broken rules of training a Faster R-CNN."""
-    yield from _training_rules(config.training_config)
+    yield from _training_rules(config.training_config, config.dataset_config)
     yield from _schedule_rules(config.training_config.learning_rate)
     yield from _proposal_rules(config, "training_config")
     for index, source in enumerate(config.dataset_config.data_sources):
@@ -155,7 +159,7 @@ def _freeze_rules(model: Node) -> Iterator[Finding]:
             )
 
 
-def _training_rules(training: Node) -> Iterator[Finding]:
+def _training_rules(training: Node, dataset: Node) -> Iterator[Finding]:
     path = "training_config"
     for low, high in (
         ("rpn_min_overlap", "rpn_max_overlap"),
@@ -164,11 +168,26 @@ def _training_rules(training: Node) -> Iterator[Finding]:
         # Between the two an anchor is ignored; the wrong way round, one would be positive and negative.
         if training[low] >= training[high]:
             yield f"{path}.{low}", f"= {training[low]} is not below {high} = {training[high]}"
-    yield from one_of(training.optimizer, ("sgd", "adam", "rmsprop"), f"{path}.optimizer")
+    yield from _stopping_rules(training.early_stopping, f"{path}.early_stopping", dataset)
+    yield from one_of(training.optimizer, ("sgd", "adam", "rmsprop", "adamw"), f"{path}.optimizer")
     regularizer = training.regularizer
     # An absent weight is 0 in protobuf, and a penalty of weight 0 is a forgotten line.
     if regularizer.type != "NO_REG" and regularizer.weight == 0:
         yield f"{path}.regularizer.weight", f"= 0, but {regularizer.type} needs more (or NO_REG)"
+
+
+def _stopping_rules(stopping: Node, path: str, dataset: Node) -> Iterator[Finding]:
+    validated = (
+        dataset.validation_data_source.enabled
+        or dataset.validation_fold is not None
+        or dataset.tfds_name
+    )
+    if stopping.enabled and stopping.monitor == "map" and not validated:
+        yield (
+            f"{path}.monitor",
+            "= 'map' needs validation data: dataset_config.validation_data_source, validation_fold or "
+            "tfds_name",
+        )
 
 
 def _schedule_rules(rate: Node) -> Iterator[Finding]:

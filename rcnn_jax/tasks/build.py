@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from rcnn_jax.data.sources.categories import Categories
 from rcnn_jax.kinds import Kind
+from rcnn_jax.settings.views import ViewSettings
 from rcnn_jax.spec.render import redact, render
 from rcnn_jax.tasks.dependence import dependence
 from rcnn_jax.tasks.experiment import Experiment, SpecRecord
@@ -42,6 +43,15 @@ def spec_record(config: ConfigDict, kind: Kind) -> SpecRecord:
     shown = redact(config)
     # By way of JSON: what a run compares itself with when it is resumed was read from JSON.
     return SpecRecord(text=render(shown, kind), fields=json.loads(shown.to_json()))
+
+
+def with_views(experiment: Experiment, views: ViewSettings | None) -> Experiment:
+    """Returns the experiment with test-time augmentation in evaluation and inference, or without any."""
+    return dataclasses.replace(
+        experiment,
+        evaluation=dataclasses.replace(experiment.evaluation, views=views),
+        inference=dataclasses.replace(experiment.inference, views=views),
+    )
 
 
 def with_amp(experiment: Experiment) -> Experiment:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rcnn_jax.data.anchor_search import Anchors, Coverage
 from rcnn_jax.printable import shown
+from rcnn_jax.spec.text.tokens import quote
 from rcnn_jax.tasks.named_files import Config
 
 
@@ -87,6 +88,7 @@ class Draft:
       batch: images per step.
       epochs: length of the run.
       output: folder of the run.
+      recipe: named in the spec, for what the draft does not choose itself; empty for none.
       reasons: field group -> sentences that say why, written as comments.
     """
 
@@ -112,12 +114,21 @@ class Draft:
     batch: int
     epochs: int
     output: str
+    recipe: str = ""
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch on one device."""
         return max(self.train_images // self.batch, 1)
+
+    @property
+    def recipe_line(self) -> str:
+        """The line that names the recipe, with its line break; empty without one."""
+        if not self.recipe:
+            return ""
+        # What is chosen for the data below is given, and wins.
+        return f"# For what is not given below.\nrecipe: {quote(self.recipe)}\n"
 
     def comment(self, group: str, indent: str = "") -> str:
         """Returns the reasons of a group as comment lines, each with its line break."""

@@ -4,7 +4,7 @@ A task holds the algorithm of one detector as pure functions over a bound Linen 
 and commands know this protocol and nothing else of a detector.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +12,7 @@ import jax
 from rcnn_jax.models.network import Network
 from rcnn_jax.settings.detection import DetectionSettings, ProposalSettings
 from rcnn_jax.settings.network import PixelSettings
+from rcnn_jax.settings.views import ViewSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
 from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
@@ -30,12 +31,19 @@ class TestSettings:
     Attributes:
       proposals: from RPN outputs to rois.
       detections: from head outputs to detections.
+      views: of an image that are looked at, besides itself; None for test time without augmentation.
     """
 
     __test__ = False  # the name is the field's word, not a pytest class
 
     proposals: ProposalSettings
     detections: DetectionSettings
+    views: ViewSettings | None = None
+
+    @property
+    def of_one_view(self) -> "TestSettings":
+        """The same without test-time augmentation: what graphs, their checks and traces look at."""
+        return replace(self, views=None)
 
 
 class Task(Protocol):

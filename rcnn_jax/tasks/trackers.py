@@ -27,10 +27,7 @@ def trackers(parent: ConfigDict) -> tuple[TrackerSettings, ...]:
 
 def _tracker(name: TrackerName, block: Any) -> TrackerSettings:
     # Kept under the names of the spec: each client takes what its package calls by that name.
-    options = {
-        field: value
-        for field, value in block.items()
-        if field != "enabled" and value is not None and value != ""
-    }
+    values = {field: block[field] for field in block if field != "enabled"}
+    options = {field: value for field, value in values.items() if value not in (None, "")}
     secrets = tuple(str(options[field]) for field in ("key",) if field in options)
     return TrackerSettings(name=name, options=options, secrets=secrets)

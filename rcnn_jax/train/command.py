@@ -42,6 +42,7 @@ class RunResult:
 
     Attributes:
       finished: the run is over, by its length or by early stopping.
+      stopped_early: it is over before its length, because loss or metric got no better.
       step: steps taken, those of earlier calls included.
       best_step: step of the best validation, which `best.tlt` is of; None without validation.
       best_metric: its main metric.
@@ -50,6 +51,7 @@ class RunResult:
     """
 
     finished: bool
+    stopped_early: bool
     step: int
     best_step: int | None
     best_metric: float | None
@@ -110,6 +112,7 @@ def train(
             raise stop from error.__cause__
         return RunResult(
             finished=progress.finished,
+            stopped_early=progress.stopped_early,
             step=progress.step,
             best_step=progress.best_step,
             best_metric=progress.best_metric,

@@ -104,7 +104,9 @@ def validate(milestone: Milestone, outcome: Outcome) -> Outcome:
         metrics = validation(variables_of(milestone.state), progress.step)
     milestone.sink.evaluation(progress.step, metrics)
     main = metrics[run.experiment.metrics.main_metric]
-    return Outcome(progress=progress.after_evaluation(main, progress.step), metrics=metrics)
+    settings = run.experiment.run
+    least = settings.min_delta if settings.monitor == "map" else 0.0
+    return Outcome(progress=progress.after_evaluation(main, progress.step, least), metrics=metrics)
 
 
 def show_detections(milestone: Milestone, outcome: Outcome) -> Outcome:
@@ -149,11 +151,11 @@ def decide_end(milestone: Milestone, outcome: Outcome) -> Outcome:
     run, progress = milestone.run, outcome.progress
     early = has_stopped_early(run, progress)
     if early:
-        run.reporter.note(
-            f"early stopping: the loss has not improved for {progress.epochs_without_gain} epochs"
-        )
-    finished = early or progress.step == run.milestones.total_steps
-    progress = dataclasses.replace(progress, finished=finished, pending=False)
+        run.reporter.note(_why_early(run, progress))
+    at_end = progress.step == run.milestones.total_steps
+    progress = dataclasses.replace(
+        progress, finished=early or at_end, stopped_early=early and not at_end, pending=False
+    )
     return dataclasses.replace(outcome, progress=progress)
 
 
@@ -222,11 +224,27 @@ DUTIES: tuple[Duty, ...] = (
 
 
 def has_stopped_early(run: Run, progress: RunState) -> bool:
-    """Tells whether the loss has not improved for as many epochs as the config allows."""
-    patience = run.experiment.run.patience
+    """Tells whether loss or metric has not improved for as long as the config allows."""
+    settings = run.experiment.run
+    patience = settings.patience
     if run.quant.sites and not run.experiment.task.model.quant.sites:
         return False  # the float part of a run with fake quantisation is no end of its own
+    if settings.monitor == "map":
+        return bool(patience) and progress.validations_without_gain >= patience
     return bool(patience) and progress.epochs_without_gain >= patience
+
+
+def _why_early(run: Run, progress: RunState) -> str:
+    """Returns what a run that ends early says."""
+    if run.experiment.run.monitor == "loss":
+        return (
+            f"early stopping: the loss has not improved for {progress.epochs_without_gain} epochs"
+        )
+    name = run.experiment.metrics.main_metric
+    return (
+        f"early stopping: {name} has not improved for {progress.validations_without_gain} validations; "
+        f"the best, {progress.best_metric:.4f}, is that of step {progress.best_step}"
+    )
 
 
 def validation_at(run: Run, state: TrainState, progress: RunState) -> Validation | None:

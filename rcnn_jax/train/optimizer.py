@@ -17,7 +17,7 @@ from rcnn_jax.settings.training import OptimizerSettings
 Flat = dict[str, Any]
 
 UNPENALISED = frozenset({"bias", "beta", "gamma"})
-"""Leaf names outside the weight penalty of Faster R-CNN."""
+"""Leaf names outside the weight penalty of Faster R-CNN, and outside decoupled decay."""
 
 OFFSETS = frozenset({"bias", "beta"})
 """Leaf names whose gradients TAO's Mask R-CNN doubles."""
@@ -90,7 +90,7 @@ def make_optimizer(
     schedule: Callable[[jax.Array], jax.Array],
     norm: Callable[[Any], jax.Array] = optax.tree.norm,
 ) -> optax.GradientTransformation:
-    """Returns clip -> bias factor -> penalty gradient -> optimizer -> learning rate.
+    """Returns clip -> bias factor -> penalty gradient -> optimizer -> decoupled decay -> learning rate.
 
     `norm` is that of all gradients, for an optimizer that sees only slices of them.
 
@@ -110,6 +110,8 @@ def make_optimizer(
     if settings.l1 or settings.l2:
         steps.append(_add_penalty_gradient(settings))
     steps.append(_direction(settings))
+    if settings.weight_decay:
+        steps.append(_add_decay(settings.weight_decay))
     steps.append(optax.scale_by_learning_rate(rate))
     return optax.chain(*steps)
 
@@ -141,10 +143,27 @@ def _direction(settings: OptimizerSettings) -> optax.GradientTransformation:
         # the rate acts at once on what has been gathered. Source: docs/reference/mask_rcnn.md,
         # "Optimizer".
         return optax.trace(decay=settings.momentum, nesterov=settings.nesterov)
-    if settings.kind == "adam":
+    if settings.kind in ("adam", "adamw"):
         make = optax.scale_by_amsgrad if settings.amsgrad else optax.scale_by_adam
         return make(b1=settings.beta_1, b2=settings.beta_2, eps=settings.epsilon)
     return optax.scale_by_rms(decay=settings.rho, eps=settings.epsilon)
+
+
+def _add_decay(weight_decay: float) -> optax.GradientTransformation:
+    """Adds a part of every kernel to its direction, behind the moments.
+
+    Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (arXiv:1711.05101).
+    """
+
+    # As the penalty a function of leaf names: `optax.add_decayed_weights` takes a mask of the whole tree
+    # and keeps masked nodes in the state, which checkpoints would have to know.
+    def update(updates: Any, params: Any) -> Any:
+        return {
+            path: u if _leaf_of(path) in UNPENALISED else u + weight_decay * params[path]
+            for path, u in updates.items()
+        }
+
+    return optax.stateless(update)
 
 
 def _scale_offsets(factor: float) -> optax.GradientTransformation:

@@ -49,7 +49,13 @@ def calibrate(run: Run, state: TrainState, progress: RunState) -> tuple[Run, Tra
     collections = {**state.collections, COLLECTION: collection(run.quant, ranges)}
     # What was best in float is no model of this network, and its loss is no bar for early stopping.
     progress = dataclasses.replace(
-        progress, best_metric=None, best_step=None, best_loss=None, epochs_without_gain=0
+        progress,
+        best_metric=None,
+        best_step=None,
+        best_loss=None,
+        epochs_without_gain=0,
+        watched_metric=None,
+        validations_without_gain=0,
     )
     run.reporter.note(
         f"quantisation-aware training from step {progress.step} on: {len(ranges)} inputs of "

@@ -71,7 +71,7 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
     report_skipped_start(experiment, progress, key=options.key, reporter=reporter)
     # A finished run whose spec now asks for more epochs, or more patience, goes on.
     if progress.step < run.milestones.total_steps and not has_stopped_early(run, progress):
-        progress = dataclasses.replace(progress, finished=False)
+        progress = dataclasses.replace(progress, finished=False, stopped_early=False)
     if not progress.finished:
         reporter.note(f"resuming {run.workdir} after step {progress.step}")
         # A warning, no error: other releases of XLA round differently, which no run notices but the

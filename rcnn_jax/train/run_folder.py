@@ -22,11 +22,12 @@ from typing import Any
 from rcnn_jax.checkpoints import names
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.checkpoints.state import versions
-from rcnn_jax.errors import UsageError
+from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.kinds import Kind
 from rcnn_jax.processes import sweep
 from rcnn_jax.tasks.experiment import SpecRecord
 from rcnn_jax.tasks.families import family
+from rcnn_jax.text_file import read_text
 
 RUNS = "runs"
 METRICS_FILE = "metrics.jsonl"
@@ -155,6 +156,20 @@ def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     write_file(folder / CONFIG_FILE, [text.encode()])
     write_file(folder / SPEC_FILE, [spec.text.encode()])
+
+
+def recorded_spec(root: Path, kind: Kind, fields: Mapping[str, Any]) -> str | None:
+    """Returns the text of the spec that a run in a folder has begun with; None where nothing goes on.
+
+    Args: as of `run_folder`.
+    """
+    folder = run_folder(root, kind, fields).folder
+    if not _has_steps(folder / CHECKPOINTS):
+        return None
+    try:
+        return read_text(folder / SPEC_FILE, "spec of the run", SpecError)
+    except SpecError:  # the fingerprint of its checkpoints still speaks for the run
+        return None
 
 
 def _owner(root: Path) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime import bundle
 from rcnn_jax.structures import Detections
+from rcnn_jax.tasks.build import with_views
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
@@ -57,6 +58,9 @@ class Validation:
           DataError: the images do not match the annotations of the evaluation.
         """
         loop.check_images(experiment, source)
+        # One view: models are compared with each other here, and the others would multiply what a
+        # validation takes. `evaluate` looks at all that the spec asks for.
+        experiment = with_views(experiment, None)
         self._experiment = experiment
         self._source = source
         self._workdir = workdir

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict, config_dict
 
 from rcnn_jax.checkpoints.fingerprint import check_resume, differences, fingerprint
 from rcnn_jax.errors import CheckpointError
+from rcnn_jax.spec.defaults import default_config
 from rcnn_jax.spec.kinds import TABLES
 from rcnn_jax.spec.schema import walk
 from rcnn_jax.tasks.families import FAMILIES
@@ -133,3 +134,20 @@ def test_an_extension_at_its_default_is_as_if_it_were_absent():
         assert fingerprint({**before, **config}, "mask_rcnn") == fingerprint(before, "mask_rcnn")
     assert fingerprint({"ema_decay": 0.9}, "mask_rcnn") == {"ema_decay": 0.9}
     assert fingerprint({"momentum": 0.9}, "mask_rcnn") == {"momentum": 0.9}  # no extension
+
+
+def test_a_block_that_is_an_extension_is_as_if_it_were_absent_until_it_is_given():
+    for kind, path in (("faster_rcnn", "training_config.optimizer.adamw"), ("mask_rcnn", "adamw")):
+        config = default_config(kind)
+        before = fingerprint(config, kind)
+        assert not any(path in name for name in before)
+        block = config
+        for name in path.split("."):
+            block = block[name]
+        block.enabled = True
+        assert differences(before, fingerprint(config, kind)) == [f"{path}.enabled: absent -> True"]
+
+
+def test_a_recipe_is_compared_by_its_fields():
+    config = default_config("mask_rcnn", recipe="small_data")
+    assert not any(name.startswith("recipe") for name in fingerprint(config, "mask_rcnn"))

@@ -238,3 +238,19 @@ def test_large_photographs_of_small_objects_are_warned_of_with_what_would_help(t
     assert "of an image with a fifth of overlap" in printed
     spec = (tmp_path / "out" / "spec.txt").read_text()
     assert "100% of the objects are smaller than 8 pixels on this canvas" in spec
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_a_recipe_is_named_only_where_the_flag_asks_for_it(source, tmp_path, capsys, detector):
+    spec = tmp_path / "out" / "spec.txt"
+    line = ["init", str(source), "-o", str(spec), "--threads", "1", "--detector", detector]
+    assert main([*line, "--recipe", "small_data"]) == 0
+    assert 'note: recipe "small_data" sets' in capsys.readouterr().out
+    config = load_spec(spec, task="train").config
+    assert config.recipe == "small_data"
+    # What init chooses by the length of the run is given, and wins.
+    training = config.training_config if detector == "faster_rcnn" else config
+    assert not any(path.endswith("ema_decay") for path in config.recipe_fields)
+    assert training.early_stopping.monitor == "map"
+    assert main([*line, "--overwrite"]) == 0
+    assert load_spec(spec, task="train").config.recipe is None

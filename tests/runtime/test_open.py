@@ -7,7 +7,7 @@ from rcnn_jax.checkpoints import container
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.cli.main import main
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.errors import CheckpointError, ExportError
 from rcnn_jax.export.command import export
 from rcnn_jax.export.plan import ExportOptions
 from rcnn_jax.runtime.bundle import OpenBundle, open_bundle
@@ -108,3 +108,48 @@ def test_the_library_exports_by_a_spec_by_an_experiment_or_by_the_spec_in_the_fi
         written.append(output.read_bytes())
     assert written[0] == written[1] == written[2]
     assert capsys.readouterr().out == "", "a library call is silent"
+
+
+def with_views(boxes_files, folder):
+    spec = folder / "views.txt"
+    blocks = 'evaluation_config { tta: "flip" } inference_config { tta: "flip" }'
+    spec.write_text(f"{boxes_files.spec.read_text()}\n{blocks}\n")
+    return spec
+
+
+def test_a_bundle_is_run_with_the_views_of_flag_or_spec(boxes_files, tmp_path, capsys):
+    line = ["evaluate", "-m", str(boxes_files.model), "-r", str(tmp_path)]
+    assert main(["faster_rcnn", *line, "-e", str(boxes_files.spec), "--tta", "0.5,flip"]) == 0
+    assert "test-time augmentation (flip,0.5): up to 4 views" in capsys.readouterr().out
+    spec = str(with_views(boxes_files, tmp_path))
+    assert main(["faster_rcnn", *line, "-e", spec, "--tta", "none"]) == 0
+    assert "test-time augmentation" not in capsys.readouterr().out
+    assert main(["faster_rcnn", *line, "-e", spec, "--tta", "up"]) == 2
+    assert "--tta up: 'up' is no view: expected `flip`, scales" in capsys.readouterr().err
+
+
+def test_a_graph_looks_at_one_view_and_says_so(boxes_files, tmp_path, capsys):
+    line = ["evaluate", "-m", str(boxes_files.graph), "-r", str(tmp_path)]
+    assert main(["faster_rcnn", *line, "-e", str(boxes_files.spec), "--tta", "flip"]) == 2
+    assert "looks at one view, as it was exported: leave the flag out" in capsys.readouterr().err
+    assert main(["faster_rcnn", *line, "-e", str(with_views(boxes_files, tmp_path))]) == 0
+    printed = capsys.readouterr().out
+    assert "test-time augmentation (tta) is left out" in printed
+    assert "looks at one view, as it was exported; a .tlt runs with it in JAX" in printed
+
+
+def test_an_export_leaves_the_views_out_and_says_so(boxes_files, tmp_path, capsys, monkeypatch):
+    seen = []
+
+    def stop(model, experiment, options, reporter):
+        seen.append(experiment)
+        raise ExportError("far enough")
+
+    monkeypatch.setattr("rcnn_jax.export.command.make_plan", stop)
+    line = ["-m", str(boxes_files.model), "-o", str(tmp_path / "out.onnx")]
+    spec = str(with_views(boxes_files, tmp_path))
+    assert main(["faster_rcnn", "export", *line, "-e", spec]) != 0
+    assert "(tta) is left out: an exported graph looks at one view of an image" in (
+        capsys.readouterr().out
+    )
+    assert (seen[0].inference.views, seen[0].evaluation.views) == (None, None)

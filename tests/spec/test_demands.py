@@ -52,7 +52,7 @@ def test_training_asks_for_a_schedule_and_an_optimizer() -> None:
     lines = complaint(DEPLOYED_FASTER, "train").splitlines()
     assert lines == [
         "s: training_config.learning_rate needs one of soft_start, step, cosine",
-        "s: training_config.optimizer needs one of sgd, adam, rmsprop",
+        "s: training_config.optimizer needs one of sgd, adam, rmsprop, adamw",
         "s:6:3: dataset_config.validation_data_source needs either tfrecords_path or "
         "kitti_directory_path",
     ]
@@ -72,7 +72,7 @@ def test_what_training_alone_reads_is_not_asked_of_other_tasks() -> None:
 
 
 def test_a_spec_that_means_to_train_is_checked_for_training() -> None:
-    assert "needs one of sgd, adam, rmsprop" in complaint(
+    assert "needs one of sgd, adam, rmsprop, adamw" in complaint(
         FASTER.replace("optimizer { sgd { momentum: 0.9 } }", ""), None
     )
     steps = MASK.replace("total_steps: 100", 'total_steps: 9 learning_rate_steps: "[9]"')

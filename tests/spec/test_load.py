@@ -140,7 +140,7 @@ def test_a_literal_error_does_not_hide_the_others() -> None:
 def test_what_is_absent_is_cited_with_its_block() -> None:
     text = FASTER.replace("optimizer { sgd { momentum: 0.9 } }", "optimizer { }")
     assert complaints(text) == [
-        "spec.txt:21:3: training_config.optimizer needs one of sgd, adam, rmsprop"
+        "spec.txt:21:3: training_config.optimizer needs one of sgd, adam, rmsprop, adamw"
     ]
 
 

@@ -97,6 +97,11 @@ def test_extensions_change_nothing_unnoticed_by_default() -> None:
         "backbone_lr_factor": 1.0,
         "layer_decay": 1.0,
         "multi_scale_min": 1.0,
+        # Of a block that is absent by default.
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "weight_decay": 0.05,
         "tfds_train_split": "train",
         "tfds_val_split": "validation",
     }

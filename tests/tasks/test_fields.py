@@ -25,6 +25,8 @@ GENERATIONS = Path(__file__).parents[1] / "spec" / "generations"
 
 READ_ELSEWHERE = {
     "enc_key": "cli.session.read_spec takes it out before anything else sees the config",
+    "recipe": "spec.recipes sets its fields before there is a config",
+    "recipe_fields": "the same: what they name is not set again",
     "training_config.optimizer.rmsprop": "what is left where neither adam nor sgd is given",
 }
 OF_FASTER = [
@@ -44,6 +46,11 @@ OF_FASTER = [
   }""",
         'tfds_name: "voc/2007"',
     ).replace("validation_fold: 0", ""),
+    FASTER.replace(
+        "optimizer { sgd { momentum: 0.9 } }",
+        'optimizer { adamw { } } early_stopping { monitor: "map" patience: 3 } '
+        "visualizer { enabled: true mlflow_config { } }",
+    ),
     FASTER.replace("size_height_width { height: 256 width: 320 }", "size_min { min: 256 }").replace(
         "output_image_width: 320 output_image_height: 256", ""
     )
@@ -60,6 +67,7 @@ OF_MASK = [
     MASK,
     MASK.replace("num_classes: 4", 'num_classes: 4 tfds_name: "coco/2017"'),
     MASK.replace("num_classes: 4", "num_classes: 4 short_side: 800 long_side: 1333"),
+    MASK + "adamw { } early_stopping { patience: 3 } mlflow_config { }",
     MASK.replace(
         "num_classes: 4",
         'num_classes: 4 coco_train_json: "t.json" coco_train_image_dir: "t" '

@@ -57,3 +57,16 @@ def test_boundaries_of_a_mask_rcnn_move_with_its_length(tmp_path):
     assert changed.warmup_steps == 10
     assert tuple(changed.learning_rate_steps) == (30, 40)
     assert changed.num_steps_per_eval <= 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "block"), [("faster_rcnn", "optimizer { adamw { } }"), ("mask_rcnn", "adamw { }")]
+)
+def test_a_retraining_by_adamw_has_no_decay(tmp_path, kind, block):
+    text = WRITERS[kind](tmp_path).read_text()
+    text += f"training_config {{ {block} }}" if kind == "faster_rcnn" else block
+    config = parse_spec(text, "spec", kind, "train").config
+    assert build_experiment(config, kind).optimizer.weight_decay == 0.05
+    changed = family(kind).retrain(config, Retraining(model=Path("a.tlt"), recipe=PRUNED))
+    optimizer = build_experiment(changed, kind).optimizer
+    assert (optimizer.kind, optimizer.weight_decay) == ("adamw", 0.0)

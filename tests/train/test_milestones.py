@@ -167,6 +167,38 @@ def test_close_epoch_logs_the_means_and_counts_epochs_without_gain(milestone):
     assert second["step"] == 2 * STEPS
 
 
+def test_average_precision_without_gain_ends_a_run_and_names_the_best(experiment, state, tmp_path):
+    watching = dataclasses.replace(
+        experiment.run, monitor="map", patience=2, min_delta=0.1, evaluate_epochs=1
+    )
+    scores = Scores(0.5)
+    experiment = dataclasses.replace(experiment, run=watching)
+    milestone = make(experiment, state, tmp_path, validate=scores)
+    outcome, ends = after(STEPS, pending=True), []
+    for metric in (0.5, 0.55, 0.52):
+        scores.metric = metric
+        outcome = milestones.validate(milestone, dataclasses.replace(outcome, metrics=None))
+        outcome = milestones.decide_end(milestone, outcome)
+        ends.append((outcome.progress.finished, outcome.progress.stopped_early))
+    assert ends == [(False, False), (False, False), (True, True)]
+    assert outcome.progress.best_metric == 0.55
+    (note,) = [note for note in milestone.run.reporter.notes if "early stopping" in note]
+    assert note == (
+        "early stopping: mAP has not improved for 2 validations; the best, 0.5500, is that of step 2"
+    )
+    # The loss has no say: epochs without a gain do not end it.
+    stale = after(STEPS, epochs_without_gain=9)
+    assert not milestones.decide_end(milestone, stale).progress.finished
+
+
+def test_patience_of_nothing_never_ends_a_run(experiment, state, tmp_path):
+    for monitor in ("loss", "map"):
+        never = dataclasses.replace(experiment.run, monitor=monitor, patience=0)
+        milestone = make(dataclasses.replace(experiment, run=never), state, tmp_path / monitor)
+        stale = after(STEPS, epochs_without_gain=99, validations_without_gain=99)
+        assert not milestones.decide_end(milestone, stale).progress.finished
+
+
 def test_decide_end_ends_a_run_at_its_length_or_without_gain(experiment, state, tmp_path):
     impatient = dataclasses.replace(experiment.run, patience=1)
     milestone = make(dataclasses.replace(experiment, run=impatient), state, tmp_path)

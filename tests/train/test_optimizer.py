@@ -123,3 +123,42 @@ def test_rates_of_the_backbone_fall_with_the_distance_from_the_heads():
 def test_without_factors_every_rate_is_that_of_the_schedule():
     factors = rate_factors(["conv1"], OptimizerSettings(kind="sgd"), lambda _: True, lambda _: 0)
     assert factors == {"conv1": 1.0}
+
+
+def kernels(tree):
+    return {path: path.endswith("kernel") for path in tree}
+
+
+def test_adamw_is_that_of_optax_by_value_without_decay_of_norms_and_biases():
+    settings = OptimizerSettings(kind="adamw", beta_1=0.8, epsilon=1e-8, weight_decay=0.05)
+    ours = make_optimizer(settings, lambda step: 0.1 / (1.0 + step))
+    theirs = optax.adamw(
+        lambda step: 0.1 / (1.0 + step), 0.8, 0.999, weight_decay=0.05, mask=kernels
+    )
+    trees = [split_params(PARAMS, lambda layer: False)[0]] * 2
+    states = [ours.init(trees[0]), theirs.init(trees[1])]
+    for turn in range(3):
+        for side, optimizer in enumerate((ours, theirs)):
+            # Other gradients every time: with equal ones Adam's step is the sign alone.
+            gradients = {p: jnp.cos(w * (turn + 1.0)) for p, w in trees[side].items()}
+            updates, states[side] = optimizer.update(gradients, states[side], trees[side])
+            trees[side] = optax.apply_updates(trees[side], updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *trees)
+    # Decoupled: without a gradient a kernel shrinks by rate times decay, and nothing else moves.
+    after = one_step(OptimizerSettings(kind="adamw", weight_decay=0.05), zeros(), rate=0.5)
+    np.testing.assert_allclose(after["conv1"]["kernel"], [[0.975, -1.95]], rtol=1e-6)
+    for layer, leaf in (("conv1", "bias"), ("bn_conv1", "gamma"), ("bn_conv1", "beta")):
+        np.testing.assert_array_equal(after[layer][leaf], PARAMS[layer][leaf])
+
+
+def test_adamw_on_slices_of_a_weight_steps_as_on_the_whole():
+    settings = OptimizerSettings(kind="adamw", weight_decay=0.05)
+    optimizer = make_optimizer(settings, lambda step: 0.1)
+    whole = {"conv1/kernel": jnp.arange(1.0, 9.0)}
+
+    def stepped(tree):
+        gradients = jax.tree.map(jnp.sin, tree)
+        return optimizer.update(gradients, optimizer.init(tree), tree)[0]["conv1/kernel"]
+
+    halves = [stepped({"conv1/kernel": whole["conv1/kernel"][i : i + 4]}) for i in (0, 4)]
+    np.testing.assert_array_equal(jnp.concatenate(halves), stepped(whole))

@@ -40,3 +40,23 @@ def test_a_time_plan_survives_and_runs_of_before_have_none():
     assert RunState.from_json(json.loads(json.dumps(progress.to_json()))) == progress
     old = {name: value for name, value in RunState(run_id="a").to_json().items() if name != "plan"}
     assert RunState.from_json(old).plan is None
+
+
+def test_a_gain_that_counts_is_more_than_the_best_that_is_kept():
+    progress = RunState(run_id="a")
+    seen = []
+    for step, metric in enumerate((0.50, 0.52, 0.54, 0.56, 0.4), start=1):
+        progress = progress.after_evaluation(metric, step, 0.05)
+        seen.append((progress.best_step, progress.validations_without_gain))
+    # 0.52 and 0.54 are better models and no gain; 0.56 is one over 0.50, not over the model before it.
+    assert seen == [(1, 0), (2, 1), (3, 2), (4, 0), (4, 1)]
+    assert progress.watched_metric == 0.56
+    assert RunState.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+
+
+def test_a_metric_that_is_no_number_is_no_gain_and_never_the_best():
+    progress = RunState(run_id="a").after_evaluation(float("nan"), 1)
+    assert (progress.best_metric, progress.validations_without_gain) == (None, 1)
+    progress = progress.after_evaluation(0.1, 2).after_evaluation(float("nan"), 3)
+    assert (progress.best_step, progress.watched_metric) == (2, 0.1)
+    assert progress.validations_without_gain == 1

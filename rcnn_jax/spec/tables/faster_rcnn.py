@@ -21,6 +21,7 @@ from rcnn_jax.spec.schema import (
 from rcnn_jax.spec.tables.dataset_config import AUGMENTATION_CONFIG, DATASET_CONFIG
 from rcnn_jax.spec.tables.faster_rcnn_model import MODEL_CONFIG
 from rcnn_jax.spec.tables.faster_rcnn_training import TRAINING_CONFIG
+from rcnn_jax.spec.tables.shared_training import RECIPE, TEST_TIME_VIEWS
 
 ETLT_MODEL = Message(
     "EtltModel",
@@ -76,6 +77,7 @@ def _test_fields(numbers: tuple[int, ...]) -> tuple[Field, ...]:
         real(
             "classifier_nms_overlap_threshold", nms, 0.3, "IoU of the final NMS.", allowed=OPEN_UNIT
         ),
+        TEST_TIME_VIEWS,
     )
 
 
@@ -187,5 +189,6 @@ EXPERIMENT = Message(
         block("augmentation_config", 7, AUGMENTATION_CONFIG, "Geometry and random changes."),
         block("inference_config", 8, INFERENCE_CONFIG, "Prediction."),
         block("evaluation_config", 9, EVALUATION_CONFIG, "Evaluation."),
+        *RECIPE,
     ),
 )

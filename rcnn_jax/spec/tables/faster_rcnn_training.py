@@ -26,7 +26,12 @@ from rcnn_jax.spec.schema import (
     reals,
     string,
 )
-from rcnn_jax.spec.tables.shared_training import BACKBONE_RATES, IMITATION
+from rcnn_jax.spec.tables.shared_training import (
+    ADAMW,
+    BACKBONE_RATES,
+    EARLY_STOPPING,
+    IMITATION,
+)
 from rcnn_jax.spec.tables.trackers import VISUALIZER
 
 # Silent: every sample spec gives the optimizer a rate, and the original replaces it before each
@@ -90,6 +95,14 @@ OPTIMIZER = Message(
         block("adam", 1, ADAM, "Adam.", optional=True, oneof="optim"),
         block("sgd", 2, SGD, "SGD.", optional=True, oneof="optim"),
         block("rmsprop", 3, RMSPROP, "RMSprop.", optional=True, oneof="optim"),
+        block(
+            "adamw",
+            1203,
+            ADAMW,
+            "Adam with decoupled weight decay; regularizer has no effect with it.",
+            optional=True,
+            oneof="optim",
+        ),
     ),
 )
 
@@ -141,23 +154,6 @@ LEARNING_RATE = Message(
         # An extension inside the original's oneof: it excludes the others as they exclude each
         # other.
         block("cosine", 1000, COSINE, "Warm-up and cosine.", optional=True, oneof="lr_config"),
-    ),
-)
-
-EARLY_STOPPING = Message(
-    "EarlyStopping",
-    "Ends the run when the loss no longer falls.",
-    (
-        string(
-            "monitor",
-            1,
-            "loss",
-            "The monitored value.",
-            allowed=Choice(("loss",)),
-            only_checked=True,
-        ),
-        real("min_delta", 2, 0.0, "Smallest fall that counts.", allowed=NON_NEGATIVE),
-        count("patience", 3, None, "Epochs without a fall.", allowed=AT_LEAST_ONE, required=True),
     ),
 )
 

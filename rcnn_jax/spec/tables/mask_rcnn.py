@@ -28,7 +28,13 @@ from rcnn_jax.spec.schema import (
     string,
 )
 from rcnn_jax.spec.tables.mask_rcnn_model import MASKRCNN_CONFIG
-from rcnn_jax.spec.tables.shared_training import BACKBONE_RATES, IMITATION
+from rcnn_jax.spec.tables.shared_training import (
+    ADAMW,
+    BACKBONE_RATES,
+    EARLY_STOPPING,
+    IMITATION,
+    RECIPE,
+)
 from rcnn_jax.spec.tables.trackers import CLEARML, MLFLOW, WANDB
 
 
@@ -264,6 +270,16 @@ EXPERIMENT = Message(
             None,
             "Key of encrypted models; -k and RCNN_JAX_KEY win.",
             secret=True,
+        ),
+        *RECIPE,
+        block("early_stopping", 1202, EARLY_STOPPING, "Early stopping.", optional=True),
+        block(
+            "adamw",
+            1203,
+            ADAMW,
+            "Adam with decoupled weight decay instead of SGD; momentum, l1_weight_decay and "
+            "l2_weight_decay have no effect with it.",
+            optional=True,
         ),
         *BACKBONE_RATES,
         boolean("sync_bn", 1001, True, "Batch statistics are taken over all devices."),

@@ -3,6 +3,8 @@
 Source: docs/reference/specs.md, "Mask R-CNN: network".
 """
 
+import dataclasses
+
 from rcnn_jax.spec.schema import (
     AT_LEAST_ONE,
     BELOW_ONE,
@@ -21,6 +23,7 @@ from rcnn_jax.spec.schema import (
     real,
     string,
 )
+from rcnn_jax.spec.tables.shared_training import TEST_TIME_VIEWS
 
 MASKRCNN_CONFIG = Message(
     "MaskRCNNConfig",
@@ -224,5 +227,6 @@ MASKRCNN_CONFIG = Message(
             "Detections with a score not above this are dropped.",
             allowed=BELOW_ONE,
         ),
+        dataclasses.replace(TEST_TIME_VIEWS, name="test_tta"),
     ),
 )

@@ -1,6 +1,77 @@
-"""Fields of ours that the training tables of both detectors have, with one number and one text each."""
+"""Fields of ours that the tables of both detectors have, with one number and one text each."""
 
-from rcnn_jax.spec.schema import NON_NEGATIVE, POSITIVE_UNIT, count, real, string
+from rcnn_jax.spec.recipes import NAMES
+from rcnn_jax.spec.schema import (
+    BELOW_ONE,
+    NON_NEGATIVE,
+    POSITIVE_UNIT,
+    Choice,
+    Message,
+    count,
+    real,
+    string,
+)
+
+RECIPE = (
+    string(
+        "recipe",
+        1200,
+        None,
+        "Name that stands for several fields: each is set unless the spec gives it, and training lists "
+        "them.",
+        allowed=Choice(NAMES),
+    ),
+    string(
+        "recipe_fields",
+        1201,
+        (),
+        "With recipe: the fields it has set. Written by the program; a spec that has it is not expanded "
+        "again.",
+        repeated=True,
+    ),
+)
+"""One name instead of many fields, see `spec.recipes`."""
+
+EARLY_STOPPING = Message(
+    "EarlyStopping",
+    "Ends the run when the loss no longer falls, or average precision no longer rises.",
+    (
+        string(
+            "monitor",
+            1,
+            "loss",
+            "The monitored value: the training loss of every epoch, or `map`, the main metric of every "
+            "validation (*extension*).",
+            allowed=Choice(("loss", "map")),
+        ),
+        real("min_delta", 2, 0.0, "Smallest gain that counts.", allowed=NON_NEGATIVE),
+        count(
+            "patience",
+            3,
+            None,
+            "Epochs, or with `map` validations, without a gain; 0 never ends a run.",
+            required=True,
+        ),
+    ),
+)
+
+# All numbers are extensions, those inside too: runs of releases before it have none of these fields.
+ADAMW = Message(
+    "AdamwOptimizerConfig",
+    "Adam with decoupled weight decay of kernels; norms and biases do not decay.",
+    (
+        real("beta_1", 1000, 0.9, "Momentum of the mean.", allowed=BELOW_ONE),
+        real("beta_2", 1001, 0.999, "Momentum of the square.", allowed=BELOW_ONE),
+        real("epsilon", 1002, 1e-8, "Added to the denominator.", allowed=NON_NEGATIVE),
+        real(
+            "weight_decay",
+            1003,
+            0.05,
+            "Part of a weight that a step takes away, times the learning rate.",
+            allowed=NON_NEGATIVE,
+        ),
+    ),
+)
 
 BACKBONE_RATES = (
     real(
@@ -26,6 +97,14 @@ BACKBONE_RATES = (
     ),
 )
 """Learning rates of the backbone against those of the heads."""
+
+TEST_TIME_VIEWS = string(
+    "tta",
+    1204,
+    None,
+    "Test-time augmentation of evaluate and inference: `flip`, scales of the canvas, or both, as in "
+    "`flip,0.8,1.25`; exported graphs do not have it.",
+)
 
 IMITATION = (
     string(

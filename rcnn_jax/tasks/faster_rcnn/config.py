@@ -31,8 +31,10 @@ from rcnn_jax.settings.training import (
     StepSchedule,
     TeacherSettings,
 )
+from rcnn_jax.settings.views import read_views
 from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
+from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
 from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
 from rcnn_jax.tasks.named_files import Config
@@ -105,13 +107,23 @@ def _notes(config: Config) -> tuple[str, ...]:
         "model_parallelism: weights and optimizer state are divided evenly among the devices (sharding: "
         "fsdp), whatever the fractions: no layer waits for another device",
     )
-    return divided * (len(config.training_config.model_parallelism) > 1) + tuple(
-        # Reported in the words of the spec: a user who wrote 12000 would look for the difference
-        # elsewhere.
-        f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
-        f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
-        for name in ("evaluation_config", "inference_config")
-        if config[name].rpn_pre_nms_top_N > MAX_TEST_CANDIDATES
+    penalty = config.training_config.regularizer
+    undecayed = (
+        "training_config.regularizer has no effect: adamw decays weights itself (its weight_decay)",
+    )
+    unpenalised = config.training_config.optimizer.adamw.enabled and penalty.type != "NO_REG"
+    parallel = len(config.training_config.model_parallelism) > 1
+    return (
+        undecayed * unpenalised
+        + divided * parallel
+        + tuple(
+            # Reported in the words of the spec: a user who wrote 12000 would look for the difference
+            # elsewhere.
+            f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
+            f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
+            for name in ("evaluation_config", "inference_config")
+            if config[name].rpn_pre_nms_top_N > MAX_TEST_CANDIDATES
+        )
     )
 
 
@@ -282,6 +294,8 @@ def _optimizer(training: Config) -> OptimizerSettings:
         "heads_only_steps": training.heads_only_steps,
     }
     choice = training.optimizer
+    if choice.adamw.enabled:
+        return adamw_settings(choice.adamw, **{**penalties, "l1": 0.0, "l2": 0.0})
     if choice.adam.enabled:
         adam = choice.adam
         return OptimizerSettings(
@@ -329,15 +343,13 @@ def _schedule(learning_rate: Config) -> ScheduleSettings:
 
 def _run(config: Config) -> RunSettings:
     training = config.training_config
-    stopping = training.early_stopping
     visualizer = training.visualizer
     return RunSettings(
         num_epochs=training.num_epochs,
         evaluate_epochs=config.evaluation_config.validation_period_during_training,
         save_epochs=training.checkpoint_interval,
         keep_checkpoints=training.keep_checkpoints,
-        patience=stopping.patience if stopping.enabled else 0,
-        min_delta=stopping.min_delta if stopping.enabled else 0.0,
+        **stopping_settings(training.early_stopping),
         accumulate_steps=training.accumulate_steps,
         sharding="fsdp" if len(training.model_parallelism) > 1 else training.sharding,
         lr_scaling=training.lr_scaling,
@@ -363,6 +375,7 @@ def _test(section: Config) -> TestSettings:
             nms_threshold=section.classifier_nms_overlap_threshold,
             max_detections=section.classifier_nms_max_boxes,
         ),
+        views=read_views(section.tta or ""),
     )
 
 

@@ -43,6 +43,7 @@ def text(draft: Draft) -> str:
     vertical = "0.5" if draft.vertical_flips else "0.0"
     return f"""\
 {draft.comment("head")}\
+{draft.recipe_line}\
 random_seed: {draft.seed}
 
 model_config {{

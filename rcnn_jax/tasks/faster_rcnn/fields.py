@@ -42,6 +42,8 @@ about training, data or thresholds. `WEIGHTS_DEPEND_ON` goes first."""
 
 MAY_CHANGE = {
     "verbose": "logging",
+    "recipe": "stands for its fields, which are compared",
+    "recipe_fields": "the same",
     "inference_config": "inference and export only",
     "evaluation_config": "evaluation only",
     "export": "export only",

@@ -17,6 +17,8 @@ def retrain(config: Config, retraining: Retraining) -> Config:
     training.teacher = None if retraining.teacher is None else str(retraining.teacher)
     training.num_epochs = shortened(training.num_epochs, recipe.length)
     training.regularizer.type = "NO_REG"
+    if training.optimizer.adamw.enabled:
+        training.optimizer.adamw.weight_decay = 0.0  # a penalty by another name
     training.heads_only_steps = 0  # all layers come from one training
     # Warm-up and falls are fractions of the run already.
     rate = training.learning_rate

@@ -14,6 +14,7 @@ from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms
 from rcnn_jax.tasks.two_stage_task import TwoStageTask
+from rcnn_jax.tasks.views import predict_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,4 +54,7 @@ class FasterRcnnTask(TwoStageTask):
         def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
             return recipe.box_detections(model, features, proposals, size, self.settings, test)
 
+        if test.views is not None:
+            classes = len(self.class_names)
+            return predict_views(model, images, self.pixels, self.settings, test, classes, heads)
         return recipe.prediction(model, images, self.pixels, self.settings, test, heads)

@@ -31,8 +31,10 @@ from rcnn_jax.settings.training import (
     TeacherSettings,
     WarmupSchedule,
 )
+from rcnn_jax.settings.views import read_views
 from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
+from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
 from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS, Convention
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
@@ -275,6 +277,16 @@ def _augment(data: Config) -> AugmentSettings | None:
 
 
 def _optimizer(config: Config) -> OptimizerSettings:
+    rates = {
+        "clip_norm": config.clip_norm,
+        "ema_decay": config.ema_decay,
+        "backbone_factor": config.backbone_lr_factor,
+        "layer_decay": config.layer_decay,
+        "heads_only_steps": config.heads_only_steps,
+    }
+    if config.adamw.enabled:
+        # Without the factor of biases: Adam divides a factor of a gradient out again.
+        return adamw_settings(config.adamw, **rates)
     return OptimizerSettings(
         kind="sgd",
         momentum=config.momentum,
@@ -285,11 +297,7 @@ def _optimizer(config: Config) -> OptimizerSettings:
         # tuned so.
         regularize="kernels_and_gamma",
         bias_gradient_factor=2.0,
-        clip_norm=config.clip_norm,
-        ema_decay=config.ema_decay,
-        backbone_factor=config.backbone_lr_factor,
-        layer_decay=config.layer_decay,
-        heads_only_steps=config.heads_only_steps,
+        **rates,
     )
 
 
@@ -319,6 +327,7 @@ def _run(config: Config) -> RunSettings:
         save_steps=config.num_steps_per_eval,
         log_steps=config.logging_frequency,
         keep_checkpoints=config.keep_checkpoints,
+        **stopping_settings(config.early_stopping),
         accumulate_steps=config.accumulate_steps,
         sharding=config.sharding,
         lr_scaling=config.lr_scaling,
@@ -341,6 +350,7 @@ def _test(network: Config) -> TestSettings:
             nms_threshold=network.test_nms,
             max_detections=network.test_detections_per_image,
         ),
+        views=read_views(network.test_tta or ""),
     )
 
 

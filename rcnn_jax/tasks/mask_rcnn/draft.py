@@ -67,6 +67,7 @@ def text(draft: Draft) -> str:
     small = "  allow_small: true\n" if min(draft.canvas) < 128 else ""
     return f"""\
 {draft.comment("head")}\
+{draft.recipe_line}\
 seed: {draft.seed}
 {draft.comment("schedule")}\
 train_batch_size: {draft.batch}

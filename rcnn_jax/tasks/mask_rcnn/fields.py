@@ -48,6 +48,9 @@ FREE = {
 about training, data or thresholds. `WEIGHTS_DEPEND_ON` goes first."""
 
 MAY_CHANGE = {
+    "recipe": "stands for its fields, which are compared",
+    "recipe_fields": "the same",
+    "early_stopping": "schedule length",
     "export": "export only",
     "prune": "pruning only",
     "num_epochs": "schedule length",

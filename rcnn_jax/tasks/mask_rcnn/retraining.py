@@ -28,5 +28,7 @@ def retrain(config: Config, retraining: Retraining) -> Config:
     config.init_learning_rate *= recipe.rate
     config.warmup_learning_rate *= recipe.rate
     config.l1_weight_decay = config.l2_weight_decay = 0.0
+    if config.adamw.enabled:
+        config.adamw.weight_decay = 0.0  # a penalty by another name
     config.heads_only_steps = 0  # all layers come from one training
     return config

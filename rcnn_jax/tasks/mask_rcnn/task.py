@@ -32,6 +32,7 @@ from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms
 from rcnn_jax.tasks.two_stage_task import TwoStageTask
+from rcnn_jax.tasks.views import predict_views
 
 MASK_CHUNK = 32
 """Rois of an image that the mask head takes at a time in training.
@@ -83,6 +84,9 @@ class MaskRcnnTask(TwoStageTask):
     def _predict(
         self, model: MaskRcnn, images: Array, test: TestSettings
     ) -> tuple[Detections, Proposals]:
+        if test.views is not None:
+            return self._predict_views(model, images, test)
+
         def heads(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
             # Masks of the detections, not of the proposals: a hundred crops instead of a thousand,
             # and each from the box it is shown in.
@@ -92,6 +96,26 @@ class MaskRcnnTask(TwoStageTask):
             return detections
 
         return recipe.prediction(model, images, self.pixels, self.settings, test, heads)
+
+    def _predict_views(
+        self, model: MaskRcnn, images: Array, test: TestSettings
+    ) -> tuple[Detections, Proposals]:
+        def boxes(features: Levels, proposals: Proposals, size: jax.Array) -> Detections:
+            return self._boxes(model, features, proposals, size, test)
+
+        def masks(features: Levels, detections: Detections) -> jax.Array:
+            return self._masks(model, features, detections)
+
+        return predict_views(
+            model,
+            images,
+            self.pixels,
+            self.settings,
+            test,
+            len(self.class_names),
+            boxes,
+            masks if model.include_mask else None,
+        )
 
     def _predict_planes(
         self, model: MaskRcnn, images: Array, test: TestSettings

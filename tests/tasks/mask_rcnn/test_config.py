@@ -153,3 +153,18 @@ def test_a_spec_without_training_data_says_which_fields_name_it():
     experiment = build_experiment(config, "mask_rcnn", categories=CATEGORIES)
     with pytest.raises(DataError, match="set data_config.training_file_pattern"):
         experiment.train_source()
+
+
+def test_adamw_decays_by_itself_and_takes_no_penalty_along():
+    optimizer = build(
+        "adamw { weight_decay: 0.01 }\nlayer_decay: 0.8\nl1_weight_decay: 0.1\n"
+    ).optimizer
+    assert (optimizer.kind, optimizer.weight_decay, optimizer.epsilon) == ("adamw", 0.01, 1e-8)
+    assert (optimizer.l1, optimizer.l2, optimizer.bias_gradient_factor) == (0.0, 0.0, 1.0)
+    assert (optimizer.layer_decay, optimizer.clip_norm) == (0.8, 10.0)
+
+
+def test_early_stopping_is_off_until_its_block_is_given():
+    assert (build().run.monitor, build().run.patience) == ("loss", 0)
+    run = build('early_stopping { monitor: "map" patience: 3 min_delta: 0.01 }\n').run
+    assert (run.monitor, run.patience, run.min_delta) == ("map", 3, 0.01)

@@ -1,0 +1,341 @@
+"""Trains a small detector with and without each ingredient of a recipe, and writes what each is worth.
+
+    python experiments/recipes/run.py OUTPUT_FOLDER                        everything: hours
+    python experiments/recipes/run.py OUTPUT_FOLDER --only adamw,tta_flip --seeds 0 --steps 100
+    python experiments/recipes/run.py OUTPUT_FOLDER --table docs/recipes.md    the table of what is there
+
+A row is an ingredient on a set with a seed. Rows that are finished are not repeated and one that was
+stopped goes on with its training, so the command can be given again at any time. An ingredient whose
+fields this version does not know is passed over.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcnn_jax import api
+from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.errors import SpecError
+from rcnn_jax.kinds import Kind
+from rcnn_jax.report.page import Table
+from rcnn_jax.spec.load import parse_spec
+from rcnn_jax.sweep.executors import PROGRAM
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- table of experiments/recipes/run.py -->", "<!-- end of the table -->"
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A set and the detector that is trained on it.
+
+    Attributes:
+      kind: of the detector.
+      images: that train; Faster R-CNN counts its length in passes over them.
+      batch: of the spec.
+      metrics: {heading: name in metrics.jsonl}, the first one judges.
+    """
+
+    kind: Kind
+    images: int
+    batch: int
+    metrics: dict[str, str]
+
+    @property
+    def judge(self) -> str:
+        """The metric that says which weights are best."""
+        return next(iter(self.metrics.values()))
+
+    def length(self, steps: int, seed: int) -> str:
+        """Returns the fields of length and seed: one validation, at the end."""
+        if self.kind == "mask_rcnn":
+            return f"seed: {seed} total_steps: {steps} num_steps_per_eval: {steps}"
+        epochs = max(round(steps * self.batch / self.images), 1)
+        return (
+            f"random_seed: {seed} training_config {{ num_epochs: {epochs} }} "
+            f"evaluation_config {{ validation_period_during_training: {epochs} }}"
+        )
+
+
+SETS = {
+    "bccd": DataSet("faster_rcnn", 205, 2, {"AP": "mAP", "AP50": "mAP@0.50"}),
+    "nuclei": DataSet(
+        "mask_rcnn", 354, 2, {"mask AP": "mask_AP", "AP": "AP", "mask AP50": "mask_AP50"}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """Text that is appended to a spec: blocks given twice merge, and the last value counts.
+
+    Attributes:
+      faster_rcnn: for Faster R-CNN; None where it is not for that.
+      mask_rcnn: for Mask R-CNN.
+      trains: False where the model is that of the base, looked at otherwise.
+      plain: the base without the lines of it that say `# recipe`.
+    """
+
+    faster_rcnn: str | None
+    mask_rcnn: str | None
+    trains: bool = True
+    plain: bool = False
+
+    def text(self, kind: Kind) -> str | None:
+        """Returns the text for a detector."""
+        return self.faster_rcnn if kind == "faster_rcnn" else self.mask_rcnn
+
+
+def _training(fields: str) -> str:
+    return f"training_config {{ {fields} }}"
+
+
+PIECEWISE = 'learning_rate_steps: "[STEPS80, STEPS90]" learning_rate_decay_levels: "[0.1, 0.01]"'
+ADAMW = (
+    "optimizer { adamw { } } regularizer { type: NO_REG } "
+    "learning_rate { cosine { base_lr: 5e-4 start_lr: 5e-5 soft_start: 0.05 } }"
+)
+ADAMW_MASKS = "adamw { } init_learning_rate: 5e-4 warmup_learning_rate: 5e-6"
+
+INGREDIENTS = {
+    BASE: Ingredient("", ""),
+    # What the base has, taken away: its worth is what is lost.
+    "no_ema": Ingredient(_training("ema_decay: 0"), "ema_decay: 0"),
+    "no_clip": Ingredient(_training("clip_norm: 0"), "clip_norm: 0"),
+    "no_cosine": Ingredient(
+        _training("learning_rate { soft_start { base_lr: 0.012 start_lr: 0.001 } }"),
+        f'learning_rate_schedule: "piecewise" {PIECEWISE}',
+    ),
+    "no_flips": Ingredient(
+        "augmentation_config { spatial_augmentation { hflip_probability: 0 vflip_probability: 0 } }",
+        "data_config { augment_input_data: false vflip_probability: 0 }",
+    ),
+    "no_gt_as_roi": Ingredient(_training("gt_as_roi: false"), None),
+    # What it has not.
+    "plain": Ingredient(
+        _training(
+            "optimizer { sgd { momentum: 0.9 } } "
+            "learning_rate { soft_start { base_lr: 0.012 start_lr: 0.001 } }"
+        ),
+        PIECEWISE,
+        plain=True,
+    ),
+    "small_data": Ingredient('recipe: "small_data"', 'recipe: "small_data"', plain=True),
+    "early_stop_map": Ingredient(
+        _training('early_stopping { monitor: "map" patience: 4 }')
+        + " evaluation_config { validation_period_during_training: 1 }",
+        'early_stopping { monitor: "map" patience: 4 } num_steps_per_eval: 178',
+    ),
+    "adamw": Ingredient(_training(ADAMW), ADAMW_MASKS),
+    "adamw_layer_decay": Ingredient(
+        _training(f"{ADAMW} layer_decay: 0.8"), f"{ADAMW_MASKS} layer_decay: 0.8"
+    ),
+    "tta_flip": Ingredient(
+        'evaluation_config { tta: "flip" }', 'maskrcnn_config { test_tta: "flip" }', trains=False
+    ),
+    "tta_flip_scales": Ingredient(
+        'evaluation_config { tta: "flip,0.75,1.25" }',
+        'maskrcnn_config { test_tta: "flip,0.75,1.25" }',
+        trains=False,
+    ),
+    "scale_jitter": Ingredient(
+        "augmentation_config { scale_jitter_min: 0.8 scale_jitter_max: 1.25 }",
+        "data_config { scale_jitter_min: 0.8 scale_jitter_max: 1.25 }",
+    ),
+    "multi_scale": Ingredient(
+        "augmentation_config { multi_scale_min: 0.7 }", "data_config { multi_scale_min: 0.7 }"
+    ),
+    "copy_paste": Ingredient(
+        "augmentation_config { copy_paste_probability: 0.5 }",
+        "data_config { copy_paste_probability: 0.5 }",
+    ),
+    "repeat_factor": Ingredient("dataset_config { repeat_factor_threshold: 0.9 }", None),
+    "mosaic": Ingredient(
+        "augmentation_config { mosaic_probability: 0.5 }",
+        "data_config { mosaic_probability: 0.5 }",
+    ),
+    "giou_loss": Ingredient(_training('box_loss: "giou"'), 'box_loss: "giou"'),
+    "dynamic_rcnn": Ingredient(_training("dynamic_rcnn: true"), "dynamic_rcnn: true"),
+    "prime_samples": Ingredient(_training("prime_samples: true"), "prime_samples: true"),
+    "head_group_norm": Ingredient(None, 'maskrcnn_config { head_norm: "gn" box_head: "4conv1fc" }'),
+    "head_batch_norm": Ingredient(None, 'maskrcnn_config { head_norm: "bn" box_head: "4conv1fc" }'),
+}
+"""{name: text}; docs/recipes.md says what each is, and whose."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: an ingredient on a set with a seed."""
+
+    ingredient: str
+    data: str
+    seed: int
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """The file that makes the row finished."""
+        return self.folder / "result.json"
+
+    def spec(self, steps: int) -> str | None:
+        """Returns the text of the spec; None where this version has no such field.
+
+        Raises:
+          SpecError: the base alone is wrong.
+        """
+        own = SETS[self.data]
+        text = INGREDIENTS[self.ingredient].text(own.kind)
+        if text is None:
+            return None
+        for percent in (80, 90):
+            text = text.replace(f"STEPS{percent}", str(steps * percent // 100))
+        lines = (HERE / f"{self.data}.txt").read_text().splitlines()
+        if INGREDIENTS[self.ingredient].plain:
+            lines = [line for line in lines if not line.endswith("# recipe")]
+        base = "\n".join([*lines, own.length(steps, self.seed), ""])
+        # Behind the base: a period of validations that the ingredient asks for wins.
+        try:
+            config = parse_spec(
+                base + text, f"{self.data} with {self.ingredient}", own.kind, "train"
+            )
+        except SpecError as error:
+            if not INGREDIENTS[self.ingredient].plain:
+                parse_spec(base, self.data, own.kind, "train")
+            # Aloud: a field that this version lacks and one that is misspelt here look the same.
+            print(f"passed over: {str(error).splitlines()[0]}", file=sys.stderr)
+            return None
+        # As comments: a recipe that has changed since is another row. Not the whole spec, which changes
+        # with every field that a version adds.
+        notes = [line for note in config.notes for line in note.splitlines()]
+        return "\n".join([base + text, *(f"# {line}" for line in notes), ""])
+
+
+def rows(args: argparse.Namespace) -> Iterable[Row]:
+    """Yields the rows that are asked for, seed by seed: a stopped experiment has whole columns."""
+    names = args.only.split(",") if args.only else list(INGREDIENTS)
+    unknown = sorted(set(names) - INGREDIENTS.keys()) + sorted(set(args.sets) - SETS.keys())
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; known: {', '.join((*INGREDIENTS, *SETS))}")
+    # Gains are against the base, so it comes first whatever else is asked for.
+    names = list(dict.fromkeys((BASE, *names)))
+    for seed in args.seeds:
+        for data in args.sets:
+            for name in names:
+                yield Row(name, data, seed, args.output / data / name / f"seed-{seed}")
+
+
+def measure(row: Row, steps: int) -> None:
+    """Makes a row, where it is not made yet and this version has its fields.
+
+    Raises:
+      SystemExit: its training failed, or its folder was made with another length.
+    """
+    text = row.spec(steps)
+    if text is None:
+        return
+    spec = row.folder / "row.txt"
+    if spec.exists() and spec.read_text() != text:
+        sys.exit(f"{row.folder}: was measured with another spec; remove it, or name another folder")
+    if row.result.exists():
+        return
+    row.folder.mkdir(parents=True, exist_ok=True)
+    write_file(spec, [text.encode()])
+    kind, began = SETS[row.data].kind, time.monotonic()
+    if INGREDIENTS[row.ingredient].trains:
+        words = [kind, "train", "-e", str(spec), "-d", str(row.folder), "--gpus", "1"]
+        print("rcnn-jax", *words, file=sys.stderr, flush=True)
+        with (row.folder / "log.txt").open("a") as log:
+            code = subprocess.run(
+                [*PROGRAM, *words], stdout=log, stderr=log, check=False
+            ).returncode
+        if code:
+            sys.exit(f"failed with {code}: see {row.folder / 'log.txt'}")
+        lines = (row.folder / "metrics.jsonl").read_text().splitlines()
+        done = [line for line in map(json.loads, lines) if line["kind"] == "evaluate"]
+        best = max(done, key=lambda line: line[SETS[row.data].judge] or 0.0)
+        # Its last step is that of the run: `best` may be of an earlier one where it stopped early.
+        result = {"metrics": best, "steps": done[-1]["step"]}
+    else:
+        model = row.folder.parent.parent / BASE / row.folder.name / "best.tlt"
+        metrics = api.evaluate(model, spec, workdir=row.folder)
+        result = {"metrics": metrics, "steps": 0}
+    result |= {"seconds": round(time.monotonic() - began, 1)}
+    write_file(row.result, [json.dumps(result, indent=2).encode()])
+
+
+def table(output: Path) -> str:
+    """Returns the table of all finished rows as Markdown."""
+    lines = []
+    for data, own in SETS.items():
+        base = _results(output / data / BASE)
+        for name in INGREDIENTS:
+            made = _results(output / data / name)
+            both = sorted(base.keys() & made.keys())
+            if not both:
+                continue
+            cells = []
+            for metric in own.metrics.values():
+                values = [made[seed]["metrics"][metric] for seed in both]
+                gains = [
+                    100 * (v - base[s]["metrics"][metric])
+                    for s, v in zip(both, values, strict=True)
+                ]
+                cells.append(_cell(100 * statistics.mean(values), gains, name == BASE))
+            steps = round(statistics.mean(made[seed]["steps"] for seed in both))
+            seconds = round(statistics.mean(made[seed]["seconds"] for seed in both))
+            first, second, *_ = cells
+            lines.append(
+                [data, name, str(len(both)), first, second, str(steps or "-"), str(seconds)]
+            )
+    headings = ["Set", "Ingredient", "Seeds", "AP (masks' on nuclei)", "AP50 (box AP on nuclei)"]
+    return Table([*headings, "Steps", "Seconds"], lines).markdown()
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
+
+
+def _cell(value: float, gains: list[float], is_base: bool) -> str:
+    if is_base:
+        return f"{value:.1f}"
+    spread = f" ± {statistics.stdev(gains):.1f}" if len(gains) > 1 else ""
+    return f"{value:.1f} ({statistics.mean(gains):+.1f}{spread})"
+
+
+def main() -> None:
+    """Makes the rows that the command line asks for, and prints or writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("output", type=Path, metavar="OUTPUT_FOLDER")
+    parser.add_argument("--only", help=f"ingredients, with commas: {', '.join(INGREDIENTS)}")
+    parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
+    parser.add_argument(
+        "--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2]
+    )
+    parser.add_argument("--steps", type=int, default=1200, help="length of a training (1200)")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE.md", help="train nothing, write the table there"
+    )
+    args = parser.parse_args()
+    if args.table is None:
+        for row in rows(args):
+            measure(row, args.steps)
+        print(table(args.output))
+        return
+    text = args.table.read_text()
+    head, begun, rest = text.partition(BEGIN)
+    _, ended, tail = rest.partition(END)
+    if not begun or not ended:
+        sys.exit(f"{args.table}: has no lines {BEGIN} and {END}")
+    write_file(args.table, [f"{head}{BEGIN}\n\n{table(args.output)}\n\n{END}{tail}".encode()])
+
+
+if __name__ == "__main__":
+    main()
