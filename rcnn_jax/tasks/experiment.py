@@ -88,6 +88,7 @@ class Experiment:
       depends: fields of the config that trained weights depend on, see `tasks.dependence`.
       qat: quantisation-aware training; None in float.
       teacher: the model that training imitates, or None.
+      repeat_threshold: of repeat-factor sampling, see `data.loader.repeats`; 0 for none.
     """
 
     kind: Kind
@@ -120,3 +121,4 @@ class Experiment:
     amp_dtype: str = "bfloat16"
     qat: QatSettings | None = None
     teacher: TeacherSettings | None = None
+    repeat_threshold: float = 0.0

@@ -82,6 +82,7 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         metrics=_metrics(evaluation),
         visualize_threshold=inference.bbox_visualize_threshold,
         captions=bool(inference.bbox_caption_on),
+        repeat_threshold=config.dataset_config.repeat_factor_threshold,
         train_source=train_source(config),
         eval_source=eval_source(config),
         notes=_notes(config),
@@ -105,13 +106,25 @@ def _notes(config: Config) -> tuple[str, ...]:
         "model_parallelism: weights and optimizer state are divided evenly among the devices (sharding: "
         "fsdp), whatever the fractions: no layer waits for another device",
     )
-    return divided * (len(config.training_config.model_parallelism) > 1) + tuple(
-        # Reported in the words of the spec: a user who wrote 12000 would look for the difference
-        # elsewhere.
-        f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
-        f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
-        for name in ("evaluation_config", "inference_config")
-        if config[name].rpn_pre_nms_top_N > MAX_TEST_CANDIDATES
+    augmentation = config.augmentation_config
+    switched_off = tuple(
+        f"augmentation_config.{name} = {augmentation[name]:g} has no effect: "
+        "training_config.enable_augmentation is False"
+        for name in ("copy_paste_probability", "mosaic_probability")
+        if augmentation[name] and not config.training_config.enable_augmentation
+    )
+    several = divided * (len(config.training_config.model_parallelism) > 1)
+    return (
+        several
+        + switched_off
+        + tuple(
+            # Reported in the words of the spec: a user who wrote 12000 would look for the difference
+            # elsewhere.
+            f"{name}.rpn_pre_nms_top_N = {config[name].rpn_pre_nms_top_N}: at most "
+            f"{MAX_TEST_CANDIDATES} candidates are considered at test time, on every backend"
+            for name in ("evaluation_config", "inference_config")
+            if config[name].rpn_pre_nms_top_N > MAX_TEST_CANDIDATES
+        )
     )
 
 
@@ -241,8 +254,8 @@ def _augment(augmentation: Config) -> AugmentSettings:
     return AugmentSettings(
         hflip_probability=spatial.hflip_probability,
         vflip_probability=spatial.vflip_probability,
-        zoom_min=spatial.zoom_min,
-        zoom_max=spatial.zoom_max,
+        zoom_min=spatial.zoom_min * spatial.scale_jitter_min,
+        zoom_max=spatial.zoom_max * spatial.scale_jitter_max,
         translate_max_x=spatial.translate_max_x,
         translate_max_y=spatial.translate_max_y,
         rotate_max_degrees=spatial.rotate_rad_max,
@@ -259,6 +272,10 @@ def _augment(augmentation: Config) -> AugmentSettings:
             augmentation.preprocessing.min_bbox_width,
             augmentation.preprocessing.min_bbox_height,
         ),
+        shrink_min=spatial.multi_scale_min,
+        copy_paste_probability=augmentation.copy_paste_probability,
+        mosaic_probability=augmentation.mosaic_probability,
+        mosaic_off=augmentation.mosaic_off,
     )
 
 

@@ -104,6 +104,7 @@ def mask_rcnn_experiment(
         # The original's default of `-t`; the spec has no field for it.
         visualize_threshold=0.6,
         captions=True,
+        repeat_threshold=data.repeat_factor_threshold,
         train_source=lambda: mask_rcnn_data.open_training(
             data, categories, masks=network.include_mask
         ),
@@ -270,8 +271,17 @@ def _augment(data: Config) -> AugmentSettings | None:
         saturation_shift_max=data.saturation_shift_max,
         contrast_scale_max=data.contrast_scale_max,
         shrink_min=data.multi_scale_min,
+        copy_paste_probability=data.copy_paste_probability,
+        mosaic_probability=data.mosaic_probability,
+        mosaic_off=data.mosaic_off,
     )
-    return None if settings == AugmentSettings() else settings
+    # `mosaic_off` alone changes nothing.
+    return (
+        None
+        if dataclasses.replace(settings, mosaic_off=AugmentSettings().mosaic_off)
+        == AugmentSettings()
+        else settings
+    )
 
 
 def _optimizer(config: Config) -> OptimizerSettings:
