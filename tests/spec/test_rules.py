@@ -68,6 +68,26 @@ FASTER_CASES = [
         "spatial_augmentation.zoom_min = 1.5 is above zoom_max = 1.0",
     ),
     (
+        "preprocessing {",
+        "spatial_augmentation { scale_jitter_min: 1.5 } preprocessing {",
+        "spatial_augmentation.scale_jitter_min = 1.5 is above scale_jitter_max = 1.0",
+    ),
+    (
+        "preprocessing {",
+        "mosaic_probability: 1.5 preprocessing {",
+        "augmentation_config.mosaic_probability = 1.5 is not in [0, 1]",
+    ),
+    (
+        "preprocessing {",
+        "mosaic_off: -0.1 preprocessing {",
+        "augmentation_config.mosaic_off = -0.1 is not in [0, 1]",
+    ),
+    (
+        "dataset_config {",
+        "dataset_config { repeat_factor_threshold: 2",
+        "dataset_config.repeat_factor_threshold = 2.0 is not in [0, 1]",
+    ),
+    (
         'arch: "resnet:18"',
         'arch: "resnet:18" freeze_blocks: 0 freeze_blocks: 4',
         "model_config.freeze_blocks[1] = 4: resnet:18 has the blocks 0 to 3",
@@ -222,6 +242,11 @@ def test_an_iou_range_must_rise() -> None:
             "num_classes: 4",
             "num_classes: 4 scale_jitter_min: 2",
             "scale_jitter_min = 2.0 is above scale_jitter_max = 1.0",
+        ),
+        (
+            "num_classes: 4",
+            "num_classes: 4 copy_paste_probability: -1",
+            "data_config.copy_paste_probability = -1.0 is not in [0, 1]",
         ),
         (
             "nlayers: 18",

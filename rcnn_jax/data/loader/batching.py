@@ -180,12 +180,19 @@ def _draw(
     settings: BatchSettings,
 ) -> tuple[tuple[int, int], list[Part]]:
     """Draws one image of the batch on `out`; returns the size of its valid part and its objects."""
+    annotation = None
     if settings.gt is not None:
-        _check_count(source, record, source.annotation(record), settings.gt)
+        annotation = source.annotation(record)
+        _check_count(source, record, annotation, settings.gt)
     composed = _mosaic(image, placed, source, record, epoch, settings)
     if composed is None:
-        shown, parts = _alone(image, placed, source, record, epoch, settings)
-        size = shown[0].placed.image_size
+        layer = _alone(image, placed, record, epoch, settings)
+        shown, parts = [layer], []
+        if settings.gt is not None and annotation is not None:
+            least = MIN_BOX_SIDE if settings.augment is None else settings.augment.min_box_side
+            name = source.name(record)
+            parts = [layers.objects_on(layer, annotation, name, least, settings.gt)]
+        size = layer.placed.image_size
     else:
         (shown, parts), size = composed, placed.canvas
     for layer in shown:
@@ -195,23 +202,13 @@ def _draw(
 
 
 def _alone(
-    image: np.ndarray,
-    placed: images.Fit,
-    source: Source,
-    record: int,
-    epoch: int,
-    settings: BatchSettings,
-) -> tuple[list[Layer], list[Part]]:
-    """Returns the layer of an ordinary image and its objects."""
+    image: np.ndarray, placed: images.Fit, record: int, epoch: int, settings: BatchSettings
+) -> Layer:
+    """Returns the layer of an ordinary image."""
     rng = None
     if settings.augment is not None:
         rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
-    layer = layers.place(image, placed, settings.augment, rng)
-    if settings.gt is None:
-        return [layer], []
-    min_side = MIN_BOX_SIDE if settings.augment is None else settings.augment.min_box_side
-    annotation, name = source.annotation(record), source.name(record)
-    return [layer], [layers.objects_on(layer, annotation, name, min_side, settings.gt)]
+    return layers.place(image, placed, settings.augment, rng)
 
 
 def _mosaic(

@@ -5,6 +5,7 @@ import pytest
 from rcnn_jax.settings.training import RunSettings
 from rcnn_jax.spec import parse_spec
 from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.experiment import Experiment
 from tests.spec.samples import FASTER
 
 
@@ -33,3 +34,43 @@ def test_absent_switches_of_the_network_are_off() -> None:
     options = experiment.task.model.options
     assert not (options.freeze_bn or options.all_projections or options.use_pooling)
     assert experiment.augment is None
+
+
+def augmented(augmentation: str, training: str = "enable_augmentation: true") -> Experiment:
+    text = FASTER.replace("augmentation_config {", f"augmentation_config {{ {augmentation}")
+    text = text.replace("training_config {", f"training_config {{ {training}")
+    return build_experiment(parse_spec(text).config, "faster_rcnn")
+
+
+def test_scale_jitter_is_that_of_mask_rcnn_and_multiplies_zoom() -> None:
+    jitter = "scale_jitter_min: 0.8 scale_jitter_max: 1.25 multi_scale_min: 0.9"
+    augment = augmented(f"spatial_augmentation {{ {jitter} }}").augment
+    assert (augment.zoom_min, augment.zoom_max, augment.shrink_min) == (0.8, 1.25, 0.9)
+    both = augmented(f"spatial_augmentation {{ {jitter} zoom_min: 0.5 zoom_max: 2 }}").augment
+    assert (both.zoom_min, both.zoom_max) == (0.4, 2.5)
+
+
+def test_composites_are_read_and_change_nothing_by_default() -> None:
+    plain = augmented("").augment
+    assert not plain.composes
+    assert (plain.zoom_min, plain.zoom_max, plain.shrink_min) == (1.0, 1.0, 1.0)
+    fields = "copy_paste_probability: 0.4 mosaic_probability: 0.3 mosaic_off: 0.2"
+    augment = augmented(fields).augment
+    assert augment.composes
+    assert (augment.copy_paste_probability, augment.mosaic_probability) == (0.4, 0.3)
+    assert augment.mosaic_off == 0.2
+
+
+def test_composites_without_augmentation_are_said_to_have_no_effect() -> None:
+    experiment = augmented("copy_paste_probability: 0.4", "")
+    assert experiment.augment is None
+    assert experiment.notes == (
+        "augmentation_config.copy_paste_probability = 0.4 has no effect: "
+        "training_config.enable_augmentation is False",
+    )
+
+
+def test_repeats_are_no_augmentation() -> None:
+    text = FASTER.replace("dataset_config {", "dataset_config { repeat_factor_threshold: 0.3")
+    assert build_experiment(parse_spec(text).config, "faster_rcnn").repeat_threshold == 0.3
+    assert build_experiment(parse_spec(FASTER).config, "faster_rcnn").repeat_threshold == 0.0
