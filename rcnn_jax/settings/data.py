@@ -114,6 +114,19 @@ class GroundTruthSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TilingSettings:
+    """How images are cut into tiles.
+
+    Attributes:
+      size: side of a tile in pixels of the image.
+      overlap: of neighbouring tiles, at least, as a fraction of the side.
+    """
+
+    size: int
+    overlap: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoaderSettings:
     """Batch size, seed, threads and prefetch of a loader.
 

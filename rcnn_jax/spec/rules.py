@@ -135,6 +135,11 @@ def _geometry_rules(config: Node) -> Iterator[Finding]:
         # A crop that is absent is all zeros, as protobuf cannot tell the two apart.
         if (pre[low] or pre[high]) and (pre[low] or 0) >= (pre[high] or 0):
             yield f"{path}.{low}", f"= {pre[low] or 0} is not below {high} = {pre[high] or 0}"
+    if config.dataset_config.tile_size and (pre.crop_right or pre.crop_bottom):
+        yield (
+            "dataset_config.tile_size",
+            f"and the crop of {path} exclude each other: a tile is a crop",
+        )
     spatial = config.augmentation_config.spatial_augmentation
     for low, high in (("zoom_min", "zoom_max"), ("scale_jitter_min", "scale_jitter_max")):
         if spatial[low] > spatial[high]:

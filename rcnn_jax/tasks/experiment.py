@@ -6,7 +6,12 @@ from typing import Any
 
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.kinds import Kind
-from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    TilingSettings,
+)
 from rcnn_jax.settings.metrics import MetricSettings
 from rcnn_jax.settings.training import (
     OptimizerSettings,
@@ -89,6 +94,7 @@ class Experiment:
       qat: quantisation-aware training; None in float.
       teacher: the model that training imitates, or None.
       repeat_threshold: of repeat-factor sampling, see `data.loader.repeats`; 0 for none.
+      tiling: how images are cut into tiles, or None; the sources hold whole images.
     """
 
     kind: Kind
@@ -122,3 +128,4 @@ class Experiment:
     qat: QatSettings | None = None
     teacher: TeacherSettings | None = None
     repeat_threshold: float = 0.0
+    tiling: TilingSettings | None = None

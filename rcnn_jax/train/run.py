@@ -15,6 +15,7 @@ from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
 from rcnn_jax.data.loader.repeats import describe, repeat_factors
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import DataDigest, digest_source
+from rcnn_jax.data.sources.tiles import tiled
 from rcnn_jax.errors import ExportError, SpecError, UsageError
 from rcnn_jax.hosts.team import team
 from rcnn_jax.models.quant import QuantPlan
@@ -199,7 +200,8 @@ def open_run(
     quant = _plan_quantisation(experiment, options.quantiser)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
-    source = experiment.train_source()
+    images = experiment.train_source()
+    source = tiled(images, experiment.tiling)
     check_object_counts(source, experiment.train_gt)
     for note in experiment.notes:
         reporter.note(note)
@@ -245,7 +247,7 @@ def open_run(
         files=files,
         devices=chosen,
         source=source,
-        data=digest_source(source, experiment.category_ids),
+        data=digest_source(images, experiment.category_ids),
         validate=validate,
         milestones=milestones,
         written=milestones,

@@ -18,7 +18,7 @@ from rcnn_jax.spec.schema import (
     real,
     string,
 )
-from rcnn_jax.spec.tables.shared_data import COMPOSITES, REPEATS
+from rcnn_jax.spec.tables.shared_data import COMPOSITES, REPEATS, TILES
 
 # The original's loaders differ in how they balance sources. One plan of the whole set is what makes
 # a run resumable at any batch.
@@ -122,6 +122,7 @@ DATASET_CONFIG = Message(
             "tfds_val_split", 1003, "validation", "Split of tfds_name to validate on; '' for none."
         ),
         REPEATS,
+        *TILES,
     ),
 )
 

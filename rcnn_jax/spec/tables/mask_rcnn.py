@@ -28,7 +28,7 @@ from rcnn_jax.spec.schema import (
     string,
 )
 from rcnn_jax.spec.tables.mask_rcnn_model import MASKRCNN_CONFIG
-from rcnn_jax.spec.tables.shared_data import COMPOSITES, REPEATS
+from rcnn_jax.spec.tables.shared_data import COMPOSITES, REPEATS, TILES
 from rcnn_jax.spec.tables.shared_training import BACKBONE_RATES, IMITATION
 from rcnn_jax.spec.tables.trackers import CLEARML, MLFLOW, WANDB
 
@@ -141,6 +141,7 @@ DATA_CONFIG = Message(
             "With short_side: the long side has at most so many pixels; 0 for no limit.",
         ),
         REPEATS,
+        *TILES,
         *COMPOSITES,
     ),
 )

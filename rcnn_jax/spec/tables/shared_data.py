@@ -1,6 +1,6 @@
 """Fields of ours about training images that both detectors have, with one number and one text each."""
 
-from rcnn_jax.spec.schema import UNIT, real
+from rcnn_jax.spec.schema import BELOW_ONE, UNIT, count, real
 
 REPEATS = real(
     "repeat_factor_threshold",
@@ -37,3 +37,22 @@ COMPOSITES = (
     ),
 )
 """Training images made from several."""
+
+TILES = (
+    count(
+        "tile_size",
+        1230,
+        0,
+        "Side in pixels of square tiles that images are cut into, for training, evaluation and inference "
+        "of files; each fills the canvas. 0: images are not cut.",
+    ),
+    real(
+        "tile_overlap",
+        1231,
+        0.2,
+        "With tile_size: overlap of neighbouring tiles as a fraction of their side. Objects up to that "
+        "size are seen whole.",
+        allowed=BELOW_ONE,
+    ),
+)
+"""Tiles of large images with tiny objects."""

@@ -12,7 +12,12 @@ from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    TilingSettings,
+)
 from rcnn_jax.settings.detection import (
     DetectionSettings,
     ProposalSettings,
@@ -82,6 +87,7 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         metrics=_metrics(evaluation),
         visualize_threshold=inference.bbox_visualize_threshold,
         captions=bool(inference.bbox_caption_on),
+        tiling=_tiling(config.dataset_config),
         repeat_threshold=config.dataset_config.repeat_factor_threshold,
         train_source=train_source(config),
         eval_source=eval_source(config),
@@ -283,6 +289,11 @@ def _ground_truth(config: Config) -> GroundTruthSettings:
     limit = config.model_config.input_image_config.max_objects_num_per_image
     # The field is a promise of the user here; Mask R-CNN's is a limit, which cuts.
     return GroundTruthSettings(max_objects=limit, on_overflow="error")
+
+
+def _tiling(data: Config) -> TilingSettings | None:
+    size, overlap = data.tile_size, data.tile_overlap
+    return TilingSettings(size=size, overlap=overlap) if size else None
 
 
 def _optimizer(training: Config) -> OptimizerSettings:

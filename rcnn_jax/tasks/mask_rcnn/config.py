@@ -15,7 +15,12 @@ from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    TilingSettings,
+)
 from rcnn_jax.settings.detection import (
     DetectionSettings,
     ProposalSettings,
@@ -104,6 +109,7 @@ def mask_rcnn_experiment(
         # The original's default of `-t`; the spec has no field for it.
         visualize_threshold=0.6,
         captions=True,
+        tiling=_tiling(data),
         repeat_threshold=data.repeat_factor_threshold,
         train_source=lambda: mask_rcnn_data.open_training(
             data, categories, masks=network.include_mask
@@ -282,6 +288,11 @@ def _augment(data: Config) -> AugmentSettings | None:
         == AugmentSettings()
         else settings
     )
+
+
+def _tiling(data: Config) -> TilingSettings | None:
+    size, overlap = data.tile_size, data.tile_overlap
+    return TilingSettings(size=size, overlap=overlap) if size else None
 
 
 def _optimizer(config: Config) -> OptimizerSettings:
