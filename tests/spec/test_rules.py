@@ -84,6 +84,11 @@ FASTER_CASES = [
     ),
     (
         "dataset_config {",
+        "dataset_config { tile_overlap: 1",
+        "dataset_config.tile_overlap = 1.0 is not in [0, 1)",
+    ),
+    (
+        "dataset_config {",
         "dataset_config { repeat_factor_threshold: 2",
         "dataset_config.repeat_factor_threshold = 2.0 is not in [0, 1]",
     ),
@@ -302,3 +307,11 @@ def test_small_inputs_need_the_extension() -> None:
 )
 def test_a_broken_rule_of_a_conversion_is_reported(text: str, sentence: str) -> None:
     assert sentence in broken(text)
+
+
+def test_tiles_and_a_crop_exclude_each_other() -> None:
+    text = FASTER.replace("dataset_config {", "dataset_config { tile_size: 200", 1)
+    parse_spec(text, "s", task="train")
+    cut = text.replace("output_image_width: 320", "crop_right: 200 crop_bottom: 200", 1)
+    with pytest.raises(SpecError, match="dataset_config.tile_size and the crop of .* exclude"):
+        parse_spec(cut, "s", task="train")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rcnn_jax.settings.data import TilingSettings
 from rcnn_jax.settings.training import RunSettings
 from rcnn_jax.spec import parse_spec
 from rcnn_jax.tasks.build import build_experiment
@@ -64,13 +65,21 @@ def test_composites_are_read_and_change_nothing_by_default() -> None:
 def test_composites_without_augmentation_are_said_to_have_no_effect() -> None:
     experiment = augmented("copy_paste_probability: 0.4", "")
     assert experiment.augment is None
-    assert experiment.notes == (
+    assert experiment.notes[0] == (
         "augmentation_config.copy_paste_probability = 0.4 has no effect: "
-        "training_config.enable_augmentation is False",
+        "training_config.enable_augmentation is False"
     )
+    assert not any("copy_paste" in note for note in augmented("copy_paste_probability: 1").notes)
 
 
 def test_repeats_are_no_augmentation() -> None:
     text = FASTER.replace("dataset_config {", "dataset_config { repeat_factor_threshold: 0.3")
     assert build_experiment(parse_spec(text).config, "faster_rcnn").repeat_threshold == 0.3
     assert build_experiment(parse_spec(FASTER).config, "faster_rcnn").repeat_threshold == 0.0
+
+
+def test_tiles_are_cut_only_where_a_side_is_given() -> None:
+    assert augmented("").tiling is None
+    text = FASTER.replace("dataset_config {", "dataset_config { tile_size: 640 tile_overlap: 0.25")
+    tiling = build_experiment(parse_spec(text).config, "faster_rcnn").tiling
+    assert tiling == TilingSettings(size=640, overlap=0.25)

@@ -95,6 +95,8 @@ def test_composites_and_repeats_come_from_the_data():
     assert (experiment.augment.mosaic_probability, experiment.augment.mosaic_off) == (0.3, 0.15)
     assert experiment.repeat_threshold == 0.2
     assert build().repeat_threshold == 0.0 and not build().augment.composes
+    tiled = build("", ("allow_small: true", "allow_small: true tile_size: 512"))
+    assert (tiled.tiling.size, tiled.tiling.overlap) == (512, 0.2) and build().tiling is None
 
 
 def test_metrics_and_counts_come_from_the_spec():
