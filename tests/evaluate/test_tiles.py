@@ -1,11 +1,24 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cv2
 import numpy as np
 import pytest
 
+from rcnn_jax.data.loader import images, mask_crops
 from rcnn_jax.data.sources.tiles import TiledSource, windows
+from rcnn_jax.errors import UsageError
+from rcnn_jax.evaluate import loop, results
 from rcnn_jax.evaluate.tiles import merge, merge_rows
-from rcnn_jax.settings.data import TilingSettings
+from rcnn_jax.inference.predict import detect_files
+from rcnn_jax.settings.data import GeometrySettings, TilingSettings
+from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.structures import Detections
+from rcnn_jax.tasks.build import build_experiment
 from tests.data.loader.test_batching import Memory
+from tests.e2e.tiny_mask import write_tiny
+from tests.evaluate.red_squares import RedSquares, red_experiment, write_red
+from tests.evaluate.test_loop_coco import CHANGES, SIDE, Oracle
 
 SIZE = (100, 180)
 TILING = TilingSettings(size=100, overlap=0.2)
@@ -149,3 +162,100 @@ def test_rows_of_tiles_become_rows_of_images_with_their_ground_truth():
     np.testing.assert_array_equal(large.scale, [[1, 1]])
     np.testing.assert_array_equal(result.boxes, [[10, 70, 30, 97]])
     np.testing.assert_array_equal(proposals, [[5, 5, 6, 6], [0, 80, 2, 82]])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The experiment of a canvas of 96 pixels, and its images: 300 x 260 with squares of 8 pixels."""
+    root = tmp_path_factory.mktemp("large")
+    spec = write_red(root, images=3)
+    rng = np.random.default_rng(4)
+    for path in sorted((root / "data" / "images").glob("*.png")):
+        image, rows = np.full((300, 260, 3), 128, np.uint8), []
+        for cell in rng.permutation(7 * 6)[:10].tolist():
+            y, x = np.array(divmod(cell, 6)) * 42 + rng.integers(0, 30, 2)
+            image[y : y + 8, x : x + 8] = (40, 40, 250)
+            rows.append(f"disc 0 0 0 {x} {y} {x + 8} {y + 8} 0 0 0 0 0 0 0\n")
+        cv2.imwrite(str(path), image)
+        (root / "data" / "labels" / f"{path.stem}.txt").write_text("".join(rows))
+    squeezed = GeometrySettings(mode="stretch", height=96, width=96)
+    return replace(red_experiment(spec), geometry=squeezed), root / "data"
+
+
+def red(experiment):
+    pixels = experiment.task.pixels
+    return RedSquares(pixels, pixels).predictor(experiment, experiment.evaluation)
+
+
+CUT = TilingSettings(size=96, overlap=0.25)
+
+
+def test_evaluation_by_tiles_sees_what_a_canvas_does_not(large):
+    experiment, _ = large
+    source = experiment.eval_source()
+    reports = [
+        loop.evaluate_detector(each, red(each), source, lambda items, *_: items)
+        for each in (experiment, replace(experiment, tiling=CUT))
+    ]
+    whole, cut = (results.numbers(report)["mAP"] for report in reports)
+    assert whole < 0.7 and cut == 1.0
+
+
+def test_evaluations_keep_whole_images(large):
+    experiment = replace(large[0], tiling=CUT)
+    source = experiment.eval_source()
+    evaluation = loop.evaluate_images(experiment, red(experiment), source, lambda items, *_: items)
+    assert sorted(evaluation.records) == [0, 1, 2] and set(evaluation.sizes) == {(300, 260)}
+    assert [len(image.boxes) for image in evaluation.images] == [10] * 3
+
+
+def test_inference_by_tiles_finds_every_object_of_a_file(large):
+    experiment, data = large
+    experiment = replace(experiment, tiling=CUT)
+    paths = [*sorted((data / "images").glob("*.png")), data / "absent.png"]
+    items = list(detect_files(paths, experiment, red(experiment)))
+    assert [item.path for item, _ in items] == paths
+    assert items[-1][1] is None and "absent.png" in items[-1][0].error
+    source = experiment.eval_source()
+    for record, (item, one) in enumerate(items[:-1]):
+        assert item.source_size == (300, 260)
+        order, truth = np.lexsort(one.boxes.T), source.annotation(record).boxes
+        np.testing.assert_array_equal(one.boxes[order], truth[np.lexsort(truth.T)])
+
+
+def test_several_processes_are_told_that_one_must_join_the_tiles(large):
+    experiment = replace(large[0], tiling=CUT)
+    two = SimpleNamespace(is_many=True, index=0, count=2)
+    with pytest.raises(UsageError, match="joined by one process"):
+        loop.rows_of(experiment, red(experiment), experiment.eval_source(), batch=2, together=two)
+
+
+class Pieces(Oracle):
+    """Gives back what a tile shows of its objects."""
+
+    def _detect(self, index):
+        out = super()._detect(index)
+        if index < len(self.source):
+            truth, count = self.source.annotation(index), out["valid"].sum()
+            placed = images.fit(self.source.size(index), self.experiment.geometry)
+            boxes = images.clip_boxes(out["boxes"][:count], (0, 0, *placed.image_size))
+            out["boxes"][:count] = boxes
+            for row, mask in enumerate(truth.masks):
+                out["masks"][row] = mask_crops.crop_mask(mask, placed.matrix, boxes[row], SIDE)
+        return out
+
+
+def test_masks_of_tiles_lie_on_the_image(tmp_path):
+    spec = write_tiny(tmp_path, *CHANGES)
+    config = parse_spec(spec.read_text(), "spec.txt", "mask_rcnn").config
+    experiment = build_experiment(config, "mask_rcnn")
+    source = experiment.eval_source()
+    tiling = TilingSettings(size=min(source.size(0)) - 8, overlap=0.7)
+    experiment = replace(experiment, tiling=tiling)
+    tiles = TiledSource(source, tiling)
+    assert len(tiles) > 2 * len(source)
+    report = loop.evaluate_detector(
+        experiment, Pieces(experiment, tiles), source, lambda items, *_: items
+    )
+    # An object that is larger than the overlap stays in pieces; there is none here.
+    assert report.metrics["AP"] > 0.95 and report.metrics["mask_AP"] > 0.95
