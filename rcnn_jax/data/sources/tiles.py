@@ -95,10 +95,11 @@ class TiledSource:
         return bottom - top, right - left
 
     def image(self, index: int, channel_order: str) -> np.ndarray:
-        """u8[h w c], not to be written to."""
+        """u8[h w c]."""
         tile = self.tiles[index]
         top, left, bottom, right = tile.window
-        return self._source.image(tile.record, channel_order)[top:bottom, left:right]
+        # A copy: a view that somebody keeps would keep the pixels of the whole image.
+        return self._source.image(tile.record, channel_order)[top:bottom, left:right].copy()
 
     def annotation(self, index: int) -> Annotation:
         """The objects of which enough lies in the tile, in its pixels; boxes may leave it."""
