@@ -115,10 +115,11 @@ def preflight(
     Raises:
       RcnnError: the data or the weights cannot be used.
     """
+    from rcnn_jax.data.sources.tiles import tiled
     from rcnn_jax.diagnose import preflight as preflight_checks
 
     clock = _Clock(time.monotonic(), seconds)
-    source = experiment.train_source()
+    source = tiled(experiment.train_source(), experiment.tiling)
     checks = _check_data(experiment, source, session)
     # A step takes long to compile, and would say nothing that the data have not.
     if any(check.outcome == "no-go" for check in checks):

@@ -80,7 +80,7 @@ class Relief:
             "little is learnt of them",
             f"a canvas of {self.height} x {self.width} would show nine tenths of them, at "
             f"{self.cost:.1f} times the time of a step (--canvas HEIGHTxWIDTH, or a larger --minutes)",
-            f"or tiles of {self.tile} x {self.tile} pixels of the original, about {self.tiles} of an "
+            f"or tiles of the original (tile_size: {self.tile}), about {self.tiles} of an "
             f"image with a fifth of overlap, at {self.tiles} times the images",
         ]
 

@@ -127,7 +127,7 @@ CUT = Kind(
 BELOW_CELL = Kind(
     sentence="{count} objects are smaller than a cell of the finest map, the first is {where}",
     severity="warning",
-    advice="enlarge the canvas, or cut the images into tiles",
+    advice="enlarge the canvas, or cut the images into tiles (tile_size)",
 )
 UNREACHED = Kind(
     sentence="no anchor overlaps {count} objects by half on the canvas, the first is {where}",

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from rcnn_jax.data.loader.images import origin
-from rcnn_jax.data.loader.pipeline import evaluation_batches
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.diagnose import kinds
 from rcnn_jax.diagnose.checks import Example, Observations
 from rcnn_jax.diagnose.records import Record
-from rcnn_jax.evaluate.loop import detections_by_image
+from rcnn_jax.evaluate.loop import rows_of
 from rcnn_jax.evaluate.suspicions import Cause, Labelled, Suspicion, rank
 from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.tasks.experiment import Experiment
@@ -93,16 +91,7 @@ def _of_source(
     names: dict[str, int],
     track: Track,
 ) -> list[Labelled]:
-    batches = evaluation_batches(
-        source,
-        experiment.geometry,
-        None,
-        experiment.task.pixels.channel_order,
-        batch=experiment.eval_batch,
-        threads=experiment.threads,
-        prefetch=experiment.prefetch,
-    )
-    rows = detections_by_image(predictor, batches, origin(experiment.geometry))
+    rows = rows_of(experiment, predictor, source, batch=experiment.eval_batch)
     labels: dict[int, Labelled] = {}
     for batch, row, detections, _ in track(rows, len(source), "look for wrong labels"):
         index = int(batch.image_id[row])

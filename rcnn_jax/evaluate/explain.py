@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rcnn_jax.data.loader.images import origin
-from rcnn_jax.data.loader.pipeline import evaluation_batches
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.subset import Subset
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.evaluate import hypotheses
 from rcnn_jax.evaluate.hypotheses import Diagnosis, Trial
-from rcnn_jax.evaluate.loop import Track, detections_by_image
+from rcnn_jax.evaluate.loop import Track, rows_of
 from rcnn_jax.evaluate.scored import Evaluation
 from rcnn_jax.evaluate.voc import ImageResult, VocReport
 from rcnn_jax.runtime.backend import OpenModel, Predictor
@@ -201,16 +199,7 @@ def as_if(images: Array, pixels: PixelSettings, wanted: PixelSettings) -> np.nda
 
 def _ap50(attempt: Attempt, source: Subset, truth: Sequence[ImageResult], classes: int) -> float:
     experiment = attempt.experiment
-    batches = evaluation_batches(
-        source,
-        experiment.geometry,
-        None,
-        experiment.task.pixels.channel_order,
-        batch=experiment.eval_batch,
-        threads=experiment.threads,
-        prefetch=experiment.prefetch,
-    )
-    rows = detections_by_image(attempt.predictor, batches, origin(experiment.geometry))
+    rows = rows_of(experiment, attempt.predictor, source, batch=experiment.eval_batch)
     again = [
         replace(
             truth[int(batch.image_id[row])],

@@ -17,6 +17,8 @@ from rcnn_jax.data.loader.images import boxes_to_source, origin
 from rcnn_jax.data.loader.pipeline import evaluation_batches, evaluation_order
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.masks import MaskSource
+from rcnn_jax.data.sources.tiles import TiledSource, tiled
+from rcnn_jax.errors import UsageError
 from rcnn_jax.evaluate import scored
 from rcnn_jax.evaluate.annotated import AnnotatedImages
 from rcnn_jax.evaluate.coco import CocoReport, evaluate_coco, fastest_engine
@@ -25,9 +27,11 @@ from rcnn_jax.evaluate.masks import image_results
 from rcnn_jax.evaluate.results import Report
 from rcnn_jax.evaluate.scored import Evaluation
 from rcnn_jax.evaluate.share import all_coco_results, all_voc_results
+from rcnn_jax.evaluate.tiles import merge_rows
 from rcnn_jax.evaluate.voc import ImageResult, VocReport, evaluate_voc
 from rcnn_jax.hosts.team import Team, team
 from rcnn_jax.runtime.backend import Predictor
+from rcnn_jax.settings.data import GroundTruthSettings
 from rcnn_jax.settings.metrics import CocoMetrics, VocMetrics
 from rcnn_jax.structures import Batch, Detections, Proposals
 from rcnn_jax.tasks.experiment import Experiment
@@ -55,6 +59,63 @@ def detections_by_image(
         waiting = running
     if waiting is not None:
         yield from _unpack(*waiting, offset)
+
+
+def rows_of(
+    experiment: Experiment,
+    predictor: Predictor,
+    source: Source,
+    *,
+    batch: int,
+    gt: GroundTruthSettings | None = None,
+    together: Team | None = None,
+) -> Iterator[Row]:
+    """Runs a predictor over a source; where images are cut into tiles, yields whole images all the same.
+
+    Args:
+      experiment: geometry, tiles, threads.
+      predictor: images to detections on the canvas.
+      source: whole images.
+      batch: images of a batch over all processes.
+      gt: how ground truth is padded; None leaves it out.
+      together: processes that share the images; None for this one alone.
+
+    Raises:
+      DataError: an image is damaged.
+      UsageError: several processes were to share tiles.
+    """
+    tiles = tiled(source, experiment.tiling)
+    cut = isinstance(tiles, TiledSource)
+    if cut and together is not None and together.is_many:
+        raise UsageError(
+            "tile_size: the tiles of an image are joined by one process; evaluate with one process, and "
+            "leave validation data out of a training with several"
+        )
+    index, count = (together.index, together.count) if together is not None else (0, 1)
+    batches = evaluation_batches(
+        tiles,
+        experiment.geometry,
+        None if cut else gt,
+        experiment.task.pixels.channel_order,
+        batch=batch,
+        threads=experiment.threads,
+        prefetch=experiment.prefetch,
+        process_index=index,
+        process_count=count,
+    )
+    stepped = batches if together is None else _in_step(batches, together)
+    rows = detections_by_image(predictor, stepped, origin(experiment.geometry))
+    if not isinstance(tiles, TiledSource):
+        return rows
+    detections = experiment.evaluation.detections
+    return merge_rows(
+        rows,
+        source,
+        tiles.tiles,
+        nms_threshold=detections.nms_threshold,
+        limit=detections.max_detections,
+        with_truth=gt is not None,
+    )
 
 
 def evaluate_detector(
@@ -104,20 +165,16 @@ def _evaluate(
     where they are asked for.
     """
     together = team()
-    batches = evaluation_batches(
+    offset = origin(experiment.geometry)
+    rows = rows_of(
+        experiment,
+        predictor,
         source,
-        experiment.geometry,
-        experiment.eval_gt,
-        experiment.task.pixels.channel_order,
         # As many images on a device as one alone takes: the same program gives the same last bits.
         batch=experiment.eval_batch * devices * together.count,
-        threads=experiment.threads,
-        prefetch=experiment.prefetch,
-        process_index=together.index,
-        process_count=together.count,
+        gt=experiment.eval_gt,
+        together=together,
     )
-    offset = origin(experiment.geometry)
-    rows = detections_by_image(predictor, _in_step(batches, together), offset)
     seen = track(rows, -(-len(source) // together.count), "evaluate")
     match experiment.metrics:
         case CocoMetrics() as metrics:

@@ -1,6 +1,6 @@
 """Inference loop: runs a predictor on image files and passes detections to writers.
 
-    paths --_ahead--> Loaded --_groups--> batches --predictor--> Detections --> writers
+    paths --_in_order--> Loaded --_groups--> batches --predictor--> Detections --> writers
 
 A predictor is a function, so bundles and exported graphs use the same loop. Images are read on threads
 while the device computes; images of one canvas size form a batch.
@@ -8,26 +8,31 @@ while the device computes; images of one canvas size form a batch.
 
 import errno
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from rcnn_jax.data.formats.image_folder import ImageList
 from rcnn_jax.data.loader import images as image_files
+from rcnn_jax.data.sources.tiles import Window, windows
 from rcnn_jax.errors import DataError
 from rcnn_jax.evaluate.matching import iou_matrix
+from rcnn_jax.evaluate.tiles import merge
 from rcnn_jax.hosts.team import team
 from rcnn_jax.inference.outputs import Writer
 from rcnn_jax.printable import shown
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.backend import Predictor
-from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings, TilingSettings
 from rcnn_jax.structures import Detections
 from rcnn_jax.tasks.experiment import Experiment
+
+Item = TypeVar("Item")
 
 _OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 """Errors of writing that come from the name of the image; others stop the command."""
@@ -64,14 +69,67 @@ def detect_files(
       devices: of the predictor; each takes a batch of the experiment at a time.
     """
     size = experiment.inference_batch * devices
+    if experiment.tiling is not None:
+        yield from _detect_tiles(paths, experiment, experiment.tiling, predictor, size)
+        return
     offset = image_files.origin(experiment.geometry)
     order = experiment.task.pixels.channel_order
     with ThreadPoolExecutor(experiment.threads) as pool:
-        for group in _groups(_ahead(pool, paths, experiment.geometry, order), size):
+        # Sixteen canvases in memory at a time, whatever the number of files.
+        loaded = _in_order(pool, paths, 16, lambda path: _load(path, experiment.geometry, order))
+        for group in _groups((item for _, item in loaded), size):
             good = [item for item in group if item.canvas is not None]
             detections = iter(_detect(good, size, predictor, offset))
             for item in group:
                 yield item, next(detections) if item.canvas is not None else None
+
+
+def _detect_tiles(
+    paths: list[Path],
+    experiment: Experiment,
+    tiling: TilingSettings,
+    predictor: Predictor,
+    size: int,
+) -> Iterator[tuple[Loaded, Detections | None]]:
+    """Yields as `detect_files`, each file by its tiles, `size` of them at a time."""
+    geometry, order = experiment.geometry, experiment.task.pixels.channel_order
+    offset, rules = image_files.origin(geometry), experiment.inference.detections
+    with ThreadPoolExecutor(experiment.threads) as pool:
+        # Decoded pixels are kept until a file's turn comes: large pictures, so few of them.
+        for path, tiles in _in_order(
+            pool, paths, 2, lambda path: _load_tiles(path, geometry, tiling, order)
+        ):
+            if isinstance(tiles, DataError):
+                yield Loaded(path, error=str(tiles)), None
+                continue
+            source_size, lying, loaded = tiles
+            detections = [
+                one
+                for group in _groups(loaded, size)
+                for one in _detect(group, size, predictor, offset)
+            ]
+            merged = merge(
+                detections,
+                lying,
+                source_size,
+                nms_threshold=rules.nms_threshold,
+                limit=rules.max_detections,
+            )
+            yield Loaded(path, source_size=source_size), merged
+
+
+def _load_tiles(
+    path: Path, geometry: GeometrySettings, tiling: TilingSettings, order: str
+) -> tuple[tuple[int, int], list[Window], list[Loaded]] | DataError:
+    """Returns the size of an image, where its tiles lie, and the tiles on their canvases."""
+    try:
+        pixels = image_files.read_image(path, order, shown(path))
+        size = (pixels.shape[0], pixels.shape[1])
+        lying = windows(size, tiling)
+        loaded = [_on_canvas(path, pixels[t:b, left:r], geometry) for t, left, b, r in lying]
+    except DataError as error:
+        return error
+    return size, lying, loaded
 
 
 def run_inference(
@@ -195,30 +253,34 @@ def _unwritable(error: OSError) -> DataError:
 def _load(path: Path, geometry: GeometrySettings, order: str) -> Loaded:
     name = shown(path)
     try:
-        pixels = image_files.read_image(path, order, name)
-        size = (pixels.shape[0], pixels.shape[1])
-        placed = image_files.fit(size, geometry)
+        return _on_canvas(path, image_files.read_image(path, order, name), geometry)
     except DataError as error:
         text = str(error)
         # An error as a value: it is reported where the file's turn comes, not where a thread met
         # it.
         return Loaded(path, error=text if text.startswith(name) else f"{name}: {text}")
+
+
+def _on_canvas(path: Path, pixels: np.ndarray, geometry: GeometrySettings) -> Loaded:
+    """Returns an image, or a tile of one, on its canvas."""
+    size = (pixels.shape[0], pixels.shape[1])
+    placed = image_files.fit(size, geometry)
     canvas = image_files.apply_image(pixels, placed)
     return Loaded(path, canvas, np.asarray(placed.scale, np.float32), size)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, paths: list[Path], geometry: GeometrySettings, order: str
-) -> Iterator[Loaded]:
-    """Loads files in order, a bounded number of them ahead of the reader."""
+def _in_order(
+    pool: ThreadPoolExecutor, paths: list[Path], depth: int, load: Callable[[Path], Item]
+) -> Iterator[tuple[Path, Item]]:
+    """Loads files in order, at most `depth` of them ahead of the reader."""
     # Submitted all at once, a folder would be in memory as a whole before the device has seen an
     # image.
-    depth = 16  # canvases in memory at a time, whatever the number of files
-    pending = [pool.submit(_load, path, geometry, order) for path in paths[:depth]]
-    for path in [*paths[depth:], *[None] * len(pending)]:
-        yield pending.pop(0).result()
-        if path is not None:
-            pending.append(pool.submit(_load, path, geometry, order))
+    pending = [(path, pool.submit(load, path)) for path in paths[:depth]]
+    for following in [*paths[depth:], *[None] * len(pending)]:
+        path, loading = pending.pop(0)
+        yield path, loading.result()
+        if following is not None:
+            pending.append((following, pool.submit(load, following)))
 
 
 def _groups(items: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:

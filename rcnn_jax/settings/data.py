@@ -60,6 +60,9 @@ class AugmentSettings:
       min_box_side: boxes that end up narrower or lower than this many pixels are dropped.
       shrink_min: smallest size of the whole image as a fraction of the one that fills the canvas,
         in (0, 1]; the image stays at the top left and the rest is padding.
+      copy_paste_probability: in [0, 1], that objects of another image are pasted.
+      mosaic_probability: in [0, 1], that an image is joined from parts of four.
+      mosaic_off: in [0, 1], the last fraction of the steps of a run that has no mosaics.
     """
 
     hflip_probability: float = 0.0
@@ -79,6 +82,18 @@ class AugmentSettings:
     contrast_center: float = 0.5
     min_box_side: float = 1.0
     shrink_min: float = 1.0
+    copy_paste_probability: float = 0.0
+    mosaic_probability: float = 0.0
+    mosaic_off: float = 0.15
+
+    @property
+    def composes(self) -> bool:
+        """Whether an image may show parts of others."""
+        return self.copy_paste_probability > 0 or self.mosaic_probability > 0
+
+    def mosaic_steps(self, total_steps: int) -> int:
+        """Returns after how many steps of a run mosaics end."""
+        return total_steps - round(self.mosaic_off * total_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +114,19 @@ class GroundTruthSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TilingSettings:
+    """How images are cut into tiles.
+
+    Attributes:
+      size: side of a tile in pixels of the image.
+      overlap: of neighbouring tiles, at least, as a fraction of the side.
+    """
+
+    size: int
+    overlap: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoaderSettings:
     """Batch size, seed, threads and prefetch of a loader.
 
@@ -107,6 +135,8 @@ class LoaderSettings:
       seed: of shuffling and augmentation.
       threads: worker threads of one process.
       prefetch: batches held ready.
+      repeat_threshold: fraction of images below which a class makes its images more frequent; 0 for
+        none, see `loader.repeats`.
     """
 
     global_batch: int
@@ -114,3 +144,4 @@ class LoaderSettings:
     threads: int = 2
     # At least as many as threads, or some of them wait for a slot.
     prefetch: int = 4
+    repeat_threshold: float = 0.0

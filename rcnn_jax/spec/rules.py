@@ -139,12 +139,18 @@ def _geometry_rules(config: Node) -> Iterator[Finding]:
         # A crop that is absent is all zeros, as protobuf cannot tell the two apart.
         if (pre[low] or pre[high]) and (pre[low] or 0) >= (pre[high] or 0):
             yield f"{path}.{low}", f"= {pre[low] or 0} is not below {high} = {pre[high] or 0}"
-    spatial = config.augmentation_config.spatial_augmentation
-    if spatial.zoom_min > spatial.zoom_max:
+    if config.dataset_config.tile_size and (pre.crop_right or pre.crop_bottom):
         yield (
-            "augmentation_config.spatial_augmentation.zoom_min",
-            f"= {spatial.zoom_min} is above zoom_max = {spatial.zoom_max}",
+            "dataset_config.tile_size",
+            f"and the crop of {path} exclude each other: a tile is a crop",
         )
+    spatial = config.augmentation_config.spatial_augmentation
+    for low, high in (("zoom_min", "zoom_max"), ("scale_jitter_min", "scale_jitter_max")):
+        if spatial[low] > spatial[high]:
+            yield (
+                f"augmentation_config.spatial_augmentation.{low}",
+                f"= {spatial[low]} is above {high} = {spatial[high]}",
+            )
 
 
 def _freeze_rules(model: Node) -> Iterator[Finding]:

@@ -6,7 +6,12 @@ from typing import Any
 
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.kinds import Kind
-from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    TilingSettings,
+)
 from rcnn_jax.settings.metrics import MetricSettings
 from rcnn_jax.settings.training import (
     OptimizerSettings,
@@ -88,6 +93,8 @@ class Experiment:
       depends: fields of the config that trained weights depend on, see `tasks.dependence`.
       qat: quantisation-aware training; None in float.
       teacher: the model that training imitates, or None.
+      repeat_threshold: of repeat-factor sampling, see `data.loader.repeats`; 0 for none.
+      tiling: how images are cut into tiles, or None; the sources hold whole images.
     """
 
     kind: Kind
@@ -120,3 +127,5 @@ class Experiment:
     amp_dtype: str = "bfloat16"
     qat: QatSettings | None = None
     teacher: TeacherSettings | None = None
+    repeat_threshold: float = 0.0
+    tiling: TilingSettings | None = None

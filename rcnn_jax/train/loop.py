@@ -89,8 +89,8 @@ def train_until(
             progress = run_milestone(milestone, progress)
         if progress.finished or (end_step is not None and progress.step >= end_step):
             return state, progress
-        batches = _batches(run, progress.step)
-        _log_images(run, sink, progress.step)
+        batches = _batches(run, progress)
+        _log_images(run, sink, progress)
         first = next(batches)
         canvases = training_canvases(run.source, experiment.geometry)
         _say_memory(run, mapped, replicas, first[1], *known)
@@ -128,6 +128,7 @@ def train_until(
                                 run, here, replicas, seconds, sink
                             )
                             watch, end = None, run.milestones.next(step)
+                            batches = _with_known_length(run, progress, batches)
                 # Both wait for the device. They come before anything is saved: a checkpoint must not hold
                 # a state that is not finite, nor a step whose line is not yet in metrics.jsonl.
                 check.finish()
@@ -175,6 +176,7 @@ def train_until(
             if watch is not None and seconds is not None and not progress.finished:
                 run, progress, replicas = _learn_length(run, progress, replicas, seconds, sink)
                 watch = None
+                batches = _with_known_length(run, progress, batches)
             elif watch is not None:
                 watch.skip(time.monotonic() - stopped)
     return state, progress
@@ -249,14 +251,27 @@ def _learn_length(
     return run, progress, replicas
 
 
-def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
+def _with_known_length(
+    run: Run, progress: RunState, batches: Iterator[tuple[Batch, Batch]]
+) -> Iterator[tuple[Batch, Batch]]:
+    """Returns the batches of a run that has just learnt its length, on which mosaics depend."""
+    augment = run.experiment.augment
+    if augment is None or not augment.mosaic_probability:
+        return batches
+    # Those made ahead took the run for endless. A resume from here would not, and must see the same.
+    return _batches(run, progress)
+
+
+def _batches(run: Run, progress: RunState) -> Iterator[tuple[Batch, Batch]]:
     """Yields (host batch, batch on the devices) from a step on."""
     experiment = run.experiment
+    timing = progress.plan is not None and not progress.plan.total_steps
     loader = LoaderSettings(
         global_batch=run.global_batch,
         seed=experiment.seed,
         threads=experiment.threads,
         prefetch=experiment.prefetch,
+        repeat_threshold=experiment.repeat_threshold,
     )
     batches = training_batches(
         run.source,
@@ -265,7 +280,8 @@ def _batches(run: Run, start: int) -> Iterator[tuple[Batch, Batch]]:
         experiment.train_gt,
         experiment.task.pixels.channel_order,
         loader,
-        start=start,
+        start=progress.step,
+        total_steps=None if timing else run.milestones.total_steps,
         process_index=team().index,
         process_count=team().count,
     )
@@ -291,13 +307,13 @@ def _open_sink(run: Run, progress: RunState) -> MetricSink:
     )
 
 
-def _log_images(run: Run, sink: MetricSink, start: int) -> None:
+def _log_images(run: Run, sink: MetricSink, progress: RunState) -> None:
     """Shows the first augmented images in TensorBoard, once per run."""
     count = run.experiment.run.images_in_tensorboard
-    if count and start == 0:
+    if count and progress.step == 0:
         # A second reading of batch 0, which is a pure function of its number: the batches of the run
         # itself are not touched.
-        host, _ = next(_batches(run, 0))
+        host, _ = next(_batches(run, progress))
         images = np.asarray(host.images[:count])
         if run.experiment.task.pixels.channel_order == "bgr":
             images = images[..., ::-1]

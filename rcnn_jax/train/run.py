@@ -12,8 +12,10 @@ from rcnn_jax.data.count_table import counts_table, report_findings
 from rcnn_jax.data.loader.batching import check_object_counts
 from rcnn_jax.data.loader.census import Census, require_objects, take_census
 from rcnn_jax.data.loader.pipeline import batches_per_epoch, training_canvases
+from rcnn_jax.data.loader.repeats import describe, repeat_factors
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.data.sources.digest import DataDigest, digest_source
+from rcnn_jax.data.sources.tiles import tiled
 from rcnn_jax.errors import ExportError, SpecError, UsageError
 from rcnn_jax.hosts.team import team
 from rcnn_jax.models.quant import QuantPlan
@@ -198,7 +200,8 @@ def open_run(
     quant = _plan_quantisation(experiment, options.quantiser)
     # All data is opened and checked before anything is written: a run with a damaged label must not
     # delete, with --fresh, the run before it.
-    source = experiment.train_source()
+    images = experiment.train_source()
+    source = tiled(images, experiment.tiling)
     check_object_counts(source, experiment.train_gt)
     for note in experiment.notes:
         reporter.note(note)
@@ -214,6 +217,9 @@ def open_run(
     for column in columns:
         report_findings(column.findings, reporter)
     _advise(experiment, source, census, reporter)
+    factors = repeat_factors(source, experiment.repeat_threshold)
+    if factors is not None:
+        reporter.note(describe(factors))
     files = run_folder(workdir, experiment.kind, experiment.spec.fields)
     # Opened now, though used after the first epoch: annotations that lack an image of the
     # validation data end the run here and not after its first epoch.
@@ -229,7 +235,9 @@ def open_run(
     experiment, why = with_chosen_batch(experiment, source, chosen, stored)
     if why:
         reporter.note(why)
-    steps_per_epoch = batches_per_epoch(source, _global_batch(experiment, chosen))
+    steps_per_epoch = batches_per_epoch(
+        source, _global_batch(experiment, chosen), experiment.repeat_threshold
+    )
     milestones = Milestones.of(experiment.run, steps_per_epoch, experiment.qat)
     _check_quantised_steps(experiment, milestones)
     return Run(
@@ -239,7 +247,7 @@ def open_run(
         files=files,
         devices=chosen,
         source=source,
-        data=digest_source(source, experiment.category_ids),
+        data=digest_source(images, experiment.category_ids),
         validate=validate,
         milestones=milestones,
         written=milestones,

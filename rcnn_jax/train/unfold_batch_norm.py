@@ -19,6 +19,7 @@ import numpy as np
 
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
 from rcnn_jax.data.loader.pipeline import training_batches
+from rcnn_jax.data.sources.tiles import tiled
 from rcnn_jax.models.layers import BatchNorm
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.settings.data import LoaderSettings
@@ -77,7 +78,7 @@ def observe(experiment: Experiment, variables: Any, batches: int) -> Statistics:
     """Returns the input statistics of every batch norm in training, without augmentation."""
     loader = LoaderSettings(global_batch=experiment.batch_per_device or 1, seed=experiment.seed)
     stream = training_batches(
-        experiment.train_source(),
+        tiled(experiment.train_source(), experiment.tiling),
         experiment.geometry,
         None,
         experiment.train_gt,

@@ -9,9 +9,9 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from rcnn_jax.data.loader.images import origin
 from rcnn_jax.data.loader.pipeline import evaluation_batches
 from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.data.sources.tiles import tiled
 from rcnn_jax.evaluate import loop, results
 from rcnn_jax.hosts.team import team
 from rcnn_jax.reporter import Reporter
@@ -106,10 +106,11 @@ class Validation:
         """
         experiment = self._experiment
         predict, batch = self._predictor(variables), experiment.eval_batch * self._devices
+        tiles = tiled(self._source, experiment.tiling)
         batches = evaluation_batches(
-            self._source,
+            tiles,
             experiment.geometry,
-            experiment.eval_gt,
+            experiment.eval_gt if tiles is self._source else None,
             experiment.task.pixels.channel_order,
             batch=batch,
             threads=experiment.threads,
@@ -122,7 +123,7 @@ class Validation:
         for each in timed:
             jax.block_until_ready(predict(each.images))
         spent = time.monotonic() - begun
-        return _METRICS * spent / len(timed) * -(-len(self._source) // batch)
+        return _METRICS * spent / len(timed) * -(-len(tiles) // batch)
 
     def pictures(self, variables: Variables, count: int, draw: Drawer) -> Iterator[np.ndarray]:
         """Yields the first validation images, u8[h w 3] RGB, with their detections.
@@ -133,18 +134,11 @@ class Validation:
           draw: draws detections.
         """
         experiment = self._experiment
-        batches = evaluation_batches(
+        rows = loop.rows_of(
+            experiment,
+            self._predictor(variables),
             self._source,
-            experiment.geometry,
-            None,
-            experiment.task.pixels.channel_order,
             batch=experiment.eval_batch * self._devices,
-            # A handful of images: threads and batches made ahead would be thrown away.
-            threads=1,
-            prefetch=1,
-        )
-        rows = loop.detections_by_image(
-            self._predictor(variables), batches, origin(experiment.geometry)
         )
         for batch, row, detections, _ in itertools.islice(rows, count):
             # Read again: the canvas is cropped, scaled and in the network's channel order.

@@ -174,7 +174,11 @@ def mask_commands(root: Path) -> Iterator[Command]:
     spec = tiny_mask.write_tiny(
         root,
         ("num_steps_per_eval: 4", "num_steps_per_eval: 2\nlogging_frequency: 1\nema_decay: 0.9"),
-        ("augment_input_data: true", "augment_input_data: true\n  scale_jitter_max: 1.5"),
+        (
+            "augment_input_data: true",
+            "augment_input_data: true\n  scale_jitter_max: 1.5\n  mosaic_probability: 0.5\n"
+            "  copy_paste_probability: 0.5",
+        ),
     )
     model, images = root / "train" / "best.tlt", root / "data" / "images"
     yield from (

@@ -35,7 +35,12 @@ def worth(plan, *, left, costs, validations, **rest):
 def experiment(tmp_path_factory):
     root = tmp_path_factory.mktemp("planned")
     spec = write_tiny(root, images=10, epochs=40, training="keep_checkpoints: 100 n_workers: 1")
-    return build_experiment(load_spec(spec).config, "faster_rcnn")
+    experiment = build_experiment(load_spec(spec).config, "faster_rcnn")
+    # Mosaics end with a fraction of the run, whose length the first steps do not know.
+    augment = dataclasses.replace(
+        experiment.augment, mosaic_probability=0.5, mosaic_off=0.3, copy_paste_probability=0.5
+    )
+    return dataclasses.replace(experiment, augment=augment)
 
 
 @pytest.fixture(scope="module")

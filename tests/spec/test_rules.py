@@ -68,6 +68,31 @@ FASTER_CASES = [
         "spatial_augmentation.zoom_min = 1.5 is above zoom_max = 1.0",
     ),
     (
+        "preprocessing {",
+        "spatial_augmentation { scale_jitter_min: 1.5 } preprocessing {",
+        "spatial_augmentation.scale_jitter_min = 1.5 is above scale_jitter_max = 1.0",
+    ),
+    (
+        "preprocessing {",
+        "mosaic_probability: 1.5 preprocessing {",
+        "augmentation_config.mosaic_probability = 1.5 is not in [0, 1]",
+    ),
+    (
+        "preprocessing {",
+        "mosaic_off: -0.1 preprocessing {",
+        "augmentation_config.mosaic_off = -0.1 is not in [0, 1]",
+    ),
+    (
+        "dataset_config {",
+        "dataset_config { tile_overlap: 1",
+        "dataset_config.tile_overlap = 1.0 is not in [0, 1)",
+    ),
+    (
+        "dataset_config {",
+        "dataset_config { repeat_factor_threshold: 2",
+        "dataset_config.repeat_factor_threshold = 2.0 is not in [0, 1]",
+    ),
+    (
         'arch: "resnet:18"',
         'arch: "resnet:18" freeze_blocks: 0 freeze_blocks: 4',
         "model_config.freeze_blocks[1] = 4: resnet:18 has the blocks 0 to 3",
@@ -224,6 +249,11 @@ def test_an_iou_range_must_rise() -> None:
             "scale_jitter_min = 2.0 is above scale_jitter_max = 1.0",
         ),
         (
+            "num_classes: 4",
+            "num_classes: 4 copy_paste_probability: -1",
+            "data_config.copy_paste_probability = -1.0 is not in [0, 1]",
+        ),
+        (
             "nlayers: 18",
             "rpn_negative_overlap: 0.8",
             "rpn_negative_overlap = 0.8 is above rpn_positive_overlap = 0.7",
@@ -277,3 +307,11 @@ def test_small_inputs_need_the_extension() -> None:
 )
 def test_a_broken_rule_of_a_conversion_is_reported(text: str, sentence: str) -> None:
     assert sentence in broken(text)
+
+
+def test_tiles_and_a_crop_exclude_each_other() -> None:
+    text = FASTER.replace("dataset_config {", "dataset_config { tile_size: 200", 1)
+    parse_spec(text, "s", task="train")
+    cut = text.replace("output_image_width: 320", "crop_right: 200 crop_bottom: 200", 1)
+    with pytest.raises(SpecError, match="dataset_config.tile_size and the crop of .* exclude"):
+        parse_spec(cut, "s", task="train")

@@ -79,6 +79,8 @@ def test_extensions_change_nothing_unnoticed_by_default() -> None:
         "learning_rate_schedule": "piecewise",
         "kitti_image_dir_name": "image_2",
         "kitti_label_dir_name": "label_2",
+        "mosaic_off": 0.15,  # without mosaic_probability nothing
+        "tile_overlap": 0.2,  # without tile_size nothing
         "scale_jitter_min": 1.0,
         "scale_jitter_max": 1.0,
         "convention": "tao",

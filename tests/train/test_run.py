@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from rcnn_jax import train
+from rcnn_jax.data.loader.repeats import describe, expected_draws, repeat_factors
 from rcnn_jax.errors import DataError
 from rcnn_jax.reporter import SILENT
+from rcnn_jax.settings.data import TilingSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train.run import TrainOptions, open_run, planned
@@ -152,3 +154,23 @@ def test_the_order_in_which_the_files_of_training_are_read_names_each_once():
     folder = Path(train.__path__[0])
     modules = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     assert sorted(named) == modules
+
+
+def test_repeats_make_an_epoch_longer_and_are_told(experiment, tmp_path):
+    listener = Listener()
+    repeating = dataclasses.replace(experiment, repeat_threshold=1.0)
+    run = open_run(repeating, tmp_path, TrainOptions(devices=1), listener)
+    factors = repeat_factors(run.source, 1.0)
+    assert factors is not None  # the classes of synthetic images are not all in every image
+    images = expected_draws(factors, IMAGES)
+    assert images > IMAGES
+    assert run.milestones.steps_per_epoch == -(-images // experiment.batch_per_device)
+    assert describe(factors) in listener.notes
+
+
+def test_tiles_are_the_images_of_a_run_and_its_data_are_the_files(experiment, tmp_path):
+    cut = dataclasses.replace(experiment, tiling=TilingSettings(size=64, overlap=0.2))
+    run, whole = opened(cut, tmp_path / "cut"), opened(experiment, tmp_path / "whole")
+    assert len(run.source) == 4 * IMAGES == 4 * len(whole.source)
+    assert run.milestones.steps_per_epoch == 4 * whole.milestones.steps_per_epoch
+    assert run.data == whole.data

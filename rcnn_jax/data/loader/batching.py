@@ -1,7 +1,7 @@
 """Batch assembly: a planned batch becomes arrays of fixed shape.
 
-PlannedBatch --decode--> pixels --fit, augment--> u8 canvas
---annotation--> boxes on the canvas --pad--> GroundTruth
+PlannedBatch --decode--> pixels --fit, augment--> Layer (a mosaic: four) --draw, paste--> u8 canvas
+--annotation--> Part: boxes on the canvas --pad--> GroundTruth
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn_jax.batches import Batch, GroundTruth
-from rcnn_jax.data.loader import augment, images, mask_crops, plan
-from rcnn_jax.data.sources.boxes import Annotation, Source
+from rcnn_jax.data.loader import copy_paste, images, layers, plan
+from rcnn_jax.data.loader.layers import MIN_BOX_SIDE, Layer, Part
+from rcnn_jax.data.loader.mosaic import mosaic
+from rcnn_jax.data.sources.annotations import Annotation
+from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
-
-MIN_BOX_SIDE = 1.0
-"""Canvas pixels; without augmentation settings, boxes with a shorter side are dropped (TAO)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +92,11 @@ def make_batch(source: Source, planned: plan.PlannedBatch, settings: BatchSettin
         # Before augmentation: `scale` maps detections back, and detections are made on images
         # that are not augmented.
         scale[slot], source_size[slot] = placed.scale, image.shape[:2]
-        placed, min_side = _draw(image, placed, pixels[slot], record, epoch, settings)
-        image_size[slot] = placed.image_size
+        image_size[slot], parts = _draw(
+            image, placed, pixels[slot], source, record, epoch, settings
+        )
         if gt is not None and settings.gt is not None:
-            _fill(gt, slot, source, record, placed, min_side, settings.gt)
+            _fill(gt, slot, parts, settings.gt)
     return Batch(
         images=pixels,
         image_size=image_size,
@@ -169,104 +170,135 @@ def _fit(
     return placed
 
 
-def _fill(
-    gt: GroundTruth,
-    slot: int,
-    source: Source,
-    record: int,
-    placed: images.Fit,
-    min_side: float,
-    settings: GroundTruthSettings,
-) -> None:
-    """Writes the objects of one image into its row of the padded ground truth."""
-    annotation = source.annotation(record)
-    _check_count(source, record, annotation, settings)
-    kept, boxes = visible_objects(annotation, placed, min_side, settings)
-    kept, boxes = (
-        kept[: settings.max_objects],
-        boxes[: settings.max_objects],
-    )  # counted by data.census
-    n = len(kept)
-    # The rest stays 0 and invalid: padding needs finite values, and no value means anything.
-    gt.boxes[slot, :n] = boxes
-    gt.classes[slot, :n] = annotation.classes[kept]
-    gt.crowd[slot, :n] = annotation.crowd[kept]
-    gt.valid[slot, :n] = True
-    if gt.masks is not None:
-        gt.masks[slot, :n] = _crop_masks(
-            annotation, kept, boxes, placed.matrix, settings.mask_size, source.name(record)
-        )
-
-
 def _draw(
     image: np.ndarray,
     placed: images.Fit,
     out: np.ndarray,
+    source: Source,
     record: int,
     epoch: int,
     settings: BatchSettings,
-) -> tuple[images.Fit, float]:
-    """Draws the augmented image on `out`; returns its fit and the shortest side of a valid box."""
-    if settings.augment is None:
-        images.apply_image(image, placed, out)
-        return placed, MIN_BOX_SIDE
-    rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
-    drawn = augment.draw(rng, settings.augment, placed.image_size)
-    if drawn.matrix is not None:
-        placed = images.move(placed, drawn.matrix, drawn.size)
-    images.apply_image(image, placed, out)
-    # Colours last, and only where the image is: padding stays 0, as at test time.
-    if drawn.colors is not None:
-        h, w = placed.image_size
-        augment.apply_colors(out[:h, :w], drawn.colors, settings.channel_order)
-    return placed, settings.augment.min_box_side
+) -> tuple[tuple[int, int], list[Part]]:
+    """Draws one image of the batch on `out`; returns the size of its valid part and its objects."""
+    annotation = None
+    if settings.gt is not None:
+        annotation = source.annotation(record)
+        _check_count(source, record, annotation, settings.gt)
+    composed = _mosaic(image, placed, source, record, epoch, settings)
+    if composed is None:
+        layer = _alone(image, placed, record, epoch, settings)
+        shown, parts = [layer], []
+        if settings.gt is not None and annotation is not None:
+            least = MIN_BOX_SIDE if settings.augment is None else settings.augment.min_box_side
+            name = source.name(record)
+            parts = [layers.objects_on(layer, annotation, name, least, settings.gt)]
+        size = layer.placed.image_size
+    else:
+        (shown, parts), size = composed, placed.canvas
+    for layer in shown:
+        layers.draw(layer, out, settings.channel_order)
+    valid = out[: size[0], : size[1]]
+    return size, _with_pasted(valid, parts, source, record, epoch, settings)
 
 
-def _crop_masks(
-    annotation: Annotation,
-    kept: np.ndarray,
-    boxes: np.ndarray,
-    matrix: np.ndarray,
-    size: int,
-    name: str,
-) -> np.ndarray:
-    """Crops the masks of the kept objects to their boxes: u8[n s s]."""
-    crops = np.zeros((len(kept), size, size), np.uint8)
-    for crop, item, box in zip(crops, kept.tolist(), boxes, strict=True):
-        mask = annotation.masks[item] if annotation.masks is not None else None
+def _alone(
+    image: np.ndarray, placed: images.Fit, record: int, epoch: int, settings: BatchSettings
+) -> Layer:
+    """Returns the layer of an ordinary image."""
+    rng = None
+    if settings.augment is not None:
+        rng = plan.generator(settings.seed, plan.AUGMENT, epoch, record)
+    return layers.place(image, placed, settings.augment, rng)
+
+
+def _mosaic(
+    image: np.ndarray,
+    placed: images.Fit,
+    source: Source,
+    record: int,
+    epoch: int,
+    settings: BatchSettings,
+) -> tuple[list[Layer], list[Part]] | None:
+    """Returns the layers of a mosaic and their objects; None where the image is to be shown alone."""
+    if settings.augment is None or settings.gt is None or not settings.augment.mosaic_probability:
+        return None
+    # A stream of its own: what an ordinary image looks like does not depend on the composites.
+    rng = plan.generator(settings.seed, plan.MOSAIC, epoch, record)
+    if rng.uniform() >= settings.augment.mosaic_probability:
+        return None
+    return mosaic(
+        source,
+        record,
+        image,
+        placed.canvas,
+        rng,
+        geometry=settings.geometry,
+        settings=settings.augment,
+        gt=settings.gt,
+        channel_order=settings.channel_order,
+    )
+
+
+def _with_pasted(
+    canvas: np.ndarray,
+    parts: list[Part],
+    source: Source,
+    record: int,
+    epoch: int,
+    settings: BatchSettings,
+) -> list[Part]:
+    """Pastes objects of another image where chance says so; returns all objects."""
+    augment, gt = settings.augment, settings.gt
+    if augment is None or gt is None or not augment.copy_paste_probability:
+        return parts
+    rng = plan.generator(settings.seed, plan.COPY_PASTE, epoch, record)
+    if rng.uniform() >= augment.copy_paste_probability:
+        return parts
+    donor = copy_paste.draw_donor(source, rng)
+    if donor is None:
+        return parts
+    return copy_paste.paste(
+        canvas,
+        parts,
+        source,
+        donor,
+        rng,
+        geometry=settings.geometry,
+        settings=augment,
+        gt=gt,
+        channel_order=settings.channel_order,
+    )
+
+
+def _fill(gt: GroundTruth, slot: int, parts: list[Part], settings: GroundTruthSettings) -> None:
+    """Writes the objects of one image into its row of the padded ground truth."""
+    row = 0
+    for part in parts:
+        # Surplus objects of an ordinary image are counted by data.census; composites have none.
+        part = part.kept(np.arange(min(len(part.items), settings.max_objects - row)))
+        rows = slice(row, row + len(part.items))
+        # The rest stays 0 and invalid: padding needs finite values, and no value means anything.
+        gt.boxes[slot, rows] = part.boxes
+        gt.classes[slot, rows] = part.annotation.classes[part.items]
+        gt.crowd[slot, rows] = part.annotation.crowd[part.items]
+        gt.valid[slot, rows] = True
+        if gt.masks is not None:
+            gt.masks[slot, rows] = _crop_masks(part, settings.mask_size)
+        row = rows.stop
+
+
+def _crop_masks(part: Part, size: int) -> np.ndarray:
+    """Crops the masks of the objects to their boxes: u8[n s s]."""
+    crops = np.zeros((len(part.items), size, size), np.uint8)
+    for crop, item, box in zip(crops, part.items.tolist(), part.boxes, strict=True):
+        mask = part.annotation.masks[item] if part.annotation.masks is not None else None
         if mask is None:
             raise DataError(
-                f"{name}: object {item + 1} has no mask: convert the dataset with masks, or train "
+                f"{part.name}: object {item + 1} has no mask: convert the dataset with masks, or train "
                 "without them (include_mask: False)"
             )
-        crop[...] = mask_crops.crop_mask(mask, matrix, box, size)
+        crop[...] = copy_paste.visible_mask(mask, part, box, size)
     return crops
-
-
-def visible_objects(
-    annotation: Annotation, placed: images.Fit, min_side: float, settings: GroundTruthSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Selects the objects with an area on the canvas; returns indices and clipped boxes f32[n 4].
-
-    Args:
-      annotation: the objects of an image.
-      placed: how the image lies on its canvas.
-      min_side: shortest side of a box in canvas pixels.
-      settings: whether crowds are kept; the number of objects is not limited here.
-    """
-    # Clipped twice: on the canvas, since augmentation moves boxes out of it, and before that in the
-    # source. Augmentation can also move a box beyond a crop back in, and its pixels are not drawn.
-    shown = images.clip_boxes(annotation.boxes, placed.window)
-    boxes = images.apply_boxes(shown, placed.matrix)
-    boxes = images.clip_boxes(boxes, (0, 0, *placed.image_size))
-    sides = boxes[:, 2:] - boxes[:, :2]
-    # a box cut to nothing has a side of 0, which no minimum may let through
-    keep = (sides >= min_side).all(axis=1) & (sides > 0).all(axis=1)
-    keep &= (shown[:, 2:] > shown[:, :2]).all(axis=1)
-    if settings.skip_crowd:
-        keep &= ~annotation.crowd
-    kept = np.flatnonzero(keep)
-    return kept, boxes[kept]
 
 
 def _check_count(

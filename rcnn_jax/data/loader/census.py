@@ -11,7 +11,7 @@ import numpy as np
 from rcnn_jax.data.count_table import Column
 from rcnn_jax.data.findings import CROWD, SURPLUS, TINY, Finding, Tally
 from rcnn_jax.data.loader import images
-from rcnn_jax.data.loader.batching import MIN_BOX_SIDE, visible_objects
+from rcnn_jax.data.loader.layers import MIN_BOX_SIDE, visible_objects
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings

@@ -21,6 +21,8 @@ from rcnn_jax.data.loader.batching import (
     local_batch,
     make_batch,
 )
+from rcnn_jax.data.loader.image_cache import CachedImages
+from rcnn_jax.data.loader.repeats import expected_draws, repeat_factors
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.settings.data import (
@@ -48,9 +50,16 @@ class _BatchSource:
         return self._make(index)
 
 
-def batches_per_epoch(source: Source, global_batch: int) -> int:
-    """Returns the constant number of steps called an epoch, see `plan.batches_per_epoch`."""
-    return plan.batches_per_epoch(len(source), global_batch)
+def batches_per_epoch(source: Source, global_batch: int, repeat_threshold: float = 0.0) -> int:
+    """Returns the constant number of steps called an epoch, see `plan.batches_per_epoch`.
+
+    Args:
+      source: the training images.
+      global_batch: images per step over all devices and processes.
+      repeat_threshold: of repeat-factor sampling, which makes an epoch longer; 0 for none.
+    """
+    factors = repeat_factors(source, repeat_threshold)
+    return plan.batches_per_epoch(expected_draws(factors, len(source)), global_batch)
 
 
 def training_canvases(source: Source, geometry: GeometrySettings) -> tuple[tuple[int, int], ...]:
@@ -71,6 +80,7 @@ def training_batches(
     loader: LoaderSettings,
     *,
     start: int = 0,
+    total_steps: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
     buckets: tuple[tuple[int, int], ...] = (),
@@ -85,6 +95,7 @@ def training_batches(
       channel_order: `rgb`, `bgr` or `l`.
       loader: batch, seed, threads.
       start: batches already consumed since the very beginning of the run.
+      total_steps: length of the run, which says when mosaics end; None for a run without an end.
       process_index: which slice of every global batch to make.
       process_count: number of slices.
       buckets: canvases of mode `short_side`; chosen from the image sizes when empty.
@@ -100,8 +111,13 @@ def training_batches(
     local_batch(loader.global_batch, process_count)
     check_object_counts(source, gt)
     steps = plan.TrainingPlan(
-        _canvases(source, geometry, buckets), loader.seed, loader.global_batch
+        _canvases(source, geometry, buckets),
+        loader.seed,
+        loader.global_batch,
+        repeat_factors(source, loader.repeat_threshold),
     )
+    if augment is not None and augment.composes:
+        source = CachedImages(source)
     settings = BatchSettings(
         geometry=geometry,
         gt=gt,
@@ -111,12 +127,17 @@ def training_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    return _prefetched(
-        lambda index: make_batch(source, steps[start + index], settings),
-        ENDLESS,
-        loader.threads,
-        loader.prefetch,
-    )
+    # By the number of the step, as all else: a resumed run ends its mosaics where the first one would.
+    late, mosaic_end = settings, ENDLESS
+    if augment is not None and total_steps is not None:
+        late = replace(settings, augment=replace(augment, mosaic_probability=0.0))
+        mosaic_end = augment.mosaic_steps(total_steps)
+
+    def make(index: int) -> Batch:
+        step = start + index
+        return make_batch(source, steps[step], settings if step < mosaic_end else late)
+
+    return _prefetched(make, ENDLESS, loader.threads, loader.prefetch)
 
 
 def evaluation_batches(

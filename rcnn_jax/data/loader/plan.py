@@ -8,7 +8,13 @@ for the next epoch, so batches are always full, each record is drawn once per ep
 canvas batch t is simply the positions [t B, (t + 1) B) of the concatenated epochs. Batch t is located
 without replaying the others: the position in the data is the one integer t.
 
-The number of steps called an epoch is constant, ceil(records / global batch).
+With repeat factors a record of factor r has been drawn floor(e r + u) times before epoch e, with u in
+[0, 1) of its own. Drawing the rounding anew in every epoch, as the paper has it, would give the same mean
+and cost the closed form: batch t would need all epochs before it. The total is also never off by more
+than one.
+
+The number of steps called an epoch is constant, ceil(records / global batch), of the mean epoch where
+records repeat.
 
 Source: docs/architecture.md, "Randomness and resuming".
 """
@@ -21,12 +27,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn_jax.data.loader import images
+from rcnn_jax.data.loader.repeats import ONE
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings.data import GeometrySettings
 
 Size = tuple[int, int]
 
-SHUFFLE, AUGMENT = 0, 1
+SHUFFLE, AUGMENT, REPEAT, MOSAIC, COPY_PASTE = range(5)
 """Purposes of a generator; streams of different purposes are independent."""
 
 
@@ -48,7 +55,8 @@ class PlannedBatch:
     Attributes:
       canvas: (height, width).
       records: i64[b], indices into the source.
-      epochs: i64[b], how often the record was drawn before: its augmentation epoch.
+      epochs: i64[b], how often the record was drawn before: its augmentation epoch. Without repeats the
+        epoch of the plan.
       valid: bool[b], False for empty slots (evaluation only; they hold record 0).
     """
 
@@ -121,76 +129,122 @@ class TrainingPlan:
       canvases: canvas of every record.
       seed: of the shuffling.
       global_batch: records in a batch.
+      factors: i64[records], how often a record is drawn in an epoch, in units of 1 / repeats.ONE; None
+        for once.
 
     Raises:
       DataError: there is no record.
     """
 
-    def __init__(self, canvases: Sequence[Size], seed: int, global_batch: int):
+    def __init__(
+        self,
+        canvases: Sequence[Size],
+        seed: int,
+        global_batch: int,
+        factors: np.ndarray | None = None,
+    ):
         if not canvases:
             raise DataError("the training data holds no image: check the paths in the spec")
         self._buckets = sorted(set(canvases))
         index = {canvas: k for k, canvas in enumerate(self._buckets)}
         self._bucket_of = np.array([index[canvas] for canvas in canvases])
-        self._counts = np.bincount(self._bucket_of).tolist()
         self._seed = seed
         self._batch = global_batch
+        self._factors = np.full(len(canvases), ONE, np.int64) if factors is None else factors
+        # Where the fraction of a factor falls in the epochs: all at once otherwise.
+        self._phases = generator(seed, REPEAT, 0).integers(ONE, size=len(canvases))
         # Loader threads work on neighbouring batches and a batch may span two epochs: four
         # permutations are enough, and a run of any length keeps no more.
         self._epoch = functools.lru_cache(maxsize=4)(self._shuffle)
+        self._starts = functools.lru_cache(maxsize=16)(self._count_before)
 
     def __getitem__(self, step: int) -> PlannedBatch:
         # A batch belongs to the epoch in which its last record arrives; its first records may
         # have waited in the queue since an earlier epoch.
         epoch = self._epoch_of(step)
-        _, completed = self._epoch(epoch)
-        bucket, last = completed[step - self._batches_before(epoch)]
-        positions = np.arange(last + 1 - self._batch, last + 1)
-        epochs, indices = np.divmod(positions, self._counts[bucket])
+        bucket, last = self._epoch(epoch).completed[step - self._batches_before(epoch)]
+        begin, end = last + 1 - self._batch, last + 1
+        records, epochs = [], []
         # Two epochs at most in a batch, unless its canvas has fewer records than a batch.
-        parts = [self._epoch(int(e))[0][bucket][indices[epochs == e]] for e in np.unique(epochs)]
+        while end > begin:
+            start = self._starts(epoch)[bucket]
+            rows = slice(max(begin - start, 0), end - start)
+            records.append(self._epoch(epoch).records[bucket][rows])
+            epochs.append(self._epoch(epoch).draws[bucket][rows])
+            end, epoch = min(start, end), epoch - 1
         return PlannedBatch(
             canvas=self._buckets[bucket],
-            records=np.concatenate(parts),
-            epochs=epochs,
+            records=np.concatenate(records[::-1]),
+            epochs=np.concatenate(epochs[::-1]),
             valid=np.ones(self._batch, bool),
         )
+
+    def _drawn_before(self, epoch: int) -> np.ndarray:
+        """Returns i64[records], how often every record has been drawn before an epoch."""
+        return (epoch * self._factors + self._phases) // ONE
+
+    def _count_before(self, epoch: int) -> list[int]:
+        """Returns the draws of every bucket before an epoch: the position at which it begins."""
+        # Exact in the float64 of bincount up to 2^53 draws.
+        return np.bincount(self._bucket_of, self._drawn_before(epoch)).astype(np.int64).tolist()
 
     def _batches_before(self, epoch: int) -> int:
         """Batches completed before an epoch begins."""
         # Each bucket by itself: its stream is the concatenation of its epochs, so its batches are
         # counted by a division, and no epoch is replayed.
-        return sum(epoch * count // self._batch for count in self._counts)
+        return sum(count // self._batch for count in self._starts(epoch))
 
     def _epoch_of(self, step: int) -> int:
         """The epoch in which batch `step` is completed."""
-        records = sum(self._counts)
-        # Exact for one canvas. With several, each holds back less than a batch, so the guess is
-        # never too late and a few steps forward reach the epoch.
-        epoch = max(-(-(step + 1) * self._batch // records) - 1, 0)
+        # Exact for one canvas without repeats. With several canvases each holds back less than a
+        # batch, and a repeated record is off by less than one draw: a few steps reach the epoch.
+        epoch = max(-(-(step + 1) * self._batch * ONE // int(self._factors.sum())) - 1, 0)
+        while epoch and self._batches_before(epoch) > step:
+            epoch -= 1
         while self._batches_before(epoch + 1) <= step:
             epoch += 1
         return epoch
 
-    def _shuffle(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Returns per canvas the order of its records, and the batches completed in this epoch.
-
-        The latter is i64[number 2]: the bucket, and the position in its stream of the last record.
-        """
-        order = generator(self._seed, SHUFFLE, epoch).permutation(len(self._bucket_of))
-        bucket_of = self._bucket_of[order]
-        orders, completed = [], []
-        for bucket, count in enumerate(self._counts):
-            times = np.flatnonzero(bucket_of == bucket)
-            orders.append(order[times])
-            positions = epoch * count + np.arange(count)
+    def _shuffle(self, epoch: int) -> "_Epoch":
+        before, after = self._drawn_before(epoch), self._drawn_before(epoch + 1)
+        counts = after - before
+        records = np.repeat(np.arange(len(counts)), counts)
+        # The first copy of a record is draw `before`, the next one follows: their augmentation differs.
+        draws = np.arange(len(records)) - np.repeat(np.cumsum(counts) - after, counts)
+        order = generator(self._seed, SHUFFLE, epoch).permutation(len(records))
+        records, draws = records[order], draws[order]
+        bucket_of = self._bucket_of[records]
+        rows = [np.flatnonzero(bucket_of == bucket) for bucket in range(len(self._buckets))]
+        completed = []
+        for bucket, (times, start) in enumerate(zip(rows, self._starts(epoch), strict=True)):
+            positions = start + np.arange(len(times))
             ends = (positions + 1) % self._batch == 0
             done, lasts = times[ends], positions[ends]
             completed.append(np.stack([done, np.full_like(done, bucket), lasts], axis=-1))
-        completed = np.concatenate(completed)
-        # In the order in which the shuffled epoch completes them: training alternates between the
-        # canvases instead of finishing one after the other.
-        return orders, completed[np.argsort(completed[:, 0])][:, 1:]
+        joined = np.concatenate(completed)
+        return _Epoch(
+            records=[records[times] for times in rows],
+            draws=[draws[times] for times in rows],
+            # In the order in which the shuffled epoch completes them: training alternates between the
+            # canvases instead of finishing one after the other.
+            completed=joined[np.argsort(joined[:, 0])][:, 1:],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Epoch:
+    """One shuffled epoch.
+
+    Attributes:
+      records: i64[draws] per canvas, in order.
+      draws: i64[draws] per canvas, how often the record was drawn before.
+      completed: i64[batches 2], the batches completed in this epoch: the bucket, and the position in its
+        stream of the last record.
+    """
+
+    records: list[np.ndarray]
+    draws: list[np.ndarray]
+    completed: np.ndarray
 
 
 def evaluation_plan(canvases: Sequence[Size], batch: int) -> list[PlannedBatch]:

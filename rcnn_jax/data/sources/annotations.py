@@ -148,7 +148,7 @@ def annotate(
         y1, x1, y2, x2 = box
         if class_id is None:
             tally.add(UNMAPPED, name)
-        # Boxes partly outside stay whole; `batching.visible_objects` clips them.
+        # Boxes partly outside stay whole; `layers.visible_objects` clips them.
         elif min(y2, h) <= max(y1, 0) or min(x2, w) <= max(x1, 0):
             tally.add(USELESS_BOX, where)
         else:

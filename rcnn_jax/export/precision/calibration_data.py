@@ -14,6 +14,7 @@ import numpy as np
 from rcnn_jax.data.formats.image_folder import list_images
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.loader.pipeline import training_batches
+from rcnn_jax.data.sources.tiles import tiled
 from rcnn_jax.errors import DataError
 from rcnn_jax.export.precision.ranges import Method
 from rcnn_jax.export.precision.tensorfile import read_tensorfile, write_tensorfile
@@ -83,7 +84,7 @@ def _training_batches(
     experiment: Experiment, settings: CalibrationSettings, session: Reporter
 ) -> Iterator[np.ndarray]:
     """Yields u8[b h w c]: shuffled batches of the whole training set, not augmented."""
-    source = experiment.train_source()
+    source = tiled(experiment.train_source(), experiment.tiling)
     size = min(settings.batch_size, len(source))
     # Whole batches of different images: a second epoch would count the same values again.
     count = min(settings.batches, len(source) // size)

@@ -6,6 +6,7 @@ Source: docs/reference/specs.md, "Faster R-CNN: data" and "Faster R-CNN: augment
 from rcnn_jax.spec.schema import (
     NON_NEGATIVE,
     POSITIVE,
+    POSITIVE_UNIT,
     UNIT,
     Choice,
     Message,
@@ -17,6 +18,7 @@ from rcnn_jax.spec.schema import (
     real,
     string,
 )
+from rcnn_jax.spec.tables.shared_data import COMPOSITES, REPEATS, TILES
 
 # The original's loaders differ in how they balance sources. One plan of the whole set is what makes
 # a run resumable at any batch.
@@ -119,6 +121,8 @@ DATASET_CONFIG = Message(
         string(
             "tfds_val_split", 1003, "validation", "Split of tfds_name to validate on; '' for none."
         ),
+        REPEATS,
+        *TILES,
     ),
 )
 
@@ -198,6 +202,29 @@ SPATIAL_AUGMENTATION = Message(
             allowed=NON_NEGATIVE,
         ),
         real("rotate_probability", 8, 1.0, "Probability of a rotation.", allowed=UNIT),
+        # As in Mask R-CNN, under the same names. Times zoom rather than instead of it: a recipe that
+        # sets the one does not contradict a spec that has the other.
+        real(
+            "scale_jitter_min",
+            1220,
+            1.0,
+            "Smallest random magnification; multiplies zoom_min.",
+            allowed=POSITIVE,
+        ),
+        real(
+            "scale_jitter_max",
+            1221,
+            1.0,
+            "Largest random magnification; multiplies zoom_max.",
+            allowed=POSITIVE,
+        ),
+        real(
+            "multi_scale_min",
+            1222,
+            1.0,
+            "Smallest random size of the whole image, as a fraction of the one that fills the canvas.",
+            allowed=POSITIVE_UNIT,
+        ),
     ),
 )
 
@@ -220,5 +247,6 @@ AUGMENTATION_CONFIG = Message(
         block("preprocessing", 1, PREPROCESSING, "From file to network input."),
         block("spatial_augmentation", 2, SPATIAL_AUGMENTATION, "Random geometry."),
         block("color_augmentation", 3, COLOR_AUGMENTATION, "Random colours."),
+        *COMPOSITES,
     ),
 )

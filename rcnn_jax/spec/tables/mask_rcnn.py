@@ -28,6 +28,7 @@ from rcnn_jax.spec.schema import (
     string,
 )
 from rcnn_jax.spec.tables.mask_rcnn_model import MASKRCNN_CONFIG
+from rcnn_jax.spec.tables.shared_data import COMPOSITES, REPEATS, TILES
 from rcnn_jax.spec.tables.shared_training import (
     ADAMW,
     BACKBONE_RATES,
@@ -145,6 +146,9 @@ DATA_CONFIG = Message(
             0,
             "With short_side: the long side has at most so many pixels; 0 for no limit.",
         ),
+        REPEATS,
+        *TILES,
+        *COMPOSITES,
     ),
 )
 

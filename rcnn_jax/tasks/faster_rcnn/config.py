@@ -12,7 +12,12 @@ from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.faster_rcnn import FasterRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_scales
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    TilingSettings,
+)
 from rcnn_jax.settings.detection import (
     DetectionSettings,
     ProposalSettings,
@@ -84,6 +89,8 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         metrics=_metrics(evaluation),
         visualize_threshold=inference.bbox_visualize_threshold,
         captions=bool(inference.bbox_caption_on),
+        tiling=_tiling(config.dataset_config),
+        repeat_threshold=config.dataset_config.repeat_factor_threshold,
         train_source=train_source(config),
         eval_source=eval_source(config),
         notes=_notes(config),
@@ -112,10 +119,18 @@ def _notes(config: Config) -> tuple[str, ...]:
         "training_config.regularizer has no effect: adamw decays weights itself (its weight_decay)",
     )
     unpenalised = config.training_config.optimizer.adamw.enabled and penalty.type != "NO_REG"
-    parallel = len(config.training_config.model_parallelism) > 1
+    augmentation = config.augmentation_config
+    switched_off = tuple(
+        f"augmentation_config.{name} = {augmentation[name]:g} has no effect: "
+        "training_config.enable_augmentation is False"
+        for name in ("copy_paste_probability", "mosaic_probability")
+        if augmentation[name] and not config.training_config.enable_augmentation
+    )
+    several = divided * (len(config.training_config.model_parallelism) > 1)
     return (
         undecayed * unpenalised
-        + divided * parallel
+        + several
+        + switched_off
         + tuple(
             # Reported in the words of the spec: a user who wrote 12000 would look for the difference
             # elsewhere.
@@ -253,8 +268,8 @@ def _augment(augmentation: Config) -> AugmentSettings:
     return AugmentSettings(
         hflip_probability=spatial.hflip_probability,
         vflip_probability=spatial.vflip_probability,
-        zoom_min=spatial.zoom_min,
-        zoom_max=spatial.zoom_max,
+        zoom_min=spatial.zoom_min * spatial.scale_jitter_min,
+        zoom_max=spatial.zoom_max * spatial.scale_jitter_max,
         translate_max_x=spatial.translate_max_x,
         translate_max_y=spatial.translate_max_y,
         rotate_max_degrees=spatial.rotate_rad_max,
@@ -271,6 +286,10 @@ def _augment(augmentation: Config) -> AugmentSettings:
             augmentation.preprocessing.min_bbox_width,
             augmentation.preprocessing.min_bbox_height,
         ),
+        shrink_min=spatial.multi_scale_min,
+        copy_paste_probability=augmentation.copy_paste_probability,
+        mosaic_probability=augmentation.mosaic_probability,
+        mosaic_off=augmentation.mosaic_off,
     )
 
 
@@ -278,6 +297,11 @@ def _ground_truth(config: Config) -> GroundTruthSettings:
     limit = config.model_config.input_image_config.max_objects_num_per_image
     # The field is a promise of the user here; Mask R-CNN's is a limit, which cuts.
     return GroundTruthSettings(max_objects=limit, on_overflow="error")
+
+
+def _tiling(data: Config) -> TilingSettings | None:
+    size, overlap = data.tile_size, data.tile_overlap
+    return TilingSettings(size=size, overlap=overlap) if size else None
 
 
 def _optimizer(training: Config) -> OptimizerSettings:

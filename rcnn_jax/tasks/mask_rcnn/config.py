@@ -15,7 +15,12 @@ from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.mask_rcnn import MaskRcnn
 from rcnn_jax.ops.anchors import cell_sizes_from_octaves
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.settings.data import AugmentSettings, GeometrySettings, GroundTruthSettings
+from rcnn_jax.settings.data import (
+    AugmentSettings,
+    GeometrySettings,
+    GroundTruthSettings,
+    TilingSettings,
+)
 from rcnn_jax.settings.detection import (
     DetectionSettings,
     ProposalSettings,
@@ -106,6 +111,8 @@ def mask_rcnn_experiment(
         # The original's default of `-t`; the spec has no field for it.
         visualize_threshold=0.6,
         captions=True,
+        tiling=_tiling(data),
+        repeat_threshold=data.repeat_factor_threshold,
         train_source=lambda: mask_rcnn_data.open_training(
             data, categories, masks=network.include_mask
         ),
@@ -272,8 +279,22 @@ def _augment(data: Config) -> AugmentSettings | None:
         saturation_shift_max=data.saturation_shift_max,
         contrast_scale_max=data.contrast_scale_max,
         shrink_min=data.multi_scale_min,
+        copy_paste_probability=data.copy_paste_probability,
+        mosaic_probability=data.mosaic_probability,
+        mosaic_off=data.mosaic_off,
     )
-    return None if settings == AugmentSettings() else settings
+    # `mosaic_off` alone changes nothing.
+    return (
+        None
+        if dataclasses.replace(settings, mosaic_off=AugmentSettings().mosaic_off)
+        == AugmentSettings()
+        else settings
+    )
+
+
+def _tiling(data: Config) -> TilingSettings | None:
+    size, overlap = data.tile_size, data.tile_overlap
+    return TilingSettings(size=size, overlap=overlap) if size else None
 
 
 def _optimizer(config: Config) -> OptimizerSettings:

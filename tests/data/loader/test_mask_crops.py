@@ -20,7 +20,7 @@ def inside(point, ring):
 @pytest.mark.parametrize("seed", range(5))
 def test_polygons_are_filled_like_a_point_by_point_test(seed):
     ring = np.random.default_rng(seed).uniform(-4, 20, (7, 2))  # crosses itself and the border
-    filled = fill_polygon(ring, 16)
+    filled = fill_polygon(ring, (16, 16))
     for row in range(16):
         for column in range(16):
             assert filled[row, column] == inside((column + 0.5, row + 0.5), ring)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rcnn_jax.data.loader import pipeline
+from rcnn_jax.data.loader import pipeline, plan
 from rcnn_jax.data.loader.images import read_image
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings.data import (
@@ -160,3 +160,74 @@ def test_the_pipeline_imports_neither_tensorflow_nor_torch():
 def test_opencv_threads_are_off():
     take(training(), 1)
     assert cv2.getNumThreads() == 1
+
+
+COMPOSED = replace(AUGMENT, mosaic_probability=0.5, copy_paste_probability=0.5)
+REPEATED = replace(LOADER, repeat_threshold=0.5)
+LABELLED = Memory(
+    [(20 + i, 30) for i in range(10)],
+    [[[i, 0, i + 9, 12]] for i in range(10)],
+    [[int(i > 7)] for i in range(10)],
+)
+
+
+def composed(augment=COMPOSED, loader=REPEATED, **more):
+    wide = replace(GT, max_objects=8)
+    return pipeline.training_batches(LABELLED, GEOMETRY, augment, wide, "rgb", loader, **more)
+
+
+def test_composites_and_repeats_do_not_depend_on_threads_processes_or_resumes():
+    whole = take(composed(), 6)
+    for a, b in zip(
+        whole, take(composed(loader=replace(REPEATED, threads=1, prefetch=1)), 6), strict=True
+    ):
+        assert_same(a, b)
+    for a, b in zip(whole[4:], take(composed(start=4), 2), strict=True):
+        assert_same(a, b)
+    parts = [take(composed(process_index=p, process_count=2), 3) for p in range(2)]
+    for step in range(3):
+        for p in range(2):
+            rows = slice(2 * p, 2 * p + 2)
+            np.testing.assert_array_equal(parts[p][step].images, whole[step].images[rows])
+            np.testing.assert_array_equal(parts[p][step].gt.boxes, whole[step].gt.boxes[rows])
+
+
+def test_what_chance_leaves_alone_is_the_batch_without_composites():
+    """They draw from streams of their own: switching them on moves no other random number."""
+    never = replace(AUGMENT, mosaic_probability=1e-12, copy_paste_probability=1e-12)
+    barely = replace(LOADER, repeat_threshold=1e-6)
+    for a, b in zip(
+        take(composed(AUGMENT, LOADER), 4), take(composed(never, barely), 4), strict=True
+    ):
+        assert_same(a, b)
+
+
+def test_the_stream_without_extensions_is_that_of_the_first_release():
+    # Recorded at bd1d1d6, before an image could be drawn more than once an epoch.
+    steps = plan.TrainingPlan([(32, 48)] * 7 + [(48, 32)] * 4, seed=9, global_batch=3)
+    records = [steps[t].records.tolist() for t in (0, 1, 2, 40)]
+    assert records == [[9, 8, 10], [0, 2, 1], [6, 4, 3], [1, 6, 1]]
+
+
+def test_mosaics_end_at_a_step_that_a_resume_knows_too():
+    only = replace(COMPOSED, mosaic_probability=1.0, copy_paste_probability=0.0, mosaic_off=0.5)
+    plain, run = take(composed(AUGMENT), 6), take(composed(only, total_steps=6), 6)
+    same = [np.array_equal(a.images, b.images) for a, b in zip(plain, run, strict=True)]
+    assert same == [False] * 3 + [True] * 3
+    for a, b in zip(run[2:], take(composed(only, start=2, total_steps=6), 4), strict=True):
+        assert_same(a, b)
+    endless = take(composed(only), 6)
+    assert not any(np.array_equal(a.images, b.images) for a, b in zip(plain, endless, strict=True))
+
+
+def test_the_last_fraction_is_one_of_steps():
+    assert AugmentSettings(mosaic_off=0.15).mosaic_steps(1000) == 850
+    assert AugmentSettings(mosaic_off=0.0).mosaic_steps(7) == 7
+    assert AugmentSettings(mosaic_off=1.0).mosaic_steps(7) == 0
+
+
+def test_composites_need_ground_truth():
+    batches = pipeline.training_batches(LABELLED, GEOMETRY, COMPOSED, None, "rgb", LOADER)
+    plain = pipeline.training_batches(LABELLED, GEOMETRY, AUGMENT, None, "rgb", LOADER)
+    for a, b in zip(take(batches, 2), take(plain, 2), strict=True):
+        np.testing.assert_array_equal(a.images, b.images)

@@ -84,6 +84,19 @@ def test_augmentation_is_off_only_when_nothing_is_asked_for():
     jitter = ("allow_small: true", "allow_small: true\n  scale_jitter_max: 1.5")
     only = build("", off, jitter).augment
     assert (only.hflip_probability, only.zoom_max) == (0.0, 1.5)
+    alone = ("allow_small: true", "allow_small: true\n  mosaic_off: 0.5")
+    assert build("", off, alone).augment is None
+
+
+def test_composites_and_repeats_come_from_the_data():
+    fields = "copy_paste_probability: 0.4 mosaic_probability: 0.3 repeat_factor_threshold: 0.2"
+    experiment = build("", ("allow_small: true", f"allow_small: true {fields}"))
+    assert experiment.augment.copy_paste_probability == 0.4
+    assert (experiment.augment.mosaic_probability, experiment.augment.mosaic_off) == (0.3, 0.15)
+    assert experiment.repeat_threshold == 0.2
+    assert build().repeat_threshold == 0.0 and not build().augment.composes
+    tiled = build("", ("allow_small: true", "allow_small: true tile_size: 512"))
+    assert (tiled.tiling.size, tiled.tiling.overlap) == (512, 0.2) and build().tiling is None
 
 
 def test_metrics_and_counts_come_from_the_spec():
