@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.cli.flags import existing_file, existing_model, key_from
-from rcnn_jax.cli.outputs import Places, spec_inputs
+from rcnn_jax.cli.outputs import CommandPaths, spec_inputs
 from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import SpecError, UsageError
 
@@ -76,9 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", "--key", metavar="KEY", help="that the model is encrypted with")
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     if args.list or args.model is None:
         return known
     known.read("MODEL", args.model)

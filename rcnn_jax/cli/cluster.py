@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rcnn_jax.cli import flag_groups
 from rcnn_jax.cli.flags import existing_folder
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.hosts.launch import choose_gpus, find_launch, gpus_here
 
 
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag_groups.hosts(parser)
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written: nothing that stays."""
+def paths(args: Namespace) -> CommandPaths:
+    """Lists no path: nothing that stays is read or written."""
     del args
-    return Places()
+    return CommandPaths()
 
 
 def run(args: Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import UsageError
 from rcnn_jax.optional import require
@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write its numbers")
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("FIRST", args.first)
     known.read("SECOND", args.second)
     for spec in args.specs:
@@ -68,11 +68,11 @@ def run(args: Namespace) -> int:
     """
     if len(args.specs) > 2:
         raise UsageError(f"-e: expected one spec or two, found {len(args.specs)}")
-    paths = [
+    files = [
         existing_file(args.first, "FIRST"),
         existing_file(args.second, "SECOND"),
     ]
-    models = [path for path in paths if path.suffix != ".json"]
+    models = [path for path in files if path.suffix != ".json"]
     if models and not args.specs:
         raise UsageError(f"{models[0]}: is a model: name the spec it is evaluated by with -e")
     if args.specs and not models:
@@ -84,7 +84,7 @@ def run(args: Namespace) -> int:
 
     with Session("compare", status_folder=None) as session:
         results = []
-        for number, path in enumerate(paths):
+        for number, path in enumerate(files):
             if path in models:
                 spec = args.specs[min(number, len(args.specs) - 1)]
                 results.append(_evaluated(path, spec, args.key, session))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.cli.flags import existing_file, key_from
-from rcnn_jax.cli.outputs import Places, spec_inputs
+from rcnn_jax.cli.outputs import CommandPaths, spec_inputs
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import SpecError, UsageError
 
@@ -55,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", "--key", metavar="KEY", help="that models are encrypted with")
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("MODEL", args.model)
     known.read("-e", args.spec)
     folder = folder_of(args)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
-from rcnn_jax.cli.outputs import Places, beside
+from rcnn_jax.cli.outputs import CommandPaths, beside
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
@@ -128,9 +128,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("MODEL", args.model)
     known.read("-c", args.cache)
     known.read("--header", args.header)

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from rcnn_jax.cli.flags import choose_devices, existing_file, existing_folder, flag_notes, what_lies
-from rcnn_jax.cli.outputs import Places, beside, common
+from rcnn_jax.cli.outputs import CommandPaths, beside, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.data.conversion.report import ConversionReport
 from rcnn_jax.data.count_table import counts_table, report_findings
@@ -42,8 +42,8 @@ def run(args: Namespace, kind: Kind) -> int:
     return 0
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what a conversion reads and writes."""
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of the inputs and outputs of a conversion."""
     if family(kind).records_from == "spec":
         known, _ = common(args, "dataset_convert", None)
         if args.output.name in ("", ".."):

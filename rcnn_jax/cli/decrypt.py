@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.errors import UsageError
 
 
@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("-m", args.model)
     known.write("-o", args.output_file)
     return known

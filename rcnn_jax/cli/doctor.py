@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import UsageError
 
@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("DATA", args.data, "folder" if args.data.is_dir() else "file")
     known.read("--model", args.model)
     known.write("-o", args.output or Path(REPORT))

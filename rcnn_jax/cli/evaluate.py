@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.backends import asked_views, choose_model, named_model, open_chosen, with_own_spec
 from rcnn_jax.cli.flags import choose_devices, flag_views, folder_beside
-from rcnn_jax.cli.outputs import Places, common
+from rcnn_jax.cli.outputs import CommandPaths, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.hosts.team import team
@@ -71,8 +71,8 @@ def _page(args: Namespace) -> "PageOptions | None":
     return PageOptions(output=args.report, precision=args.precision, spec=spec)
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what evaluation reads and writes."""
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of the inputs and outputs of an evaluation."""
     known, config = common(args, kind, "evaluate")
     known.read("--header", args.header)
     if args.report is not None:

@@ -17,7 +17,7 @@ from rcnn_jax.cli.flags import (
     what_lies,
     with_defaults,
 )
-from rcnn_jax.cli.outputs import Places, beside, common
+from rcnn_jax.cli.outputs import CommandPaths, beside, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.export.deepstream.files import bundle_files
@@ -178,8 +178,8 @@ def portable_forms(text: str | None) -> "Forms":
         ) from error
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what an export reads and writes; files that it reuses are written where they lack."""
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of an export; a reused file is an output where it does not exist yet."""
     known, config = common(args, kind, "export")
     known.read("-m", args.model)
     if config is not None or args.spec is None:
@@ -216,12 +216,12 @@ def places(args: Namespace, kind: Kind) -> Places:
         if args.cal_image_dir is not None:
             folder = existing_folder(args.cal_image_dir, "--cal_image_dir")
             known.read("--cal_image_dir", folder, "folder")
-    engine_places(known, args)
+    engine_paths(known, args)
     return known
 
 
-def engine_places(known: Places, args: Namespace) -> None:
-    """Adds what is written with an engine."""
+def engine_paths(known: CommandPaths, args: Namespace) -> None:
+    """Adds the files that an engine build writes."""
     if args.engine_file is not None:
         known.write("--engine_file", args.engine_file)
         known.write("the description of --engine_file", beside(args.engine_file, ".json"))

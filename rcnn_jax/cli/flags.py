@@ -119,7 +119,7 @@ def what_lies(path: Path) -> Literal["file", "folder", "other", "nothing"]:
 
 
 def neighbours(path: Path) -> str:
-    """Returns what a user who named this path may have meant, as the end of a message.
+    """Returns a hint at the files that a user may have meant, as the end of a message.
 
     A model stands for models of every format: `X.epoch_12.hdf5` of TAO 5 is `X.epoch12.tlt` here.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rcnn_jax.cli.converter import BUNDLES, build_rtx, export_again, graph_of
-from rcnn_jax.cli.export import engine_places
+from rcnn_jax.cli.export import engine_paths
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
     ENGINE_DEFAULTS,
@@ -22,7 +22,7 @@ from rcnn_jax.cli.flags import (
     vain_flags,
     with_defaults,
 )
-from rcnn_jax.cli.outputs import Places, common
+from rcnn_jax.cli.outputs import CommandPaths, common
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
@@ -123,16 +123,16 @@ def run(args: Namespace, kind: Kind) -> int:
     return 0
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what is read and written."""
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
     known, _ = common(args, kind, "export")
     known.read("-m", args.model)
     engine = engine_file(args)
-    engine_places(known, Namespace(engine_file=engine, timing_cache=args.timing_cache))
+    engine_paths(known, Namespace(engine_file=engine, timing_cache=args.timing_cache))
     if args.rtx is not None and args.model is not None and args.model.suffix in BUNDLES:
         known.write("the graph of -m", graph_of(engine, key_from(args)))
     if args.data_type == "int8":
-        # Here, because defaults are put in later than places are asked for.
+        # Here, because defaults are put in later than paths are asked for.
         cache = args.cal_cache_file or CALIBRATION_DEFAULTS["cal_cache_file"]
         known.write("--cal_cache_file", cache)
         known.write("--cal_data_file", args.cal_data_file)

@@ -16,7 +16,7 @@ from rcnn_jax.cli.backends import (
     with_own_spec,
 )
 from rcnn_jax.cli.flags import choose_devices, existing_file, flag_views, what_lies
-from rcnn_jax.cli.outputs import Places, beside, common, matching, same
+from rcnn_jax.cli.outputs import CommandPaths, beside, common, matching, same
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.hosts.team import team
@@ -84,8 +84,8 @@ def run(args: Namespace, kind: Kind) -> int:
     return 0
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what inference reads and writes."""
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of the inputs and outputs of inference."""
     known, config = common(args, kind, "inference")
     names = class_map(args)
     known.read("-c", names and existing_file(names, "-c"))
@@ -96,22 +96,22 @@ def places(args: Namespace, kind: Kind) -> Places:
     model = named_model(args.model, config, kind, "inference")
     if model is not None:
         known.read(model.field, model.path)
-    paths = folders(args, config, kind)
-    name, images = paths.images
+    named = folders(args, config, kind)
+    name, images = named.images
     videos = video_sources(images)
     for source in videos:
         if not source.live:
             known.read(name, Path(source.address))
-        for path in video_files(paths, source):
+        for path in video_files(named, source):
             known.write("the result", path)
     if videos:
         return known
     for folder in _image_folders(images):
         known.read(name, folder, "folder")
-    if paths.pictures is not None:
-        known.write(*paths.pictures, "folder")
-    if paths.labels is not None:
-        name, labels = paths.labels
+    if named.pictures is not None:
+        known.write(*named.pictures, "folder")
+    if named.labels is not None:
+        name, labels = named.labels
         known.write(name, labels, "folder")
         if family(kind).labels == "coco":
             known.write(f"the results of {name}", beside(labels, ".json"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import DataError, UsageError
 from rcnn_jax.spec.recipes import NAMES
@@ -96,9 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("DATA", args.data, "folder" if args.data.is_dir() else "file")
     known.write("-o", args.output)
     return known

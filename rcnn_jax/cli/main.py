@@ -323,14 +323,14 @@ def _run_task(name: str, kind: Kind, args: argparse.Namespace) -> int:
     def checked() -> int:
         # Before the session opens its log: a check where a file is written comes too late, by then the
         # log holds lines and the first image is gone.
-        check(command.places(args, kind))
+        check(command.paths(args, kind))
         return command.run(args, kind)
 
     return with_others(args, name, checked)
 
 
 def _run_command(command: Any, args: argparse.Namespace) -> int:
-    check(command.places(args))
+    check(command.paths(args))
     return command.run(args)
 
 

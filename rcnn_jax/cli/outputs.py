@@ -1,6 +1,6 @@
 """Check of the paths of a command: output can be written, and replaces no input.
 
-Every command declares what it reads and writes (`places` in its file); `check` compares them before
+Every command declares what it reads and writes (`paths` in its file); `check` compares them before
 any work begins. What a spec names counts as much as what a flag names: a label dump onto the ground
 truth is as bad as pictures onto the pictures.
 """
@@ -26,11 +26,11 @@ LONGEST_NAME = 255
 TEMPORARY = 24
 """Length that the temporary name of a file adds to its own, in bytes."""
 
-PlaceKind = Literal["file", "folder", "workdir", "log"]
+PathKind = Literal["file", "folder", "workdir", "log"]
 
 
 @dataclass(frozen=True)
-class Place:
+class CommandPath:
     """A path that a command reads or writes.
 
     Attributes:
@@ -42,14 +42,14 @@ class Place:
 
     name: str
     path: Path
-    kind: PlaceKind = "file"
+    kind: PathKind = "file"
 
     def __str__(self) -> str:
         return f"{self.name} {self.path}"
 
 
 @dataclass
-class Places:
+class CommandPaths:
     """Input and output of a command.
 
     Attributes:
@@ -57,24 +57,24 @@ class Places:
       writes: its output.
     """
 
-    reads: list[Place] = field(default_factory=list)
-    writes: list[Place] = field(default_factory=list)
+    reads: list[CommandPath] = field(default_factory=list)
+    writes: list[CommandPath] = field(default_factory=list)
 
-    def read(self, name: str, path: Path | str | None, kind: PlaceKind = "file") -> None:
+    def read(self, name: str, path: Path | str | None, kind: PathKind = "file") -> None:
         """Adds an input, where there is one."""
         if path:
-            self.reads.append(Place(name, Path(path), kind))
+            self.reads.append(CommandPath(name, Path(path), kind))
 
-    def write(self, name: str, path: Path | str | None, kind: PlaceKind = "file") -> None:
+    def write(self, name: str, path: Path | str | None, kind: PathKind = "file") -> None:
         """Adds an output, where there is one."""
         if path:
-            self.writes.append(Place(name, Path(path), kind))
+            self.writes.append(CommandPath(name, Path(path), kind))
 
 
 def common(
     args: Namespace, kind: "SpecKind", task: "TaskName | None", *, workdir_flag: str = "-r"
-) -> tuple[Places, Any]:
-    """Returns the places that every task has, and its config.
+) -> tuple[CommandPaths, Any]:
+    """Lists the paths that every task has, and reads its config.
 
     Args:
       args: flags: log_file, workdir, and the spec or config.
@@ -83,28 +83,28 @@ def common(
       workdir_flag: what the flag of the folder is called.
 
     Returns:
-      The places, and the config; None where the spec cannot be read: `read_spec` will say why.
+      The paths, and the config; None where the spec cannot be read: `read_spec` will say why.
 
     Raises:
       UsageError: there is no such spec file.
     """
-    places = Places()
-    places.write("--log_file", args.log_file, "log")
-    places.write(workdir_flag, args.workdir, "workdir")
-    places.write("the status file", args.workdir and args.workdir / "status.json", "log")
+    paths = CommandPaths()
+    paths.write("--log_file", args.log_file, "log")
+    paths.write(workdir_flag, args.workdir, "workdir")
+    paths.write("the status file", args.workdir and args.workdir / "status.json", "log")
     config = args.config
     if config is None and args.spec is not None:
-        places.read("-e" if kind != "dataset_convert" else "-d", args.spec)
-        existing_file(args.spec, places.reads[0].name)
+        paths.read("-e" if kind != "dataset_convert" else "-d", args.spec)
+        existing_file(args.spec, paths.reads[0].name)
         # Parsed once more for this, which takes 5 ms: what a spec names is at risk as much as what
         # flags name.
         config = _quiet_config(args.spec, kind, task)
     if config is not None:
-        places.reads += spec_inputs(config, kind)
-    return places, config
+        paths.reads += spec_inputs(config, kind)
+    return paths, config
 
 
-def spec_inputs(config: Any, kind: "SpecKind") -> list[Place]:
+def spec_inputs(config: Any, kind: "SpecKind") -> list[CommandPath]:
     """Returns the data and weights that a spec names, other than the model of a command."""
     from rcnn_jax.spec.inputs import data_path, named_inputs
 
@@ -118,24 +118,24 @@ def spec_inputs(config: Any, kind: "SpecKind") -> list[Place]:
     return named
 
 
-def _input(entry: "Input", path: Path) -> Place:
-    return Place(entry.field, path, "folder" if entry.reads == "folder" else "file")
+def _input(entry: "Input", path: Path) -> CommandPath:
+    return CommandPath(entry.field, path, "folder" if entry.reads == "folder" else "file")
 
 
-def check(places: Places) -> None:
+def check(paths: CommandPaths) -> None:
     """Stops a command whose output cannot be written, or would destroy what it reads.
 
     Raises:
       UsageError: a path is of the wrong kind or cannot be written; an output is an input, or two
         outputs are one file.
     """
-    for place in places.writes:
-        obstacle = _obstacle(place)
+    for out in paths.writes:
+        obstacle = _obstacle(out)
         if obstacle:
-            raise UsageError(f"{place}: {obstacle}")
+            raise UsageError(f"{out}: {obstacle}")
     # A flag and a field may name the same file: the message names what the user typed.
-    flags_first = sorted(places.reads, key=lambda place: not place.name.startswith("-"))
-    for out in places.writes:
+    flags_first = sorted(paths.reads, key=lambda source: not source.name.startswith("-"))
+    for out in paths.writes:
         for source in flags_first:
             if _destroys(out, source):
                 raise UsageError(
@@ -143,8 +143,8 @@ def check(places: Places) -> None:
                     "name another file or folder"
                 )
     # Two outputs may share a folder, but never a file, and a file cannot be the folder of another.
-    for number, out in enumerate(places.writes):
-        for other in places.writes[:number]:
+    for number, out in enumerate(paths.writes):
+        for other in paths.writes[:number]:
             if "folder" not in _noun(out) + _noun(other) and same(out.path, other.path):
                 raise UsageError(f"{other} and {out} are one file: give two names")
             for upper, lower in ((out, other), (other, out)):
@@ -174,10 +174,10 @@ def matching(pattern: Path) -> Iterator[Path]:
         yield from map(Path, glob.iglob(text))  # noqa: PTH207 Path.glob takes no absolute pattern
 
 
-def _obstacle(place: Place) -> str | None:
+def _obstacle(output: CommandPath) -> str | None:
     """Returns why a path cannot be written, None where it can."""
-    path, wanted = place.path, _noun(place)
-    longest = LONGEST_NAME - (TEMPORARY if place.kind == "file" else 0)
+    path, wanted = output.path, _noun(output)
+    longest = LONGEST_NAME - (TEMPORARY if output.kind == "file" else 0)
     try:
         if len(os.fsencode(path.name)) > longest:
             return f"the name is longer than {longest} bytes"
@@ -195,10 +195,10 @@ def _obstacle(place: Place) -> str | None:
         return "expected a folder, found a file there"
     if wanted == "file" and stat.S_ISDIR(mode):
         return "expected a file, found a folder there"
-    if place.kind == "file" and not stat.S_ISREG(mode):
+    if output.kind == "file" and not stat.S_ISREG(mode):
         return "expected a file, found a device or pipe there"
     # Files are replaced by renaming, which needs the folder; a log is appended to.
-    return _unwritable(path.parent if place.kind == "file" else path)
+    return _unwritable(path.parent if output.kind == "file" else path)
 
 
 def _obstacle_above(folder: Path) -> str | None:
@@ -229,7 +229,7 @@ def _unwritable(path: Path) -> str | None:
     return None if os.access(path, mode) else f"{path} is not writable"
 
 
-def _destroys(out: Place, source: Place) -> bool:
+def _destroys(out: CommandPath, source: CommandPath) -> bool:
     """Returns whether writing an output can change an input."""
     # Its files have names of their own, and those that may exist as input are declared one by one.
     if out.kind == "workdir":
@@ -250,8 +250,8 @@ def _holds(upper: Path, lower: Path, noun: str) -> bool:
     return above in below.parents or (noun == "folder" and above == below)
 
 
-def _noun(place: Place) -> str:
-    return "folder" if place.kind in ("folder", "workdir") else "file"
+def _noun(path: CommandPath) -> str:
+    return "folder" if path.kind in ("folder", "workdir") else "file"
 
 
 def _quiet_config(spec: Path, kind: "SpecKind", task: "TaskName | None") -> Any:

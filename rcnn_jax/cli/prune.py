@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import choose_devices, existing_model, folder_beside, key_from
-from rcnn_jax.cli.outputs import Places, beside, common
+from rcnn_jax.cli.outputs import CommandPaths, beside, common
 from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind
@@ -52,8 +52,8 @@ def run(args: Namespace, kind: Kind) -> int:
     return 0
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what is read and written."""
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
     args.spec = None  # a bundle holds its own
     known, _ = common(args, kind, None)
     known.read("-m", args.model)

@@ -10,7 +10,7 @@ from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.errors import SpecError, UsageError
 from rcnn_jax.printable import SHOWN, excerpt
 from rcnn_jax.spec import demands
@@ -60,9 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("field", metavar="FIELD", help="name, or the end of a dotted path")
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("SPEC", getattr(args, "spec", None))
     known.write("-o", getattr(args, "output", None))
     return known

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.cli.flags import key_from
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
@@ -71,9 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", "--key", metavar="KEY", help="that models are encrypted with")
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs."""
+    known = CommandPaths()
     known.read("FILE", args.file)
     known.write("-d", _folder(args), "workdir")
     return known

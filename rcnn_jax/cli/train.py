@@ -10,7 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rcnn_jax.cli.flags import choose_devices, what_lies
-from rcnn_jax.cli.outputs import Place, Places, common
+from rcnn_jax.cli.outputs import CommandPath, CommandPaths, common
 from rcnn_jax.cli.session import Session, memory_advice, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.hosts.team import team
@@ -127,8 +127,8 @@ def _deadline(minutes: float | None) -> float | None:
     return time.monotonic() + minutes * 60 - age_of_process()
 
 
-def places(args: Namespace, kind: Kind) -> Places:
-    """Returns what training reads and writes.
+def paths(args: Namespace, kind: Kind) -> CommandPaths:
+    """Lists the paths of the inputs and outputs of training.
 
     Among the weights to start from, those whose names the run itself will use are at risk; a spec
     that lies where the run writes its own is, unless it is that one.
@@ -140,9 +140,9 @@ def places(args: Namespace, kind: Kind) -> Places:
     if args.workdir is None:
         known.write(family(kind).file_fields["train"], workdir, "workdir")
         known.write("the status file", workdir / "status.json", "log")
-    known.writes += [Place("a file of this run,", workdir / name) for name in RUN_FILES]
+    known.writes += [CommandPath("a file of this run,", workdir / name) for name in RUN_FILES]
     known.writes += [
-        Place("a model of this run,", source.path)
+        CommandPath("a model of this run,", source.path)
         for source in known.reads
         if source.name in family(kind).start_fields
         and _is_of_run(source.path, workdir, config, kind)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file, key_from
-from rcnn_jax.cli.outputs import Places
+from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
 
@@ -71,9 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     imported.add_argument("--offline", action="store_true", help="look into the cache only")
 
 
-def places(args: Namespace) -> Places:
-    """Returns what is read and written; what lies in the cache is nobody's output."""
-    known = Places()
+def paths(args: Namespace) -> CommandPaths:
+    """Lists the paths of the command's inputs and outputs; files of the cache are neither."""
+    known = CommandPaths()
     if args.action == "import":
         known.read("FILE", args.file)
         known.read("-e", args.spec)

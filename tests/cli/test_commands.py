@@ -298,7 +298,7 @@ def test_an_export_is_named_after_its_model_and_its_key(
     spec = write(tmp_path, FASTER.replace("of the spec", spec_key))
     argv = ["export", "-e", spec, "-m", "models/a.tlt", *flags.split()]
     args = detector_parser("faster_rcnn").parse_args(argv)
-    names = [place.path.as_posix() for place in export.places(args, "faster_rcnn").writes]
+    names = [output.path.as_posix() for output in export.paths(args, "faster_rcnn").writes]
     assert names[0] == expected
     assert f"{expected}.check.json" in names
 

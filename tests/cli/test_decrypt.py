@@ -53,7 +53,7 @@ def test_a_file_that_is_there_is_left_alone(args):
 
 
 def test_it_declares_what_it_reads_and_writes(args):
-    known = decrypt.places(args)
+    known = decrypt.paths(args)
     assert [str(args.model)] == [str(path) for path in _paths(known.reads)]
     assert [str(args.output_file)] == [str(path) for path in _paths(known.writes)]
 

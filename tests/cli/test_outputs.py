@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.cli.main import converter, main
-from rcnn_jax.cli.outputs import Places, check, spec_inputs
+from rcnn_jax.cli.outputs import CommandPaths, check, spec_inputs
 from rcnn_jax.errors import UsageError
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.spec.render import redact, render
@@ -350,32 +350,32 @@ def test_annotations_in_the_folder_of_the_run_are_none_of_its_files(name, here, 
 
 
 def test_devices_serve_as_log_files_and_folders_are_shared(here):
-    places = Places()
-    places.write("--log_file", "/dev/null", "log")
-    places.write("-o", "out", "folder")
-    places.write("-l", "out", "folder")
-    places.write("-r", "out", "workdir")
-    places.write("the report", "out/report.json")
-    places.read("-i", "new", "folder")
-    places.read("-c", None)
-    check(places)
+    paths = CommandPaths()
+    paths.write("--log_file", "/dev/null", "log")
+    paths.write("-o", "out", "folder")
+    paths.write("-l", "out", "folder")
+    paths.write("-r", "out", "workdir")
+    paths.write("the report", "out/report.json")
+    paths.read("-i", "new", "folder")
+    paths.read("-c", None)
+    check(paths)
     assert not Path("out").exists()
-    places.write("-o", "/dev/null")
+    paths.write("-o", "/dev/null")
     with pytest.raises(UsageError, match="-o /dev/null: expected a file, found a device or pipe"):
-        check(places)
+        check(paths)
 
 
 def test_a_folder_without_permission_is_named(here, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root
-    places = Places()
-    places.write("-o", "new", "folder")
+    paths = CommandPaths()
+    paths.write("-o", "new", "folder")
     with pytest.raises(UsageError, match="-o new: new is not writable"):
-        check(places)
+        check(paths)
 
 
 def test_the_inputs_of_a_spec_are_the_folders_that_are_read_not_their_root(here, monkeypatch):
     config = load_spec("f.txt", "faster_rcnn").config
-    inputs = {(place.path.as_posix(), place.kind) for place in spec_inputs(config, "faster_rcnn")}
+    inputs = {(entry.path.as_posix(), entry.kind) for entry in spec_inputs(config, "faster_rcnn")}
     assert inputs == {
         ("data/images", "folder"),
         ("data/labels", "folder"),
@@ -386,7 +386,7 @@ def test_the_inputs_of_a_spec_are_the_folders_that_are_read_not_their_root(here,
     (here / "data").rename(here / "base" / "data")
     monkeypatch.setenv("DATA_BASE_PATH", str(here / "base"))
     config = load_spec("c.txt", "dataset_convert").config
-    paths = [place.path for place in spec_inputs(config, "dataset_convert")]
+    paths = [entry.path for entry in spec_inputs(config, "dataset_convert")]
     assert paths == [here / "base/data/images", here / "base/data/labels"]
 
 
