@@ -221,8 +221,8 @@ def _reason(error: Exception) -> str:
 
 def _help(ours: Sequence[str]) -> None:
     """Prints the flags of this program and of the task, and leaves."""
-    words = [word.partition("=")[2] for word in ours if word.startswith("--mode=")]
-    mode = words[-1] if words and words[-1] in MODES else "train"
+    modes = [word.partition("=")[2] for word in ours if word.startswith("--mode=")]
+    mode = modes[-1] if modes and modes[-1] in MODES else "train"
     sys.stdout.write(f"{__doc__}\nFlags of this program:\n{flags.FLAGS.main_module_help()}\n\n")
     sys.stdout.write("Flags of the task, for a config of Faster R-CNN (-e is not given here):\n\n")
     detector_parser(FASTER_RCNN.kind).parse_args([mode, "--help"])

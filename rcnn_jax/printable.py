@@ -61,8 +61,8 @@ def reason(error: BaseException) -> str:
 
     Some repeat the content: a made-up file would fill the screen.
     """
-    words = shown(" ".join(str(error).split()))
-    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
+    text = shown(" ".join(str(error).split()))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _escape(character: str) -> str:

@@ -139,5 +139,5 @@ def _table(comparison: "Comparison"):
         table.add_column(heading, justify="left" if number in (0, 6) else "right", overflow="fold")
     styles = {"second better": "green", "first better": "yellow"}
     for row in comparison.rows:
-        table.add_row(*map(escape, row.cells()), style=styles.get(row.verdict, ""))
+        table.add_row(*map(escape, row.cells()), style=styles.get(row.outcome, ""))
     return table

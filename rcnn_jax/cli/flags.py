@@ -77,8 +77,8 @@ def existing_file(path: Path, flag: str) -> Path:
     kind = what_lies(path)
     if kind == "file":
         return path
-    words = {"folder": "a folder", "other": "a device or pipe"}.get(kind, "nothing")
-    raise UsageError(f"{flag} {path}: expected a file, found {words} there{neighbours(path)}")
+    entry = {"folder": "a folder", "other": "a device or pipe"}.get(kind, "nothing")
+    raise UsageError(f"{flag} {path}: expected a file, found {entry} there{neighbours(path)}")
 
 
 def existing_model(path: Path, flag: str) -> Path:
@@ -105,8 +105,8 @@ def existing_folder(path: Path, flag: str) -> Path:
     kind = what_lies(path)
     if kind == "folder":
         return path
-    words = {"file": "a file", "other": "a device or pipe"}.get(kind, "nothing")
-    raise UsageError(f"{flag} {path}: expected a folder, found {words} there")
+    entry = {"file": "a file", "other": "a device or pipe"}.get(kind, "nothing")
+    raise UsageError(f"{flag} {path}: expected a folder, found {entry} there")
 
 
 def what_lies(path: Path) -> Literal["file", "folder", "other", "nothing"]:

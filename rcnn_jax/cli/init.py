@@ -113,9 +113,9 @@ def run(args: Namespace) -> int:
     canvas = _checked(args)
     from rcnn_jax.checkpoints.atomic import write_file
     from rcnn_jax.configure import proposal
+    from rcnn_jax.configure.data_files import Wish, provide_files, with_sizes
     from rcnn_jax.configure.drafting import Known, draft_of
     from rcnn_jax.configure.pace import pace_here
-    from rcnn_jax.configure.place import Wish, place, with_sizes
     from rcnn_jax.configure.splits import split_items
     from rcnn_jax.configure.weights import is_folded, start_of
     from rcnn_jax.spec.load import parse_spec
@@ -165,7 +165,7 @@ def run(args: Namespace) -> int:
         )
         # Not earlier: where the data or a flag is at fault, the spec that is there keeps its data.
         shutil.rmtree(wish.beside, ignore_errors=True)
-        placed = place(wish, collection, session.track)
+        placed = provide_files(wish, collection, session.track)
         known = Known(
             source=f"{args.data} ({collection.layout})",
             seed=args.seed,

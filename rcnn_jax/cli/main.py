@@ -250,8 +250,8 @@ def without_launcher(argv: Sequence[str]) -> list[str]:
       ['mask_rcnn', 'train']
     """
     given = list(argv)
-    for words in LAUNCHERS:
-        if given and given[0] in words:
+    for launchers in LAUNCHERS:
+        if given and given[0] in launchers:
             del given[0]
     # After the launchers: `tao converter` and `tao-converter` were one program.
     if given and given[0].replace("-", "_") in CONVERTERS:

@@ -65,11 +65,11 @@ class Parser(argparse.ArgumentParser):
             for command in self._commands.values():
                 command.relatives = self._commands
             return super().parse_known_args(self._command_first(given), namespace)
-        words = self._cleaned(given)
-        unknown = self._unknown(words)
+        arguments = self._cleaned(given)
+        unknown = self._unknown(arguments)
         if unknown:  # before a flag is missed whose mistyped spelling is there
             self._refuse(unknown)
-        namespace, rest = super().parse_known_args(words, namespace)
+        namespace, rest = super().parse_known_args(arguments, namespace)
         if rest:
             self._refuse(rest)
         return namespace, rest
@@ -162,7 +162,7 @@ class Parser(argparse.ArgumentParser):
                 index += 1
         return cleaned
 
-    def _unknown(self, words: Sequence[str]) -> list[str]:
+    def _unknown(self, arguments: Sequence[str]) -> list[str]:
         """Returns the words that are flags to argparse, and none of this command.
 
         What follows a flag that takes a value is left to argparse: it may be a key, and no message
@@ -170,12 +170,12 @@ class Parser(argparse.ArgumentParser):
         """
         # The conditions below are argparse's own for what looks like a flag: no number, no blank,
         # no lone dash. Only what it would take for a flag can be missed as one.
-        end = words.index("--") if "--" in words else len(words)
-        actions = [self._option_string_actions.get(word) for word in words[:end]]
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        actions = [self._option_string_actions.get(word) for word in arguments[:end]]
         values = [False, *(action is not None and action.nargs is None for action in actions)]
         return [
             word
-            for word, is_value in zip(words[:end], values, strict=False)
+            for word, is_value in zip(arguments[:end], values, strict=False)
             if word.startswith("-")
             and not is_value
             and word != "-"

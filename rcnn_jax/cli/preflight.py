@@ -397,6 +397,6 @@ def _table(result: "Preflight"):
         table.add_column(heading, overflow="fold")
     styles = {"go": "green", "caution": "yellow", "no-go": "red", "skipped": "dim"}
     for check in result.checks:
-        words = check.sentence + (f". {check.advice}" if check.advice else "")
-        table.add_row(check.name, check.outcome, escape(words), style=styles[check.outcome])
+        text = check.sentence + (f". {check.advice}" if check.advice else "")
+        table.add_row(check.name, check.outcome, escape(text), style=styles[check.outcome])
     return table

@@ -114,13 +114,13 @@ def add_prune(parser: argparse.ArgumentParser, kind: Kind) -> None:
     flag_groups.launch(parser)
 
 
-def _spelled(*words: str) -> Callable[[str], str]:
+def _spelled(*spellings: str) -> Callable[[str], str]:
     """Returns a reader of one of some words, in any case."""
 
     def read(text: str) -> str:
-        for word in words:
+        for word in spellings:
             if text.lower() == word.lower():
                 return word
-        raise argparse.ArgumentTypeError(f"expected {' or '.join(words)}, found '{text}'")
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(spellings)}, found '{text}'")
 
     return read

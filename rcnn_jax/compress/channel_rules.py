@@ -122,10 +122,10 @@ def _transpose(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
 
 
 def _reverse(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
-    turned = site.equation.params["dimensions"]
+    reversed_axes = site.equation.params["dimensions"]
     return [
         tuple(
-            a[::-1] if i in turned and (a := channels_of(axis)) is not None else axis
+            a[::-1] if i in reversed_axes and (a := channels_of(axis)) is not None else axis
             for i, axis in enumerate(values[0])
         )
     ]

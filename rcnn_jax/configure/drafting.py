@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rcnn_jax.configure.place import Placed
+from rcnn_jax.configure.data_files import DataFiles
 from rcnn_jax.configure.proposal import Choice, Objects, Schedule
 from rcnn_jax.configure.splits import Split
 from rcnn_jax.configure.weights import Start
@@ -43,7 +43,7 @@ class Known:
     masks: bool
     output: str
     split: Split
-    placed: Placed
+    placed: DataFiles
     names: Mapping[str, str]
     counts: Mapping[str, int]
     objects: Objects

@@ -121,13 +121,13 @@ def check_images(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
         # Not an error of the size alone: boxes that were drawn on another size are all wrong.
         if record.stated and record.stated != scan.size:
             height, width = record.stated
-            turned = (width, height) == scan.size
+            swapped = (width, height) == scan.size
             detail = (
                 f"labels for {height} x {width}, image of {scan.size[0]} x {scan.size[1]} (h x w)"
-                + (": height and width swapped" if turned else "")
+                + (": height and width swapped" if swapped else "")
                 + (
                     ": drawn on the picture as it is shown"
-                    if turned and scan.orientation > 4
+                    if swapped and scan.orientation > 4
                     else ""
                 )
             )
@@ -201,8 +201,8 @@ def check_balance(records: Sequence[Record], seen: Observations) -> None:
         if training and not training[name]:
             seen.add(kinds.NOT_TRAINED, Example(name), name=name, count=count)
     for names in _near_names([*training, *validation]):
-        words = " and ".join(f"'{name}' ({training[name] + validation[name]})" for name in names)
-        seen.add(kinds.NEAR_NAME, Example(words), name=words)
+        pair = " and ".join(f"'{name}' ({training[name] + validation[name]})" for name in names)
+        seen.add(kinds.NEAR_NAME, Example(pair), name=pair)
 
 
 def check_canvas(

@@ -68,8 +68,8 @@ def placement(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> Plac
         there = _strength(maps, usable, _moved(dy * step, dx * step))
         gain = _clear_gain(here, there, _SURE_OF_MANY)
         if gain > best[0]:
-            words = f"{dx * step:+.0f} pixels in x and {dy * step:+.0f} in y"
-            best = (gain, f"moved by {words} the boxes fit the pictures better")
+            shift = f"{dx * step:+.0f} pixels in x and {dy * step:+.0f} in y"
+            best = (gain, f"moved by {shift} the boxes fit the pictures better")
     return Placement(cause=best[1], gain=best[0], boxes=count)
 
 

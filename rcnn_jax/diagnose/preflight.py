@@ -337,12 +337,12 @@ def check_hours(seconds: float, batch: int, wanted: int, steps: int) -> Check:
       steps: of the run.
     """
     total = seconds * max(wanted / batch, 1.0) * steps
-    words = f"{total / 3600:.1f} hours" if total > 5400 else f"{total / 60:.0f} minutes"
+    duration = f"{total / 3600:.1f} hours" if total > 5400 else f"{total / 60:.0f} minutes"
     return Check(
         name="time",
         outcome="go",
-        sentence=f"{steps:,} steps of {seconds * max(wanted / batch, 1.0):.2f} seconds: about {words} on "
-        "this machine",
+        sentence=f"{steps:,} steps of {seconds * max(wanted / batch, 1.0):.2f} seconds: about {duration} "
+        "on this machine",
     )
 
 

@@ -39,7 +39,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     # By sentence: what was done is told in the order in which it was first done.
     changes: Counter[str] = Counter()
     copies = _copies(diagnosis.records, diagnosis.scans)
-    items, turned = [], set()
+    items, rotated = [], set()
     for index, (record, scan) in enumerate(zip(diagnosis.records, diagnosis.scans, strict=True)):
         # Left out with its labels: labels without an image are an error of the next reader.
         if scan.fault or record.path is None:
@@ -52,7 +52,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
         # Only where the labels state the turned size: an EXIF tag alone does not say on which picture the
         # labels were drawn.
         if record.stated and record.stated != size and _is_turned(record.stated, scan):
-            turned.add(record.path)
+            rotated.add(record.path)
             size = record.stated
             changes["images were turned as EXIF says"] += 1
         objects = _objects(record.objects, size, changes)
@@ -64,7 +64,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     form: Form = "coco" if masks else "kitti"
 
     def copy(source: Path, target: Path) -> None:
-        if source in turned:
+        if source in rotated:
             _write_turned(source, target, diagnosis)
         else:
             # Byte for byte: encoding a JPEG anew would change every picture a little.
@@ -127,6 +127,6 @@ def _objects(
 def _write_turned(source: Path, target: Path, diagnosis: Diagnosis) -> None:
     index = next(n for n, record in enumerate(diagnosis.records) if record.path == source)
     image = diagnosis.records[index].read().image
-    turned = cv2.rotate(image, _TURNS[diagnosis.scans[index].orientation])
+    upright = cv2.rotate(image, _TURNS[diagnosis.scans[index].orientation])
     # Encoded anew, so that no EXIF tag is left which would turn it once more.
-    target.write_bytes(encode_image(turned, source.suffix, name=source))
+    target.write_bytes(encode_image(upright, source.suffix, name=source))

@@ -63,7 +63,7 @@ class Row:
     difference: Span | None = None
 
     @property
-    def verdict(self) -> str:
+    def outcome(self) -> str:
         """`within noise`, `second better`, `first better`, or nothing where noise is not known."""
         if self.difference is None:
             return ""
@@ -73,7 +73,7 @@ class Row:
         return "first better" if self.difference.high < 0 else NOISE
 
     def cells(self) -> list[str]:
-        """Returns name, both values, difference, interval and verdict as text."""
+        """Returns name, both values, difference, interval and outcome as text."""
         change = self.other - self.one
         ends = ("", "")
         if self.difference is not None:
@@ -83,11 +83,11 @@ class Row:
             *map(_number, (self.one, self.other)),
             f"{change:+.3f}",
             *ends,
-            self.verdict,
+            self.outcome,
         ]
 
 
-HEADINGS = ("metric", "first", "second", "difference", "95 % from", "to", "verdict")
+HEADINGS = ("metric", "first", "second", "difference", "95 % from", "to", "outcome")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Comparison:
                     "first": row.one,
                     "second": row.other,
                     "difference": None if row.difference is None else row.difference._asdict(),
-                    "verdict": row.verdict,
+                    "verdict": row.outcome,
                 }
                 for row in self.rows
             ],
@@ -137,9 +137,9 @@ class Comparison:
             )
         low, _, high = row.difference
         interval = f"{low:+.3f} to {high:+.3f} at 95 %, {self.images} images"
-        if row.verdict == NOISE:
+        if row.outcome == NOISE:
             return f"{change}: difference within noise ({interval})"
-        return f"{change}: the {row.verdict.split()[0]} is better ({interval})"
+        return f"{change}: the {row.outcome.split()[0]} is better ({interval})"
 
 
 def read_result(path: Path) -> Result:
@@ -259,7 +259,7 @@ def page(comparison: Comparison) -> str:
     """Returns the comparison as one HTML page."""
     tones: dict[str, Tone] = {"second better": "good", "first better": "warning"}
     summary: list[PagePart] = [
-        Text(comparison.sentence(), tones.get(comparison.rows[0].verdict, "note")),
+        Text(comparison.sentence(), tones.get(comparison.rows[0].outcome, "note")),
         Text(f"First: {comparison.first}"),
         Text(f"Second: {comparison.second}"),
     ]
@@ -270,7 +270,7 @@ def page(comparison: Comparison) -> str:
     ]
     if classes:
         # Surest differences first: of eighty classes those within noise are what nobody looks for.
-        classes.sort(key=lambda row: (row.verdict == NOISE, -abs(row.other - row.one)))
+        classes.sort(key=lambda row: (row.outcome == NOISE, -abs(row.other - row.one)))
         more = (
             f" The first {_MOST_CLASSES} of {len(classes)}." if len(classes) > _MOST_CLASSES else ""
         )
@@ -296,7 +296,7 @@ def _table(rows: Sequence[Row], tones: Mapping[str, Tone]) -> Table:
     return Table(
         HEADINGS,
         [row.cells() for row in rows],
-        tones={i: tones[row.verdict] for i, row in enumerate(rows) if row.verdict in tones},
+        tones={i: tones[row.outcome] for i, row in enumerate(rows) if row.outcome in tones},
     )
 
 

@@ -117,8 +117,8 @@ def mean_ap50(images: Sequence[ImageResult], classes: int) -> float:
     """Returns the mean AP at IoU 0.5 over the classes that have objects; NaN without objects."""
     names = [f"{number:06d}" for number in range(classes)]
     report = evaluate_voc(images, names, (0.5,), 0.0, "voc12")
-    judged = [result.ap for result in report.classes[0] if result.n_gt]
-    return float(np.mean(judged)) if judged else float("nan")
+    precisions = [result.ap for result in report.classes[0] if result.n_gt]
+    return float(np.mean(precisions)) if precisions else float("nan")
 
 
 def agnostic(images: Sequence[ImageResult]) -> list[ImageResult]:
@@ -241,12 +241,12 @@ def _coordinate_hypotheses(
         convert,
         move_labels(lambda b, s: b * np.tile(np.asarray(s, np.float32), 2)),
     )
-    turned = (
+    stored_pixels = (
         "Labels were drawn on the picture as it is shown, pixels are read as they are stored (EXIF "
         "orientation is ignored): turn the pixels, `rcnn-jax doctor --fix` does"
     )
     for angle, turn in ((180, turn_180), (90, turn_90), (270, turn_270)):
-        yield f"the labels are turned by {angle} degrees", turned, move_labels(turn)
+        yield f"the labels are turned by {angle} degrees", stored_pixels, move_labels(turn)
     yield (
         "the labels are mirrored left to right",
         "Mirror boxes and pixels together",

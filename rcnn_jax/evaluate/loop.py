@@ -194,7 +194,7 @@ def _in_step(batches: Iterable[Batch], together: Team) -> Iterator[Batch]:
     together.rest("the metrics")
 
 
-def _places(experiment: Experiment, source: Source) -> dict[int, int]:
+def _positions(experiment: Experiment, source: Source) -> dict[int, int]:
     order = evaluation_order(source, experiment.geometry)
     return {record: position for position, record in enumerate(order)}
 
@@ -246,7 +246,7 @@ def _evaluate_voc(
         records.append(int(batch.image_id[row]))
     together, names = team(), experiment.task.class_names
     if together.is_many:
-        positions = _places(experiment, source)
+        positions = _positions(experiment, source)
         own, records = all_voc_results(own, records, positions, together), list(positions)
     report = evaluate_voc(
         own, names, metrics.iou_thresholds, metrics.score_threshold, metrics.method
@@ -290,7 +290,7 @@ def _evaluate_coco(
         own = [(record, image_id, future.result()) for record, image_id, future in pending]
     together = team()
     if together.is_many:
-        positions = _places(experiment, source)
+        positions = _positions(experiment, source)
         records = list(positions)
         image_ids, results = all_coco_results(own, positions, together)
         proposed = {}  # of the images of this process alone

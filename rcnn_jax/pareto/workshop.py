@@ -119,8 +119,8 @@ class Workshop:
         folder = self.root / "pruned" / name
         pruned = folder / "pruned.tlt"
         if not pruned.exists():
-            words = ["-m", str(self.model), "-o", str(pruned), "--keep-params", f"{keep:g}"]
-            self._run(folder, ["prune", *words])
+            arguments = ["-m", str(self.model), "-o", str(pruned), "--keep-params", f"{keep:g}"]
+            self._run(folder, ["prune", *arguments])
         self._train(name, pruned, PRUNED)
 
     def _train(self, name: str, start: Path, recipe: Recipe, *, qat: bool = False) -> None:
@@ -142,15 +142,15 @@ class Workshop:
             return
         spec = folder / "spec.txt"
         write_file(spec, [render(self.config, self.kind).encode()])
-        words = ["-e", str(spec), "-m", str(self.model_file(candidate)), "-o", str(output)]
+        arguments = ["-e", str(spec), "-m", str(self.model_file(candidate)), "-o", str(output)]
         if candidate.precision != "fp32":
             cache = str(folder / "cal.bin")
-            words += ["--data_type", "int8", "--cal_cache_file", cache]
+            arguments += ["--data_type", "int8", "--cal_cache_file", cache]
         if candidate.precision == "int8":
             # The export keeps the worst layers in float while detections differ; whether what remains is
             # too much is for the metric to say.
-            words.append("--accept-loss")
-        self._run(folder, ["export", *words])
+            arguments.append("--accept-loss")
+        self._run(folder, ["export", *arguments])
 
     def _measured(self, candidate: Candidate) -> Result:
         graph = self._open(candidate)
@@ -177,7 +177,7 @@ class Workshop:
     def _open(self, candidate: Candidate) -> OpenGraph:
         return open_graph(self.graph_file(candidate), self.key, runtime=self.target)
 
-    def _run(self, folder: Path, words: Sequence[str]) -> None:
+    def _run(self, folder: Path, arguments: Sequence[str]) -> None:
         """Runs a command of the detector to its end.
 
         Raises:
@@ -185,7 +185,7 @@ class Workshop:
           TrainingError: somebody else stopped it.
           _Failed: it ended with an error.
         """
-        job = self.executor.start(folder, [self.kind, *words])
+        job = self.executor.start(folder, [self.kind, *arguments])
         while (code := self.executor.poll(job)) is None:
             if time.monotonic() >= self.deadline:
                 self.executor.close()
@@ -193,10 +193,10 @@ class Workshop:
             time.sleep(_WAIT)
         if code in INTERRUPTED:
             raise TrainingError(
-                f"{folder}: {words[0]} was interrupted (exit code {code}): the same command goes on"
+                f"{folder}: {arguments[0]} was interrupted (exit code {code}): the same command goes on"
             )
         if code:
-            raise _Failed(f"{words[0]}: {reason_of(folder, code)}")
+            raise _Failed(f"{arguments[0]}: {reason_of(folder, code)}")
 
     def _look_at_the_clock(self) -> None:
         if time.monotonic() >= self.deadline:

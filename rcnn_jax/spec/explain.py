@@ -50,12 +50,12 @@ def range_text(field: Field) -> str:
 
 def effect_text(field: Field) -> str:
     """Describes the effect of a field, and its relation to the original."""
-    words = [f"no effect: {field.no_effect}"] if field.no_effect else []
-    words += ["true where it is absent, reported once"] if is_true_though_absent(field) else []
-    words += ["extension of this project"] if field.extension else []
-    words += [f"also read as {', '.join(field.aliases)}"] if field.aliases else []
-    words += [f"excludes the other members of {field.oneof}"] if field.oneof else []
-    return "; ".join(words)
+    notes = [f"no effect: {field.no_effect}"] if field.no_effect else []
+    notes += ["true where it is absent, reported once"] if is_true_though_absent(field) else []
+    notes += ["extension of this project"] if field.extension else []
+    notes += [f"also read as {', '.join(field.aliases)}"] if field.aliases else []
+    notes += [f"excludes the other members of {field.oneof}"] if field.oneof else []
+    return "; ".join(notes)
 
 
 def describe(row: FieldRow) -> str:

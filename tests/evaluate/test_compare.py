@@ -24,11 +24,11 @@ def test_a_clear_gain_is_called_one_and_a_small_one_noise():
     worse = result_of(record(example.voc(noise=9.0)), "a.json")
     better = result_of(record(example.voc(noise=1.0), "b.tlt"), "b.json")
     comparison = compare(worse, better)
-    assert comparison.rows[0].name == "AP" and comparison.rows[0].verdict == "second better"
+    assert comparison.rows[0].name == "AP" and comparison.rows[0].outcome == "second better"
     assert "the second is better" in comparison.sentence()
-    assert compare(better, worse).rows[0].verdict == "first better"
+    assert compare(better, worse).rows[0].outcome == "first better"
     alike = compare(better, result_of(record(example.voc(noise=1.1)), "c.json"))
-    assert alike.rows[0].verdict == NOISE and "difference within noise" in alike.sentence()
+    assert alike.rows[0].outcome == NOISE and "difference within noise" in alike.sentence()
     assert {row.name for row in comparison.rows} >= {"AP50", "class cat"}
     assert set(comparison.errors) == {
         "class",
@@ -49,7 +49,7 @@ def test_masks_are_compared_beside_boxes():
         "AP of masks",
         "AP50 of masks",
     ]
-    assert all(row.verdict == NOISE for row in comparison.rows)
+    assert all(row.outcome == NOISE for row in comparison.rows)
 
 
 def test_images_may_come_in_another_order_and_from_another_folder():
@@ -88,7 +88,7 @@ def test_a_plain_report_has_no_intervals_and_says_so(tmp_path):
     path = tmp_path / "model.json"
     path.write_text(json.dumps({"metric": "voc07", "mAP": 0.5, "per_iou": []}))
     comparison = compare(read_result(path), read_result(path))
-    assert comparison.rows[0].difference is None and comparison.rows[0].verdict == ""
+    assert comparison.rows[0].difference is None and comparison.rows[0].outcome == ""
     assert "is not known" in comparison.sentence() and "evaluate --report" in comparison.sentence()
 
 

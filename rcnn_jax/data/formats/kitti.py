@@ -134,11 +134,11 @@ def _parse(columns: list[str], where: str) -> KittiObject:
 def _wrong_count(columns: list[str]) -> str:
     """Describes the likely cause of another number of columns."""
     # Trailing numbers in the count of a label: what is before them is a class name with blanks.
-    words = 1
-    while words < len(columns) and not is_number(columns[words]):
-        words += 1
-    if words > 1 and len(columns) - words in (_COLUMNS - 1, _COLUMNS):
-        name = " ".join(columns[:words])
+    name_length = 1
+    while name_length < len(columns) and not is_number(columns[name_length]):
+        name_length += 1
+    if name_length > 1 and len(columns) - name_length in (_COLUMNS - 1, _COLUMNS):
+        name = " ".join(columns[:name_length])
         return (
             f"the class name '{shown(name)}' has a blank in it, and blanks separate the columns: "
             f"write '{shown(name.replace(' ', '_'))}' or '{shown(name.replace(' ', ''))}'."

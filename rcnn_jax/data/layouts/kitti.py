@@ -103,11 +103,11 @@ def _split_lists(tree: FileTree, labels: Sequence[Path]) -> tuple[list[Path], di
             if path.stem.lower() != name or path in known:
                 continue
             try:
-                words = read_text(path, "file of names").split()
+                names = read_text(path, "file of names").split()
             except DataError:
                 continue
             # Lists hold stems, file names or whole paths of another machine; the stem is in all of them.
-            listed = [Path(word).stem for word in words]
+            listed = [Path(word).stem for word in names]
             # The first fifty tell a list of stems from a README of the same name.
             if listed and all(stem in stems for stem in listed[:50]):
                 lists.append(path)

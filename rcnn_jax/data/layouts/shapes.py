@@ -55,7 +55,7 @@ def turned_box(box: Box, degrees: float, pivot: tuple[float, float]) -> Outline:
     """
     y1, x1, y2, x2 = box
     return polygon(
-        [_turned(x, y, degrees, pivot) for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
+        [_rotated(x, y, degrees, pivot) for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
     )
 
 
@@ -63,7 +63,7 @@ def ellipse(cy: float, cx: float, ry: float, rx: float, degrees: float = 0.0) ->
     """Returns 32 points of an ellipse that is turned clockwise around its centre."""
     angles = [2 * math.pi * n / _ELLIPSE_POINTS for n in range(_ELLIPSE_POINTS)]
     return polygon(
-        [_turned(cx + rx * math.cos(a), cy + ry * math.sin(a), degrees, (cy, cx)) for a in angles]
+        [_rotated(cx + rx * math.cos(a), cy + ry * math.sin(a), degrees, (cy, cx)) for a in angles]
     )
 
 
@@ -101,7 +101,7 @@ def run_lengths(
     return box, {"size": [int(side) for side in size], "counts": counts}
 
 
-def _turned(x: float, y: float, degrees: float, pivot: tuple[float, float]) -> tuple[float, float]:
+def _rotated(x: float, y: float, degrees: float, pivot: tuple[float, float]) -> tuple[float, float]:
     angle = math.radians(degrees)
     dy, dx = y - pivot[0], x - pivot[1]
     # y points down: this is clockwise on the screen.

@@ -178,8 +178,8 @@ def _lists(tree: FileTree) -> dict[str, str]:
         for path in tree.of(".txt"):
             if path.stem == stem and "ImageSets" in path.parts:
                 try:
-                    words = read_text(path, "list of images").split()
+                    stems = read_text(path, "list of images").split()
                 except DataError:
                     continue
-                named |= dict.fromkeys(words, split)
+                named |= dict.fromkeys(stems, split)
     return named

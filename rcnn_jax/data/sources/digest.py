@@ -182,7 +182,7 @@ def differences(old: DataDigest, new: DataDigest) -> list[str]:
             del gone[name]
     replaced = [n for n in come if n in gone and come[n].size != gone[n].size]
     relabelled = [n for n in come if n in gone and come[n].size == gone[n].size]
-    for words, names in (
+    for verb, names in (
         ("added", [n for n in come if n not in gone]),
         ("removed", [n for n in gone if n not in come]),
         ("relabelled", relabelled),
@@ -192,7 +192,7 @@ def differences(old: DataDigest, new: DataDigest) -> list[str]:
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             noun = "image" if len(names) == 1 else "images"
-            lines.append(f"{len(names)} {noun} {words}: {', '.join(names[:_SHOWN])}{more}")
+            lines.append(f"{len(names)} {noun} {verb}: {', '.join(names[:_SHOWN])}{more}")
     if not lines and old != new:
         lines.append("the images are in another order")
     return lines

@@ -116,7 +116,7 @@ def _overlaps(nodes: Nodes, one: list[str], other: list[str], threshold: str) ->
     return nodes.add("Greater", iou, threshold)
 
 
-def _turned(nodes: Nodes, tensor: str) -> str:
+def _transposed(nodes: Nodes, tensor: str) -> str:
     """Returns [rows n 1] as [rows 1 n], and the other way round."""
     return nodes.add("Transpose", tensor, perm=[0, 2, 1])
 
@@ -124,13 +124,15 @@ def _turned(nodes: Nodes, tensor: str) -> str:
 def _loop(nodes: Nodes, nms: Suppression, sums: bool) -> str:
     tall = _corners(nodes, nms.boxes)
     tall.append(_area(nodes, tall))
-    over = _overlaps(nodes, tall, [_turned(nodes, t) for t in tall], nodes.number(nms.threshold))
+    over = _overlaps(
+        nodes, tall, [_transposed(nodes, t) for t in tall], nodes.number(nms.threshold)
+    )
     # float32 holds whole numbers up to 2**24, and WebGPU has no int64.
     rank = np.arange(nms.count, dtype=np.float32)
     down = nodes.constant(rank.reshape(1, -1, 1))
     before = nodes.add("Less", down, nodes.constant(rank.reshape(1, 1, -1)))
     if not nms.ranked:
-        first = _turned(nodes, nms.scores)
+        first = _transposed(nodes, nms.scores)
         higher = nodes.add("Greater", first, nms.scores)
         # The lower index of equal scores goes first, as in ONNX Runtime: saturated float16 scores
         # are equal in dozens.
@@ -138,7 +140,7 @@ def _loop(nodes: Nodes, nms: Suppression, sums: bool) -> str:
         before = nodes.add("Or", higher, ties)
     present = nodes.add("Greater", nms.scores, nodes.number(_ABSENT))
     # Rows of absent boxes are cleared, or padding would suppress what is real.
-    over = nodes.add("And", nodes.add("And", over, before), _turned(nodes, present))
+    over = nodes.add("And", nodes.add("And", over, before), _transposed(nodes, present))
     matrix, alive = nodes.as_float(over), nodes.as_float(present)
     return _fixed_point(nodes, matrix, alive, nms.count, sums)
 
@@ -151,7 +153,7 @@ def _fixed_point(nodes: Nodes, matrix: str, alive: str, count: int, sums: bool) 
     half = body.number(0.5)
     # sums of 0 and 1, exact in any order: only whether they are 0 counts
     if sums:
-        hitting = body.add("Mul", _turned(body, before), matrix)
+        hitting = body.add("Mul", _transposed(body, before), matrix)
         hits = body.add("ReduceSum", hitting, body.integers(1), keepdims=1)
     else:
         hits = body.add("MatMul", before, matrix)
@@ -180,7 +182,7 @@ def _fixed_point(nodes: Nodes, matrix: str, alive: str, count: int, sums: bool) 
 def _select(nodes: Nodes, nms: Suppression) -> str:
     tall = _corners(nodes, nms.boxes)
     tall.append(_area(nodes, tall))
-    rows = [_turned(nodes, t) for t in tall]
+    rows = [_transposed(nodes, t) for t in tall]
     table = nodes.add("Concat", *tall, axis=2)  # [rows n 5]: one box is one row of memory
     # Zeros in the shape of the scores, whose rows no constant could name.
     none = nodes.add("Mul", nms.scores, nodes.number(0.0))

@@ -28,18 +28,18 @@ def read_literal(text: str, shape: LiteralShape) -> tuple[Any, ...]:
       ValueError: the text is no literal, or not of this shape; the message names the position
         inside the string.
     """
-    words = [(match.group(1), match.start(1) + 1) for match in _WORD.finditer(text)]
-    if not words:
+    tokens = [(match.group(1), match.start(1) + 1) for match in _WORD.finditer(text)]
+    if not tokens:
         return _checked((), shape)
     # Without brackets (`832, 1344`) Python reads a tuple too, and so did the original.
-    if words[0][0] in _CLOSING:
-        items, rest = _items(words, 1, _CLOSING[words[0][0]], words[0], shape, shape.inner)
+    if tokens[0][0] in _CLOSING:
+        items, rest = _items(tokens, 1, _CLOSING[tokens[0][0]], tokens[0], shape, shape.inner)
     else:
-        items, rest = _items(words, 0, "", words[0], shape, shape.inner)
-        if len(words) == 1:  # one number without a bracket is no list
+        items, rest = _items(tokens, 0, "", tokens[0], shape, shape.inner)
+        if len(tokens) == 1:  # one number without a bracket is no list
             raise ValueError(f"is not a {shape}")
-    if rest < len(words):
-        word, position = words[rest]
+    if rest < len(tokens):
+        word, position = tokens[rest]
         raise ValueError(f"is not a {shape}: found {word!r} behind its end at character {position}")
     return _checked(items, shape)
 
@@ -81,7 +81,7 @@ def _is_number(value: Any, shape: LiteralShape) -> bool:
 
 
 def _items(
-    words: list[tuple[str, int]],
+    tokens: list[tuple[str, int]],
     index: int,
     closing: str,
     opening: tuple[str, int],
@@ -91,7 +91,7 @@ def _items(
     """Parses items up to the closing bracket, or to the end of the text without one.
 
     Args:
-      words: (word, character) of the literal.
+      tokens: (word, character) of the literal.
       index: the first of them to read.
       closing: the bracket that ends the items; empty for the end of the text.
       opening: the opening bracket, for messages.
@@ -103,17 +103,17 @@ def _items(
     """
     items: list[Any] = []
     while True:
-        if index == len(words):
+        if index == len(tokens):
             if not closing:
                 return tuple(items), index
             raise ValueError(
                 f"is not a {shape}: '{opening[0]}' was never closed at character {opening[1]}"
             )
-        word, position = words[index]
+        word, position = tokens[index]
         if word == closing:
             return tuple(items), index + 1
         if inner and word in _CLOSING:
-            item, index = _items(words, index + 1, _CLOSING[word], words[index], shape, 0)
+            item, index = _items(tokens, index + 1, _CLOSING[word], tokens[index], shape, 0)
             if len(item) != inner:
                 raise ValueError(
                     f"is not a {shape}: {len(item)} numbers in the tuple at character {position}"
@@ -122,11 +122,11 @@ def _items(
         else:
             items.append(_number(word, position, shape, inner))
             index += 1
-        if index < len(words) and words[index][0] == ",":
+        if index < len(tokens) and tokens[index][0] == ",":
             index += 1
         # Only here: a comma before the closing bracket is legal Python.
-        elif index < len(words) and words[index][0] != closing:
-            word, position = words[index]
+        elif index < len(tokens) and tokens[index][0] != closing:
+            word, position = tokens[index]
             raise ValueError(f"is not a {shape}: expected ',' at character {position}")
 
 

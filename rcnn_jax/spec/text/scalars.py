@@ -64,39 +64,39 @@ class ScalarReader(Cursor):
         if first.is_mark(*OPENING):
             self._bracket(kind, row, path)
             return None
-        words = self._words(listed=listed)
+        value_tokens = self._value_tokens(listed=listed)
         # Decided before the value is read: errors of conversion quote the value.
-        secret = row.secret or any(word.kind == "hidden" for word in words)
+        secret = row.secret or any(word.kind == "hidden" for word in value_tokens)
         try:
-            return self._value([self.originals.get(w.start, w) for w in words], kind, row)
+            return self._value([self.originals.get(w.start, w) for w in value_tokens], kind, row)
         except WrongValueError as error:
             if secret:  # the rest of such sentences repeats the value
                 what = str(error).partition(": write")[0].partition("; did")[0]
                 self.complain(first, f"{path} {what}")
             elif colon:
                 at = token if kind == "literal" and first.kind == "string" else first
-                self.complain(at, f"{path} = {excerpt(written(words))} {error}")
+                self.complain(at, f"{path} = {excerpt(written(value_tokens))} {error}")
         return None
 
     def shown_here(self) -> str:
         """Returns the next token for a message, unless it may be a key."""
         return "a key" if self.here.kind == "hidden" else self.here.shown
 
-    def _words(self, *, listed: bool) -> list[Token]:
+    def _value_tokens(self, *, listed: bool) -> list[Token]:
         """Consumes the tokens of one value: adjacent strings, or tokens meant as one value."""
-        words = [self.take()]
-        if words[0].kind == "hidden":  # `secrets.hide` has found its end
+        value_tokens = [self.take()]
+        if value_tokens[0].kind == "hidden":  # `secrets.hide` has found its end
             while self.here.kind == "hidden":
-                words.append(self.take())
-        elif words[0].kind == "string":
+                value_tokens.append(self.take())
+        elif value_tokens[0].kind == "string":
             while self.here.kind == "string" and not self._names_an_entry():
-                words.append(self.take())
-            return words
+                value_tokens.append(self.take())
+            return value_tokens
         # `(832, 1344)` without quotes is one value to the user, and five tokens here.
-        bracketed = words[0].text.startswith("(")
-        while self._goes_on(words[-1], listed=listed, bracketed=bracketed):
-            words.append(self.take())
-        return words
+        bracketed = value_tokens[0].text.startswith("(")
+        while self._goes_on(value_tokens[-1], listed=listed, bracketed=bracketed):
+            value_tokens.append(self.take())
+        return value_tokens
 
     def _goes_on(self, before: Token, *, listed: bool, bracketed: bool) -> bool:
         """Returns whether the next token is still part of the value."""
@@ -119,8 +119,8 @@ class ScalarReader(Cursor):
         # them.
         return self.next.is_mark(":", "{") and self.here.line > self.last.line
 
-    def _value(self, words: list[Token], kind: FieldKind, row: Field) -> Any:
-        first = words[0]
+    def _value(self, value_tokens: list[Token], kind: FieldKind, row: Field) -> Any:
+        first = value_tokens[0]
         if first.kind == "open":
             sentence = f"is not closed: a {first.text[0]} is missing in this line"
             if first.text[-1] in "“”„‟″’‘":
@@ -128,13 +128,15 @@ class ScalarReader(Cursor):
             raise WrongValueError(sentence)
         if first.kind == "curly" and kind in ("string", "literal"):
             raise WrongValueError(
-                f"has typographic quotes: write {in_quotes(bare(written(words)))}"
+                f"has typographic quotes: write {in_quotes(bare(written(value_tokens)))}"
             )
-        if len(words) == 1 or all(word.kind == "string" for word in words):
-            return read_value(words, kind, row)
-        text = written(words)
-        separate = any(b.start > a.end for a, b in zip(words, words[1:], strict=False))
-        numbers = all(word.kind == "number" for word in words)
+        if len(value_tokens) == 1 or all(word.kind == "string" for word in value_tokens):
+            return read_value(value_tokens, kind, row)
+        text = written(value_tokens)
+        separate = any(
+            b.start > a.end for a, b in zip(value_tokens, value_tokens[1:], strict=False)
+        )
+        numbers = all(word.kind == "number" for word in value_tokens)
         if row.repeated and ((separate and numbers) or (text[0], text[-1]) == ("(", ")")):
             inside = ", ".join(text.strip("()").replace(",", " ").split())
             raise WrongValueError(f"is no list: write [{inside}]")

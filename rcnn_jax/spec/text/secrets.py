@@ -131,10 +131,10 @@ def _may_be_a_name(tokens: list[Token], index: int) -> bool:
 
 def _names_a_key(token: Token, blocks: set[str]) -> bool:
     if token.kind in ("name", "string", "curly"):
-        words = _WORD.findall(token.text[:64])
-        if len(words) != 1:
+        names = _WORD.findall(token.text[:64])
+        if len(names) != 1:
             return False
-        name = words[0]
+        name = names[0]
         # Parts of a map entry, unless the block has a secret called `key`.
         if name in ("key", "value"):
             return name == "key" and any(_near(a, b) for a in blocks for b in _owners())

@@ -66,7 +66,7 @@ def read_value(tokens: list[Token], kind: FieldKind, row: Field) -> Any:
 
 def wanted(kind: FieldKind, row: Field) -> str:
     """Describes the values of a type."""
-    words = {
+    descriptions = {
         "bool": "true or false",
         "uint32": "a whole number from 0 on",
         "whole": "a whole number from 0 on",
@@ -75,7 +75,7 @@ def wanted(kind: FieldKind, row: Field) -> str:
         "literal": f"text in quotes with a {row.shape}",
         "enum": f"one of {', '.join(row.values)}",
     }
-    return words[kind]
+    return descriptions[kind]
 
 
 def shown_value(value: Any) -> str:

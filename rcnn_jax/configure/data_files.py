@@ -1,4 +1,4 @@
-"""Images and labels where a spec can name them: in place, or converted beside the spec.
+"""Data files that a spec names: the user's own where readers take them, else converted copies.
 
 KITTI as its readers want it, COCO with one file per split    named where they are
 COCO otherwise                                                new annotation files, images in place
@@ -20,7 +20,7 @@ from rcnn_jax.tasks.draft import LabelFiles
 
 
 @dataclass(frozen=True)
-class Placed:
+class DataFiles:
     """Paths of the data of a spec.
 
     Attributes:
@@ -59,8 +59,8 @@ class Wish:
         return [item for item in self.items if item.split == split]
 
 
-def place(wish: Wish, collection: Collection, track: Track) -> Placed:
-    """Names the data, and writes what has to be written.
+def provide_files(wish: Wish, collection: Collection, track: Track) -> DataFiles:
+    """Returns the files that the spec will name, after writing those that are missing.
 
     Args:
       wish: what is to be named.
@@ -72,12 +72,12 @@ def place(wish: Wish, collection: Collection, track: Track) -> Placed:
     """
     # In place wherever it goes: copies of images cost the disk, and go stale.
     if wish.form == collection.layout == "kitti" and wish.as_found:
-        placed = _kitti_in_place(wish)
-        if placed is not None:
-            return placed
+        in_place = _kitti_in_place(wish)
+        if in_place is not None:
+            return in_place
     if wish.form == collection.layout == "coco":
-        placed = _coco_in_place(wish) if wish.as_found else None
-        return placed or _coco_files(wish)
+        in_place = _coco_in_place(wish) if wish.as_found else None
+        return in_place or _coco_files(wish)
     write_tree(wish.items, wish.beside, wish.form, wish.class_names, track=track)
     notes = (
         f"{collection.layout} was written as {wish.form} into {wish.beside}, with copies of the images",
@@ -98,7 +98,7 @@ def place(wish: Wish, collection: Collection, track: Track) -> Placed:
             )
             for split in ("train", "val")
         )
-    return Placed((train,), val, True, notes)
+    return DataFiles((train,), val, True, notes)
 
 
 def with_sizes(items: Sequence[Item], sizes: Sequence[tuple[int, int]]) -> tuple[Item, ...]:
@@ -108,7 +108,7 @@ def with_sizes(items: Sequence[Item], sizes: Sequence[tuple[int, int]]) -> tuple
     )
 
 
-def _kitti_in_place(wish: Wish) -> Placed | None:
+def _kitti_in_place(wish: Wish) -> DataFiles | None:
     """Returns KITTI folders as they are; None where the readers of specs cannot use them."""
     parts: dict[str, list[LabelFiles]] = {}
     lists: dict[Path, list[str]] = {}
@@ -138,14 +138,14 @@ def _kitti_in_place(wish: Wish) -> Placed | None:
     notes = ["the KITTI folders are used where they are"]
     if lists:
         notes.append(f"lists of the splits: {', '.join(map(str, lists))}")
-    return Placed(tuple(parts["train"]), parts["val"][0], False, tuple(notes))
+    return DataFiles(tuple(parts["train"]), parts["val"][0], False, tuple(notes))
 
 
 def _stems_in(folder: Path) -> set[str]:
     return {path.stem for path in folder.iterdir() if is_image_name(path.name)}
 
 
-def _coco_in_place(wish: Wish) -> Placed | None:
+def _coco_in_place(wish: Wish) -> DataFiles | None:
     """Returns COCO files as they are; None where a split is no whole file or has other names."""
     files, numbers = {}, []
     for split in ("train", "val"):
@@ -168,7 +168,7 @@ def _coco_in_place(wish: Wish) -> Placed | None:
     if numbers[0] != numbers[1]:  # classes are taken from one of the files, and meant for both
         return None
     notes = ("the COCO files are used where they are",)
-    return Placed((files["train"],), files["val"], False, notes)
+    return DataFiles((files["train"],), files["val"], False, notes)
 
 
 def _folder_of(items: Sequence[Item], names: Sequence[str]) -> Path | None:
@@ -184,7 +184,7 @@ def _folder_of(items: Sequence[Item], names: Sequence[str]) -> Path | None:
     return folder if all(folder / each in there for each in names) else None
 
 
-def _coco_files(wish: Wish) -> Placed:
+def _coco_files(wish: Wish) -> DataFiles:
     """Writes annotation files for images that stay where they are."""
     common = _common_folder([item.image for item in wish.items])
     files = {}
@@ -194,7 +194,7 @@ def _coco_files(wish: Wish) -> Placed:
         write_file(path, [coco_text(items, common, wish.class_names).encode()])
         files[split] = LabelFiles(images=str(common), labels=str(path))
     notes = (f"annotation files were written into {wish.beside}; the images stay in {common}",)
-    return Placed((files["train"],), files["val"], True, notes)
+    return DataFiles((files["train"],), files["val"], True, notes)
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

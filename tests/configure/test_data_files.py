@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rcnn_jax.configure.place import Wish, place, with_sizes
+from rcnn_jax.configure.data_files import Wish, provide_files, with_sizes
 from rcnn_jax.data.formats.image_size import read_image_size
 from rcnn_jax.data.layouts.detect import read_collection
 from tests.data.layouts.folders import coco, kitti_line, picture, text
@@ -22,9 +22,9 @@ def wish(collection, form, beside, *, as_found=True, split=None):
     return Wish(form, items, collection.class_names, as_found, beside)
 
 
-def placed(*args, **kwargs):
+def provided(*args, **kwargs):
     collection = args[0]
-    return place(wish(*args, **kwargs), collection, lambda items, total, label: iter(items))
+    return provide_files(wish(*args, **kwargs), collection, lambda items, total, label: iter(items))
 
 
 def kitti(root, *stems, folder="train"):
@@ -36,7 +36,7 @@ def kitti(root, *stems, folder="train"):
 def test_whole_kitti_folders_need_no_list(tmp_path):
     kitti(tmp_path / "d", "a", "b")
     kitti(tmp_path / "d", "c", folder="val")
-    data = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "beside")
+    data = provided(read_collection(tmp_path / "d"), "kitti", tmp_path / "beside")
     assert not (tmp_path / "beside").exists()
     assert (data.val.images, data.val.listing) == (str(tmp_path / "d" / "val" / "images"), "")
 
@@ -48,11 +48,11 @@ def test_a_part_of_a_folder_is_listed_and_names_with_blanks_are_copied(tmp_path)
     def split(item):
         return "val" if item.image.stem.endswith("c") else "train"
 
-    data = placed(collection, "kitti", tmp_path / "one", split=split)
+    data = provided(collection, "kitti", tmp_path / "one", split=split)
     assert Path(data.train[0].listing).read_text().split() == ["a", "b"]
     assert not data.converted
     kitti(tmp_path / "d", "with blank c")
-    data = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "two", split=split)
+    data = provided(read_collection(tmp_path / "d"), "kitti", tmp_path / "two", split=split)
     assert data.converted
     assert (tmp_path / "two" / "val" / "images" / "with blank c.png").is_file()
 
@@ -62,8 +62,8 @@ def test_several_folders_train_and_one_validates(tmp_path):
         kitti(tmp_path / "d" / f"camera{number}", "a", "b")
         kitti(tmp_path / "d" / f"camera{number}", "c", folder="val")
     collection = read_collection(tmp_path / "d")
-    assert placed(collection, "kitti", tmp_path / "one").converted  # two folders validate
-    one = placed(
+    assert provided(collection, "kitti", tmp_path / "one").converted  # two folders validate
+    one = provided(
         collection,
         "kitti",
         tmp_path / "two",
@@ -76,7 +76,7 @@ def test_several_folders_train_and_one_validates(tmp_path):
 def test_labels_that_were_not_read_whole_are_written_anew(tmp_path):
     kitti(tmp_path / "d", "a", "b")
     kitti(tmp_path / "d", "c", folder="val")
-    data = placed(read_collection(tmp_path / "d"), "kitti", tmp_path / "out", as_found=False)
+    data = provided(read_collection(tmp_path / "d"), "kitti", tmp_path / "out", as_found=False)
     assert data.converted
     assert (tmp_path / "out" / "train" / "labels" / "a.txt").is_file()
 
@@ -94,14 +94,14 @@ def two_files(root, *, val_id):
 
 
 def test_coco_files_of_one_numbering_stay(tmp_path):
-    data = placed(two_files(tmp_path / "d", val_id=1), "coco", tmp_path / "out")
+    data = provided(two_files(tmp_path / "d", val_id=1), "coco", tmp_path / "out")
     assert data.train[0].labels == str(tmp_path / "d" / "instances_train.json")
     assert data.val.images == str(tmp_path / "d" / "val")
     assert not (tmp_path / "out").exists()
 
 
 def test_coco_files_that_number_their_classes_differently_are_written_anew(tmp_path):
-    data = placed(two_files(tmp_path / "d", val_id=2), "coco", tmp_path / "out")
+    data = provided(two_files(tmp_path / "d", val_id=2), "coco", tmp_path / "out")
     assert data.converted
     for files in (*data.train, data.val):
         content = json.loads(Path(files.labels).read_text())
@@ -117,7 +117,7 @@ def test_other_layouts_become_a_tree_with_copies(tmp_path, form):
         picture(tmp_path / "d" / split / "images" / f"{split}.png")
         text(tmp_path / "d" / split / "labels" / f"{split}.txt", "0 0.5 0.5 0.2 0.2\n")
     collection = read_collection(tmp_path / "d")
-    data = placed(collection, form, tmp_path / "out")
+    data = provided(collection, form, tmp_path / "out")
     assert collection.layout == "yolo"
     assert data.converted
     assert all(Path(files.images).is_relative_to(tmp_path / "out") for files in data.train)
