@@ -138,13 +138,13 @@ def link_faults(root: Path) -> Iterator[str]:
             target = match[1] or match[2]
             if re.match(r"[a-z][a-z0-9+.-]*:", target):
                 continue
-            place = f"{name}:{line_of(text, match.start())}"
+            where = f"{name}:{line_of(text, match.start())}"
             relative, _, anchor = target.partition("#")
             page = (path.parent / relative).resolve() if relative else path.resolve()
             if not page.is_relative_to(root.resolve()) or not page.exists():
-                yield f"{place}: {target} is not in the repository"
+                yield f"{where}: {target} is not in the repository"
             elif anchor and anchor not in anchors_of(page.read_text(encoding="utf-8")):
-                yield f"{place}: {target}: the page has no such heading"
+                yield f"{where}: {target}: the page has no such heading"
 
 
 def test_every_source_that_is_cited_can_be_opened():

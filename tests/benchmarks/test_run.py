@@ -39,8 +39,8 @@ def test_unknown_suite_lists_the_known_ones(capsys):
 
 
 def test_time_is_shared_between_the_suites_that_are_left():
-    shares = [run.share_of(90.0, ["train", "ops", "data"]), run.share_of(30.0, ["ops", "data"])]
-    assert shares == [60.0, 15.0]
+    limits = [run.share_of(90.0, ["train", "ops", "data"]), run.share_of(30.0, ["ops", "data"])]
+    assert limits == [60.0, 15.0]
     assert run.share_of(15.0, ["data"]) == 15.0
 
 

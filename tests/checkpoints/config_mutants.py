@@ -87,10 +87,10 @@ def config_tree() -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in {**DEFAULTS, "MODEL.ROI_HEADS.NUM_CLASSES": 80}.items():
         *above, last = name.split(".")
-        place = tree
+        block = tree
         for part in above:
-            place = place.setdefault(part, {})
-        place[last] = copy.deepcopy(value)  # a mutant changes the lists
+            block = block.setdefault(part, {})
+        block[last] = copy.deepcopy(value)  # a mutant changes the lists
     return tree
 
 

@@ -190,10 +190,10 @@ def forged_encryption(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.5:
         return data
     fields = list(struct.unpack("<HBBBxIQ16s8s8s", data[8:58]))
-    place = rng.randrange(6)
-    fields[place] = rng.choice((0, 1, 2, 22, 25, 28, 30, 31, 60, 255))
-    if place > 3:
-        fields[place] = rng.choice((0, 1, 2**20, 2**31, 2**32 - 1))
+    field = rng.randrange(6)
+    fields[field] = rng.choice((0, 1, 2, 22, 25, 28, 30, 31, 60, 255))
+    if field > 3:
+        fields[field] = rng.choice((0, 1, 2**20, 2**31, 2**32 - 1))
     head = struct.pack("<HBBBxIQ16s8s8s", *fields)
     return data[:8] + head + struct.pack("<I", zlib.crc32(head)) + data[62:]
 
@@ -234,16 +234,16 @@ def _tensor(rng: random.Random) -> bytes:
         b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"Storage\n" + key + b"X\x03\x00\x00\x00cpu"
     )
     storage += _number(rng) + b"tQ"
-    place = [_number(rng), _shape(rng), _shape(rng)]
+    layout = [_number(rng), _shape(rng), _shape(rng)]
     if rng.random() < 0.85:  # one that could have been saved
         storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NK\x09tQ"
         sides = rng.choices(range(6), k=rng.choice((0, 1, 2, 4, 4)))
         shape = b"(" + b"".join(b"K" + bytes([side]) for side in sides) + b"t"
         strides = b"(" + b"".join(b"K" + bytes([rng.randrange(9)]) for _ in sides) + b"t"
-        place = [b"K\x00", shape, strides]
+        layout = [b"K\x00", shape, strides]
     parts = [
         storage,
-        *place,
+        *layout,
         b"\x89",
         b"ccollections\nOrderedDict\n)R",
     ]
@@ -258,14 +258,14 @@ def _program(rng: random.Random) -> bytes:
         program += _text(rng) + (_tensor(rng) if rng.random() < 0.85 else _number(rng))
     program += b"u."
     for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2))):
-        place = rng.randrange(2, len(program))
+        position = rng.randrange(2, len(program))
         piece = rng.choice(
             (
                 rng.randbytes(1), b"(", b"t", b"R", b"Q", b"h\x05", b"q\x01", b"\x85", b"\x93", b"a",
                 b"cos\nsystem\n", b"b", b"s", b"e", b"0", b"I9\n", b"\x81", b".", b"\x94", b"\x87",
             )
         )  # fmt: skip
-        program = program[:place] + piece + program[place + rng.randrange(2) :]
+        program = program[:position] + piece + program[position + rng.randrange(2) :]
     return program
 
 
@@ -495,8 +495,8 @@ KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
 
 def _sound_pth(path: Path) -> None:
     storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQ"
-    place = b"K\0(K\x02K\x03K\x01K\x01t(K\x03K\x01K\x01K\x01t\x89ccollections\nOrderedDict\n)R"
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + place + b"tR"
+    layout = b"K\0(K\x02K\x03K\x01K\x01t(K\x03K\x01K\x01K\x01t\x89ccollections\nOrderedDict\n)R"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + layout + b"tR"
     name = b"X\x0c\0\0\0conv1.weight"
     with zipfile.ZipFile(path, "w") as archive:
         program = b"\x80\x02ccollections\nOrderedDict\n)R(" + name + tensor + b"u."

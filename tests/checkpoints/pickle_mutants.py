@@ -81,8 +81,8 @@ def forged_program(rng: random.Random) -> bytes:
     except ValueError:
         return program
     for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 4))):
-        place = rng.choice(borders)
-        program = program[:place] + rng.choice(PIECES) + program[place + rng.randrange(3) :]
+        position = rng.choice(borders)
+        program = program[:position] + rng.choice(PIECES) + program[position + rng.randrange(3) :]
     unusual = rng.random()
     if unusual < 0.02:
         return b"\x80\x02]q\x00" + b"(K\x01e" * 300_000 + b"."

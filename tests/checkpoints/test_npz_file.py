@@ -63,8 +63,8 @@ def test_a_shape_is_compared_with_the_bytes_before_memory_is_taken(path, shape):
     ],
 )
 def test_a_header_that_is_none_is_named(path, shape, descr):
-    said = message(write(path, shape, descr))
-    assert said.startswith("w.npz: 'a.npy' is ") and "object at 0x" not in said
+    complaint = message(write(path, shape, descr))
+    assert complaint.startswith("w.npz: 'a.npy' is ") and "object at 0x" not in complaint
 
 
 def test_objects_are_never_unpickled(path):

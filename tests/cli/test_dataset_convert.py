@@ -39,13 +39,13 @@ def test_faster_rcnn_counts_objects_per_class_and_fold(tmp_path, kitti, capsys):
     out = tmp_path / "out"
     argv = ["dataset_convert", "-d", str(spec), "-o", str(out / "records/set"), "-v"]
     assert faster_rcnn([*argv, "-r", str(out)]) == 0
-    said = capsys.readouterr().out
-    row = next(line for line in said.splitlines() if " car " in line)
+    output = capsys.readouterr().out
+    row = next(line for line in output.splitlines() if " car " in line)
     cells = [int(cell) for cell in row.split("│")[2:-1]]
     assert cells[0] + cells[1] == cells[2] == 6
-    assert "3 images in 2 files, 0 objects left out" in said
+    assert "3 images in 2 files, 0 objects left out" in output
     assert len(list((out / "records").iterdir())) == 2
-    assert "set-fold-001-of-002-shard-00000-of-00001" in said
+    assert "set-fold-001-of-002-shard-00000-of-00001" in output
     lines = [json.loads(line) for line in (out / "status.json").read_text().splitlines()]
     assert lines[1]["categorical"] == {"num_objects": [{"label": "car", "num": 6}]}
     assert lines[-1]["status"] == "SUCCESS"
@@ -87,9 +87,11 @@ def test_a_conversion_without_any_object_is_said(tmp_path, kitti, capsys):
     spec = tmp_path / "convert.txt"
     spec.write_text(SPEC.replace("ROOT", str(kitti)))
     assert faster_rcnn(["dataset_convert", "-d", str(spec), "-o", str(tmp_path / "set")]) == 0
-    said = capsys.readouterr()
-    assert "warning:" in said.out + said.err
-    assert "no object is left, and without one nothing can be trained" in said.out + said.err
+    captured = capsys.readouterr()
+    assert "warning:" in captured.out + captured.err
+    assert (
+        "no object is left, and without one nothing can be trained" in captured.out + captured.err
+    )
 
 
 def test_mask_rcnn_writes_the_shards_of_a_coco_file(tmp_path, kitti, capsys):
@@ -113,8 +115,8 @@ def test_mask_rcnn_writes_the_shards_of_a_coco_file(tmp_path, kitti, capsys):
     assert mask_rcnn([*argv, "-o", str(tmp_path / "out")]) == 0
     names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
     assert names == ["train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord"]
-    said = capsys.readouterr().out
-    assert "cell" in said
-    assert "1 images in 2 files" in said
+    output = capsys.readouterr().out
+    assert "cell" in output
+    assert "1 images in 2 files" in output
     assert mask_rcnn([*argv[:-1], "0", "-o", str(tmp_path / "out")]) == 2
     assert "--num_shards 0: expected 1 or more" in capsys.readouterr().err

@@ -158,8 +158,8 @@ def test_a_spec_in_place_of_a_config_is_told_how_it_is_run(tmp_path, calls, caps
     path = tmp_path / "spec.txt"
     path.write_text("model_config {\n}\n")
     assert guarded(lambda: start(f"--config={path}", f"--workdir={tmp_path}")) == 2
-    said = capsys.readouterr().err
-    assert f"a spec file is run by --config=configs/spec.py:{path}" in said
+    errors = capsys.readouterr().err
+    assert f"a spec file is run by --config=configs/spec.py:{path}" in errors
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,9 @@ def test_a_config_file_at_fault_is_one_message(tmp_path, text, message, calls, c
     path = tmp_path / "mine.py"
     path.write_text(text)
     assert guarded(lambda: start(f"--config={path}", f"--workdir={tmp_path}")) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
@@ -200,14 +200,14 @@ def test_a_config_file_at_fault_is_one_message(tmp_path, text, message, calls, c
 def test_flags_at_fault_are_one_message(flags_, message, tmp_path, config, calls, capsys):
     argv = [f"--config={config}", f"--workdir={tmp_path / 'out'}", *flags_]
     assert guarded(lambda: start(*argv)) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
     assert calls == []
 
 
 @pytest.mark.parametrize(
-    ("mode", "more", "code", "said"),
+    ("mode", "more", "code", "expected"),
     [
         ("train", ["--multi-node"], 2, "--multi-node: this is the only process"),
         ("export", ["-m", "gone.tlt", "-v"], 2, "-m gone.tlt: expected a file, found nothing"),
@@ -215,7 +215,7 @@ def test_flags_at_fault_are_one_message(flags_, message, tmp_path, config, calls
         ("export", ["--data_type", "int4"], 2, "invalid choice: 'int4'"),
     ],
 )
-def test_the_program_ends_as_the_command_line_does(mode, more, code, said, config, tmp_path):
+def test_the_program_ends_as_the_command_line_does(mode, more, code, expected, config, tmp_path):
     argv = [f"--config={config}", f"--workdir={tmp_path / 'out'}", f"--mode={mode}", *more]
     done = subprocess.run(
         [sys.executable, "-m", "rcnn_jax.main", *argv],
@@ -223,6 +223,6 @@ def test_the_program_ends_as_the_command_line_does(mode, more, code, said, confi
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
+    assert (done.returncode, expected in done.stdout + done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stdout + done.stderr

@@ -146,7 +146,7 @@ def test_dashes_and_underscores_are_one_in_tasks_and_flags(tmp_path, train, caps
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "expected"),
     [
         (
             ["train", "--modle_dir", "x"],
@@ -166,13 +166,13 @@ def test_dashes_and_underscores_are_one_in_tasks_and_flags(tmp_path, train, caps
         (["trian"], "unknown command 'trian'; did you mean train?"),
     ],
 )
-def test_what_is_unknown_is_named_with_the_nearest(argv, said, tmp_path, capsys):
+def test_what_is_unknown_is_named_with_the_nearest(argv, expected, tmp_path, capsys):
     spec = tmp_path / "spec.txt"
     spec.write_text("")
     required = ["-e", str(spec), "-m", "a"] if argv[0] == "inference" else ["-e", str(spec)]
     assert cli.mask_rcnn([*argv, *(required if argv[0] in ("train", "inference") else [])]) == 2
     message = capsys.readouterr().err
-    assert said in message
+    assert expected in message
     assert f"mask_rcnn{' ' + argv[0] if argv[0] in cli.TASKS else ''} --help shows" in message
 
 

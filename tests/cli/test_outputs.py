@@ -185,9 +185,9 @@ def everything(folder):
 def test_no_command_writes_over_its_input_or_two_outputs_into_one(here, command, message, capsys):
     before = everything(here)
     assert main(shlex.split(command)) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert "Traceback" not in said.err
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
     assert everything(here) == before
 
 
@@ -239,9 +239,9 @@ def test_an_output_of_the_wrong_kind_is_one_message(here, command, message, caps
     os.mkfifo("pipe.onnx")
     before = sorted(here.rglob("*"))
     assert main(shlex.split(command)) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert "Traceback" not in said.err
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
     assert sorted(here.rglob("*")) == before
 
 
@@ -263,9 +263,9 @@ def test_an_output_of_the_wrong_kind_is_one_message(here, command, message, caps
 )
 def test_a_path_without_a_name_is_a_path(here, command, message, capsys):
     assert main(shlex.split(command)) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert "Traceback" not in said.err
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
 
 
 def test_a_spec_without_a_schedule_has_its_inputs_spared_too(here, capsys):
@@ -325,8 +325,8 @@ def test_weights_to_start_from_are_not_where_the_run_writes_its_models(here, cap
             FASTER.replace("output_model", f'pretrained_weights: "{name}"\n  output_model')
         )
         main(["faster_rcnn", "train", "-e", "f.txt", "--gpus", "0"])
-        said = capsys.readouterr().err
-        assert (f"a model of this run, {name}: is what training_config" in said) == refused, name
+        errors = capsys.readouterr().err
+        assert (f"a model of this run, {name}: is what training_config" in errors) == refused, name
 
 
 def test_a_spec_in_the_folder_of_the_run_is_kept_unless_the_run_wrote_it(here, capsys):
@@ -345,8 +345,8 @@ def test_annotations_in_the_folder_of_the_run_are_none_of_its_files(name, here, 
     Path("m.txt").write_text(MASK.replace("data/train.json", f"data/{name}"))
     Path("data", name).write_text("{}")
     assert main(["mask_rcnn", "train", "-e", "m.txt", "-d", "data", "--gpus", "0"]) == 2
-    said = capsys.readouterr().err
-    assert f"data/{name}: is what data_config.coco_train_json data/{name} reads" in said
+    errors = capsys.readouterr().err
+    assert f"data/{name}: is what data_config.coco_train_json data/{name} reads" in errors
 
 
 def test_devices_serve_as_log_files_and_folders_are_shared(here):

@@ -43,14 +43,14 @@ def test_whatever_ends_a_command_is_a_failure_with_its_message(tmp_path, error, 
     assert (last["status"], last["verbosity"], last["message"]) == ("FAILURE", "ERROR", message)
 
 
-@pytest.mark.parametrize("place", ["file", "link", "below a file"])
-def test_a_folder_that_takes_no_results_is_one_message(tmp_path, place):
+@pytest.mark.parametrize("obstacle", ["file", "link", "below a file"])
+def test_a_folder_that_takes_no_results_is_one_message(tmp_path, obstacle):
     folder = tmp_path / "out"
-    if place == "link":
+    if obstacle == "link":
         folder.symlink_to(folder)
     else:
         folder.write_text("")
-        folder = folder / "deeper" if place == "below a file" else folder
+        folder = folder / "deeper" if obstacle == "below a file" else folder
     with pytest.raises(UsageError, match=r"results cannot be written there: .*; name another"):
         Session("train", status_folder=folder, alone=True).__enter__()
 

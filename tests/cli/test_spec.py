@@ -190,8 +190,8 @@ def test_check_warns_in_the_order_of_the_lines(
     path.write_text(f"{text}inference_config {{ batch_size: 1 batch_size: 2 }}")
     run("check", path)
     out = capsys.readouterr().out
-    places = [line.split(":")[2:4] for line in out.splitlines() if line.startswith("warning")]
-    assert places == [["5", "18"], ["24", "34"], ["9", "5"], ["10", "5"]]
+    positions = [line.split(":")[2:4] for line in out.splitlines() if line.startswith("warning")]
+    assert positions == [["5", "18"], ["24", "34"], ["9", "5"], ["10", "5"]]
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_a_fraction_that_the_floors_forbid_is_refused_with_the_least(boxes_files
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         (["-pth", "0.1,0.2", "-o", "x.tlt"], "several go with --dry-run"),
         (["-pth", "x", "--dry-run"], "expected a number"),
@@ -237,9 +237,9 @@ def test_a_fraction_that_the_floors_forbid_is_refused_with_the_least(boxes_files
         ([], "required: -o, or --dry-run"),
     ],
 )
-def test_flags_that_cannot_be_are_refused_in_one_message(boxes_files, flags, said, capsys):
+def test_flags_that_cannot_be_are_refused_in_one_message(boxes_files, flags, expected, capsys):
     run("faster_rcnn", "-m", boxes_files.model, *flags, code=2)
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_a_model_of_the_other_detector_is_refused(boxes_files, tmp_path, capsys):

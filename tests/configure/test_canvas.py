@@ -46,8 +46,8 @@ def test_large_objects_need_no_large_canvas_and_a_picture_is_not_blown_up():
 
 def test_photographs_of_4000_pixels_with_objects_of_20_are_found_before_training():
     sizes = np.array([[3000.0, 4000.0]] * 10)
-    shares = np.full(500, 20 / np.sqrt(3000 * 4000))
-    proposal = relief((416, 416), sizes, shares, finest=16, grid=16)
+    sides = np.full(500, 20 / np.sqrt(3000 * 4000))
+    proposal = relief((416, 416), sizes, sides, finest=16, grid=16)
     assert proposal is not None
     assert proposal.unseen == 1.0
     assert proposal.side == 16.0
@@ -63,9 +63,9 @@ def test_photographs_of_4000_pixels_with_objects_of_20_are_found_before_training
 
 
 def test_objects_that_are_seen_need_no_relief():
-    shares = np.full(500, 40 / np.sqrt(480 * 640))
-    assert relief((336, 448), LANDSCAPE, shares, finest=16, grid=16) is None
-    few = np.concatenate([shares, np.full(40, 0.001)])
+    sides = np.full(500, 40 / np.sqrt(480 * 640))
+    assert relief((336, 448), LANDSCAPE, sides, finest=16, grid=16) is None
+    few = np.concatenate([sides, np.full(40, 0.001)])
     assert relief((336, 448), LANDSCAPE, few, finest=16, grid=16) is None
 
 

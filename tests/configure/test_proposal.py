@@ -30,8 +30,8 @@ def item(size, *boxes, name="cat"):
 
 def squares(size, side, count=3):
     """Images of a size with squares of a side, at different places."""
-    places = np.random.default_rng(0).uniform(0, min(size) - side, (40, count, 2))
-    return [item(size, *((y, x, y + side, x + side) for y, x in row)) for row in places]
+    corners = np.random.default_rng(0).uniform(0, min(size) - side, (40, count, 2))
+    return [item(size, *((y, x, y + side, x + side) for y, x in row)) for row in corners]
 
 
 def test_large_objects_get_one_map_and_small_ones_the_pyramid():

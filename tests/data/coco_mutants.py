@@ -84,7 +84,7 @@ def check(case: Case, folder: Path) -> None:
 
 def _train(path: Path, images: Path) -> None:
     dataset = CocoDataset.load_instances(path, masks=True)
-    classes = {item_id: place for place, item_id in enumerate(dataset.categories)}
+    classes = {item_id: index for index, item_id in enumerate(dataset.categories)}
     look(CocoFolder(dataset, images, classes, tuple(map(str, classes))))
 
 

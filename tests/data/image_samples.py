@@ -24,7 +24,7 @@ def by_pillow(image: Any, kind: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def turned(orientation: int) -> bytes:
+def orientation_tag(orientation: int) -> bytes:
     """Returns an EXIF block that says so."""
     exif = Image.Exif()
     exif[0x112] = orientation
@@ -48,12 +48,12 @@ def samples() -> dict[str, bytes]:
         "png_transparent_palette": by_pillow(rgb.convert("P"), "PNG", transparency=0),
         "png_16bit": cv2.imencode(".png", deep)[1].tobytes(),
         "png_animated": by_pillow(rgb, "PNG", **pages),
-        "png_turned": by_pillow(rgb, "PNG", exif=turned(6)),
+        "png_turned": by_pillow(rgb, "PNG", exif=orientation_tag(6)),
         "jpeg": by_pillow(rgb, "JPEG"),
         "jpeg_grey": by_pillow(rgb.convert("L"), "JPEG"),
         "jpeg_cmyk": by_pillow(rgb.convert("CMYK"), "JPEG"),
         "jpeg_progressive": by_pillow(rgb, "JPEG", progressive=True),
-        "jpeg_turned": by_pillow(rgb, "JPEG", exif=turned(8)),
+        "jpeg_turned": by_pillow(rgb, "JPEG", exif=orientation_tag(8)),
         "bmp": by_pillow(rgb, "BMP"),
         "bmp_palette": by_pillow(rgb.convert("P"), "BMP"),
         "bmp_1bit": by_pillow(rgb.convert("1"), "BMP"),
@@ -62,7 +62,7 @@ def samples() -> dict[str, bytes]:
         "webp_lossless": by_pillow(rgb, "WEBP", lossless=True),
         "webp_alpha": by_pillow(clear, "WEBP", lossless=True),
         "webp_animated": by_pillow(rgb, "WEBP", **pages),
-        "webp_turned": by_pillow(rgb, "WEBP", exif=turned(3)),
+        "webp_turned": by_pillow(rgb, "WEBP", exif=orientation_tag(3)),
         "tiff": by_pillow(rgb, "TIFF"),
         "tiff_packed": by_pillow(rgb, "TIFF", compression="tiff_lzw"),
         "tiff_1bit": by_pillow(rgb.convert("1"), "TIFF", compression="group4"),

@@ -254,9 +254,9 @@ def test_a_turned_photograph_is_turned_where_its_labels_say_so(tmp_path):
             str(tmp_path / "c"),
         ]
     )
-    turned = by_kind(diagnose(tmp_path / "c"))
-    assert kinds.OTHER_SIZE not in turned
-    assert kinds.TURNED not in turned
+    rotated = by_kind(diagnose(tmp_path / "c"))
+    assert kinds.OTHER_SIZE not in rotated
+    assert kinds.TURNED not in rotated
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])

@@ -60,8 +60,8 @@ def test_swapped_axes_are_named():
 
 def test_mirrored_labels_are_named():
     images, boxes = set_of()
-    turned = [np.stack([b[:, 0], 160 - b[:, 3], b[:, 2], 160 - b[:, 1]], axis=1) for b in boxes]
-    fit = placement(images, turned)
+    rotated = [np.stack([b[:, 0], 160 - b[:, 3], b[:, 2], 160 - b[:, 1]], axis=1) for b in boxes]
+    fit = placement(images, rotated)
     assert fit is not None and fit.cause.startswith("mirrored left to right")
 
 

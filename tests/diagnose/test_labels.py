@@ -22,7 +22,7 @@ def planted(tmp_path_factory):
     del rows[1][0]
     parts = rows[2][2].split()
     shifted = [
-        str(int(value) - 8) if 4 <= place < 8 else value for place, value in enumerate(parts)
+        str(int(value) - 8) if 4 <= column < 8 else value for column, value in enumerate(parts)
     ]
     rows[2][2] = " ".join(shifted)
     for path, lines in zip(files, rows, strict=False):

@@ -80,10 +80,10 @@ def test_parts_of_two_points_are_left_out_of_training_and_validation(spec, capsy
     edit(spec, "num_epochs: 2", "total_steps: 1")
     flags = ["-e", str(spec), "-d", str(spec.parent / "run"), "--gpus", "1"]
     assert main(["mask_rcnn", "train", *flags]) == 0
-    said = capsys.readouterr().out
-    row = next(line for line in said.splitlines() if "part of fewer than 3 points" in line)
+    output = capsys.readouterr().out
+    row = next(line for line in output.splitlines() if "part of fewer than 3 points" in line)
     assert [cell.strip() for cell in row.split("│")[2:-1]] == ["1", "1"]
-    assert said.count("1 polygon parts of fewer than three points are left out") == 2
+    assert output.count("1 polygon parts of fewer than three points are left out") == 2
 
 
 def test_a_training_set_of_crowds_alone_is_refused(spec, capsys):
@@ -101,9 +101,9 @@ def test_surplus_objects_are_said_once(spec, capsys):
     edit(spec, "num_epochs: 2", "total_steps: 1")
     flags = ["-e", str(spec), "-d", str(spec.parent / "run"), "--gpus", "1"]
     assert main(["mask_rcnn", "train", *flags]) == 0
-    said = capsys.readouterr()
-    assert said.out.count("their images have more than max_num_instances") == 1
-    assert "WARNING" not in said.out + said.err
+    captured = capsys.readouterr()
+    assert captured.out.count("their images have more than max_num_instances") == 1
+    assert "WARNING" not in captured.out + captured.err
 
 
 def test_category_zero(spec, capsys):

@@ -47,8 +47,8 @@ def tao(command, **names):
 
 def ends_at_tensorrt(code, capsys):
     """Says whether an engine was built, or only the library was missing."""
-    said = capsys.readouterr().err
-    return code == 0 if not WITHOUT_TENSORRT else code == 2 and "rcnn-jax[tensorrt]" in said
+    errors = capsys.readouterr().err
+    return code == 0 if not WITHOUT_TENSORRT else code == 2 and "rcnn-jax[tensorrt]" in errors
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_mask_rcnn_as_in_its_notebooks(tmp_path, monkeypatch, capsys):
         "-r deployed -c labels.txt",
     ):
         assert tao(line, key=KEY, model=model) == 0, line
-        said = capsys.readouterr().out
-        assert said.count("labels.txt is a text file") == ("-l labels.txt" in line)
+        output = capsys.readouterr().out
+        assert output.count("labels.txt is a text file") == ("-l labels.txt" in line)
     assert len(list((tmp_path / "found").iterdir())) == 9
     assert not (tmp_path / "labels.json").exists()
     assert len(list((tmp_path / "two_labels").iterdir())) == 2

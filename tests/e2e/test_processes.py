@@ -28,10 +28,10 @@ def pair(tmp_path_factory):
     spec = tiny.write_tiny(root, epochs=EPOCHS, training=more)
     spec.write_text(spec.read_text().replace("during_training: 2", "during_training: 6"))
     job = start_job(2, *train(spec, root / "whole"), "--log_file", root / "log.txt")
-    (code, text), (other, said) = ends(job)
-    assert (code, other) == (0, 0), text + said
+    (code, text), (other, other_text) = ends(job)
+    assert (code, other) == (0, 0), text + other_text
     assert errors(text) == []
-    return root, spec, said
+    return root, spec, other_text
 
 
 def train(spec, workdir):
@@ -59,8 +59,8 @@ def lines(workdir):
 
 @pytest.mark.long
 def test_only_the_chief_talks_and_writes(pair):
-    root, _, said = pair
-    assert [line for line in said.splitlines() if "Gloo" not in line] == []
+    root, _, other_text = pair
+    assert [line for line in other_text.splitlines() if "Gloo" not in line] == []
     states = [line["status"] for line in statuses(root / "whole")]
     assert (states.count("STARTED"), states.count("SUCCESS")) == (1, 1)
     assert [line["step"] for line in lines(root / "whole") if line["kind"] == "train"] == [
@@ -126,11 +126,11 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
     job = start_job(2, *train(spec, workdir), *quick)
     until(job, logged(workdir, 10))
     job[1].send_signal(signal.SIGTERM)
-    (code, text), (other, said) = ends(job)
-    assert (code, other) == (143, 143), text + said
+    (code, text), (other, other_text) = ends(job)
+    assert (code, other) == (143, 143), text + other_text
     assert "is saved, the same command goes on from there" in text
     assert "interrupted by SIGTERM: step" in statuses(workdir)[-1]["message"]
-    assert errors(said) == []
+    assert errors(other_text) == []
 
     # SIGKILL at the second: the first says who it was
     reached = moved(workdir)
@@ -160,9 +160,9 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
     job = start_job(2, *train(spec, workdir), *quick)
     until(job, reached)
     job[0].kill()
-    _, (code, said) = ends(job)
-    assert code == EXIT_CODE, said
-    (message,) = errors(said)
+    _, (code, other_text) = ends(job)
+    assert code == EXIT_CODE, other_text
+    (message,) = errors(other_text)
     assert "process 0 on " in message
 
     for code, text in ends(start_job(2, *train(spec, workdir))):
@@ -174,8 +174,8 @@ def test_a_pair_that_is_ended_in_every_way_leaves_what_an_undisturbed_pair_leave
 def test_an_error_of_one_process_ends_both_with_one_message(pair):
     root, spec, _ = pair
     job = start_job(2, "faster_rcnn", "train", "-e", root / "absent.txt", "-d", root / "none")
-    (code, text), (other, said) = ends(job)
+    (code, text), (other, other_text) = ends(job)
     assert (code, other) == (2, 2)
     assert len(errors(text)) == 1
     assert "absent.txt" in text
-    assert errors(said) == []
+    assert errors(other_text) == []

@@ -103,8 +103,8 @@ def test_force_ptq_calibrates_on_images_and_leaves_the_trained_ranges(trained, t
     best, cache = root / "run" / "best.tlt", tmp_path / "q.cal"
     flags = ["--data_type", "int8", "--accept-loss", "--force_ptq", "--cal_cache_file", cache]
     assert command(kind, "export", spec, "-m", best, "-o", tmp_path / "q.onnx", *flags) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "its ranges are not used because of --force_ptq" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "its ranges are not used because of --force_ptq" in printed
     calibrated = set(read_cache(cache.read_text()).values())
     trained_with = {float(a) for name, a in read_bundle(best).arrays.items() if "quant/" in name}
     assert len(calibrated - trained_with) > len(calibrated) // 2

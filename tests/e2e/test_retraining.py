@@ -44,12 +44,12 @@ def test_retraining_resumes_bit_for_bit_and_its_model_is_pruned_again(boxes, cap
     # a spec of the whole network: the file brings its widths
     spec = spec_with(boxes, "retrain", f'retrain_pruned_model: "{pruned}"')
     train("faster_rcnn", spec, root / "whole")
-    said = capsys.readouterr().out
-    assert f"retraining {pruned}: 3,328 of 7,066 parameters (47.1%)" in said
+    output = capsys.readouterr().out
+    assert f"retraining {pruned}: 3,328 of 7,066 parameters (47.1%)" in output
     assert (
-        "the schedule of the spec starts anew, warm-up included: its largest rate is 0.01" in said
+        "the schedule of the spec starts anew, warm-up included: its largest rate is 0.01" in output
     )
-    assert "the L2 penalty (0.0001) is on" in said
+    assert "the L2 penalty (0.0001) is on" in output
 
     models = sorted((root / "whole").glob("*.epoch*.tlt"))
     steps = sorted((root / "whole" / "checkpoints").iterdir(), key=lambda p: int(p.name))
@@ -104,9 +104,9 @@ def test_small_rates_and_an_l1_penalty_are_warned_of(boxes, capsys):
     text = text.replace("training_config {", start).replace("num_epochs: 2", "num_epochs: 1")
     spec.write_text(text)
     train("faster_rcnn", spec, root / "small")
-    said = capsys.readouterr().out
-    assert "was first trained with rates up to 0.01, this spec goes up to 0.0011" in said
-    assert "the L1 penalty (0.0001) is on" in said
+    output = capsys.readouterr().out
+    assert "was first trained with rates up to 0.01, this spec goes up to 0.0011" in output
+    assert "the L1 penalty (0.0001) is on" in output
 
 
 def test_a_pruned_mask_rcnn_is_retrained_through_its_own_field(masks_files, tmp_path, capsys):

@@ -70,15 +70,15 @@ def coco(seed: int = 0, *, masks: bool = True) -> Evaluation:
     content["categories"] = [{"id": i, "name": n} for i, n in zip(ids, NAMES, strict=True)]
     for number, image in enumerate(of_model):
         content["images"].append({"id": number + 1, "height": SIDE, "width": SIDE, "file_name": ""})
-        for place, (y1, x1, y2, x2) in enumerate(image.gt_boxes.astype(float).tolist()):
+        for index, (y1, x1, y2, x2) in enumerate(image.gt_boxes.astype(float).tolist()):
             content["annotations"].append(
                 {
                     "id": len(content["annotations"]) + 1,
                     "image_id": number + 1,
-                    "category_id": ids[image.gt_classes[place]],
+                    "category_id": ids[image.gt_classes[index]],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(image.gt_crowd[place]),
+                    "iscrowd": int(image.gt_crowd[index]),
                     "segmentation": rle((y1, x1, y2, x2)),
                 }
             )

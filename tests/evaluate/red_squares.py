@@ -52,9 +52,9 @@ class RedSquares:
                 mask = (seen[..., 0] > high) & (seen[..., 0] <= top + 1e-3) & (seen[..., 2] < low)
                 mask &= seen[..., 2] >= -self.trained.mean[2] / self.trained.std[2] - 1e-3
                 count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-                for place, (x, y, w, h, _) in enumerate(stats[1 : min(count, MOST + 1)]):
-                    out.boxes[number, place] = (y, x, y + h, x + w)
-                    out.valid[number, place] = self.score > test.detections.score_threshold
+                for slot, (x, y, w, h, _) in enumerate(stats[1 : min(count, MOST + 1)]):
+                    out.boxes[number, slot] = (y, x, y + h, x + w)
+                    out.valid[number, slot] = self.score > test.detections.score_threshold
             return out, None
 
         return predict

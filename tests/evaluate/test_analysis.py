@@ -119,11 +119,11 @@ def test_no_detection_and_no_object_at_all_can_be_analysed():
 
 
 def test_sentences_name_what_costs_most():
-    said = sentences(analyse(one_image([(0, BOX)], [(1, 0.9, BOX)], proposals=[BOX])))
+    findings = sentences(analyse(one_image([(0, BOX)], [(1, 0.9, BOX)], proposals=[BOX])))
     assert any(
-        "errors of class: 1 detections on an object, of another class" in one for one in said
+        "errors of class: 1 detections on an object, of another class" in one for one in findings
     )
-    assert any("the head finds 0.0%" in one for one in said)
+    assert any("the head finds 0.0%" in one for one in findings)
     blind = sentences(analyse(one_image([(0, BOX)], [], proposals=[FAR])))
     assert any("The RPN proposes 0.0% of the objects" in one for one in blind)
 

@@ -55,14 +55,14 @@ def test_masks_are_compared_beside_boxes():
 def test_images_may_come_in_another_order_and_from_another_folder():
     evaluation = example.voc()
     fields = record(evaluation)
-    turned = record(evaluation, names=[f"elsewhere/{n}.png" for n in range(24)])
+    reordered = record(evaluation, names=[f"elsewhere/{n}.png" for n in range(24)])
     order = np.random.default_rng(0).permutation(24)
-    turned["images"] = [turned["images"][number] for number in order]
-    place = np.argsort(order)
-    for one in turned["parts"]["boxes"]["classes"]:
-        one["image"] = [int(place[number]) for number in one["image"]]
+    reordered["images"] = [reordered["images"][number] for number in order]
+    position = np.argsort(order)
+    for one in reordered["parts"]["boxes"]["classes"]:
+        one["image"] = [int(position[number]) for number in one["image"]]
         one["objects"] = [one["objects"][number] for number in order]
-    comparison = compare(result_of(fields, "a.json"), result_of(turned, "b.json"))
+    comparison = compare(result_of(fields, "a.json"), result_of(reordered, "b.json"))
     assert all(row.difference == (0.0, 0.0, 0.0) for row in comparison.rows)
 
 

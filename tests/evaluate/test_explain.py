@@ -74,7 +74,7 @@ def test_labels_are_looked_at_before_the_model_runs_again(experiment):
     """Boxes of the labels come from the source: on the canvas they were clipped."""
     pixels = experiment.task.pixels
     source = experiment.eval_source()
-    turned = [
+    rotated = [
         replace(one, boxes=one.boxes[:, [1, 0, 3, 2]])
         for one in (source.annotation(number) for number in range(len(source)))
     ]
@@ -87,7 +87,7 @@ def test_labels_are_looked_at_before_the_model_runs_again(experiment):
             return len(source)
 
         def annotation(self, index):
-            return turned[index]
+            return rotated[index]
 
     _, diagnosis = explained(replace(experiment, eval_source=Swapped), RedSquares(pixels, pixels))
     assert diagnosis is not None and diagnosis.best is not None

@@ -57,8 +57,8 @@ class Oracle:
         boxes = images.apply_boxes(truth.boxes, placed.matrix)
         out["boxes"][:count], out["classes"][:count] = boxes, truth.classes
         out["scores"][:count], out["valid"][:count] = np.linspace(0.9, 0.5, count), True
-        for place, mask in enumerate(truth.masks):
-            out["masks"][place] = mask_crops.crop_mask(mask, placed.matrix, boxes[place], SIDE)
+        for slot, mask in enumerate(truth.masks):
+            out["masks"][slot] = mask_crops.crop_mask(mask, placed.matrix, boxes[slot], SIDE)
         return out
 
 
@@ -72,8 +72,10 @@ def test_ground_truth_fed_back_scores_one_for_boxes_and_for_masks(experiment):
     assert report.images == 3
     for name in ("AP", "AP50", "AP75", "ARmax100", "mask_AP", "mask_AP50", "mask_AP75"):
         assert report.metrics[name] == 1.0, name
-    judged = [ap for ap in report.class_ap["mask_AP"].values() if ap != -1]  # -1: no such object
-    assert len(judged) >= 2 and judged == pytest.approx([1.0] * len(judged))
+    precisions = [
+        ap for ap in report.class_ap["mask_AP"].values() if ap != -1
+    ]  # -1: no such object
+    assert len(precisions) >= 2 and precisions == pytest.approx([1.0] * len(precisions))
 
 
 def test_a_report_becomes_text_json_and_percentages(experiment, tmp_path):

@@ -61,10 +61,10 @@ def test_a_process_without_images_gives_nothing():
 
 def test_all_have_the_results_in_the_order_of_one():
     images = {record: result(record, record + 1, 2) for record in range(5)}
-    place = {3: 0, 0: 1, 4: 2, 1: 3, 2: 4}
+    positions = {3: 0, 0: 1, 4: 2, 1: 3, 2: 4}
     other = pack([images[0], images[1]], [0, 1])
-    unpacked = all_voc_results([images[3], images[4], images[2]], [3, 4, 2], place, Pair(other))
-    for record, one in zip(place, unpacked, strict=True):
+    unpacked = all_voc_results([images[3], images[4], images[2]], [3, 4, 2], positions, Pair(other))
+    for record, one in zip(positions, unpacked, strict=True):
         same(images[record], one)
 
 

@@ -14,7 +14,7 @@ def labelled(labels, detections, crowd=()):
         classes=np.array([label for label, _, _ in detections], np.int32),
         gt_boxes=np.array([box for _, box in labels], np.float32).reshape(-1, 4),
         gt_classes=np.array([label for label, _ in labels], np.int32),
-        gt_crowd=np.array([place in crowd for place in range(len(labels))], bool),
+        gt_crowd=np.array([index in crowd for index in range(len(labels))], bool),
     )
 
 

@@ -93,8 +93,8 @@ def _changed_ends(rng: random.Random, data: bytes) -> bytes:
     """Flips bits. Most of a file is weights, whose bytes may be any: names and shapes are elsewhere."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 8)):
-        place = rng.randrange(len(changed)) if rng.random() < 0.3 else rng.randrange(4000)
-        changed[place if rng.random() < 0.5 else -1 - place] ^= 1 << rng.randrange(8)
+        offset = rng.randrange(len(changed)) if rng.random() < 0.3 else rng.randrange(4000)
+        changed[offset if rng.random() < 0.5 else -1 - offset] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 

@@ -22,10 +22,10 @@ def ops_of(graph):
     return [node.op for node in graph.nodes if node.op != "Identity"]
 
 
-def assert_same(function, x, *, perm=None, free_batch=True, atol=1e-6, rtol=1e-5, share=0.0):
+def assert_same(function, x, *, perm=None, free_batch=True, atol=1e-6, rtol=1e-5, scale=0.0):
     """Checks the graph and compares it with JAX on f32 `x`; returns the graph.
 
-    `share` of the largest number may be wrong everywhere: deep networks amplify the last bit.
+    `scale` of the largest number may be wrong everywhere: deep networks amplify the last bit.
     """
     shape = (None, *x.shape[1:]) if free_batch else x.shape
     graph = graph_of(function, shape, perm)
@@ -40,6 +40,6 @@ def assert_same(function, x, *, perm=None, free_batch=True, atol=1e-6, rtol=1e-5
         ours = wanted[name]
         assert theirs.dtype == np.asarray(ours).dtype
         ours = np.asarray(ours)
-        allowed = atol + share * float(np.abs(ours).max())
+        allowed = atol + scale * float(np.abs(ours).max())
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=allowed)
     return graph

@@ -36,7 +36,7 @@ def assert_both_halves(arch, options=None):
     def trunk(x):
         return model.apply(variables, x, train=False, method="extract")[4]
 
-    ops = ops_of(assert_same(trunk, images, perm=NCHW, share=1e-5))
+    ops = ops_of(assert_same(trunk, images, perm=NCHW, scale=1e-5))
     assert ops.count("Transpose") == 1, "the one that shows the features as NHWC"
     assert "BatchNormalization" not in ops
     assert not {"Add", "Mul"} & set(ops) or arch not in ("vgg:16", "vgg16")
@@ -48,7 +48,7 @@ def assert_both_halves(arch, options=None):
         outputs = model.apply(variables, x[:, None], train=False, method="classify")
         return {"logits": outputs.logits, "deltas": outputs.deltas}
 
-    graph = assert_same(head, crops, perm=NCHW, free_batch=False, share=1e-5)
+    graph = assert_same(head, crops, perm=NCHW, free_batch=False, scale=1e-5)
     assert not {"Transpose", "BatchNormalization"} & set(ops_of(graph))
 
 

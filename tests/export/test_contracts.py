@@ -85,12 +85,12 @@ def test_one_graph_gives_the_detections_of_jax_for_any_batch(kind, count):
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_no_detection_and_too_many_are_ordinary(kind, case):
     wanted, detections = both(kind, 2, case)
-    places = wanted.valid.shape[1]
+    slots = wanted.valid.shape[1]
     expected = {"nothing found": 0, "all places taken": 5}.get(case)
     if expected is not None:
         assert wanted.valid.sum(axis=1).tolist() == [expected] * 2
     else:
-        assert 0 < wanted.valid.sum(axis=1).max() < places == 70
+        assert 0 < wanted.valid.sum(axis=1).max() < slots == 70
     assert_equal_detections(wanted, detections)
 
 

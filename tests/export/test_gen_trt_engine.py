@@ -134,10 +134,10 @@ def test_a_model_of_another_precision_spec_or_detector_is_told(
 def test_flags_without_effect_are_noted(graph, tensorrt, tmp_path, capsys):
     tensorrt()
     assert build(graph, "-r", tmp_path, "-v", "--force_ptq", "--batches", "3") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for note in (
         "--verbose has no effect here: everything is reported already",
         "--force_ptq has no effect here: an fp32 graph is always calibrated after training",
         "--batches has no effect without --data_type int8",
     ):
-        assert f"note: {note}" in said
+        assert f"note: {note}" in output

@@ -148,13 +148,13 @@ def test_other_classes_and_another_detector_are_named(boxes_files, masks_files, 
     )
     for model in (boxes_files.model, boxes_files.graph):
         assert main(["faster_rcnn", "evaluate", "-e", str(spec), "-m", str(model)]) == 2
-        said = "was trained for the classes disc, rod, star; the spec maps to disc, star"
-        assert said in capsys.readouterr().err
+        complaint = "was trained for the classes disc, rod, star; the spec maps to disc, star"
+        assert complaint in capsys.readouterr().err
     images = ["-i", str(masks_files.images), "-r", str(tmp_path / "out")]
     argv = ["-e", str(masks_files.spec), "-m", str(boxes_files.model), *images]
     assert main(["mask_rcnn", "inference", *argv]) == 2
-    said = "holds a faster_rcnn model, the spec is of mask_rcnn"
-    assert said in capsys.readouterr().err
+    complaint = "holds a faster_rcnn model, the spec is of mask_rcnn"
+    assert complaint in capsys.readouterr().err
 
 
 def test_a_file_that_does_not_say_what_it_depends_on_is_noted_once(boxes_files, tmp_path, capsys):

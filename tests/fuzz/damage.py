@@ -57,72 +57,72 @@ def changed_tree(rng: random.Random, tree: Any, odd: Sequence[Any] = ODD) -> Non
       tree: changed in place.
       odd: values that come in the place of others.
     """
-    place = tree
-    while place:
-        key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
-        value = place[key]
+    node = tree
+    while node:
+        key = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        value = node[key]
         if isinstance(value, dict | list) and value and rng.random() < 0.8:
-            place = value
+            node = value
             continue
         choice = rng.random()
         if choice < 0.13:
-            del place[key]
+            del node[key]
         elif choice < 0.3 and isinstance(value, int | float):
-            place[key] = value + rng.randrange(-3, 4)
-        elif choice < 0.2 and isinstance(place, list):
-            place.append(copy.deepcopy(value))
-        elif choice < 0.2 and isinstance(place, dict):
-            place[f"{key}_"] = copy.deepcopy(rng.choice(odd))
+            node[key] = value + rng.randrange(-3, 4)
+        elif choice < 0.2 and isinstance(node, list):
+            node.append(copy.deepcopy(value))
+        elif choice < 0.2 and isinstance(node, dict):
+            node[f"{key}_"] = copy.deepcopy(rng.choice(odd))
         else:
-            place[key] = copy.deepcopy(rng.choice(odd))
+            node[key] = copy.deepcopy(rng.choice(odd))
         return
 
 
-def _place(rng: random.Random, data: bytearray) -> int:
+def _offset(rng: random.Random, data: bytearray) -> int:
     end = len(data) if rng.random() < 0.5 else min(_HEAD, len(data))
     return rng.randrange(max(end, 1))
 
 
 def _flip_bit(rng: random.Random, data: bytearray, other: bytes) -> None:
     if data:
-        data[_place(rng, data)] ^= 1 << rng.randrange(8)
+        data[_offset(rng, data)] ^= 1 << rng.randrange(8)
 
 
 def _set_byte(rng: random.Random, data: bytearray, other: bytes) -> None:
     if data:
-        data[_place(rng, data)] = rng.randrange(256)
+        data[_offset(rng, data)] = rng.randrange(256)
 
 
 def _set_extreme(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
+    offset = _offset(rng, data)
     value = rng.choice(EXTREMES)[: rng.choice((2, 4))]
-    data[place : place + len(value)] = value
+    data[offset : offset + len(value)] = value
 
 
 def _cut(rng: random.Random, data: bytearray, other: bytes) -> None:
-    del data[_place(rng, data) :]
+    del data[_offset(rng, data) :]
 
 
 def _blank(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    length = min(rng.randint(1, 64), len(data) - place)
-    data[place : place + length] = bytes(max(length, 0))
+    offset = _offset(rng, data)
+    length = min(rng.randint(1, 64), len(data) - offset)
+    data[offset : offset + length] = bytes(max(length, 0))
 
 
 def _double(rng: random.Random, data: bytearray, other: bytes) -> None:
-    start, place = _place(rng, data), _place(rng, data)
-    data[place:place] = data[start : start + rng.randint(1, 64)]
+    start, offset = _offset(rng, data), _offset(rng, data)
+    data[offset:offset] = data[start : start + rng.randint(1, 64)]
 
 
 def _remove(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place = _place(rng, data)
-    del data[place : place + rng.randint(1, 32)]
+    offset = _offset(rng, data)
+    del data[offset : offset + rng.randint(1, 32)]
 
 
 def _graft(rng: random.Random, data: bytearray, other: bytes) -> None:
-    place, start = _place(rng, data), rng.randrange(max(len(other), 1))
+    offset, start = _offset(rng, data), rng.randrange(max(len(other), 1))
     piece = other[start : start + rng.randint(1, 128)]
-    data[place : place + len(piece)] = piece
+    data[offset : offset + len(piece)] = piece
 
 
 _CHANGES = (_flip_bit, _set_byte, _set_extreme, _cut, _blank, _double, _remove, _graft)

@@ -74,11 +74,11 @@ class Run:
 
     def __str__(self) -> str:
         ways = {kind: n for kind, n in self.kinds.most_common() if kind not in ("read", "refused")}
-        said = ": " + ", ".join(f"{count} {kind}" for kind, count in ways.items()) if ways else ""
+        counts = ": " + ", ".join(f"{count} {kind}" for kind, count in ways.items()) if ways else ""
         return (
             f"{self.target}: {self.kinds.total()} cases in {self.seconds:.0f} s, "
             f"{self.kinds['read']} read, {self.kinds['refused']} refused, slowest "
-            f"{self.slowest[0]:.2f} s (number {self.slowest[1]}), {sum(ways.values())} failures{said}"
+            f"{self.slowest[0]:.2f} s (number {self.slowest[1]}), {sum(ways.values())} failures{counts}"
         )
 
     def _process(self, words: list[str], deadline: float) -> int | None:

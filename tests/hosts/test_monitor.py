@@ -77,9 +77,9 @@ def test_a_process_that_falls_silent_ends_the_others_within_the_timeout_and_is_n
     beats = beats_until_end(job, without={1})
     assert beats <= 20
     assert job.codes == [EXIT_CODE]
-    said = capfd.readouterr().err
-    assert "no sign of life from process 1 on node1 for 20 s (--heartbeat_timeout)" in said
-    assert said.count("error:") == 1
+    errors = capfd.readouterr().err
+    assert "no sign of life from process 1 on node1 for 20 s (--heartbeat_timeout)" in errors
+    assert errors.count("error:") == 1
 
 
 def test_a_process_that_left_with_an_error_is_quoted_with_its_exit_code(capfd):

@@ -30,14 +30,14 @@ def launch(port, index, count, timeout=10.0):
 
 def meet(launches, versions=None, every=30.0):
     """{place in the list: message of the error, or ""}, and all that was said."""
-    results, said = {}, []
+    results, notes = {}, []
 
-    def come(place, one):
+    def come(rank, one):
         try:
-            call_roll(one, (versions or {}).get(place, VERSIONS), said.append, every)
-            results[place] = ""
+            call_roll(one, (versions or {}).get(rank, VERSIONS), notes.append, every)
+            results[rank] = ""
         except UsageError as error:
-            results[place] = str(error)
+            results[rank] = str(error)
 
     threads = [
         threading.Thread(target=come, args=pair, daemon=True) for pair in enumerate(launches)
@@ -47,7 +47,7 @@ def meet(launches, versions=None, every=30.0):
         time.sleep(0.05)
     for thread in threads:
         thread.join(timeout=20)
-    return results, said
+    return results, notes
 
 
 def test_all_go_on_when_all_are_there():
@@ -58,11 +58,11 @@ def test_all_go_on_when_all_are_there():
 
 def test_who_is_missing_is_said_while_waiting_and_at_the_end():
     port = free_port()
-    results, said = meet([launch(port, i, 4, timeout=1.5) for i in (0, 2)], every=0.3)
+    results, notes = meet([launch(port, i, 4, timeout=1.5) for i in (0, 2)], every=0.3)
     expected = f"processes 1, 3 of 4 did not come to 127.0.0.1:{port} within 1.5 s (--init_timeout)"
     assert expected in results[0]
     assert expected in results[1]  # the one that came hears the reason too
-    assert f"waiting at 127.0.0.1:{port} for process 1, 3 of 4" in said
+    assert f"waiting at 127.0.0.1:{port} for process 1, 3 of 4" in notes
 
 
 def test_a_missing_coordinator_is_named_with_what_its_name_means_here():

@@ -4,7 +4,7 @@ import pytest
 from rcnn_jax.inference.captions import draw_tag, make_tag, place_tags
 
 
-def place(corners, size=(200, 300), text="cat"):
+def layout(corners, size=(200, 300), text="cat"):
     tags = [make_tag(text, " 0.97", 10, size[1]) for _ in corners]
     positions = place_tags(tags, corners, size, 2)
     sizes = [tag.ink.shape for tag in tags]
@@ -13,18 +13,18 @@ def place(corners, size=(200, 300), text="cat"):
 
 
 def test_a_caption_stands_above_its_box():
-    ((top, left, bottom, _),) = place([(100, 50, 150, 200)])
+    ((top, left, bottom, _),) = layout([(100, 50, 150, 200)])
     assert (bottom, left) == (100, 50)
     assert top > 0
 
 
 def test_a_caption_without_room_above_stands_inside_its_box():
-    ((top, left, _, _),) = place([(3, 50, 150, 200)])
+    ((top, left, _, _),) = layout([(3, 50, 150, 200)])
     assert (top, left) == (5, 50)
 
 
 def test_captions_of_equal_boxes_do_not_cover_each_other():
-    rectangles = place([(60, 60, 160, 250)] * 8)
+    rectangles = layout([(60, 60, 160, 250)] * 8)
     assert len(rectangles) == 8
     for index, (y1, x1, y2, x2) in enumerate(rectangles):
         for v1, u1, v2, u2 in rectangles[:index]:
@@ -33,13 +33,13 @@ def test_captions_of_equal_boxes_do_not_cover_each_other():
 
 def test_a_caption_that_would_hide_another_object_is_left_out():
     small, large = (100, 60, 109, 69), (20, 20, 199, 280)
-    assert len(place([(110, 55, 119, 64), small])) == 1  # no room for the first one's above
-    assert len(place([(110, 55, 119, 64), large])) == 2  # hides little of the large one
+    assert len(layout([(110, 55, 119, 64), small])) == 1  # no room for the first one's above
+    assert len(layout([(110, 55, 119, 64), large])) == 2  # hides little of the large one
 
 
 def test_among_many_small_objects_most_captions_are_left_out_and_none_lies_on_another():
     corners = [(y, x, y + 7, x + 7) for y in range(20, 180, 10) for x in range(20, 280, 10)]
-    rectangles = place([*corners, (2, 200, 12, 290)])
+    rectangles = layout([*corners, (2, 200, 12, 290)])
     assert len(rectangles) < len(corners) // 10
 
 
@@ -49,7 +49,7 @@ def test_captions_never_leave_the_picture():
         (y, x, min(y + h, 199), min(x + w, 299))
         for y, x, h, w in rng.integers(0, 199, (40, 4)).tolist()
     ]
-    for y1, x1, y2, x2 in place(corners):
+    for y1, x1, y2, x2 in layout(corners):
         assert 0 <= y1 < y2 <= 200
         assert 0 <= x1 < x2 <= 300
 

@@ -64,9 +64,9 @@ def test_frames_carry_their_own_times(tmp_path, times):
 def test_a_turned_film_is_shown_upright(rotation, corner):
     image = np.zeros((4, 3, 3) if rotation % 180 == 0 else (3, 4, 3), np.uint8)
     image[0, 0] = 255
-    turned = frames._upright(image, rotation)
-    assert turned.shape == (4, 3, 3)
-    assert tuple(np.argwhere(turned[..., 0])[0]) == corner
+    upright = frames._upright(image, rotation)
+    assert upright.shape == (4, 3, 3)
+    assert tuple(np.argwhere(upright[..., 0])[0]) == corner
 
 
 @pytest.mark.parametrize("content", [b"", b"no film" * 100])
@@ -103,11 +103,11 @@ def test_a_live_stream_that_breaks_off_is_opened_again_and_its_clock_goes_on(tmp
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    said, seen = [], []
+    notes, seen = [], []
     source = Source(f"http://user:secret@127.0.0.1:{server.server_port}/live", live=True)
     try:
         with pytest.raises(DataError, match=f"did not come back in {frames.TRIES} tries"):
-            for frame in read_frames(source, said.append, wait=0.01):
+            for frame in read_frames(source, notes.append, wait=0.01):
                 seen.append(frame)
     finally:
         server.shutdown()
@@ -115,8 +115,8 @@ def test_a_live_stream_that_breaks_off_is_opened_again_and_its_clock_goes_on(tmp
     assert [frame.number for frame in seen] == [*range(20)]
     times = [frame.time for frame in seen]
     assert times == sorted(times)
-    assert len(said) == frames.TRIES + 1
-    assert not any("secret" in text for text in said)
+    assert len(notes) == frames.TRIES + 1
+    assert not any("secret" in text for text in notes)
 
 
 def test_an_address_nobody_answers_is_one_message():

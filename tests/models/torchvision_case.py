@@ -98,15 +98,15 @@ class Stages:
 
     def rpn(self, stage) -> dict[str, Any]:
         """objectness/l and deltas/l of features/l."""
-        said = self._rpn(self.variables, by_level(stage, "features"))
-        return flat(said.objectness, "objectness") | flat(said.deltas, "deltas")
+        outputs = self._rpn(self.variables, by_level(stage, "features"))
+        return flat(outputs.objectness, "objectness") | flat(outputs.deltas, "deltas")
 
     def proposals(self, stage, image_size) -> dict[str, Any]:
         """proposals and proposal_scores of objectness/l, deltas/l; image_size f32[b 2]."""
-        said = RpnOutputs(
+        outputs = RpnOutputs(
             objectness=by_level(stage, "objectness"), deltas=by_level(stage, "deltas")
         )
-        proposals = self._propose(said, image_size)
+        proposals = self._propose(outputs, image_size)
         return {
             "proposals": proposals.boxes,
             "proposal_scores": proposals.scores,
@@ -115,13 +115,13 @@ class Stages:
 
     def box_head(self, stage, boxes) -> dict[str, Any]:
         """box_crops, logits and box_deltas of features/l and boxes f32[b r 4]."""
-        crops, said = self._box_head(self.variables, by_level(stage, "features"), boxes)
-        return {"box_crops": crops, "logits": said.logits, "box_deltas": said.deltas}
+        crops, outputs = self._box_head(self.variables, by_level(stage, "features"), boxes)
+        return {"box_crops": crops, "logits": outputs.logits, "box_deltas": outputs.deltas}
 
     def detections(self, stage, image_size) -> dict[str, Any]:
         """boxes, scores, classes, valid of proposals, logits, box_deltas; image_size f32[2]."""
-        said = BoxOutputs(logits=stage["logits"], deltas=stage["box_deltas"])
-        return named(self._detect(stage["proposals"], said, image_size))
+        outputs = BoxOutputs(logits=stage["logits"], deltas=stage["box_deltas"])
+        return named(self._detect(stage["proposals"], outputs, image_size))
 
     def mask_head(self, stage, boxes) -> dict[str, Any]:
         """mask_crops and mask_logits of features/l and boxes f32[b d 4]."""
@@ -135,21 +135,21 @@ class Stages:
     def _extract(self, model, images):
         return model.extract(two_stage.normalize(images, self._task.pixels), train=False)
 
-    def _proposals(self, said, image_size):
+    def _proposals(self, outputs, image_size):
         settings = self._task.settings
-        anchors = two_stage.level_anchors(said, settings)
+        anchors = two_stage.level_anchors(outputs, settings)
         proposals = self._test.proposals
-        return two_stage.propose(said, anchors, image_size, proposals, settings.rpn_coder)
+        return two_stage.propose(outputs, anchors, image_size, proposals, settings.rpn_coder)
 
     def _classify(self, model, features, boxes):
         crops = self._crops(features, boxes, self._task.settings.roi_size)
         return crops, model.classify(crops, train=False)
 
-    def _detections(self, boxes, said, image_size):
+    def _detections(self, boxes, outputs, image_size):
         everything = jnp.ones(boxes.shape[:2])
         rois = Proposals(boxes=boxes, scores=everything, valid=everything.astype(bool))
         coder = self._task.settings.box_coder
-        return two_stage.detect(rois, said, image_size, self._test.detections, coder)
+        return two_stage.detect(rois, outputs, image_size, self._test.detections, coder)
 
     def _segment(self, model, features, boxes):
         crops = self._crops(features, boxes, model.mask_crop_size)

@@ -32,7 +32,7 @@ def heads():
 
 @functools.cache
 def compiled(settings):
-    return jax.jit(lambda rois, said: select_detections(rois, said, SIZE, settings, CODER))
+    return jax.jit(lambda rois, outputs: select_detections(rois, outputs, SIZE, settings, CODER))
 
 
 def slow_detections(rois, outputs, settings):
@@ -101,7 +101,7 @@ def test_mapped_detections_equal_the_loop(heads):
 
 def test_the_exporter_finds_the_mapped_axis_in_front_of_classes(heads):
     jaxpr = jax.make_jaxpr(
-        jax.vmap(lambda rois, said: select_detections(rois, said, SIZE, SETTINGS, CODER)),
+        jax.vmap(lambda rois, outputs: select_detections(rois, outputs, SIZE, SETTINGS, CODER)),
     )(*heads)
     (nms,) = [e for e in jaxpr.eqns if e.params.get("name", "").startswith("rcnn.nms")]
     assert [v.aval.shape for v in nms.invars] == [(2, 4, 30, 4), (2, 4, 30), (2, 4, 30)]

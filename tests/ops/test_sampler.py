@@ -53,9 +53,9 @@ def test_no_positive_may_be_wanted():
 
 def draw(fronts, backs, with_replacement=False, count=8, most=3, key=KEY):
     """Samples from 20 candidates: 0..9 may be foreground, 10..19 background."""
-    place = np.arange(20)
+    anchor = np.arange(20)
     index, foreground, valid = SAMPLE(
-        key, place < fronts, (place >= 10) & (place < 10 + backs), count, most, with_replacement
+        key, anchor < fronts, (anchor >= 10) & (anchor < 10 + backs), count, most, with_replacement
     )
     return np.asarray(index), np.asarray(foreground), np.asarray(valid)
 
@@ -124,8 +124,8 @@ def test_no_foreground_may_be_wanted():
 
 def test_index_samples_are_uniform():
     keys = jax.random.split(KEY, 3000)
-    place = jnp.arange(20)
-    sample = jax.vmap(lambda k: sample_indices(k, place < 10, place >= 10, 8, 3, False)[0])
+    anchor = jnp.arange(20)
+    sample = jax.vmap(lambda k: sample_indices(k, anchor < 10, anchor >= 10, 8, 3, False)[0])
     counts = np.bincount(np.asarray(jax.jit(sample)(keys)).ravel(), minlength=20)
     for part, chance in [(counts[:10], 0.3), (counts[10:], 0.5)]:
         assert np.abs(part - 3000 * chance).max() < 5 * np.sqrt(3000 * chance * (1 - chance))

@@ -287,8 +287,8 @@ def our_losses(task, variables, rpn_targets, rois):
 
         features = model.extract(two_stage.normalize(pictures, task.pixels), train=False)
         losses = two_stage.rpn_losses(model.rpn(features), rpn_targets, settings)
-        said = model.classify(crops(rois.boxes, settings.roi_size), train=True)
-        losses |= two_stage.box_losses(said, rois, settings)
+        outputs = model.classify(crops(rois.boxes, settings.roi_size), train=True)
+        losses |= two_stage.box_losses(outputs, rois, settings)
         front = rois.foreground[:, :FOREGROUND]
         planes = model.segment(crops(rois.boxes[:, :FOREGROUND], model.mask_crop_size))
         classes = np.where(front, rois.classes[:, :FOREGROUND], 0)

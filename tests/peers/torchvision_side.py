@@ -61,18 +61,18 @@ def stages(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     torch = import_torch()
     seen: dict[str, Any] = {}
 
-    def watch(name: str, module: Any) -> Any:
+    def record(name: str, module: Any) -> Any:
         return module.register_forward_hook(lambda _, given, result: seen.__setitem__(name, result))
 
     heads = model.roi_heads
     hooks = [
-        watch("backbone", model.backbone),
-        watch("rpn_head", model.rpn.head),
-        watch("rpn", model.rpn),
-        watch("box_roi_pool", heads.box_roi_pool),
-        watch("box_predictor", heads.box_predictor),
-        watch("mask_roi_pool", heads.mask_roi_pool),
-        watch("mask_predictor", heads.mask_predictor),
+        record("backbone", model.backbone),
+        record("rpn_head", model.rpn.head),
+        record("rpn", model.rpn),
+        record("box_roi_pool", heads.box_roi_pool),
+        record("box_predictor", heads.box_predictor),
+        record("mask_roi_pool", heads.mask_roi_pool),
+        record("mask_predictor", heads.mask_predictor),
         # The masks of these dicts are replaced by pasted ones later on.
         heads.register_forward_hook(
             lambda _, given, result: seen.__setitem__(

@@ -268,8 +268,8 @@ def test_an_etlt_is_opened_with_its_key_and_the_key_goes_no_further(
     assert build(encrypted, "-k", "wrong")[0] == 2
     assert "the key is wrong" in capsys.readouterr().err
     assert build(encrypted, "-k", key)[0] == 0
-    said = capsys.readouterr()
-    assert key not in said.out + said.err
+    captured = capsys.readouterr()
+    assert key not in captured.out + captured.err
     for path in encrypted.parent.iterdir():
         assert key.encode() not in path.read_bytes(), path
 
@@ -320,8 +320,8 @@ def test_export_builds_an_engine_and_the_key_stays_out_of_every_file(
     assert "model-engine-file=model.engine\n" in (tmp_path / "nvinfer_config.txt").read_text()
     encrypted = str(tmp_path / "model.etlt")
     assert converter(["-k", key, "-e", str(tmp_path / "b.engine"), "-t", "fp16", encrypted]) == 0
-    said = capsys.readouterr()
-    assert key not in said.out + said.err
+    captured = capsys.readouterr()
+    assert key not in captured.out + captured.err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 13
     for path in files:

@@ -31,8 +31,8 @@ def says(path, key=KEY):
     return message
 
 
-def flipped(data, place):
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+def flipped(data, offset):
+    return data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :]
 
 
 def test_an_untouched_file_is_read(etlt, boxes_files):
@@ -64,11 +64,11 @@ def test_every_damage_to_an_etlt_has_its_own_message(etlt, tmp_path):
     assert "exported model of the original toolkit, encrypted" in says(etlt)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999])
-def test_a_graph_that_was_cut_off_is_told_from_what_is_none(boxes_files, tmp_path, share):
+@pytest.mark.parametrize("fraction", [0.001, 0.3, 0.9, 0.999])
+def test_a_graph_that_was_cut_off_is_told_from_what_is_none(boxes_files, tmp_path, fraction):
     whole = boxes_files.graph.read_bytes()
     path = tmp_path / "model.onnx"
-    path.write_bytes(whole[: int(len(whole) * share)])
+    path.write_bytes(whole[: int(len(whole) * fraction)])
     assert "is an ONNX model that was cut off or damaged" in says(path)
 
 
@@ -127,23 +127,23 @@ def stolen(name="stolen"):
     return tensor
 
 
-def hidden_in(place):
+def hidden_in(holder):
     """A model that hides the tensor in one of the places a file may have it."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     node = helper.make_node("Relu", ["x"], ["y"])
     graph = helper.make_graph([node], "g", [x], [x])
     constant = helper.make_node("Constant", [], ["c"], value=stolen())
-    if place == "initializer":
+    if holder == "initializer":
         graph.initializer.append(stolen())
-    elif place == "sparse initializer":
+    elif holder == "sparse initializer":
         graph.sparse_initializer.add(values=stolen(), indices=TensorProto())
-    elif place == "attribute":
+    elif holder == "attribute":
         graph.node.append(constant)
-    elif place == "subgraph":
+    elif holder == "subgraph":
         inner = helper.make_graph([constant], "inner", [], [])
         graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=inner))
     model = helper.make_model(graph)
-    if place == "function":
+    if holder == "function":
         model.functions.append(
             helper.make_function("d", "f", [], ["c"], [constant], model.opset_import)
         )
@@ -151,10 +151,10 @@ def hidden_in(place):
 
 
 @pytest.mark.parametrize(
-    "place", ["initializer", "sparse initializer", "attribute", "subgraph", "function"]
+    "holder", ["initializer", "sparse initializer", "attribute", "subgraph", "function"]
 )
-def test_a_graph_that_names_other_files_is_refused_unread(place):
-    data = hidden_in(place).SerializeToString()
+def test_a_graph_that_names_other_files_is_refused_unread(holder):
+    data = hidden_in(holder).SerializeToString()
     with pytest.raises(CheckpointError) as caught:
         parse_onnx(data, "evil.onnx")
     message = str(caught.value)
@@ -199,8 +199,8 @@ def test_decrypt_gives_the_graph_back_and_nothing_else(etlt, boxes_files, tmp_pa
     assert main(["decrypt", "-m", str(etlt), "-o", str(plain), "-k", KEY]) == 0
     assert plain.read_bytes() == boxes_files.graph.read_bytes()
     assert [path.name for path in plain.parent.iterdir()] == ["plain.onnx"]
-    said = capsys.readouterr()
-    assert KEY not in said.out + said.err
+    captured = capsys.readouterr()
+    assert KEY not in captured.out + captured.err
     assert (
         main(["decrypt", "-m", str(boxes_files.graph), "-o", str(tmp_path / "b"), "-k", KEY]) == 2
     )

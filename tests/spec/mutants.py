@@ -152,9 +152,11 @@ def check(case: Case, folder: Path) -> None:
         raise AssertionError(f"a config is refused when it is written out: {error}") from error
 
 
-def _check_words(said: str, secret: bool) -> None:
-    assert not (secret and SECRET in said), "the key is in a message"
-    assert all(each.isprintable() or each == "\n" for each in said), f"control characters: {said!r}"
+def _check_words(message: str, secret: bool) -> None:
+    assert not (secret and SECRET in message), "the key is in a message"
+    assert all(each.isprintable() or each == "\n" for each in message), (
+        f"control characters: {message!r}"
+    )
 
 
 def _seeds() -> dict[str, Case]:

@@ -111,7 +111,7 @@ def test_all_errors_come_together_in_the_order_of_the_text() -> None:
     )
     lines = complaints(text)
     assert [line.split(" ")[0] for line in lines] == [
-        f"spec.txt:{place}:" for place in ("3:25", "5:3", "16:43", "19:3", "21:21")
+        f"spec.txt:{position}:" for position in ("3:25", "5:3", "16:43", "19:3", "21:21")
     ]
     assert "= 100 is below 128 pixels (allow_small: true accepts less)" in lines[0]
     assert lines[1].endswith("; did you mean 'resnet:18'?")

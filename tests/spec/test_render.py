@@ -65,21 +65,21 @@ def zeros_of(config: ConfigDict, table: Message, path: str = "") -> list[str]:
     """Returns the paths of fields that are not zero; blocks that are absent are skipped."""
     wrong = []
     for field in table.fields:
-        value, place = config[field.name], f"{path}{field.name}"
+        value, dotted = config[field.name], f"{path}{field.name}"
         if field.kind == "message":
             for block in value if field.repeated else [value]:
                 if not field.optional or block.enabled:
-                    wrong += zeros_of(block, field.table, f"{place}.")
+                    wrong += zeros_of(block, field.table, f"{dotted}.")
         elif field.kind == "map":
-            wrong += [] if dict(value) == {"": ZEROS[field.entry][1]} else [place]
+            wrong += [] if dict(value) == {"": ZEROS[field.entry][1]} else [dotted]
         elif field.shape is not None:
             item = (0,) * field.shape.inner if field.shape.inner else 0
-            wrong += [] if value == (item,) * (field.shape.length or 1) else [place]
+            wrong += [] if value == (item,) * (field.shape.length or 1) else [dotted]
         else:
             zero = field.values[0] if field.kind == "enum" else ZEROS[field.kind][1]
             same = value == ((zero,) if field.repeated else zero)
             exact = field.repeated or type(value) is type(zero)
-            wrong += [] if same and exact else [place]
+            wrong += [] if same and exact else [dotted]
     return wrong
 
 
@@ -97,14 +97,16 @@ def test_every_explicit_zero_survives_reading_rendering_and_translation(
     assert again == config
     document = json.loads(redact(config).to_json())
     assert document == json.loads(again.to_json())
-    assert all(_found(document, path) for path, field in walk(table) if field.kind == "uint32")
+    assert all(
+        _is_rendered(document, path) for path, field in walk(table) if field.kind == "uint32"
+    )
 
 
-def _found(document: Any, path: str) -> bool:
+def _is_rendered(document: Any, path: str) -> bool:
     head, _, rest = path.partition(".")
     value = document[head]
     parts = value if isinstance(value, list) and rest else [value]
-    return all(_found(part, rest) for part in parts) if rest else True
+    return all(_is_rendered(part, rest) for part in parts) if rest else True
 
 
 @settings(max_examples=50, deadline=None)

@@ -25,15 +25,15 @@ def of_octaves(sides, scale, aspects):
 
 
 def test_one_line_when_all_is_well():
-    said = of_scales(np.float32([[128, 128]] * 9), [64.0, 128.0], [1.0, 0.5])
-    assert said.text == "anchors reach 100% of the training objects (IoU 0.5)" and not said.act
+    advice = of_scales(np.float32([[128, 128]] * 9), [64.0, 128.0], [1.0, 0.5])
+    assert advice.text == "anchors reach 100% of the training objects (IoU 0.5)" and not advice.act
     assert not of_octaves(np.float32([[64, 64]] * 9), 8, [(1.0, 1.0)]).act
 
 
 def test_ratios_read_the_wrong_way_round_are_found():
-    said = of_scales(PLATES, [16.0, 28.0, 56.0], [0.5, 0.3, 0.2])
-    assert said.act
-    assert said.text == (
+    advice = of_scales(PLATES, [16.0, 28.0, 56.0], [0.5, 0.3, 0.2])
+    assert advice.act
+    assert advice.text == (
         "no anchor reaches 100% of the training objects (IoU 0.5) at the size they have on the "
         "canvas; with anchor_box_config { scale: 26 ratio: 3.6 } (ratio is width / height) it would "
         "be 50%"
@@ -42,13 +42,16 @@ def test_ratios_read_the_wrong_way_round_are_found():
 
 
 def test_a_pyramid_is_given_a_base_side_and_aspects():
-    said = of_octaves(PLATES, 16, [(1.0, 1.0)])
-    assert said.act and 'aspect_ratios: "[(1.9, 0.53)]" (width, height) it would be 0%' in said.text
+    advice = of_octaves(PLATES, 16, [(1.0, 1.0)])
+    assert (
+        advice.act
+        and 'aspect_ratios: "[(1.9, 0.53)]" (width, height) it would be 0%' in advice.text
+    )
 
 
 def test_objects_that_no_anchors_of_a_stride_can_reach_are_said_without_advice():
-    said = of_scales(np.float32([[4, 4]] * 9), [32.0], [1.0])
-    assert not said.act and said.text.endswith(
+    advice = of_scales(np.float32([[4, 4]] * 9), [32.0], [1.0])
+    assert not advice.act and advice.text.endswith(
         "other anchors of this number would hardly reach more"
     )
 

@@ -32,8 +32,8 @@ def test_every_field_that_a_row_names_is_one_of_the_spec(kind):
     row, known = FAMILIES[kind], fields_of(kind)
     named = [*row.file_fields.values(), *row.start_fields, row.network]
     assert [field for field in named if field not in known] == []
-    said = re.findall(r"\w+_config\.\w+", row.validation_fields)
-    assert said and [field for field in said if field not in known] == []
+    references = re.findall(r"\w+_config\.\w+", row.validation_fields)
+    assert references and [field for field in references if field not in known] == []
     assert all(known[field].reads for field in row.start_fields)
 
 

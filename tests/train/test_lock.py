@@ -46,13 +46,13 @@ def write(folder, **changes):
 
 
 def test_the_file_is_there_while_it_is_held_and_gone_after(tmp_path):
-    said = []
-    with held(tmp_path, "train", said.append) as lock:
+    notes = []
+    with held(tmp_path, "train", notes.append) as lock:
         content = json.loads((tmp_path / LOCK_FILE).read_text())
         assert (content["pid"], content["command"]) == (os.getpid(), "train")
         lock.check()
     assert list(tmp_path.iterdir()) == []
-    assert said == []
+    assert notes == []
 
 
 def test_a_second_process_is_refused_and_told_by_whom(tmp_path, holder):
@@ -67,20 +67,20 @@ def test_a_second_process_is_refused_and_told_by_whom(tmp_path, holder):
 def test_the_lock_of_a_killed_process_is_taken_over_with_a_note(tmp_path, holder):
     holder.kill()
     holder.wait()
-    said = []
-    with held(tmp_path, "train", said.append) as lock:
+    notes = []
+    with held(tmp_path, "train", notes.append) as lock:
         lock.check()
-    (line,) = said
+    (line,) = notes
     assert f"process {holder.pid} on" in line
     assert "has ended without a word; its lock is taken over" in line
 
 
 def test_a_process_of_the_same_id_that_started_later_holds_nothing(tmp_path):
     write(tmp_path, started=this_process().started + 1)
-    said = []
-    with held(tmp_path, "train", said.append):
+    notes = []
+    with held(tmp_path, "train", notes.append):
         pass
-    assert len(said) == 1
+    assert len(notes) == 1
 
 
 def test_where_no_flock_tells_a_living_process_is_known_by_id_and_start(tmp_path):
@@ -100,10 +100,10 @@ def test_a_disk_without_flock_is_no_obstacle(tmp_path, monkeypatch):
 
 def test_a_lock_of_another_machine_that_gives_no_sign_of_life_is_stale(tmp_path):
     write(tmp_path, host="node7", machine="0" * 12)
-    said = []
-    with held(tmp_path, "train", said.append, patience=0.2):
+    notes = []
+    with held(tmp_path, "train", notes.append, patience=0.2):
         pass
-    assert "on node7" in said[0]
+    assert "on node7" in notes[0]
 
 
 def test_a_lock_of_another_machine_that_gives_signs_of_life_is_not(tmp_path):

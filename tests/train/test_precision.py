@@ -65,7 +65,7 @@ def losses_and_gradients(experiment, batch):
     state, _ = state_of(experiment)
     trainable, frozen = split_params(state.params, task.is_frozen)
 
-    def shares(leaves):
+    def halves(leaves):
         variables = {"params": join_params(leaves, frozen), **state.collections}
         terms, _ = jax.vmap(
             lambda one: task.losses(variables, one, image_keys(state, one)), axis_name=AXIS
@@ -77,7 +77,7 @@ def losses_and_gradients(experiment, batch):
 
     @jax.jit
     def both(leaves):
-        values, back = jax.vjp(shares, leaves)
+        values, back = jax.vjp(halves, leaves)
         every = {name: jnp.float32(task.loss_weights[name]) for name in values}
         first = {name: every[name] * (name in FIRST_STAGE) for name in values}
         return values, back(first)[0], back(every)[0]

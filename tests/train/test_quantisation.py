@@ -83,8 +83,11 @@ def test_the_calibration_freezes_ranges_and_batch_norm_and_forgets_the_best_floa
     assert run.experiment.task.model.quant == run.quant
     assert run.experiment.task.model.options.freeze_bn
     assert (progress.best_metric, progress.best_step, progress.best_loss) == (None, None, None)
-    said = "\n".join(begun[3].notes)
-    assert "the weights are random" in said and "quantisation-aware training from step 0 on" in said
+    printed = "\n".join(begun[3].notes)
+    assert (
+        "the weights are random" in printed
+        and "quantisation-aware training from step 0 on" in printed
+    )
 
 
 def test_calibrating_again_finds_the_same_ranges(begun, calibrated):

@@ -140,8 +140,8 @@ def test_a_layer_of_another_shape_is_no_and_keeps_its_start(tmp_path):
     assert same(before, after, "conv1") and not same(before, after, "block_1a_conv_1")
     total = sum(a.size for n, a in arrays.items() if experiment.task.is_backbone(n.split("/")[1]))
     ours = before.params["conv1"]["kernel"].size
-    share = 1 - ours / (total - arrays["params/conv1/kernel"].size + ours)
-    assert f"{share:.1%} of the backbone comes from" in printed
+    fraction = 1 - ours / (total - arrays["params/conv1/kernel"].size + ours)
+    assert f"{fraction:.1%} of the backbone comes from" in printed
 
 
 def test_a_file_of_another_project_stops_the_run_with_exit_code_2(tmp_path, capsys):

@@ -9,10 +9,10 @@ from rcnn_jax.train.stopwatch import Stopwatch
 def laps(seconds_per_step, start=0, most=400):
     """Returns (step at which the time is known, the time) with a clock of our own."""
     now = [100.0]
-    watch = Stopwatch(start, clock=lambda: now[0])
+    timer = Stopwatch(start, clock=lambda: now[0])
     for step in range(start + 1, start + most):
         now[0] += 30.0 if step == start + 1 else seconds_per_step  # the first one compiles
-        seconds = watch.lap(step, np.zeros(()))
+        seconds = timer.lap(step, np.zeros(()))
         if seconds is not None:
             return step - start, seconds
     raise AssertionError("never known")
@@ -35,13 +35,13 @@ def test_the_fastest_steps_are_known_after_two_hundred():
 
 def test_breaks_between_steps_are_left_out():
     now = [0.0]
-    watch = Stopwatch(0, clock=lambda: now[0])
+    timer = Stopwatch(0, clock=lambda: now[0])
     for step in range(1, 30):
         now[0] += 0.5
-        seconds = watch.lap(step, np.zeros(()))
+        seconds = timer.lap(step, np.zeros(()))
         if seconds is not None:
             break
         if step % 5 == 0:
             now[0] += 7.0
-            watch.skip(7.0)
+            timer.skip(7.0)
     assert (step, seconds) == (20, pytest.approx(0.5))

@@ -216,8 +216,8 @@ def test_all_segmentations_that_cannot_be_used_are_listed_together(tmp_path):
 
 
 def test_polygons_in_shares_of_the_image_are_told_by_their_box(tmp_path):
-    shares = annotation(segmentation=[[0.2, 0.1, 0.6, 0.1, 0.6, 0.7]])
-    assert "looks normalised; expected pixels" in problem(tmp_path, masks=True, **shares)
+    fractions = annotation(segmentation=[[0.2, 0.1, 0.6, 0.1, 0.6, 0.7]])
+    assert "looks normalised; expected pixels" in problem(tmp_path, masks=True, **fractions)
     tiny = annotation(segmentation=[[0, 0, 1, 0, 1, 1]], bbox=[0, 0, 1, 1])
     assert len(load(tmp_path, masks=True, **tiny).annotations[7]) == 1
 

@@ -43,11 +43,9 @@ def mutant(rng: random.Random) -> Case:
             changed_tree(rng, rng.choice(content), (*ODD, "[::1]/a.png", "//[a.png", [[1, 2]] * 3))
         return Case(suffix, json.dumps(content).encode("utf-8", "surrogatepass"))
     text = sound.data.decode()
-    places = [
-        match.span(1) for match in re.finditer(r'"([^"]*)"|>([^<]+)<|(\S+)', text) if match[1]
-    ]
-    places += [match.span() for match in re.finditer(r"[\w.]+", text)]
-    start, end = rng.choice(places)
+    spans = [match.span(1) for match in re.finditer(r'"([^"]*)"|>([^<]+)<|(\S+)', text) if match[1]]
+    spans += [match.span() for match in re.finditer(r"[\w.]+", text)]
+    start, end = rng.choice(spans)
     return Case(suffix, (text[:start] + rng.choice(_TEXTS) + text[end:]).encode())
 
 

@@ -107,7 +107,8 @@ def test_skipped_and_untouched_tasks_are_left_out_and_an_empty_annotation_is_not
         ("d", 0),
     ]
     assert any(
-        "1 tasks were skipped and 1 have no annotation" in said for said in collection.choices
+        "1 tasks were skipped and 1 have no annotation" in sentence
+        for sentence in collection.choices
     )
 
 
@@ -162,7 +163,7 @@ def brush(mask):
         else:
             bits += "0" + "11" + f"{length - 1:08b}" + f"{value:08b}" * length
     bits += "0" * (-len(bits) % 8)
-    return [int(bits[place : place + 8], 2) for place in range(0, len(bits), 8)]
+    return [int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)]
 
 
 def test_a_brush_is_a_mask(tmp_path):

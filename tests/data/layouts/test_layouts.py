@@ -135,12 +135,12 @@ def test_damaged_parts_are_listed_and_the_rest_is_read(tmp_path):
     (tmp_path / "labels" / "c.txt").write_bytes(b"\xff\xfe\x00")
     collection = read_collection(tmp_path)
     assert [len(item.objects) for item in collection.items] == [1, 0, 0]
-    places = [problem.where for problem in collection.problems]
-    assert f"{tmp_path}/labels/a.txt:2" in places
-    assert f"{tmp_path}/labels/b.txt:1" in places
-    assert f"{tmp_path}/labels/c.txt" in places
-    assert f"{tmp_path}/labels/lonely.txt" in places
-    assert f"{tmp_path}/images/d.png" in places
+    locations = [problem.where for problem in collection.problems]
+    assert f"{tmp_path}/labels/a.txt:2" in locations
+    assert f"{tmp_path}/labels/b.txt:1" in locations
+    assert f"{tmp_path}/labels/c.txt" in locations
+    assert f"{tmp_path}/labels/lonely.txt" in locations
+    assert f"{tmp_path}/images/d.png" in locations
 
 
 def test_a_damaged_annotation_of_coco_leaves_the_others(tmp_path):

@@ -123,11 +123,11 @@ def test_multi_scale_shrinks_the_whole_image_into_the_top_left_corner():
     geometry = GeometrySettings(mode="keep_aspect", height=96, width=128)
     placed, box = images.fit(SIZE, geometry), (18, 22, 50, 65)
     settings = AugmentSettings(shrink_min=0.5, hflip_probability=0.5)
-    shares = []
+    scales = []
     for record in range(60):
         drawn = draw(settings, record, placed.image_size)
-        shares.append(drawn.size[0] / placed.image_size[0])
-        np.testing.assert_allclose(drawn.size, np.multiply(placed.image_size, shares[-1]), atol=1.0)
+        scales.append(drawn.size[0] / placed.image_size[0])
+        np.testing.assert_allclose(drawn.size, np.multiply(placed.image_size, scales[-1]), atol=1.0)
         moved = images.move(placed, drawn.matrix, drawn.size)
         corners = images.apply_boxes(np.float32([[0, 0, *SIZE]]), moved.matrix)[0]
         np.testing.assert_allclose(corners, (0, 0, *drawn.size), atol=1e-4)
@@ -135,7 +135,7 @@ def test_multi_scale_shrinks_the_whole_image_into_the_top_left_corner():
         assert not canvas[drawn.size[0] :].any() and not canvas[:, drawn.size[1] :].any()
         wanted = images.apply_boxes(np.float32([box]), moved.matrix)[0]
         np.testing.assert_allclose(box_of(canvas), wanted, atol=1.0)
-    assert 0.5 <= min(shares) < 0.55 and 0.95 < max(shares) <= 1.0
+    assert 0.5 <= min(scales) < 0.55 and 0.95 < max(scales) <= 1.0
 
 
 def test_multi_scale_leaves_the_draws_of_other_changes_alone():

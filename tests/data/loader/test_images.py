@@ -218,9 +218,9 @@ def test_exif_orientation_is_ignored():
     tiff = bytes.fromhex("4d4d002a00000008000101120003000000010006000000000000")
     payload = b"Exif\x00\x00" + tiff
     segment = b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload
-    turned = jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (16, 8, 3)
-    assert images.read_image(turned, "rgb").shape == (8, 16, 3)
+    rotated = jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:]
+    assert cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR).shape == (16, 8, 3)
+    assert images.read_image(rotated, "rgb").shape == (8, 16, 3)
 
 
 def test_a_missing_image_is_named():

@@ -301,14 +301,14 @@ def test_masks_are_trained_and_evaluated_by_name_alone(spec, folder, tmp_path):
     run = tmp_path / "run"
     assert main(["mask_rcnn", "train", "-e", str(named), "-d", str(run), "--gpus", "1"]) == 0
     model = str(run / "model.step-2.tlt")
-    judged = []
+    results = []
     for document in (named, spec):
         out = tmp_path / document.stem
         argv = ["mask_rcnn", "evaluate", "-e", str(document), "-m", model, "-r", str(out)]
         assert main(argv) == 0
-        judged.append(json.loads((out / "eval" / "model.step-2.json").read_text()))
-    assert judged[0] == judged[1]
-    assert {"AP", "mask_AP"} <= set(judged[0]["metrics"])
+        results.append(json.loads((out / "eval" / "model.step-2.json").read_text()))
+    assert results[0] == results[1]
+    assert {"AP", "mask_AP"} <= set(results[0]["metrics"])
 
 
 @pytest.mark.peers

@@ -121,7 +121,7 @@ def test_faster_rcnn_in_deepstream_finds_what_inference_finds(boxes, boxes_files
         np.testing.assert_allclose(
             [one.score for one in objects], [float(row[-1]) for row in rows], atol=1e-3
         )
-        wanted = [[float(row[place]) for place in (5, 4, 7, 6)] for row in rows]
+        wanted = [[float(row[column]) for column in (5, 4, 7, 6)] for row in rows]
         assert_close(wanted, [one.box for one in objects], frame.shape[:2], (96, 96))
         total += len(objects)
     assert total > 10
@@ -309,12 +309,12 @@ def test_an_older_nvinfer_builds_int8_from_the_cache_as_the_readme_says(boxes_fi
     wanted = Deployment(bundle=True)
     deploy(wanted, onnx.load(path), path=path, threshold=0.3, cache=cache, reporter=session)
     text = (tmp_path / "deepstream_README.md").read_text()
-    said = re.findall(r"^ {7}([a-z0-9-]+)=(\S+)$", text, re.MULTILINE)
+    properties = re.findall(r"^ {7}([a-z0-9-]+)=(\S+)$", text, re.MULTILINE)
     config = tmp_path / "nvinfer_config.txt"
     lines = config.read_text().replace("strongly-typed=1\n", "").splitlines()
-    lines = [line for line in lines if line.split("=")[0] not in dict(said)]
+    lines = [line for line in lines if line.split("=")[0] not in dict(properties)]
     place_of = lines.index("[property]") + 1
-    lines[place_of:place_of] = [f"{key}={value}" for key, value in said]
+    lines[place_of:place_of] = [f"{key}={value}" for key, value in properties]
     config.write_text("\n".join(lines))
     element = Nvinfer(tmp_path, knows_strong_types=False)
     assert (element.precision, element.keys["onnx-file"]) == ("int8", "model.fp32.onnx")

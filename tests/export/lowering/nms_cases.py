@@ -16,9 +16,9 @@ def boxes_of(case: str, rng: np.random.Generator, rows: int, count: int):
     elif case == "clustered":  # as of a detector: few objects, many boxes on each
         objects = max(3, count // 40)
         which = rng.integers(0, objects, (rows, count))[..., None]
-        place = np.take_along_axis(rng.uniform(0, 800, (rows, objects, 2)), which, 1)
+        centres = np.take_along_axis(rng.uniform(0, 800, (rows, objects, 2)), which, 1)
         side = np.take_along_axis(rng.lognormal(4, 0.5, (rows, objects, 2)), which, 1)
-        centre = place + rng.normal(0, 0.15, place.shape) * side
+        centre = centres + rng.normal(0, 0.15, centres.shape) * side
         size = side * rng.lognormal(0, 0.15, side.shape)
     elif case == "chains":  # each overlaps the next alone: as many rounds as boxes
         centre = np.stack([np.full(count, 50.0), np.arange(count) * 25.0], -1)[None].repeat(rows, 0)

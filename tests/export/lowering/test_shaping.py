@@ -29,9 +29,9 @@ def image(shape=(2, 4, 6, 3), perm=NCHW):
 
 def test_two_transposes_that_cancel_out_leave_nothing():
     graph, x = image()
-    (turned,) = lower(graph, "transpose", [x], (2, 3, 4, 6), permutation=(0, 3, 1, 2))
-    assert turned.perm == identity(4) and turned.stored == x.stored
-    (back,) = lower(graph, "transpose", [turned], (2, 4, 6, 3), permutation=(0, 2, 3, 1))
+    (transposed,) = lower(graph, "transpose", [x], (2, 3, 4, 6), permutation=(0, 3, 1, 2))
+    assert transposed.perm == identity(4) and transposed.stored == x.stored
+    (back,) = lower(graph, "transpose", [transposed], (2, 4, 6, 3), permutation=(0, 2, 3, 1))
     assert back.perm == NCHW and ops(graph) == []
 
 

@@ -181,5 +181,5 @@ def test_a_whole_detector_in_half_precision_has_the_same_detections(detector):
         for model in (single, half)
     )
     for row in range(2):
-        for place in np.argsort(-ours.scores[row])[:3]:
-            assert np.abs(theirs.boxes[row] - ours.boxes[row, place]).max(axis=1).min() < 1.0
+        for slot in np.argsort(-ours.scores[row])[:3]:
+            assert np.abs(theirs.boxes[row] - ours.boxes[row, slot]).max(axis=1).min() < 1.0

@@ -64,9 +64,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("text", WRONG)
-@pytest.mark.parametrize("place", ["before", "behind"])
-def test_no_message_has_a_key(text: str, place: str) -> None:
-    whole = f"{text}\n{FASTER}" if place == "before" else f"{FASTER}{text}\n"
+@pytest.mark.parametrize("side", ["before", "behind"])
+def test_no_message_has_a_key(text: str, side: str) -> None:
+    whole = f"{text}\n{FASTER}" if side == "before" else f"{FASTER}{text}\n"
     with pytest.raises(SpecError) as error:
         parse_spec(whole, "a.txt", "faster_rcnn")
     assert KEY not in str(error.value)

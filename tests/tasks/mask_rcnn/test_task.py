@@ -58,11 +58,11 @@ def losses(task):
     def run(params, rest, batch):
         keys = jax.random.split(jax.random.key(1), len(batch.images))
         terms, _ = task.losses({"params": params, **rest}, batch, keys)
-        shares = {
+        terms_by_name = {
             name: jnp.sum(jnp.where(count > 0, total / jnp.maximum(count, 1e-9), 0.0))
             for name, (total, count) in terms.items()
         }
-        return sum(shares.values()), terms
+        return sum(terms_by_name.values()), terms
 
     return jax.jit(jax.value_and_grad(run, has_aux=True))
 
@@ -74,10 +74,10 @@ def batch_of(*objects_per_image):
     boxes = np.zeros((count, OBJECTS, 4), np.float32)
     valid = np.zeros((count, OBJECTS), bool)
     for image, objects in enumerate(objects_per_image):
-        for place in range(objects):
+        for slot in range(objects):
             y, x = rng.uniform(0, 32, 2)
-            boxes[image, place] = y, x, y + 20, x + 24
-            valid[image, place] = True
+            boxes[image, slot] = y, x, y + 20, x + 24
+            valid[image, slot] = True
     return Batch(
         images=rng.integers(0, 256, (count, SIDE, SIDE, 3)).astype(np.uint8),
         image_size=np.full((count, 2), SIDE, np.float32),
