@@ -58,7 +58,7 @@ def write_plot(suite: dict[str, Any], path: Path) -> bool:
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter(LogFormatter())  # 1300, not 1.3 x 10^3: a narrow range has many
     axes.set_xlabel("milliseconds per call: median, fastest to slowest round")
-    axes.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
+    axes.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks])
     axes.invert_yaxis()
     axes.grid(axis="x", which="major", alpha=0.4)
     axes.spines[["top", "right"]].set_visible(False)

@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
 def share_of(seconds: float, suites: list[str]) -> float:
     """Returns the time of the first of the suites that are left, in proportion to SHARES."""
     # Of what is left and not of the whole: a suite that ends early leaves its time to the others.
-    shares = [SHARES.get(name, 1.0) for name in suites]
-    return seconds * shares[0] / sum(shares)
+    parts = [SHARES.get(name, 1.0) for name in suites]
+    return seconds * parts[0] / sum(parts)
 
 
 def run_suite(name: str, options: Options, seconds: float) -> dict[str, Any]:

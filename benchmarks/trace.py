@@ -64,14 +64,14 @@ def _lines(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     names: dict[tuple, str] = {}
     lines: dict[tuple, list] = defaultdict(list)
     for event in events:
-        place = event.get("pid"), event.get("tid")
+        thread = event.get("pid"), event.get("tid")
         if event.get("ph") == "M" and event.get("name") == "thread_name":
-            names[place] = event["args"]["name"]
+            names[thread] = event["args"]["name"]
         elif event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
-            lines[place].append(event)
+            lines[thread].append(event)
     # Streams repeat what the line of operations shows; a CPU has threads only.
-    own = [place for place in lines if names.get(place, "").startswith("XLA Ops")]
-    return [lines[place] for place in own or lines]
+    own = [thread for thread in lines if names.get(thread, "").startswith("XLA Ops")]
+    return [lines[thread] for thread in own or lines]
 
 
 def names_of_operations(program: str) -> dict[str, str]:

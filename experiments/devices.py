@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", nargs=2, metavar=("SPEC", "BODY"), help=argparse.SUPPRESS)
     parser.add_argument("--devices", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--place", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--rank", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(Path(args.worker[0]), args.worker[1], args.devices, args.place, args.steps)
+        work(Path(args.worker[0]), args.worker[1], args.devices, args.rank, args.steps)
         return
     from tests.e2e.tiny import write_tiny
 
@@ -68,7 +68,7 @@ def run(spec: Path, processes: int, devices: int, body: str, steps: int) -> dict
     command += ["--devices", str(devices), "--worker", str(spec), body]
     started = [
         subprocess.Popen(
-            [*command, "--place", json.dumps([port, processes, index])],
+            [*command, "--rank", json.dumps([port, processes, index])],
             cwd=ROOT,
             env=variables,
             stdout=subprocess.PIPE,
@@ -82,12 +82,12 @@ def run(spec: Path, processes: int, devices: int, body: str, steps: int) -> dict
     return {"processes": processes, "devices": devices, "body": body, **measured}
 
 
-def work(spec: Path, body: str, devices: int, place: list[int], steps: int) -> None:
+def work(spec: Path, body: str, devices: int, rank: list[int], steps: int) -> None:
     """Takes the steps and prints losses, seconds of a step and bytes that a device reduces."""
     from rcnn_jax.hosts.launch import Launch
     from rcnn_jax.hosts.team import join, team
 
-    port, processes, index = place
+    port, processes, index = rank
     if processes > 1:
         join(
             Launch(coordinator=f"127.0.0.1:{port}", count=processes, index=index, found_by="flags"),

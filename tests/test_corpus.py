@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.case import CORPUS
+from tests.fuzz.outcome import outcome_of
 from tests.fuzz.targets import NAMES, find
-from tests.fuzz.verdict import judge
 
 NEED_H5PY = {"weights", "bundles", "headers"}
 LARGEST = 1 << 19
@@ -22,7 +22,7 @@ def outcome(path: Path, folder: Path):
     if name in NEED_H5PY:
         pytest.importorskip("h5py", reason="the extra keras-weights is not installed")
     target = find(name)
-    return judge(target, target.read(path), folder)
+    return outcome_of(target, target.read(path), folder)
 
 
 @pytest.mark.parametrize("path", stored("sound"), ids=lambda p: str(p.relative_to(CORPUS)))

@@ -88,8 +88,8 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> int:
                 f"{measured - published:+.2f}"
             )
     good = worst <= args.within
-    verdict = "agrees" if good else "DIFFERS"
-    reporter.console.print(f"{row.name}: {verdict} (within {args.within:g} points expected)")
+    outcome = "agrees" if good else "DIFFERS"
+    reporter.console.print(f"{row.name}: {outcome} (within {args.within:g} points expected)")
     return 0 if good else 1
 
 

@@ -8,7 +8,7 @@
 
 Targets: specs, records, coco, images, bundles, weights, headers, pickles, configs. A mutant is a function
 of target, seed and number. Every input is read, or refused in one clear message
-(`tests/fuzz/verdict.py`), within 5 seconds of processor time and 1 GB of memory. Exit code 1 when one is
+(`tests/fuzz/outcome.py`), within 5 seconds of processor time and 1 GB of memory. Exit code 1 when one is
 not.
 """
 

@@ -14,7 +14,7 @@ import sys
 import tokenize
 from pathlib import Path
 
-from tests.test_house import KNOW_DETECTORS, circles, import_graph, questions, vague_names
+from tests.test_house import AROUND, KNOW_DETECTORS, circles, import_graph, questions, vague_names
 
 
 def main(root: Path) -> None:
@@ -32,8 +32,10 @@ def main(root: Path) -> None:
     print(f"lines of code per comment      {code / max(comments, 1):.1f}")
     print(f"circles of modules             {len(circles(import_graph(package)))}")
     print(f"places that ask for the kind   {asked}")
-    vague = sum(len([*vague_names(path.read_text())]) for path in files)
-    print(f"names that are no nouns        {vague}")
+    around = [path for folder in AROUND for path in (root / folder).rglob("*.py")]
+    for what, paths in (("", files), (" around it", around)):
+        vague = sum(len([*vague_names(path.read_text())]) for path in paths)
+        print(f"{'names that are no nouns' + what:<30} {vague}")
     rooms = {path.parent: 0 for path in files}
     for path in files:
         rooms[path.parent] += 1

@@ -223,13 +223,13 @@ def _worst(results: Sequence[Parity]) -> Parity:
 
 def line(row: Row, counts: Sequence[int], parity: Parity, masks: bool) -> str:
     """Returns the row as Markdown."""
-    places = [f"{count} (all places)" if count == DETECTIONS else str(count) for count in counts]
+    slots = [f"{count} (all places)" if count == DETECTIONS else str(count) for count in counts]
     agree = "yes" if parity.within(FP32) else "NO"
     if parity.unmatched:
         agree += f", {parity.unmatched} of {parity.detections} without a partner"
     name = f"Mask R-CNN {row.network[5:]}" if masks else row.network
     return (
-        f"| `{name}` | {row.canvas[0]}x{row.canvas[1]} | {row.classes} | {', '.join(places)} "
+        f"| `{name}` | {row.canvas[0]}x{row.canvas[1]} | {row.classes} | {', '.join(slots)} "
         f"| {parity.box:.1e} | {parity.score:.1e} | {f'{parity.mask:.1e}' if masks else '-'} "
         f"| {agree} |"
     )

@@ -127,7 +127,7 @@ def _moved(item: dict, box: list[float], category: int) -> dict:
     parts = item["segmentation"]
     if (dx or dy) and isinstance(parts, list):
         parts = [
-            [value + (dx, dy)[place % 2] for place, value in enumerate(part)] for part in parts
+            [value + (dx, dy)[number % 2] for number, value in enumerate(part)] for part in parts
         ]
     elif dx or dy:
         height, width = parts["size"]

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-k",
         "--key",
         metavar="KEY",
-        help=f"key of sealed model files (default: ${KEY_VARIABLE}, then enc_key of the spec)",
+        help=f"key of encrypted model files (default: ${KEY_VARIABLE}, then enc_key of the spec)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE.html", help="write a page of the comparison"

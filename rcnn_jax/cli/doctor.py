@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-k",
         "--key",
         metavar="KEY",
-        help=f"key of a sealed model (default: ${KEY_VARIABLE}, then enc_key of the spec)",
+        help=f"key of an encrypted model (default: ${KEY_VARIABLE}, then enc_key of the spec)",
     )
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="that decode images (0: all cores)"

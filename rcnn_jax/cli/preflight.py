@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-k",
         "--key",
         metavar="KEY",
-        help=f"key of sealed weights to start from (default: ${KEY_VARIABLE}, then enc_key of the spec)",
+        help=f"key of encrypted weights (default: ${KEY_VARIABLE}, then enc_key of the spec)",
     )
 
 
@@ -108,7 +108,7 @@ def preflight(
 
     Args:
       experiment: of the spec.
-      key: of sealed weights to start from.
+      key: of encrypted weights to start from.
       seconds: to take, about.
       session: console.
 

@@ -79,7 +79,7 @@ def prepare(
 
     Args:
       experiment: of the spec.
-      key: of sealed weights to start from.
+      key: of encrypted weights to start from.
       reporter: told what is loaded.
 
     Raises:

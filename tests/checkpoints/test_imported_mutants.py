@@ -4,7 +4,7 @@ import pytest
 
 from tests.checkpoints.config_mutants import CONFIGS
 from tests.checkpoints.pickle_mutants import PICKLES
-from tests.fuzz.verdict import failures
+from tests.fuzz.outcome import failures
 
 
 @pytest.mark.parametrize("target", [PICKLES, CONFIGS], ids=lambda target: target.name)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("h5py", reason="the extra keras-weights is not installed")
 
 from tests.checkpoints.mutants import BUNDLES, WEIGHTS
-from tests.fuzz.verdict import failures
+from tests.fuzz.outcome import failures
 
 
 def test_made_up_bundles_are_refused_or_read(tmp_path):

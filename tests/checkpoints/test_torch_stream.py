@@ -64,14 +64,14 @@ def test_strided_views_and_views_of_storages_are_copied_out(path):
     view = MARK + text("v") + number(2) + number(9) + b"t"
     program = state_dict(
         whole=tensor("FloatStorage", "7", 0, (3, 4), (4, 1), view=b"N"),
-        turned=tensor("FloatStorage", "7", 1, (3, 3), (1, 4), view=b"N"),
+        transposed=tensor("FloatStorage", "7", 1, (3, 3), (1, 4), view=b"N"),
         viewed=tensor("FloatStorage", "7", 1, (3,), (3,), view=view),
         old=tensor("FloatStorage", "7", 4, (2,), (1,), rebuild=OLD_REBUILD),
     )
     arrays = read_torch(written(path, stream(program, {"7": GRID})))
     grid = GRID.reshape(3, 4)
     np.testing.assert_array_equal(arrays["whole"], grid)
-    np.testing.assert_array_equal(arrays["turned"], grid.T[1:])
+    np.testing.assert_array_equal(arrays["transposed"], grid.T[1:])
     np.testing.assert_array_equal(arrays["viewed"], [3, 6, 9])
     np.testing.assert_array_equal(arrays["old"], [4, 5])
 

@@ -33,8 +33,8 @@ def test_a_page_a_record_and_a_comparison_of_it_with_itself(files, request, tmp_
     assert main(["compare", str(record), str(record), *flags]) == 0
     assert "difference within noise" in text_of(capsys)
     assert both.is_file()
-    verdicts = {row["verdict"] for row in json.loads(numbers.read_text())["metrics"]}
-    assert verdicts == {"within noise"}
+    outcomes = {row["verdict"] for row in json.loads(numbers.read_text())["metrics"]}
+    assert outcomes == {"within noise"}
 
 
 def test_two_models_are_compared_with_their_spec(boxes_files, capsys):

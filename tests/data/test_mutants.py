@@ -3,7 +3,7 @@
 from tests.data.coco_mutants import COCO
 from tests.data.image_mutants import IMAGES
 from tests.data.record_mutants import RECORDS
-from tests.fuzz.verdict import failures, judge
+from tests.fuzz.outcome import failures, outcome_of
 
 
 def test_damaged_annotation_files_give_one_message_each(tmp_path):
@@ -17,5 +17,5 @@ def test_damaged_records_give_one_message_each(tmp_path):
 def test_damaged_images_are_decoded_or_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("RCNN_JAX_MAX_PIXELS", str(1 << 22))  # quick, and the limit is met
     assert failures(IMAGES, 1, 1500, tmp_path) == []
-    outcomes = [judge(IMAGES, IMAGES.case(1, number), tmp_path).kind for number in range(300)]
+    outcomes = [outcome_of(IMAGES, IMAGES.case(1, number), tmp_path).kind for number in range(300)]
     assert 30 < outcomes.count("read") < 270

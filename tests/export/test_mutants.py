@@ -9,7 +9,7 @@ pytest.importorskip("h5py", reason="the extra calibration is not installed")
 
 from rcnn_jax.cli.main import converter
 from tests.export.mutants import HEADERS, forged_file
-from tests.fuzz.verdict import failures
+from tests.fuzz.outcome import failures
 
 
 def test_forged_graphs_headers_and_caches_are_read_or_refused(tmp_path):

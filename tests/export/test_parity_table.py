@@ -58,9 +58,9 @@ def test_every_value_of_every_axis_is_shown_with_several_networks():
 
 def test_a_graph_that_differs_is_said_in_its_row():
     row = Row(network="vgg16", canvas=(128, 192), classes=3)
-    apart = Parity(images=6, detections=80, unmatched=2, box=0.5, score=1e-5, mask=0.0)
-    assert not apart.within(FP32)
-    assert line(row, [DETECTIONS, 7, 0], apart, masks=False) == (
+    distance = Parity(images=6, detections=80, unmatched=2, box=0.5, score=1e-5, mask=0.0)
+    assert not distance.within(FP32)
+    assert line(row, [DETECTIONS, 7, 0], distance, masks=False) == (
         "| `vgg16` | 128x192 | 3 | 16 (all places), 7, 0 | 5.0e-01 | 1.0e-05 | - "
         "| NO, 2 of 80 without a partner |"
     )

@@ -4,8 +4,8 @@ import pytest
 
 from tests.fuzz.case import Case
 from tests.fuzz.faulty import DEEDS, FAULTY
+from tests.fuzz.outcome import outcome_of, problem_of
 from tests.fuzz.targets import NAMES, find
-from tests.fuzz.verdict import judge, problem_of
 from tests.fuzz.watch import PATIENCE, Run
 
 KINDS = {
@@ -77,4 +77,4 @@ def test_messages_are_held_to_one_measure(message, problem):
 
 
 def test_a_warning_is_no_failure(tmp_path):
-    assert judge(FAULTY, Case(".faulty", b"warning"), tmp_path).kind == "read"
+    assert outcome_of(FAULTY, Case(".faulty", b"warning"), tmp_path).kind == "read"

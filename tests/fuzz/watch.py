@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.verdict import SECONDS
+from tests.fuzz.outcome import SECONDS
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0

@@ -21,8 +21,8 @@ from typing import TextIO
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from tests.fuzz.case import Case, Target, sound_cases, write_case
+from tests.fuzz.outcome import MEMORY, SECONDS, Outcome, outcome_of
 from tests.fuzz.targets import find
-from tests.fuzz.verdict import MEMORY, SECONDS, Outcome, judge
 
 _FAR_TOO_MUCH = 2 * MEMORY
 """Bytes that a case may ask for. More than the limit, so that code which catches the refusal of memory,
@@ -58,7 +58,7 @@ def _warm_up(target: Target, work: Path) -> None:
     """Reads the sound inputs: imports and compilations are no case's cost."""
     for suffix in target.suffixes:
         for case in sound_cases(target.name, suffix):
-            outcome = judge(target, case, work)
+            outcome = outcome_of(target, case, work)
             if outcome.kind != "read":
                 raise RuntimeError(f"a sound input of {target.name}{suffix}: {outcome}")
 
@@ -78,7 +78,7 @@ def _tried(target: Target, number: int, case: Case, folder: Path, work: Path) ->
     held, peak = _bytes_of("VmRSS"), _peak()
     start = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    outcome = judge(target, case, work)
+    outcome = outcome_of(target, case, work)
     signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.process_time() - start
     if _peak() > max(peak, held + MEMORY) and not outcome.failed:

@@ -26,8 +26,8 @@ def test_whole_names_are_taken_where_stems_repeat():
 def test_stems_that_differ_by_case_or_encoding_only_are_equal():
     assert named("in/a.png", "in/A.jpg") == {"in/a.png": "a.png", "in/A.jpg": "A.jpg"}
     assert named("in/A.png", "in/a.png") == {"in/A.png": "A.png", "in/a.png": "a-2.png"}
-    composed, apart = "in/\u00e9.png", "in/e\u0301.jpg"
-    assert set(named(composed, apart).values()) == {Path(composed).name, Path(apart).name}
+    composed, separated = "in/\u00e9.png", "in/e\u0301.jpg"
+    assert set(named(composed, separated).values()) == {Path(composed).name, Path(separated).name}
 
 
 def test_images_of_several_folders_are_named_by_their_folders():

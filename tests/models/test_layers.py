@@ -239,10 +239,10 @@ def test_frozen_batch_norm_folds_into_the_kernel_with_the_same_values_and_gradie
         both = {**variables, "params": params}
         return jnp.sum(jnp.sin(ConvNorm(folded, depthwise, use_bias).apply(both, x, True)))
 
-    folded, apart = (
+    folded, unfolded = (
         jax.value_and_grad(loss, (0, 1))(variables["params"], x, way) for way in (True, False)
     )
-    for one, other in zip(jax.tree.leaves(folded), jax.tree.leaves(apart), strict=True):
+    for one, other in zip(jax.tree.leaves(folded), jax.tree.leaves(unfolded), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * float(jnp.abs(other).max()))
     # The result of the bare convolution is not there: one convolution, and no product of its size.
     size = ConvNorm(True, depthwise, use_bias).apply(variables, x, True).shape

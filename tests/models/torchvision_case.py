@@ -189,10 +189,10 @@ def matching(detections: dict, other: dict) -> dict[str, Any]:
     """
     count, worst = 0, {"boxes": 0.0, "scores": 0.0, "masks": 0.0}
     for image, boxes in enumerate(other["boxes"]):
-        apart = np.abs(detections["boxes"][image][:, None] - boxes[None]).max(-1)
-        apart[detections["classes"][image][:, None] != other["classes"][image][None]] = np.inf
-        nearest = apart.argmin(0)
-        theirs = np.flatnonzero(apart.min(0) < 1.0)
+        distance = np.abs(detections["boxes"][image][:, None] - boxes[None]).max(-1)
+        distance[detections["classes"][image][:, None] != other["classes"][image][None]] = np.inf
+        nearest = distance.argmin(0)
+        theirs = np.flatnonzero(distance.min(0) < 1.0)
         count += len(theirs)
         for name in worst:
             pair = detections[name][image][nearest[theirs]], other[name][image][theirs]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.verdict import failures
+from tests.fuzz.outcome import failures
 from tests.spec.mutants import SPECS
 
 

@@ -175,10 +175,10 @@ def test_with_flips_a_mirrored_picture_gives_the_mirrored_detections(masked):
     np.testing.assert_allclose(here.scores, there.scores, rtol=1e-4)
     assert len(np.unique(here.scores[kept])) > kept.sum() / 2  # of equal ones either may come first
     y1, x1, y2, x2 = np.moveaxis(there.boxes, -1, 0)
-    turned = np.stack((y1, 64 - x2, y2, 64 - x1), -1)
+    flipped = np.stack((y1, 64 - x2, y2, 64 - x1), -1)
     for row in range(len(images)):
         np.testing.assert_allclose(
-            here.boxes[row][kept[row]], turned[row][kept[row]], rtol=1e-3, atol=1e-2
+            here.boxes[row][kept[row]], flipped[row][kept[row]], rtol=1e-3, atol=1e-2
         )
         np.testing.assert_allclose(
             here.masks[row][kept[row]], there.masks[row][kept[row]][..., ::-1], atol=1e-3

@@ -249,12 +249,13 @@ def test_folding_frozen_batch_norm_leaves_losses_and_gradients_as_they_are(exper
     frozen = dataclasses.replace(frozen_experiment(experiment, freeze_bn=True), optimizer=plain)
     before, folded, metrics, _ = run(frozen, 1, 1)
     monkeypatch.setattr(resnet, "normalised", lambda conv, norm, x, train: norm(conv(x), train))
-    _, apart, expected, _ = run(frozen, 1, 1)
+    _, unfolded, expected, _ = run(frozen, 1, 1)
     for name, value in metrics[0].items():
         assert value == pytest.approx(expected[0][name], rel=1e-5)
     rate = metrics[0]["learning_rate"]
     moves = [
-        jax.tree.map(lambda a, b: (a - b) / rate, s.params, before.params) for s in (folded, apart)
+        jax.tree.map(lambda a, b: (a - b) / rate, s.params, before.params)
+        for s in (folded, unfolded)
     ]
     for one, other in zip(*map(jax.tree.leaves, moves), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(other).max()))

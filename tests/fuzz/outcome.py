@@ -42,7 +42,7 @@ class Outcome:
         return self.kind not in ("read", "refused")
 
 
-def judge(target: Target, case: Case, folder: Path) -> Outcome:
+def outcome_of(target: Target, case: Case, folder: Path) -> Outcome:
     """Reads a case and says what became of it.
 
     Args:
@@ -92,7 +92,7 @@ def failures(target: Target, seed: int, count: int, folder: Path) -> list[str]:
     reports = []
     for number in range(count):
         case = target.case(seed, number)
-        outcome = judge(target, case, folder)
+        outcome = outcome_of(target, case, folder)
         if outcome.failed:
             shown = f"{case.suffix} {case.data[:500]!r}"
             reports.append(f"{target.name} {seed} {number} {shown}: {outcome.kind}: {outcome.text}")
