@@ -83,9 +83,13 @@ def resume_or_begin(run: Run) -> tuple[TrainState, RunState]:
             )
         before = saved.get("layout", run.layout)
         if before != run.layout:
-            told = ", ".join(f"{name} {before[name]} -> {new}" for name, new in run.layout.items())
+            changes = ", ".join(
+                f"{name} {before[name]} -> {now}"
+                for name, now in run.layout.items()
+                if before[name] != now
+            )
             reporter.warn(
-                f"this run was cut in another way ({told}): it goes on with the same batches, equal "
+                f"this run was cut in another way ({changes}): it goes on with the same batches, equal "
                 "up to the order of sums and no longer bit for bit"
             )
     return state, progress
