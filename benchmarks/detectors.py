@@ -134,7 +134,7 @@ class Subject:
 
 
 def detectors(options: Options, table: dict[str, tuple[Detector, ...]]) -> tuple[Detector, ...]:
-    """Returns what is measured at a size, or the one spec that was asked for."""
+    """Returns the specs that are measured at a size, or the one that was asked for."""
     if options.spec:
         spec = Path(options.spec)
         name = f"{spec.stem}, batch {options.batch}"

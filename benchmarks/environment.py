@@ -125,7 +125,7 @@ def _gpus() -> list[dict[str, str]]:
 
 
 def _output(program: str, *arguments: str) -> str:
-    """Returns what a program prints, "" where it is absent or fails."""
+    """Returns the output of a program, "" where it is absent or fails."""
     if shutil.which(program) is None:
         return ""
     try:

@@ -35,7 +35,7 @@ _SMALL = 2**20  # growth of less memory than this says nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What a step or a prediction is about.
+    """Sizes of a step or a prediction.
 
     Attributes:
       area: pixels of the canvas, a square number.

@@ -33,7 +33,7 @@ def compiled(mapped: Any, *arguments: Any) -> tuple[Any, float]:
 def lowered_and_compiled(
     mapped: Any, *arguments: Any, choices: dict[str, Any] | None = None
 ) -> tuple[Any, Any, float]:
-    """Returns what `compiled` does, and before it the lowered program; choices are the compiler's."""
+    """Returns (lowered program, executable, seconds of both); choices are the compiler's."""
     start = time.perf_counter()
     # Ahead of time: the first call of a jitted function would mix compiling and running.
     lowered = mapped.lower(*arguments)

@@ -188,7 +188,7 @@ def _random(experiment: Experiment, seed: int) -> Variables:
 
 
 def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -> dict[str, Any]:
-    """Returns what one pass over the images shows.
+    """Returns the statistics of one pass over the images.
 
     `norms`: {layer: (mean, variance) of its input}; `outputs`: {convolution that predicts: (mean,
     deviation) of its output}; `inputs`: {dense layer that predicts: its input f32[b r in]}.

@@ -1,4 +1,4 @@
-"""What a portable graph costs on a CPU, beside the ordinary one: processor time and file size.
+"""Costs of a portable graph on a CPU, next to the ordinary one: processor time and file size.
 
     python -m benchmarks.portable [--size quick] [--forms loop,grid] [--rounds 5] [--json FILE]
     python -m benchmarks.portable --crops         RoiAlign alone, in its forms

@@ -1,4 +1,4 @@
-"""What a job costs on more GPUs, on paper: from measured figures of one.
+"""Cost of a job on more GPUs, on paper: from measured figures of one.
 
     python -m experiments.cluster_cost --step-ms 62 --images 8 --reduced-mb 177 --link-gbit 400
 

@@ -6,7 +6,7 @@ Kind = Literal["faster_rcnn", "mask_rcnn"]
 """A detector."""
 
 SpecKind = Literal["faster_rcnn", "mask_rcnn", "dataset_convert"]
-"""What a spec describes."""
+"""Subject of a spec: a detector, or a conversion of data."""
 
 TaskName = Literal["train", "evaluate", "inference", "export"]
-"""What is done with a detector; a spec is asked for no more than its task uses."""
+"""Task of a detector; a spec is asked for no more than its task uses."""

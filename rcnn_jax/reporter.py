@@ -85,7 +85,7 @@ class _Silent:
 
 
 SILENT: Reporter = _Silent()
-"""What long functions talk to where the caller wants to hear nothing: the results are returned."""
+"""Reporter of a caller who wants to hear nothing: the results are returned."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def sources() -> dict[Path, Path]:
 
 
 def rewritten(path: Path, spec: Path) -> str:
-    """Returns what the config file should hold, below the docstring it has."""
+    """Returns the content of a config file below its docstring."""
     docstring, source = path.read_text(encoding="utf-8"), python_file(load_spec(spec), str(path))
     # The docstring is written by people: what the config is for is in no spec.
     return _head(docstring) + source.removeprefix(_head(source))

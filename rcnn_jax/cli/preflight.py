@@ -301,7 +301,7 @@ def _slower(
 
 
 def _detections(experiment: "Experiment", state: "TrainState", part: "Subset") -> Any:
-    """Returns what learnt weights find in the images that they were learnt from, with their labels."""
+    """Returns the detections of learnt weights in the images of the trial, with their labels."""
     import numpy as np
 
     from rcnn_jax.checkpoints.state import variables_of

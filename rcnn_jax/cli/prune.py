@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rcnn_jax.compress.command import PruneOptions
 
 MASK_NAME = "model.tlt"
-"""What the original calls the file in the folder of -o."""
+"""Name that the original gives the file in the folder of -o."""
 THRESHOLD = 0.1
 
 

@@ -66,7 +66,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What anchors reach of one group of objects.
+    """Coverage of one group of objects by anchors.
 
     Attributes:
       group: in words.
@@ -124,7 +124,7 @@ def on_pyramid(sides: np.ndarray, strides: Sequence[int]) -> Anchors:
 
 
 def coverage(sides: np.ndarray, cells: Mapping[int, CellSizes]) -> list[Coverage]:
-    """Returns what anchors reach of all objects, of every size bin and of stretched objects.
+    """Returns the coverage of all objects, of every size bin and of stretched objects.
 
     Args:
       sides: f[n 2], (height, width) of objects on the canvas.

@@ -174,7 +174,7 @@ class Monitor:
             time.sleep(0.02)  # the others are about to say where they are
 
     def rest(self, doing: str) -> None:
-        """What comes now, until the next tick, may take as long as a file or a compilation does."""
+        """Allows the work until the next tick as much time as a file or a compilation takes."""
         with self._lock:
             self._doing, self._last_tick = doing, self._clock()
             self._least = min(LEAST_STALL, REST_STALLS * (self._stall or LEAST_STALL))

@@ -167,7 +167,7 @@ def _answer(launch: Launch, own: dict[str, Any], say: Say, every: float) -> None
 
 
 def _address(host: str) -> str:
-    """Returns what a name means here, where that is worth saying: the machine itself is a trap."""
+    """Returns the address of a name in brackets, with a warning where it is this machine itself."""
     with contextlib.suppress(OSError):
         resolved = socket.gethostbyname(host)
         if resolved != host:

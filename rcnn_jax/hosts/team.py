@@ -145,7 +145,7 @@ class Team:
             self._signals.stop()
 
     def rest(self, doing: str) -> None:
-        """What comes now, until the next tick, may take as long as a file or a compilation does."""
+        """Allows the work until the next tick as much time as a file or a compilation takes."""
         if self.monitor is not None:
             self.monitor.rest(doing)
 

@@ -103,7 +103,7 @@ def _detect(
 
 
 def follow(seen: Iterable[Seen]) -> Iterator[Seen]:
-    """Yields what was seen with an id for every object, the same in all frames that show it.
+    """Yields the detections with an id for every object, the same in all frames that show it.
 
     SORT by the package similari: boxes are matched by overlap and a Kalman filter, one tracker per class,
     so that an id never changes its class. Source: Bewley et al. 2016 (arXiv:1602.00763).

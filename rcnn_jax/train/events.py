@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 SECONDS_BETWEEN_FLUSHES = 30.0
-"""What a kill may take from the curves; metrics.jsonl, which a resume relies on, has every line."""
+"""Most that a kill loses of the curves; metrics.jsonl, which a resume relies on, has every line."""
 _EDGES = 1e-12 * 1.1 ** np.arange(775)
 _BINS = np.concatenate([-_EDGES[::-1], [0.0], _EDGES])
 """Exponential bins from 1e-12 to 1e20, those that TensorBoard's own writers use."""

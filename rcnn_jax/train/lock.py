@@ -227,7 +227,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _sign(path: Path) -> tuple[int, bytes] | None:
-    """Returns what a living holder changes. Opening a file makes NFS ask its server for the time."""
+    """Returns the signs of life of a holder. Opening a file makes NFS ask its server for the time."""
     try:
         with path.open("rb") as file:
             return os.fstat(file.fileno()).st_mtime_ns, file.read()

@@ -100,7 +100,7 @@ def device_limit(device: Device) -> int:
 def advice(
     plan: MemoryPlan, batch: int, accumulate: int, remat: bool, fields: tuple[str, str]
 ) -> str:
-    """Returns what helps where a plan does not fit, the first thing that keeps the results first.
+    """Lists the remedies for a plan that does not fit, those that keep the results first.
 
     Args:
       plan: that does not fit.

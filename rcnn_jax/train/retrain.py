@@ -19,7 +19,7 @@ STEPS = 200
 
 
 def retrain_notes(experiment: Experiment, bundle: Bundle, name: str) -> list[str]:
-    """Returns what a user should know before a model is retrained, one sentence each.
+    """Lists the facts that matter before a model is retrained, one sentence each.
 
     Args:
       experiment: the run that is about to begin.
@@ -40,7 +40,7 @@ def retrain_notes(experiment: Experiment, bundle: Bundle, name: str) -> list[str
 
 
 def retrain_warnings(experiment: Experiment, bundle: Bundle) -> list[str]:
-    """Returns what will keep a retrained model below the first one, one sentence each.
+    """Lists the settings that keep a retrained model below the first one, one sentence each.
 
     Args:
       experiment: the run that is about to begin.

@@ -78,7 +78,7 @@ class CocoDataset:
 
     @classmethod
     def examine(cls, path: Path, *, masks: bool | None) -> tuple["CocoDataset", list[str]]:
-        """Returns what of a file can be used, and one sentence for everything that cannot.
+        """Returns the usable part of a file, and one sentence for everything else.
 
         Args:
           path: the file.

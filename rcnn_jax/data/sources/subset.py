@@ -28,7 +28,7 @@ class Subset:
         return len(self._records)
 
     def name(self, index: int) -> str:
-        """What messages call the image."""
+        """Name of the image in messages."""
         return self._source.name(self._records[index])
 
     def size(self, index: int) -> tuple[int, int]:
@@ -44,7 +44,7 @@ class Subset:
         return self._source.annotation(self._records[index])
 
     def digest(self, index: int) -> ImageDigest:
-        """What differs when the image or its objects do."""
+        """Digest that differs when the image or its objects do."""
         return self._source.digest(self._records[index])
 
     def source_id(self, index: int) -> int:
