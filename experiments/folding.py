@@ -78,7 +78,7 @@ def row(detector: Detector, device: Any, choices: Any, how: str) -> str:
     with ExitStack() as stack:
         if how == "apart":
             for module in (resnet, fpn, heads):
-                stack.enter_context(patch.object(module, "normalised", apart))
+                stack.enter_context(patch.object(module, "normalised", unfolded))
         step = mapped_step(subject, chosen)
         _, executable, seconds = lowered_and_compiled(step, state, batch, choices=choices)
     memory, text = executable.memory_analysis(), executable.as_text()
@@ -127,7 +127,7 @@ def size_of(shapes: str) -> int:
     return total
 
 
-def apart(conv: Any, norm: Any, x: Any, train: bool, rows: Any = None) -> Any:
+def unfolded(conv: Any, norm: Any, x: Any, train: bool, rows: Any = None) -> Any:
     """Convolution, then batch norm: the step before it was folded."""
     return norm(conv(x), train, rows)
 
