@@ -160,8 +160,11 @@ def train(
     from rcnn_jax.train.run import TrainOptions
     from rcnn_jax.train.run_folder import recorded_spec
 
+    def folder_of(config: ConfigDict, kind: Kind) -> Path:
+        return workdir_of(config, kind) if workdir is None else Path(workdir)
+
     def recorded(config: ConfigDict, kind: Kind) -> str | None:
-        return None if fresh else recorded_spec(Path(workdir), kind, config)
+        return None if fresh else recorded_spec(folder_of(config, kind), kind, config)
 
     config, kind, key = _read_spec(spec, "train", key, reporter, recorded)
     options = TrainOptions(
@@ -175,7 +178,7 @@ def train(
         quantiser=QUANTISER,
         draw=draw_detections,
     )
-    folder = workdir_of(config, kind) if workdir is None else Path(workdir)
+    folder = folder_of(config, kind)
     return train_experiment(build_experiment(config, kind), folder, options, reporter)
 
 

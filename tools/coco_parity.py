@@ -100,9 +100,12 @@ def coco_val(base: str, reporter: Reporter, *, checked: bool) -> Path:
       CheckpointError: the archives cannot be fetched.
       DataError: one cannot be unpacked, or holds other files than COCO's.
     """
-    for name, digest in FILES.items():
-        archive = fetch(f"{base}/{name}", digest if checked else None, what=name, reporter=reporter)
-        folder = archive.parent.parent / "unpacked"
+    archives = [
+        fetch(f"{base}/{name}", digest if checked else None, what=name, reporter=reporter)
+        for name, digest in FILES.items()
+    ]
+    folder = archives[0].parent.parent / "unpacked"
+    for archive in archives:
         done = folder / f"{archive.name}.done"
         if not done.is_file():
             try:

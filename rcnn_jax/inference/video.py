@@ -56,7 +56,7 @@ def detect_frames(
     *,
     batch: int,
     threshold: float = 0.0,
-) -> Iterator[Seen]:
+) -> Generator[Seen]:
     """Yields every frame with its detections, in order.
 
     Args:
@@ -80,7 +80,7 @@ def _detect(
     predictor: Predictor,
     batch: int,
     threshold: float,
-    offset: float,
+    offset: tuple[float, float],
 ) -> Iterator[Seen]:
     for group in _groups(frames, batch):
         fits = [image_files.fit(frame.image.shape[:2], geometry) for frame in group]
@@ -337,7 +337,7 @@ def run_video(
     return count
 
 
-def _ahead(frames: Iterable[Frame]) -> Iterator[Frame]:
+def _ahead(frames: Iterable[Frame]) -> Generator[Frame]:
     """Decodes on a thread, a few frames ahead of the device."""
     end = object()
     iterator = iter(frames)

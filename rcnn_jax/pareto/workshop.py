@@ -21,9 +21,9 @@ from rcnn_jax.runtime.graph import OpenGraph, open_graph
 from rcnn_jax.runtime.latency import Runtime, latencies
 from rcnn_jax.runtime.open import experiment_of
 from rcnn_jax.spec.render import render
-from rcnn_jax.sweep.executors import INTERRUPTED, Local
+from rcnn_jax.sweep.executors import Local
 from rcnn_jax.sweep.measure import parameters
-from rcnn_jax.sweep.trial import reason_of
+from rcnn_jax.sweep.trial import INTERRUPTED, reason_of
 from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.retraining import PRUNED, QUANTISED, Recipe, Retraining
 
@@ -185,7 +185,7 @@ class Workshop:
           TrainingError: somebody else stopped it.
           _Failed: it ended with an error.
         """
-        job = self.executor.start(folder, [self.kind, *arguments])
+        (job,) = self.executor.start([(folder, [self.kind, *arguments])])
         while (code := self.executor.poll(job)) is None:
             if time.monotonic() >= self.deadline:
                 self.executor.close()

@@ -253,8 +253,10 @@ def reals(name: str, number: int, default: tuple[float, ...], doc: str, **marks:
     )
 
 
-def string(name: str, number: int, default: str | None, doc: str, **marks: Any) -> Field:
-    """A row that holds text."""
+def string(
+    name: str, number: int, default: str | tuple[()] | None, doc: str, **marks: Any
+) -> Field:
+    """A row that holds text, or several with `repeated`."""
     return Field(name=name, number=number, kind="string", default=default, doc=doc, **marks)
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from rcnn_jax.settings.training import TrackerName, TrackerSettings
+from rcnn_jax.tasks.named_files import Config
 
 _BLOCKS: dict[str, TrackerName] = {
     "wandb_config": "wandb",
@@ -13,7 +12,7 @@ _BLOCKS: dict[str, TrackerName] = {
 }
 
 
-def trackers(parent: ConfigDict) -> tuple[TrackerSettings, ...]:
+def trackers(parent: Config) -> tuple[TrackerSettings, ...]:
     """Returns the trackers that a spec switches on.
 
     Args:

@@ -158,10 +158,13 @@ def write_spec(folder: Path, kind: Kind, spec: SpecRecord) -> None:
     write_file(folder / SPEC_FILE, [spec.text.encode()])
 
 
-def recorded_spec(root: Path, kind: Kind, fields: Mapping[str, Any]) -> str | None:
+def recorded_spec(root: Path, kind: Kind, fields: Any) -> str | None:
     """Returns the text of the spec that a run in a folder has begun with; None where nothing goes on.
 
-    Args: as of `run_folder`.
+    Args:
+      root: the folder of results.
+      kind: which detector.
+      fields: of the spec, a mapping or a config.
     """
     folder = run_folder(root, kind, fields).folder
     if not _has_steps(folder / CHECKPOINTS):

@@ -60,7 +60,8 @@ def replace(monkeypatch, module, name, result=None):
 
 @pytest.fixture
 def train(monkeypatch):
-    return replace(monkeypatch, "rcnn_jax.train.command", "train")
+    unfinished = types.SimpleNamespace(finished=False, models=())
+    return replace(monkeypatch, "rcnn_jax.train.command", "train", unfinished)
 
 
 @pytest.fixture
