@@ -130,7 +130,7 @@ def _matched(
         # A true division on purpose: 7 outputs of 4 per class are 1.75 slots, which equals no count
         # below.
         slots, own_slots = array.shape[-1] / per_class, new.shape[-1] // per_class
-        if own_slots not in (len(places), len(places) + 1):
+        if own_slots not in (len(positions), len(positions) + 1):
             return None  # one box for all classes, as in a cascade
         if slots not in (classes, classes + 1) or array.shape[:-1] != new.shape[:-1]:
             return None
