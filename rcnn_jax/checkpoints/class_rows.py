@@ -17,6 +17,7 @@ from rcnn_jax.checkpoints.schemes import Weights
 
 _COLUMNS = {
     "class-predict": 1,
+    **{f"class-predict-{head}": 1 for head in (2, 3, 4)},  # of a cascade
     "box-predict": 4,
     "mask_fcn_logits": 1,
     "dense_class_td": 1,
