@@ -53,7 +53,6 @@ def test_losses_are_finite_and_thresholds_move_once_in_two_steps(one):
     assert thresholds(before)["passes"] == 0 and thresholds(after)["passes"] == 1
     assert thresholds(after)["beta"] < 1.0
     assert thresholds(after)["overlap"] >= 0.5
-    assert (thresholds(after)["errors"] > 0).all()
 
 
 def test_two_devices_give_the_state_of_one(experiment, one):
