@@ -50,11 +50,11 @@ def head_settings(settings: TwoStageSettings, head: int) -> TwoStageSettings:
         settings.roi_sampling, foreground_overlap=overlap, background_high=overlap
     )
     coder = settings.box_coder
-    weights = tuple(weight * (head + 1) for weight in coder.weights)
+    y, x, height, width = (weight * (head + 1) for weight in coder.weights)
     return dataclasses.replace(
         settings,
         roi_sampling=sampling,
-        box_coder=BoxCoder(weights=weights, max_log_size=coder.max_log_size),
+        box_coder=BoxCoder(weights=(y, x, height, width), max_log_size=coder.max_log_size),
     )
 
 
