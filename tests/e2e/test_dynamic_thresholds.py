@@ -17,7 +17,7 @@ FIELDS = """
 
 @pytest.mark.slow
 def test_a_run_that_was_ended_goes_on_with_its_thresholds(tmp_path):
-    spec = write_tiny(tmp_path, epochs=3, training=FIELDS)
+    spec = write_tiny(tmp_path, epochs=6, training=FIELDS)
 
     def flags(out):
         return ["faster_rcnn", "train", "-e", spec, "-d", out, "--gpus", 1]
@@ -25,7 +25,7 @@ def test_a_run_that_was_ended_goes_on_with_its_thresholds(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     finish(start(*flags(whole)))
     process = start(*flags(parts))
-    end_when(process, logged(parts, 5), signal.SIGTERM)
+    end_when(process, logged(parts, 3), signal.SIGTERM)
     assert process.returncode == 143
     finish(start(*flags(parts)))
     assert different(results(parts), results(whole)) == []
