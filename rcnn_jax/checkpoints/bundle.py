@@ -31,7 +31,7 @@ from rcnn_jax.printable import reason
 
 MAGIC = b"RCNNBNDL"
 VERSION = 1
-TRAINING_ARRAYS = ("opt_state", "epoch_sums", "loss_scale", "key")
+TRAINING_ARRAYS = ("opt_state", "epoch_sums", "loss_scale", "key", "dynamic")
 """Groups of arrays that only a resumed run needs."""
 TRAINING_HEADER = ("step", "run_id", "run_state")
 """Header entries that only a resumed run needs."""

@@ -17,6 +17,7 @@ from rcnn_jax.checkpoints.schemes import Weights
 
 _COLUMNS = {
     "class-predict": 1,
+    **{f"class-predict-{head}": 1 for head in (2, 3, 4)},  # of a cascade
     "box-predict": 4,
     "mask_fcn_logits": 1,
     "dense_class_td": 1,
@@ -130,6 +131,8 @@ def _matched(
         # A true division on purpose: 7 outputs of 4 per class are 1.75 slots, which equals no count
         # below.
         slots, own_slots = array.shape[-1] / per_class, new.shape[-1] // per_class
+        if own_slots not in (len(positions), len(positions) + 1):
+            return None  # one box for all classes, as in a cascade
         if slots not in (classes, classes + 1) or array.shape[:-1] != new.shape[:-1]:
             return None
         pairs = [(ours, theirs) for ours, theirs in enumerate(positions) if theirs is not None]

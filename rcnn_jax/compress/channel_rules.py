@@ -74,6 +74,23 @@ def _depthwise(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
     return [tuple(result)]
 
 
+def _group_norm(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
+    """A marker: groups stay or go as a whole, so that those which stay have the same statistics."""
+    mark = read_mark(str(site.equation.params["name"]))
+    assert mark is not None
+    result = list(values[0])
+    for axes in values[1:]:
+        result[-1] = trace.tie(result[-1], axes[0])
+    channels = channels_of(result[-1])
+    if channels is not None:
+        by_group = channels.reshape(mark[1]["groups"], -1)
+        if by_group.shape[1] == mark[1]["size"]:
+            trace.ties.append((np.repeat(by_group[:, 0], by_group.shape[1]), channels))
+        else:  # with fewer channels the network would make other groups
+            trace.pin(channels, Pin(reason="normalised in groups of another size than published"))
+    return [tuple(result)]
+
+
 def _product(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
     (contracted, batched) = site.equation.params["dimension_numbers"]
     one, other = values
@@ -232,6 +249,7 @@ RULES: dict[str, Rule] = {
     "depthwise_conv": _depthwise,
     "dot_general": _product,
     "expand_dims": _reshape,
+    "group_norm": _group_norm,
     "optimization_barrier": _same,
     "pad": _pad,
     "reshape": _reshape,

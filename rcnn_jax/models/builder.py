@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from rcnn_jax.models import layers
 from rcnn_jax.models.channels import ChannelPlan
+from rcnn_jax.models.group_norm import GroupNorm
 from rcnn_jax.models.quant import QuantPlan
 from rcnn_jax.settings.network import TAO_FRCNN, ConvConvention
 
@@ -170,6 +171,10 @@ class Builder:
             self.dtype,
             name=name,
         )
+
+    def group_norm(self, name: str, features: int) -> GroupNorm:
+        """Group norm behind a layer of so many published output channels."""
+        return GroupNorm(features, dtype=self.dtype, name=name)
 
     def tap(
         self, name: str, function: Callable[[jax.Array], jax.Array] | None = None

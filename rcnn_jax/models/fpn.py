@@ -13,6 +13,7 @@ import jax
 from jax import lax
 
 from rcnn_jax.models.builder import Builder
+from rcnn_jax.models.group_norm import Norm
 from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, normalised, upsample_nearest
 from rcnn_jax.structures import Levels
 
@@ -22,7 +23,8 @@ BACKBONE_MAX_LEVEL = 5
 class FeaturePyramid(nn.Module):
     """Laterals `l<k>`, top-down sums, smoothing `post_hoc_d<k>`, then coarser levels.
 
-    With norm, laterals and smoothing have batch norm (`l<k>_bn`, `post_hoc_d<k>_bn`) instead of biases.
+    With norm, laterals and smoothing have batch norm (`l<k>_bn`, `post_hoc_d<k>_bn`) or group norm
+    (`l<k>_gn`, `post_hoc_d<k>_gn`) instead of biases.
     With max_level 6, P6 is every second cell of P5; with more, `p6`, `p7`, ... are 3x3 convolutions
     of stride 2, each on the level before.
 
@@ -31,14 +33,14 @@ class FeaturePyramid(nn.Module):
       min_level: finest level, 2 to 5.
       max_level: coarsest level, at least 5.
       features: channels of every level.
-      norm: batch norm behind laterals and smoothing.
+      norm: behind laterals and smoothing.
     """
 
     build: Builder
     min_level: int
     max_level: int
     features: int = 256
-    norm: bool = False
+    norm: Norm = "none"
 
     @nn.compact
     def __call__(self, backbone: Levels, train: bool) -> Levels:
@@ -70,10 +72,12 @@ class FeaturePyramid(nn.Module):
         return self.build.tap(name)(self._unit(name, x, 3, train))
 
     def _unit(self, name: str, x: jax.Array, kernel_size: int, train: bool) -> jax.Array:
-        conv = self._conv(name, kernel_size, use_bias=not self.norm)
-        if not self.norm:
-            return conv(x)
-        return normalised(conv, self.build.batch_norm(f"{name}_bn"), x, train)
+        conv = self._conv(name, kernel_size, use_bias=self.norm == "none")
+        if self.norm == "bn":
+            return normalised(conv, self.build.batch_norm(f"{name}_bn"), x, train)
+        if self.norm == "group":
+            return self.build.group_norm(f"{name}_gn", self.features)(conv(x))
+        return conv(x)
 
     def _conv(
         self, name: str, kernel_size: int = 1, strides: int = 1, *, use_bias: bool = True

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.models.builder import Builder
+from rcnn_jax.models.group_norm import Norm
 from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer, normalised
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
@@ -26,6 +27,7 @@ PREDICTORS = frozenset(
         "class-predict",
         "box-predict",
         "mask_fcn_logits",
+        *(f"{name}-{head}" for name in ("class-predict", "box-predict") for head in (2, 3, 4)),
     }
 )
 """Layers whose width is a number of classes or anchors: never narrowed, never pruned."""
@@ -103,6 +105,7 @@ class BoxPredictor(nn.Module):
       box_slots: classes that have deltas in the file: n, or n+1 with an unused last slot.
       classes_init: of the kernel of the logits.
       deltas_init: of the kernel of the deltas.
+      one_box: all classes have the same deltas, and the layer four outputs (heads of a cascade).
     """
 
     build: Builder
@@ -112,13 +115,21 @@ class BoxPredictor(nn.Module):
     box_slots: int
     classes_init: Initializer = GLOROT_UNIFORM
     deltas_init: Initializer = GLOROT_UNIFORM
+    one_box: bool = False
 
     @nn.compact
     def __call__(self, vectors: jax.Array, rois: int) -> BoxOutputs:
         """Maps f[b*r c] with r = `rois` to logits f32[b r n+1] and deltas f32[b r n 4]."""
         classes = self.num_classes
         logits = self.build.dense(self.classes_name, classes + 1, self.classes_init)(vectors)
-        deltas = self.build.dense(self.deltas_name, 4 * self.box_slots, self.deltas_init)(vectors)
+        slots = 1 if self.one_box else self.box_slots
+        deltas = self.build.dense(self.deltas_name, 4 * slots, self.deltas_init)(vectors)
+        if self.one_box:
+            boxes = split_rois(deltas.astype(jnp.float32), rois)[:, :, None, :]
+            return BoxOutputs(
+                logits=split_rois(logits.astype(jnp.float32), rois),
+                deltas=jnp.broadcast_to(boxes, (*boxes.shape[:2], classes, 4)),
+            )
         # The slot of the background is in the file alone: no loss reads it, and leaving it out here
         # keeps tasks and exported graphs at n boxes. A slice, since `[..., :n]` may export as a
         # gather.
@@ -148,25 +159,28 @@ class BoxHead(nn.Module):
       build: makes the layers.
       features: width of the dense layers.
       convs: number of 3x3 convolutions; with any there is no `fc7`.
-      norm: batch norm behind the convolutions instead of biases.
+      norm: behind the convolutions, instead of biases.
       conv_features: width of the convolutions.
+      suffix: of the names of the layers.
     """
 
     build: Builder
     features: int
     convs: int = 0
-    norm: bool = False
+    norm: Norm = "none"
     conv_features: int = 256
+    suffix: str = ""
 
     @nn.compact
     def __call__(self, crops: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
         """Maps f[b*r s s c], flattened in the order H, W, C, to f[b*r c']; rows as in BatchNorm."""
-        names = [f"box-conv-l{index}" for index in range(self.convs)]
+        names = [f"box-conv-l{index}{self.suffix}" for index in range(self.convs)]
         x = _convs(self.build, names, self.conv_features, self.norm, crops, train, rows)
         # Row, column, channel. The original flattens channels first; `fc6` is reordered where
         # weights are imported, so that no transpose of all crops runs in every step.
         x = x.reshape(x.shape[0], -1)
-        for name in ("fc6",) if self.convs else ("fc6", "fc7"):
+        for layer in ("fc6",) if self.convs else ("fc6", "fc7"):
+            name = f"{layer}{self.suffix}"
             x = self.build.relu(f"{name}_relu")(self.build.dense(name, self.features)(x))
         return x
 
@@ -178,13 +192,13 @@ class MaskHead(nn.Module):
       build: makes the layers.
       num_classes: n, without background; the layer has n+1 outputs, the last is unused.
       features: width of the convolutions.
-      norm: batch norm behind the convolutions instead of biases.
+      norm: behind the convolutions, instead of biases.
     """
 
     build: Builder
     num_classes: int
     features: int = 256
-    norm: bool = False
+    norm: Norm = "none"
 
     @nn.compact
     def __call__(self, crops: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
@@ -202,14 +216,19 @@ def _convs(
     build: Builder,
     names: list[str],
     features: int,
-    norm: bool,
+    norm: Norm,
     x: jax.Array,
     train: bool,
     rows: jax.Array | None,
 ) -> jax.Array:
-    """Applies 3x3 convolutions, each with batch norm or a bias and with ReLU."""
+    """Applies 3x3 convolutions, each with a norm or a bias and with ReLU."""
     for name in names:
-        conv = build.conv(name, features, 3, use_bias=not norm, kernel_init=HE_NORMAL)
-        x = normalised(conv, build.batch_norm(f"{name}_bn"), x, train, rows) if norm else conv(x)
+        conv = build.conv(name, features, 3, use_bias=norm == "none", kernel_init=HE_NORMAL)
+        if norm == "bn":
+            x = normalised(conv, build.batch_norm(f"{name}_bn"), x, train, rows)
+        elif norm == "group":
+            x = build.group_norm(f"{name}_gn", features)(conv(x))
+        else:
+            x = conv(x)
         x = build.relu(f"{name}_relu")(x)
     return x

@@ -19,6 +19,7 @@ from rcnn_jax.models.backbones import frozen_layers, resnet
 from rcnn_jax.models.builder import BackboneOptions, Builder
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.fpn import BACKBONE_MAX_LEVEL, FeaturePyramid
+from rcnn_jax.models.group_norm import Norm
 from rcnn_jax.models.heads import (
     BoxHead,
     BoxPredictor,
@@ -53,8 +54,10 @@ class MaskRcnn(nn.Module):
       include_mask: has a mask head.
       rpn_depth: 3x3 convolutions of the region proposal network.
       box_convs: 3x3 convolutions of the box head, in place of fc7.
-      fpn_norm: batch norm in the pyramid.
-      head_norm: batch norm in box and mask head.
+      fpn_norm: normalisation in the pyramid.
+      head_norm: normalisation in box and mask head.
+      box_heads: number of box heads; more than one are those of a cascade, and move a box whatever its
+        class. Layers of the second one are called `fc6-2`, `class-predict-2` and so on.
       options: what the spec chooses in the backbone.
       convention: padding and batch norm.
       channels: widths that differ from the published ones.
@@ -80,8 +83,9 @@ class MaskRcnn(nn.Module):
     include_mask: bool = True
     rpn_depth: int = 1
     box_convs: int = 0
-    fpn_norm: bool = False
-    head_norm: bool = False
+    fpn_norm: Norm = "none"
+    head_norm: Norm = "none"
+    box_heads: int = 1
     options: BackboneOptions = BackboneOptions(use_pooling=True, all_projections=False)
     convention: ConvConvention = TAO_MRCNN
     channels: ChannelPlan = ChannelPlan()
@@ -115,16 +119,11 @@ class MaskRcnn(nn.Module):
             kernel_init=RPN_INIT,
             depth=self.rpn_depth,
         )
-        self.box_head = BoxHead(build, self.mlp_head_dim, self.box_convs, self.head_norm)
-        self.predictor = BoxPredictor(
-            build,
-            "class-predict",
-            "box-predict",
-            num_classes=self.num_classes,
-            box_slots=self.num_classes + 1,
-            classes_init=CLASSES_INIT,
-            deltas_init=DELTAS_INIT,
-        )
+        self.box_head = self._box_head(build)
+        self.predictor = self._predictor(build)
+        suffixes = [f"-{number}" for number in range(2, self.box_heads + 1)]
+        self.later_heads = [self._box_head(build, suffix) for suffix in suffixes]
+        self.later_predictors = [self._predictor(build, suffix) for suffix in suffixes]
         # Made without `include_mask` too: a module that is never called owns no variables.
         self.mask_head = MaskHead(build, self.num_classes, norm=self.head_norm)
         parts = (
@@ -133,6 +132,8 @@ class MaskRcnn(nn.Module):
             self.rpn_head,
             self.box_head,
             self.predictor,
+            *self.later_heads,
+            *self.later_predictors,
             self.mask_head,
         )
         for part in parts:
@@ -146,7 +147,7 @@ class MaskRcnn(nn.Module):
     @property
     def has_moving_heads(self) -> bool:
         """Whether training changes statistics of batch norm in the heads."""
-        return self.head_norm and not self.options.freeze_bn
+        return self.head_norm == "bn" and not self.options.freeze_bn
 
     def extract(
         self, images: jax.Array, train: bool, dropout_keys: jax.Array | None = None
@@ -183,6 +184,7 @@ class MaskRcnn(nn.Module):
         train: bool,
         dropout_keys: jax.Array | None = None,
         valid: jax.Array | None = None,
+        head: int = 0,
     ) -> BoxOutputs:
         """Logits and deltas of every roi.
 
@@ -191,13 +193,17 @@ class MaskRcnn(nn.Module):
           train: batch norm of the head, where there is any, uses and updates batch statistics.
           dropout_keys: without effect: nothing drops here.
           valid: bool[b r], rois that count in batch statistics; None for all.
+          head: of a cascade, from 0 on.
 
         Returns:
           Logits f32[b r n+1], background last, and deltas f32[b r n 4].
         """
         del dropout_keys
-        vectors = self.box_head(merge_rois(crops), train, _rows(valid))
-        return self.predictor(vectors, crops.shape[1])
+        box_head, predictor = self.box_head, self.predictor
+        if head:
+            box_head, predictor = self.later_heads[head - 1], self.later_predictors[head - 1]
+        vectors = box_head(merge_rois(crops), train, _rows(valid))
+        return predictor(vectors, crops.shape[1])
 
     def segment(
         self, crops: jax.Array, train: bool = False, valid: jax.Array | None = None
@@ -233,9 +239,26 @@ class MaskRcnn(nn.Module):
 
         rpn = self.rpn(features)
         boxes_out = self.classify(empty_crops(self.box_crop_size), train=False)
+        for head in range(1, self.box_heads):
+            self.classify(empty_crops(self.box_crop_size), train=False, head=head)
         # Last, because the table of variables lists layers in the order in which they run here.
         masks = self.segment(empty_crops(self.mask_crop_size)) if self.include_mask else None
         return rpn, boxes_out, masks
+
+    def _box_head(self, build: Builder, suffix: str = "") -> BoxHead:
+        return BoxHead(build, self.mlp_head_dim, self.box_convs, self.head_norm, suffix=suffix)
+
+    def _predictor(self, build: Builder, suffix: str = "") -> BoxPredictor:
+        return BoxPredictor(
+            build,
+            f"class-predict{suffix}",
+            f"box-predict{suffix}",
+            num_classes=self.num_classes,
+            box_slots=self.num_classes + 1,
+            classes_init=CLASSES_INIT,
+            deltas_init=DELTAS_INIT,
+            one_box=self.box_heads > 1,
+        )
 
     def _check_levels(self):
         if not 2 <= self.min_level <= BACKBONE_MAX_LEVEL <= self.max_level:

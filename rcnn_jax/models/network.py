@@ -64,6 +64,8 @@ class Network(Protocol):
         ...
 
     # of Linen
+    def get_variable(self, col: str, name: str, default: Any = None) -> Any: ...  # noqa: D102
+    def put_variable(self, col: str, name: str, value: Any) -> None: ...  # noqa: D102
     def init(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102
     def apply(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102
     def clone(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102

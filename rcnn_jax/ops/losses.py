@@ -34,14 +34,19 @@ def softmax_cross_entropy(logits: Array, classes: Array, weight: Array) -> SumCo
       classes: i32[...] in [0, n).
       weight: f32[...].
     """
-    # log_softmax rather than the logarithm of a softmax: where a mistake is confident enough for
-    # the softmax to underflow, that is log(0), and its gradient NaN.
-    log_p = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
-    loss = -jnp.take_along_axis(log_p, jnp.asarray(classes)[..., None], axis=-1)[..., 0]
+    loss = softmax_cross_entropies(logits, classes)
     return jnp.sum(loss * weight), jnp.sum(weight)
 
 
-def smooth_l1(predictions: Array, targets: Array, weight: Array, beta: float) -> SumCount:
+def softmax_cross_entropies(logits: Array, classes: Array) -> jax.Array:
+    """Returns the cross-entropy f32[...] of every element; the arguments of `softmax_cross_entropy`."""
+    # log_softmax rather than the logarithm of a softmax: where a mistake is confident enough for
+    # the softmax to underflow, that is log(0), and its gradient NaN.
+    log_p = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
+    return -jnp.take_along_axis(log_p, jnp.asarray(classes)[..., None], axis=-1)[..., 0]
+
+
+def smooth_l1(predictions: Array, targets: Array, weight: Array, beta: float | Array) -> SumCount:
     """Returns the smooth L1 distance: e^2 / (2 beta) below beta, |e| - beta / 2 above.
 
     TAO Faster R-CNN's sigma is 1 / sqrt(beta): sigma 3 is beta 1/9.
@@ -57,12 +62,17 @@ def smooth_l1(predictions: Array, targets: Array, weight: Array, beta: float) ->
 
     Source: Girshick 2015, equation 3; docs/reference/faster_rcnn.md, "Losses".
     """
+    loss = smooth_l1_losses(predictions, targets, beta)
+    weight = jnp.broadcast_to(jnp.asarray(weight)[..., None], loss.shape)
+    return jnp.sum(loss * weight), jnp.sum(weight)
+
+
+def smooth_l1_losses(predictions: Array, targets: Array, beta: float | Array) -> jax.Array:
+    """Returns the smooth L1 distance f32[... 4] of every coordinate; the arguments of `smooth_l1`."""
     error = jnp.abs(jnp.asarray(predictions).astype(jnp.float32) - targets)
     # Both branches are finite wherever the other is taken: `where` derives both, and a NaN of the
     # unused one would pass through. At beta they meet with equal slope.
-    loss = jnp.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
-    weight = jnp.broadcast_to(jnp.asarray(weight)[..., None], loss.shape)
-    return jnp.sum(loss * weight), jnp.sum(weight)
+    return jnp.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
 
 
 def huber(predictions: Array, targets: Array, weight: Array, delta: float) -> SumCount:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.ops.box_coder import BoxCoder
-from rcnn_jax.ops.boxes import iou_matrix
+from rcnn_jax.ops.boxes import iou_matrix, wide_enough
 from rcnn_jax.ops.matcher import match_anchors
 from rcnn_jax.ops.sampler import sample_indices, sample_labels
 from rcnn_jax.settings.detection import RoiSamplingSettings, RpnTargetSettings
@@ -106,6 +106,51 @@ def roi_targets(
         boxes=boxes[index],
         classes=jnp.where(foreground, classes, num_classes),
         deltas=coder.encode(boxes[index], gt_boxes[gt_index]),
+        gt_index=gt_index,
+        foreground=foreground,
+        valid=valid,
+    )
+    return lax.stop_gradient(targets)
+
+
+def matched_rois(
+    boxes: Array,
+    valid: Array,
+    gt: GroundTruth,
+    settings: RoiSamplingSettings,
+    num_classes: int,
+    coder: BoxCoder,
+) -> RoiTargets:
+    """Returns the boxes of one image as rois with their targets, all of them and in their order.
+
+    Foreground is what overlaps a ground truth by foreground_overlap; all else is background, except
+    rois whose best overlap is with a crowd box or that have no area: they are invalid.
+
+    Args:
+      boxes: f32[r 4].
+      valid: bool[r].
+      gt: one image.
+      settings: thresholds.
+      num_classes: n; background is class n.
+      coder: of the head.
+
+    Source: Cai and Vasconcelos 2017 (arXiv:1712.00726), section 4.2.
+    """
+    gt_boxes = jnp.asarray(gt.boxes)
+    real = gt.valid & ~jnp.asarray(gt.crowd)
+    iou = iou_matrix(boxes, gt_boxes)  # [r m]
+    per_truth = jnp.where(real[None, :], iou, 0.0)
+    overlap = jnp.max(per_truth, axis=1, initial=0.0)
+    crowded = jnp.where((gt.valid & gt.crowd)[None, :], iou, 0.0)
+    valid = jnp.asarray(valid) & (jnp.max(crowded, axis=1, initial=0.0) <= overlap)
+    valid &= wide_enough(boxes, 0.0)
+    foreground = valid & jnp.any(real) & (overlap >= settings.foreground_overlap)
+    gt_index = jnp.argmax(per_truth, axis=1).astype(jnp.int32)
+    classes = jnp.asarray(gt.classes)[gt_index].astype(jnp.int32)
+    targets = RoiTargets(
+        boxes=boxes,
+        classes=jnp.where(foreground, classes, num_classes),
+        deltas=coder.encode(boxes, gt_boxes[gt_index]),
         gt_index=gt_index,
         foreground=foreground,
         valid=valid,

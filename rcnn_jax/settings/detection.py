@@ -80,6 +80,24 @@ class RoiSamplingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DynamicSettings:
+    """How two numbers of the box head follow the proposals (Dynamic R-CNN).
+
+    Attributes:
+      overlap_rank: the threshold of foreground follows the IoU of the proposal of this rank in an image.
+      error_rank: beta follows the error of the foreground roi of this rank in an image.
+      interval: passes of the losses between two changes.
+      axis_name: mapped axis that the statistics are added up over, or None.
+    """
+
+    # 75, 10 and 100 of Zhang et al. 2020, section 4.2.
+    overlap_rank: int = 75
+    error_rank: int = 10
+    interval: int = 100
+    axis_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
     """Thresholds and number of detections.
 

@@ -26,6 +26,7 @@ def mask_rcnn_rules(config: Node) -> Iterator[Finding]:
             "= 0 is for aligned crops; the convention torchvision has a fixed number of samples",
         )
     yield from view_rules(network.test_tta, "maskrcnn_config.test_tta")
+    yield from _cascade_rules(network)
     for name in ("pixel_mean", "pixel_std"):
         values = config.maskrcnn_config[name]
         if len(values) not in (0, 3):
@@ -141,6 +142,22 @@ def _training_data_rules(data: Node) -> Iterator[Finding]:
         yield (
             "data_config.scale_jitter_min",
             f"= {data.scale_jitter_min} is above scale_jitter_max = {data.scale_jitter_max}",
+        )
+
+
+def _cascade_rules(network: Node) -> Iterator[Finding]:
+    overlaps = list(network.cascade_ious)
+    if overlaps and not 2 <= len(overlaps) <= 4:
+        yield (
+            "maskrcnn_config.cascade_ious",
+            f"= {overlaps}: expected two to four heads, or none for a single one",
+        )
+    if any(a > b for a, b in zip(overlaps, overlaps[1:], strict=False)):
+        yield "maskrcnn_config.cascade_ious", f"= {overlaps} does not rise"
+    if overlaps and network.dynamic_rcnn:
+        yield (
+            "maskrcnn_config.dynamic_rcnn",
+            "and cascade_ious exclude each other: both say what overlap is foreground",
         )
 
 

@@ -5,7 +5,7 @@
 
 The first stage is the same in every detector. What comes behind the proposals is an argument: `heads`
 gets the features and the proposals. One box head is `box_terms` and `box_detections`; a mask head adds
-to them, and a cascade would be heads of its own in one file.
+to them, and `tasks/cascade.py` has heads of its own.
 
 The order of the operations is part of the result: another one is another program, whose last bits
 differ, and runs that are resumed would no longer go on bit for bit.
@@ -30,7 +30,7 @@ from rcnn_jax.structures import (
     Proposals,
     RoiTargets,
 )
-from rcnn_jax.tasks import two_stage
+from rcnn_jax.tasks import dynamic_thresholds, two_stage
 from rcnn_jax.tasks.distillation import Lesson, class_term, feature_term
 from rcnn_jax.tasks.task import TestSettings
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
@@ -93,7 +93,7 @@ def training_terms(
     rpn = network.rpn(features)
     anchors = two_stage.level_anchors(rpn, settings)
     targets = two_stage.assign_rpn(keys.rpn, anchors, batch.gt, image_size, settings)
-    terms = two_stage.rpn_losses(rpn, targets, settings)
+    terms = two_stage.rpn_losses(rpn, anchors, targets, settings)
     proposals = two_stage.propose(
         *two_stage.proposing(rpn, anchors, batch.images.shape[1:3], settings),
         image_size,
@@ -115,7 +115,24 @@ def box_terms(
     settings: TwoStageSettings,
     lesson: Lesson | None = None,
 ) -> tuple[LossTerms, RoiTargets]:
-    """Returns the terms of one box head, and the rois it was trained on.
+    """Returns the terms of one box head, and the rois it was trained on; arguments of `head_terms`."""
+    terms, _, rois = head_terms(
+        network, features, proposals, gt, keys, num_classes, settings, lesson
+    )
+    return terms, rois
+
+
+def head_terms(
+    network: Network,
+    features: Levels,
+    proposals: Proposals,
+    gt: GroundTruth,
+    keys: Keys,
+    num_classes: int,
+    settings: TwoStageSettings,
+    lesson: Lesson | None = None,
+) -> tuple[LossTerms, BoxOutputs, RoiTargets]:
+    """Returns the terms of a box head, its outputs, and the rois it was trained on.
 
     Args:
       network: bound.
@@ -127,13 +144,19 @@ def box_terms(
       settings: numbers of the algorithm.
       lesson: of a teacher, on the images of the batch.
     """
+    state = None
+    if settings.dynamic is not None:
+        state = dynamic_thresholds.read(network, settings)
+        settings = dynamic_thresholds.applied(state, settings)
     rois = two_stage.sample_rois(keys.rois, proposals, gt, num_classes, settings)
+    if state is not None and settings.dynamic is not None:
+        dynamic_thresholds.record(network, state, proposals, gt, rois, settings.dynamic)
     crops = roi_crops(features, rois.boxes, settings.roi_size, settings)
     outputs = _remat(network, _classify)(network, crops, keys.dropout, jnp.asarray(rois.valid))
     terms = two_stage.box_losses(outputs, rois, settings)
     if lesson is not None:
         terms |= class_term(lesson, rois.boxes, outputs.logits, rois.valid)
-    return terms, rois
+    return terms, outputs, rois
 
 
 def prediction(
@@ -189,7 +212,7 @@ def box_detections(
       unused_classes: have probability 0.
     """
     crops = roi_crops(features, proposals.boxes, settings.roi_size, settings)
-    outputs = _used(network.classify(crops, train=False), unused_classes)
+    outputs = used(network.classify(crops, train=False), unused_classes)
     return two_stage.detect(proposals, outputs, size, test.detections, settings.box_coder)
 
 
@@ -230,7 +253,7 @@ def _remat(network: Network, stage: Callable[..., HeadOutputs]) -> Callable[...,
     return nn.remat(stage, policy=keeps)
 
 
-def _used(outputs: BoxOutputs, unused_classes: tuple[int, ...]) -> BoxOutputs:
+def used(outputs: BoxOutputs, unused_classes: tuple[int, ...]) -> BoxOutputs:
     """Returns outputs in which some classes have probability 0."""
     if not unused_classes:
         return outputs

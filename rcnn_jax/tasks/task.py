@@ -55,8 +55,8 @@ class Task(Protocol):
       pixels: how uint8 images become network values.
       loss_weights: weight of every loss term, by its name in the logs.
       settings: numbers of the two-stage algorithm, anchors among them.
-      mutable: collections that `losses` may change: the statistics of batch norm, later what fake
-        quantisation observes.
+      mutable: collections that `losses` may change besides the `training_collections`: the statistics of
+        batch norm.
     """
 
     @property
@@ -74,6 +74,13 @@ class Task(Protocol):
 
     def init(self, key: jax.Array) -> Variables:
         """Returns fresh variables; they do not depend on the image size."""
+        ...
+
+    def training_collections(self) -> Variables:
+        """Returns the collections that only training reads, as they are before the first step.
+
+        They are part of the state of a run and of no model; `losses` may change them.
+        """
         ...
 
     def losses(

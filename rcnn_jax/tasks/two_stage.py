@@ -20,12 +20,15 @@ from rcnn_jax.ops import anchors as anchor_ops
 from rcnn_jax.ops import losses as loss_ops
 from rcnn_jax.ops.box_coder import BoxCoder
 from rcnn_jax.ops.detections import select_detections
+from rcnn_jax.ops.iou_loss import IouLoss, iou_losses, paired_iou
 from rcnn_jax.ops.marker import staged
+from rcnn_jax.ops.prime_samples import classification_weights, importance
 from rcnn_jax.ops.proposals import select_proposals
 from rcnn_jax.ops.roi_align import assign_levels, roi_align, roi_align_unaligned
 from rcnn_jax.ops.targets import roi_targets, rpn_targets
 from rcnn_jax.settings.detection import (
     DetectionSettings,
+    DynamicSettings,
     ProposalSettings,
     RoiSamplingSettings,
     RpnTargetSettings,
@@ -50,9 +53,13 @@ A term is sum / count, 0 where nothing was counted, added up over the k parts it
 """
 
 
+BoxLoss = Literal["smooth_l1"] | IouLoss
+"""A loss of boxes: `smooth_l1`, the distance of deltas, or an overlap of decoded boxes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """Distance and divisors of the loss terms.
+    """Losses of boxes, their divisors, and weights of samples.
 
     Attributes:
       regression: distance of deltas: `smooth_l1`, or `huber`, which is beta times that.
@@ -61,13 +68,22 @@ class LossSettings:
       normalize: `configured` divides by the configured sample sizes (TAO Faster R-CNN); `counted`
         divides by the sampled rois and by the coordinates of deltas that enter the loss, those of
         the RPN level by level (TAO Mask R-CNN). Objectness is divided by the configured sample size
-        in both.
+        in both. A loss of decoded boxes counts boxes where a distance counts coordinates.
+      box_loss: loss of the boxes of the box head.
+      rpn_box_loss: loss of the boxes of the RPN.
+      prime_samples: the class loss of foreground rois is weighted by their rank
+        (`ops.prime_samples.importance`).
+      carl: there is a term `carl`, the box loss weighted by the score of the true class.
     """
 
     regression: Literal["smooth_l1", "huber"] = "smooth_l1"
     rpn_beta: float = 1.0 / 9.0
-    box_beta: float = 1.0
+    box_beta: float | Array = 1.0
     normalize: Literal["configured", "counted"] = "configured"
+    box_loss: BoxLoss = "smooth_l1"
+    rpn_box_loss: BoxLoss = "smooth_l1"
+    prime_samples: bool = False
+    carl: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +104,9 @@ class TwoStageSettings:
       roi_aligned: crops are cut where the box says; otherwise half a cell further down and right, as
         torchvision does (`roi_align_unaligned`).
       roi_samples: samples per side of a cell of a crop, 0 for as many as it has cells of the map.
+      cascade_overlaps: IoU of the foreground of each head of a cascade; empty for one head.
+      dynamic: how the threshold of foreground rois and the beta of the box head follow the proposals;
+        None where they are constants.
     """
 
     cell_sizes: tuple[tuple[int, tuple[tuple[float, float], ...]], ...]
@@ -102,6 +121,8 @@ class TwoStageSettings:
     losses: LossSettings
     roi_aligned: bool = True
     roi_samples: int = 2
+    cascade_overlaps: tuple[float, ...] = ()
+    dynamic: DynamicSettings | None = None
 
 
 @staged
@@ -243,8 +264,11 @@ def pool(
 
 
 @staged
-def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings) -> LossTerms:
+def rpn_losses(
+    rpn: RpnOutputs, anchors: Levels, targets: RpnTargets, settings: TwoStageSettings
+) -> LossTerms:
     """Returns the terms `rpn_class` and `rpn_box` of a batch."""
+    losses = settings.losses
     levels = sorted(rpn.objectness)
     batch = targets.labels.shape[0]
     # In the order of `assign_rpn`: ascending levels, so that targets can be cut the same way.
@@ -257,7 +281,6 @@ def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings)
     # with few anchors weighs less.
     samples = jnp.float32(batch * settings.rpn_targets.batch_per_image)
 
-    distance = _distance(settings.losses)
     # Per level, because Mask R-CNN divides each level by its own count before it adds them up
     # (docs/reference/mask_rcnn.md, "Losses"). Only pairs leave: devices add both first.
     sums, counts, start = [], [], 0
@@ -265,15 +288,21 @@ def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings)
         deltas = rpn.deltas[level].reshape(batch, -1, 4)
         own = slice(start, start + deltas.shape[1])
         start = own.stop
-        total, count = distance(
-            deltas,
-            targets.deltas[:, own],
-            targets.box_mask[:, own].astype(jnp.float32),
-            settings.losses.rpn_beta,
-        )
+        wanted, weight = targets.deltas[:, own], targets.box_mask[:, own].astype(jnp.float32)
+        if losses.rpn_box_loss == "smooth_l1":
+            total, count = _distance(losses)(deltas, wanted, weight, losses.rpn_beta)
+        else:
+            each = _overlap_losses(
+                jnp.asarray(anchors[level])[None],
+                deltas,
+                wanted,
+                settings.rpn_coder,
+                losses.rpn_box_loss,
+            )
+            total, count = jnp.sum(each * weight), jnp.sum(weight)
         sums.append(total)
         counts.append(count)
-    if settings.losses.normalize == "configured":
+    if losses.normalize == "configured":
         box = sum(sums), samples
     else:
         box = jnp.stack(sums), jnp.stack(counts)
@@ -282,21 +311,74 @@ def rpn_losses(rpn: RpnOutputs, targets: RpnTargets, settings: TwoStageSettings)
 
 @staged
 def box_losses(outputs: BoxOutputs, targets: RoiTargets, settings: TwoStageSettings) -> LossTerms:
-    """Returns the terms `class` and `box` of a batch; only deltas of the true class enter."""
+    """Returns the terms `class`, `box` and perhaps `carl` of a batch; of deltas, those of the true class.
+
+    Source: Girshick 2015; of prime samples Cao et al. 2019 (arXiv:1904.04821).
+    """
+    losses = settings.losses
     batch, rois = targets.classes.shape
-    class_sum, class_count = loss_ops.softmax_cross_entropy(
-        outputs.logits, targets.classes, targets.valid.astype(jnp.float32)
-    )
     num_classes = outputs.deltas.shape[2]
     # Background has no deltas; its rois read those of the last class and weigh 0.
     own = jnp.minimum(targets.classes, num_classes - 1)[:, :, None, None]
     deltas = jnp.take_along_axis(outputs.deltas, own, axis=2)[:, :, 0]  # [b r 4]
-    box_sum, box_count = _distance(settings.losses)(
-        deltas, targets.deltas, targets.foreground.astype(jnp.float32), settings.losses.box_beta
-    )
-    if settings.losses.normalize == "configured":
+    foreground = targets.foreground.astype(jnp.float32)
+    valid = targets.valid.astype(jnp.float32)
+    weight = valid
+    if losses.prime_samples:
+        weight = valid * _importance(outputs, deltas, targets, settings)
+    class_sum, _ = loss_ops.softmax_cross_entropy(outputs.logits, targets.classes, weight)
+    class_count = jnp.sum(valid)
+    if losses.box_loss == "smooth_l1":
+        box_sum, box_count = _distance(losses)(deltas, targets.deltas, foreground, losses.box_beta)
+    else:
+        each = _box_losses_of_rois(deltas, targets, settings)
+        box_sum, box_count = jnp.sum(each * foreground), jnp.sum(foreground)
+    if losses.normalize == "configured":
         class_count = box_count = jnp.float32(batch * rois)
-    return {"class": (class_sum, class_count), "box": (box_sum, box_count)}
+    terms: LossTerms = {"class": (class_sum, class_count), "box": (box_sum, box_count)}
+    if losses.carl:
+        # The score has its gradient, that is the point: a class score learns how well its box lies.
+        by_score = jax.vmap(classification_weights)(
+            outputs.logits, targets.classes, targets.foreground
+        )
+        each = _box_losses_of_rois(deltas, targets, settings)
+        terms["carl"] = jnp.sum(each * by_score), box_count
+    return terms
+
+
+def _box_losses_of_rois(
+    deltas: jax.Array, targets: RoiTargets, settings: TwoStageSettings
+) -> jax.Array:
+    """Returns the box loss f32[b r] of every roi; for a distance, the sum over its coordinates."""
+    losses = settings.losses
+    if losses.box_loss != "smooth_l1":
+        return _overlap_losses(
+            targets.boxes, deltas, targets.deltas, settings.box_coder, losses.box_loss
+        )
+    each = loss_ops.smooth_l1_losses(deltas, targets.deltas, losses.box_beta).sum(-1)
+    return losses.box_beta * each if losses.regression == "huber" else each
+
+
+def _overlap_losses(
+    references: Array, deltas: jax.Array, wanted: Array, coder: BoxCoder, kind: IouLoss
+) -> jax.Array:
+    """Returns the loss f32[b r] of the boxes that deltas [b r 4] make of references [b r 4]."""
+    # Targets are decoded like predictions, so a box beyond the reach of the coder can still be met.
+    return iou_losses(coder.decode(references, deltas), coder.decode(references, wanted), kind)
+
+
+def _importance(
+    outputs: BoxOutputs, deltas: jax.Array, targets: RoiTargets, settings: TwoStageSettings
+) -> jax.Array:
+    """Returns the weights f32[b r] of the class losses."""
+    coder = settings.box_coder
+    overlap, _ = paired_iou(
+        coder.decode(targets.boxes, deltas), coder.decode(targets.boxes, targets.deltas)
+    )
+    loss = loss_ops.softmax_cross_entropies(outputs.logits, targets.classes)
+    return jax.lax.stop_gradient(
+        jax.vmap(importance)(overlap, targets.gt_index, targets.classes, targets.foreground, loss)
+    )
 
 
 def _distance(settings: LossSettings) -> Callable[..., loss_ops.SumCount]:

@@ -11,6 +11,7 @@ from rcnn_jax.models.backbones import find_backbone, frozen_layers
 from rcnn_jax.models.variables import initial_variables
 from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.structures import Array, Batch, Detections, Proposals
+from rcnn_jax.tasks import dynamic_thresholds
 from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms, TwoStageSettings
@@ -28,7 +29,7 @@ class TwoStageTask(ABC):
       pixels: how images become network values.
       settings: numbers of the two-stage algorithm.
       loss_weight_pairs: (name, weight) of the loss terms, in the order of the logs.
-      mutable: collections that a training step may change.
+      mutable: collections that a training step may change, without the `training_collections`.
     """
 
     model: Any
@@ -60,11 +61,18 @@ class TwoStageTask(ABC):
         """Returns fresh variables."""
         return initial_variables(self.model, key, self.pixels.channels)
 
+    def training_collections(self) -> Variables:
+        """Returns the collections that only training reads, as they are before the first step."""
+        if self.settings.dynamic is None:
+            return {}
+        return {dynamic_thresholds.COLLECTION: dynamic_thresholds.initial(self.settings)}
+
     def losses(
         self, variables: Variables, batch: Batch, keys: jax.Array, lesson: Lesson | None = None
     ) -> tuple[LossTerms, Variables]:
         """Returns the loss terms and the new values of the `mutable` collections."""
-        run = nn.apply(self._losses, self.model, mutable=list(self.mutable))
+        changing = [*self.mutable, *self.training_collections()]
+        run = nn.apply(self._losses, self.model, mutable=changing)
         return run(variables, batch, keys, lesson)
 
     def predict(

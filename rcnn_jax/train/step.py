@@ -44,7 +44,8 @@ def init_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        collections={name: tree for name, tree in variables.items() if name != "params"},
+        collections={name: tree for name, tree in variables.items() if name != "params"}
+        | task.training_collections(),
         # One program: op by op there was one for each shape of a leaf, two seconds of every start.
         opt_state=jax.jit(make_optimizer(settings, schedule).init)(trainable),
         # A copy: the state is donated, and a buffer that is given twice is refused by the runtime.

@@ -70,7 +70,11 @@ def with_frozen_statistics(experiment: Experiment) -> Experiment:
     options = dataclasses.replace(model.options, freeze_bn=True)
     task: Any = experiment.task
     # No axis: the observation runs outside of the mapped step, which alone binds one.
-    task = dataclasses.replace(task, model=model.clone(options=options, bn_axis_name=None))
+    task = dataclasses.replace(
+        task,
+        model=model.clone(options=options, bn_axis_name=None),
+        settings=dataclasses.replace(task.settings, dynamic=None),
+    )
     return dataclasses.replace(experiment, task=task)
 
 

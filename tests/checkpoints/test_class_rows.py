@@ -40,6 +40,26 @@ def test_columns_follow_the_names_of_classes(layer, per_class, background):
     assert matches.fresh == ("helmet",) and matches.layers == (layer,)
 
 
+def test_heads_of_a_cascade_match_their_classes_and_keep_their_one_box():
+    box = {"kernel": np.ones((2, 4), np.float32), "bias": np.ones(4, np.float32)}
+    stored = {"class-predict-2": predictor(3, 1, True, 100.0), "box-predict": box}
+    fresh = {
+        "class-predict-2": predictor(3, 1, True, 0.0),
+        "box-predict": {name: np.zeros_like(array) for name, array in box.items()},
+    }
+    weights, matches = match_rows(stored, fresh, THEIRS, OURS)
+    assert matches.layers == ("class-predict-2",)
+    np.testing.assert_array_equal(weights["class-predict-2"]["bias"], [0.0, 102.0, 100.0, 103.0])
+    assert weights["box-predict"] is box  # a box of any class: taken as it is
+
+
+def test_a_model_with_one_box_takes_no_rows_of_boxes_by_class():
+    stored = {"box-predict": predictor(3, 4, True, 100.0)}
+    fresh = {"box-predict": {"kernel": np.zeros((2, 4)), "bias": np.zeros(4)}}
+    weights, matches = match_rows(stored, fresh, THEIRS, OURS)
+    assert matches.layers == () and weights["box-predict"] is stored["box-predict"]
+
+
 def test_fewer_and_more_classes_than_the_file_has_are_matched():
     stored = {"class-predict": predictor(3, 1, True, 100.0)}
     for ours in (("car",), ("a", "b", "c", "car", "d")):

@@ -123,7 +123,7 @@ def test_every_array_of_detectron2_has_its_place(zoo):
 def test_a_bundle_says_what_its_source_takes_for_granted(newer, zoo):
     task = stored_experiment(newer[1], "it").task
     assert (task.model.rpn_depth, task.model.box_convs) == (2, 4)
-    assert task.model.fpn_norm and task.model.head_norm and not task.model.options.freeze_bn
+    assert task.model.fpn_norm == task.model.head_norm == "bn" and not task.model.options.freeze_bn
     assert not task.settings.roi_aligned and task.settings.roi_samples == 2
     assert task.pixels.channel_order == "rgb" and task.model.convention.stride_on == "middle"
     experiment = stored_experiment(zoo[1], "it")

@@ -103,9 +103,10 @@ def test_dead_filters_of_mask_rcnn_are_removed_without_a_trace():
     assert_dead_channels_leave_unseen(tiny.mask_rcnn(canvas=(SIDE, SIDE)))
 
 
-def test_dead_filters_of_the_newer_architecture_are_removed_without_a_trace():
+@pytest.mark.parametrize("norm", ["bn", "group"])
+def test_dead_filters_of_the_newer_architecture_are_removed_without_a_trace(norm):
     experiment = tiny.mask_rcnn(canvas=(SIDE, SIDE))
-    model = experiment.task.model.clone(rpn_depth=2, box_convs=4, fpn_norm=True, head_norm=True)
+    model = experiment.task.model.clone(rpn_depth=2, box_convs=4, fpn_norm=norm, head_norm=norm)
     plan = {**model.channels.to_json(), "rpn-conv-l1": 32}
     plan |= {f"box-conv-l{index}": 16 + 8 * index for index in range(4)}
     model = model.clone(channels=ChannelPlan.from_json(plan))

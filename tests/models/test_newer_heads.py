@@ -54,7 +54,7 @@ def crops():
 
 
 def test_the_box_head_is_four_convolutions_with_norm_and_a_dense_layer(crops):
-    head = BoxHead(BUILD, 5, convs=4, norm=True, conv_features=6)
+    head = BoxHead(BUILD, 5, convs=4, norm="bn", conv_features=6)
     variables = filled(head, crops, False)
     assert "bias" not in variables["params"]["box-conv-l0"] and "fc7" not in variables["params"]
     x = crops
@@ -65,7 +65,7 @@ def test_the_box_head_is_four_convolutions_with_norm_and_a_dense_layer(crops):
 
 
 def test_the_mask_head_has_norm_behind_its_convolutions(crops):
-    head = MaskHead(BUILD, num_classes=2, features=6, norm=True)
+    head = MaskHead(BUILD, num_classes=2, features=6, norm="bn")
     variables = filled(head, crops, False)
     x = crops
     for index in range(4):
@@ -90,7 +90,7 @@ def test_the_pyramid_has_norm_without_relu_behind_laterals_and_smoothing():
         i: rng.normal(size=(1, 2 ** (5 - i), 2 ** (5 - i), 3)).astype(np.float32)
         for i in range(2, 6)
     }
-    pyramid = FeaturePyramid(BUILD, 2, 6, features=4, norm=True)
+    pyramid = FeaturePyramid(BUILD, 2, 6, features=4, norm="bn")
     variables = filled(pyramid, levels, False)
     outputs = pyramid.apply(variables, levels, False)
     merged = conv_norm(levels[5], variables, "l5", NONE)

@@ -286,7 +286,7 @@ def our_losses(task, variables, rpn_targets, rois):
             return two_stage.pool(features, boxes, crop, levels, settings.roi_aligned)
 
         features = model.extract(two_stage.normalize(pictures, task.pixels), train=False)
-        losses = two_stage.rpn_losses(model.rpn(features), rpn_targets, settings)
+        losses = two_stage.rpn_losses(model.rpn(features), {}, rpn_targets, settings)
         outputs = model.classify(crops(rois.boxes, settings.roi_size), train=True)
         losses |= two_stage.box_losses(outputs, rois, settings)
         front = rois.foreground[:, :FOREGROUND]

@@ -98,6 +98,11 @@ def test_extensions_change_nothing_unnoticed_by_default() -> None:
         "bottleneck_stride": "convention",
         "backbone_lr_factor": 1.0,
         "layer_decay": 1.0,
+        "box_loss": "smooth_l1",
+        "rpn_box_loss": "smooth_l1",
+        "dynamic_overlap_rank": 75,
+        "dynamic_error_rank": 10,
+        "dynamic_interval": 100,
         "multi_scale_min": 1.0,
         # Of a block that is absent by default.
         "beta_1": 0.9,

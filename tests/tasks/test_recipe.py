@@ -87,5 +87,5 @@ def test_heads_of_prediction_may_give_anything():
 
 def test_classes_that_stand_for_nothing_have_probability_0():
     outputs = recipe.BoxOutputs(logits=jnp.zeros((1, 1, 4)), deltas=jnp.zeros((1, 1, 3, 4)))
-    shown = jax.nn.softmax(recipe._used(outputs, (1,)).logits)
+    shown = jax.nn.softmax(recipe.used(outputs, (1,)).logits)
     assert shown[0, 0, 1] == 0 and abs(shown.sum() - 1) < 1e-6

@@ -92,6 +92,40 @@ def upsample_nearest(graph, attributes, operands, results):
     return [Value(name, results[0].shape, results[0].dtype, NCHW, stored)]
 
 
+def group_norm(graph, attributes, operands, results):
+    """InstanceNormalization of groups as channels, then gamma and beta of the real ones.
+
+    GroupNormalization begins with opset 18, where it has one gamma per group; one per channel needs 21.
+    These nodes are the same in every opset, and ONNX Runtime, TensorRT and OpenVINO have them.
+    """
+    x, gamma, beta = operands
+    groups, result = attributes["groups"], results[0]
+    stored = tuple(result.shape[axis] for axis in NCHW)
+    rows, channels, height, width = stored
+    grouped = (rows, groups, channels // groups * height * width)
+    cells = graph.reshaped(graph.full(x, NCHW), grouped)
+    ones = graph.constant(np.ones(groups, np.float32), "ones")
+    zeros = graph.constant(np.zeros(groups, np.float32), "zeros")
+    normal = graph.emit(
+        "InstanceNormalization",
+        [cells, ones, zeros],
+        [Tensor(grouped, result.dtype)],
+        epsilon=attributes["epsilon"],
+    )[0]
+    normal = Value(graph.reshaped(normal, stored), result.shape, result.dtype, NCHW, stored)
+    factor, offset = (_of_channels(graph, leaf, channels) for leaf in (gamma, beta))
+    scaled = apply(graph, "Mul", [normal, factor], result.shape, result.dtype)
+    return [apply(graph, "Add", [scaled, offset], result.shape, result.dtype)]
+
+
+def _of_channels(graph, leaf, channels):
+    """Returns one number per channel as an operand of a map [b h w c]."""
+    shape = (1, 1, 1, channels)
+    if isinstance(leaf, Const):  # weights: no node of the graph
+        return Const(leaf.array.reshape(1, 1, 1, -1), shape)
+    return reshaped(graph, leaf, shape)
+
+
 def marked_conv(graph, attributes, operands, results):
     """One Conv, in as many groups as the channels that its kernel reads fit into those of the image."""
     x, kernel = operands
@@ -176,6 +210,7 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
 MARKED: dict[str, MarkedRule] = {
     "depthwise_conv": marked_conv,
     "gather_rows": gather_rows,
+    "group_norm": group_norm,
     "max_pool": max_pool,
     "nms": nms,
     "pointwise_conv": marked_conv,

@@ -25,8 +25,8 @@ QDQ = ("QuantizeLinear", "DequantizeLinear")
 # Only where there are Q/DQ: without them the graph stays at 17, which more runtimes read.
 QDQ_OPSET, QDQ_IR_VERSION = 19, 9
 """The first with float16 in QuantizeLinear and DequantizeLinear."""
-SINGLE_ONLY = frozenset({"GlobalAveragePool", "ReduceMean"})
-"""Means over whole maps are accumulated in float32, between float16 neighbours."""
+SINGLE_ONLY = frozenset({"GlobalAveragePool", "InstanceNormalization", "ReduceMean"})
+"""Means and variances over whole maps are accumulated in float32, between float16 neighbours."""
 SINGLE_INPUTS = {"Resize": (1, 2)}
 """Input indices whose type is float32 in any precision."""
 ROUNDING = frozenset(

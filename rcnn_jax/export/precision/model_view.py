@@ -17,8 +17,8 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators with trained weights, which have nearly all of the arithmetic."""
 PASSING = frozenset({
     "Add", "AveragePool", "Clip", "Concat", "Div", "Flatten", "GlobalAveragePool", "HardSigmoid",
-    "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Resize",
-    "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+    "InstanceNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Pad", "ReduceMean", "Relu",
+    "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
 })  # fmt: skip
 """Operators between layers: activations, sums of branches, pooling, changes of shape."""
 

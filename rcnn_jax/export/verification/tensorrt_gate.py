@@ -21,6 +21,7 @@ OPERATORS = frozenset({
     "ConstantOfShape", "Conv", "ConvTranspose", "CumSum", "DequantizeLinear", "Div", "Equal",
     "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm",
     "GlobalAveragePool", "Greater", "GreaterOrEqual", "GridSample", "HardSigmoid", "Identity",
+    "InstanceNormalization",
     "LeakyRelu", "Less", "LessOrEqual", "Log", "Loop", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
     "NonMaxSuppression", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Reciprocal", "ReduceMax",
     "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Resize", "RoiAlign",

@@ -31,6 +31,7 @@ from rcnn_jax.spec.tables.shared_training import (
     BACKBONE_RATES,
     EARLY_STOPPING,
     IMITATION,
+    SAMPLE_LOSSES,
 )
 from rcnn_jax.spec.tables.trackers import VISUALIZER
 
@@ -276,6 +277,7 @@ TRAINING_CONFIG = Message(
         ),
         *BACKBONE_RATES,
         *IMITATION,
+        *SAMPLE_LOSSES,
         count("n_workers", 1007, 2, "Threads that read images.", allowed=THREADS),
         count("prefetch_buffer_size", 1008, 4, "Batches held ready.", allowed=READY_BATCHES),
         count(

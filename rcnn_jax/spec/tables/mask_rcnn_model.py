@@ -21,9 +21,10 @@ from rcnn_jax.spec.schema import (
     literal,
     mapping,
     real,
+    reals,
     string,
 )
-from rcnn_jax.spec.tables.shared_training import TEST_TIME_VIEWS
+from rcnn_jax.spec.tables.shared_training import SAMPLE_LOSSES, TEST_TIME_VIEWS
 
 MASKRCNN_CONFIG = Message(
     "MaskRCNNConfig",
@@ -171,16 +172,16 @@ MASKRCNN_CONFIG = Message(
             "fpn_norm",
             1102,
             "none",
-            "Normalisation of the pyramid; bn: batch norm instead of biases.",
-            allowed=Choice(("none", "bn")),
+            "Normalisation of the pyramid; bn: batch norm, group: group norm, instead of biases.",
+            allowed=Choice(("none", "bn", "group")),
         ),
         string(
             "head_norm",
             1103,
             "none",
-            "Normalisation behind the 3x3 convolutions of box and mask head; bn: batch norm instead of "
-            "biases.",
-            allowed=Choice(("none", "bn")),
+            "Normalisation behind the 3x3 convolutions of box and mask head; bn: batch norm, group: "
+            "group norm, instead of biases.",
+            allowed=Choice(("none", "bn", "group")),
         ),
         string(
             "pixel_order",
@@ -228,5 +229,14 @@ MASKRCNN_CONFIG = Message(
             allowed=BELOW_ONE,
         ),
         dataclasses.replace(TEST_TIME_VIEWS, name="test_tta"),
+        *SAMPLE_LOSSES,
+        reals(
+            "cascade_ious",
+            1248,
+            (),
+            "IoU of the foreground of each box head of a cascade, rising; empty for one head, which has "
+            "fg_thresh.",
+            allowed=OPEN_UNIT,
+        ),
     ),
 )

@@ -2,11 +2,13 @@
 
 from rcnn_jax.spec.recipes import NAMES
 from rcnn_jax.spec.schema import (
+    AT_LEAST_ONE,
     BELOW_ONE,
     NON_NEGATIVE,
     POSITIVE_UNIT,
     Choice,
     Message,
+    boolean,
     count,
     real,
     string,
@@ -123,3 +125,64 @@ IMITATION = (
     ),
 )
 """Training that imitates a finished model."""
+
+_BOX_LOSSES = Choice(("smooth_l1", "iou", "giou", "diou", "ciou"))
+
+SAMPLE_LOSSES = (
+    string(
+        "box_loss",
+        1240,
+        "smooth_l1",
+        "Loss of the head's boxes: distance of deltas, or overlap of decoded boxes.",
+        allowed=_BOX_LOSSES,
+    ),
+    string(
+        "rpn_box_loss",
+        1241,
+        "smooth_l1",
+        "The same for the boxes of the region proposal network.",
+        allowed=_BOX_LOSSES,
+    ),
+    boolean(
+        "dynamic_rcnn",
+        1242,
+        False,
+        "The IoU of foreground rois rises with that of the proposals, and the error at which the head's "
+        "box loss turns linear falls with theirs.",
+    ),
+    count(
+        "dynamic_overlap_rank",
+        1243,
+        75,
+        "With dynamic_rcnn: the proposal of an image, from the best on, whose IoU counts.",
+        allowed=AT_LEAST_ONE,
+    ),
+    count(
+        "dynamic_error_rank",
+        1244,
+        10,
+        "With dynamic_rcnn: the foreground roi of an image, from the best on, whose error counts.",
+        allowed=AT_LEAST_ONE,
+    ),
+    count(
+        "dynamic_interval",
+        1245,
+        100,
+        "With dynamic_rcnn: steps between two changes.",
+        allowed=AT_LEAST_ONE,
+    ),
+    boolean(
+        "prime_samples",
+        1246,
+        False,
+        "The class loss of foreground rois is weighted by their rank: the best box of each object first.",
+    ),
+    real(
+        "carl_weight",
+        1247,
+        0.0,
+        "Weight of the loss carl: box losses weighted by the score of the true class; 0 for none.",
+        allowed=NON_NEGATIVE,
+    ),
+)
+"""Losses of boxes and weights of samples."""

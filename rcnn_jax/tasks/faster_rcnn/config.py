@@ -43,6 +43,7 @@ from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
 from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
 from rcnn_jax.tasks.named_files import Config
+from rcnn_jax.tasks.sample_losses import dynamic_settings, sample_losses
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.trackers import trackers
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
@@ -215,13 +216,15 @@ def _task(config: Config, *, axis_name: str) -> FasterRcnnTask:
             ),
             roi_size=pooling.pool_size * (2 if pooling.pool_size_2x else 1),
             roi_levels=(LEVEL,),
-            losses=LossSettings(normalize="configured"),
+            losses=LossSettings(normalize="configured", **sample_losses(training)),
+            dynamic=dynamic_settings(training, training.accumulate_steps, axis_name),
         ),
         loss_weight_pairs=(
             ("rpn_class", training.lambda_rpn_class),
             ("rpn_box", training.lambda_rpn_regr),
             ("class", training.lambda_cls_class),
             ("box", training.lambda_cls_regr),
+            *((("carl", training.carl_weight),) if training.carl_weight else ()),
             *((name, training.teacher_weight) for name in TERMS if training.teacher),
         ),
     )

@@ -26,7 +26,7 @@ class FasterRcnnTask(TwoStageTask):
     def is_backbone(self, layer: str) -> bool:
         """Returns whether the layer belongs to the backbone, its tail included."""
         # What is not a head: the names of layers differ by backbone, those of the heads do not.
-        return not layer.startswith(("rpn_", "dense_"))
+        return not layer.startswith(("rpn_", "dense_", "roi_"))
 
     def predict_planes(
         self, variables: Variables, images: Array, test: TestSettings

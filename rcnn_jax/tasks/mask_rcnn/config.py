@@ -37,6 +37,7 @@ from rcnn_jax.settings.training import (
     WarmupSchedule,
 )
 from rcnn_jax.settings.views import read_views
+from rcnn_jax.tasks.cascade import loss_name
 from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
 from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
@@ -44,6 +45,7 @@ from rcnn_jax.tasks.mask_rcnn import data as mask_rcnn_data
 from rcnn_jax.tasks.mask_rcnn.conventions import CONVENTIONS, Convention
 from rcnn_jax.tasks.mask_rcnn.task import MaskRcnnTask
 from rcnn_jax.tasks.named_files import Config
+from rcnn_jax.tasks.sample_losses import dynamic_settings, sample_losses
 from rcnn_jax.tasks.task import MAX_TEST_CANDIDATES, TestSettings
 from rcnn_jax.tasks.trackers import trackers
 from rcnn_jax.tasks.two_stage import LossSettings, TwoStageSettings
@@ -156,6 +158,15 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
     ]
     if network.include_mask:
         weights.append(("mask", network.mrcnn_weight_loss_mask))
+    if network.carl_weight:
+        weights.append(("carl", network.carl_weight))
+    box_terms = [pair for pair in weights if pair[0] in ("class", "box", "carl")]
+    weights += [
+        # 1, 1/2, 1/4: later heads see better boxes, and their gradients meet in one pyramid.
+        (loss_name(name, head), weight / 2**head)
+        for head in range(1, len(network.cascade_ious))
+        for name, weight in box_terms
+    ]
     weights += [(name, config.teacher_weight) for name in TERMS if config.teacher]
     return MaskRcnnTask(
         model=MaskRcnn(
@@ -171,8 +182,9 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             include_mask=network.include_mask,
             rpn_depth=network.rpn_conv_depth,
             box_convs={"2fc": 0, "4conv1fc": 4}[network.box_head],
-            fpn_norm=network.fpn_norm == "bn",
-            head_norm=network.head_norm == "bn",
+            fpn_norm=network.fpn_norm,
+            head_norm=network.head_norm,
+            box_heads=max(1, len(network.cascade_ious)),
             options=BackboneOptions(
                 # Fixed in the original: the spec of Mask R-CNN has no fields for them.
                 use_pooling=True,
@@ -223,7 +235,9 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             roi_size=box_crop_size,
             # P6 too under TAO's convention, where other libraries stop at P5.
             roi_levels=tuple(i for i in levels if i <= convention.coarsest_roi_level),
-            losses=LossSettings(regression="huber", normalize="counted"),
+            losses=LossSettings(regression="huber", normalize="counted", **sample_losses(network)),
+            cascade_overlaps=tuple(network.cascade_ious),
+            dynamic=dynamic_settings(network, config.accumulate_steps, axis_name),
             roi_aligned=convention.roi_aligned,
             roi_samples=convention.roi_samples,
         ),

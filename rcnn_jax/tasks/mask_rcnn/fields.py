@@ -15,6 +15,7 @@ WEIGHTS_DEPEND_ON = {
     "maskrcnn_config.convention": "padding, strides, anchors, values the first convolution saw",
     "maskrcnn_config.rpn_conv_depth": "layers",
     "maskrcnn_config.box_head": "layers",
+    "maskrcnn_config.cascade_ious": "number of box heads and units of their deltas",
     "maskrcnn_config.fpn_norm": "layers",
     "maskrcnn_config.head_norm": "layers",
     "maskrcnn_config.pixel_order": "values the first convolution saw",
@@ -42,6 +43,9 @@ FREE = {
     "maskrcnn_config.batch_size_per_im": "training only",
     "maskrcnn_config.fg_*": "training only",
     "maskrcnn_config.bg_*": "training only",
+    "maskrcnn_config.box_loss": "training only",
+    "maskrcnn_config.dynamic_*": "training only",
+    "maskrcnn_config.prime_samples": "training only",
     "maskrcnn_config.channel_plan": "the file says its widths, which pruning may have changed",
 }
 """{pattern: why the weights do not depend on it} of the network's own messages; all other messages are
@@ -83,5 +87,11 @@ MAY_CHANGE = {
 
 
 def in_effect(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values that a network is built from: those of the fields."""
-    return values
+    """Returns the values that a network is built from, where they are not those of the fields.
+
+    Args:
+      values: {path: value} of the fields that weights depend on.
+    """
+    cascade = "maskrcnn_config.cascade_ious"
+    # The number of heads alone: their overlaps say what trained them.
+    return {**values, cascade: max(1, len(values[cascade]))}

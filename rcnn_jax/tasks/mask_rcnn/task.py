@@ -27,7 +27,7 @@ from rcnn_jax.structures import (
     Proposals,
     RoiTargets,
 )
-from rcnn_jax.tasks import recipe
+from rcnn_jax.tasks import cascade, recipe
 from rcnn_jax.tasks.distillation import Lesson
 from rcnn_jax.tasks.task import TestSettings, Variables
 from rcnn_jax.tasks.two_stage import LossTerms
@@ -72,9 +72,22 @@ class MaskRcnnTask(TwoStageTask):
 
         def heads(features: Levels, proposals: Proposals, gt: GroundTruth) -> LossTerms:
             classes, settings = len(self.class_names), self.settings
-            terms, rois = recipe.box_terms(
-                model, features, proposals, gt, keys, classes, settings, lesson
-            )
+            if settings.cascade_overlaps:
+                terms, rois = cascade.cascade_terms(
+                    model,
+                    features,
+                    proposals,
+                    gt,
+                    batch.image_size,
+                    keys,
+                    classes,
+                    settings,
+                    lesson,
+                )
+            else:
+                terms, rois = recipe.box_terms(
+                    model, features, proposals, gt, keys, classes, settings, lesson
+                )
             if model.include_mask:
                 terms["mask"] = self._mask_loss(model, features, rois, gt)
             return terms
@@ -139,7 +152,10 @@ class MaskRcnnTask(TwoStageTask):
         size: jax.Array,
         test: TestSettings,
     ) -> Detections:
-        return recipe.box_detections(
+        detections = recipe.box_detections
+        if self.settings.cascade_overlaps:
+            detections = cascade.cascade_detections
+        return detections(
             model, features, proposals, size, self.settings, test, self.unused_classes
         )
 

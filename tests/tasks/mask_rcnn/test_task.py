@@ -258,6 +258,7 @@ def test_losses_agree_with_a_slow_reading_of_the_facts(experiment):
     box_mask = rng.random((2, 15)) < 0.4
     terms = two_stage.rpn_losses(
         RpnOutputs(objectness=objectness, deltas=deltas),
+        {},  # a distance of deltas needs no anchors
         RpnTargets(labels=labels, deltas=wanted, box_mask=box_mask),
         settings,
     )
