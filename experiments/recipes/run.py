@@ -98,6 +98,15 @@ def _training(fields: str) -> str:
     return f"training_config {{ {fields} }}"
 
 
+def _spatial(fields: str) -> str:
+    return f"augmentation_config {{ spatial_augmentation {{ {fields} }} }}"
+
+
+def _network(fields: str) -> str:
+    return f"maskrcnn_config {{ {fields} }}"
+
+
+DYNAMIC = "dynamic_rcnn: true dynamic_overlap_rank: 20 dynamic_error_rank: 5 dynamic_interval: 50"
 PIECEWISE = 'learning_rate_steps: "[STEPS80, STEPS90]" learning_rate_decay_levels: "[0.1, 0.01]"'
 ADAMW = (
     "optimizer { adamw { } } regularizer { type: NO_REG } "
@@ -115,7 +124,7 @@ INGREDIENTS = {
         f'learning_rate_schedule: "piecewise" {PIECEWISE}',
     ),
     "no_flips": Ingredient(
-        "augmentation_config { spatial_augmentation { hflip_probability: 0 vflip_probability: 0 } }",
+        _spatial("hflip_probability: 0 vflip_probability: 0"),
         "data_config { augment_input_data: false vflip_probability: 0 }",
     ),
     "no_gt_as_roi": Ingredient(_training("gt_as_roi: false"), None),
@@ -147,11 +156,11 @@ INGREDIENTS = {
         trains=False,
     ),
     "scale_jitter": Ingredient(
-        "augmentation_config { scale_jitter_min: 0.8 scale_jitter_max: 1.25 }",
+        _spatial("scale_jitter_min: 0.8 scale_jitter_max: 1.25"),
         "data_config { scale_jitter_min: 0.8 scale_jitter_max: 1.25 }",
     ),
     "multi_scale": Ingredient(
-        "augmentation_config { multi_scale_min: 0.7 }", "data_config { multi_scale_min: 0.7 }"
+        _spatial("multi_scale_min: 0.7"), "data_config { multi_scale_min: 0.7 }"
     ),
     "copy_paste": Ingredient(
         "augmentation_config { copy_paste_probability: 0.5 }",
@@ -162,10 +171,22 @@ INGREDIENTS = {
         "augmentation_config { mosaic_probability: 0.5 }",
         "data_config { mosaic_probability: 0.5 }",
     ),
-    "giou_loss": Ingredient(_training('box_loss: "giou"'), 'box_loss: "giou"'),
-    "dynamic_rcnn": Ingredient(_training("dynamic_rcnn: true"), "dynamic_rcnn: true"),
-    "prime_samples": Ingredient(_training("prime_samples: true"), "prime_samples: true"),
-    "head_group_norm": Ingredient(None, 'maskrcnn_config { head_norm: "gn" box_head: "4conv1fc" }'),
+    # Overlaps are smaller numbers than distances of deltas, so their loss weighs more.
+    "giou_loss": Ingredient(
+        _training('box_loss: "giou" lambda_cls_regr: 10'),
+        _network('box_loss: "giou" fast_rcnn_box_loss_weight: 2.5'),
+    ),
+    # In a run of 1200 steps thresholds must move earlier than in the paper's 90,000.
+    "dynamic_rcnn": Ingredient(
+        _training(f"{DYNAMIC} classifier_max_overlap: 0.45"),
+        _network(f"{DYNAMIC} fg_thresh: 0.45 bg_thresh_hi: 0.45"),
+    ),
+    "prime_samples": Ingredient(
+        _training("prime_samples: true carl_weight: 1.0"),
+        _network("prime_samples: true carl_weight: 1.0"),
+    ),
+    "cascade": Ingredient(None, _network("cascade_ious: 0.5 cascade_ious: 0.6")),
+    "head_group_norm": Ingredient(None, _network('head_norm: "group" box_head: "4conv1fc"')),
     "head_batch_norm": Ingredient(None, 'maskrcnn_config { head_norm: "bn" box_head: "4conv1fc" }'),
 }
 """{name: text}; docs/recipes.md says what each is, and whose."""
