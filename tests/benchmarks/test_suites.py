@@ -28,9 +28,9 @@ def test_compiled_benchmarks_state_compile_time_and_memory(name):
         assert ours["temp_bytes"] >= 0
 
 
-def test_loader_is_measured_with_and_without_augmentation():
+def test_loader_is_measured_plain_augmented_and_composed():
     benchmarks = run_all("data")
-    assert [one["parameters"]["augmented"] for one in benchmarks] == [False, True]
+    assert [one["parameters"]["augmented"] for one in benchmarks] == [False, True, True]
     assert all(one["images"] == 4 for one in benchmarks)
 
 

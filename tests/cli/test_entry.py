@@ -40,7 +40,7 @@ def calls(monkeypatch):
     """Every call of the functions that do the work, as (name, experiment, positional, named)."""
     seen = []
     for module, name, result in (
-        ("rcnn_jax.train.command", "train", None),
+        ("rcnn_jax.train.command", "train", types.SimpleNamespace(finished=False, models=())),
         ("rcnn_jax.evaluate.command", "evaluate", {}),
         ("rcnn_jax.inference.command", "inference", 0),
     ):

@@ -90,7 +90,8 @@ def test_frozen_batch_norm_trains_like_it_evaluates(model, variables, images):
     frozen = model.clone(options=BackboneOptions(freeze_bn=True))
     training = frozen.apply(variables, images, True, method=frozen.extract)
     evaluation = frozen.apply(variables, images, False, method=frozen.extract)
-    np.testing.assert_array_equal(training[4], evaluation[4])
+    # In a step frozen norms are folded into the kernels, which rounds differently.
+    np.testing.assert_allclose(training[4], evaluation[4], rtol=1e-4, atol=1e-5)
 
 
 def test_variables_do_not_depend_on_the_size_of_the_image(model, variables):
