@@ -123,7 +123,10 @@ def _listening(experiment: Experiment) -> Any:
 
         def listen(method, args, kwargs, context):
             if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
-                x = args[0].astype(jnp.float32)
+                conv, x = kwargs.get("conv"), args[0]
+                # Frozen norms are folded into the kernels before them: their own input is nowhere
+                # computed, and comes from the convolution alone.
+                x = (x if conv is None else conv(x)).astype(jnp.float32)
                 axes = tuple(range(x.ndim - 1))
                 seen[str(context.module.name)] = jnp.mean(x, axes), jnp.mean(x * x, axes)
             return method(*args, **kwargs)
