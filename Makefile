@@ -71,7 +71,7 @@ $(PEERS_STAMP): pyproject.toml
 	-$(PEERS)/bin/python -m pip install --quiet '.[rtx]'
 	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 mayaku==2.0.1
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime
-	$(PEERS)/bin/python -m pip install --quiet --no-deps onnxruntime-openvino==1.24.1
+	$(PEERS)/bin/python -m pip install --quiet --force-reinstall --no-deps onnxruntime-openvino==1.24.1
 	touch $@
 
 docs: setup
