@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import onnxruntime
 
 from rcnn_jax.benchmark.entry import Entry
@@ -29,7 +28,7 @@ from rcnn_jax.runtime.providers import PLUGINS, devices, plugin_session
 from rcnn_jax.runtime.runtimes import TITLES
 from rcnn_jax.runtime.tensorrt import BuildSettings
 from rcnn_jax.runtime.tensorrt import library as tensorrt_library
-from rcnn_jax.tasks.experiment import Experiment
+from rcnn_jax.tasks.build import with_amp
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +98,9 @@ def open_runner(entry: Entry, graphs: Graphs) -> Runner:
 def _in_jax(entry: Entry, graphs: Graphs) -> Runner:
     if not isinstance(graphs.model, OpenBundle):
         raise NotMade(f"{graphs.model.path.name} is an exported file; JAX runs the .tlt")
-    experiment = in_bfloat16(graphs.experiment) if entry.precision == "bf16" else graphs.experiment
+    experiment = graphs.experiment
+    if entry.precision == "bf16":
+        experiment = with_amp(dataclasses.replace(experiment, amp_dtype="bfloat16"))
     if entry.precision == "fp32":
         experiment = dataclasses.replace(experiment, task=in_single_precision(experiment.task))
     experiment, variables = graphs.model.load(experiment)
@@ -117,13 +118,6 @@ def _in_jax(entry: Entry, graphs: Graphs) -> Runner:
         computed="bfloat16" if entry.precision == "bf16" else "float32",
         version=f"JAX {jax.__version__}, {device.device_kind}",
     )
-
-
-def in_bfloat16(experiment: Experiment) -> Experiment:
-    """Returns an experiment whose model computes in bfloat16; boxes and losses stay float32."""
-    task = experiment.task
-    model = task.model.clone(dtype=jnp.bfloat16)
-    return dataclasses.replace(experiment, task=dataclasses.replace(task, model=model))  # type: ignore[type-var]
 
 
 def _graph_runner(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcnn_jax.cli.compilations import keep_compilations
-from rcnn_jax.cli.flags import existing_file, existing_model, key_from
-from rcnn_jax.cli.outputs import CommandPaths, spec_inputs
+from rcnn_jax.cli.flags import existing_model, key_from
+from rcnn_jax.cli.outputs import CommandPaths, inputs_of_spec
 from rcnn_jax.cli.session import Session, memory_advice
-from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from rcnn_jax.runtime.bundle import OpenBundle
@@ -86,14 +86,7 @@ def paths(args: Namespace) -> CommandPaths:
     known.write("-d", folder_of(args), "workdir")
     if args.spec is None:
         return known
-    from rcnn_jax.spec.load import load_spec
-
-    existing_file(args.spec, "-e")
-    try:
-        loaded = load_spec(args.spec, None, TASK)
-    except SpecError:  # `run` says so
-        return known
-    known.reads += spec_inputs(loaded.config, loaded.kind)
+    known.reads += inputs_of_spec(args.spec, TASK)
     return known
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rcnn_jax.cli.compilations import keep_compilations
 from rcnn_jax.cli.flags import existing_file, key_from
-from rcnn_jax.cli.outputs import CommandPaths, spec_inputs
+from rcnn_jax.cli.outputs import CommandPaths, inputs_of_spec
 from rcnn_jax.cli.session import Session
-from rcnn_jax.errors import SpecError, UsageError
+from rcnn_jax.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +62,7 @@ def paths(args: Namespace) -> CommandPaths:
     known.read("-e", args.spec)
     folder = folder_of(args)
     known.write("-d", folder, "workdir")
-    from rcnn_jax.spec.load import load_spec
-
-    existing_file(args.spec, "-e")
-    try:
-        loaded = load_spec(args.spec, None, "train")
-    except SpecError:  # `run` says so
-        return known
-    known.reads += spec_inputs(loaded.config, loaded.kind)
+    known.reads += inputs_of_spec(args.spec, "train")
     return known
 
 

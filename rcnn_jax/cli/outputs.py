@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rcnn_jax.cli.flags import existing_file, what_lies
-from rcnn_jax.errors import RcnnError, UsageError
+from rcnn_jax.errors import RcnnError, SpecError, UsageError
 
 if TYPE_CHECKING:
     from rcnn_jax.kinds import SpecKind, TaskName
@@ -116,6 +116,22 @@ def spec_inputs(config: Any, kind: "SpecKind") -> list[CommandPath]:
         else:
             named += [_input(part, path / part.value) for part in entry.parts]
     return named
+
+
+def inputs_of_spec(path: Path, task: "TaskName") -> list[CommandPath]:
+    """Returns the data and weights that a spec file names; none where it has errors, which `run` reports.
+
+    Raises:
+      UsageError: there is no such file.
+    """
+    from rcnn_jax.spec.load import load_spec
+
+    existing_file(path, "-e")
+    try:
+        loaded = load_spec(path, None, task)
+    except SpecError:
+        return []
+    return spec_inputs(loaded.config, loaded.kind)
 
 
 def _input(entry: "Input", path: Path) -> CommandPath:
