@@ -7,11 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings.training import TrackerSettings
 from rcnn_jax.tasks.families import family
 from rcnn_jax.train.trackers import TRACKER_IDS, Tracker
 from rcnn_jax.train.writers import Record
+from tests.train.listener import Listener
 
 pytestmark = [
     pytest.mark.peers,
@@ -33,19 +33,8 @@ def record(step: int, loss: float) -> Record:
     )
 
 
-class Notes(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
 def run(tmp_path, name, steps, **options) -> list[str]:
-    reporter = Notes()
+    reporter = Listener()
     tracker = Tracker(
         TrackerSettings(name=name, options=options),
         tmp_path,

@@ -1,34 +1,13 @@
 """What a run says of its batch and rate on several devices, opened but not trained."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train import command
 from rcnn_jax.train.run import TrainOptions, open_run
 from tests.e2e.tiny import write_tiny
-
-
-class Listener:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self):
-        self.console = Console(file=io.StringIO(), width=200, soft_wrap=True)
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    warn = note
-
-    def status(self, status, message, **fields):
-        pass
-
-    def track(self, items, total, label):
-        return items
+from tests.train.listener import Listener
 
 
 def opened(tmp_path, devices, more="", **options):

@@ -1,14 +1,12 @@
 """The duties of a milestone one by one, on a real run of a tiny network that takes no step."""
 
 import dataclasses
-import io
 import json
 import signal
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 from rcnn_jax.checkpoints.bundle import read_bundle
 from rcnn_jax.errors import CheckpointError
@@ -25,29 +23,10 @@ from rcnn_jax.train.sink import open_sink
 from rcnn_jax.train.step import init_state
 from tests.e2e.tiny import write_tiny
 from tests.models.tiny import random_variables
+from tests.train.listener import Listener
 
 KEY = "the key"
 STEPS = 2  # of an epoch, of which the run has two
-
-
-class Listener:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self):
-        self.screen = io.StringIO()
-        self.console = Console(file=self.screen, width=200, soft_wrap=True)
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    warn = note
-
-    def status(self, status, message, **fields):
-        pass
-
-    def track(self, items, total, label):
-        return items
 
 
 class Scores:

@@ -20,7 +20,7 @@ from rcnn_jax.train.resume import resume_or_begin
 from rcnn_jax.train.run import TrainOptions, open_run
 from rcnn_jax.train.run_state import RunState
 from tests.e2e.tiny import write_tiny
-from tests.train.test_milestones import Listener
+from tests.train.listener import Listener
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_calibration_freezes_ranges_and_batch_norm_and_forgets_the_best_floa
     assert run.experiment.task.model.quant == run.quant
     assert run.experiment.task.model.options.freeze_bn
     assert (progress.best_metric, progress.best_step, progress.best_loss) == (None, None, None)
-    printed = "\n".join(begun[3].notes)
+    printed = "\n".join([*begun[3].notes, *begun[3].warnings])
     assert (
         "the weights are random" in printed
         and "quantisation-aware training from step 0 on" in printed

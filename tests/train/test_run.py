@@ -1,13 +1,11 @@
 """A run before its first step: what is opened, checked and derived from spec, data and devices."""
 
 import dataclasses
-import io
 import re
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
-from rich.console import Console
 
 from rcnn_jax import train
 from rcnn_jax.data.loader.repeats import describe, expected_draws, repeat_factors
@@ -19,28 +17,9 @@ from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train.run import TrainOptions, open_run, planned
 from rcnn_jax.train.time_plan import MOST_STEPS, TimePlan
 from tests.e2e.tiny import write_tiny
+from tests.train.listener import Listener
 
 IMAGES = 6
-
-
-class Listener:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self):
-        self.screen = io.StringIO()
-        self.console = Console(file=self.screen, width=200, soft_wrap=True)
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    warn = note
-
-    def status(self, status, message, **fields):
-        pass
-
-    def track(self, items, total, label):
-        return items
 
 
 def experiment_of(spec: Path):

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from rcnn_jax.reporter import Reporter
 from rcnn_jax.settings.training import TrackerSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.families import family
@@ -15,19 +14,9 @@ from rcnn_jax.train.run_folder import TRACKER_IDS
 from rcnn_jax.train.trackers import Tracker
 from rcnn_jax.train.writers import Record
 from tests.e2e.tiny import write_tiny
+from tests.train.listener import Listener
 
 SECRET = "0123456789abcdef"
-
-
-class Notes(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 class Server:
@@ -52,7 +41,7 @@ class Server:
 
 def tracker(folder, name="mlflow", **options):
     settings = TrackerSettings(name=name, options=options, secrets=(SECRET,))
-    reporter = Notes()
+    reporter = Listener()
     return Tracker(settings, folder, family("faster_rcnn").log, {"seed": 1}, reporter), reporter
 
 
