@@ -72,11 +72,9 @@ class Prediction(Detections):
     def above(self, threshold: float) -> Self:
         """Returns the detections with at least a score."""
         keep = np.asarray(self.scores) >= threshold
-        parts = (self.boxes, self.scores, self.classes, self.valid, self.masks, self.ids)
-        names = ("boxes", "scores", "classes", "valid", "masks", "ids")
         chosen = {
             name: None if part is None else np.asarray(part)[keep]
-            for name, part in zip(names, parts, strict=True)
+            for name, part in {**_leaves(self), "ids": self.ids}.items()
         }
         return self.replace(**chosen)
 

@@ -235,9 +235,7 @@ def open_run(
     experiment, why = with_chosen_batch(experiment, source, chosen, stored)
     if why:
         reporter.note(why)
-    steps_per_epoch = batches_per_epoch(
-        source, _global_batch(experiment, chosen), experiment.repeat_threshold
-    )
+    steps_per_epoch = batches_per_epoch(source, _global_batch(experiment, chosen), factors)
     milestones = Milestones.of(experiment.run, steps_per_epoch, experiment.qat)
     _check_quantised_steps(experiment, milestones)
     return Run(

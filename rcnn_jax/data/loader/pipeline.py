@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import cv2
+import numpy as np
 
 from rcnn_jax.batches import Batch
 from rcnn_jax.data.loader import plan
@@ -50,15 +51,14 @@ class _BatchSource:
         return self._make(index)
 
 
-def batches_per_epoch(source: Source, global_batch: int, repeat_threshold: float = 0.0) -> int:
+def batches_per_epoch(source: Source, global_batch: int, factors: np.ndarray | None = None) -> int:
     """Returns the constant number of steps called an epoch, see `plan.batches_per_epoch`.
 
     Args:
       source: the training images.
       global_batch: images per step over all devices and processes.
-      repeat_threshold: of repeat-factor sampling, which makes an epoch longer; 0 for none.
+      factors: of `repeat_factors`, which make an epoch longer; None for none.
     """
-    factors = repeat_factors(source, repeat_threshold)
     return plan.batches_per_epoch(expected_draws(factors, len(source)), global_batch)
 
 

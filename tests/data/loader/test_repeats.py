@@ -40,8 +40,8 @@ def test_an_epoch_grows_by_the_mean_factor():
     data = source([[0]] * 7 + [[1]])
     factors = repeat_factors(data, 0.5)
     assert expected_draws(factors, 8) == 9 and expected_draws(None, 8) == 8
-    assert batches_per_epoch(data, 3, 0.5) == 3 == batches_per_epoch(data, 3)
-    assert batches_per_epoch(data, 1, 0.5) == 9
+    assert batches_per_epoch(data, 3, factors) == 3 == batches_per_epoch(data, 3)
+    assert batches_per_epoch(data, 1, factors) == 9
     assert describe(factors) == (
         "repeat_factor_threshold: 1 of 8 images are drawn more than once an epoch, at most 2.0 times; "
         "an epoch has 9 images"
