@@ -68,7 +68,7 @@ def sections(rows: Sequence[Mapping[str, Any]], main_metric: str) -> list[Sectio
             [
                 Beside(
                     [
-                        Chart(lines({name: points}, "step", name), "" if name != "loss" else _LOSS)
+                        Chart(lines({"": points}, "step", name), "" if name != "loss" else _LOSS)
                         for name, points in sorted(
                             losses.items(), key=lambda item: item[0] != "loss"
                         )
@@ -94,26 +94,24 @@ def _validations(scored: Sequence[Mapping[str, Any]], main_metric: str) -> Secti
     best = max(scored, key=lambda row: _value(row.get(main_metric)))
     mark = (float(best["step"]), _value(best.get(main_metric)), "best")
     names = [name for name in curves if name != main_metric]
-    parts: list[Table | Chart] = [
-        Chart(
-            lines(
-                {main_metric: curves.get(main_metric, [])},
-                "step",
-                main_metric,
-                marks=[mark] if math.isfinite(mark[1]) else [],
-            ),
-            f"best.tlt is the model of step {best['step']}.",
-        ),
-        Table(
-            ["step", "epoch", main_metric, *names],
-            [
-                [str(row["step"]), str(row["epoch"])]
-                + [number(_value(row.get(name))) for name in (main_metric, *names)]
-                for row in scored
-            ],
-        ),
-    ]
-    return Section("Validation", parts)
+    which = f"best.tlt is the model of step {best['step']}."
+    table = Table(
+        ["step", "epoch", main_metric, *names],
+        [
+            [str(row["step"]), str(row["epoch"])]
+            + [number(_value(row.get(name))) for name in (main_metric, *names)]
+            for row in scored
+        ],
+    )
+    if len(scored) == 1:  # a line of one point is an empty chart
+        return Section("Validation", [Text(which), table])
+    curve = lines(
+        {"": curves.get(main_metric, [])},
+        "step",
+        main_metric,
+        marks=[mark] if math.isfinite(mark[1]) else [],
+    )
+    return Section("Validation", [Chart(curve, which), table])
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], skip: Sequence[str] = ()) -> dict[str, Points]:

@@ -66,3 +66,10 @@ def test_a_run_that_has_logged_nothing_has_no_page(tmp_path):
 def test_without_a_validation_it_says_so():
     first = sections(rows(10)[:1], "mAP")[0]
     assert "No validation yet" in first.parts[0].text
+
+
+def test_a_single_validation_is_a_line_of_text_and_no_empty_chart():
+    first = sections([*rows(10)[:1], rows()[-2]], "mAP")[0]
+    text, table = first.parts
+    assert text.text == "best.tlt is the model of step 20."
+    assert table.rows[0][:3] == ["20", "1", "0.4"]
