@@ -7,6 +7,7 @@ float32 is asked for by name: on a processor with bfloat16 OpenVINO takes that b
 Int8 layers stay int8.
 """
 
+import functools
 import importlib.util
 import sys
 import threading
@@ -78,8 +79,18 @@ def computes_in_bfloat16() -> bool:
     Raises:
       MissingDependencyError: the package `openvino` is not installed.
     """
-    core = library("asking for bfloat16").Core()
+    core = _core(library("asking for bfloat16"))
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def _core(openvino: ModuleType) -> Any:
+    """Returns the one core of this process.
+
+    It is never destroyed: its CPU plugin gives the thread a signal stack of its own and unmaps it at its
+    end, after which the next signal of this thread is a segmentation fault.
+    """
+    return openvino.Core()
 
 
 def openvino_runner(model: bytes, name: str, precision: Precision = PRECISION) -> RunGraph:
@@ -103,7 +114,7 @@ def openvino_runner(model: bytes, name: str, precision: Precision = PRECISION) -
     open_session(model, name)
     hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     try:
-        core = openvino.Core()
+        core = _core(openvino)
         compiled = core.compile_model(core.read_model(model), "CPU", hints)
     except Exception as error:  # the runtime raises RuntimeError for everything
         raise CheckpointError(f"{name}: OpenVINO cannot load it: {reason(error)}") from error
