@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
@@ -123,9 +124,18 @@ def graph(experiment, *, contract="plain", predictors=0.3, batch=None):
 
 
 @functools.cache
+def _default_graph(kind):
+    model, header = graph({"faster_rcnn": faster_rcnn, "mask_rcnn": mask_rcnn}[kind]())
+    return model.SerializeToString(), header
+
+
 def default_graph(kind):
-    """(FP32 ONNX model, header) of a tiny `faster_rcnn` or `mask_rcnn`; read, never changed."""
-    return graph({"faster_rcnn": faster_rcnn, "mask_rcnn": mask_rcnn}[kind]())
+    """(FP32 ONNX model, header) of a tiny `faster_rcnn` or `mask_rcnn`; the model is the caller's own.
+
+    Tests change what they get, and which ones share a process is chance.
+    """
+    content, header = _default_graph(kind)
+    return onnx.load_model_from_string(content), header
 
 
 def images(count, canvas=CANVAS, seed=0):
