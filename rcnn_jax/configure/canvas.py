@@ -148,7 +148,11 @@ def relief(
         return None
     fraction = max(float(np.quantile(objects, _SMALL_QUANTILE)), 1e-6)
     needed = (least / fraction) ** 2
-    height, width = best_shape(sizes, int(min(needed * 1.1, _LARGEST_SIDE**2)), grid)
+    room = height = width = 0
+    # Sides are whole cells of the grid: the next smaller shape may be the canvas that shows too little.
+    while height * width < min(needed, _LARGEST_SIDE**2) and room < _LARGEST_SIDE**2:
+        room = int(min(max(needed, room) * 1.1, _LARGEST_SIDE**2))
+        height, width = best_shape(sizes, max(room, grid * grid), grid)
     typical = np.median(sizes, axis=0)
     # A tile is shown on the same canvas, so its side is that of the canvas in pixels that show enough.
     zoom = math.sqrt(needed / float(typical.prod()))

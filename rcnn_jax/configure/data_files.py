@@ -1,8 +1,8 @@
 """Data files that a spec names: the user's own where readers take them, else converted copies.
 
 KITTI as its readers want it, COCO with one file per split    named where they are
-COCO otherwise                                                new annotation files, images in place
-everything else                                               a KITTI or COCO tree, images copied
+whatever else a COCO reader is to read                        new annotation files, images in place
+whatever else a KITTI reader is to read                       a KITTI tree, images copied
 """
 
 import dataclasses
@@ -75,29 +75,20 @@ def provide_files(wish: Wish, collection: Collection, track: Track) -> DataFiles
         in_place = _kitti_in_place(wish)
         if in_place is not None:
             return in_place
-    if wish.form == collection.layout == "coco":
-        in_place = _coco_in_place(wish) if wish.as_found else None
-        return in_place or _coco_files(wish)
-    write_tree(wish.items, wish.beside, wish.form, wish.class_names, track=track)
-    notes = (
-        f"{collection.layout} was written as {wish.form} into {wish.beside}, with copies of the images",
+    if wish.form == "coco":
+        unchanged = collection.layout == "coco" and wish.as_found
+        return (_coco_in_place(wish) if unchanged else None) or _coco_files(wish, collection.layout)
+    # A KITTI reader wants all images of a split in one folder, which other layouts seldom have.
+    write_tree(wish.items, wish.beside, "kitti", wish.class_names, track=track)
+    train, val = (
+        LabelFiles(
+            images=str(wish.beside / split / "images"), labels=str(wish.beside / split / "labels")
+        )
+        for split in ("train", "val")
     )
-    if wish.form == "kitti":
-        train, val = (
-            LabelFiles(
-                images=str(wish.beside / split / "images"),
-                labels=str(wish.beside / split / "labels"),
-            )
-            for split in ("train", "val")
-        )
-    else:
-        train, val = (
-            LabelFiles(
-                images=str(wish.beside / split),
-                labels=str(wish.beside / f"instances_{split}.json"),
-            )
-            for split in ("train", "val")
-        )
+    notes = (
+        f"{collection.layout} was written as kitti into {wish.beside}, with copies of the images",
+    )
     return DataFiles((train,), val, True, notes)
 
 
@@ -184,8 +175,8 @@ def _folder_of(items: Sequence[Item], names: Sequence[str]) -> Path | None:
     return folder if all(folder / each in there for each in names) else None
 
 
-def _coco_files(wish: Wish) -> DataFiles:
-    """Writes annotation files for images that stay where they are."""
+def _coco_files(wish: Wish, layout: str) -> DataFiles:
+    """Writes annotation files for images of any layout that stay where they are."""
     common = _common_folder([item.image for item in wish.items])
     files = {}
     for split in ("train", "val"):
@@ -193,7 +184,8 @@ def _coco_files(wish: Wish) -> DataFiles:
         items = wish.of(split)
         write_file(path, [coco_text(items, common, wish.class_names).encode()])
         files[split] = LabelFiles(images=str(common), labels=str(path))
-    notes = (f"annotation files were written into {wish.beside}; the images stay in {common}",)
+    labels = "annotation files" if layout == "coco" else f"the {layout} labels as COCO files"
+    notes = (f"{labels} were written into {wish.beside}; the images stay in {common}",)
     return DataFiles((files["train"],), files["val"], True, notes)
 
 

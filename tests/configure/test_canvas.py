@@ -62,6 +62,15 @@ def test_photographs_of_4000_pixels_with_objects_of_20_are_found_before_training
     assert "tiles of the original (tile_size: 520), about 70 of an image" in text
 
 
+def test_the_larger_canvas_is_larger_though_sides_are_whole_cells():
+    square = np.array([[256.0, 256.0]] * 10)
+    sides = np.full(500, 7.9 / 256)
+    proposal = relief((256, 256), square, sides, finest=4, grid=64)
+    assert proposal is not None
+    # 1.1 times what is needed would be 272 pixels a side, and those are 256 on the grid.
+    assert (proposal.height, proposal.width) == (320, 320)
+
+
 def test_objects_that_are_seen_need_no_relief():
     sides = np.full(500, 40 / np.sqrt(480 * 640))
     assert relief((336, 448), LANDSCAPE, sides, finest=16, grid=16) is None

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from rcnn_jax.configure.data_files import Wish, provide_files, with_sizes
 from rcnn_jax.data.formats.image_size import read_image_size
 from rcnn_jax.data.layouts.detect import read_collection
@@ -111,14 +109,31 @@ def test_coco_files_that_number_their_classes_differently_are_written_anew(tmp_p
         assert (Path(files.images) / image["file_name"]).is_file()
 
 
-@pytest.mark.parametrize("form", ["kitti", "coco"])
-def test_other_layouts_become_a_tree_with_copies(tmp_path, form):
+def yolo(root):
     for split in ("train", "val"):
-        picture(tmp_path / "d" / split / "images" / f"{split}.png")
-        text(tmp_path / "d" / split / "labels" / f"{split}.txt", "0 0.5 0.5 0.2 0.2\n")
-    collection = read_collection(tmp_path / "d")
-    data = provided(collection, form, tmp_path / "out")
+        picture(root / split / "images" / f"{split}.png")
+        text(root / split / "labels" / f"{split}.txt", "0 0.5 0.5 0.2 0.2\n")
+    collection = read_collection(root)
     assert collection.layout == "yolo"
+    return collection
+
+
+def test_other_layouts_become_a_kitti_tree_with_copies(tmp_path):
+    data = provided(yolo(tmp_path / "d"), "kitti", tmp_path / "out")
     assert data.converted
     assert all(Path(files.images).is_relative_to(tmp_path / "out") for files in data.train)
     assert Path(data.val.labels).exists()
+
+
+def test_other_layouts_become_coco_files_of_images_that_stay(tmp_path):
+    data = provided(yolo(tmp_path / "d"), "coco", tmp_path / "out")
+    assert data.converted
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json"}
+    for files in (*data.train, data.val):
+        content = json.loads(Path(files.labels).read_text())
+        assert [each["bbox"][2:] for each in content["annotations"]] == [
+            [content["images"][0]["width"] / 5, content["images"][0]["height"] / 5]
+        ]
+        (image,) = content["images"]
+        assert (Path(files.images) / image["file_name"]).is_file()
+        assert Path(files.images).is_relative_to(tmp_path / "d")
