@@ -15,6 +15,7 @@ class Milestones:
       evaluate_every: steps between validations.
       save_every: steps between model files.
       quantised_from: steps after which ranges are calibrated; 0 where that is not within the run.
+      since: step that validations and model files are counted from.
     """
 
     steps_per_epoch: int
@@ -22,6 +23,7 @@ class Milestones:
     evaluate_every: int
     save_every: int
     quantised_from: int = 0
+    since: int = 0
 
     @classmethod
     def of(
@@ -50,11 +52,17 @@ class Milestones:
 
     def next(self, step: int) -> int:
         """Returns the first milestone after the given number of steps taken."""
-        periods = (self.steps_per_epoch, self.evaluate_every, self.save_every)
+        since = self.since
+        periods = (
+            (self.steps_per_epoch, 0),
+            (self.evaluate_every, since),
+            (self.save_every, since),
+        )
         # Multiples of the period, not steps since the last milestone: a run that is resumed in
         # between meets the same ones.
         begins = (self.quantised_from,) if step < self.quantised_from else ()
-        return min(self.total_steps, *begins, *((step // p + 1) * p for p in periods if p))
+        multiples = (first + ((step - first) // p + 1) * p for p, first in periods if p)
+        return min(self.total_steps, *begins, *multiples)
 
     def ends_epoch(self, step: int) -> bool:
         """Tells whether an epoch, or the run, is over after so many steps."""
@@ -63,9 +71,11 @@ class Milestones:
     def evaluates(self, step: int) -> bool:
         """Tells whether a validation is due after so many steps; the end of a run always has one."""
         return bool(self.evaluate_every) and (
-            step % self.evaluate_every == 0 or step == self.total_steps
+            (step - self.since) % self.evaluate_every == 0 or step == self.total_steps
         )
 
     def saves(self, step: int) -> bool:
         """Tells whether a model file is due after so many steps; the end of a run always has one."""
-        return step == self.total_steps or bool(self.save_every and step % self.save_every == 0)
+        return step == self.total_steps or bool(
+            self.save_every and (step - self.since) % self.save_every == 0
+        )

@@ -27,10 +27,11 @@ from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.families import family
 from rcnn_jax.train import parallel
 from rcnn_jax.train.ahead import compiled_ahead
+from rcnn_jax.train.course import Course
 from rcnn_jax.train.memory import advice, device_limit, plan_memory
 from rcnn_jax.train.milestones import Milestone, run_milestone, save, validation_at
 from rcnn_jax.train.non_finite import NonFiniteCheck
-from rcnn_jax.train.planning import plan_length
+from rcnn_jax.train.planning import correct_length, plan_length
 from rcnn_jax.train.run import Run
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.sink import MetricSink, open_sink
@@ -97,7 +98,7 @@ def train_until(
         stack.enter_context(compiled_ahead(mapped, replicas, first[1], canvases, *known))
         batches = itertools.chain([first], batches)
         del first  # an image batch is not kept on the device longer than the others
-        watch, seconds = _stopwatch(progress), None
+        watch, seconds, course = _stopwatch(progress), None, None
         while not progress.finished and (end_step is None or progress.step < end_step):
             step, end = progress.step, run.milestones.next(progress.step)
             try:
@@ -124,11 +125,19 @@ def train_until(
                         if seconds is not None and step < end:
                             check.finish()
                             here = dataclasses.replace(progress, step=step)
-                            run, progress, replicas = _learn_length(
+                            run, progress, replicas, course = _learn_length(
                                 run, here, replicas, seconds, sink
                             )
                             watch, end = None, run.milestones.next(step)
                             batches = _with_known_length(run, progress, batches)
+                    elif course is not None and step < end and course.is_due(step):
+                        run, progress, replicas = correct_length(
+                            run, progress, replicas, course, step, metrics
+                        )
+                        sink.replan(run.milestones)
+                        end = run.milestones.next(step)
+                        here = dataclasses.replace(progress, step=step)
+                        batches = _with_known_length(run, here, batches)
                 # Both wait for the device. They come before anything is saved: a checkpoint must not hold
                 # a state that is not finite, nor a step whose line is not yet in metrics.jsonl.
                 check.finish()
@@ -154,7 +163,8 @@ def train_until(
             # A validation takes long, so the steps are stored before it with the milestone pending; a
             # kill costs the validation and no step. Without one the checkpoint of the milestone follows
             # within a second, and the same arrays need not be written twice.
-            saved = not progress.pending or validation_at(run, state, progress) is not None
+            validates = progress.pending and validation_at(run, state, progress) is not None
+            saved = not progress.pending or validates
             if saved:
                 save(run, state, progress)
             if not progress.pending:  # a signal came between two milestones: raises
@@ -174,11 +184,15 @@ def train_until(
             if not progress.finished:
                 signals.look()
             if watch is not None and seconds is not None and not progress.finished:
-                run, progress, replicas = _learn_length(run, progress, replicas, seconds, sink)
+                run, progress, replicas, course = _learn_length(
+                    run, progress, replicas, seconds, sink
+                )
                 watch = None
                 batches = _with_known_length(run, progress, batches)
             elif watch is not None:
                 watch.skip(time.monotonic() - stopped)
+            elif course is not None:
+                course.leave_out(time.monotonic() - stopped, validated=validates)
     return state, progress
 
 
@@ -243,12 +257,12 @@ def _stopwatch(progress: RunState) -> Stopwatch | None:
 
 def _learn_length(
     run: Run, progress: RunState, replicas: TrainState, seconds: float, sink: MetricSink
-) -> tuple[Run, RunState, TrainState]:
+) -> tuple[Run, RunState, TrainState, Course]:
     """Returns run, progress and state with the length that the time of a step leaves room for."""
     with sink.paused():
-        run, progress, replicas = plan_length(run, progress, replicas, seconds)
+        run, progress, replicas, course = plan_length(run, progress, replicas, seconds)
     sink.replan(run.milestones)
-    return run, progress, replicas
+    return run, progress, replicas, course
 
 
 def _with_known_length(
@@ -258,7 +272,7 @@ def _with_known_length(
     augment = run.experiment.augment
     if augment is None or not augment.mosaic_probability:
         return batches
-    # Those made ahead took the run for endless. A resume from here would not, and must see the same.
+    # Those made ahead know another length. A resume from here would not, and must see the same.
     return _batches(run, progress)
 
 

@@ -170,6 +170,7 @@ def planned(run: Run, plan: TimePlan | None) -> Run:
         total_steps=plan.total_steps or max(plan.written_steps, 2 * MOST_STEPS),
         evaluate_every=plan.period if written.evaluate_every else 0,
         save_every=plan.period,
+        since=plan.since,
     )
     return dataclasses.replace(run, milestones=milestones, written=written)
 

@@ -2,10 +2,12 @@
 
     what a step, a validation and a checkpoint cost  +  time left  -->  length and periods of the run
 
-The plan is made once, when the first steps have been timed, and stored with the run: a resume goes on by
-it, bit for bit, and ends after the same step.
+The plan is made when the first steps have been timed, and corrected as the run goes on: on a machine with
+other work a step takes a fifth longer in one minute than in the next. It is stored with every checkpoint;
+a resume goes on by it, bit for bit, and ends after the step that it names.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -21,6 +23,9 @@ LEAST_SECONDS = 5.0
 MOST_STEPS = 200
 """The plan is made here at the latest."""
 
+LEAST_LEFT = 15.0
+"""Seconds below which a plan is left as it is: there is little to win, and the rate should settle."""
+
 _VALIDATING = 0.2
 _LEAVING = 1.0  # seconds from the last checkpoint to the end of the process
 _SAVES_OF_VALIDATION = 3  # the steps before it, the model after it, the milestone
@@ -35,12 +40,14 @@ class TimePlan:
       written_steps: length that the spec states, which the learning rate is stretched from.
       total_steps: planned length; 0 until the steps have been timed.
       period: steps between validations and between model files; 0 until then.
+      since: step that periods are counted from, that of the last correction.
     """
 
     minutes: float
     written_steps: int
     total_steps: int = 0
     period: int = 0
+    since: int = 0
 
     @property
     def tempo(self) -> float:
@@ -96,13 +103,7 @@ def plan_steps(
     training = left - count * costs.milestone - _LEAVING
     steps = max(int(training / (costs.step + costs.save / steps_per_epoch)), 1)
     total = taken + steps
-    period = math.ceil(total / count)
-    return TimePlan(
-        minutes=plan.minutes,
-        written_steps=plan.written_steps,
-        total_steps=total,
-        period=period,
-    )
+    return dataclasses.replace(plan, total_steps=total, period=math.ceil(total / count))
 
 
 def seconds_of(plan: TimePlan, *, taken: int, costs: Costs, steps_per_epoch: int) -> float:
@@ -115,8 +116,35 @@ def seconds_of(plan: TimePlan, *, taken: int, costs: Costs, steps_per_epoch: int
       steps_per_epoch: every epoch ends with a checkpoint.
     """
     total = plan.total_steps
-    milestones = total // plan.period - taken // plan.period + (total % plan.period > 0)
+    milestones = milestones_left(plan, taken)
     epochs = total // steps_per_epoch - taken // steps_per_epoch
     return (
         (total - taken) * costs.step + epochs * costs.save + milestones * costs.milestone + _LEAVING
+    )
+
+
+def milestones_left(plan: TimePlan, taken: int) -> int:
+    """Returns how many validations come after `taken` steps, the one at the end included."""
+    whole, rest = divmod(plan.total_steps - plan.since, plan.period)
+    return whole + (rest > 0) - (taken - plan.since) // plan.period
+
+
+def corrected(
+    plan: TimePlan, *, left: float, taken: int, costs: Costs, steps_per_epoch: int
+) -> TimePlan:
+    """Returns a plan with as many validations as it had, and a length that ends in time.
+
+    Args:
+      plan: with its length.
+      left: seconds until the run should have ended.
+      taken: steps that were taken already, fewer than its length.
+      costs: of the parts, as they were measured since.
+      steps_per_epoch: every epoch ends with a checkpoint.
+    """
+    count = milestones_left(plan, taken)
+    training = left - count * costs.milestone - _LEAVING
+    steps = max(int(training / (costs.step + costs.save / steps_per_epoch)), 1)
+    # Counted from here on: a multiple of another period may lie behind, and its validation with it.
+    return dataclasses.replace(
+        plan, total_steps=taken + steps, period=math.ceil(steps / count), since=taken
     )

@@ -12,14 +12,18 @@ from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.train import planning, stopwatch
+from rcnn_jax.train import course, planning, stopwatch
 from rcnn_jax.train.command import train
 from rcnn_jax.train.run import TrainOptions
 from rcnn_jax.train.time_plan import plan_steps
 from tests.e2e.tiny import write_tiny
 
-MORE = 13
-"""Steps that the time left is worth, whatever machine tests."""
+MORE, FEWER = 17, 4
+"""Steps that the time left is worth, whatever machine tests, and that its only correction takes away."""
+
+
+CHECKPOINT = 30
+"""The end of the first epoch after the correction, which is half-way to the planned end."""
 
 
 def worth(plan, *, left, costs, validations, **rest):
@@ -29,6 +33,15 @@ def worth(plan, *, left, costs, validations, **rest):
         costs.milestone + 1.0 + (MORE + 0.5) * (costs.step + costs.save / rest["steps_per_epoch"])
     )
     return plan_steps(plan, left=seconds, costs=costs, validations=1, **rest)
+
+
+def shorter(plan, *, taken, **rest):
+    """Takes some steps away, once."""
+    del rest
+    if plan.since:
+        return plan
+    total = plan.total_steps - FEWER
+    return dataclasses.replace(plan, total_steps=total, period=total - taken, since=taken)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +63,14 @@ def run(experiment, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stopwatch, "LEAST_SECONDS", 0.0)
         patch.setattr(planning, "plan_steps", worth)
+        patch.setattr(course, "corrected", shorter)
         return train(experiment, folder, TrainOptions(minutes=20.0, devices=1)), folder
 
 
 def test_the_run_ends_where_the_plan_says(run):
     result, folder = run
     assert result.finished
-    planned_at = result.step - MORE
+    planned_at = result.step - MORE + FEWER
     assert planned_at == 20  # the end of an epoch of five steps: after its duties
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "evaluate"] == [result.step]
@@ -66,12 +80,12 @@ def test_the_run_ends_where_the_plan_says(run):
     assert rates[10] < 0.01
 
 
-def test_a_resume_goes_on_by_the_stored_plan_bit_for_bit(run, experiment, tmp_path):
+def test_a_resume_goes_on_by_the_corrected_plan_bit_for_bit(run, experiment, tmp_path):
     result, folder = run
     again = tmp_path / "again"
     shutil.copytree(folder, again)
     for path in (again / "checkpoints").iterdir():
-        if int(path.name) > result.step - MORE:
+        if int(path.name) > CHECKPOINT:
             shutil.rmtree(path)
     for path in again.glob("*.tlt"):
         path.unlink()

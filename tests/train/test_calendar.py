@@ -30,3 +30,17 @@ def test_milestones_of_steps_and_epochs_interleave():
     assert milestones == [8, 10, 16, 20, 24, 25]
     assert plan.num_epochs == 3
     assert [plan.epoch(step) for step in (1, 10, 11, 25)] == [1, 1, 2, 3]
+
+
+def test_a_corrected_plan_counts_its_periods_from_the_correction():
+    milestones = Milestones(
+        steps_per_epoch=10, total_steps=31, evaluate_every=8, save_every=8, since=15
+    )
+    steps, step = [], 15
+    while step < 31:
+        step = milestones.next(step)
+        steps.append(step)
+    assert steps == [20, 23, 30, 31]
+    assert [step for step in steps if milestones.evaluates(step)] == [23, 31]
+    assert [step for step in steps if milestones.saves(step)] == [23, 31]
+    assert [step for step in steps if milestones.ends_epoch(step)] == [20, 30, 31]

@@ -10,7 +10,7 @@ import pytest
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from rcnn_jax.train import parallel
-from rcnn_jax.train.planning import plan_length
+from rcnn_jax.train.planning import correct_length, plan_length
 from rcnn_jax.train.run import TrainOptions, open_run, planned
 from rcnn_jax.train.run_state import RunState
 from rcnn_jax.train.step import init_state
@@ -55,7 +55,7 @@ def test_the_rest_of_the_time_is_filled_with_steps(experiment, tmp_path):
     run, progress, replicas = begun(
         experiment, tmp_path, minutes=2.0, deadline=time.monotonic() + 120.0
     )
-    run, progress, replicas = plan_length(run, progress, replicas, seconds=0.25)
+    run, progress, replicas, _ = plan_length(run, progress, replicas, seconds=0.25)
     plan = progress.plan
     # 120 s of steps of 0.25 s, less a second at the end, one validation and the checkpoints of epochs,
     # which take as long as this disk does.
@@ -72,7 +72,7 @@ def test_the_plan_lies_in_the_checkpoint_and_its_tempo_in_the_state(experiment, 
     run, progress, replicas = begun(
         experiment, tmp_path, minutes=2.0, deadline=time.monotonic() + 120.0, devices=2
     )
-    run, progress, replicas = plan_length(run, progress, replicas, seconds=0.25)
+    run, progress, replicas, _ = plan_length(run, progress, replicas, seconds=0.25)
     template = parallel.first_replica(replicas, run.devices)
     state, saved = run.store.restore(template)
     assert RunState.from_json(saved["run"]).plan == progress.plan
@@ -84,7 +84,7 @@ def test_the_plan_lies_in_the_checkpoint_and_its_tempo_in_the_state(experiment, 
 def test_without_a_deadline_the_steps_taken_count_as_time(experiment, tmp_path):
     run, progress, replicas = begun(experiment, tmp_path, minutes=1.0, deadline=None)
     # The step that was taken lasted as long as all of the run may: nothing is left but one more.
-    _, progress, _ = plan_length(run, progress, replicas, seconds=60.0)
+    _, progress, _, _ = plan_length(run, progress, replicas, seconds=60.0)
     assert progress.plan.total_steps == TAKEN + 1
 
 
@@ -92,7 +92,25 @@ def test_too_few_minutes_still_give_one_step_and_a_warning(experiment, tmp_path)
     run, progress, replicas = begun(
         experiment, tmp_path, minutes=0.1, deadline=time.monotonic() - 30.0, validate=False
     )
-    run, progress, _ = plan_length(run, progress, replicas, seconds=0.25)
+    run, progress, _, _ = plan_length(run, progress, replicas, seconds=0.25)
     assert progress.plan.total_steps == TAKEN + 1
     (warning,) = run.reporter.warnings
     assert "0.1 minutes are too few" in warning
+
+
+def test_a_correction_reaches_the_milestones_and_the_tempo_on_all_devices(experiment, tmp_path):
+    run, progress, replicas = begun(
+        experiment, tmp_path, minutes=2.0, deadline=time.monotonic() + 120.0, devices=2
+    )
+    run, progress, replicas, course = plan_length(run, progress, replicas, seconds=0.25)
+    before = progress.plan
+    step = TAKEN + (before.total_steps - TAKEN) // 2
+    assert course.is_due(step) and not course.is_due(step - 1)
+    # All these steps took no time: far more of them fit into what is left.
+    run, progress, replicas = correct_length(run, progress, replicas, course, step, np.zeros(()))
+    plan = progress.plan
+    assert plan.total_steps > before.total_steps and plan.since == step
+    assert run.milestones.total_steps == plan.total_steps
+    assert run.milestones.since == step and run.milestones.evaluate_every == plan.period
+    assert parallel.first_replica(replicas, run.devices).tempo == np.float32(plan.tempo)
+    assert any(f"{plan.total_steps} steps instead of" in note for note in run.reporter.notes)

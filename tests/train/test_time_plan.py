@@ -2,7 +2,14 @@
 
 import pytest
 
-from rcnn_jax.train.time_plan import Costs, TimePlan, plan_steps, seconds_of
+from rcnn_jax.train.time_plan import (
+    Costs,
+    TimePlan,
+    corrected,
+    milestones_left,
+    plan_steps,
+    seconds_of,
+)
 
 COSTS = Costs(step=0.5, save=1.0, validation=12.0)
 
@@ -63,3 +70,33 @@ def test_no_time_left_still_takes_one_step():
 def test_an_unplanned_schedule_runs_at_its_own_tempo():
     assert TimePlan(minutes=2.0, written_steps=100).tempo == 1.0
     assert TimePlan(minutes=2.0, written_steps=100, total_steps=400, period=400).tempo == 0.25
+
+
+def test_a_correction_keeps_the_validations_that_are_left():
+    plan = TimePlan(minutes=20.0, written_steps=1000, total_steps=400, period=100)
+    assert [milestones_left(plan, step) for step in (0, 99, 100, 399, 400)] == [4, 4, 3, 1, 0]
+    # After the first validation 300 steps were left, and steps take twice as long as was thought.
+    slow = Costs(step=1.0, save=0.0, validation=9.0)
+    later = corrected(plan, left=178.0, taken=150, costs=slow, steps_per_epoch=10_000)
+    # Three validations of 9 s and a second to leave: 150 steps of a second.
+    assert (later.total_steps, later.since, later.period) == (300, 150, 50)
+    assert milestones_left(later, 150) == 3
+    assert later.tempo == pytest.approx(1000 / 300)
+    assert (later.minutes, later.written_steps) == (20.0, 1000)
+
+
+@pytest.mark.parametrize("taken", [30, 240, 250, 333, 700, 949])
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
+def test_a_corrected_plan_ends_in_time_too(taken, factor):
+    plan = planned(1000.0)
+    costs = Costs(step=0.5 * factor, save=1.0, validation=12.0)
+    left = factor * 0.5 * (plan.total_steps - taken) * 0.9
+    later = corrected(plan, left=left, taken=taken, costs=costs, steps_per_epoch=100)
+    assert milestones_left(later, taken) == milestones_left(plan, taken)
+    needed = seconds_of(later, taken=taken, costs=costs, steps_per_epoch=100)
+    assert needed == pytest.approx(left, abs=3.0)
+
+
+def test_a_correction_out_of_time_takes_one_step_more():
+    plan = TimePlan(minutes=1.0, written_steps=1000, total_steps=400, period=400)
+    assert corrected(plan, left=-9.0, taken=70, costs=COSTS, steps_per_epoch=10).total_steps == 71
