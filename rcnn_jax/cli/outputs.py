@@ -8,6 +8,7 @@ truth is as bad as pictures onto the pictures.
 import glob
 import os
 import stat
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -228,13 +229,10 @@ def _obstacle_above(folder: Path) -> str | None:
     if not folder.is_dir():
         return f"{folder} is not a folder"
     if missing != folder:
+        # Under a name of its own: several of one job try at the same time, and what one of
+        # them makes and removes would look to another like a folder that is none.
         try:
-            # Made and removed at once: the command itself makes it later, and a refused one leaves
-            # no folder.
-            missing.mkdir()
-            missing.rmdir()
-        except FileExistsError:  # made by another process meanwhile
-            pass
+            Path(tempfile.mkdtemp(prefix=".trial-", dir=missing.parent)).rmdir()
         except OSError as error:
             return f"{missing} cannot be made: {error.strerror}"
     return _unwritable(folder)

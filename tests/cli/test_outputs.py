@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -363,6 +364,19 @@ def test_devices_serve_as_log_files_and_folders_are_shared(here):
     paths.write("-o", "/dev/null")
     with pytest.raises(UsageError, match="-o /dev/null: expected a file, found a device or pipe"):
         check(paths)
+
+
+def test_processes_that_try_the_same_folder_at_once_do_not_refuse_each_other(tmp_path):
+    paths = CommandPaths()
+    paths.write("-d", tmp_path / "new" / "run", "workdir")
+
+    def tries(_):
+        for _ in range(300):
+            check(paths)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tries, range(8)))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_without_permission_is_named(here, monkeypatch):
