@@ -89,12 +89,17 @@ class Objects:
         """
         fractions = self.fractions
         quantiles = [float(np.quantile(fractions, 0.1))]
-        for name in np.unique(self.names):
-            own = fractions[self.names == name]
-            # Fewer say nothing about the size of a class; one wrong label would choose the canvas.
-            if len(own) >= max(10, 0.01 * len(fractions)):
-                quantiles.append(float(np.quantile(own, 0.25)))
+        quantiles += [float(np.quantile(fractions[own], 0.25)) for _, own in self.classes()]
         return max(min(quantiles), 1e-6)
+
+    def classes(self) -> list[tuple[str, np.ndarray]]:
+        """Returns (name, bool[m] of its objects) of the classes with enough objects to judge by.
+
+        Fewer say nothing about the size of a class; one wrong label would choose canvas and detector.
+        """
+        groups = [(str(name), self.names == name) for name in np.unique(self.names)]
+        least = max(10, 0.01 * len(self.names))
+        return [(name, own) for name, own in groups if own.sum() >= least]
 
     def on(self, canvas: tuple[int, int], *, keeps_aspect: bool) -> np.ndarray:
         """Returns f64[m 2], the sides on a canvas."""
@@ -114,6 +119,8 @@ class Choice:
       canvas: of the network.
       anchors: of its cells.
       coverage: what they reach.
+      weakest: the class of which they reach least, and the fraction of it; of all objects, where no class
+        has enough.
       relief: what would show objects that are too small; None where few are.
       stretched: images are of so different shapes that one canvas distorts them.
     """
@@ -122,6 +129,7 @@ class Choice:
     canvas: Canvas
     anchors: Anchors
     coverage: Sequence[Coverage]
+    weakest: tuple[str, float]
     relief: Relief | None
     stretched: bool
 
@@ -133,16 +141,17 @@ class Choice:
     @property
     def suits(self) -> bool:
         """Whether it sees the objects."""
-        return self.relief is None and not self.stretched and self.coverage[0].reached >= _ENOUGH
+        return self.relief is None and not self.stretched and self.weakest[1] >= _ENOUGH
 
     @property
     def why_not(self) -> str:
         """Objection to it, in words."""
         if self.relief is not None:
-            return f"{self.relief.unseen:.0%} of the objects are smaller than its cells"
+            return f"{self.relief.unseen:.0%} of the {self.relief.whose} are smaller than its cells"
         if self.stretched:
             return "images of different shapes would be stretched to one canvas"
-        return f"its anchors reach {self.coverage[0].reached:.0%} of the objects"
+        whose, reached = self.weakest
+        return f"its anchors reach {reached:.0%} of the {whose}"
 
 
 def choose(
@@ -220,18 +229,40 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
     sides = objects.on(size, keeps_aspect=writer.keeps_aspect)
     anchors = writer.anchors(sides, size)
     shapes = np.log(objects.sizes[:, 1] / objects.sizes[:, 0])
+    reached = coverage(sides, anchors.cells)
+    # By class: a model is judged by the mean over classes, however few objects one of them has.
+    parts = [("objects", np.ones(len(sides), bool)), *_quoted(objects.classes())]
+    weakest = min(
+        ((name, coverage(sides[own], anchors.cells)[0].reached) for name, own in parts),
+        key=lambda part: part[1],
+    )
+    reliefs = [
+        relief(
+            size,
+            objects.sizes,
+            objects.fractions[own],
+            finest=writer.finest,
+            grid=writer.grid,
+            whose=name,
+        )
+        for name, own in parts
+    ]
     # Without the outer twentieths: a few odd pictures must not decide the detector.
     spread = math.exp(float(np.quantile(shapes, 0.95) - np.quantile(shapes, 0.05)))
     return Choice(
         family=row,
         canvas=canvas,
         anchors=anchors,
-        coverage=coverage(sides, anchors.cells),
-        relief=relief(
-            size, objects.sizes, objects.fractions, finest=writer.finest, grid=writer.grid
-        ),
+        coverage=reached,
+        weakest=weakest,
+        relief=max(filter(None, reliefs), key=lambda each: each.unseen, default=None),
         stretched=not writer.keeps_aspect and spread > _SPREAD,
     )
+
+
+def _quoted(classes: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    # A single class is all objects; several are told apart by name.
+    return [(f"objects of '{name}'", own) for name, own in classes] if len(classes) > 1 else []
 
 
 @dataclass(frozen=True, kw_only=True)

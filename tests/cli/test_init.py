@@ -79,7 +79,7 @@ def test_every_layout_reaches_both_detectors_with_the_same_boxes(
 
 
 def test_kitti_and_whole_coco_files_stay_where_they_are(source, tmp_path, init):
-    _, printed = init(source)
+    _, printed = init(source, "--detector faster_rcnn")
     assert "the KITTI folders are used where they are" in printed
     data = copies.coco(source, tmp_path / "coco")
     content = json.loads((data / "annotations.json").read_text())

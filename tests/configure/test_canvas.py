@@ -80,8 +80,8 @@ def test_objects_that_are_seen_need_no_relief():
 
 def test_more_time_and_faster_machines_are_worth_larger_canvases():
     slow, fast = Pace(100.0, False), Pace(10_000.0, True)
-    assert pixel_budget(slow, 20.0) == 150_000
-    assert pixel_budget(slow, 5.0) == 75_000
+    assert pixel_budget(slow, 20.0) == 170_000
+    assert pixel_budget(slow, 5.0) == 85_000
     assert pixel_budget(slow, 0.1) == 60_000
     assert pixel_budget(fast, 20.0) == 1_100_000
 

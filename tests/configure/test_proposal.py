@@ -43,6 +43,19 @@ def test_large_objects_get_one_map_and_small_ones_the_pyramid():
     assert "faster_rcnn was passed over" in why
 
 
+def test_a_class_of_small_objects_gets_the_pyramid_though_most_objects_are_large():
+    # One in fourteen, as platelets among blood cells.
+    rare = [item((480, 640), (5, 5, 33, 33), name="platelet") for _ in range(10)]
+    many = squares((480, 640), 110)
+    assert choose(Objects.of(many), PACE, 5.0, masks=False)[0].family.kind == "faster_rcnn"
+    choice, why = choose(Objects.of([*many, *rare]), PACE, 5.0, masks=False)
+    assert choice.family.kind == "mask_rcnn"
+    assert "of the objects of 'platelet'" in why
+    # Two labels are no class to choose a detector by.
+    two = [*many, *rare[:2]]
+    assert choose(Objects.of(two), PACE, 5.0, masks=False)[0].family.kind == "faster_rcnn"
+
+
 def test_portrait_and_landscape_together_are_not_stretched():
     mixed = [*squares((480, 640), 90), *squares((640, 480), 90)]
     choice, why = choose(Objects.of(mixed), PACE, 20.0, masks=False)

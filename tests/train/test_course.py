@@ -44,7 +44,7 @@ def finished_after(minutes, seconds_per_step, *, thought=0.5, validation=8.0, va
         elif course.is_due(step) and step < plan.total_steps:
             plan = course.correct(plan, step, np.zeros(()))
             plans.append(plan)
-    assert validated == validations
+    assert validated == milestones_left(plans[0], 0)
     return now[0], plans
 
 

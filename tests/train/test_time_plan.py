@@ -52,11 +52,11 @@ def test_the_parts_of_a_plan_add_up_to_the_time_within_three_percent(left, steps
     assert left - slack <= needed <= left + slack
 
 
-def test_validations_take_a_fifth_at_most_and_the_last_is_never_left_out():
+def test_validations_take_a_tenth_at_most_and_the_last_is_never_left_out():
     assert planned(1000.0).period * 4 >= planned(1000.0).total_steps
-    slow = Costs(step=0.5, save=1.0, validation=97.0)
+    slow = Costs(step=0.5, save=1.0, validation=47.0)
     plan = planned(1000.0, slow)
-    assert plan.period == -(-plan.total_steps // 2)  # 2 x 100 s of 1000 s
+    assert plan.period == -(-plan.total_steps // 2)  # 2 x 50 s of 1000 s
     assert planned(200.0, slow).period == planned(200.0, slow).total_steps
 
 
