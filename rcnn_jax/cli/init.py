@@ -115,7 +115,7 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure import proposal
     from rcnn_jax.configure.data_files import Wish, provide_files, with_sizes
     from rcnn_jax.configure.drafting import Known, draft_of
-    from rcnn_jax.configure.pace import pace_here
+    from rcnn_jax.configure.pace import pace_here, with_backbone
     from rcnn_jax.configure.splits import split_items
     from rcnn_jax.configure.weights import is_folded, start_of
     from rcnn_jax.spec.load import parse_spec
@@ -138,7 +138,7 @@ def run(args: Namespace) -> int:
         counts, names = _classes(collection, split, session)
         items = proposal.renamed(split.items, names)
         objects = proposal.Objects.of(items)
-        pace = pace_here()
+        pace = with_backbone(pace_here(), start.arch)
         choice, why = proposal.choose(
             objects,
             pace,

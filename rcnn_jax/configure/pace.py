@@ -3,6 +3,7 @@
 An estimate for the spec alone: `train --minutes` measures the step itself and plans by that.
 """
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -18,6 +19,29 @@ REFERENCE_GFLOPS = 100.0
 
 SECONDS_PER_MEGAPIXEL = 2.4
 """Of a training step, per million pixels of the batch, at the reference speed (experiments/)."""
+
+COSTS = {
+    "resnet:10": 0.5,
+    "resnet:34": 1.7,
+    "resnet:50": 1.6,
+    "resnet:101": 2.1,
+    "resnet101": 1.8,
+    "vgg:16": 0.9,
+    "vgg:19": 1.2,
+    "googlenet": 0.6,
+    "mobilenet_v1": 0.3,
+    "mobilenet_v2": 0.4,
+    "darknet:19": 1.8,
+    "darknet:53": 3.1,
+    "efficientnet:b0": 0.5,
+    "efficientnet:b1": 0.8,
+    "efficientnet:b2": 0.7,
+    "efficientnet:b4": 1.6,
+    "efficientnet:b5": 2.5,
+    "efficientnet:b6": 3.2,
+    "efficientnet:b7": 5.7,
+}
+"""{backbone: time beside that of ResNet-18}, from docs/backbones.md; 1 for those that are not here."""
 
 START_SECONDS = 60.0
 """Opening data, compiling the step and the evaluation."""
@@ -54,6 +78,11 @@ def pace_here() -> Pace:
     if jax.default_backend() != "cpu":
         return Pace(ACCELERATOR_GFLOPS * jax.local_device_count(), accelerated=True)
     return Pace(CORE_GFLOPS * len(os.sched_getaffinity(0)), accelerated=False)
+
+
+def with_backbone(pace: Pace, arch: str) -> Pace:
+    """Returns the pace of a machine that trains this backbone: a lighter one is a faster machine."""
+    return dataclasses.replace(pace, gflops=pace.gflops / COSTS.get(arch, 1.0))
 
 
 def pixel_budget(pace: Pace, minutes: float) -> int:

@@ -24,7 +24,8 @@ from rcnn_jax.tasks.families import FAMILIES, Family
 
 _ENOUGH = 0.9  # of the objects must be reached by the anchors of a single map
 _SPREAD = 1.5  # ratio of shapes of images that a stretched canvas may have to serve
-_GREY = 3.0  # levels by which halves of pictures may differ
+_GREY, _LAMP = 3.0, 12.0  # levels by which halves of pictures may differ
+_MANY = 500  # objects that show that a picture has no up
 _BATCH, _ACCELERATED_BATCH = 2, 8
 
 
@@ -361,4 +362,6 @@ def upside_down(items: Sequence[Item], scans: Sequence[Scan]) -> bool:
     related = abs(float(np.asarray(np.corrcoef(table.T))[0, 1]))
     lean = abs(float(table[:, 0].mean()) - 0.5)
     brighter = abs(float(np.mean(halves)))
-    return brighter < max(2 * error, _GREY) and related < 0.1 and lean < 0.05
+    # Where many objects of all sizes lie at all heights, a lamp at the edge of the field is no sky.
+    even = len(table) >= _MANY and related < 0.05 and lean < 0.02
+    return brighter < max(2 * error, _LAMP if even else _GREY) and related < 0.1 and lean < 0.05

@@ -127,6 +127,8 @@ def test_pictures_have_an_up_where_the_sky_is_brighter_or_near_things_are_lower(
     random = np.random.default_rng(2)
     flat = [item((400, 400), (y, 5, y + 20, 25 + d)) for y, d in random.uniform(0, 380, (900, 2))]
     assert upside_down(flat, looks(0))
+    assert upside_down(flat, looks(8))  # a lamp: nine hundred objects lie evenly
+    assert not upside_down(flat[:300], looks(8))
     assert not upside_down(flat, looks(40))
     deep = [item((400, 400), (y, 5, y + 5 + y / 8, 25 + y / 4)) for y in random.uniform(0, 300, 40)]
     assert not upside_down(deep, looks(0))
