@@ -31,6 +31,7 @@ from rcnn_jax.errors import ExportError
 from rcnn_jax.image_file import encode_image
 from rcnn_jax.processes import unfinished_name
 from rcnn_jax.reporter import SILENT, Reporter
+from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
 
@@ -52,8 +53,12 @@ _PARTS = {
         "ort-wasm-simd-threaded.asyncify.wasm",
     ),
 }
-_ASSETS = ("index.html", "app.mjs", "detector.mjs", "pixels.mjs", "draw.mjs")
+_ASSETS = ("index.html", "app.mjs", "detector.mjs", "reference.mjs", "pixels.mjs", "draw.mjs")
 _SIDE = 512
+_SCENES = 8
+# Weak objects are compared too, where nothing is above the threshold; a few, because the weakest hang
+# on the last bits of an overlap.
+_BEST = 10
 
 
 def write_web(
@@ -75,7 +80,8 @@ def write_web(
       header: of the graph.
       title: heading of the page.
       threshold: least score that is shown at first.
-      picture: u8[h w 3], RGB, for the check of the browser's backend; None for a made-up scene.
+      picture: u8[h w 3], RGB, for the check of the browser's backend; a made-up scene where it is None
+        or shows the model nothing.
       offline: take the runtime from the cache alone.
       reporter: progress.
 
@@ -90,8 +96,13 @@ def write_web(
     check_folder(folder)
     data = graph.SerializeToString()
     # Compared on one picture only: what differs between browsers are kernels, not contents.
-    picture = picture if picture is not None else _scene()
-    content = _describe(data, header, title, threshold, picture)
+    picture, objects = _reference(data, header, picture)
+    if not objects:
+        reporter.warn(
+            "--web: the model sees nothing in the reference picture, by which a browser's backend is "
+            "checked; the page will run on WebAssembly alone"
+        )
+    content = _describe(header, title, threshold, objects)
     # Before the first folder is made: this is what fails where there is no network.
     runtime = runtime_files(offline, reporter)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -143,10 +154,9 @@ def check_folder(folder: Path) -> None:
 
 
 def _describe(
-    data: bytes, header: Header, title: str, threshold: float, picture: np.ndarray
+    header: Header, title: str, threshold: float, objects: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Returns what the page must know: the header, and what it should see in the reference picture."""
-    objects = _objects(data, header, picture, threshold)
     return {
         "title": title,
         "file": "./model.onnx",
@@ -156,18 +166,33 @@ def _describe(
         "channel_order": header.channel_order,
         "mean": list(header.mean),
         "std": list(header.std),
-        "reference": {"image": "./reference.png", "threshold": threshold, "objects": objects},
+        "reference": {
+            "image": "./reference.png",
+            "objects": objects[:_BEST],
+            "count": len(objects),
+        },
         "runtime": {name: f"./runtime/{parts[0]}" for name, parts in _PARTS.items()},
     }
 
 
-def _objects(
-    data: bytes, header: Header, picture: np.ndarray, threshold: float
-) -> list[dict[str, Any]]:
-    """Returns the objects of a picture by ONNX Runtime here, in pixels of the picture."""
+def _reference(
+    data: bytes, header: Header, picture: np.ndarray | None
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Returns a picture and its objects; the first picture in which the model sees any."""
     # From the bytes that are written, not from the model in JAX: the page is compared with its own
     # graph.
     run = predictor(open_session(data, "the graph of the page"), header)
+    made_up = (scene.image for scene in generate(0, _SCENES, _SIDE, _SIDE))
+    last: np.ndarray | None = None
+    for last in made_up if picture is None else (picture, *made_up):
+        if objects := _objects(run, header, last):
+            return last, objects
+    assert last is not None
+    return last, []
+
+
+def _objects(run: Predictor, header: Header, picture: np.ndarray) -> list[dict[str, Any]]:
+    """Returns all objects of a picture, best first, by ONNX Runtime here, in pixels of the picture."""
     # The reference is stored as RGB, as browsers decode it; the page reorders as this line does.
     image = {"rgb": picture, "bgr": picture[..., ::-1]}.get(header.channel_order)
     if image is None:
@@ -175,7 +200,7 @@ def _objects(
     placed = image_files.fit(picture.shape[:2], header.geometry)
     canvas = image_files.apply_image(np.ascontiguousarray(image), placed)
     detections, _ = run(canvas[None])
-    keep = np.asarray(detections.valid[0]) & (np.asarray(detections.scores[0]) >= threshold)
+    keep = np.asarray(detections.valid[0])
     boxes = image_files.boxes_to_source(
         np.asarray(detections.boxes[0])[keep],
         np.asarray(placed.scale),
@@ -188,10 +213,21 @@ def _objects(
         np.asarray(detections.classes[0])[keep],
         strict=True,
     )
-    return [
+    objects: list[dict[str, Any]] = [
         {"box": [float(side) for side in box], "score": float(score), "label": int(label)}
         for box, score, label in rows
     ]
+    if detections.masks is not None:
+        for each, mask in zip(objects, np.asarray(detections.masks[0])[keep], strict=True):
+            each["mask"] = _quarters(mask)
+    return sorted(objects, key=lambda each: -each["score"])
+
+
+def _quarters(mask: np.ndarray) -> list[float]:
+    """Returns the sums of the four quarters of a mask f32[s s], row by row."""
+    half = len(mask) // 2
+    rows = (mask[:half], mask[half:])
+    return [float(part.sum()) for row in rows for part in (row[:, :half], row[:, half:])]
 
 
 def runtime_files(offline: bool = False, reporter: Reporter = SILENT) -> dict[str, bytes]:
@@ -262,11 +298,6 @@ def _npm_registry(variables: Mapping[str, str]) -> str:
     lines = answer.stdout.split()
     # npm prints "undefined" for a setting that has been emptied.
     return lines[-1] if answer.returncode == 0 and lines and "://" in lines[-1] else ""
-
-
-def _scene() -> np.ndarray:
-    """Returns a made-up picture, which every page can carry."""
-    return next(generate(0, 1, _SIDE, _SIDE)).image
 
 
 def _png(picture: np.ndarray) -> bytes:
