@@ -140,9 +140,16 @@ def inference_on_video(
     with ExitStack() as stack:
         writers: list[Film | Lines] = []
         if lines is not None:
-            writers.append(stack.enter_context(Lines(lines, names, experiment.category_ids)))
+            ids = experiment.category_ids
+            writers.append(stack.enter_context(Lines(lines, names, ids, live=source.live)))
         if film is not None:
-            shown = Film(film, names, captions=experiment.captions, masks=include_mask)
+            shown = Film(
+                film,
+                names,
+                captions=experiment.captions,
+                masks=include_mask,
+                live=source.live,
+            )
             writers.append(stack.enter_context(shown))
         count = run_video(source, detect, writers, reporter, track=track)
     for what, where in (("annotated film", film), ("JSON lines", lines)):

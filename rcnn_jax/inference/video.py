@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -31,6 +31,9 @@ from rcnn_jax.structures import Detections
 
 _TICKS = 90_000  # per second: the clock of MPEG, which divides all usual rates
 _READY = 8  # frames that wait for the device
+_SECONDS_BETWEEN_LINES = 10.0
+# Fragments of a second, each with an index of its own: what a killed process has written can be played.
+_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,17 +168,27 @@ class Film:
     """An annotated film; a context manager.
 
     The film has its name only when it is closed, whole, also where an error or a signal ends it: what was
-    written until then can be played.
+    written until then can be played. That of a live source, which may run for months, has its name from
+    the first frame on and can be played at any time.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], *, captions: bool, masks: bool):
-        """Takes the file and how detections are drawn."""
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        *,
+        captions: bool,
+        masks: bool,
+        live: bool = False,
+    ):
+        """Takes the file, how detections are drawn, and whether the source is live."""
         self._av: Any = require("av", extra="video", purpose="writing videos")
         self.path = path
         self._names = class_names
         self._captions = captions
         self._masks = masks
-        self._temporary = unfinished_name(path)
+        self._live = live
+        self._written = path if live else unfinished_name(path)
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)
@@ -220,19 +233,28 @@ class Film:
             # error too.
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            self._temporary.replace(self.path)
+            self._written.replace(self.path)
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if not self._live:
+                self._written.unlink(missing_ok=True)
 
     def _open(self, height: int, width: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The format by name: the temporary name ends in no suffix that FFmpeg knows.
-        self._container = self._av.open(str(self._temporary), "w", format="mp4")
+        self._container = self._av.open(
+            str(self._written),
+            "w",
+            format="mp4",
+            container_options=_FRAGMENTS | {"flush_packets": "1"} if self._live else {},
+        )
         self._size = (height + height % 2, width + width % 2)
         # H.264 is what browsers and players show; builds of FFmpeg without the GPL have MPEG-4.
         name = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         # The rate is nominal: the times of the frames overrule it.
         self._stream = self._container.add_stream(name, rate=30)
+        if self._live and name == "libx264":
+            # The encoder looks 40 frames ahead otherwise, and a kill would lose them.
+            self._stream.options = {"tune": "zerolatency"}
         self._stream.height, self._stream.width = self._size
         # The only chroma layout of H.264 that browsers play.
         self._stream.pix_fmt = "yuv420p"
@@ -240,25 +262,36 @@ class Film:
 
 
 class Lines:
-    """One JSON object per frame: number, time, detections; a context manager."""
+    """One JSON object per frame: number, time, detections; a context manager.
 
-    def __init__(self, path: Path, class_names: Sequence[str], category_ids: Sequence[int] | None):
-        """Takes the file; category ids are those of a Mask R-CNN."""
+    The file has its name when it is whole. That of a live source has it from the first frame on, and
+    every line is there as soon as it is written: other programs follow it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        category_ids: Sequence[int] | None,
+        *,
+        live: bool = False,
+    ):
+        """Takes the file, the category ids of a Mask R-CNN, and whether the source is live."""
         self.path = path
         self._names = class_names
         self._ids = category_ids
-        self._temporary = unfinished_name(path)
+        self._written = path if live else unfinished_name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._temporary.open("w", encoding="utf-8")
-        self._empty = True
+        # Opened by the first line: a source that could not be opened must not replace the lines of an
+        # earlier run.
+        self._file: TextIO | None = None
 
     def __enter__(self) -> "Lines":
         return self
 
     def write(self, seen: Seen) -> None:
         """Appends the line of a frame."""
-        self._file.write(json.dumps(self._line(seen)) + "\n")
-        self._empty = False
+        self._open().write(json.dumps(self._line(seen)) + "\n")
 
     def __exit__(
         self,
@@ -266,13 +299,17 @@ class Lines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        # Lines that were written are whole, whatever ended the film. Without any, a source that could
-        # not be opened must not replace the lines of an earlier run.
-        if self._empty and kind is not None:
-            self._temporary.unlink(missing_ok=True)
-        else:
-            self._temporary.replace(self.path)
+        if kind is None:
+            self._open()  # no frame at all is a file without lines
+        # Lines that were written are whole, whatever ended the film.
+        if self._file is not None:
+            self._file.close()
+            self._written.replace(self.path)
+
+    def _open(self) -> TextIO:
+        if self._file is None:
+            self._file = self._written.open("w", encoding="utf-8", buffering=1)
+        return self._file
 
     def _line(self, seen: Seen) -> dict[str, Any]:
         detections = seen.detections
@@ -325,16 +362,36 @@ def run_video(
     total = frame_count(source)
     rows = follow(seen) if track else seen
     # Without a number of frames there is no bar, which would have no end to go to.
-    for each in reporter.track(rows, total, "frames") if total else rows:
-        for writer in writers:
-            writer.write(each)
-        count, objects = count + 1, objects + len(each.detections.scores)
-    seconds = time.monotonic() - started
-    reporter.console.print(
-        f"{count} frames, {objects} objects, {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} frames/s",
-        markup=False,
-    )
+    tracked = reporter.track(rows, total, "frames") if total else _told(rows, reporter)
+    try:
+        for each in tracked:
+            for writer in writers:
+                writer.write(each)
+            count, objects = count + 1, objects + len(each.detections.scores)
+    finally:
+        # Cameras end by Ctrl-C; only where nothing came is the error all there is to say.
+        if count:
+            seconds = time.monotonic() - started
+            reporter.console.print(
+                f"{count} frames, {objects} objects, {seconds:.1f} s, "
+                f"{count / max(seconds, 1e-9):.1f} frames/s",
+                markup=False,
+            )
     return count
+
+
+def _told(rows: Iterable[Seen], reporter: Reporter) -> Iterator[Seen]:
+    """Passes frames on and says now and then how many there were, and how fast they come."""
+    last, before = time.monotonic(), 0
+    for count, each in enumerate(rows, start=1):
+        yield each
+        seconds = time.monotonic() - last
+        if seconds >= _SECONDS_BETWEEN_LINES:
+            # Of these seconds alone: a mean of days would not show that a camera has become slow.
+            reporter.console.print(
+                f"{count} frames, {(count - before) / seconds:.1f} frames/s", markup=False
+            )
+            last, before = time.monotonic(), count
 
 
 def _ahead(frames: Iterable[Frame]) -> Generator[Frame]:

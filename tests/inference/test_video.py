@@ -1,13 +1,29 @@
 """Video: the objects of single images, films with the times of their source, ids that stay."""
 
+import io
+import itertools
 import json
+import multiprocessing
+import os
+import signal
+import types
 
 import numpy as np
 import pytest
 
 from rcnn_jax.cli.main import main
+from rcnn_jax.inference import video
 from rcnn_jax.inference.frames import Frame, as_source, read_frames
-from rcnn_jax.inference.video import Film, Lines, Seen, detect_frames, follow, with_ids
+from rcnn_jax.inference.video import (
+    Film,
+    Lines,
+    Seen,
+    detect_frames,
+    follow,
+    run_video,
+    with_ids,
+)
+from rcnn_jax.reporter import SILENT, SafeConsole
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.structures import Detections
 
@@ -77,6 +93,97 @@ def test_what_was_written_is_whole_when_something_breaks_off(tmp_path):
     assert len(list(read_frames(as_source(out)))) == 7
     assert len(lines.read_text().splitlines()) == 7
     assert not list(tmp_path.glob(".*"))
+
+
+def empty(number, seconds):
+    image = films.square(number)
+    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), np.zeros(0, bool), None)
+    return Seen(Frame(image, number, seconds), none)
+
+
+def test_lines_of_a_live_source_can_be_followed(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("of an earlier run\n")
+    with Lines(path, ["square"], None, live=True) as file:
+        assert path.read_text() == "of an earlier run\n"
+        for number in range(3):
+            file.write(empty(number, number / 10))
+            assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [
+                *range(number + 1)
+            ]
+    assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def killed(folder):
+    """Writes film and lines of a live source until the process is killed by itself."""
+    film = Film(folder / "a.mp4", ["square"], captions=True, masks=False, live=True)
+    lines = Lines(folder / "a.jsonl", ["square"], None, live=True)
+    for number in range(50):
+        film.write(empty(number, number / 10))
+        lines.write(empty(number, number / 10))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_has_written_of_a_live_source_can_be_played(tmp_path):
+    # Spawned: a fork of a process with JAX's threads may stand still.
+    process = multiprocessing.get_context("spawn").Process(target=killed, args=(tmp_path,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    seen = list(read_frames(as_source(tmp_path / "a.mp4")))
+    # All but the last fragment, which is a second long.
+    assert len(seen) >= 38
+    np.testing.assert_allclose(
+        [frame.time for frame in seen], [n / 10 for n in range(len(seen))], atol=1e-3
+    )
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 50
+
+
+class Listener(type(SILENT)):
+    """A reporter that keeps what is printed."""
+
+    def __init__(self):
+        super().__init__()
+        self.console = SafeConsole(file=io.StringIO(), force_terminal=False)
+
+    @property
+    def lines(self):
+        return self.console.file.getvalue().splitlines()
+
+
+def test_a_source_without_a_length_says_its_frames_and_their_rate(tmp_path, monkeypatch):
+    path = films.write_film(tmp_path / "a.mp4", [n / 30 for n in range(6)])
+    now = itertools.count(step=4.0)
+    monkeypatch.setattr(video, "time", types.SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(video, "frame_count", lambda source: 0)
+    listener = Listener()
+
+    def detect(frames):
+        return detect_frames(frames, GEOMETRY, "rgb", finds_the_square, batch=1)
+
+    assert run_video(as_source(path), detect, [], listener) == 6
+    # The clock goes on by 4 s with every look: a line every third frame, 12 s after the last one.
+    assert listener.lines == [
+        "3 frames, 0.2 frames/s",
+        "6 frames, 0.2 frames/s",
+        "6 frames, 12 objects, 40.0 s, 0.1 frames/s",
+    ]
+
+
+def test_an_interrupted_run_has_its_summary_too(tmp_path):
+    path = films.write_film(tmp_path / "a.mp4", [n / 30 for n in range(6)])
+    listener = Listener()
+
+    def detect(frames):
+        for each in detect_frames(frames, GEOMETRY, "rgb", finds_the_square, batch=1):
+            if each.frame.number == 4:
+                raise KeyboardInterrupt
+            yield each
+
+    with pytest.raises(KeyboardInterrupt):
+        run_video(as_source(path), detect, [], listener)
+    assert len(listener.lines) == 1
+    assert listener.lines[0].startswith("4 frames, 8 objects, ")
 
 
 def test_ids_stay_with_their_objects_and_are_not_shared_by_classes():
