@@ -120,10 +120,17 @@ def read_frames(
       MissingDependencyError: PyAV is not installed.
     """
     av: Any = require("av", extra="video", purpose="reading videos and cameras")
-    number, offset, last, tries = 0, 0.0, 0.0, 0
+    number, last, tries, arrived = 0, 0.0, 0, 0.0
     while True:
+        offset: float | None = None if number else 0.0
         try:
             for image, seconds in _decode(av, source):
+                now = time.monotonic()
+                if offset is None:
+                    # The clock of the source begins anew; ours goes on by what has really passed,
+                    # opening and failed tries too.
+                    offset = last + max(now - arrived, 1e-6)
+                arrived = now
                 yield Frame(image, number, offset + seconds)
                 # A frame that came pays all tries back: a camera may drop out every night for
                 # years.
@@ -156,8 +163,6 @@ def read_frames(
         say(f"{source.name}: {problem}; trying again")
         time.sleep(wait * 2**tries)
         tries += 1
-        # The clock of the source begins anew; ours goes on.
-        offset = last + wait
 
 
 def frame_count(source: Source) -> int:
@@ -219,7 +224,10 @@ def _whole(av: Any, container: Any, stream: Any) -> Iterator[Any]:
     except av.error.FFmpegError:
         # Decoders hold back the frames that others refer to: without this a damaged film loses them
         # too.
-        yield from stream.codec_context.decode(None)
+        for frame in stream.codec_context.decode(None):
+            # A codec knows no clock: without it the time of such a frame is not a number.
+            frame.time_base = stream.time_base
+            yield frame
         raise
 
 

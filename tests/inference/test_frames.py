@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -58,6 +59,29 @@ def test_frames_carry_their_own_times(tmp_path, times):
         assert abs(int(columns[0]) - frame.number) <= 1
 
 
+def test_a_declared_rate_of_none_costs_no_time(tmp_path):
+    times = [0, 0.1, 0.15, 0.9, 1.0]
+    path = films.write_film(tmp_path / "a.ts", times)
+    with films.av.open(str(path)) as container:
+        assert not container.streams.video[0].average_rate
+    assert frame_count(as_source(path)) == 0  # so there is no bar
+    seen = list(read_frames(as_source(path)))
+    np.testing.assert_allclose([frame.time for frame in seen], times, atol=1e-3)
+
+
+def test_a_header_with_a_rate_of_0_gives_all_frames_at_rising_times(tmp_path):
+    path = films.write_film(tmp_path / "a.avi", [n / 30 for n in range(8)])
+    content = bytearray(path.read_bytes())
+    # AVI has no time stamps: scale and rate of the stream's header, and the main header's microseconds.
+    for name, start, count in ((b"strh", 20, 8), (b"avih", 0, 4)):
+        position = content.index(name) + 8 + start
+        content[position : position + count] = bytes(count)
+    path.write_bytes(content)
+    seen = list(read_frames(as_source(path)))
+    assert [frame.number for frame in seen] == [*range(8)]
+    assert all(np.diff([frame.time for frame in seen]) > 0)
+
+
 @pytest.mark.parametrize(
     ("rotation", "corner"), [(0, (0, 0)), (90, (3, 0)), (180, (3, 2)), (-90, (0, 2))]
 )
@@ -90,9 +114,12 @@ def test_a_live_stream_that_breaks_off_is_opened_again_and_its_clock_goes_on(tmp
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             served.append(1)
-            if len(served) > 2:
+            # Between the two openings: a try that fails, and one that is answered late.
+            if len(served) not in (1, 3):
                 self.send_error(503)
                 return
+            if len(served) == 3:
+                time.sleep(0.4)
             self.send_response(200)
             self.end_headers()
             self.wfile.write(film)
@@ -115,7 +142,10 @@ def test_a_live_stream_that_breaks_off_is_opened_again_and_its_clock_goes_on(tmp
     assert [frame.number for frame in seen] == [*range(20)]
     times = [frame.time for frame in seen]
     assert times == sorted(times)
-    assert len(notes) == frames.TRIES + 1
+    # What really passed, and not the first wait of 0.01 s.
+    assert times[10] - times[9] >= 0.4
+    np.testing.assert_allclose(np.diff(times[10:]), 0.04, atol=1e-3)
+    assert len(notes) == frames.TRIES + 2
     assert not any("secret" in text for text in notes)
 
 

@@ -246,13 +246,14 @@ def test_a_source_that_cannot_be_opened_leaves_the_lines_of_an_earlier_run(
     assert "clip.mp4: cannot be read" in errors and "no video matches this pattern" in errors
 
 
-def test_a_password_is_in_nothing_that_the_command_shows_or_writes(boxes_files, tmp_path, capsys):
+def test_a_password_is_in_nothing_that_the_command_shows_or_writes(boxes_files, tmp_path, capfd):
     address = "rtsp://somebody:hid@den@127.0.0.1:9/x?password=covert"
     flags = ["-e", str(boxes_files.spec), "-m", str(boxes_files.graph), "-r", str(tmp_path / "out")]
     log = tmp_path / "log.txt"
     flags += ["-i", address, "--log_file", str(log)]
     assert main(["faster_rcnn", "inference", *flags]) == 2
-    shown = capsys.readouterr()
+    # Of the descriptors: FFmpeg's own log does not go through Python's sys.stderr.
+    shown = capfd.readouterr()
     texts = [shown.out, shown.err, log.read_text()]
     for path in (tmp_path / "out").rglob("*"):
         texts += [path.name, path.read_text() if path.is_file() else ""]
