@@ -89,8 +89,7 @@ def load(
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise CheckpointError(f"load: expected the path of a model file, found {path!r}")
-    if runtime not in RUNTIMES:
-        raise UsageError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
+    _check_name(runtime)
     source = None if header is None else Path(header)
     opened = open_model(Path(path), key, header=source, runtime=runtime, reporter=reporter)
     if isinstance(opened, OpenBundle):
@@ -188,6 +187,7 @@ def evaluate(
     *,
     key: str | None = None,
     workdir: str | Path | None = None,
+    runtime: RuntimeName = "auto",
     reporter: Reporter = SILENT,
 ) -> dict[str, float]:
     """Returns the metrics of a model on the validation images of a spec.
@@ -200,26 +200,30 @@ def evaluate(
         a `.tlt`, whose paths are those of the machine that trained it.
       key: what the file was encrypted with; else RCNN_JAX_KEY, else the key of the spec.
       workdir: folder of the report; beside the model when None.
+      runtime: of a graph, as of `load`.
       reporter: told what the command line prints; nobody by default.
 
     Returns:
       {metric: value in [0, 1]}; -1 or NaN where it is undefined.
 
     Raises:
+      UsageError: the runtime does not run such a file, or this machine has no device for it.
       RcnnError: the model, the spec or the data cannot be used.
     """
     from rcnn_jax.evaluate import results
     from rcnn_jax.evaluate.command import evaluate as evaluate_model
 
+    _check_name(runtime)
     if spec is None:
         # Without a spec there is no key in one: the copy inside a model file has none.
-        opened = open_model(Path(model), key or os.environ.get(KEY_VARIABLE), reporter=reporter)
+        key = key or os.environ.get(KEY_VARIABLE)
+        opened = open_model(Path(model), key, runtime=runtime, reporter=reporter)
         if not isinstance(opened, OpenBundle):
             raise UsageError(f"{model}: holds no spec, so one must be given")
         config, kind = opened.stored_config(), opened.origin.kind
     else:
         config, kind, key = _read_spec(spec, "evaluate", key, reporter)
-        opened = open_model(Path(model), key, reporter=reporter)
+        opened = open_model(Path(model), key, runtime=runtime, reporter=reporter)
     experiment = experiment_of(opened, config, kind, own_classes=False, reporter=reporter)
     folder = None if workdir is None else Path(workdir)
     report = evaluate_model(experiment, opened, workdir=folder, reporter=reporter)
@@ -297,6 +301,12 @@ def prune(
     written = None if output is None else Path(output)
     options = PruneOptions(output=written, key=key, **choices)
     return prune_model(opened, opened.stored_experiment(), options, reporter)
+
+
+def _check_name(runtime: str) -> None:
+    # The command line has argparse for this; a caller's typing mistake must not mean "auto".
+    if runtime not in RUNTIMES:
+        raise UsageError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
 
 
 def _read_spec(

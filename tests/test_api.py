@@ -12,6 +12,7 @@ import rcnn_jax
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import encrypt
 from rcnn_jax.errors import CheckpointError, DataError, SpecError, UsageError
+from rcnn_jax.runtime import graph
 from rcnn_jax.spec.load import load_spec
 from tests.e2e.tiny import write_tiny
 
@@ -141,6 +142,32 @@ def test_what_cannot_be_trained_or_evaluated_is_one_message(boxes_files, tmp_pat
         rcnn_jax.api.train(ConfigDict({"a": 1}), tmp_path)
     with pytest.raises(UsageError, match=r"model\.onnx: holds no spec"):
         rcnn_jax.api.evaluate(boxes_files.graph)
+
+
+def test_evaluation_runs_a_graph_in_the_runtime_that_is_asked_for(
+    boxes_files, tmp_path, monkeypatch
+):
+    opened = []
+
+    def spy(model, name, runtime):
+        opened.append(runtime)
+        return graph_runner(model, name, runtime)
+
+    graph_runner = graph.graph_runner
+    monkeypatch.setattr(graph, "graph_runner", spy)
+    for runtime in ("onnxruntime", "auto"):
+        metrics = rcnn_jax.api.evaluate(
+            boxes_files.graph, boxes_files.spec, workdir=tmp_path, runtime=runtime
+        )
+        assert "mAP" in metrics
+    # Once for every device of the tests.
+    assert [*dict.fromkeys(opened)] == ["onnxruntime", "auto"]
+    with pytest.raises(UsageError, match="TensorRT runs engines"):
+        rcnn_jax.api.evaluate(boxes_files.graph, boxes_files.spec, runtime="tensorrt")
+    with pytest.raises(UsageError, match="a bundle runs in JAX"):
+        rcnn_jax.api.evaluate(boxes_files.model, runtime="onnxruntime")
+    with pytest.raises(UsageError, match="runtime 'onnx': expected one of auto, onnxruntime"):
+        rcnn_jax.api.evaluate(boxes_files.model, runtime="onnx")
 
 
 def test_importing_the_package_imports_no_jax():
