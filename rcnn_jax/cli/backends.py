@@ -89,13 +89,14 @@ def choose_model(
 
 
 def with_own_spec(
-    args: Namespace, kind: Kind, session: "Session"
+    args: Namespace, kind: Kind, task: str, session: "Session"
 ) -> "tuple[OpenBundle, ConfigDict, str | None]":
     """Returns a model that no spec was given for, the config inside it, and the key.
 
     Args:
       args: flags: model, key and header.
       kind: which detector the command is of.
+      task: the command.
       session: told of flags without effect and of what is fetched.
 
     Raises:
@@ -114,8 +115,11 @@ def with_own_spec(
     if not isinstance(opened, OpenBundle):
         raise UsageError(f"-m {args.model}: holds no spec; give it with -e FILE")
     if opened.origin.kind != kind:
+        # coco/faster_rcnn_... too: with a pyramid it is the network of mask_rcnn, without its masks.
+        own = opened.origin.kind
         raise UsageError(
-            f"-m {args.model}: is a model of {opened.origin.kind}, whose commands run it, not {kind}'s"
+            f"-m {args.model}: is a model of {own}, not of {kind}: use "
+            f"rcnn-jax {own} {task} -m {args.model}"
         )
     return opened, opened.stored_config(), key
 

@@ -35,7 +35,7 @@ def run(args: Namespace, kind: Kind) -> int:
     ) as session:
         model = None
         if args.spec is None and args.config is None:
-            model, config, key = with_own_spec(args, kind, session)
+            model, config, key = with_own_spec(args, kind, "evaluate", session)
         else:
             config, key = read_spec(session, args, kind, "evaluate")
             file = choose_model(args.model, config, kind, "evaluate", args.header, args.runtime)

@@ -55,7 +55,7 @@ def run(args: Namespace, kind: Kind) -> int:
     with Session(title, status_folder=args.workdir, log_file=args.log_file) as session:
         opened = None
         if args.spec is None and args.config is None:
-            opened, config, key = with_own_spec(args, kind, session)
+            opened, config, key = with_own_spec(args, kind, "export", session)
         else:
             config, key = read_spec(session, args, kind, "export")
         if args.target_opset not in (None, OPSET):

@@ -71,7 +71,7 @@ def run(args: Namespace, kind: Kind) -> int:
     ) as session:
         model = None
         if args.spec is None and args.config is None:
-            model, config, key = with_own_spec(args, kind, session)
+            model, config, key = with_own_spec(args, kind, "inference", session)
             if not (args.workdir or args.image_output or args.label_output):
                 session.note(f"results go to {OWN_FOLDER}/, since no flag names a folder")
         else:

@@ -146,6 +146,17 @@ def test_what_cannot_be_imported_is_one_message_and_leaves_nothing(
     assert not list(tmp_path.glob("m.*"))
 
 
+@pytest.mark.parametrize("task", ["inference", "evaluate", "export"])
+def test_a_name_under_the_other_detector_names_the_command_that_works(site, capsys, task):
+    # Looked for before the model is fetched.
+    images = ["-i", "."] if task == "inference" else []
+    assert main(["faster_rcnn", task, "-m", "coco/fake", *images]) == 2
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith(
+        f"is a model of mask_rcnn, not of faster_rcnn: use rcnn-jax mask_rcnn {task} -m coco/fake"
+    )
+
+
 def test_a_name_stands_where_a_model_file_does(site):
     opened = open_model(Path("coco/fake"), None)
     assert isinstance(opened, OpenBundle) and opened.path == Path("fake")

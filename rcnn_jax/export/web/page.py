@@ -136,7 +136,8 @@ def check_web(header: Header) -> None:
     """
     if header.contract != "plain" or header.batch not in (None, 1):
         raise ExportError(
-            "--web needs a graph with plain outputs for one image: leave --contract and --batch out"
+            "--web needs a graph with plain outputs for one image: leave --contract and "
+            "--static_batch_size out"
         )
 
 
