@@ -10,17 +10,21 @@ from importlib import resources
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 import rcnn_jax
 from rcnn_jax.checkpoints.cache import Digest
+from rcnn_jax.cli.main import main
 from rcnn_jax.data.loader import images
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.contracts import make_header, outputs_of
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
+from rcnn_jax.export.lowering.portable import is_portable
 from rcnn_jax.export.web import page
 from rcnn_jax.export.web.page import write_web
+from rcnn_jax.runtime.onnx_file import read_header
 from rcnn_jax.settings.data import GeometrySettings
 from rcnn_jax.tasks.families import family
 from tests.browser.driver import browser, served
@@ -165,6 +169,7 @@ SEEN = [
     {"box": [5, 6, 20, 20], "score": 0.2, "label": 1, "side": 4, "mask": [1] * 16},
 ]
 MANY = REFERENCE | {"count": 40}
+FIVE = [{"box": [i, i, i + 9, i + 9], "score": 0.5, "label": 0} for i in range(0, 50, 10)]
 WEAK = [{"box": [0, 0, 9, 9], "score": 0.01, "label": 0, "side": 4, "mask": [1] * 16}] * 38
 
 
@@ -190,6 +195,16 @@ WEAK = [{"box": [0, 0, 9, 9], "score": 0.01, "label": 0, "side": 4, "mask": [1] 
         (SEEN + WEAK[2:], MANY, ""),
         (SEEN + WEAK[9:], MANY, "31 objects, 40 expected"),
         ([*SEEN, WEAK[0] | {"score": 0.5}, *WEAK[1:]], MANY, "1 objects too many"),
+        ([SEEN[0] | {"box": [1, 2, 31, 40]}, SEEN[1]], REFERENCE | {"precision": "int8"}, ""),
+        (
+            [SEEN[0] | {"box": [1, 2, 32, 40]}, SEEN[1]],
+            REFERENCE | {"precision": "int8"},
+            "object 1",
+        ),
+        ([SEEN[1], *FIVE[1:]], {"objects": FIVE, "count": 5, "precision": "int8"}, ""),
+        ([SEEN[1], *FIVE[1:]], {"objects": FIVE, "count": 5, "precision": "fp16"}, "object 1 of 5"),
+        (FIVE[2:], {"objects": FIVE, "count": 5, "precision": "int8"}, "object 2 of 5"),
+        ([*FIVE, *SEEN], {"objects": FIVE, "count": 5, "precision": "int8"}, "2 objects too many"),
     ],
 )
 def test_a_backend_is_compared_both_ways(window, tmp_path, seen, reference, problem):
@@ -295,6 +310,54 @@ def test_the_folder_holds_everything_and_is_replaced_as_a_whole(boxes_files, run
     with pytest.raises(ExportError, match="a new or empty folder"):
         write_web(folder, graph, header, title="Cells", threshold=0.5)
     assert (folder / "thesis.txt").exists()
+
+
+@pytest.fixture(scope="module")
+def int8_page(boxes_files, runtime, tmp_path_factory):
+    """The folder of a page that the command has written."""
+    root = tmp_path_factory.mktemp("int8")
+    flags = ["-e", boxes_files.spec, "-m", boxes_files.model, "-o", root / "model.onnx"]
+    flags += ["--data_type", "int8", "--web", root / "page", "--accept-loss"]
+    flags += ["--batches", "1", "--batch_size", "2", "--cal_cache_file", root / "cal.bin"]
+    assert main(["faster_rcnn", "export", *map(str, flags)]) == 0
+    return root / "page"
+
+
+def test_the_command_writes_the_page_of_an_int8_graph(int8_page):
+    written = {path.name for path in int8_page.rglob("*") if path.is_file()}
+    assert written == {*page._ASSETS, "model.onnx", "model.json", "reference.png", *RUNTIME}
+    graph = onnx.load(int8_page / "model.onnx")
+    assert is_portable(graph)
+    assert "QuantizeLinear" in {node.op_type for node in graph.graph.node}
+    header = read_header(graph, "x")
+    assert (header.contract, header.batch) == ("plain", 1)
+    content = json.loads((int8_page / "model.json").read_text())
+    assert content["class_names"] == ["disc", "rod", "star"]
+    assert content["reference"]["count"] > 0
+
+
+def test_an_int8_page_of_the_command_passes_its_check_in_a_browser(int8_page, window):
+    with served(int8_page) as (address, _):
+        window.open(f"{address}/index.html?backend=wasm")
+        assert window.wait("document.body.dataset.state") == "ready"
+        assert window.value("document.body.dataset.backend") == "wasm"
+        assert window.value("window.detections.length") > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--static_batch_size", "4"], "--static_batch_size"),
+        (["--gen_ds_config"], "--gen_ds_config"),
+        (["-o", "model.etlt", "-k", "key"], "-o with .etlt"),
+    ],
+)
+def test_the_command_refuses_a_page_of_another_graph(boxes_files, tmp_path, capsys, flags, named):
+    paths = ["-e", boxes_files.spec, "-m", boxes_files.model, "-o", tmp_path / "model.onnx"]
+    words = [*map(str, paths), "--web", str(tmp_path / "page"), *flags]
+    assert main(["faster_rcnn", "export", *words]) == 2
+    assert f"leave {named}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_for_deepstream_is_refused(boxes_files, tmp_path):

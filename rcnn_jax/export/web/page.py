@@ -28,6 +28,7 @@ from rcnn_jax.checkpoints.download import fetch
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.synthetic import generate
 from rcnn_jax.errors import ExportError
+from rcnn_jax.export.conversion import precision_of
 from rcnn_jax.image_file import encode_image
 from rcnn_jax.processes import unfinished_name
 from rcnn_jax.reporter import SILENT, Reporter
@@ -102,7 +103,14 @@ def write_web(
             "--web: the model sees nothing in the reference picture, by which a browser's backend is "
             "checked; the page will run on WebAssembly alone"
         )
-    content = _describe(header, title, threshold, objects)
+    content = _describe(header, title, threshold)
+    content["reference"] = {
+        "image": "./reference.png",
+        "objects": objects[:_BEST],
+        "count": len(objects),
+        # Kernels of int8 round on different sides, and the page must know how much that moves.
+        "precision": precision_of(graph),
+    }
     # Before the first folder is made: this is what fails where there is no network.
     runtime = runtime_files(offline, reporter)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -154,10 +162,8 @@ def check_folder(folder: Path) -> None:
         raise ExportError(f"--web {folder}: expected a new or empty folder, or a page to replace")
 
 
-def _describe(
-    header: Header, title: str, threshold: float, objects: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Returns what the page must know: the header, and what it should see in the reference picture."""
+def _describe(header: Header, title: str, threshold: float) -> dict[str, Any]:
+    """Returns what the page must know of the model."""
     return {
         "title": title,
         "file": "./model.onnx",
@@ -167,11 +173,6 @@ def _describe(
         "channel_order": header.channel_order,
         "mean": list(header.mean),
         "std": list(header.std),
-        "reference": {
-            "image": "./reference.png",
-            "objects": objects[:_BEST],
-            "count": len(objects),
-        },
         "runtime": {name: f"./runtime/{parts[0]}" for name, parts in _PARTS.items()},
     }
 
