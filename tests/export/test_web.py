@@ -1,5 +1,6 @@
 """The web page of a model in a real browser: the objects of `inference`, and nothing from elsewhere."""
 
+import base64
 import dataclasses
 import hashlib
 import io
@@ -135,6 +136,12 @@ def test_the_page_sees_the_objects_of_the_command_line(fixture, request, runtime
         assert any(path.endswith(".wasm") for path in asked_for)
         resources = window.value("performance.getEntriesByType('resource').map(e => e.name)")
         assert all(name.startswith((address, "data:", "blob:")) for name in resources)
+        # What a person sees: more than the page of one colour that a canvas without a picture is.
+        picture = tmp_path / "page.png"
+        picture.write_bytes(base64.b64decode(window.picture()))
+        shown = cv2.imread(str(picture))
+        assert shown.shape[0] > 200 and shown.shape[1] > 400
+        assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 1000
 
 
 def test_a_backend_with_other_numbers_is_said_and_left(boxes_files, runtime, window, tmp_path):
