@@ -10,7 +10,7 @@ model that is nearly right finds nearly nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -53,6 +53,8 @@ class ImportOptions:
       config: config.yaml of detectron2.
       classes: file of class names, one a line.
       bn_eps: epsilon that batch norm was run with; None for the source's.
+      roi_sampling_ratio: samples per side of a cell of RoIAlign, 1 to 8, instead of the source's; None
+        keeps them.
       published: row of the file, where it is a published one.
     """
 
@@ -60,6 +62,7 @@ class ImportOptions:
     config: Path | None = None
     classes: Path | None = None
     bn_eps: float | None = None
+    roi_sampling_ratio: int | None = None
     published: Published | None = None
 
 
@@ -89,7 +92,7 @@ def import_checkpoint(
     layout = read_layout(weights, str(path))
     # After the layout: for a file of another architecture that is the message that helps.
     check_finite(weights, str(path))
-    granted = _granted(path, layout, options, detectron2=detectron2)
+    granted = _with_samples(_granted(path, layout, options, detectron2=detectron2), options)
     categories = _categories(layout, granted, options, path)
     kind = f"{granted.source}'s {layout.title}, {layout.classes} classes"
     reporter.note(f"recognised {kind}{_extras(layout)}")
@@ -188,6 +191,30 @@ def _granted(path: Path, layout: Layout, options: ImportOptions, *, detectron2: 
     known = options.published or _published(path)
     known_eps = None if known is None else known.bn_eps
     return torchvision_settings(layout, known_eps if options.bn_eps is None else options.bn_eps)
+
+
+def _with_samples(granted: Granted, options: ImportOptions) -> Granted:
+    """Returns the settings with the samples of RoIAlign that the caller wants, and what that means."""
+    samples, name = options.roi_sampling_ratio, "roi_sampling_ratio"
+    if samples is None:
+        return granted
+    # Two sources of one field: whichever won, the other would be overruled in silence.
+    if options.spec is not None:
+        raise UsageError(
+            f"--{name} {samples}: is a field of the spec, write it into {options.spec} instead"
+        )
+    # detectron2's entry is always written; torchvision has this one number.
+    trained = granted.network.get(name, "2")
+    if trained == f"{samples}":
+        return granted
+    was = "as many as a cell has cells of the map" if trained == "0" else f"{trained} x {trained}"
+    note = (
+        f"RoIAlign takes {samples} x {samples} samples in a cell, not {was}, with which the model was "
+        "trained: boxes, scores and average precision change a little; python -m "
+        "benchmarks.tables.roi_samples MODEL -e SPEC prints by how much"
+    )
+    network = {**granted.network, name: f"{samples}"}
+    return replace(granted, network=network, notes=(*granted.notes, note))
 
 
 def _published(path: Path) -> Published | None:

@@ -250,7 +250,7 @@ def export_again(
     from rcnn_jax.export.command import export
     from rcnn_jax.export.files import check_output
     from rcnn_jax.export.lowering.portable import Forms
-    from rcnn_jax.export.plan import ExportOptions
+    from rcnn_jax.export.plan import ExportOptions, check_fixed_samples
     from rcnn_jax.runtime.open import compare, open_weights
     from rcnn_jax.runtime.tensorrt_rtx import library
 
@@ -261,6 +261,7 @@ def export_again(
     opened = open_weights(bundle, key, reporter=session)
     experiment = opened.stored_experiment()
     compare(opened, experiment, session)
+    check_fixed_samples(experiment, f"--rtx: {bundle}")
     session.note(f"{bundle} is a bundle: it is exported to {output} first, with the spec inside it")
     # In fp32 what is checked against JAX is what is built. A lower precision is placed by the
     # operators of the ordinary graph, so that one becomes portable afterwards.

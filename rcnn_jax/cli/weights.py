@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rcnn_jax.checkpoints.cache import Digest
 
 
+MOST_SAMPLES = 8
+"""Samples per side of a cell that a spec may have."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the sub-commands of `weights` and their flags."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -60,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bn_eps", type=float, metavar="EPS",
         help="epsilon that the checkpoint's batch norm was run with (default: 1e-5; torchvision's "
         "COCO v1 models: 0)",
+    )  # fmt: skip
+    imported.add_argument(
+        "--roi_sampling_ratio", type=int, metavar="N",
+        help="samples per side of a cell of RoIAlign, 1 to 8, instead of those of the checkpoint: a "
+        "model of detectron2 gets a portable graph with 2",
     )  # fmt: skip
     imported.add_argument(
         "-k", "--key", metavar="KEY", help=f"encrypts the model (default: ${KEY_VARIABLE})"
@@ -178,6 +187,11 @@ def _import(args: Namespace, session: Session) -> None:
         raise UsageError(f"-o {args.output}: expected a name ending in .tlt")
     if args.bn_eps is not None and not 0.0 <= args.bn_eps < 1.0:
         raise UsageError(f"--bn_eps {args.bn_eps:g}: expected a number in [0, 1)")
+    samples = args.roi_sampling_ratio
+    if samples is not None and not 1 <= samples <= MOST_SAMPLES:
+        raise UsageError(
+            f"--roi_sampling_ratio {samples}: expected a whole number from 1 to {MOST_SAMPLES}"
+        )
     row = named_weights(args.file)
     if row is None:
         path = existing_file(args.file, "FILE")
@@ -192,6 +206,7 @@ def _import(args: Namespace, session: Session) -> None:
         config=args.config,
         classes=args.classes,
         bn_eps=args.bn_eps,
+        roi_sampling_ratio=samples,
         published=row,
     )
     bundle = import_checkpoint(path, options, reporter=session)

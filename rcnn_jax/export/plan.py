@@ -24,6 +24,12 @@ from rcnn_jax.runtime.header import NMS_NAMES, ContractName, Header
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables
 
+AGAIN = (
+    "import its checkpoint with a fixed number, rcnn-jax weights import FILE --roi_sampling_ratio 2, "
+    "or train with roi_sampling_ratio: 2"
+)
+"""What to do with a model of adaptive sampling that is to become portable."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
@@ -114,6 +120,24 @@ class Plan:
     trained: TrainedRanges | None = None
 
 
+def check_fixed_samples(experiment: Experiment, needs: str) -> None:
+    """Checks that RoIAlign takes a fixed number of samples in a cell.
+
+    Args:
+      experiment: the model.
+      needs: what needs it, begins the message.
+
+    Raises:
+      UsageError: the number depends on the box.
+    """
+    if not experiment.task.settings.roi_samples:
+        raise UsageError(
+            f"{needs}: only a fixed number of samples of RoIAlign has a portable form, and this model "
+            "takes as many as a cell has cells of the map (detectron2's POOLER_SAMPLING_RATIO 0); "
+            f"{AGAIN}"
+        )
+
+
 def make_plan(
     model: OpenBundle, experiment: Experiment, options: ExportOptions, reporter: Reporter
 ) -> Plan:
@@ -136,12 +160,8 @@ def make_plan(
     check_output(files.output)
     if files.encrypts and not options.key:
         raise UsageError(f"-o {files.output}: an .etlt file is encrypted: give the key with -k")
-    if options.portable is not None and not experiment.task.settings.roi_samples:
-        raise UsageError(
-            "--portable: only a fixed number of samples of RoIAlign has a portable form, and this model "
-            "takes as many as a cell has cells of the map (detectron2's POOLER_SAMPLING_RATIO 0); import "
-            "its checkpoint with a spec of roi_sampling_ratio: 2 (rcnn-jax weights import FILE -e SPEC)"
-        )
+    if options.portable is not None:
+        check_fixed_samples(experiment, "--portable")
     # The fp32 graph next to an int8 model is the one its scales name; that of another export would
     # be mistaken for it.
     if options.data_type == "int8" and files.single.exists():

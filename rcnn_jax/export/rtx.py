@@ -12,6 +12,7 @@ import onnx
 from rcnn_jax.errors import ExportError, UsageError
 from rcnn_jax.export.conversion import Precision, precision_of
 from rcnn_jax.export.lowering.portable import is_portable, to_portable
+from rcnn_jax.export.plan import AGAIN
 from rcnn_jax.export.precision.model_view import FLOAT, ModelView
 from rcnn_jax.export.verification.parity import FP32, compare_detections
 from rcnn_jax.export.verification.tensorrt_gate import all_nodes
@@ -48,6 +49,13 @@ def portable_graph(
         return lowered
     # There the portable form is checked against JAX, which cannot be done from a file alone.
     again = "export it again from its bundle with --portable"
+    # Before the replacement, whose advice would be --portable, which refuses such a model too.
+    if adaptive := adaptive_samples(model):
+        raise ExportError(
+            f"{name}: TensorRT for RTX has no RoiAlign without a GPU, and its place can be taken only "
+            f"where the number of samples is fixed; '{adaptive[0]}' takes as many as a cell has cells "
+            f"of the map (detectron2's POOLER_SAMPLING_RATIO 0); {AGAIN}, and {again}"
+        )
     try:
         result, changed = to_portable(lowered), to_portable(model)
     except ExportError as error:
@@ -99,6 +107,17 @@ def check_targets(model: onnx.ModelProto, targets: tuple[str, ...], name: str) -
             f"--rtx {','.join(targets)}: {name} is {precision} and multiplies matrices in FP32 "
             f"({products[0]}{f' and {len(products) - 1} more' if products[1:] else ''}); {TURING}"
         )
+
+
+def adaptive_samples(model: onnx.ModelProto) -> list[str]:
+    """Returns the RoiAlign nodes whose number of samples depends on the box, by their names."""
+    return [
+        node.name
+        for node in all_nodes(model.graph)
+        # 0 is the operator's default, so a node without the attribute is one of them.
+        if node.op_type == "RoiAlign"
+        and not any(each.name == "sampling_ratio" and each.i for each in node.attribute)
+    ]
 
 
 def float_products(model: onnx.ModelProto) -> list[str]:

@@ -10,7 +10,8 @@ from rcnn_jax.checkpoints import published
 from rcnn_jax.checkpoints.bundle import read_bundle
 from rcnn_jax.checkpoints.published import PUBLISHED, Published, find, named_weights
 from rcnn_jax.cli.main import main
-from rcnn_jax.errors import CheckpointError
+from rcnn_jax.errors import CheckpointError, UsageError
+from rcnn_jax.export.plan import check_fixed_samples
 from rcnn_jax.runtime.bundle import OpenBundle
 from rcnn_jax.runtime.open import open_model
 from tests.checkpoints import fake_checkpoints as fake
@@ -123,9 +124,36 @@ def test_import_writes_a_model_and_its_spec(site, capsys, tmp_path):
         read_bundle("n.tlt")
 
 
+def test_another_number_of_samples_is_written_into_the_spec_and_said(site, capsys, tmp_path):
+    fake.write_pickle(tmp_path / "d2.pkl", fake.detectron2(3, masks=False))
+    assert main(["weights", "import", "d2.pkl", "-o", "a.tlt", "--spec_output", "a.txt"]) == 0
+    assert "samples in a cell" not in capsys.readouterr().out
+    flags = ["--roi_sampling_ratio", "2"]
+    assert main(["weights", "import", "d2.pkl", "-o", "b.tlt", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "2 x 2 samples in a cell, not as many as a cell has cells of the map" in shown
+    assert "roi_samples MODEL -e SPEC prints by how much" in shown
+    adaptive, fixed = (
+        open_model(Path(name), None).stored_experiment() for name in ("a.tlt", "b.tlt")
+    )
+    with pytest.raises(UsageError, match="--rtx: .* weights import FILE --roi_sampling_ratio 2"):
+        check_fixed_samples(adaptive, "--rtx")
+    check_fixed_samples(fixed, "--rtx")
+    # torchvision has 2, so nothing changes and nothing is said
+    assert main(["weights", "import", "coco/fake", "-o", "c.tlt", *flags]) == 0
+    assert "samples in a cell" not in capsys.readouterr().out
+    error = failure(capsys, "import", "d2.pkl", "-o", "d.tlt", "-e", "a.txt", *flags)
+    assert "--roi_sampling_ratio 2: is a field of the spec, write it into a.txt" in error
+    assert not Path("d.tlt").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["coco/fake", "-o", "m.tlt", "--roi_sampling_ratio", "0"],
+            "--roi_sampling_ratio 0: expected a whole number from 1 to 8",
+        ),
         (["nothing.pth", "-o", "m.tlt"], "FILE nothing.pth: expected a file, found nothing there"),
         (["coco/fake", "-o", "m.onnx"], "expected a name ending in .tlt"),
         (["coco/fake", "-o", "m.tlt", "--bn_eps", "2"], "--bn_eps 2: expected a number in [0, 1)"),

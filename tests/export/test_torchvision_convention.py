@@ -75,9 +75,7 @@ def test_adaptive_samples_have_no_portable_form_and_the_file_is_not_read_for_it(
             raise AssertionError("the file was read")
 
     options = ExportOptions(output=tmp_path / "model.onnx", portable=Forms())
-    with pytest.raises(
-        UsageError, match="import its checkpoint with a spec of roi_sampling_ratio: 2"
-    ):
+    with pytest.raises(UsageError, match="weights import FILE --roi_sampling_ratio 2"):
         make_plan(Unread(), tiny_experiment("detectron2"), options, SILENT)
     with pytest.raises(AssertionError, match="the file was read"):
         make_plan(Unread(), tiny_experiment("torchvision"), options, SILENT)

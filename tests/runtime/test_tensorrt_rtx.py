@@ -12,15 +12,20 @@ from onnx import helper
 
 from rcnn_jax.checkpoints.bundle import read_bundle, write_bundle
 from rcnn_jax.checkpoints.container import encrypt
+from rcnn_jax.checkpoints.imported import import_checkpoint
 from rcnn_jax.cli.main import converter, main
-from rcnn_jax.errors import CheckpointError, UsageError
+from rcnn_jax.errors import CheckpointError, ExportError, UsageError
 from rcnn_jax.export.lowering.portable import to_portable
 from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.precision.placement import ModelView, place
 from rcnn_jax.export.precision.scales import write_cache
+from rcnn_jax.export.rtx import portable_graph
+from rcnn_jax.reporter import SILENT
 from rcnn_jax.runtime import tensorrt_rtx
 from rcnn_jax.runtime.engine import open_engine, read_info, read_plan
+from rcnn_jax.runtime.onnx_file import read_header
 from rcnn_jax.runtime.tensorrt_rtx import targets_of
+from tests.checkpoints import fake_checkpoints as fake
 from tests.runtime.test_engine import device, driver, graph
 
 __all__ = ["device", "driver", "graph"]  # fixtures
@@ -186,6 +191,28 @@ def test_gen_trt_engine_takes_a_bundle_too_and_encrypts_its_graph(boxes_files, t
     assert read_info(tmp_path / "out" / "model.engine").precision == "fp16"
     assert (tmp_path / "out" / "model.etlt").is_file()
     assert not list((tmp_path / "out").glob("*.onnx"))
+
+
+def test_adaptive_samples_of_a_graph_name_the_way_to_a_fixed_number(masks_files):
+    model = onnx.load(masks_files.graph)
+    header = read_header(model, "m.onnx")
+    for node in model.graph.node:
+        for each in node.attribute:
+            if node.op_type == "RoiAlign" and each.name == "sampling_ratio":
+                each.i = 0
+    with pytest.raises(ExportError) as caught:
+        portable_graph(model, model, header, "m.onnx", SILENT)
+    assert str(caught.value).startswith("m.onnx: TensorRT for RTX has no RoiAlign")
+    assert "weights import FILE --roi_sampling_ratio 2" in str(caught.value)
+
+
+@builds
+def test_adaptive_samples_of_a_bundle_are_refused_before_it_is_exported(tmp_path, capsys):
+    fake.write_pickle(tmp_path / "d2.pkl", fake.detectron2(3, masks=False))
+    write_bundle(tmp_path / "m.tlt", import_checkpoint(tmp_path / "d2.pkl"), None)
+    assert build(tmp_path / "m.tlt", tmp_path / "a.engine", "sm89") == 2
+    assert "weights import FILE --roi_sampling_ratio 2" in capsys.readouterr().err
+    assert not list(tmp_path.glob("a.*"))
 
 
 def test_dla_is_not_for_rtx(portable, tmp_path, capsys):
