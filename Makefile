@@ -31,7 +31,6 @@ test-long: setup
 
 # Slurm as a throwaway single node: needs root and Debian's packages, and is skipped elsewhere.
 test-cluster: setup
-	$(BIN)/python -m pip install --quiet --editable '.[dev,sweep]'
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 # Give a Python of 3.12 or 3.13: pip then takes the newest JAX of the supported range.
@@ -62,7 +61,8 @@ test-peers: $(PEERS_STAMP)
 # torchvision's wheel asks for a torch built for CUDA; benchmarks/torchvision_peer.py does without.
 # Of Triton's client and NVIDIA's deploy tool a few files are read; what they ask for is not needed, and
 # pinned against the rest. TensorRT for RTX is built for x86-64 and Linux or Windows alone.
-# Both builds of ONNX Runtime are the package onnxruntime: one has to go before the other comes.
+# Both builds of ONNX Runtime are the package onnxruntime: one has to go before the other comes. That with
+# OpenVINO brings its own, so the package of `dev` goes too: one OpenVINO to a process.
 $(PEERS_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
@@ -70,7 +70,7 @@ $(PEERS_STAMP): pyproject.toml
 	$(PEERS)/bin/python -m pip install --quiet --no-deps tritonclient==2.73.0 nvidia-tao-deploy==7.3.0
 	-$(PEERS)/bin/python -m pip install --quiet '.[rtx]'
 	$(PEERS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 mayaku==2.0.1
-	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(PEERS)/bin/python -m pip uninstall --quiet --yes onnxruntime openvino
 	$(PEERS)/bin/python -m pip install --quiet --force-reinstall --no-deps onnxruntime-openvino==1.24.1
 	touch $@
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from rcnn_jax.cli import main as cli
 from rcnn_jax.cli import train as train_command
@@ -183,6 +184,21 @@ def test_every_program_of_the_package_is_a_function_that_is_there():
     for target in scripts.values():
         module, _, name = target.partition(":")
         assert callable(getattr(importlib.import_module(module), name)), target
+
+
+def test_a_fresh_environment_has_what_the_tests_of_the_extras_need():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    extras = project["optional-dependencies"]
+    names = set()
+    pending = ["dev"]
+    while pending:
+        for line in extras[pending.pop()]:
+            requirement = Requirement(line)
+            names.add(requirement.name)
+            # An extra may name further ones of the package itself.
+            pending += requirement.extras if requirement.name == project["name"] else []
+    assert {"cmaes", "openvino", "optuna", "similari-trackers-rs", "submitit"} <= names
 
 
 def test_a_task_without_its_network_says_where_it_belongs(capsys):
