@@ -6,13 +6,16 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
+import time
 import types
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
 
 from rcnn_jax.cli.main import main
-from rcnn_jax.inference import video
+from rcnn_jax.inference import frames, video
 from rcnn_jax.inference.frames import Frame, as_source, read_frames
 from rcnn_jax.inference.video import (
     Film,
@@ -218,6 +221,57 @@ def test_the_command_writes_film_and_lines(boxes_files, tmp_path, capsys):
     )
     assert len(list(read_frames(as_source(out / "images_annotated" / "clip.mp4")))) == 6
     assert "6 frames" in capsys.readouterr().out
+
+
+def test_film_and_lines_of_a_live_source_are_there_while_the_command_runs(
+    boxes_files, tmp_path, capsys, monkeypatch
+):
+    content = films.write_film(tmp_path / "clip.ts", [n / 10 for n in range(30)]).read_bytes()
+    served, seen = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            served.append(1)
+            if len(served) > 1:
+                self.send_error(503)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    out = tmp_path / "out"
+
+    def look(_):
+        """In the place of the wait for a stream that has ended."""
+        for _ in range(600):
+            files = {path.suffix: path for path in out.rglob("*") if not path.name.startswith(".")}
+            text = files[".jsonl"].read_text() if ".jsonl" in files else ""
+            if text.count("\n") == 30 and ".mp4" in files:
+                break
+            time.sleep(0.05)
+        seen.append((text.count("\n"), len(list(read_frames(as_source(files[".mp4"]))))))
+
+    monkeypatch.setattr(frames, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=look))
+    monkeypatch.setattr(frames, "TRIES", 1)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flags = ["-e", boxes_files.spec, "-m", boxes_files.graph, "-r", out]
+    flags += ["-i", f"http://127.0.0.1:{server.server_port}/live"]
+    try:
+        assert main(["faster_rcnn", "inference", *map(str, flags)]) == 2
+    finally:
+        server.shutdown()
+        server.server_close()
+    shown = capsys.readouterr()
+    assert "did not come back in 1 tries" in shown.err
+    # The summary although the source has failed in the end.
+    assert "30 frames, " in shown.out and " frames/s" in shown.out
+    ((lines, written),) = seen
+    # The film is a second behind, which is the length of its fragments.
+    assert lines == 30 and 15 <= written <= 30
 
 
 def test_the_video_itself_is_never_written_over(boxes_files, tmp_path, capsys):
