@@ -205,7 +205,7 @@ def _say_memory(run: Run, mapped: Any, replicas: TrainState, batch: Batch, *know
     compiled = mapped.lower(replicas, batch, *known).compile()  # the loop finds this program again
     one = parallel.on_first_device(replicas, run.devices)
     limit = device_limit(run.devices.local[0])
-    plan = plan_memory(compiled, one, batch, run.devices.count, limit)
+    plan = plan_memory(compiled, one, batch, run.devices.count, limit, known)
     run.reporter.console.print(plan.text(), markup=False)
     if not plan.fits:
         fields = family(run.experiment.kind).memory_fields
