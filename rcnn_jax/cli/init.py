@@ -49,9 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--masks", action="store_true", help="learn outlines, not boxes alone")
     parser.add_argument(
         "--weights",
-        default="none",
-        metavar="FILE|NAME|none",
-        help="weights to start from (none: random)",
+        default="auto",
+        metavar="FILE|NAME|auto|none",
+        help="weights to start from (auto: published ones of the backbone where they can be had; none: "
+        "random)",
     )
     parser.add_argument(
         "--arch",
@@ -117,11 +118,12 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure.drafting import Known, draft_of
     from rcnn_jax.configure.pace import pace_here, with_backbone
     from rcnn_jax.configure.splits import split_items
-    from rcnn_jax.configure.weights import is_folded, start_of
+    from rcnn_jax.configure.weights import is_folded, published_start, start_of
     from rcnn_jax.spec.load import parse_spec
 
     with Session("init", status_folder=None) as session:
-        start = start_of(args.weights, args.arch)
+        chooses_weights = args.weights == "auto"
+        start = start_of("none" if chooses_weights else args.weights, args.arch)
         folded = Path(start.path).is_file() and is_folded(Path(start.path))
         collection, diagnosis = _examined(args, session)
         readable = [n for n, scan in enumerate(diagnosis.scans) if not scan.fault]
@@ -148,6 +150,9 @@ def run(args: Namespace) -> int:
             kind=args.detector,
             canvas=canvas,
         )
+        if chooses_weights:  # not earlier: which ones fit depends on the detector
+            whole = choice.writer.takes_detectors
+            start = published_start(start.arch, detectors=whole, masks=args.masks)
         parts = [sum(item.split == part for item in items) for part in ("train", "val")]
         length = proposal.schedule(choice, pace, args.minutes, parts[0], parts[1])
         classes = list(

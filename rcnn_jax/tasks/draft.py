@@ -148,6 +148,7 @@ class SpecWriter:
       keeps_aspect: images are scaled as they are; otherwise they are stretched to the canvas.
       masks: outlines can be learnt.
       backbones: that its specs can name.
+      takes_detectors: published detectors of torchvision fit it as a whole.
       anchors: (sides on the canvas, canvas) -> anchors.
       inherited: config of a model -> what a run that starts from it takes over.
       text: draft -> spec.
@@ -162,6 +163,7 @@ class SpecWriter:
     anchors: Callable[[np.ndarray, tuple[int, int]], Anchors]
     inherited: Callable[[Config], Inherited]
     text: Callable[[Draft], str]
+    takes_detectors: bool = False
 
 
 def wrapped(lines: Sequence[str], width: int = 96) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pytest
 from rcnn_jax.cli.main import main
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
+from tests.checkpoints.mirror import mirror, publish
 from tests.configure import copies
 from tests.data.layouts.folders import kitti_line, picture, text
 
@@ -19,8 +20,10 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture
-def init(tmp_path, capsys):
+def init(tmp_path, capsys, monkeypatch):
     """Runs the command; returns the opened spec and everything that was printed."""
+    # Weights that the user of this machine has must decide no test.
+    monkeypatch.setenv("RCNN_JAX_CACHE", str(tmp_path / "cache"))
 
     def run(data, flags="", code=0):
         spec = tmp_path / "out" / "spec.txt"
@@ -217,6 +220,25 @@ def test_weights_decide_backbone_and_pixels(source, tmp_path, init):
     assert experiment.task.model.arch == "mobilenet_v2"
     assert experiment.task.pixels.std == (127.5,) * 3
     assert "(mobilenet_v2)" in printed
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_published_weights_are_taken_where_they_can_be_had(
+    source, tmp_path, init, monkeypatch, detector
+):
+    flags = f"--detector {detector} --overwrite"
+    experiment, printed = init(source, flags)
+    assert not experiment.start.pretrained
+    assert "from random weights: imagenet/resnet18 cannot be fetched: the network is not" in printed
+    with mirror(monkeypatch, str(tmp_path / "cache")) as site:
+        publish(monkeypatch, site, "imagenet/resnet18", b"weights", suffix=".pth")
+        experiment, printed = init(source, flags)
+        assert experiment.start.pretrained == "imagenet/resnet18"
+        assert "weights: from imagenet/resnet18 (resnet:18), published weights" in printed
+        assert "Weights: from imagenet/resnet18" in (tmp_path / "out" / "spec.txt").read_text()
+        experiment, printed = init(source, f"{flags} --weights none")
+        assert not experiment.start.pretrained
+        assert "--weights FILE|NAME" in printed
 
 
 def test_weights_of_torch_bring_their_convention(source, tmp_path, init):

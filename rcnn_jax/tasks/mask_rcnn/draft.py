@@ -193,4 +193,5 @@ WRITER = SpecWriter(
     anchors=anchors,
     inherited=inherited,
     text=text,
+    takes_detectors=True,
 )
