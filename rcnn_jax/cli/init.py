@@ -69,6 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height x width of the network input, instead of the chosen one",
     )
     parser.add_argument(
+        "--tiles", action="store_true",
+        help="cut images into overlapping tiles where objects are too small on the canvas",
+    )  # fmt: skip
+    parser.add_argument(
         "--recipe",
         choices=NAMES,
         help="name a recipe in the spec, for fields that are not chosen for the data (default: none)",
@@ -118,6 +122,7 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure.drafting import Known, draft_of
     from rcnn_jax.configure.pace import pace_here, with_backbone
     from rcnn_jax.configure.splits import split_items
+    from rcnn_jax.configure.tiles import choose_tiles
     from rcnn_jax.configure.weights import is_folded, published_start, start_of
     from rcnn_jax.spec.load import parse_spec
 
@@ -153,7 +158,26 @@ def run(args: Namespace) -> int:
         if chooses_weights:  # not earlier: which ones fit depends on the detector
             whole = choice.writer.takes_detectors
             start = published_start(start.arch, detectors=whole, masks=args.masks)
-        parts = [sum(item.split == part for item in items) for part in ("train", "val")]
+        tiled = None
+        if args.tiles:
+            tiled = choose_tiles(
+                items,
+                objects,
+                choice,
+                pace,
+                args.minutes,
+                masks=args.masks,
+                arch=start.arch,
+                canvas=canvas,
+            )
+            if tiled is None:
+                session.warn(
+                    "--tiles: the objects are large enough in whole images, which stay whole"
+                )
+            else:
+                objects, choice = tiled.objects, tiled.choice
+        seen = items if tiled is None else tiled.items
+        parts = [sum(item.split == part for item in seen) for part in ("train", "val")]
         length = proposal.schedule(choice, pace, args.minutes, parts[0], parts[1])
         classes = list(
             dict.fromkeys(names[name] for name in collection.class_names if name in names)
@@ -188,6 +212,7 @@ def run(args: Namespace) -> int:
             start=start,
             pixels=start.pixels or proposal.pixel_statistics(_pictures(diagnosis, readable)),
             flips=proposal.upside_down(items, scans),
+            tiled=tiled,
         )
         draft = dataclasses.replace(draft_of(known), recipe=args.recipe or "")
         if folded:

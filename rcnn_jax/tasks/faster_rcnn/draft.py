@@ -81,6 +81,7 @@ dataset_config {{
 {_source(draft.val)}\
   }}
   image_extension: {quote(draft.extension)}
+{draft.tile_lines}\
 {draft.comment("classes", "  ")}\
 {mapping}\
 }}

@@ -98,6 +98,7 @@ clip_norm: 10.0
 data_config {{
 {draft.comment("canvas", "  ")}\
   image_size: "({height}, {width})"
+{draft.tile_lines}\
 {small}{draft.comment("flips", "  ")}\
   augment_input_data: true
   vflip_probability: {vertical}
