@@ -113,7 +113,7 @@ def test_force_ptq_calibrates_on_images_and_leaves_the_trained_ranges(trained, t
 def agreement(one, other, images):
     """Fraction of the detections of a model that another has too: class, score and box.
 
-    A value next to the border of two steps falls to the other side now and then, and moves a box a little.
+    A value between two steps falls to the other side now and then, and moves a box a little.
     """
     ours, theirs = (rcnn_jax.load(model) for model in (one, other))
     matches = []
