@@ -48,7 +48,7 @@ def prediction_aims(one: Mapping[str, Any], platform: str) -> tuple[Aim, ...]:
     return _ratio(one, _CPU_RATIOS) if platform == "cpu" else ()
 
 
-def judged(content: Mapping[str, Any]) -> dict[str, Any]:
+def with_aims(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the content of a report with its training and prediction judged by the aims above."""
     content = copy.deepcopy(dict(content))
     rules = {"train": training_aims, "predict": prediction_aims}

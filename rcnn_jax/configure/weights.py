@@ -173,7 +173,7 @@ def _is_newer(row: Published) -> bool:
 
 
 def _inherited(path: Path) -> Inherited:
-    """Returns what a run takes over from a model of ours: its file has the spec it was made with.
+    """Network fields that a run inherits from a .tlt model, by the spec inside its file.
 
     Raises:
       CheckpointError: it cannot be read, or is encrypted.

@@ -249,7 +249,7 @@ def _rescue(
 
 
 def _stopwatch(progress: RunState) -> Stopwatch | None:
-    """Returns what times the steps of a run that is still to be planned."""
+    """Stopwatch of the steps of a run whose length is not planned yet; None for others."""
     if progress.plan is None or progress.plan.total_steps:
         return None
     return Stopwatch(progress.step)

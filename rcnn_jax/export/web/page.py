@@ -145,7 +145,7 @@ def check_folder(folder: Path) -> None:
 def _describe(
     data: bytes, header: Header, title: str, threshold: float, picture: np.ndarray
 ) -> dict[str, Any]:
-    """Returns what the page must know: the header, and what it should see in the reference picture."""
+    """JSON values of the page: preprocessing, classes, and the objects of the reference picture."""
     objects = _objects(data, header, picture, threshold)
     return {
         "title": title,

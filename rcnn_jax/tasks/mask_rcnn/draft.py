@@ -165,7 +165,7 @@ maskrcnn_config {{
 
 
 def inherited(config: Config) -> Inherited:
-    """Returns what a run takes over from a Mask R-CNN.
+    """Network fields that a run inherits from the Mask R-CNN that it starts from.
 
     Without its layers the weights of the pyramid and the heads would not load, and without its pixels and
     strides they would mean something else.
