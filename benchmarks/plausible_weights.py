@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcnn_jax.models.layers import BatchNorm, Conv, Dense
+from rcnn_jax.models.batch_norm import BatchNorm
+from rcnn_jax.models.layers import Conv, Dense
 from rcnn_jax.tasks import two_stage
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.task import Variables

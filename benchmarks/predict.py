@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import jax
 
+from benchmarks.aims import prediction_aims
 from benchmarks.case import Case, effort
 from benchmarks.detectors import (
     PREDICTED,
     Detector,
-    Subject,
     detectors,
     notes_of,
     parameters_of,
@@ -18,15 +18,12 @@ from benchmarks.detectors import (
 from benchmarks.measure import OURS, Side, compare
 from benchmarks.options import Options
 from benchmarks.prediction import jax_prediction, torchvision_prediction
-from benchmarks.results import Aim, Benchmark
+from benchmarks.results import Benchmark
 from benchmarks.torchvision_peer import (
     SUBSTITUTED,
     own_kernels,
     variants,
 )
-
-CPU_RATIO = 1.0
-"""Aim: time of torchvision over ours."""
 
 
 def cases(options: Options) -> list[Case]:
@@ -55,21 +52,5 @@ def _measure(detector: Detector, options: Options) -> Benchmark:
         images=subject.batch,
         notes=notes,
     )
-    return dataclasses.replace(one, aims=_aims(one, subject))
-
-
-def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
-    # The only peer with the same network is torchvision's Mask R-CNN on a pyramid.
-    if jax.local_devices()[0].platform != "cpu" or subject.experiment.kind != "mask_rcnn":
-        return ()
-    if not one.ratios:
-        return ()
-    return (
-        Aim(
-            what=f"{one.name}: time of torchvision over ours",
-            value=min(one.ratios.values()),
-            relation="at least",
-            limit=CPU_RATIO,
-            unit="",
-        ),
-    )
+    aims = prediction_aims(one.to_json(), jax.local_devices()[0].platform)
+    return dataclasses.replace(one, aims=aims)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.aims import training_aims
 from benchmarks.case import Case, effort
 from benchmarks.detectors import (
     TRAINED,
@@ -26,7 +27,7 @@ from benchmarks.detectors import (
 )
 from benchmarks.measure import OURS, PeerUnavailableError, Side, compare
 from benchmarks.options import Options
-from benchmarks.results import Aim, Benchmark
+from benchmarks.results import Benchmark
 from benchmarks.torchvision_peer import (
     SUBSTITUTED,
     Variant,
@@ -41,11 +42,6 @@ from benchmarks.torchvision_peer import (
 )
 from benchmarks.train_step import fresh_state, stepping
 
-COMPILE_SECONDS = 15.0
-CPU_RATIO, ACCELERATOR_RATIO = 0.6, 4.0
-"""Aims: time of torchvision over ours."""
-IMAGES_PER_SECOND = 120.0
-"""Aim for a Mask R-CNN of 832x1344 in bfloat16 on one H200."""
 LEARNING_RATE = 1e-4
 POSITIVES = (
     "the weights are random: the mask head of torchvision sees little more than the ground truth, "
@@ -82,44 +78,8 @@ def _measure(detector: Detector, options: Options) -> Benchmark:
         images=subject.batch,
         notes=notes,
     )
-    return dataclasses.replace(one, aims=_aims(one, subject))
-
-
-def _aims(one: Benchmark, subject: Subject) -> tuple[Aim, ...]:
-    ours, aims = one.sides[0], []
-    on_cpu = jax.local_devices()[0].platform == "cpu"
-    if on_cpu and ours.compile_seconds is not None:
-        aims.append(
-            Aim(
-                what=f"{one.name}: compile time of the step on a CPU",
-                value=ours.compile_seconds,
-                relation="at most",
-                limit=COMPILE_SECONDS,
-                unit="s",
-            )
-        )
-    if subject.experiment.kind == "mask_rcnn" and one.ratios:
-        aims.append(
-            Aim(
-                what=f"{one.name}: time of torchvision over ours",
-                # Against the fastest variant of the peer.
-                value=min(one.ratios.values()),
-                relation="at least",
-                limit=CPU_RATIO if on_cpu else ACCELERATOR_RATIO,
-                unit="",
-            )
-        )
-    if not on_cpu and subject.masks and subject.bf16:
-        aims.append(
-            Aim(
-                what=f"{one.name}: images per second",
-                value=subject.batch / ours.median,
-                relation="at least",
-                limit=IMAGES_PER_SECOND,
-                unit="img/s",
-            )
-        )
-    return tuple(aims)
+    aims = training_aims(one.to_json(), jax.local_devices()[0].platform)
+    return dataclasses.replace(one, aims=aims)
 
 
 def _peer(subject: Subject, variant: Variant) -> Side:

@@ -40,9 +40,11 @@ def main() -> None:
     parser.add_argument("--worker", nargs=2, metavar=("SPEC", "BODY"), help=argparse.SUPPRESS)
     parser.add_argument("--devices", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--leaves", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(Path(args.worker[0]), args.worker[1], args.devices, args.rank, args.steps)
+        spec, body = args.worker
+        work(Path(spec), body, args.devices, args.rank, args.steps, args.leaves)
         return
     from tests.e2e.tiny import write_tiny
 
@@ -58,14 +60,17 @@ def main() -> None:
     print(table(rows))
 
 
-def run(spec: Path, processes: int, devices: int, body: str, steps: int) -> dict:
-    """Trains in as many processes; returns what process 0 measured."""
+def run(
+    spec: Path, processes: int, devices: int, body: str, steps: int, leaves: Path | None = None
+) -> dict:
+    """Trains in as many processes; returns what process 0 measured, its weights are in `leaves`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     forced = f"--xla_force_host_platform_device_count={devices}"
     variables = {**os.environ, "XLA_FLAGS": forced, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "experiments.devices", "--steps", str(steps)]
     command += ["--devices", str(devices), "--worker", str(spec), body]
+    command += ["--leaves", str(leaves)] if leaves else []
     started = [
         subprocess.Popen(
             [*command, "--rank", json.dumps([port, processes, index])],
@@ -82,8 +87,13 @@ def run(spec: Path, processes: int, devices: int, body: str, steps: int) -> dict
     return {"processes": processes, "devices": devices, "body": body, **measured}
 
 
-def work(spec: Path, body: str, devices: int, rank: list[int], steps: int) -> None:
-    """Takes the steps and prints losses, seconds of a step and bytes that a device reduces."""
+def work(
+    spec: Path, body: str, devices: int, rank: list[int], steps: int, leaves: Path | None
+) -> None:
+    """Takes the steps and prints losses, seconds of a step and bytes that a device reduces.
+
+    Process 0 writes the weights and statistics after them, as {path: array}, where `leaves` names a file.
+    """
     from rcnn_jax.hosts.launch import Launch
     from rcnn_jax.hosts.team import join, team
 
@@ -96,6 +106,7 @@ def work(spec: Path, body: str, devices: int, rank: list[int], steps: int) -> No
     import dataclasses
 
     import jax
+    import numpy as np
 
     from rcnn_jax.data.loader.pipeline import training_batches
     from rcnn_jax.settings.data import LoaderSettings
@@ -135,7 +146,11 @@ def work(spec: Path, body: str, devices: int, rank: list[int], steps: int) -> No
         seconds.append(time.monotonic() - began)
     team().wait("end")
     team().finish()
-    after = jax.tree.leaves(parallel.first_replica(replicas, chosen).params)
+    last = parallel.first_replica(replicas, chosen)
+    if leaves is not None and index == 0:
+        paths, _ = jax.tree_util.tree_flatten_with_path((last.params, last.collections))
+        np.savez(leaves, **{jax.tree_util.keystr(path): leaf for path, leaf in paths})
+    after = jax.tree.leaves(last.params)
     norm = sum(float((leaf.astype("f8") ** 2).sum()) for leaf in after) ** 0.5
     measured = {"losses": losses, "norm": norm, "seconds": min(seconds[1:])}
     print(json.dumps({**measured, "reduced": reduced_bytes(text)}), flush=True)

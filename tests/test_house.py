@@ -248,6 +248,18 @@ def test_a_function_may_place_something():
     assert [*vague_names("from a import place\ndef place(): pass\nx = place()")] == []
 
 
+def test_docstrings_say_what_a_value_is():
+    """`Returns what X says of Y` makes the reader look for the noun."""
+    vague = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and (ast.get_docstring(node) or "").startswith("Returns what ")
+    ]
+    assert vague == []
+
+
 @pytest.mark.parametrize("package", ["data", "spec"])
 def test_importing_all_of_a_package_imports_no_jax(package):
     modules = [

@@ -176,6 +176,17 @@ INGREDIENTS = {
         _training('box_loss: "giou" lambda_cls_regr: 10'),
         _network('box_loss: "giou" fast_rcnn_box_loss_weight: 2.5'),
     ),
+    "diou_loss": Ingredient(
+        _training('box_loss: "diou" lambda_cls_regr: 10'),
+        _network('box_loss: "diou" fast_rcnn_box_loss_weight: 2.5'),
+    ),
+    "ciou_loss": Ingredient(
+        _training('box_loss: "ciou" lambda_cls_regr: 10'),
+        _network('box_loss: "ciou" fast_rcnn_box_loss_weight: 2.5'),
+    ),
+    # The base trains all of them; the pyramid of Mask R-CNN knows no other rule.
+    "outside_anchors_auto": Ingredient(_training('outside_anchors: "auto"'), None),
+    "outside_anchors_ignore": Ingredient(_training('outside_anchors: "ignore"'), None),
     # In a run of 1200 steps thresholds must move earlier than in the paper's 90,000.
     "dynamic_rcnn": Ingredient(
         _training(f"{DYNAMIC} classifier_max_overlap: 0.45"),
@@ -186,6 +197,9 @@ INGREDIENTS = {
         _network("prime_samples: true carl_weight: 1.0"),
     ),
     "cascade": Ingredient(None, _network("cascade_ious: 0.5 cascade_ious: 0.6")),
+    "v2_heads": Ingredient(
+        "model_config { rpn_conv_depth: 2 }", _network('rpn_conv_depth: 2 box_head: "4conv1fc"')
+    ),
     "head_group_norm": Ingredient(None, _network('head_norm: "group" box_head: "4conv1fc"')),
     "head_batch_norm": Ingredient(None, 'maskrcnn_config { head_norm: "bn" box_head: "4conv1fc" }'),
 }

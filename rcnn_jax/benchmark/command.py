@@ -235,7 +235,7 @@ def _measured(case: _Case, entry: Entry, runner: Runner) -> Row:
 
 
 def _known(path: Path, key: str) -> dict[str, float] | None:
-    """Returns what an earlier start has measured in this very runtime; None where it has not."""
+    """Metrics that an earlier start measured in the same runtime; None without such a start."""
     if not path.exists():
         return None
     try:

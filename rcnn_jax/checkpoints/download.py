@@ -17,6 +17,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -45,6 +46,8 @@ OFFLINE_VARIABLE = "RCNN_JAX_OFFLINE"
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a server is given up; a slow one that goes on may take hours."""
+REACH_TIMEOUT = 3.0
+"""Seconds after which a server that is only asked whether it is there counts as absent."""
 ATTEMPTS = 4
 """Times that a transfer is begun or gone on with before the command fails."""
 PAUSE = 1.0
@@ -126,6 +129,41 @@ def fetch(
             path.unlink()
         _transfer(address, path, digest, source, reporter, timeout, pause)
     return path
+
+
+def unreachable(url: str, *, timeout: float = REACH_TIMEOUT) -> str:
+    """Returns why `fetch` would not get the file of an address now; empty where it would.
+
+    Asks for one byte on the way that a transfer takes: by the mirror, through the proxies.
+
+    Args:
+      url: http or https address.
+      timeout: seconds that the answer may take, name resolution included.
+    """
+    if is_offline():
+        return "the network is not to be used"
+    try:
+        request = _request(_address(url))
+    except CheckpointError as error:
+        return str(error)
+    request.add_header("Range", "bytes=0-0")
+    reasons: list[str] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.build_opener().open(request, timeout=timeout) as answer:
+                kind = answer.headers.get_content_type()
+            page = kind in ("text/html", "application/xhtml+xml")
+            reasons.append("a web page answered: a proxy or a login stands between" if page else "")
+        # An address may be wrong in many ways, and whoever only asks must not fail of any.
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reasons.append(_reason(error))
+
+    # A thread of its own: the timeout of a socket does not count the time that a resolver takes.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout)
+    return reasons[0] if reasons else f"no answer within {timeout:g} s"
 
 
 def _is_sound(path: Path, digest: Digest | None) -> bool:

@@ -52,7 +52,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _other(beginning: bytes) -> str:
-    """Returns what a file is that torch did not write, as far as its first bytes show."""
+    """Message on a file that torch did not write, by its first bytes."""
     if not beginning:
         return "is empty: nothing was downloaded or copied; get it again"
     if beginning.lstrip()[:5].lower() in (b"<!doc", b"<html", b"<?xml"):

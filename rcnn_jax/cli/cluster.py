@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
     if together.is_chief:
         for finding in findings:
             console.print(
-                f"{'ok  ' if finding.good else 'MEND'}  {finding.name:<10} {finding.text}",
+                f"{finding.mark:<4}  {finding.name:<10} {finding.text}",
                 markup=False,
             )
             if finding.mend:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rcnn_jax.cli.converter import BUNDLES, build_rtx, export_again, graph_of
 from rcnn_jax.cli.export import engine_paths
 from rcnn_jax.cli.flags import (
     CALIBRATION_DEFAULTS,
@@ -23,6 +22,7 @@ from rcnn_jax.cli.flags import (
     with_defaults,
 )
 from rcnn_jax.cli.outputs import CommandPaths, common
+from rcnn_jax.cli.rtx_engines import BUNDLES, build_rtx, export_again, graph_of
 from rcnn_jax.cli.session import Session, read_spec
 from rcnn_jax.errors import UsageError
 from rcnn_jax.kinds import Kind

@@ -49,9 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--masks", action="store_true", help="learn outlines, not boxes alone")
     parser.add_argument(
         "--weights",
-        default="none",
-        metavar="FILE|NAME|none",
-        help="weights to start from (none: random)",
+        default="auto",
+        metavar="FILE|NAME|auto|none",
+        help="weights to start from (auto: published ones of the backbone where they can be had; none: "
+        "random)",
     )
     parser.add_argument(
         "--arch",
@@ -67,6 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         help="height x width of the network input, instead of the chosen one",
     )
+    parser.add_argument(
+        "--tiles", action="store_true",
+        help="cut images into overlapping tiles where objects are too small on the canvas",
+    )  # fmt: skip
     parser.add_argument(
         "--recipe",
         choices=NAMES,
@@ -117,11 +122,13 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure.drafting import Known, draft_of
     from rcnn_jax.configure.pace import pace_here, with_backbone
     from rcnn_jax.configure.splits import split_items
-    from rcnn_jax.configure.weights import is_folded, start_of
+    from rcnn_jax.configure.tiles import choose_tiles
+    from rcnn_jax.configure.weights import is_folded, published_start, start_of
     from rcnn_jax.spec.load import parse_spec
 
     with Session("init", status_folder=None) as session:
-        start = start_of(args.weights, args.arch)
+        chooses_weights = args.weights == "auto"
+        start = start_of("none" if chooses_weights else args.weights, args.arch)
         folded = Path(start.path).is_file() and is_folded(Path(start.path))
         collection, diagnosis = _examined(args, session)
         readable = [n for n, scan in enumerate(diagnosis.scans) if not scan.fault]
@@ -148,7 +155,29 @@ def run(args: Namespace) -> int:
             kind=args.detector,
             canvas=canvas,
         )
-        parts = [sum(item.split == part for item in items) for part in ("train", "val")]
+        if chooses_weights:  # not earlier: which ones fit depends on the detector
+            whole = choice.writer.takes_detectors
+            start = published_start(start.arch, detectors=whole, masks=args.masks)
+        tiled = None
+        if args.tiles:
+            tiled = choose_tiles(
+                items,
+                objects,
+                choice,
+                pace,
+                args.minutes,
+                masks=args.masks,
+                arch=start.arch,
+                canvas=canvas,
+            )
+            if tiled is None:
+                session.warn(
+                    "--tiles: the objects are large enough in whole images, which stay whole"
+                )
+            else:
+                objects, choice = tiled.objects, tiled.choice
+        seen = items if tiled is None else tiled.items
+        parts = [sum(item.split == part for item in seen) for part in ("train", "val")]
         length = proposal.schedule(choice, pace, args.minutes, parts[0], parts[1])
         classes = list(
             dict.fromkeys(names[name] for name in collection.class_names if name in names)
@@ -183,6 +212,7 @@ def run(args: Namespace) -> int:
             start=start,
             pixels=start.pixels or proposal.pixel_statistics(_pictures(diagnosis, readable)),
             flips=proposal.upside_down(items, scans),
+            tiled=tiled,
         )
         draft = dataclasses.replace(draft_of(known), recipe=args.recipe or "")
         if folded:

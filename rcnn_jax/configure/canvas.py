@@ -83,7 +83,7 @@ class Relief:
             "canvas: little is learnt of them",
             f"a canvas of {self.height} x {self.width} would show nine tenths of them, at "
             f"{self.cost:.1f} times the time of a step (--canvas HEIGHTxWIDTH, or a larger --minutes)",
-            f"or tiles of the original (tile_size: {self.tile}), about {self.tiles} of an "
+            f"or tiles of the original (--tiles, of {self.tile} pixels), about {self.tiles} of an "
             f"image with a fifth of overlap, at {self.tiles} times the images",
         ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rcnn_jax.configure.data_files import DataFiles
 from rcnn_jax.configure.proposal import Choice, Objects, Schedule
 from rcnn_jax.configure.splits import Split
+from rcnn_jax.configure.tiles import Tiled
 from rcnn_jax.configure.weights import Start
 from rcnn_jax.data.layouts.write import kitti_name
 from rcnn_jax.tasks.draft import Draft, Pixels, coverage_lines
@@ -35,6 +36,7 @@ class Known:
       start: weights.
       pixels: normalisation.
       flips: pictures look the same upside down.
+      tiled: the data set in tiles, which objects and choice are of; None for whole images.
     """
 
     source: str
@@ -53,6 +55,7 @@ class Known:
     start: Start
     pixels: Pixels
     flips: bool
+    tiled: Tiled | None = None
 
 
 def draft_of(known: Known) -> Draft:
@@ -64,6 +67,8 @@ def draft_of(known: Known) -> Draft:
         (name for name, _ in endings.most_common() if name in ("png", "jpg", "jpeg")), "png"
     )
     parts = Counter(item.split for item in split.items)
+    tiled = known.tiled
+    learnt = Counter(item.split for item in (tiled.items if tiled else split.items))
     # KITTI separates by blanks, so converted labels have none in their names.
     written = kitti_name if known.placed.converted else str
     # Rounded up, because the number is a static shape and new images may hold a few more.
@@ -74,7 +79,7 @@ def draft_of(known: Known) -> Draft:
         classes={written(label): written(name) for label, name in known.names.items()},
         train=known.placed.train,
         val=known.placed.val,
-        train_images=parts["train"],
+        train_images=learnt["train"],
         val_images=parts["val"],
         extension=extension,
         canvas=(choice.canvas.height, choice.canvas.width),
@@ -91,6 +96,7 @@ def draft_of(known: Known) -> Draft:
         batch=length.batch,
         epochs=length.epochs,
         output=known.output,
+        tiling=tiled.tiling if tiled else None,
         reasons=_reasons(known),
     )
 
@@ -102,6 +108,7 @@ def lines_of(known: Known) -> list[str]:
         *known.split.sentences,
         *known.placed.sentences,
         f"detector: {known.why}",
+        *([f"tiles: {known.tiled.sentence}"] if known.tiled else []),
         f"canvas: {height} x {width} (height x width)",
         f"anchors: {_anchors(known.choice)}",
         *coverage_lines(known.choice.coverage),
@@ -132,7 +139,10 @@ def _reasons(known: Known) -> dict[str, list[str]]:
             f"{canvas.budget / 1e6:.2f}.",
             *(choice.relief.sentences if choice.relief else ()),
         ],
-        "objects": [f"At most {known.objects.most} objects in an image."],
+        "objects": [
+            f"At most {known.objects.most} objects in {'a tile' if known.tiled else 'an image'}."
+        ],
+        "tiles": [f"{known.tiled.sentence}."] if known.tiled else [],
         "weights": [f"Weights: {known.start.sentence}."],
         "pixels": [
             "As the weights were trained."

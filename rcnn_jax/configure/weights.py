@@ -1,12 +1,14 @@
 """Weights to start from: which backbone a file is of, and how its pixels were normalised."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rcnn_jax.checkpoints.bundle import read_header
+from rcnn_jax.checkpoints.download import unreachable
 from rcnn_jax.checkpoints.pretrained import load_weights
-from rcnn_jax.checkpoints.published import Published, named_weights
+from rcnn_jax.checkpoints.published import PUBLISHED, Published, find, named_weights
 from rcnn_jax.errors import UsageError
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.spec.tables.faster_rcnn_model import ARCHITECTURES
@@ -28,6 +30,20 @@ CONVENTIONS = ("torchvision",)
 _NEWER = {"rpn_conv_depth": "2", "box_head": '"4conv1fc"', "fpn_norm": '"bn"', "head_norm": '"bn"'}
 """Fields of the network that torchvision calls `_v2`."""
 
+# Of two files of one network the first one: torchvision's own detectors begin with it
+# (`IMAGENET1K_V1`), though the longer trained one classifies better.
+_CLASSIFIERS = {
+    **{f"resnet:{depth}": f"imagenet/resnet{depth}" for depth in (18, 34, 50, 101)},
+    "mobilenet_v2": "imagenet/mobilenet_v2",
+    "vgg16": "imagenet/vgg16",
+    "vgg:16": "imagenet/vgg16_bn",
+    "vgg:19": "imagenet/vgg19_bn",
+    "efficientnet:b0": "imagenet/efficientnet_b0",
+    "efficientnet:b1": "imagenet/efficientnet_b1",
+}
+"""{backbone: its published classifier}."""
+
+_HOW = "a start from trained ones is worth much on small sets (--weights FILE|NAME)"
 _SYMMETRIC = ("mobilenet", "efficientnet")
 _DEFAULT = "resnet:18"
 
@@ -72,8 +88,7 @@ def start_of(weights: str, arch: str) -> Start:
             "",
             arch or _DEFAULT,
             None,
-            "from random weights; a start from trained ones is worth much on small sets "
-            "(--weights FILE)",
+            f"from random weights; {_HOW}",
         )
     path = Path(weights)
     row = named_weights(path)
@@ -110,13 +125,55 @@ def start_of(weights: str, arch: str) -> Start:
     return Start(str(path), backbone, pixels, f"from {path} ({backbone})", convention, network)
 
 
+def published_start(arch: str, *, detectors: bool, masks: bool) -> Start:
+    """Returns a start from the best published weights of a backbone, else from random weights.
+
+    Nothing is fetched: a file counts that lies in the cache, or whose server answers.
+
+    Args:
+      arch: backbone.
+      detectors: the detector takes whole published detectors, which have a pyramid.
+      masks: outlines are learnt.
+    """
+    row = _best(arch, detectors=detectors, masks=masks)
+    if row is None:
+        why = f"no published ones are of {arch} (`rcnn-jax weights list`)"
+        return dataclasses.replace(start_of("none", arch), sentence=f"from random weights: {why}")
+    # Not its digest: that of half a GiB takes seconds, and training compares it before it reads.
+    cached = row.path.is_file()
+    reason = "" if cached else unreachable(row.url)
+    if reason:
+        why = (
+            f"{row.name} cannot be fetched: {reason}. {_HOW[0].upper()}{_HOW[1:]}: `rcnn-jax weights "
+            f"fetch {row.name}` where there is a network"
+        )
+        return dataclasses.replace(start_of("none", arch), sentence=f"from random weights: {why}")
+    start = start_of(row.name, arch)
+    origin = "in the cache" if cached else "training fetches them"
+    return dataclasses.replace(start, sentence=f"{start.sentence}, published weights, {origin}")
+
+
+def _best(arch: str, *, detectors: bool, masks: bool) -> Published | None:
+    """Returns the best row of the published weights for a network: a detector before a classifier."""
+    whole = [
+        row
+        for row in PUBLISHED.values()
+        if row.is_detector and row.source in CONVENTIONS and bool(row.mask_ap) == masks
+    ]
+    fitting = [row for row in whole if detectors and _arch_of(row.name) == arch]
+    if fitting:
+        return max(fitting, key=lambda row: row.mask_ap if masks else row.box_ap)
+    name = _CLASSIFIERS.get(arch)
+    return find(name) if name else None
+
+
 def _is_newer(row: Published) -> bool:
     # A classifier of this ending was trained longer, and is the same network.
     return row.is_detector and row.name.endswith("_v2")
 
 
 def _inherited(path: Path) -> Inherited:
-    """Returns what a run takes over from a model of ours: its file has the spec it was made with.
+    """Network fields that a run inherits from a .tlt model, by the spec inside its file.
 
     Raises:
       CheckpointError: it cannot be read, or is encrypted.

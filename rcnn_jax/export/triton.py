@@ -165,7 +165,7 @@ def config(name: str, model: onnx.ModelProto, header: Header, largest: int) -> s
 
 
 def parameters(header: Header) -> dict[str, str]:
-    """Returns what a client must know to make the input: (pixel - mean) / std, planes of a canvas."""
+    """Preprocessing as parameters of a Triton config: input = (pixel - mean) / std, on a canvas."""
     height, width = header.canvas
     return {
         "channel_order": header.channel_order,

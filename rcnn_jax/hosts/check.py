@@ -28,7 +28,7 @@ class Finding:
 
     Attributes:
       name: what was looked at.
-      good: nothing is to be done.
+      good: a job can start as it is.
       text: the result, in words.
       mend: what to do; empty where nothing is.
     """
@@ -37,6 +37,13 @@ class Finding:
     good: bool
     text: str
     mend: str = ""
+
+    @property
+    def mark(self) -> str:
+        """One word: `ok`, `MEND`, or `CARE` where the job starts and the user has to look at it."""
+        if not self.good:
+            return "MEND"
+        return "CARE" if self.mend else "ok"
 
 
 def check_cluster(launch: Launch | None, together: Team, folder: Path) -> list[Finding]:
@@ -105,11 +112,14 @@ def _devices(together: Team) -> Finding:
     for host, kinds, visible, _ in rows:
         key = host, visible
         if not kinds[0].startswith("cpu") and visible and key in seen and "," not in visible:
+            # No error: a launcher that binds GPUs shows each process its own one as number 0.
             return Finding(
                 "devices",
                 True,
-                f"{text}; processes of one machine see the same number {visible}, which is right "
-                "where the launcher binds GPUs (--gpus-per-task)",
+                f"{text}; several processes of {host} have CUDA_VISIBLE_DEVICES={visible}: one GPU for "
+                "all of them, or one each that the launcher calls by the same number",
+                "run `srun nvidia-smi -L` as the job would run: where two processes print the same UUID, "
+                "bind a GPU to each (srun --gpus-per-task=1) or unset CUDA_VISIBLE_DEVICES",
             )
         seen[key] = 1
     return Finding("devices", True, text)

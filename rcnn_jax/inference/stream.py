@@ -88,7 +88,7 @@ def find_videos(text: str) -> list[Source]:
 
 
 def _named(text: str) -> list[Source | Pictures]:
-    """Returns what a text names, as `inference -i` reads it."""
+    """Videos or pictures that a text names, as `inference -i` reads it."""
     videos = find_videos(text)
     for video in videos:
         _require(video)

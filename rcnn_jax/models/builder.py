@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.models import layers
+from rcnn_jax.models.batch_norm import BatchNorm
 from rcnn_jax.models.channels import ChannelPlan
 from rcnn_jax.models.group_norm import GroupNorm
 from rcnn_jax.models.quant import QuantPlan
@@ -156,10 +157,10 @@ class Builder:
 
     def batch_norm(
         self, name: str, *, epsilon: float | None = None, momentum: float | None = None
-    ) -> layers.BatchNorm:
+    ) -> BatchNorm:
         """Batch norm; None for the constants of the convention."""
         published = self.convention.bn_momentum if momentum is None else momentum
-        return layers.BatchNorm(
+        return BatchNorm(
             self.convention.bn_eps if epsilon is None else epsilon,
             # The choice of the spec comes before the backbone's own constant: averages that keep
             # 0.99 or 0.999 in a step are too slow for runs of a few thousand steps.

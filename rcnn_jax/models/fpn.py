@@ -12,9 +12,10 @@ import flax.linen as nn
 import jax
 from jax import lax
 
+from rcnn_jax.models.batch_norm import normalised
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.group_norm import Norm
-from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, normalised, upsample_nearest
+from rcnn_jax.models.layers import GLOROT_UNIFORM, Conv, upsample_nearest
 from rcnn_jax.structures import Levels
 
 BACKBONE_MAX_LEVEL = 5

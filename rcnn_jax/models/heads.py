@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rcnn_jax.models.batch_norm import normalised
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.group_norm import Norm
-from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer, normalised
+from rcnn_jax.models.layers import GLOROT_UNIFORM, HE_NORMAL, Initializer
 from rcnn_jax.structures import BoxOutputs, Levels, RpnOutputs
 
 PREDICTORS = frozenset(

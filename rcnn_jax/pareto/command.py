@@ -97,6 +97,8 @@ def compress(
     def measured(candidate: Candidate) -> Result:
         result = workshop.measure(candidate)
         results.append(result)
+        # Not at the end alone: a start that is killed outright has used up its part of the budget too.
+        _keep_time(root, spent + time.monotonic() - began)
         _say(result, results[0], metric, reporter)
         _show(root, results, model.path.name, metric, options)
         return result

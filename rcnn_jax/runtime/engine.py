@@ -64,7 +64,7 @@ class EngineInfo:
 
     @classmethod
     def from_json(cls, fields: Any) -> "EngineInfo":
-        """Returns what `to_json` described.
+        """Description of an engine, read back from the JSON values of `to_json`.
 
         Raises:
           ValueError: the fields are not such a description.

@@ -33,7 +33,7 @@ PRECISION: Precision = "f32"
 
 
 def fastest_providers() -> tuple[Provider, ...]:
-    """Returns what runs a graph fastest inside ONNX Runtime on this CPU, best first.
+    """Execution providers that run a graph fastest in ONNX Runtime on this CPU, best first.
 
     OpenVINO where the installed build of ONNX Runtime brings it (the package
     `onnxruntime-openvino`), in float32 whatever the CPU prefers; else the runtime's own kernels.

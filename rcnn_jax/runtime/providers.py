@@ -148,7 +148,7 @@ def devices(plugin: Plugin, purpose: str) -> list[Any]:
 
 
 def describe(device: Any) -> str:
-    """Returns what a device is: its kind, its maker and what ONNX Runtime knows of it."""
+    """Name of a device for messages: kind, and the description or the maker by ONNX Runtime."""
     kind = device.device.type.name
     details = dict(device.device.metadata)
     known = details.get("Description") or device.device.vendor or "unknown maker"

@@ -32,7 +32,7 @@ TITLES = {
 
 
 def chosen(runtime: RuntimeName) -> RuntimeName:
-    """Returns what runs a graph: `auto` becomes the fastest that is installed."""
+    """Name of the runtime for a graph: `auto` becomes the fastest that is installed."""
     if runtime != "auto":
         return runtime
     # a build of ONNX Runtime with OpenVINO was installed for that very purpose

@@ -57,7 +57,7 @@ class Expansion:
     recorded: bool = False
 
     def sentence(self, name: str) -> str:
-        """Returns what the recipe has set, a line each."""
+        """Text of the fields that the recipe has set, a line each."""
         since = ", as it was when this run began," if self.recorded else ""
         head = f'recipe "{name}"{since} sets {len(self.fields)} fields'
         lines = [head + ":" * bool(self.fields)]
@@ -203,7 +203,7 @@ def unexpanded(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _recorded_row(recorded: Values | None, name: Any) -> Ingredient | None:
-    """Returns what a run has recorded of this recipe."""
+    """Fields of this recipe as a run has recorded them; None where it has another one."""
     if recorded is None or recorded.get("recipe") != name:
         return None
     paths = [path for path in recorded.get("recipe_fields", ()) if path != NOTHING]
@@ -212,7 +212,7 @@ def _recorded_row(recorded: Values | None, name: Any) -> Ingredient | None:
 
 
 def _at(values: Values, path: str) -> Any:
-    """Returns what is given at a path, blocks included; None where nothing is."""
+    """Value or block of values at a path of field names; None where none is given."""
     here: Any = values
     for name in path.split("."):
         here = here.get(name) if isinstance(here, dict) else None

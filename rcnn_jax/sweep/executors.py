@@ -48,7 +48,7 @@ class Executor(Protocol):
         ...
 
     def fate(self, job: str) -> str:
-        """Returns what is known of the end of a job beside its exit code; mostly nothing."""
+        """Reason for the end of a job beside its exit code; mostly empty."""
         ...
 
     def stop(self, job: str) -> None:
@@ -210,7 +210,7 @@ class Slurm:
         return LOST if self._queue.lacks(job) else None
 
     def fate(self, job: str) -> str:
-        """Returns what Slurm says of a job that has ended: OUT_OF_MEMORY, TIMEOUT, NODE_FAIL."""
+        """Slurm's state of a job that has ended: OUT_OF_MEMORY, TIMEOUT, NODE_FAIL."""
         if self._local:
             return ""
         text = _ask("scontrol", "--oneliner", "show", "job", job) or ""
@@ -262,7 +262,7 @@ class _Queue:
 
 
 def _ask(*words: str) -> str | None:
-    """Returns what a program of Slurm prints; None where it fails."""
+    """Output of a program of Slurm; None where it fails."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

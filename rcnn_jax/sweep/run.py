@@ -174,9 +174,7 @@ class _Loop:
             state = "running" if self.executor.poll(running.trial.job) is None else "stopped"
             self._keep(replace(self.trials[number], state=state, seconds=seconds))
         self.running.clear()
-        total = self.spent + time.monotonic() - self.began
-        content = {"definition": self.definition.digest, "seconds": total}
-        write_file(self.root / STATE, [json.dumps(content).encode()])
+        self._keep_time()
         self._show()
 
     def _time_is_up(self) -> bool:
@@ -284,6 +282,8 @@ class _Loop:
         return trial.attempts < self.options.attempts
 
     def _report(self, running: _Running, rows: Sequence[Mapping]) -> None:
+        if len(rows) > running.reported:
+            self._keep_time()
         for row in rows[running.reported :]:
             running.reported += 1
             value = row.get(self.main)
@@ -348,6 +348,12 @@ class _Loop:
     def _keep(self, trial: Trial) -> None:
         self.trials[trial.number] = trial
         write_trial(self.root, trial)
+        # Not at the end alone: a start that is killed outright has used up its part of the budget too.
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        total = self.spent + time.monotonic() - self.began
+        _write_state(self.root, self.definition, total)
 
     def _show(self) -> None:
         trials = sorted(self.trials.values(), key=lambda trial: trial.number)
@@ -361,8 +367,7 @@ def _open(definition: Definition, root: Path) -> float:
     path = root / STATE
     root.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        content = {"definition": definition.digest, "seconds": 0.0}
-        write_file(path, [json.dumps(content).encode()])
+        _write_state(root, definition, 0.0)
         return 0.0
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -375,6 +380,11 @@ def _open(definition: Definition, root: Path) -> float:
             f"{definition.path}, or put the file back as it was"
         )
     return seconds
+
+
+def _write_state(root: Path, definition: Definition, seconds: float) -> None:
+    content = {"definition": definition.digest, "seconds": seconds}
+    write_file(root / STATE, [json.dumps(content).encode()])
 
 
 def _model(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rcnn_jax.data.anchor_search import Anchors, Coverage
 from rcnn_jax.printable import shown
+from rcnn_jax.settings.data import TilingSettings
 from rcnn_jax.spec.text.tokens import quote
 from rcnn_jax.tasks.named_files import Config
 
@@ -71,7 +72,7 @@ class Draft:
       classes: name in the labels -> class to learn, in the order of the classes.
       train: training images, one or more folders.
       val: validation images.
-      train_images: number of training images.
+      train_images: number of training images, or of their tiles.
       val_images: number of validation images.
       extension: most frequent ending of the images, without a dot.
       canvas: (height, width) of the network input.
@@ -88,6 +89,7 @@ class Draft:
       batch: images per step.
       epochs: length of the run.
       output: folder of the run.
+      tiling: how images are cut into tiles; None for whole ones.
       recipe: named in the spec, for what the draft does not choose itself; empty for none.
       reasons: field group -> sentences that say why, written as comments.
     """
@@ -114,6 +116,7 @@ class Draft:
     batch: int
     epochs: int
     output: str
+    tiling: TilingSettings | None = None
     recipe: str = ""
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -129,6 +132,14 @@ class Draft:
             return ""
         # What is chosen for the data below is given, and wins.
         return f"# For what is not given below.\nrecipe: {quote(self.recipe)}\n"
+
+    @property
+    def tile_lines(self) -> str:
+        """The lines that cut images into tiles, inside a message; empty for whole images."""
+        if self.tiling is None:
+            return ""
+        fields = f"  tile_size: {self.tiling.size}\n  tile_overlap: {self.tiling.overlap:g}\n"
+        return self.comment("tiles", "  ") + fields
 
     def comment(self, group: str, indent: str = "") -> str:
         """Returns the reasons of a group as comment lines, each with its line break."""
@@ -148,6 +159,7 @@ class SpecWriter:
       keeps_aspect: images are scaled as they are; otherwise they are stretched to the canvas.
       masks: outlines can be learnt.
       backbones: that its specs can name.
+      takes_detectors: published detectors of torchvision fit it as a whole.
       anchors: (sides on the canvas, canvas) -> anchors.
       inherited: config of a model -> what a run that starts from it takes over.
       text: draft -> spec.
@@ -162,6 +174,7 @@ class SpecWriter:
     anchors: Callable[[np.ndarray, tuple[int, int]], Anchors]
     inherited: Callable[[Config], Inherited]
     text: Callable[[Draft], str]
+    takes_detectors: bool = False
 
 
 def wrapped(lines: Sequence[str], width: int = 96) -> Iterator[str]:

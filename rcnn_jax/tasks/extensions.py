@@ -24,7 +24,7 @@ def adamw_settings(block: Config, **rates: Any) -> OptimizerSettings:
 
 
 def stopping_settings(block: Config) -> dict[str, Any]:
-    """Returns what `RunSettings` says of early stopping, by an `early_stopping` block."""
+    """Arguments of `RunSettings` for early stopping, read from an `early_stopping` block."""
     if not block.enabled:
         return {}
     return {

@@ -15,10 +15,15 @@ from rcnn_jax.train import parallel
 from rcnn_jax.train.memory import device_limit, largest_batch, plan_memory
 from rcnn_jax.train.schedules import make_schedule
 from rcnn_jax.train.step import init_state, make_step
+from rcnn_jax.train.teacher import Taught
 
 
 def with_chosen_batch(
-    experiment: Experiment, source: Source, devices: parallel.Devices, stored: dict[str, Any] | None
+    experiment: Experiment,
+    source: Source,
+    devices: parallel.Devices,
+    stored: dict[str, Any] | None,
+    taught: Taught | None = None,
 ) -> tuple[Experiment, str]:
     """Returns the experiment with a batch for each device, and a sentence on where it comes from.
 
@@ -29,6 +34,7 @@ def with_chosen_batch(
       source: training images.
       devices: of the run.
       stored: what the newest checkpoint of the run remembers; None for a fresh run.
+      taught: the teacher of the run, which takes memory too; None without one.
 
     Raises:
       TrainingError: one image does not fit.
@@ -42,23 +48,32 @@ def with_chosen_batch(
         return dataclasses.replace(experiment, batch_per_device=batch), (
             f"batch of {batch} images per device, as this run began"
         )
-    limit = device_limit(devices.local[0])
+    # Machines of a job need not be alike, and all must ask the compiler the same questions: the program
+    # of a step is one over all of them.
+    limit = min(team().gather_json(device_limit(devices.local[0])))
     if not limit:
         batch, why = 1, "nobody says how much memory the device has"
     else:
-        batch = largest_batch(lambda size: _peak(experiment, source, devices, size), limit)
+        batch = largest_batch(lambda size: _peak(experiment, source, devices, size, taught), limit)
         why = f"the most that fit into {limit / 1024**2:,.0f} MiB"
-    batch = min(team().gather_json(batch))  # machines of a job need not be alike
+    batch = min(team().gather_json(batch))
     return dataclasses.replace(experiment, batch_per_device=batch), (
         f"batch of {batch} images per device: {why}"
     )
 
 
-def _peak(experiment: Experiment, source: Source, devices: parallel.Devices, size: int) -> int:
-    """Returns the bytes of a step with so many images on a device, on the largest canvas."""
-    one = parallel.Devices(devices.local[:1])  # each device has the same program
+def _peak(
+    experiment: Experiment,
+    source: Source,
+    devices: parallel.Devices,
+    size: int,
+    taught: Taught | None = None,
+) -> int:
+    """Computes the bytes that a step with so many images per device takes, on the largest canvas."""
+    # The program of `pmap` takes as much, and cannot be lowered from shapes with a placement.
+    devices = dataclasses.replace(devices, body="shard_map")
     schedule = make_schedule(experiment.schedule, 1000)
-    task = experiment.task
+    task, parts = experiment.task, experiment.run.accumulate_steps
     state = jax.eval_shape(
         lambda: init_state(
             task, task.init(jax.random.key(0)), experiment.optimizer, schedule, experiment.seed
@@ -70,31 +85,35 @@ def _peak(experiment: Experiment, source: Source, devices: parallel.Devices, siz
         schedule,
         steps_per_epoch=1,
         axis_name=parallel.AXIS,
-        accumulate=experiment.run.accumulate_steps,
+        accumulate=parts,
+        slices=devices.slices,
+        teacher=None if taught is None else taught.teacher,
     )
-    batch = _shapes(experiment, source, size * experiment.run.accumulate_steps)
-    mesh = jax.sharding.Mesh(np.asarray(one.local), (parallel.AXIS,))
 
     def placed(tree: Any, spec: Any) -> Any:
-        where = jax.sharding.NamedSharding(mesh, spec)
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
-        )
+        def put(leaf: Any, spec: Any) -> jax.ShapeDtypeStruct:
+            where = devices.sharding(spec)
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
-    mapped = jax.jit(
-        jax.shard_map(
-            step,
-            mesh=mesh,
-            in_specs=(parallel.WHOLE, parallel.ROWS),
-            out_specs=parallel.WHOLE,
-            check_vma=False,
-        ),
-        donate_argnums=(0,),
-    )
+        if isinstance(spec, jax.sharding.PartitionSpec):
+            return jax.tree.map(lambda leaf: put(leaf, spec), tree)
+        return jax.tree.map(put, tree, spec)
+
+    mapped = parallel.map_step(step, devices, state, taught=taught is not None)
+    state = placed(state, devices.state_specs(state))
+    batch = placed(_shapes(experiment, source, size * parts * devices.count), parallel.ROWS)
+    known = () if taught is None else (placed(taught.variables, parallel.WHOLE),)
     # Of shapes alone: nothing is allocated, so a batch that does not fit costs a compilation and no
     # crash.
-    compiled = mapped.lower(placed(state, parallel.WHOLE), placed(batch, parallel.ROWS)).compile()
-    return plan_memory(compiled, state, batch, 1, 0).peak
+    compiled = mapped.lower(state, batch, *known).compile()
+    return plan_memory(compiled, _on_one(state), batch, devices.count, 0, known).peak
+
+
+def _on_one(tree: Any) -> Any:
+    """Returns the shapes of what one device holds of placed arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.sharding.shard_shape(leaf.shape), leaf.dtype), tree
+    )
 
 
 def _shapes(experiment: Experiment, source: Source, size: int) -> Any:

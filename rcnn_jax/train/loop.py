@@ -205,7 +205,7 @@ def _say_memory(run: Run, mapped: Any, replicas: TrainState, batch: Batch, *know
     compiled = mapped.lower(replicas, batch, *known).compile()  # the loop finds this program again
     one = parallel.on_first_device(replicas, run.devices)
     limit = device_limit(run.devices.local[0])
-    plan = plan_memory(compiled, one, batch, run.devices.count, limit)
+    plan = plan_memory(compiled, one, batch, run.devices.count, limit, known)
     run.reporter.console.print(plan.text(), markup=False)
     if not plan.fits:
         fields = family(run.experiment.kind).memory_fields
@@ -249,7 +249,7 @@ def _rescue(
 
 
 def _stopwatch(progress: RunState) -> Stopwatch | None:
-    """Returns what times the steps of a run that is still to be planned."""
+    """Stopwatch of the steps of a run whose length is not planned yet; None for others."""
     if progress.plan is None or progress.plan.total_steps:
         return None
     return Stopwatch(progress.step)

@@ -27,7 +27,7 @@ class MemoryPlan:
     """Memory of one device during a step, in bytes.
 
     Attributes:
-      weights: parameters, averages of them, statistics.
+      weights: parameters, averages of them, statistics; those of a teacher too.
       optimizer: its state.
       batch: images and ground truth.
       work: activations, gradients and whatever else lives inside a step.
@@ -60,7 +60,9 @@ class MemoryPlan:
         return f"memory of a step on each device: {_mib(self.peak)}{of} MiB ({parts})"
 
 
-def plan_memory(compiled: Any, state: TrainState, batch: Any, count: int, limit: int) -> MemoryPlan:
+def plan_memory(
+    compiled: Any, state: TrainState, batch: Any, count: int, limit: int, known: Any = ()
+) -> MemoryPlan:
     """Returns the plan of a compiled step.
 
     Args:
@@ -69,6 +71,7 @@ def plan_memory(compiled: Any, state: TrainState, batch: Any, count: int, limit:
       batch: of all devices; only shapes are read.
       count: of devices.
       limit: see `device_limit`.
+      known: weights that every device holds beside the state, those of a teacher; only shapes are read.
     """
     optimizer = _bytes(state.opt_state)
     analysis = compiled.memory_analysis()
@@ -76,7 +79,7 @@ def plan_memory(compiled: Any, state: TrainState, batch: Any, count: int, limit:
     results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return MemoryPlan(
         # From shapes: the analysis has one number for all arguments.
-        weights=_bytes(state) - optimizer,
+        weights=_bytes(state) - optimizer + _bytes(known),
         optimizer=optimizer,
         batch=_bytes(batch) // count,
         work=analysis.temp_size_in_bytes + max(results, 0),

@@ -235,7 +235,7 @@ def has_stopped_early(run: Run, progress: RunState) -> bool:
 
 
 def _why_early(run: Run, progress: RunState) -> str:
-    """Returns what a run that ends early says."""
+    """Log line of a run that is stopped early."""
     if run.experiment.run.monitor == "loss":
         return (
             f"early stopping: the loss has not improved for {progress.epochs_without_gain} epochs"

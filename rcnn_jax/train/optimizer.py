@@ -67,7 +67,7 @@ def rate_factors(
     is_backbone: Callable[[str], bool],
     block_of: Callable[[str], int | None],
 ) -> dict[str, float]:
-    """Returns what the rate of every layer is multiplied by.
+    """Learning rate factors by layer: `backbone_factor`, and `layer_decay` by the block.
 
     Args:
       layers: names.

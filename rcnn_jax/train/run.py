@@ -233,7 +233,7 @@ def open_run(
         files.folder / CHECKPOINTS, keep=experiment.run.keep_checkpoints, key=options.key
     )
     stored = None if options.fresh or experiment.batch_per_device else store.latest_run_state()
-    experiment, why = with_chosen_batch(experiment, source, chosen, stored)
+    experiment, why = with_chosen_batch(experiment, source, chosen, stored, taught)
     if why:
         reporter.note(why)
     steps_per_epoch = batches_per_epoch(source, _global_batch(experiment, chosen), factors)

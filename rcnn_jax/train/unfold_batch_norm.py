@@ -20,7 +20,7 @@ import numpy as np
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
 from rcnn_jax.data.loader.pipeline import training_batches
 from rcnn_jax.data.sources.tiles import tiled
-from rcnn_jax.models.layers import BatchNorm
+from rcnn_jax.models.batch_norm import BatchNorm
 from rcnn_jax.models.variables import layer_order
 from rcnn_jax.settings.data import LoaderSettings
 from rcnn_jax.structures import Batch

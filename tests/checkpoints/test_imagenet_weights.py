@@ -16,8 +16,8 @@ import pytest
 from rcnn_jax.checkpoints.pretrained import apply_weights, load_weights
 from rcnn_jax.models.backbones.mobilenet_v1 import MobileNetV1Tail, MobileNetV1Trunk
 from rcnn_jax.models.backbones.mobilenet_v2 import MobileNetV2Tail, MobileNetV2Trunk
+from rcnn_jax.models.batch_norm import BatchNorm
 from rcnn_jax.models.builder import BackboneOptions, Builder
-from rcnn_jax.models.layers import BatchNorm
 
 SIDE = 224
 ESPRESSO, EGYPTIAN_CAT = 968, 286  # of 1001, with "background" as 0

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from rcnn_jax.cli.main import main
+from rcnn_jax.data.loader.pipeline import training_canvases
+from rcnn_jax.data.sources.tiles import tiled
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
+from tests.checkpoints.mirror import mirror, publish
 from tests.configure import copies
 from tests.data.layouts.folders import kitti_line, picture, text
 
@@ -19,8 +22,10 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture
-def init(tmp_path, capsys):
+def init(tmp_path, capsys, monkeypatch):
     """Runs the command; returns the opened spec and everything that was printed."""
+    # Weights that the user of this machine has must decide no test.
+    monkeypatch.setenv("RCNN_JAX_CACHE", str(tmp_path / "cache"))
 
     def run(data, flags="", code=0):
         spec = tmp_path / "out" / "spec.txt"
@@ -219,6 +224,25 @@ def test_weights_decide_backbone_and_pixels(source, tmp_path, init):
     assert "(mobilenet_v2)" in printed
 
 
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_published_weights_are_taken_where_they_can_be_had(
+    source, tmp_path, init, monkeypatch, detector
+):
+    flags = f"--detector {detector} --overwrite"
+    experiment, printed = init(source, flags)
+    assert not experiment.start.pretrained
+    assert "from random weights: imagenet/resnet18 cannot be fetched: the network is not" in printed
+    with mirror(monkeypatch, str(tmp_path / "cache")) as site:
+        publish(monkeypatch, site, "imagenet/resnet18", b"weights", suffix=".pth")
+        experiment, printed = init(source, flags)
+        assert experiment.start.pretrained == "imagenet/resnet18"
+        assert "weights: from imagenet/resnet18 (resnet:18), published weights" in printed
+        assert "Weights: from imagenet/resnet18" in (tmp_path / "out" / "spec.txt").read_text()
+        experiment, printed = init(source, f"{flags} --weights none")
+        assert not experiment.start.pretrained
+        assert "--weights FILE|NAME" in printed
+
+
 def test_weights_of_torch_bring_their_convention(source, tmp_path, init):
     (tmp_path / "resnet18-f37072fd.pth").write_bytes(b"")
     experiment, _ = init(
@@ -227,17 +251,54 @@ def test_weights_of_torch_bring_their_convention(source, tmp_path, init):
     assert experiment is None  # the file is looked into
 
 
-def test_large_photographs_of_small_objects_are_warned_of_with_what_would_help(tmp_path, init):
+@pytest.fixture
+def mites(tmp_path):
+    """Pictures of 900 x 1200 pixels with objects of 6."""
     for number in range(12):
         picture(tmp_path / "set" / "images" / f"{number}.png", height=900, width=1200)
         lines = [kitti_line("mite", x, 40 * number, x + 6, 40 * number + 6) for x in (9, 99, 500)]
         text(tmp_path / "set" / "labels" / f"{number}.txt", "".join(lines))
-    _, printed = init(tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_large_photographs_of_small_objects_are_warned_of_with_what_would_help(
+    mites, tmp_path, init
+):
+    experiment, printed = init(mites)
+    assert experiment.tiling is None
     assert "100% of the objects are smaller than 8 pixels on this canvas" in printed
     assert "times the time of a step (--canvas HEIGHTxWIDTH" in printed
+    assert "tiles of the original (--tiles, of" in printed
     assert "of an image with a fifth of overlap" in printed
     spec = (tmp_path / "out" / "spec.txt").read_text()
     assert "100% of the objects are smaller than 8 pixels on this canvas" in spec
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_tiles_are_cut_where_the_flag_asks_for_them(mites, tmp_path, init, detector):
+    experiment, printed = init(mites, f"--tiles --detector {detector}")
+    assert "little is learnt of them" not in printed
+    tiling = experiment.tiling
+    assert tiling is not None and tiling.overlap == 0.2
+    train = tiled(experiment.train_source(), tiling)
+    assert len(train) > 3 * len(experiment.train_source())
+    # as the canvas shows a tile: no object is smaller than the finest cell that sees it
+    side = min(training_canvases(train, experiment.geometry)[-1])
+    least = 16 if detector == "faster_rcnn" else 8
+    assert 6 * side / tiling.size >= least
+    spec = (tmp_path / "out" / "spec.txt").read_text()
+    assert f"tile_size: {tiling.size}" in spec
+    assert f" tiles of {tiling.size} pixels with an overlap of 20%, of 12 images" in spec
+
+
+def test_tiles_are_not_cut_where_whole_images_show_the_objects(tmp_path, init):
+    for number in range(12):
+        picture(tmp_path / "set" / "images" / f"{number}.png", height=120, width=160)
+        line = kitti_line("car", 5, 5, 65 + number, 65)
+        text(tmp_path / "set" / "labels" / f"{number}.txt", line)
+    experiment, printed = init(tmp_path / "set", "--tiles")
+    assert experiment.tiling is None
+    assert "--tiles: the objects are large enough in whole images" in printed
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])

@@ -59,7 +59,7 @@ def test_photographs_of_4000_pixels_with_objects_of_20_are_found_before_training
     assert proposal.tiles == 7 * 10
     text = " ".join(proposal.sentences)
     assert "100% of the objects are smaller than 16 pixels" in text
-    assert "tiles of the original (tile_size: 520), about 70 of an image" in text
+    assert "tiles of the original (--tiles, of 520 pixels), about 70 of an image" in text
 
 
 def test_the_larger_canvas_is_larger_though_sides_are_whole_cells():

@@ -5,11 +5,21 @@ import pytest
 
 from rcnn_jax.checkpoints.bundle import write_bundle
 from rcnn_jax.checkpoints.imported import ImportOptions, import_checkpoint
-from rcnn_jax.configure.weights import CAFFE, IMAGENET, SYMMETRIC, is_folded, start_of
+from rcnn_jax.checkpoints.published import fetch_published, find
+from rcnn_jax.configure.weights import (
+    _CLASSIFIERS,
+    CAFFE,
+    IMAGENET,
+    SYMMETRIC,
+    is_folded,
+    published_start,
+    start_of,
+)
 from rcnn_jax.errors import CheckpointError, UsageError
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.checkpoints import fake_checkpoints as fake
+from tests.checkpoints.mirror import mirror, publish
 
 
 @pytest.mark.parametrize(
@@ -116,3 +126,72 @@ def test_published_weights_are_named_in_the_spec_and_fetched_by_training():
         start_of("imagenet/resnet51", "")
     with pytest.raises(UsageError, match="weights import coco/mask_rcnn_R_50_FPN_3x"):
         start_of("coco/mask_rcnn_R_50_FPN_3x", "")
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    with mirror(monkeypatch, str(tmp_path / "cache")) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("arch", "detectors", "masks", "name"),
+    [
+        ("resnet:18", False, False, "imagenet/resnet18"),
+        ("resnet:18", True, True, "imagenet/resnet18"),
+        ("resnet:50", False, False, "imagenet/resnet50"),
+        ("resnet:50", True, False, "coco/faster_rcnn_resnet50_fpn_v2"),
+        ("resnet:50", True, True, "coco/mask_rcnn_resnet50_fpn_v2"),
+        ("vgg:16", False, False, "imagenet/vgg16_bn"),
+        ("vgg16", False, False, "imagenet/vgg16"),
+    ],
+)
+def test_the_best_published_weights_of_a_network_are_named_and_not_fetched(
+    site, monkeypatch, tmp_path, arch, detectors, masks, name
+):
+    publish(monkeypatch, site, name, b"weights", suffix=".pth")
+    start = published_start(arch, detectors=detectors, masks=masks)
+    assert (start.path, start.arch) == (name, arch)
+    assert (start.pixels, start.convention) == (IMAGENET, "torchvision")
+    assert bool(start.network) == name.endswith("fpn_v2")
+    assert start.sentence.endswith("published weights, training fetches them")
+    assert [wanted for _, wanted, _ in site.asked] == ["bytes=0-0"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_published_weights_in_the_cache_need_no_network(site, monkeypatch):
+    publish(monkeypatch, site, "imagenet/resnet18", b"weights")
+    fetch_published(find("imagenet/resnet18"))
+    site.asked.clear()
+    monkeypatch.setenv("RCNN_JAX_OFFLINE", "1")
+    start = published_start("resnet:18", detectors=False, masks=False)
+    assert (start.path, start.sentence) == (
+        "imagenet/resnet18",
+        "from imagenet/resnet18 (resnet:18), published weights, in the cache",
+    )
+    assert site.asked == []
+
+
+def test_where_published_weights_cannot_be_had_the_sentence_says_why(site, monkeypatch):
+    def sentence(arch="resnet:18"):
+        start = published_start(arch, detectors=False, masks=False)
+        assert (start.path, start.arch, start.pixels) == ("", arch, None)
+        return start.sentence
+
+    assert "from random weights: imagenet/resnet18 cannot be fetched: the server answered 404" in (
+        sentence()
+    )
+    assert "`rcnn-jax weights fetch imagenet/resnet18` where there is a network" in sentence()
+    site.page = True
+    assert "a login stands between" in sentence()
+    assert "no published ones are of resnet:10" in sentence("resnet:10")
+    monkeypatch.setenv("RCNN_JAX_WEIGHTS_MIRROR", "ftp://mirror")
+    assert "expected an http or https address" in sentence()
+    monkeypatch.setenv("RCNN_JAX_OFFLINE", "1")
+    assert "the network is not to be used" in sentence()
+
+
+@pytest.mark.parametrize(("arch", "name"), _CLASSIFIERS.items())
+def test_a_published_classifier_is_of_the_backbone_that_takes_it(arch, name):
+    assert not find(name).is_detector
+    assert start_of(name, "").arch.replace(":", "") == arch.replace(":", "")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rcnn_jax.models.batch_norm import BatchNorm
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.fpn import FeaturePyramid
 from rcnn_jax.models.heads import BoxHead, MaskHead, RpnHead, RpnNames
-from rcnn_jax.models.layers import BatchNorm
 from rcnn_jax.settings.network import TORCHVISION
 from tests.reference import layers as slow
 

@@ -5,7 +5,12 @@ import json
 import pytest
 
 from rcnn_jax.cli.main import main
-from rcnn_jax.pareto.candidate import Candidate, read_result
+from rcnn_jax.pareto import command
+from rcnn_jax.pareto.candidate import Candidate, Result, read_result
+from rcnn_jax.pareto.workshop import TimeUp
+from rcnn_jax.reporter import SILENT
+from rcnn_jax.runtime.bundle import open_bundle
+from rcnn_jax.spec.load import load_spec
 from tests.e2e.kills import finish, start
 from tests.e2e.tiny import write_tiny
 
@@ -38,6 +43,23 @@ def test_a_search_that_ran_out_of_time_goes_on_and_measures_nothing_twice(tmp_pa
     assert json.loads((root / "compress.json").read_text())["seconds"] > 0
     other = start(*words, "--metric", "mAP@0.50")
     assert "holds a search with another model, spec, target or metric" in finish(other, 2)
+
+
+def test_time_spent_is_written_with_every_candidate(boxes_files, tmp_path, monkeypatch):
+    spent = []
+
+    def measure(self, candidate):
+        spent.append(json.loads((self.root / command.STATE).read_text())["seconds"])
+        if len(spent) == 3:
+            raise TimeUp
+        return Result(candidate=candidate, metric=0.5, latency=1.0, parameters=9, size=9)
+
+    monkeypatch.setattr(command.Workshop, "measure", measure)
+    config = load_spec(boxes_files.spec).config
+    model = open_bundle(boxes_files.model, None)
+    command.compress(model, config, tmp_path, command.CompressOptions(), SILENT)
+    # what a kill during the second and third candidate would leave behind
+    assert spent[0] == 0 < spent[1] < spent[2]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from rcnn_jax.errors import TrainingError, UsageError
 from rcnn_jax.reporter import SILENT
-from rcnn_jax.sweep import report
+from rcnn_jax.sweep import report, run
 from rcnn_jax.sweep.definition import read_definition
 from rcnn_jax.sweep.run import SweepOptions, run_sweep
 from rcnn_jax.sweep.samplers import make_sampler
@@ -198,6 +198,16 @@ def test_the_time_of_all_starts_is_one_budget(definition, tmp_path):
     executor = Instant()
     go(definition, tmp_path, executor, replace(OPTIONS, minutes=59))
     assert executor.started == []
+
+
+def test_time_spent_counts_though_a_start_was_killed_outright(definition, tmp_path, monkeypatch):
+    # SIGKILL: nothing is written at the end
+    monkeypatch.setattr(run._Loop, "leave", lambda self: None)
+    go(definition, tmp_path, options=replace(OPTIONS, trials=1, wait=0.01))
+    first = json.loads((tmp_path / run.STATE).read_text())["seconds"]
+    assert first > 0
+    go(definition, tmp_path, options=replace(OPTIONS, trials=2, wait=0.01))
+    assert json.loads((tmp_path / run.STATE).read_text())["seconds"] > first
 
 
 def test_a_value_that_no_trial_has_is_said(definition, tmp_path):

@@ -2,11 +2,16 @@
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
+from rcnn_jax.settings.training import TeacherSettings
 from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
-from rcnn_jax.train import choose_batch, parallel
+from rcnn_jax.tasks.distillation import TERMS, Teacher
+from rcnn_jax.train import choose_batch, parallel, sharding
+from rcnn_jax.train.teacher import Taught
 from tests.e2e.tiny import write_tiny
 
 
@@ -53,3 +58,47 @@ def test_a_fresh_run_takes_the_most_images_that_fit(experiment, monkeypatch):
     assert why.startswith(
         f"batch of {chosen.batch_per_device} images per device: the most that fit"
     )
+
+
+def _bytes(tree):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.long
+def test_a_teacher_takes_memory_of_its_own(experiment):
+    source, devices = experiment.train_source(), parallel.choose_devices(1)
+    task = experiment.task
+    levels = jax.eval_shape(
+        lambda v, x: task.model.apply(v, x, train=False, method="extract"),
+        jax.eval_shape(task.init, jax.random.key(0)),
+        jax.ShapeDtypeStruct((1, 96, 96, 3), np.float32),
+    )
+    teacher = Teacher(
+        model=task.model,
+        pixels=task.pixels,
+        settings=task.settings,
+        channels={level: np.arange(leaf.shape[-1]) for level, leaf in levels.items()},
+    )
+    weights = jax.eval_shape(task.init, jax.random.key(0))
+    taught = Taught(teacher=teacher, variables=weights)
+    learner = dataclasses.replace(
+        experiment,
+        teacher=TeacherSettings(model="teacher.tlt"),
+        task=dataclasses.replace(
+            task, loss_weight_pairs=(*task.loss_weight_pairs, *((name, 1.0) for name in TERMS))
+        ),
+    )
+    alone = choose_batch._peak(experiment, source, devices, 1)
+    together = choose_batch._peak(learner, source, devices, 1, taught)
+    assert together >= alone + _bytes(weights)
+
+
+@pytest.mark.long
+def test_slices_of_weights_leave_room_for_images(experiment, monkeypatch):
+    monkeypatch.setattr(sharding, "LEAST", 16)  # the weights of this network are few
+    source = experiment.train_source()
+    whole = choose_batch._peak(experiment, source, parallel.choose_devices(4), 1)
+    sliced = choose_batch._peak(experiment, source, parallel.choose_devices(4, divided=True), 1)
+    weights = _bytes(jax.eval_shape(experiment.task.init, jax.random.key(0))["params"])
+    # Three quarters of the weights and of their moments lie elsewhere; gathers take some of it back.
+    assert sliced < whole - weights // 2

@@ -105,7 +105,7 @@ class TiledSource:
         """The objects of which enough lies in the tile, in its pixels; boxes may leave it."""
         tile = self.tiles[index]
         whole = self._source.annotation(tile.record)
-        kept = np.flatnonzero(_visible(whole.boxes, tile.window) >= MIN_VISIBLE)
+        kept = np.flatnonzero(visible(whole.boxes, tile.window) >= MIN_VISIBLE)
         corner = np.array(tile.window[:2] * 2, np.float32)
         masks = None
         if whole.masks is not None:
@@ -122,7 +122,7 @@ class TiledSource:
         return self._source.digest(self.tiles[index].record)
 
 
-def _visible(boxes: np.ndarray, window: Window) -> np.ndarray:
+def visible(boxes: np.ndarray, window: Window) -> np.ndarray:
     """Returns f32[m], the fraction of every box in a window; 0 for boxes without an area."""
     sides = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
     inside = np.maximum(sides, 0).prod(axis=1)

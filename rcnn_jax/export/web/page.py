@@ -163,7 +163,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _describe(header: Header, title: str, threshold: float) -> dict[str, Any]:
-    """Returns what the page must know of the model."""
+    """JSON values of the page: preprocessing and classes."""
     return {
         "title": title,
         "file": "./model.onnx",

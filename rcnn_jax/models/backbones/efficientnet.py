@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from rcnn_jax.errors import SpecError
 from rcnn_jax.models.backbones.backbone import Backbone
+from rcnn_jax.models.batch_norm import normalised
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.dropout import drop_connect, dropout
-from rcnn_jax.models.layers import avg_pool, normalised
+from rcnn_jax.models.layers import avg_pool
 from rcnn_jax.structures import Levels
 
 # (width, depth) coefficients

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.models.backbones.backbone import Backbone
+from rcnn_jax.models.batch_norm import normalised
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, max_pool, normalised
+from rcnn_jax.models.layers import avg_pool, max_pool
 from rcnn_jax.structures import Levels
 
 

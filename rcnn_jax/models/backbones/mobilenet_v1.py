@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
+from rcnn_jax.models.batch_norm import normalised
 from rcnn_jax.models.builder import Builder
-from rcnn_jax.models.layers import avg_pool, normalised
+from rcnn_jax.models.layers import avg_pool
 from rcnn_jax.structures import Levels
 
 # (output channels, stride) of blocks 1 to 11

@@ -13,9 +13,10 @@ import flax.linen as nn
 import jax
 
 from rcnn_jax.models.backbones.backbone import Backbone
+from rcnn_jax.models.batch_norm import normalised
 from rcnn_jax.models.builder import Builder
 from rcnn_jax.models.dropout import dropout
-from rcnn_jax.models.layers import max_pool, normalised
+from rcnn_jax.models.layers import max_pool
 from rcnn_jax.structures import Levels
 
 REPEATS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

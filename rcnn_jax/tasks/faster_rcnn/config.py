@@ -27,20 +27,16 @@ from rcnn_jax.settings.detection import (
 from rcnn_jax.settings.metrics import VocMetrics
 from rcnn_jax.settings.network import TAO_FRCNN, AnchorConvention, PixelSettings
 from rcnn_jax.settings.training import (
-    CosineSchedule,
-    OptimizerSettings,
     QatSettings,
     RunSettings,
-    ScheduleSettings,
-    SoftStartSchedule,
-    StepSchedule,
     TeacherSettings,
 )
 from rcnn_jax.settings.views import read_views
 from rcnn_jax.tasks.distillation import TERMS
 from rcnn_jax.tasks.experiment import Experiment, StartSettings
-from rcnn_jax.tasks.extensions import adamw_settings, stopping_settings
+from rcnn_jax.tasks.extensions import stopping_settings
 from rcnn_jax.tasks.faster_rcnn.data import class_map, eval_source, train_source
+from rcnn_jax.tasks.faster_rcnn.optimization import optimizer_settings, schedule_settings
 from rcnn_jax.tasks.faster_rcnn.task import FasterRcnnTask
 from rcnn_jax.tasks.named_files import Config
 from rcnn_jax.tasks.sample_losses import dynamic_settings, sample_losses
@@ -76,8 +72,8 @@ def faster_rcnn_experiment(config: Config, *, axis_name: str) -> Experiment:
         amp_dtype=training.amp_dtype,
         threads=training.n_workers,
         prefetch=training.prefetch_buffer_size,
-        optimizer=_optimizer(training),
-        schedule=_schedule(training.learning_rate),
+        optimizer=optimizer_settings(training),
+        schedule=schedule_settings(training.learning_rate),
         run=_run(config),
         start=StartSettings(
             resume_from=training.resume_from_model or "",
@@ -305,67 +301,6 @@ def _ground_truth(config: Config) -> GroundTruthSettings:
 def _tiling(data: Config) -> TilingSettings | None:
     size, overlap = data.tile_size, data.tile_overlap
     return TilingSettings(size=size, overlap=overlap) if size else None
-
-
-def _optimizer(training: Config) -> OptimizerSettings:
-    regularizer = training.regularizer
-    penalties = {
-        "l1": regularizer.weight if regularizer.type == "L1" else 0.0,
-        "l2": regularizer.weight if regularizer.type == "L2" else 0.0,
-        # Keras penalises weight * |w|^2: no half, so a factor of 2 in the gradient.
-        "l2_factor": 2.0,
-        "clip_norm": training.clip_norm,
-        "ema_decay": training.ema_decay,
-        "backbone_factor": training.backbone_lr_factor,
-        "layer_decay": training.layer_decay,
-        "heads_only_steps": training.heads_only_steps,
-    }
-    choice = training.optimizer
-    if choice.adamw.enabled:
-        return adamw_settings(choice.adamw, **{**penalties, "l1": 0.0, "l2": 0.0})
-    if choice.adam.enabled:
-        adam = choice.adam
-        return OptimizerSettings(
-            kind="adam",
-            beta_1=adam.beta_1,
-            beta_2=adam.beta_2,
-            decay=adam.decay,
-            amsgrad=adam.amsgrad,
-            **penalties,
-        )
-    if choice.sgd.enabled:
-        sgd = choice.sgd
-        return OptimizerSettings(
-            kind="sgd",
-            momentum=sgd.momentum,
-            nesterov=sgd.nesterov,
-            decay=sgd.decay,
-            **penalties,
-        )
-    # No field of the spec's `rmsprop` has an effect, as in the original; its constants are Keras'.
-    return OptimizerSettings(kind="rmsprop", **penalties)
-
-
-def _schedule(learning_rate: Config) -> ScheduleSettings:
-    if learning_rate.soft_start.enabled:
-        soft = learning_rate.soft_start
-        return SoftStartSchedule(
-            base_lr=soft.base_lr,
-            start_lr=soft.start_lr,
-            soft_start=soft.soft_start,
-            annealing_points=tuple(soft.annealing_points),
-            annealing_divider=soft.annealing_divider,
-        )
-    if learning_rate.cosine.enabled:
-        cosine = learning_rate.cosine
-        return CosineSchedule(
-            base_lr=cosine.base_lr,
-            start_lr=cosine.start_lr,
-            soft_start=cosine.soft_start,
-            end_lr=cosine.end_lr,
-        )
-    step = learning_rate.step
-    return StepSchedule(base_lr=step.base_lr, gamma=step.gamma, step_size=step.step_size)
 
 
 def _run(config: Config) -> RunSettings:

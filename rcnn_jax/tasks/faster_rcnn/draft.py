@@ -81,6 +81,7 @@ dataset_config {{
 {_source(draft.val)}\
   }}
   image_extension: {quote(draft.extension)}
+{draft.tile_lines}\
 {draft.comment("classes", "  ")}\
 {mapping}\
 }}
@@ -179,7 +180,7 @@ def _momentum(draft: Draft) -> float:
 
 
 def inherited(config: Config) -> Inherited:
-    """Returns what a run takes over from a Faster R-CNN: its backbone, for heads fit the new classes."""
+    """Network fields that a run inherits from a Faster R-CNN: the backbone, as heads fit new classes."""
     return Inherited(arch=config.model_config.arch)
 
 

@@ -98,6 +98,7 @@ clip_norm: 10.0
 data_config {{
 {draft.comment("canvas", "  ")}\
   image_size: "({height}, {width})"
+{draft.tile_lines}\
 {small}{draft.comment("flips", "  ")}\
   augment_input_data: true
   vflip_probability: {vertical}
@@ -164,7 +165,7 @@ maskrcnn_config {{
 
 
 def inherited(config: Config) -> Inherited:
-    """Returns what a run takes over from a Mask R-CNN.
+    """Network fields that a run inherits from the Mask R-CNN that it starts from.
 
     Without its layers the weights of the pyramid and the heads would not load, and without its pixels and
     strides they would mean something else.
@@ -193,4 +194,5 @@ WRITER = SpecWriter(
     anchors=anchors,
     inherited=inherited,
     text=text,
+    takes_detectors=True,
 )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.models import layers
+from rcnn_jax.models.batch_norm import BatchNorm
 from rcnn_jax.models.builder import Builder
 from tests.export.run import assert_same, ops_of
 
@@ -39,7 +40,7 @@ class ConvNorm(nn.Module):
             x = layers.DepthwiseConv(3, 2, use_bias=self.bias)(x)
         else:
             x = layers.Conv(4, 3, 2, use_bias=self.bias)(x)
-        return layers.BatchNorm()(x, train=False)
+        return BatchNorm()(x, train=False)
 
 
 @pytest.mark.parametrize("bias", [False, True])
