@@ -91,6 +91,7 @@ def draft_of(known: Known) -> Draft:
         weights=known.start.path,
         convention=known.start.convention,
         network=known.start.network,
+        widths=known.start.widths,
         pixels=known.pixels,
         vertical_flips=known.flips,
         batch=length.batch,

@@ -59,6 +59,7 @@ class Start:
       convention: what the weights take for granted, by its name in specs of Mask R-CNN.
       sentence: what was decided.
       network: further fields of the network of a Mask R-CNN that the weights need.
+      widths: of its layers, see `Inherited`; None where the weights are of a backbone alone, or random.
     """
 
     path: str
@@ -67,6 +68,7 @@ class Start:
     sentence: str
     convention: str = "tao"
     network: Mapping[str, str] = field(default_factory=dict)
+    widths: Mapping[str, int] | None = None
 
 
 def start_of(weights: str, arch: str) -> Start:
@@ -107,7 +109,9 @@ def start_of(weights: str, arch: str) -> Start:
         pixels = IMAGENET if model.convention == "torchvision" else CAFFE
         arch = arch or model.arch
         sentence = f"from {path} ({arch})"
-        return Start(str(path), arch, pixels, sentence, model.convention, model.network)
+        return Start(
+            str(path), arch, pixels, sentence, model.convention, model.network, model.widths
+        )
     backbone = arch or _arch_of(path.name)
     if not backbone:
         raise UsageError(
@@ -122,7 +126,11 @@ def start_of(weights: str, arch: str) -> Start:
         pixels = IMAGENET if of_torch or path.suffix.lower() == ".npz" else CAFFE
     convention = "torchvision" if of_torch else "tao"
     network = _NEWER if row is not None and _is_newer(row) else {}
-    return Start(str(path), backbone, pixels, f"from {path} ({backbone})", convention, network)
+    # A torch file that no table knows may be a whole detector; its widths are the published ones.
+    whole = row.is_detector if row is not None else of_torch
+    widths = {} if whole else None
+    sentence = f"from {path} ({backbone})"
+    return Start(str(path), backbone, pixels, sentence, convention, network, widths)
 
 
 def published_start(arch: str, *, detectors: bool, masks: bool) -> Start:

@@ -55,11 +55,13 @@ class Inherited:
       convention: what the weights take for granted, by its name in specs of Mask R-CNN.
       network: further fields of the network that have other values than their defaults, as a spec writes
         them.
+      widths: filters of layers that differ from the published ones, and `fast_rcnn_mlp_head_dim`.
     """
 
     arch: str
     convention: str = "tao"
     network: Mapping[str, str] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,8 @@ class Draft:
       weights: file to start from; empty for random weights.
       convention: what the weights take for granted, where the spec states it.
       network: further fields of the network that the weights need, {name: value as a spec writes it}.
+      widths: of a whole detector to start from, as of `Inherited`; None where there is none: the draft
+        chooses them.
       pixels: of the normalisation, where the spec states one.
       vertical_flips: the pictures look the same upside down.
       batch: images per step.
@@ -111,6 +115,7 @@ class Draft:
     weights: str
     convention: str
     network: Mapping[str, str]
+    widths: Mapping[str, int] | None = None
     pixels: Pixels
     vertical_flips: bool
     batch: int

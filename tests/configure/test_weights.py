@@ -16,8 +16,10 @@ from rcnn_jax.configure.weights import (
     start_of,
 )
 from rcnn_jax.errors import CheckpointError, UsageError
+from rcnn_jax.spec.defaults import default_config
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.tasks.families import family
 from tests.checkpoints import fake_checkpoints as fake
 from tests.checkpoints.mirror import mirror, publish
 
@@ -195,3 +197,20 @@ def test_where_published_weights_cannot_be_had_the_sentence_says_why(site, monke
 def test_a_published_classifier_is_of_the_backbone_that_takes_it(arch, name):
     assert not find(name).is_detector
     assert start_of(name, "").arch.replace(":", "") == arch.replace(":", "")
+
+
+def test_only_a_whole_detector_says_how_wide_the_network_is(tmp_path):
+    assert start_of("none", "").widths is None
+    (tmp_path / "resnet_18.npz").touch()
+    assert start_of(str(tmp_path / "resnet_18.npz"), "").widths is None
+    assert start_of("imagenet/resnet18", "").widths is None
+    assert start_of("coco/faster_rcnn_resnet50_fpn", "").widths == {}
+
+
+def test_the_widths_of_a_model_of_ours_go_into_the_next_spec(tmp_path):
+    config = default_config("mask_rcnn")
+    config.maskrcnn_config.nlayers = 10
+    config.maskrcnn_config.fast_rcnn_mlp_head_dim = 256
+    config.maskrcnn_config.channel_plan = {"l2": 64, "post_hoc_d2": 96}
+    inherited = family("mask_rcnn").draft().inherited(config)
+    assert inherited.widths == {"l2": 64, "post_hoc_d2": 96, "fast_rcnn_mlp_head_dim": 256}

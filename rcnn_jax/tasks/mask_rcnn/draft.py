@@ -21,6 +21,7 @@ In five minutes of two cores BCCD came to 0.517 with a rate of 0.025 and to 0.48
 from random weights want a high one, which the warm-up and the limit of the gradient allow.
 """
 
+_HEAD_DIM = "fast_rcnn_mlp_head_dim"
 _SHORT = 1000
 """Steps below which a mask head of a quarter of the published width is all that can be learnt."""
 
@@ -60,14 +61,10 @@ def text(draft: Draft) -> str:
     rate = min(base * draft.batch / _BASE_BATCH, _MOST_RATE)
     # Factors of width and height of one area, as `aspect_ratios` has them.
     ratios = ", ".join(f"({ratio**0.5:.3g}, {ratio**-0.5:.3g})" for ratio in draft.anchors.ratios)
-    # Half the published width of a pyramid: enough for the few classes of small sets, and more than twice
-    # the steps in the same time. Weights of others have the published width.
-    widths = dict.fromkeys(_NARROW, 128)
-    if draft.masks:
-        widths |= dict.fromkeys(_NARROW_MASK, 64 if steps < _SHORT else 128)
+    widths = _narrow(draft.masks, steps) if draft.widths is None else dict(draft.widths)
+    head_dim = widths.pop(_HEAD_DIM, 1024)
     plan = "".join(
-        f'  channel_plan {{ key: "{layer}" value: {width} }}\n'
-        for layer, width in ({} if draft.weights else widths).items()
+        f'  channel_plan {{ key: "{layer}" value: {width} }}\n' for layer, width in widths.items()
     )
     arch, _, layers = draft.arch.partition(":")
     masks = "true" if draft.masks else "false"
@@ -148,7 +145,7 @@ maskrcnn_config {{
   bg_thresh_hi: 0.5
   bg_thresh_lo: 0.0
   # Heads.
-  fast_rcnn_mlp_head_dim: {1024 if draft.weights else 512}
+  {_HEAD_DIM}: {head_dim}
   bbox_reg_weights: "(10.0, 10.0, 5.0, 5.0)"
 {plan}\
 {draft.comment("masks", "  ")}\
@@ -162,6 +159,12 @@ maskrcnn_config {{
   test_detections_per_image: {max(100, draft.max_objects * 3 // 2)}
 }}
 """
+
+
+def _narrow(masks: bool, steps: int) -> dict[str, int]:
+    """Half the published widths: enough for the few classes of small sets, in half of the time."""
+    widths = dict.fromkeys(_NARROW, 128) | {_HEAD_DIM: 512}
+    return widths | dict.fromkeys(_NARROW_MASK if masks else (), 64 if steps < _SHORT else 128)
 
 
 def inherited(config: Config) -> Inherited:
@@ -181,7 +184,8 @@ def inherited(config: Config) -> Inherited:
         if values := tuple(network[name] or ()):
             fields[name] = quote(str(list(values)))
     arch = f"{network.arch}:{network.nlayers}"
-    return Inherited(arch=arch, convention=network.convention, network=fields)
+    widths = {**network.channel_plan, _HEAD_DIM: network[_HEAD_DIM]}
+    return Inherited(arch=arch, convention=network.convention, network=fields, widths=widths)
 
 
 WRITER = SpecWriter(
