@@ -40,7 +40,7 @@ class TimePlan:
       written_steps: length that the spec states, which the learning rate is stretched from.
       total_steps: planned length; 0 until the steps have been timed.
       period: steps between validations and between model files; 0 until then.
-      since: step that periods are counted from, that of the last correction.
+      since: step that periods are counted from: that of a milestone or of a correction.
     """
 
     minutes: float
@@ -132,7 +132,7 @@ def milestones_left(plan: TimePlan, taken: int) -> int:
 def corrected(
     plan: TimePlan, *, left: float, taken: int, costs: Costs, steps_per_epoch: int
 ) -> TimePlan:
-    """Returns a plan with as many validations as it had, and a length that ends in time.
+    """Returns a plan with a length that ends in time, and no more validations than it had.
 
     Args:
       plan: with its length.
@@ -141,10 +141,18 @@ def corrected(
       costs: of the parts, as they were measured since.
       steps_per_epoch: every epoch ends with a checkpoint.
     """
-    count = milestones_left(plan, taken)
-    training = left - count * costs.milestone - _LEAVING
-    steps = max(int(training / (costs.step + costs.save / steps_per_epoch)), 1)
-    # Counted from here on: a multiple of another period may lie behind, and its validation with it.
-    return dataclasses.replace(
-        plan, total_steps=taken + steps, period=math.ceil(steps / count), since=taken
-    )
+    step = costs.step + costs.save / steps_per_epoch
+    # From the last milestone on, with about as many steps between two of them as there were: a run that
+    # has become shorter has fewer, and not its last two at its very end.
+    since = taken - (taken - plan.since) % plan.period
+    most = milestones_left(plan, taken)
+    for count in range(most, 0, -1):
+        training = left - count * costs.milestone - _LEAVING
+        total = taken + max(int(training / step), 1)
+        if count == 1 or round((total - since) / plan.period) >= count:
+            break
+    period = math.ceil((total - since) / count)
+    if since + period <= taken:  # the next one would lie behind
+        count = max(min(round((total - taken) / plan.period), count), 1)
+        since, period = taken, math.ceil((total - taken) / count)
+    return dataclasses.replace(plan, total_steps=total, period=period, since=since)

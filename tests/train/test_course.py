@@ -1,5 +1,7 @@
 """A course corrects a plan half-way through what is left, by what was measured since."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def finished_after(minutes, seconds_per_step, *, thought=0.5, validation=8.0, va
         steps_per_epoch=PER_EPOCH,
         clock=lambda: now[0],
     )
-    plans, step, validated = [plan], 0, 0
+    plans, step, validated = [plan], 0, []
     while step < plan.total_steps:
         left = milestones_left(plan, step)
         step += 1
@@ -37,14 +39,16 @@ def finished_after(minutes, seconds_per_step, *, thought=0.5, validation=8.0, va
         if milestones_left(plan, step) < left:
             now[0] += validation + 0.6
             course.leave_out(validation + 0.6, validated=True)
-            validated += 1
+            validated.append(step)
         elif step % PER_EPOCH == 0:
             now[0] += 0.2
             course.leave_out(0.2, validated=False)
         elif course.is_due(step) and step < plan.total_steps:
             plan = course.correct(plan, step, np.zeros(()))
             plans.append(plan)
-    assert validated == milestones_left(plans[0], 0)
+    assert validated[-1] == step and len(validated) <= milestones_left(plans[0], 0)
+    gaps = [b - a for a, b in itertools.pairwise(validated)]
+    assert all(gap > plans[0].period / 2 for gap in gaps), (validated, plans)
     return now[0], plans
 
 
