@@ -33,7 +33,8 @@ class Detector:
       spec: file.
       batch: images per call.
       canvas: (height, width) instead of the spec's, or None.
-      masks: False takes the mask head off a Mask R-CNN: a Faster R-CNN on a pyramid remains.
+      masks: False takes the mask head off a Mask R-CNN: a Faster R-CNN on a pyramid remains; None does
+        what the spec says.
       bf16: compute in bfloat16, whatever the options say.
     """
 
@@ -41,7 +42,7 @@ class Detector:
     spec: Path
     batch: int = 1
     canvas: tuple[int, int] | None = None
-    masks: bool = True
+    masks: bool | None = True
     bf16: bool = False
 
 
@@ -138,7 +139,7 @@ def detectors(options: Options, table: dict[str, tuple[Detector, ...]]) -> tuple
     if options.spec:
         spec = Path(options.spec)
         name = f"{spec.stem}, batch {options.batch}"
-        return (Detector(name=name, spec=spec, batch=options.batch),)
+        return (Detector(name=name, spec=spec, batch=options.batch, masks=None),)
     return table[options.size]
 
 
@@ -151,8 +152,11 @@ def prepare(detector: Detector, options: Options) -> Subject:
     loaded = load_spec(detector.spec)
     config: Any = loaded.config
     kind = "mask_rcnn" if loaded.kind == "mask_rcnn" else "faster_rcnn"
-    if kind == "mask_rcnn":
-        config.maskrcnn_config.include_mask = detector.masks
+    network = config.maskrcnn_config if kind == "mask_rcnn" else config.model_config
+    if kind == "mask_rcnn" and detector.masks is not None:
+        network.include_mask = detector.masks
+    if options.frozen:
+        network.freeze_bn = True
     # The flag of the run adds to the detector's own choice: no flag turns it off.
     bf16 = options.bf16 or detector.bf16
     experiment = build_experiment(config, kind, bf16=bf16)

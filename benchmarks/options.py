@@ -18,6 +18,7 @@ class Options:
       seconds: about how long the rounds of one benchmark may take, warm-up not counted.
       peers: measure the peers that are installed.
       bf16: convolutions of train and predict in bfloat16, the peer under autocast.
+      frozen: batch norm is frozen, as the specs of the original have it.
       compiled_peers: measure torch.compile too.
       spec: a spec to train and predict with instead of those of the size, or "".
       batch: images per step where `spec` is given.
@@ -28,6 +29,7 @@ class Options:
     seconds: float = 5.0
     peers: bool = True
     bf16: bool = False
+    frozen: bool = False
     compiled_peers: bool = False
     spec: str = ""
     batch: int = 1

@@ -59,7 +59,13 @@ def _environment(content: dict[str, Any]) -> str:
     environment = content["environment"]
     options = content["options"]
     rows = [
-        ("size", options["size"] + (", bfloat16" if options["bf16"] else "")),
+        (
+            "size",
+            options["size"]
+            + (", bfloat16" if options["bf16"] else "")
+            # Reports of earlier versions do not have it.
+            + (", frozen batch norm" if options.get("frozen") else ""),
+        ),
         ("revision", environment["revision"] or "unknown"),
         ("processor", f"{environment['processor']}, {environment['cores']} cores"),
         ("memory", _memory(environment["memory_bytes"])),

@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=flags.seconds,
         peers=flags.peers,
         bf16=flags.bf16,
+        frozen=flags.frozen,
         compiled_peers=flags.compiled_peers,
         spec=flags.spec,
         batch=flags.batch,
@@ -158,6 +159,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only rcnn_jax")
     parser.add_argument("--bf16", action="store_true", help="train and predict in bfloat16")
+    parser.add_argument("--frozen", action="store_true", help="train with frozen batch norm")
     parser.add_argument(
         "--compiled-peers",
         action="store_true",
