@@ -155,8 +155,9 @@ def unreachable(url: str, *, timeout: float = REACH_TIMEOUT) -> str:
                 kind = answer.headers.get_content_type()
             page = kind in ("text/html", "application/xhtml+xml")
             reasons.append("a web page answered: a proxy or a login stands between" if page else "")
-        # An address may be wrong in many ways, and whoever only asks must not fail of any.
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        # An address may be wrong in many ways, and whoever only asks must not fail of any; late ones
+        # belong to nobody, for the caller has gone on.
+        except Exception as error:
             reasons.append(_reason(error))
 
     # A thread of its own: the timeout of a socket does not count the time that a resolver takes.

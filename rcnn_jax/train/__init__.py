@@ -32,7 +32,8 @@ The files in the order in which they explain each other:
 
     time_plan    length and periods of a run that ends by the clock: arithmetic
     stopwatch    the times of its first steps
-    planning     the moment at which the plan is made
+    course       steps are timed on, and the plan corrected
+    planning     the moments at which the plan is made and corrected
 
     sink         `MetricSink`: where all numbers go, in the chief process only
     writers      metrics.jsonl, TensorBoard, console, status.json
