@@ -143,6 +143,12 @@ def test_aliases_of_aliases_are_shown_in_a_line(tmp_path):
     assert "MODEL.PIXEL_MEAN is [[" in message and len(message) < 500
 
 
+@pytest.mark.parametrize("entry", ["PIXEL_MEAN", "PIXEL_STD"])
+def test_a_number_of_hundreds_of_digits_is_one_message(tmp_path, entry):
+    message = refusal(tmp_path, f"MODEL: {{{entry}: [1, 2, 1{'0' * 400}]}}")
+    assert f"MODEL.{entry} is [1, 2, 1000" in message and "numbers" in message
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -38,6 +38,7 @@ def test_every_header_has_the_fields_of_a_model(field):
         ("step", 2**40),
         ("run_state", {"step": 7}),
         ("run_state", {"run_id": "abc", "best_metric": "high"}),
+        ("run_state", {"run_id": "abc", "best_loss": float("nan")}),
         ("run_state", {"run_id": "abc", "due": 1}),
         ("convention", None),
         ("created_with", {"jax": 1}),
@@ -52,3 +53,10 @@ def test_fields_that_contradict_each_other_are_named():
     assert message({**HEADER, "category_ids": [1]}) == "it has 2 classes, 1 ids"
     assert message({n: v for n, v in HEADER.items() if n != "step"}).startswith("it has the state")
     assert message([]) == "its header is no list of fields"
+
+
+def test_a_number_of_hundreds_of_digits_is_refused_in_one_message():
+    text = message({**HEADER, "run_state": {"run_id": "abc", "best_loss": 10**400}})
+    assert text.startswith(
+        "the field run_state of its header is {'run_id': 'abc', 'best_loss': 1000"
+    )

@@ -117,7 +117,14 @@ def read_json(text: str, origin: str) -> dict[str, float]:
     try:
         largest = json.loads(text)["tensor_scales"].items()
         scales = {name: float(value) / LEVELS for name, value in largest}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OverflowError,  # a whole number of 400 digits
+    ) as error:
         raise DataError(
             f'{origin}: expected JSON such as {{"tensor_scales": {{"tensor": 6.0}}}}'
         ) from error

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from rcnn_jax.errors import DataError
-from rcnn_jax.export.precision.scales import read_cache, write_cache, write_json
+from rcnn_jax.export.precision.scales import read_cache, read_json, write_cache, write_json
 
 
 def test_a_cache_is_the_text_that_tensorrt_reads():
@@ -52,3 +52,9 @@ def test_what_is_no_cache_is_one_message(text, message):
 
 def test_the_json_holds_the_largest_values():
     assert json.loads(write_json({"x": 0.5})) == {"tensor_scales": {"x": 63.5}}
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, '"six"', "-1.0", "NaN"])
+def test_a_value_that_is_no_positive_number_is_one_message(value):
+    with pytest.raises(DataError, match=r"^scales\.json: "):
+        read_json(f'{{"tensor_scales": {{"conv": {value}}}}}', "scales.json")
