@@ -232,21 +232,19 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
     shapes = np.log(objects.sizes[:, 1] / objects.sizes[:, 0])
     reached = coverage(sides, anchors.cells)
     # By class: a model is judged by the mean over classes, however few objects one of them has.
-    parts = [("objects", np.ones(len(sides), bool)), *_quoted(objects.classes())]
-    weakest = min(
-        ((name, coverage(sides[own], anchors.cells)[0].reached) for name, own in parts),
-        key=lambda part: part[1],
-    )
+    classes, fractions = _quoted(objects.classes()), objects.fractions
+    parts = [(name, coverage(sides[own], anchors.cells)[0].reached) for name, own in classes]
+    weakest = min([("objects", reached[0].reached), *parts], key=lambda part: part[1])
     reliefs = [
         relief(
             size,
             objects.sizes,
-            objects.fractions[own],
+            fractions[own],
             finest=writer.finest,
             grid=writer.grid,
             whose=name,
         )
-        for name, own in parts
+        for name, own in [("objects", slice(None)), *classes]
     ]
     # Without the outer twentieths: a few odd pictures must not decide the detector.
     spread = math.exp(float(np.quantile(shapes, 0.95) - np.quantile(shapes, 0.05)))
