@@ -20,8 +20,10 @@ class Recipe:
     rate: float
 
 
-PRUNED = Recipe(length=0.5, rate=1.0)
-"""After pruning: half the run at the base rate; small steps hardly bring the filters back."""
+# Half the run left Mask R-CNN of nuclei 3.3 points of mask AP50 below its first model, see
+# experiments/compression.
+PRUNED = Recipe(length=1.0, rate=1.0)
+"""After pruning: the run once more at the base rate; small steps hardly bring the filters back."""
 QUANTISED = Recipe(length=1 / 3, rate=0.1)
 """With fake quantisation: weights move by steps of their grid, not to another minimum."""
 

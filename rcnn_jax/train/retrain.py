@@ -85,7 +85,7 @@ def _small_rates(experiment: Experiment, bundle: Bundle) -> Iterator[str]:
         yield (
             f"the model was first trained with rates up to {before:g}, this spec goes up to {now:g}: "
             "networks hardly recover from pruning with small steps. Use the base rate of the first "
-            "training, with its warm-up, for a third to half of its length"
+            "training, with its warm-up, for half to all of its length"
         )
 
 
