@@ -2,7 +2,7 @@
 
 0 foundation  <- 1 ops | spec  <- 2 models | data  <- 3 tasks  <- 4 checkpoints  <- 5 runtime
   <- 6 evaluate | compress  <- 7 train | inference | diagnose  <- 8 export, configure
-  <- 9 cli, main, api, sweep, pareto
+  <- 9 cli, main, api, sweep, pareto, preflight
 """
 
 import ast
@@ -43,7 +43,9 @@ FLOORS = {
     **dict.fromkeys(("evaluate", "compress"), 6),
     **dict.fromkeys(("train", "inference", "diagnose"), 7),
     **dict.fromkeys(("configure", "export"), 8),
-    **dict.fromkeys(("__init__", "cli", "main", "api", "sweep", "pareto", "benchmark"), 9),
+    **dict.fromkeys(
+        ("__init__", "cli", "main", "api", "sweep", "pareto", "preflight", "benchmark"), 9
+    ),
 }
 SEPARATE = (1, 2, 6, 7)
 """Floors whose packages do not know each other."""
