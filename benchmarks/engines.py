@@ -14,8 +14,8 @@ own, whose largest resident memory is the column of memory, and whose crash is a
 
 Weights are random ones that behave like trained ones (`benchmarks.plausible_weights`), the images a
 made-up scene and its mirror image, of which the scales of int8 are too. Detections of the portable graph
-in ONNX Runtime are compared with those of the ordinary graph of the same precision, and in fp32 with the
-model in JAX.
+in ONNX Runtime are compared with those of the ordinary graph of the same precision, on the scene alone
+where that is not fp32, and in fp32 with the model in JAX.
 
 A built engine has not run on a card.
 """
@@ -185,6 +185,9 @@ def portable(case: Case, canvas: tuple[int, int]) -> tuple[onnx.ModelProto, dict
     network = exported(case.kind, case.arch, case.graph, canvas)
     header, scenes = network.header, network.scenes
     ordinary = lowered(network.model, case.precision, preprocess(scenes, header))
+    if case.precision != "fp32":
+        # Float16 is slow on a CPU, and that a batch comes out as its images do is seen in fp32.
+        scenes = scenes[:1]
     graph = to_portable(ordinary)
     forms = read_header(graph, case.name).portable or {}
     row: dict[str, Any] = {
