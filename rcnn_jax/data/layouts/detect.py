@@ -136,8 +136,7 @@ def _form(files: Sequence[Path]) -> str:
     votes = {"kitti": 0, "yolo": 0, "": 0}
     step = max(1, len(files) // _SAMPLED)
     for path in files[::step]:
-        for line in _head(path).decode("utf-8", "replace").splitlines()[:20]:
-            columns = line.split()
+        for columns in _first_lines(path):
             # Fifteen columns also fit a polygon of seven points; its class is a number, and KITTI
             # has a name.
             if len(columns) in (COLUMNS, COLUMNS + 1) and not columns[0].isdigit():
@@ -148,6 +147,18 @@ def _form(files: Sequence[Path]) -> str:
                 votes[""] += 1
     best = max(votes, key=lambda form: votes[form])
     return best if votes[best] else ""
+
+
+def _first_lines(path: Path) -> list[list[str]]:
+    """Returns the columns of the first lines of a text file, at most 20 of them."""
+    head = _head(path)
+    lines = [line.split() for line in head.decode("utf-8", "replace").splitlines()[:20]]
+    if len(head) == _HEAD and lines:
+        # A polygon along every pixel is longer than what was read. The line that the end cuts is left
+        # out; where there is no other, its whole points say what it is.
+        *whole, cut = lines
+        lines = whole or [cut[: (len(cut) - 2) // 2 * 2 + 1]]
+    return lines
 
 
 def _head(path: Path) -> bytes:

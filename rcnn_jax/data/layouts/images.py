@@ -1,5 +1,6 @@
 """Index of the images below a folder: which file an annotation means."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,11 @@ class ImageIndex:
     def __init__(self, images: Sequence[Path]):
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
+        self._by_upload: dict[str, list[Path]] = {}
         for path in images:
             self._by_name.setdefault(path.name, []).append(path)
             self._by_stem.setdefault(path.stem, []).append(path)
+            self._by_upload.setdefault(_upload_name(path.name), []).append(path)
 
     def named(self, name: str, near: Path) -> Path | None:
         """Returns the image of a file name, which may have folders in front.
@@ -76,9 +79,22 @@ class ImageIndex:
         parts = name.replace("\\", "/").split("/")
         return _nearest(self._by_name.get(parts[-1], []), parts, near)
 
+    def uploaded(self, name: str) -> Path | None:
+        """Returns the image that a server keeps under this name; None where several may be meant."""
+        paths = self._by_upload.get(name.rpartition("/")[2], [])
+        return paths[0] if len(paths) == 1 else None
+
     def of_stem(self, stem: str, near: Path) -> Path | None:
         """Returns the image whose name without its ending is `stem`."""
         return _nearest(self._by_stem.get(stem, []), [stem], near)
+
+
+def _upload_name(name: str) -> str:
+    """Returns the name of a file after its upload: `photo (1).jpg` is kept as `photo_1.jpg`.
+
+    Source: Django documentation, "Utilities", `get_valid_filename`.
+    """
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
 def _nearest(paths: Sequence[Path], parts: Sequence[str], near: Path) -> Path | None:

@@ -227,7 +227,10 @@ def _names(image: str) -> list[str]:
 
 def _image(index: ImageIndex, reference: str, near: Path) -> Path | None:
     paths = (index.named(name, near) for name in _names(reference))
-    return next((path for path in paths if path is not None), None)
+    # Uploads lose blanks and brackets, and people keep their photographs under the old names.
+    return next((path for path in paths if path is not None), None) or next(
+        (path for path in map(index.uploaded, _names(reference)) if path is not None), None
+    )
 
 
 def _objects(

@@ -63,6 +63,29 @@ def test_an_image_is_found_whatever_the_server_called_it(tmp_path, reference):
     assert collection.items[0].size == (40, 60)
 
 
+def test_an_upload_is_found_under_the_name_that_its_photograph_had(tmp_path):
+    picture(tmp_path / "photo (1).png")
+    picture(tmp_path / "photo (2).png")
+    export(tmp_path, task("/data/upload/3/0a1b2c3d-photo_2.png", annotation(region())))
+    (item,) = read_collection(tmp_path).items
+    assert item.image.name == "photo (2).png"
+
+
+def test_an_upload_that_two_photographs_may_be_belongs_to_none(tmp_path):
+    for name in ("a 1.png", "a (1).png", "b.png"):
+        picture(tmp_path / name)
+    export(
+        tmp_path,
+        task("/data/upload/3/0a1b2c3d-a_1.png", annotation(region())),
+        task("b.png", annotation(region())),
+    )
+    collection = read_collection(tmp_path)
+    assert [item.image.name for item in collection.items] == ["b.png"]
+    assert [problem.what for problem in collection.problems] == [
+        "there is no image '/data/upload/3/0a1b2c3d-a_1.png'"
+    ]
+
+
 def test_json_min_is_read(tmp_path):
     picture(tmp_path / "a.png")
     shape = {"x": 10, "y": 10, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}

@@ -91,6 +91,19 @@ def test_polygons_of_yolo_are_outlines_and_not_boxes(tmp_path):
     assert "1 boxes and 1 polygons" in collection.choices
 
 
+@pytest.mark.parametrize("points", [600, 3000])
+def test_outlines_along_every_pixel_are_recognised_as_yolo(tmp_path, points):
+    # One line is longer than the part of a file that tells its layout.
+    angles = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    ring = np.stack([0.5 + 0.25 * np.cos(angles), 0.5 + 0.25 * np.sin(angles)], axis=1)
+    picture(tmp_path / "images" / "a.png")
+    line = "0 " + " ".join(f"{value:.6f}" for value in ring.ravel())
+    text(tmp_path / "labels" / "a.txt", f"{line}\n{line}\n")
+    collection = read_collection(tmp_path)
+    assert collection.layout == "yolo"
+    assert [len(obj.outline[0]) for obj in collection.items[0].objects] == [2 * points] * 2
+
+
 @pytest.mark.parametrize(
     ("numbers", "names", "expected"),
     [
