@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 from argparse import Namespace
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height x width of the network input, instead of the chosen one",
     )
     parser.add_argument(
-        "--tiles", action="store_true",
-        help="cut images into overlapping tiles where objects are too small on the canvas",
+        "--tiles", action=argparse.BooleanOptionalAction, default=None,
+        help="cut images into overlapping tiles where objects are too small on the canvas (default: "
+        "where most of a class are, and the time allows it)",
     )  # fmt: skip
     parser.add_argument(
         "--recipe",
@@ -122,7 +124,7 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure.drafting import Known, draft_of
     from rcnn_jax.configure.pace import pace_here, with_backbone
     from rcnn_jax.configure.splits import split_items
-    from rcnn_jax.configure.tiles import choose_tiles
+    from rcnn_jax.configure.tiles import choose_tiles, pays
     from rcnn_jax.configure.weights import is_folded, published_start, start_of
     from rcnn_jax.spec.load import parse_spec
 
@@ -158,8 +160,9 @@ def run(args: Namespace) -> int:
         if chooses_weights:  # not earlier: which ones fit depends on the detector
             whole = choice.writer.takes_detectors
             start = published_start(start.arch, detectors=whole, masks=args.masks)
-        tiled = None
-        if args.tiles:
+        tiled, most = None, objects.most
+        # A canvas that was asked for is meant for whole images, unless the flag says otherwise.
+        if args.tiles or (args.tiles is None and canvas is None):
             tiled = choose_tiles(
                 items,
                 objects,
@@ -170,15 +173,19 @@ def run(args: Namespace) -> int:
                 arch=start.arch,
                 canvas=canvas,
             )
-            if tiled is None:
+            if tiled is None and args.tiles:
                 session.warn(
                     "--tiles: the objects are large enough in whole images, which stay whole"
                 )
-            else:
+            if args.tiles is None and tiled is not None:
+                if not pays(tiled, choice, objects, pace, args.minutes):
+                    tiled = None
+                else:
+                    session.note(tiled.why)
+            if tiled is not None:
                 objects, choice = tiled.objects, tiled.choice
-        seen = items if tiled is None else tiled.items
-        parts = [sum(item.split == part for item in seen) for part in ("train", "val")]
-        length = proposal.schedule(choice, pace, args.minutes, parts[0], parts[1])
+        parts = Counter(item.split for item in items) if tiled is None else tiled.counts
+        length = proposal.schedule(choice, pace, args.minutes, parts["train"], parts["val"])
         classes = list(
             dict.fromkeys(names[name] for name in collection.class_names if name in names)
         )
@@ -206,6 +213,7 @@ def run(args: Namespace) -> int:
             names=names,
             counts=counts,
             objects=objects,
+            most=most,
             choice=choice,
             why=why,
             schedule=length,
@@ -335,10 +343,11 @@ def _classes(
     return dict(counts), names
 
 
-def _pictures(diagnosis: "Diagnosis", readable: Sequence[int]) -> "list[Pixels]":
+def _pictures(diagnosis: "Diagnosis", readable: Sequence[int]) -> "Iterator[Pixels]":
     # Evenly over the whole set: the first ones may be of one film.
     step = max(len(readable) // _PICTURES, 1)
-    return [diagnosis.records[n].read() for n in readable[::step][:_PICTURES]]
+    for n in readable[::step][:_PICTURES]:
+        yield diagnosis.records[n].read()
 
 
 def _with_statistics(

@@ -30,6 +30,7 @@ class Known:
       names: label -> class.
       counts: objects per label.
       objects: their sizes.
+      most: objects of a whole image.
       choice: detector, canvas and anchors.
       why: it was chosen.
       schedule: batch and length.
@@ -49,6 +50,7 @@ class Known:
     names: Mapping[str, str]
     counts: Mapping[str, int]
     objects: Objects
+    most: int
     choice: Choice
     why: str
     schedule: Schedule
@@ -68,7 +70,6 @@ def draft_of(known: Known) -> Draft:
     )
     parts = Counter(item.split for item in split.items)
     tiled = known.tiled
-    learnt = Counter(item.split for item in (tiled.items if tiled else split.items))
     # KITTI separates by blanks, so converted labels have none in their names.
     written = kitti_name if known.placed.converted else str
     # Rounded up, because the number is a static shape and new images may hold a few more.
@@ -79,13 +80,15 @@ def draft_of(known: Known) -> Draft:
         classes={written(label): written(name) for label, name in known.names.items()},
         train=known.placed.train,
         val=known.placed.val,
-        train_images=learnt["train"],
+        train_images=tiled.counts["train"] if tiled else parts["train"],
         val_images=parts["val"],
         extension=extension,
         canvas=(choice.canvas.height, choice.canvas.width),
         anchors=choice.anchors,
         coverage=choice.coverage,
         max_objects=most,
+        # Of a whole image, where tiles are learnt too: what they see is joined before it is cut off.
+        max_detections=known.most * 3 // 2,
         masks=known.masks,
         arch=known.start.arch,
         weights=known.start.path,
@@ -95,7 +98,8 @@ def draft_of(known: Known) -> Draft:
         pixels=known.pixels,
         vertical_flips=known.flips,
         batch=length.batch,
-        epochs=length.epochs,
+        steps=length.steps,
+        validations=length.validations,
         output=known.output,
         tiling=tiled.tiling if tiled else None,
         reasons=_reasons(known),
@@ -121,6 +125,18 @@ def _anchors(choice: Choice) -> str:
     return f"{choice.anchors.per_cell} per cell; objects with IoU 0.5, in place, as they lie:"
 
 
+def _length(schedule: Schedule, minutes: float) -> str:
+    pace = f"at an estimated {schedule.seconds:.2f} s a step"
+    if schedule.steps < schedule.epoch:
+        whole = schedule.epoch * schedule.seconds / 60
+        return (
+            f"{schedule.steps:,} steps are about {minutes:g} minutes here, {pace}; an epoch of "
+            f"{schedule.epoch:,} steps takes {whole:.0f}."
+        )
+    epochs = "1 epoch is" if schedule.epochs == 1 else f"{schedule.epochs} epochs are"
+    return f"{epochs} about {minutes:g} minutes here, {pace}."
+
+
 def _reasons(known: Known) -> dict[str, list[str]]:
     choice, canvas = known.choice, known.choice.canvas
     objects = ", ".join(f"{label} {known.counts[label]:,}" for label in known.names)
@@ -131,8 +147,7 @@ def _reasons(known: Known) -> dict[str, list[str]]:
             f"Detector: {known.why}.",
         ],
         "schedule": [
-            f"{known.schedule.epochs} epochs are about {known.minutes:g} minutes here, at an estimated "
-            f"{known.schedule.seconds:.2f} s a step.",
+            _length(known.schedule, known.minutes),
             f"train --minutes {known.minutes:g} measures the step and plans the length by it.",
         ],
         "canvas": [
@@ -141,7 +156,8 @@ def _reasons(known: Known) -> dict[str, list[str]]:
             *(choice.relief.sentences if choice.relief else ()),
         ],
         "objects": [
-            f"At most {known.objects.most} objects in {'a tile' if known.tiled else 'an image'}."
+            f"At most {known.most} objects in an image"
+            + (f", {known.objects.most} in a tile." if known.tiled else ".")
         ],
         "tiles": [f"{known.tiled.sentence}."] if known.tiled else [],
         "weights": [f"Weights: {known.start.sentence}."],

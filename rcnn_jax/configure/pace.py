@@ -47,6 +47,7 @@ START_SECONDS = 60.0
 """Opening data, compiling the step and the evaluation."""
 
 _MOST_EPOCHS, _FEWEST_STEPS = 300, 20
+_MOST_VALIDATIONS, _VALIDATING = 4, 0.1
 _BASE_PIXELS, _BASE_MINUTES = 170_000, 20.0
 
 
@@ -95,21 +96,30 @@ def pixel_budget(pace: Pace, minutes: float) -> int:
     return int(min(max(_BASE_PIXELS * power**0.5, 60_000), 1_100_000))
 
 
-def planned_epochs(
+def planned_steps(
     pace: Pace, minutes: float, pixels: int, batch: int, train_images: int, val_images: int
-) -> int:
-    """Returns how many epochs fit into so many minutes, by the estimate.
+) -> tuple[int, int]:
+    """Returns how many steps and validations fit into so many minutes, by the estimate.
+
+    Steps are those of whole epochs, unless not even one fits.
 
     Args:
       pace: of the machine.
-      minutes: of the run, with its start and four validations.
+      minutes: of the run, with its start and its validations.
       pixels: of the canvas.
       batch: images per step.
       train_images: of an epoch.
-      val_images: of a validation; an image costs a third of its training.
+      val_images: of a validation.
     """
-    step = pace.seconds(pixels * batch)
-    validations = 4 * val_images * pace.seconds(pixels) / 3
-    left = max(minutes * 60 - START_SECONDS - validations, minutes * 60 * 0.3)
-    steps = max(left / step, _FEWEST_STEPS)
-    return int(min(max(math.floor(steps / max(train_images // batch, 1)), 1), _MOST_EPOCHS))
+    validation = validation_seconds(pace, pixels, val_images)
+    # As `train --minutes` does: a tenth of the time at most, and one at the end.
+    validations = int(min(max(_VALIDATING * minutes * 60 / validation, 1), _MOST_VALIDATIONS))
+    left = max(minutes * 60 - START_SECONDS - validations * validation, minutes * 60 * 0.3)
+    steps = max(math.floor(left / pace.seconds(pixels * batch)), _FEWEST_STEPS)
+    epoch = max(train_images // batch, 1)
+    return (min(steps // epoch, _MOST_EPOCHS) * epoch or steps), validations
+
+
+def validation_seconds(pace: Pace, pixels: int, images: int) -> float:
+    """Returns the estimated time of a validation, where an image costs a third of its training."""
+    return max(images, 1) * pace.seconds(pixels) / 3

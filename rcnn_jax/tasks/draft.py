@@ -80,7 +80,8 @@ class Draft:
       canvas: (height, width) of the network input.
       anchors: of the cells.
       coverage: what they reach.
-      max_objects: most objects of an image.
+      max_objects: most objects of an image, or of a tile.
+      max_detections: most detections of an image: more than a whole one has objects.
       masks: outlines are learnt.
       arch: backbone and depth, for example `resnet:18`.
       weights: file to start from; empty for random weights.
@@ -91,7 +92,8 @@ class Draft:
       pixels: of the normalisation, where the spec states one.
       vertical_flips: the pictures look the same upside down.
       batch: images per step.
-      epochs: length of the run.
+      steps: length of the run, which may be less than an epoch.
+      validations: on the way and at the end.
       output: folder of the run.
       tiling: how images are cut into tiles; None for whole ones.
       recipe: named in the spec, for what the draft does not choose itself; empty for none.
@@ -110,6 +112,7 @@ class Draft:
     anchors: Anchors
     coverage: Sequence[Coverage]
     max_objects: int
+    max_detections: int
     masks: bool
     arch: str
     weights: str
@@ -119,7 +122,8 @@ class Draft:
     pixels: Pixels
     vertical_flips: bool
     batch: int
-    epochs: int
+    steps: int
+    validations: int
     output: str
     tiling: TilingSettings | None = None
     recipe: str = ""
@@ -129,6 +133,11 @@ class Draft:
     def steps_per_epoch(self) -> int:
         """Steps of an epoch on one device."""
         return max(self.train_images // self.batch, 1)
+
+    @property
+    def epochs(self) -> int:
+        """Length of the run in epochs, at least one."""
+        return max(self.steps // self.steps_per_epoch, 1)
 
     @property
     def recipe_line(self) -> str:

@@ -264,7 +264,7 @@ def mites(tmp_path):
 def test_large_photographs_of_small_objects_are_warned_of_with_what_would_help(
     mites, tmp_path, init
 ):
-    experiment, printed = init(mites)
+    experiment, printed = init(mites, "--no-tiles")
     assert experiment.tiling is None
     assert "100% of the objects are smaller than 8 pixels on this canvas" in printed
     assert "times the time of a step (--canvas HEIGHTxWIDTH" in printed
@@ -289,6 +289,32 @@ def test_tiles_are_cut_where_the_flag_asks_for_them(mites, tmp_path, init, detec
     spec = (tmp_path / "out" / "spec.txt").read_text()
     assert f"tile_size: {tiling.size}" in spec
     assert f" tiles of {tiling.size} pixels with an overlap of 20%, of 12 images" in spec
+
+
+def test_images_that_hide_their_objects_are_cut_unasked_and_that_is_said(mites, tmp_path, init):
+    experiment, printed = init(mites)
+    assert experiment.tiling is not None
+    assert "100% of the objects would be smaller than 8 pixels on a canvas for whole" in printed
+    assert "times as long (--no-tiles keeps them whole)" in printed
+    assert "little is learnt of them" not in printed
+    # a canvas that was asked for is one for whole images
+    experiment, printed = init(mites, "--overwrite --canvas 256x320")
+    assert experiment.tiling is None
+    assert "little is learnt of them" in printed
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_an_image_of_many_tiles_may_have_as_many_detections_as_it_has_objects(
+    tmp_path, init, detector
+):
+    rows = range(20, 880, 40)
+    lines = [kitti_line("mite", x, y, x + 6, y + 6) for y in rows for x in range(20, 1180, 60)]
+    for number in range(6):
+        picture(tmp_path / "set" / "images" / f"{number}.png", height=900, width=1200)
+        text(tmp_path / "set" / "labels" / f"{number}.txt", "".join(lines))
+    experiment, _ = init(tmp_path / "set", f"--tiles --detector {detector} --accept-errors")
+    assert experiment.tiling is not None
+    assert experiment.evaluation.detections.max_detections == len(lines) * 3 // 2
 
 
 def test_tiles_are_not_cut_where_whole_images_show_the_objects(tmp_path, init):

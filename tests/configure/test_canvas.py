@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcnn_jax.configure.canvas import best_shape, choose_canvas, relief
-from rcnn_jax.configure.pace import Pace, pixel_budget, planned_epochs
+from rcnn_jax.configure.pace import Pace, pixel_budget, planned_steps
 
 LANDSCAPE = np.array([[480.0, 640.0]] * 20)
 PORTRAIT = LANDSCAPE[:, ::-1]
@@ -89,7 +89,16 @@ def test_more_time_and_faster_machines_are_worth_larger_canvases():
 def test_the_length_is_what_the_time_leaves():
     pace = Pace(100.0, False)
     # 0.72 s a step of 0.3 million pixels; 60 s of start and four validations of 87 images at 0.12 s.
-    epochs = planned_epochs(pace, 20.0, 150_000, 2, 206, 87)
-    assert epochs == int((1200 - 60 - 4 * 87 * 0.12) / 0.72 / 103)
-    assert planned_epochs(pace, 0.1, 150_000, 2, 206, 87) == 1
-    assert planned_epochs(pace, 1e5, 150_000, 2, 206, 87) == 300
+    steps, validations = planned_steps(pace, 20.0, 150_000, 2, 206, 87)
+    assert steps == int((1200 - 60 - 4 * 87 * 0.12) / 0.72 / 103) * 103
+    assert validations == 4
+    assert planned_steps(pace, 1e5, 150_000, 2, 206, 87)[0] == 300 * 103
+
+
+def test_a_run_that_ends_within_its_first_epoch_is_planned_in_steps():
+    pace = Pace(100.0, False)
+    # 4000 images of an epoch do not fit into five minutes, and a validation of 800 takes a third of them.
+    steps, validations = planned_steps(pace, 5.0, 150_000, 2, 4000, 800)
+    assert steps == int((300 - 60 - 800 * 0.12) / 0.72)
+    assert validations == 1
+    assert planned_steps(pace, 0.1, 150_000, 2, 206, 87) == (20, 1)

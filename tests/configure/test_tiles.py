@@ -7,7 +7,7 @@ import pytest
 
 from rcnn_jax.configure.pace import Pace
 from rcnn_jax.configure.proposal import Objects, choose
-from rcnn_jax.configure.tiles import LARGEST_OVERLAP, choose_tiles, overlap_of, tiled_items
+from rcnn_jax.configure.tiles import LARGEST_OVERLAP, choose_tiles, overlap_of, pays, tiled_objects
 from rcnn_jax.data.layouts.collection import Item, Labelled
 from rcnn_jax.data.sources.tiles import windows
 from rcnn_jax.settings.data import TilingSettings
@@ -43,7 +43,7 @@ def test_tiles_show_the_objects_to_the_chosen_detector(side, kind):
     assert tiled.tiling.overlap == 0.2
     # square, as the tiles are
     assert tiled.choice.canvas.height == tiled.choice.canvas.width
-    assert len(tiled.items) == 6 * len(windows(items[0].size, tiled.tiling))
+    assert tiled.counts == {"val": 6 * len(windows(items[0].size, tiled.tiling))}
     assert f"tiles of {tiled.tiling.size} pixels" in tiled.sentence
     # Far fewer than in a whole image, as the places for objects of a step are.
     assert tiled.objects.most < objects.most
@@ -66,9 +66,25 @@ def test_the_overlap_shows_the_largest_object_whole_up_to_half_a_tile():
 
 def test_a_tile_counts_what_training_sees_of_an_object():
     whole = item((100, 180), (10, 10, 20, 20), (40, 85, 60, 125), (40, 96, 60, 176))
-    first, second = tiled_items([whole], TilingSettings(size=100, overlap=0.2))
-    assert (first.size, second.size) == ((100, 100), (100, 100))
-    assert first.split == second.split == "val"
-    # Of the last one a twentieth lies in the first tile; the second begins at column 80.
-    assert [obj.box for obj in first.objects] == [(10, 10, 20, 20), (40, 85, 60, 100)]
-    assert [obj.box for obj in second.objects] == [(40, 5, 60, 45), (40, 16, 60, 96)]
+    empty = item((50, 60))
+    objects, counts = tiled_objects([empty, whole], TilingSettings(size=100, overlap=0.2))
+    assert counts == {"val": 3}
+    assert objects.sizes.tolist() == [[50, 60], [100, 100], [100, 100]]
+    # Of the last one a twentieth lies in the first tile of its image; the second begins at column 80.
+    assert objects.owner.tolist() == [1, 1, 2, 2]
+    assert objects.sides.tolist() == [[10, 10], [20, 15], [20, 40], [20, 80]]
+    assert objects.most == 2
+
+
+def test_images_are_cut_unasked_where_that_shows_what_they_hide_and_time_allows_it():
+    items = mites(12)
+    objects = Objects.of(items)
+    options = {"masks": False, "arch": "resnet:18"}
+    whole, _ = choose(objects, PACE, 20.0, **options)
+    tiled = choose_tiles(items, objects, whole, PACE, 20.0, **options)
+    assert pays(tiled, whole, objects, PACE, 20.0)
+    # a validation of all tiles alone takes longer
+    assert not pays(tiled, whole, objects, PACE, 0.2)
+    # a tenth of the objects would be in pieces in every tile
+    large = Objects.of([*items, *mites(500, images=1)])
+    assert not pays(tiled, whole, large, PACE, 20.0)

@@ -35,11 +35,11 @@ def text(draft: Draft) -> str:
     )
     sources = "".join(f"  data_sources {{\n{_source(files)}  }}\n" for files in draft.train)
     proposals = max(200, 4 * draft.max_objects)
-    max_boxes = max(50, draft.max_objects * 3 // 2)
+    max_boxes = max(50, draft.max_detections)
     rate = min(_BASE_RATE * draft.batch / _BASE_BATCH, _MOST_RATE)
     weights = f"  pretrained_weights: {quote(draft.weights)}\n" if draft.weights else ""
     frozen = draft.comment("weights", "  ")
-    period = max(draft.epochs // 4, 1)
+    period = max(draft.epochs // draft.validations, 1)
     vertical = "0.5" if draft.vertical_flips else "0.0"
     return f"""\
 {draft.comment("head")}\
@@ -120,7 +120,7 @@ training_config {{
 evaluation_config {{
   batch_size: 8
   validation_period_during_training: {period}
-  rpn_pre_nms_top_N: {max(500, 5 * draft.max_objects)}
+  rpn_pre_nms_top_N: {max(500, 10 * draft.max_objects)}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
   rpn_nms_overlap_threshold: 0.7
   classifier_nms_max_boxes: {max_boxes}
@@ -134,7 +134,7 @@ inference_config {{
   batch_size: 8
   detection_image_output_dir: {quote(str(Path(draft.output) / "max_boxes" / "images"))}
   labels_dump_dir: {quote(str(Path(draft.output) / "max_boxes" / "labels"))}
-  rpn_pre_nms_top_N: {max(500, 5 * draft.max_objects)}
+  rpn_pre_nms_top_N: {max(500, 10 * draft.max_objects)}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
   classifier_nms_max_boxes: {max_boxes}
   classifier_nms_overlap_threshold: 0.5
@@ -165,18 +165,14 @@ def _small(draft: Draft) -> str:
     return "    allow_small: true\n" if min(draft.canvas) < 128 else ""
 
 
-def _steps(draft: Draft) -> int:
-    return draft.epochs * draft.steps_per_epoch
-
-
 def _average(draft: Draft) -> float:
     """Weight averaging over about a tenth of the run, as in the measured runs of 1600 steps."""
-    return round(1 - 1 / min(max(_steps(draft) / 8, 20), 2000), 4)
+    return round(1 - 1 / min(max(draft.steps / 8, 20), 2000), 4)
 
 
 def _momentum(draft: Draft) -> float:
     """Batch statistics settle within a fifteenth of the run; 0.99, as published, from 1500 steps."""
-    return round(1 - 1 / min(max(_steps(draft) / 15, 10), 100), 3)
+    return round(1 - 1 / min(max(draft.steps / 15, 10), 100), 3)
 
 
 def inherited(config: Config) -> Inherited:

@@ -54,9 +54,9 @@ def text(draft: Draft) -> str:
     """Returns the spec of a draft."""
     height, width = draft.canvas
     (train,) = draft.train
-    steps = draft.epochs * draft.steps_per_epoch
+    steps = draft.steps
     warmup = max(min(150, steps // 10), 1)
-    period = max(steps // 4, 1)
+    period = max(steps // draft.validations, 1)
     base = _TUNING_RATE if draft.weights else _SCRATCH_RATE
     rate = min(base * draft.batch / _BASE_BATCH, _MOST_RATE)
     # Factors of width and height of one area, as `aspect_ratios` has them.
@@ -71,6 +71,9 @@ def text(draft: Draft) -> str:
     weights = f"checkpoint: {quote(draft.weights)}\n" if draft.weights else ""
     vertical = "0.5" if draft.vertical_flips else "0.0"
     proposals = max(500, 4 * draft.max_objects)
+    # Around an object ten anchors score alike: fewer candidates than that would leave objects out before
+    # NMS thins them.
+    candidates = max(500, 10 * draft.max_objects)
     average = round(1 - 1 / min(max(steps / 8, 20), 2000), 4)
     network = "".join(f"  {name}: {value}\n" for name, value in draft.network.items())
     small = "  allow_small: true\n" if min(draft.canvas) < 128 else ""
@@ -135,7 +138,7 @@ maskrcnn_config {{
   rpn_batch_size_per_im: 256
   rpn_fg_fraction: 0.5
   rpn_min_size: 0.0
-  train_rpn_pre_nms_topn: {2 * proposals}
+  train_rpn_pre_nms_topn: {max(1000, candidates)}
   train_rpn_post_nms_topn: {proposals}
   train_rpn_nms_threshold: 0.7
   # Rois that train the heads.
@@ -152,11 +155,11 @@ maskrcnn_config {{
   include_mask: {masks}
   mrcnn_resolution: 28
   # Test.
-  test_rpn_pre_nms_topn: {proposals}
+  test_rpn_pre_nms_topn: {candidates}
   test_rpn_post_nms_topn: {proposals}
   test_rpn_nms_thresh: 0.7
   test_nms: 0.5
-  test_detections_per_image: {max(100, draft.max_objects * 3 // 2)}
+  test_detections_per_image: {max(100, draft.max_detections)}
 }}
 """
 
