@@ -126,6 +126,7 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure.splits import split_items
     from rcnn_jax.configure.tiles import choose_tiles, pays
     from rcnn_jax.configure.weights import is_folded, published_start, start_of
+    from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size
     from rcnn_jax.spec.load import parse_spec
 
     with Session("init", status_folder=None) as session:
@@ -135,7 +136,12 @@ def run(args: Namespace) -> int:
         collection, diagnosis = _examined(args, session)
         readable = [n for n, scan in enumerate(diagnosis.scans) if not scan.fault]
         scans = [diagnosis.scans[n] for n in readable]
-        items = with_sizes([collection.items[n] for n in readable], [scan.size for scan in scans])
+        shown = drawn_as_shown(diagnosis.records, diagnosis.scans)
+        sizes = [
+            shown_size(diagnosis.scans[n]) if n in shown else diagnosis.scans[n].size
+            for n in readable
+        ]
+        items = with_sizes([collection.items[n] for n in readable], sizes)
         # Found now: a training on boxes that are taken for outlines would run for hours and learn
         # rectangles.
         if args.masks and not any(f.outline is not None for item in items for f in item.objects):
@@ -196,8 +202,9 @@ def run(args: Namespace) -> int:
             form=choice.writer.labels,
             items=items,
             class_names=tuple(classes),
-            as_found=untouched and not args.crowds_as_objects,
+            as_found=untouched and not args.crowds_as_objects and not shown,
             beside=_beside(args.output),
+            orientations={collection.items[n].image: diagnosis.scans[n].orientation for n in shown},
         )
         # Not earlier: where the data or a flag is at fault, the spec that is there keeps its data.
         shutil.rmtree(wish.beside, ignore_errors=True)
@@ -289,8 +296,8 @@ def _examined(args: Namespace, session: Session) -> "tuple[Collection, Diagnosis
     from rcnn_jax.cli.doctor import findings_table
     from rcnn_jax.data.layouts.collection import crowds_as_objects
     from rcnn_jax.data.layouts.detect import read_collection
-    from rcnn_jax.diagnose import records
-    from rcnn_jax.diagnose.dataset import EXIT, examine
+    from rcnn_jax.diagnose import kinds, records
+    from rcnn_jax.diagnose.dataset import examine
 
     collection = read_collection(args.data)
     if args.crowds_as_objects:
@@ -311,8 +318,13 @@ def _examined(args: Namespace, session: Session) -> "tuple[Collection, Diagnosis
     for choice in diagnosis.choices:
         session.note(choice)
     session.console.print(findings_table(diagnosis))
-    # Warnings pass: they are about how well a model will learn, errors about what.
-    if diagnosis.exit_code == EXIT["error"] and not args.accept_errors:
+    # Warnings pass: they are about how well a model will learn, errors about what. Images that are to be
+    # turned are mended here, in a copy.
+    errors = any(
+        seen.kind.severity == "error" and seen.kind is not kinds.DRAWN_TURNED
+        for seen in diagnosis.observations
+    )
+    if errors and not args.accept_errors:
         raise DataError(
             f"{args.data}: the doctor found errors (above), and a model would learn them. Mend them "
             f"(`rcnn-jax doctor {args.data} --fix DIR` mends what needs no guess, and init takes DIR), "

@@ -3,11 +3,12 @@
 KITTI as its readers want it, COCO with one file per split    named where they are
 whatever else a COCO reader is to read                        new annotation files, images in place
 whatever else a KITTI reader is to read                       a KITTI tree, images copied
+images to be turned as EXIF shows them                        a tree, images copied
 """
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rcnn_jax.checkpoints.atomic import write_file
@@ -15,6 +16,7 @@ from rcnn_jax.data.formats.image_folder import is_image_name
 from rcnn_jax.data.layouts.collection import Collection, Item
 from rcnn_jax.data.layouts.json_file import read_json
 from rcnn_jax.data.layouts.write import Form, Track, coco_text, write_tree
+from rcnn_jax.diagnose.exif import turning_copy
 from rcnn_jax.errors import DataError
 from rcnn_jax.tasks.draft import LabelFiles
 
@@ -46,6 +48,7 @@ class Wish:
       class_names: to learn, in their order.
       as_found: the labels may be used as they are: nothing was left out, changed or unreadable.
       beside: folder for what is written.
+      orientations: image -> EXIF orientation, of images that are copied as they are shown.
     """
 
     form: Form
@@ -53,6 +56,7 @@ class Wish:
     class_names: tuple[str, ...]
     as_found: bool
     beside: Path
+    orientations: Mapping[Path, int] = field(default_factory=dict)
 
     def of(self, split: str) -> list[Item]:
         """The images of a split."""
@@ -75,20 +79,23 @@ def provide_files(wish: Wish, collection: Collection, track: Track) -> DataFiles
         in_place = _kitti_in_place(wish)
         if in_place is not None:
             return in_place
-    if wish.form == "coco":
+    if wish.form == "coco" and not wish.orientations:
         unchanged = collection.layout == "coco" and wish.as_found
         return (_coco_in_place(wish) if unchanged else None) or _coco_files(wish, collection.layout)
     # A KITTI reader wants all images of a split in one folder, which other layouts seldom have.
-    write_tree(wish.items, wish.beside, "kitti", wish.class_names, track=track)
+    copy = turning_copy(wish.orientations)
+    write_tree(wish.items, wish.beside, wish.form, wish.class_names, track=track, copy=copy)
+    folder = wish.beside
     train, val = (
-        LabelFiles(
-            images=str(wish.beside / split / "images"), labels=str(wish.beside / split / "labels")
-        )
+        LabelFiles(images=str(folder / split / "images"), labels=str(folder / split / "labels"))
+        if wish.form == "kitti"
+        else LabelFiles(images=str(folder / split), labels=str(folder / f"instances_{split}.json"))
         for split in ("train", "val")
     )
-    notes = (
-        f"{collection.layout} was written as kitti into {wish.beside}, with copies of the images",
-    )
+    copies = "copies of the images"
+    if wish.orientations:
+        copies += f", of which {len(wish.orientations)} stand as EXIF shows them"
+    notes = (f"{collection.layout} was written as {wish.form} into {folder}, with {copies}",)
     return DataFiles((train,), val, True, notes)
 
 

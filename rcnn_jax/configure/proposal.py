@@ -340,7 +340,7 @@ def renamed(items: Sequence[Item], names: Mapping[str, str]) -> tuple[Item, ...]
 
 
 def pixel_statistics(pictures: Iterable[Picture]) -> Pixels:
-    """Returns the normalisation that gives these pictures mean 0 and deviation 1; each is looked at once."""
+    """Returns the normalisation that gives these pictures mean 0 and deviation 1."""
     means, squares = [], []
     for picture in pictures:
         # OpenCV adds up the bytes: photographs of twelve million pixels as floats took a second each.

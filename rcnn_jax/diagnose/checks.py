@@ -13,6 +13,7 @@ from rcnn_jax.data.findings import Kind as FindingKind
 from rcnn_jax.data.layouts.collection import Labelled
 from rcnn_jax.data.loader.images import apply_boxes, clip_boxes, fit
 from rcnn_jax.diagnose import kinds
+from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups, near_groups
@@ -114,25 +115,28 @@ class Target:
 
 def check_images(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
     """Observes damaged, turned and wrongly sized images."""
+    shown = drawn_as_shown(records, scans)
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
         if scan.fault:
             seen.add(kinds.BROKEN_IMAGE, Example(record.name, scan.fault, index))
             continue
+        if scan.low_range:
+            seen.add(kinds.LOW_RANGE, Example(record.name, record=index))
+        size = shown_size(scan) if index in shown else scan.size
         # Not an error of the size alone: boxes that were drawn on another size are all wrong.
-        if record.stated and record.stated != scan.size:
+        if record.stated and record.stated != size:
             height, width = record.stated
-            swapped = (width, height) == scan.size
-            detail = (
-                f"labels for {height} x {width}, image of {scan.size[0]} x {scan.size[1]} (h x w)"
-                + (": height and width swapped" if swapped else "")
-                + (
-                    ": drawn on the picture as it is shown"
-                    if swapped and scan.orientation > 4
-                    else ""
-                )
+            detail = f"labels for {height} x {width}, image of {size[0]} x {size[1]} (h x w)" + (
+                ": height and width swapped" if (width, height) == size else ""
             )
             seen.add(kinds.OTHER_SIZE, Example(record.name, detail, index))
-        if scan.orientation != 1:
+        if index in shown:
+            detail = (
+                f"EXIF orientation {scan.orientation}: stored as {scan.size[0]} x {scan.size[1]}, shown "
+                f"as {size[0]} x {size[1]} (h x w)"
+            )
+            seen.add(kinds.DRAWN_TURNED, Example(record.name, detail, index))
+        elif scan.orientation != 1:
             detail = f"EXIF orientation {scan.orientation}"
             seen.add(kinds.TURNED, Example(record.name, detail, index))
 
@@ -163,9 +167,12 @@ def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
 
 def check_labels(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
     """Observes labels that are wrong in themselves or for their image."""
+    shown = drawn_as_shown(records, scans)
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
         # A broken image says nothing of its size, but its labels can still be checked against each other.
         size = scan.size if not scan.fault else record.stated
+        # Told once, with the picture: as it is shown its boxes are sound.
+        size = shown_size(scan) if index in shown else size
         for kind, position, detail in _faults_of_labels(record, size):
             where = record.objects[position].where or record.name
             seen.add(kind, Example(where, detail, index, (position,)))

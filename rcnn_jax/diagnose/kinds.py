@@ -20,8 +20,17 @@ OTHER_SIZE = Kind(
 TURNED = Kind(
     sentence="{count} images say that they are shown turned (EXIF), the first is {where}",
     severity="warning",
-    advice="pixels are read as stored: if the labels were drawn on the turned picture they are wrong; "
-    "`--fix` turns the pixels where the stated size shows that",
+    advice="pixels are read as stored: if the labels were drawn on the turned picture they are wrong",
+)
+DRAWN_TURNED = Kind(
+    sentence="{count} images are stored turned, and labelled as EXIF shows them, the first is {where}",
+    severity="error",
+    advice="pixels are read as stored: `--fix` turns them, and so does `init` in a copy",
+)
+LOW_RANGE = Kind(
+    sentence="{count} images of 16 bits are nearly black, the first is {where}",
+    severity="warning",
+    advice="the upper byte is read, and data of fewer bits lies below it: multiply 12-bit data by 16",
 )
 EQUAL = Kind(
     sentence="{count} images are copies of another one, the first is {where}",

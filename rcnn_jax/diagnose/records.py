@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcnn_jax.data.formats.image_decoder import decode, read_bytes
+from rcnn_jax.data.formats.image_decoder import LOW_RANGE, decode, read_bytes
 from rcnn_jax.data.formats.image_header import header_of
 from rcnn_jax.data.layouts.collection import Collection, Labelled
 from rcnn_jax.data.sources.boxes import Source
@@ -21,11 +21,13 @@ class Pixels:
       image: u8[h w 3], RGB.
       digest: of the file, or of the pixels where they lie in a record.
       orientation: EXIF's, 1 to 8; 1 is upright.
+      low_range: 16 bits a pixel, of which the upper byte says next to nothing.
     """
 
     image: np.ndarray
     digest: bytes
     orientation: int = 1
+    low_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def read_file(path: Path) -> Pixels:
     header = header_of(data)
     # Formats without a header that is read, such as BMP, have no EXIF.
     orientation = header.orientation if header else 1
-    return Pixels(image, hashlib.sha256(data).digest(), orientation)
+    low_range = header is not None and header.bits == 16 and int(image.max(initial=0)) < LOW_RANGE
+    return Pixels(image, hashlib.sha256(data).digest(), orientation, low_range)
 
 
 def _of_record(source: Source, index: int) -> Pixels:

@@ -5,21 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-
 from rcnn_jax.data.layouts.collection import Item, Labelled
 from rcnn_jax.data.layouts.write import Form, Track, write_tree
 from rcnn_jax.diagnose import kinds
 from rcnn_jax.diagnose.checks import MIN_OVERLAP_OF_OUTLINE, outline_box, overlap, twice
 from rcnn_jax.diagnose.dataset import Diagnosis
+from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size, turning_copy
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups
 from rcnn_jax.errors import DataError
-from rcnn_jax.image_file import encode_image
-
-# Turns to apply to the stored pixels so that they stand as EXIF says they are shown.
-_TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
@@ -39,7 +34,8 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     # By sentence: what was done is told in the order in which it was first done.
     changes: Counter[str] = Counter()
     copies = _copies(diagnosis.records, diagnosis.scans)
-    items, rotated = [], set()
+    shown = drawn_as_shown(diagnosis.records, diagnosis.scans)
+    items, rotated = [], {}
     for index, (record, scan) in enumerate(zip(diagnosis.records, diagnosis.scans, strict=True)):
         # Left out with its labels: labels without an image are an error of the next reader.
         if scan.fault or record.path is None:
@@ -49,11 +45,10 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
             changes["copies of other images were left out"] += 1
             continue
         size = scan.size
-        # Only where the labels state the turned size: an EXIF tag alone does not say on which picture the
-        # labels were drawn.
-        if record.stated and record.stated != size and _is_turned(record.stated, scan):
-            rotated.add(record.path)
-            size = record.stated
+        # Only where labels show it: an EXIF tag alone does not say on which picture they were drawn.
+        if index in shown:
+            rotated[record.path] = scan.orientation
+            size = shown_size(scan)
             changes["images were turned as EXIF says"] += 1
         objects = _objects(record.objects, size, changes)
         items.append(Item(record.path, record.path, objects, size, record.split))
@@ -63,15 +58,8 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     masks = any(obj.outline is not None for item in items for obj in item.objects)
     form: Form = "coco" if masks else "kitti"
 
-    def copy(source: Path, target: Path) -> None:
-        if source in rotated:
-            _write_turned(source, target, diagnosis)
-        else:
-            # Byte for byte: encoding a JPEG anew would change every picture a little.
-            target.write_bytes(source.read_bytes())
-
     names = tuple(sorted({obj.name for item in items for obj in item.objects}))
-    write_tree(items, out, form, names, track=track, copy=copy)
+    write_tree(items, out, form, names, track=track, copy=turning_copy(rotated))
     unreadable = sum(
         seen.count for seen in diagnosis.observations if seen.kind is kinds.UNREADABLE_LABEL
     )
@@ -90,12 +78,6 @@ def _copies(records: Sequence[Record], scans: Sequence[Scan]) -> set[int]:
         kept = min(group, key=lambda index: (order.get(records[index].split, 4), index))
         left_out |= set(group) - {kept}
     return left_out
-
-
-def _is_turned(stated: tuple[int, int], scan: Scan) -> bool:
-    return scan.orientation in _TURNS and stated == (
-        scan.size[::-1] if scan.orientation in (6, 8) else scan.size
-    )
 
 
 def _objects(
@@ -122,11 +104,3 @@ def _objects(
             changes["boxes were clipped to their image"] += 1
         kept.append(dataclasses.replace(obj, box=clipped))
     return tuple(kept)
-
-
-def _write_turned(source: Path, target: Path, diagnosis: Diagnosis) -> None:
-    index = next(n for n, record in enumerate(diagnosis.records) if record.path == source)
-    image = diagnosis.records[index].read().image
-    upright = cv2.rotate(image, _TURNS[diagnosis.scans[index].orientation])
-    # Encoded anew, so that no EXIF tag is left which would turn it once more.
-    target.write_bytes(encode_image(upright, source.suffix, name=source))

@@ -26,6 +26,7 @@ class Scan:
       fault: why it cannot be read; the rest is empty then.
       size: (height, width) as stored.
       orientation: EXIF's.
+      low_range: 16 bits a pixel, of which the upper byte says next to nothing.
       digest: of its bytes.
       difference: 64 bits of a difference hash: equal for copies at another size or quality.
       small: u8[16 16], grey.
@@ -34,6 +35,7 @@ class Scan:
     fault: str = ""
     size: tuple[int, int] = (0, 0)
     orientation: int = 1
+    low_range: bool = False
     digest: bytes = b""
     difference: int = 0
     small: np.ndarray | None = None
@@ -70,6 +72,7 @@ def scan(record: Record) -> Scan:
     return Scan(
         size=pixels.image.shape[:2],
         orientation=pixels.orientation,
+        low_range=pixels.low_range,
         digest=pixels.digest,
         difference=_difference_hash(grey),
         small=small,

@@ -5,6 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rcnn_jax.cli.main import main
 from rcnn_jax.data.loader.pipeline import training_canvases
@@ -13,7 +14,7 @@ from rcnn_jax.spec.load import load_spec
 from rcnn_jax.tasks.build import build_experiment
 from tests.checkpoints.mirror import mirror, publish
 from tests.configure import copies
-from tests.data.layouts.folders import kitti_line, picture, text
+from tests.data.layouts.folders import coco, kitti_line, picture, text
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,35 @@ def test_weights_of_torch_bring_their_convention(source, tmp_path, init):
         source, f"--weights {tmp_path / 'resnet18-f37072fd.pth'} --detector mask_rcnn", code=2
     )
     assert experiment is None  # the file is looked into
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_photographs_that_were_labelled_as_exif_shows_them_are_turned_in_a_copy(
+    tmp_path, init, detector
+):
+    random, folder = np.random.default_rng(0), tmp_path / "set"
+    folder.mkdir()
+    for number in range(10):
+        pixels = random.integers(0, 100, (120, 200, 3)).astype(np.uint8)
+        pixels[30:50, 140:180] = 255  # columns 30 to 50 and rows 20 to 60, as it is shown
+        tag = Image.Exif()
+        tag[274] = 8
+        Image.fromarray(pixels).save(folder / f"{number}.png", exif=tag)
+    boxes = [(number, 1, [30, 20, 20, 40], {}) for number in range(10)]
+    names = [f"{number}.png" for number in range(10)]
+    coco(folder / "x.json", names, boxes, {1: "sign"})
+    content = json.loads((folder / "x.json").read_text())
+    for entry in content["images"]:
+        entry |= {"height": 200, "width": 120}
+    (folder / "x.json").write_text(json.dumps(content))
+    experiment, printed = init(folder, f"--detector {detector}")
+    assert "of which 10 stand as EXIF shows them" in printed
+    source = experiment.train_source()
+    assert source.size(0) == (200, 120)
+    (box,) = source.annotation(0).boxes
+    top, left, bottom, right = box.astype(int).tolist()
+    assert (source.image(0, "rgb")[top:bottom, left:right] == 255).all()
+    assert (source.image(0, "rgb") == 255).all(axis=2).sum() == (bottom - top) * (right - left)
 
 
 @pytest.fixture

@@ -242,8 +242,8 @@ def test_a_turned_photograph_is_turned_where_its_labels_say_so(tmp_path):
     content["images"][0] |= {"height": 60, "width": 40}
     (tmp_path / "set" / "x.json").write_text(json.dumps(content))
     seen = by_kind(diagnose(tmp_path / "set"))
-    assert "as it is shown" in seen[kinds.OTHER_SIZE].examples[0].detail
-    assert kinds.TURNED in seen
+    assert "stored as 40 x 60, shown as 60 x 40" in seen[kinds.DRAWN_TURNED].examples[0].detail
+    assert not {kinds.OTHER_SIZE, kinds.TURNED, kinds.BEYOND} & seen.keys()
     main(
         [
             "doctor",
@@ -255,8 +255,17 @@ def test_a_turned_photograph_is_turned_where_its_labels_say_so(tmp_path):
         ]
     )
     rotated = by_kind(diagnose(tmp_path / "c"))
-    assert kinds.OTHER_SIZE not in rotated
-    assert kinds.TURNED not in rotated
+    assert not {kinds.OTHER_SIZE, kinds.TURNED, kinds.DRAWN_TURNED} & rotated.keys()
+
+
+def test_images_of_12_bits_in_16_are_named(tmp_path):
+    depth = np.linspace(0, 4095, 40 * 60).reshape(40, 60).astype(np.uint16)
+    (tmp_path / "images").mkdir()
+    for name, pixels in (("dark.png", depth), ("full.png", depth * 16)):
+        assert cv2.imwrite(str(tmp_path / "images" / name), pixels)
+        text(tmp_path / "labels" / f"{name[:-4]}.txt", kitti_line("cell", 6, 4, 36, 24))
+    seen = by_kind(diagnose(tmp_path))[kinds.LOW_RANGE]
+    assert [example.where.rpartition("/")[2] for example in seen.examples] == ["dark.png"]
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])

@@ -39,7 +39,7 @@ there opens here.
 MAX_PIXELS_VARIABLE = "RCNN_JAX_MAX_PIXELS"
 _MOST_PIXELS = 2**30  # OpenCV's own limit
 _MOST_BYTES_PER_PIXEL = 16
-_LOW_RANGE = 64
+LOW_RANGE = 64
 """Levels of 256; a 16-bit image that stays below holds data of fewer bits."""
 
 _ADVICE = (
@@ -209,7 +209,7 @@ def _warn_of_losses(header: ImageHeader, data: bytes, pixels: np.ndarray, name: 
             "such images as RGB where colours matter",
         )
     # Looked at in the 8-bit pixels: decoding again is for the message of the first such image only.
-    if header.bits == 16 and pixels.size and pixels.max() < _LOW_RANGE:
+    if header.bits == 16 and pixels.size and pixels.max() < LOW_RANGE:
         _warn_once("range", lambda: _low_range(data, name))
 
 
