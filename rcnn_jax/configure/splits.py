@@ -22,6 +22,7 @@ VALIDATION_FRACTION = 0.2
 # Draws are cheap beside reading the images, and the best of some is near the share in every class.
 _TRIES = 64
 _FEWEST_FRAMES = 3
+_FEWEST_VALIDATING = 10
 _FEWEST_SCENES = 3
 _PLAIN_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "image_2", "data", "labels"}
 
@@ -91,7 +92,26 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
                 f"for '{part}'"
             )
     notes.append(f"{parts['train']} training images, {parts['val']} validation images")
+    notes += _doubts(placed, parts["val"])
     return Split(tuple(placed), unused, tuple(notes))
+
+
+def _doubts(items: Sequence[Item], validating: int) -> list[str]:
+    """Returns what the validation cannot say, as sentences."""
+    names = {
+        part: {obj.name for item in items if item.split == part for obj in item.objects}
+        for part in ("train", "val")
+    }
+    notes = []
+    if unseen := sorted(names["train"] - names["val"]):
+        listed = ", ".join(f"'{name}'" for name in unseen[:8])
+        notes.append(f"no validation image shows {listed}: nothing tells how well that is learnt")
+    if validating < _FEWEST_VALIDATING:
+        notes.append(
+            f"an average precision over {validating} images is chance for the most part: look at the "
+            "pictures"
+        )
+    return notes
 
 
 def groups_of(items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
@@ -157,13 +177,7 @@ def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]
     wanted = max(round(VALIDATION_FRACTION * len(items)), 1)
     best: tuple[float, set[int]] = (np.inf, set())
     for attempt in range(_TRIES):
-        generator = np.random.default_rng([seed, attempt])
-        taken, count = [], 0
-        for index in generator.permutation(len(order)):
-            size = int(table[index, 0])
-            if count + size <= wanted or (not taken and size < len(items)):
-                taken.append(int(index))
-                count += size
+        taken = _draw(table, wanted, np.random.default_rng([seed, attempt]))
         fractions = table[taken].sum(axis=0) / np.maximum(totals, 1)
         # Of a class with few objects a fifth cannot be met exactly: the root lets it weigh less.
         weights = np.sqrt(totals / totals.max())
@@ -172,3 +186,46 @@ def _chosen(items: Sequence[Item], groups: Sequence[int], seed: int) -> set[int]
         if distance < best[0]:
             best = (distance, {order[index] for index in taken})
     return best[1]
+
+
+def _draw(table: np.ndarray, wanted: int, generator: np.random.Generator) -> list[int]:
+    """Returns groups that validate, at random, but with an image of every class in both parts.
+
+    Args:
+      table: f64[g 1+c], number of images of a group, then of its objects by class.
+      wanted: images, at most, unless the first group has more.
+      generator: of the draw.
+    """
+    classes = [np.flatnonzero(row).tolist() for row in table[:, 1:]]
+    training = (table[:, 1:] > 0).sum(axis=0).tolist()  # groups that hold a class and still train
+    taken: list[int] = []
+    count, seen = 0, set()
+    order = generator.permutation(len(table)).tolist()
+
+    def take(index: int) -> None:
+        nonlocal count
+        taken.append(index)
+        count += int(table[index, 0])
+        seen.update(classes[index])
+        for number in classes[index]:
+            training[number] -= 1
+
+    def fits(index: int) -> bool:
+        # The last group of a class trains: what was never shown cannot be measured either.
+        last = any(training[number] == 1 for number in classes[index])
+        return count + int(table[index, 0]) <= wanted and not last
+
+    # The rarest first: left to chance, a class of three images validates in every second draw.
+    for number in np.argsort(training, kind="stable").tolist():
+        if number not in seen:
+            own = (index for index in order if number in classes[index] and fits(index))
+            if (index := next(own, None)) is not None:
+                take(index)
+    chosen = set(taken)
+    for index in order:
+        if index not in chosen and fits(index):
+            take(index)
+    if not taken:  # every group is large, or the only one of a class
+        sizes = table[:, 0]
+        taken = [index for index in order if sizes[index] < sizes.sum()][:1]
+    return taken

@@ -72,6 +72,32 @@ def test_a_fifth_validates_where_a_split_is_made_and_rare_classes_are_in_both(gi
     assert parts(split_items(every, scans(100), seed=4)) != parts(divided)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_every_class_of_two_images_is_in_both_parts_and_one_of_one_trains(seed):
+    names = [f"{number}.png" for number in range(60)]
+    rare = {0: "a", 1: "a", 2: "b", 3: "b", 4: "b", 5: "c", 6: "c", 7: "alone"}
+    given = [
+        item
+        for number, name in enumerate(names)
+        for item in items(name, label=rare.get(number, "cat"))
+    ]
+    split = split_items(given, scans(60), seed=seed)
+    classes = {
+        part: {obj.name for item in split.items if item.split == part for obj in item.objects}
+        for part in ("train", "val")
+    }
+    assert classes == {"train": {"a", "b", "c", "alone", "cat"}, "val": {"a", "b", "c", "cat"}}
+    assert sum(item.split == "val" for item in split.items) == 12
+    assert any("no validation image shows 'alone'" in sentence for sentence in split.sentences)
+
+
+def test_a_validation_of_few_images_is_said_to_be_chance():
+    few = split_items(items(*"abcdefghij"), scans(10), seed=1)
+    assert any("average precision over 2 images is chance" in line for line in few.sentences)
+    many = split_items(items(*(f"{n}.png" for n in range(60))), scans(60), seed=1)
+    assert not any("chance" in line for line in many.sentences)
+
+
 def test_near_duplicates_and_copies_are_one_group():
     looks = scans(6)
     same, near = looks[0], looks[2]
