@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcnn_jax.configure.drafting import Known
     from rcnn_jax.configure.proposal import Choice
     from rcnn_jax.configure.splits import Split
-    from rcnn_jax.data.layouts.collection import Collection
+    from rcnn_jax.data.layouts.collection import Collection, Item
     from rcnn_jax.diagnose.dataset import Diagnosis
     from rcnn_jax.diagnose.records import Pixels
     from rcnn_jax.tasks.draft import Draft
@@ -142,13 +142,11 @@ def run(args: Namespace) -> int:
             for n in readable
         ]
         items = with_sizes([collection.items[n] for n in readable], sizes)
-        # Found now: a training on boxes that are taken for outlines would run for hours and learn
-        # rectangles.
-        if args.masks and not any(f.outline is not None for item in items for f in item.objects):
-            raise DataError(
-                f"{args.data}: --masks needs outlines, and its {collection.layout} labels have boxes "
-                "alone"
-            )
+        # Labels in place are read again by the training, with all that was left out here.
+        untouched = len(readable) == len(collection.items) and not collection.problems
+        if args.masks:
+            items, complete = _outlined(args, items, collection.layout, session)
+            untouched = untouched and complete
         split = split_items(items, scans, seed=args.seed)
         counts, names = _classes(collection, split, session)
         items = proposal.renamed(split.items, names)
@@ -196,8 +194,6 @@ def run(args: Namespace) -> int:
             dict.fromkeys(names[name] for name in collection.class_names if name in names)
         )
         classes += [name for name in dict.fromkeys(names.values()) if name not in classes]
-        # Labels in place are read again by the training, with all that was left out here.
-        untouched = len(readable) == len(collection.items) and not collection.problems
         wish = Wish(
             form=choice.writer.labels,
             items=items,
@@ -332,6 +328,40 @@ def _examined(args: Namespace, session: Session) -> "tuple[Collection, Diagnosis
             "go on without what cannot be read"
         )
     return collection, diagnosis
+
+
+def _outlined(
+    args: Namespace, items: "tuple[Item, ...]", layout: str, session: Session
+) -> "tuple[tuple[Item, ...], bool]":
+    """Returns the items with objects without an outline as crowds, and whether there is no such object.
+
+    Raises:
+      DataError: there are such objects, and that is not accepted; or no outline at all.
+    """
+    from rcnn_jax.data.layouts.collection import without_outline_as_crowds
+
+    objects = [obj for item in items for obj in item.objects if not obj.crowd]
+    bare = [obj for obj in objects if obj.outline is None]
+    # Now: a training on boxes that are taken for outlines would run for hours and learn rectangles.
+    if objects and len(bare) == len(objects):
+        raise DataError(
+            f"{args.data}: --masks needs outlines, and its {layout} labels have boxes alone"
+        )
+    if not bare:
+        return items, True
+    counts = Counter(obj.name for obj in bare).most_common(5)
+    which = (
+        f"{len(bare):,} of {len(objects):,} objects have a box alone "
+        f"({', '.join(f'{name} {count:,}' for name, count in counts)}; the first is "
+        f"{bare[0].where or 'without a position'})"
+    )
+    if not args.accept_errors:
+        raise DataError(
+            f"{args.data}: --masks needs an outline of every object, and {which}: draw them, learn boxes "
+            "without --masks, or give --accept-errors to leave these objects out"
+        )
+    session.warn(f"--masks: {which}: they are left out")
+    return without_outline_as_crowds(items), False
 
 
 def _classes(

@@ -125,6 +125,29 @@ def test_masks_marked_as_crowds_are_named_and_learnt_with_the_switch(source, tmp
     assert not any(train.annotation(n).crowd.any() for n in range(len(train)))
 
 
+def test_objects_without_an_outline_are_counted_and_left_out_only_if_that_is_accepted(
+    source, tmp_path, init
+):
+    data = copies.coco(source, tmp_path / "coco")
+    (path,) = data.rglob("*.json")
+    content = json.loads(path.read_text())
+    for number, annotation in enumerate(content["annotations"]):
+        if number % 4 == 0:
+            annotation["segmentation"] = []
+    path.write_text(json.dumps(content))
+    count = -(-len(content["annotations"]) // 4)
+    _, printed = init(data, "--masks", code=2)
+    assert f"{count} of {len(content['annotations'])} objects have a box alone (" in printed
+    assert "or give --accept-errors to leave these objects out" in printed
+    experiment, printed = init(data, "--masks --accept-errors")
+    assert "they are left out" in printed
+    sources = experiment.train_source(), experiment.eval_source()
+    crowds = sum(int(s.annotation(n).crowd.sum()) for s in sources for n in range(len(s)))
+    assert crowds == count
+    experiment, _ = init(data, "--overwrite")
+    assert not experiment.train_source().annotation(0).crowd.any()
+
+
 def test_names_with_blanks_and_marks_of_voc_are_said(source, tmp_path, init):
     _, printed = init(copies.voc(source, tmp_path / "voc"))
     assert "coordinates count from 1, as the format says" in printed
