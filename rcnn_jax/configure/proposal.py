@@ -230,7 +230,7 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
         )
     else:
         # A wanted canvas is moved to the grid: maps of the network are whole cells.
-        height, width = (max(round(side / writer.grid), 1) * writer.grid for side in wanted)
+        height, width = canvas_on_grid(wanted, writer.grid)
         canvas = Canvas(height, width, height * width, budget)
     size = canvas.height, canvas.width
     sides = objects.on(size, keeps_aspect=writer.keeps_aspect)
@@ -238,20 +238,9 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
     shapes = np.log(objects.sizes[:, 1] / objects.sizes[:, 0])
     reached = coverage(sides, anchors.cells)
     # By class: a model is judged by the mean over classes, however few objects one of them has.
-    classes, fractions = _quoted(objects.classes()), objects.fractions
+    classes = _quoted(objects.classes())
     parts = [(name, coverage(sides[own], anchors.cells)[0].reached) for name, own in classes]
     weakest = min([("objects", reached[0].reached), *parts], key=lambda part: part[1])
-    reliefs = [
-        relief(
-            size,
-            objects.sizes,
-            fractions[own],
-            finest=writer.finest,
-            grid=writer.grid,
-            whose=name,
-        )
-        for name, own in [("objects", slice(None)), *classes]
-    ]
     # Without the outer twentieths: a few odd pictures must not decide the detector.
     spread = math.exp(float(np.quantile(shapes, 0.95) - np.quantile(shapes, 0.05)))
     return Choice(
@@ -260,9 +249,38 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
         anchors=anchors,
         coverage=reached,
         weakest=weakest,
-        relief=max(filter(None, reliefs), key=lambda each: each.unseen, default=None),
+        relief=relief_on(size, objects, writer),
         stretched=not writer.keeps_aspect and spread > _SPREAD,
     )
+
+
+def relief_on(canvas: tuple[int, int], objects: Objects, writer: SpecWriter) -> Relief | None:
+    """Returns the relief for the class of which a canvas hides most; None where it hides few of any.
+
+    Args:
+      canvas: (height, width).
+      objects: of the data set.
+      writer: of the detector's specs.
+    """
+    fractions = objects.fractions
+    reliefs = [
+        relief(
+            canvas,
+            objects.sizes,
+            fractions[own],
+            finest=writer.finest,
+            grid=writer.grid,
+            whose=name,
+        )
+        for name, own in [("objects", slice(None)), *_quoted(objects.classes())]
+    ]
+    return max(filter(None, reliefs), key=lambda each: each.unseen, default=None)
+
+
+def canvas_on_grid(wanted: tuple[int, int], grid: int) -> tuple[int, int]:
+    """Returns the (height, width) of whole cells of a grid nearest to a wanted canvas."""
+    height, width = (max(round(side / grid), 1) * grid for side in wanted)
+    return height, width
 
 
 def _quoted(classes: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rcnn_jax.configure.canvas import OVERLAP
 from rcnn_jax.configure.pace import Pace, validation_seconds
-from rcnn_jax.configure.proposal import Choice, Objects, choose
+from rcnn_jax.configure.proposal import Choice, Objects, canvas_on_grid, choose, relief_on
 from rcnn_jax.data.layouts.collection import Item
 from rcnn_jax.data.sources.tiles import MIN_VISIBLE, windows
 from rcnn_jax.settings.data import TilingSettings
@@ -83,13 +83,10 @@ def choose_tiles(
     with_objects = [item for item in items if any(not obj.crowd for obj in item.objects)]
     sample = with_objects[:: -(-len(with_objects) // _MOST_SAMPLED)]
 
-    def chosen(shown: Objects) -> Choice:
-        kind = choice.family.kind
-        return choose(shown, pace, minutes, masks=masks, arch=arch, kind=kind, canvas=canvas)[0]
-
+    size = canvas_on_grid(canvas, choice.writer.grid)
     for _ in range(_ATTEMPTS - 1):
         tiling = TilingSettings(size=side, overlap=overlap_of(objects, side))
-        hidden = chosen(tiled_objects(sample, tiling)[0]).relief
+        hidden = relief_on(size, tiled_objects(sample, tiling)[0], choice.writer)
         if hidden is None:
             break
         side = max(min(hidden.tile, side * 9 // 10), choice.writer.grid)
@@ -99,6 +96,8 @@ def choose_tiles(
         f"{sum(counts.values()):,} tiles of {tiling.size} pixels with an overlap of "
         f"{tiling.overlap:.0%}, of {len(items):,} images"
     )
+    kind = choice.family.kind
+    chosen, _ = choose(shown, pace, minutes, masks=masks, arch=arch, kind=kind, canvas=canvas)
     each = round(sum(counts.values()) / len(items))
     why = (
         f"{choice.relief.unseen:.0%} of the {choice.relief.whose} would be smaller than "
@@ -109,7 +108,7 @@ def choose_tiles(
         tiling=tiling,
         counts=counts,
         objects=shown,
-        choice=chosen(shown),
+        choice=chosen,
         sentence=sentence,
         why=why,
     )
