@@ -12,13 +12,14 @@ from rcnn_jax.data.findings import Finding
 from rcnn_jax.data.findings import Kind as FindingKind
 from rcnn_jax.data.layouts.collection import Labelled
 from rcnn_jax.data.loader.images import apply_boxes, clip_boxes, fit
+from rcnn_jax.data.sources.tiles import MIN_VISIBLE, visible, windows
 from rcnn_jax.diagnose import kinds
 from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups, near_groups
 from rcnn_jax.errors import DataError
-from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.settings.data import GeometrySettings, TilingSettings
 
 MOST_EXAMPLES = 24
 RARE = 20
@@ -105,12 +106,14 @@ class Target:
     Attributes:
       geometry: from image to canvas.
       cells: stride in pixels -> (height, width) of the anchors of its cells.
-      max_objects: most objects of an image; 0 for all.
+      max_objects: most objects of an image, or of a tile; 0 for all.
+      tiling: how images are cut into tiles; None for whole ones.
     """
 
     geometry: GeometrySettings
     cells: Mapping[int, CellSizes]
     max_objects: int = 0
+    tiling: TilingSettings | None = None
 
 
 def check_images(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
@@ -222,36 +225,46 @@ def check_canvas(
         learnt = [n for n, obj in enumerate(record.objects) if not obj.crowd]
         if scan.fault or not learnt:
             continue
-        if target.max_objects and len(learnt) > target.max_objects:
-            detail = f"{len(learnt)} objects, {target.max_objects} are taken"
-            seen.add(kinds.SURPLUS, Example(record.name, detail, index))
-        try:
-            placed = fit(scan.size, target.geometry)
-        except DataError as error:
-            seen.add(kinds.CUT, Example(record.name, str(error), index), count=len(learnt))
-            continue
         boxes = np.array([record.objects[n].box for n in learnt], np.float32)
         # As training does it: clipped to the image first, then moved, then clipped to the canvas.
         inside = clip_boxes(boxes, (0, 0, *scan.size))
-        whole = apply_boxes(inside, placed.matrix)
-        cut = clip_boxes(whole, (0, 0, *placed.image_size))
-        sides, kept = whole[:, 2:] - whole[:, :2], cut[:, 2:] - cut[:, :2]
-        overlaps = best_overlaps(kept.astype(np.float64), target.cells)
-        for position, number in enumerate(learnt):
-            if not (sides[position] > 0).all():
-                continue  # has no area, which is reported already
-            where = record.objects[number].where or record.name
-            height, width = sides[position]
-            detail = f"{height:.1f} x {width:.1f} pixels of the canvas (height x width)"
-            case = Example(where, detail, index, (number,))
-            # A twentieth is left to rounding: scaled boxes end at fractions of the last pixel.
-            if kept[position].prod() < 0.95 * sides[position].prod():
-                seen.add(kinds.CUT, case)
-            if max(sides[position]) < finest:
-                seen.add(kinds.BELOW_CELL, case)
-            # Else: an object below a cell overlaps no anchor either, and one finding is enough.
-            elif overlaps[position] < REACHED and (kept[position] > 0).all():
-                seen.add(kinds.UNREACHED, case)
+        tiles = [(0, 0, *scan.size)] if not target.tiling else windows(scan.size, target.tiling)
+        parts = np.stack([visible(inside, tile) for tile in tiles])
+        most = int((parts >= MIN_VISIBLE).sum(axis=1).max()) if target.tiling else len(learnt)
+        if target.max_objects and most > target.max_objects:
+            what = "objects in a tile" if target.tiling else "objects"
+            detail = f"{most} {what}, {target.max_objects} are taken"
+            seen.add(kinds.SURPLUS, Example(record.name, detail, index))
+        # An object lies in several tiles: the one that shows most of it says how it is learnt.
+        owner = parts.argmax(axis=0)
+        for number in np.unique(owner).tolist():
+            top, left, bottom, right = tiles[number]
+            size, own = (bottom - top, right - left), np.flatnonzero(owner == number)
+            try:
+                placed = fit(size, target.geometry)
+            except DataError as error:
+                seen.add(kinds.CUT, Example(record.name, str(error), index), count=len(own))
+                continue
+            corner = np.array((top, left) * 2, np.float32)
+            whole = apply_boxes(inside[own] - corner, placed.matrix)
+            cut = clip_boxes(whole, (0, 0, *placed.image_size))
+            sides, kept = whole[:, 2:] - whole[:, :2], cut[:, 2:] - cut[:, :2]
+            overlaps = best_overlaps(kept.astype(np.float64), target.cells)
+            for position, which in enumerate(own.tolist()):
+                if not (sides[position] > 0).all():
+                    continue  # has no area, which is reported already
+                where = record.objects[learnt[which]].where or record.name
+                height, width = sides[position]
+                detail = f"{height:.1f} x {width:.1f} pixels of the canvas (height x width)"
+                case = Example(where, detail, index, (learnt[which],))
+                # A twentieth is left to rounding: scaled boxes end at fractions of the last pixel.
+                if kept[position].prod() < 0.95 * sides[position].prod():
+                    seen.add(kinds.CUT, case)
+                if max(sides[position]) < finest:
+                    seen.add(kinds.BELOW_CELL, case)
+                # Else: an object below a cell overlaps no anchor either, and one finding is enough.
+                elif overlaps[position] < REACHED and (kept[position] > 0).all():
+                    seen.add(kinds.UNREACHED, case)
 
 
 def _learnt(record: Record) -> list[Labelled]:

@@ -131,4 +131,5 @@ def target_of(experiment: Experiment) -> Target:
         geometry=experiment.geometry,
         cells={2**level: sizes for level, sizes in settings.cell_sizes},
         max_objects=experiment.train_gt.max_objects,
+        tiling=experiment.tiling,
     )

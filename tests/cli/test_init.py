@@ -358,7 +358,7 @@ def test_images_that_hide_their_objects_are_cut_unasked_and_that_is_said(mites, 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
 def test_an_image_of_many_tiles_may_have_as_many_detections_as_it_has_objects(
-    tmp_path, init, detector
+    tmp_path, init, detector, capsys
 ):
     rows = range(20, 880, 40)
     lines = [kitti_line("mite", x, y, x + 6, y + 6) for y in rows for x in range(20, 1180, 60)]
@@ -368,6 +368,12 @@ def test_an_image_of_many_tiles_may_have_as_many_detections_as_it_has_objects(
     experiment, _ = init(tmp_path / "set", f"--tiles --detector {detector} --accept-errors")
     assert experiment.tiling is not None
     assert experiment.evaluation.detections.max_detections == len(lines) * 3 // 2
+    # The doctor judges objects by the tile that shows them, not by the whole image.
+    main(["doctor", str(tmp_path / "out" / "spec.txt"), "-o", str(tmp_path / "d.html")])
+    findings = " ".join(capsys.readouterr().out.split())
+    assert "are smaller than a fortieth" in findings
+    assert "smaller than a cell" not in findings
+    assert "more objects than" not in findings
 
 
 def test_tiles_are_not_cut_where_whole_images_show_the_objects(tmp_path, init):
