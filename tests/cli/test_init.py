@@ -358,7 +358,7 @@ def test_images_that_hide_their_objects_are_cut_unasked_and_that_is_said(mites, 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
 def test_an_image_of_many_tiles_may_have_as_many_detections_as_it_has_objects(
-    tmp_path, init, detector, capsys
+    tmp_path, init, detector
 ):
     rows = range(20, 880, 40)
     lines = [kitti_line("mite", x, y, x + 6, y + 6) for y in rows for x in range(20, 1180, 60)]
@@ -369,8 +369,9 @@ def test_an_image_of_many_tiles_may_have_as_many_detections_as_it_has_objects(
     assert experiment.tiling is not None
     assert experiment.evaluation.detections.max_detections == len(lines) * 3 // 2
     # The doctor judges objects by the tile that shows them, not by the whole image.
-    main(["doctor", str(tmp_path / "out" / "spec.txt"), "-o", str(tmp_path / "d.html")])
-    findings = " ".join(capsys.readouterr().out.split())
+    spec, page, table = tmp_path / "out" / "spec.txt", tmp_path / "d.html", tmp_path / "d.json"
+    main(["doctor", str(spec), "-o", str(page), "--json", str(table)])
+    findings = table.read_text()
     assert "are smaller than a fortieth" in findings
     assert "smaller than a cell" not in findings
     assert "more objects than" not in findings
