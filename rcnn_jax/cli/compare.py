@@ -127,17 +127,14 @@ def _evaluated(path: Path, spec: Path, key: str | None, session: Session) -> "Re
 
 
 def _table(comparison: "Comparison"):
-    from rich.markup import escape
     from rich.table import Table
 
     from rcnn_jax.evaluate.compare import HEADINGS
 
-    table = Table(
-        title=escape(f"{comparison.first}  and  {comparison.second}"), title_justify="left"
-    )
+    table = Table(title=f"{comparison.first}  and  {comparison.second}", title_justify="left")
     for number, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if number in (0, 6) else "right", overflow="fold")
     styles = {"second better": "green", "first better": "yellow"}
     for row in comparison.rows:
-        table.add_row(*map(escape, row.cells()), style=styles.get(row.outcome, ""))
+        table.add_row(*row.cells(), style=styles.get(row.outcome, ""))
     return table

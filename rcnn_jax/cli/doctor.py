@@ -157,7 +157,6 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
 
 def findings_table(diagnosis: "Diagnosis"):
     """Returns the findings of a data set as a table for the console."""
-    from rich.markup import escape
     from rich.table import Table
 
     if not diagnosis.observations:
@@ -169,8 +168,8 @@ def findings_table(diagnosis: "Diagnosis"):
     for seen in diagnosis.observations:
         table.add_row(
             seen.kind.severity,
-            escape(seen.finding.sentence),
-            escape(seen.kind.advice),
+            seen.finding.sentence,
+            seen.kind.advice,
             style=styles[seen.kind.severity],
         )
     return table

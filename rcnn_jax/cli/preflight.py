@@ -80,7 +80,6 @@ def run(args: Namespace) -> int:
 
 
 def _table(result: "Preflight"):
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_lines=False)
@@ -89,5 +88,5 @@ def _table(result: "Preflight"):
     styles = {"go": "green", "caution": "yellow", "no-go": "red", "skipped": "dim"}
     for check in result.checks:
         text = check.sentence + (f". {check.advice}" if check.advice else "")
-        table.add_row(check.name, check.outcome, escape(text), style=styles[check.outcome])
+        table.add_row(check.name, check.outcome, text, style=styles[check.outcome])
     return table

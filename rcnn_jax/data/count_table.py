@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.markup import escape
 from rich.table import Table
 
 from rcnn_jax.data.findings import Finding, merged
@@ -33,19 +32,16 @@ def counts_table(columns: Sequence[Column]) -> Table:
     table.add_column("class", "objects\nimages")
     for column in columns:
         total = f"{sum(column.objects.values()):,}\n{column.images:,}"
-        table.add_column(escape(column.name), total, justify="right")
+        table.add_column(column.name, total, justify="right")
     # A dict keeps the order of classes; a set would shuffle the rows from run to run.
     for name in dict.fromkeys(name for column in columns for name in column.objects):
-        # Names of strangers' data: rich would take "[red]" for a style.
-        table.add_row(escape(name), *(f"{column.objects.get(name, 0):,}" for column in columns))
+        table.add_row(name, *(f"{column.objects.get(name, 0):,}" for column in columns))
     omitted = [_rows(column.findings) for column in columns]
     names = list(dict.fromkeys(name for rows in omitted for name in rows))
     if names:
         table.add_section()
     for name in names:
-        table.add_row(
-            escape(name), *(f"{rows[name]:,}" if name in rows else "" for rows in omitted)
-        )
+        table.add_row(name, *(f"{rows[name]:,}" if name in rows else "" for rows in omitted))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table as ConsoleTable
 
 from rcnn_jax.pareto.candidate import Result, best, front
@@ -39,10 +38,10 @@ def table(results: Sequence[Result], metric: str, max_drop: float) -> ConsoleTab
     top = best(results, results[0], max_drop)
     shown = ConsoleTable()
     for heading in headings(metric)[:-1]:
-        shown.add_column(escape(heading), overflow="fold")
+        shown.add_column(heading, overflow="fold")
     for result in results:
         style = "bold green" if result == top else "red" if result.reason else ""
-        shown.add_row(*map(escape, row(result, results)[:-1]), style=style)
+        shown.add_row(*row(result, results)[:-1], style=style)
     return shown
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table as ConsoleTable
 
 from rcnn_jax.checkpoints.atomic import write_file
@@ -96,10 +95,10 @@ def table(trials: Sequence[Trial], definition: Definition) -> ConsoleTable:
     top = best(trials, definition)
     shown = ConsoleTable()
     for heading in _headings(trials, definition):
-        shown.add_column(escape(heading), overflow="fold")
+        shown.add_column(heading, overflow="fold")
     for trial in trials:
         style = "bold green" if top is not None and trial.number == top.number else ""
-        shown.add_row(*map(escape, _row(trial, trials, definition)), style=style)
+        shown.add_row(*_row(trial, trials, definition), style=style)
     return shown
 
 

@@ -2,10 +2,9 @@
 
 import io
 
-from rich.console import Console
-
 from rcnn_jax.data.count_table import Column, counts_table, report_findings
 from rcnn_jax.data.findings import MISSPELT_KEY, NO_VALIDATION, TINY, UNMAPPED, Finding
+from rcnn_jax.reporter import SafeConsole
 
 
 def cells(table):
@@ -42,8 +41,10 @@ def test_omissions_follow_and_are_empty_where_there_is_none():
 def test_brackets_in_names_of_classes_are_printed():
     table = counts_table([Column(name="[bold]", images=1, objects={"[red]": 1})])
     screen = io.StringIO()
-    Console(file=screen, width=80).print(table)
+    SafeConsole(file=screen, width=80).print(table)
     assert "[red]" in screen.getvalue() and "[bold]" in screen.getvalue()
+    # The console knows no markup, so nothing must be escaped for it.
+    assert "\\" not in screen.getvalue()
 
 
 def test_sentences_are_reported_once_by_severity():
