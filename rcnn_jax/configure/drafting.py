@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rcnn_jax.configure.data_files import DataFiles
-from rcnn_jax.configure.proposal import Choice, Objects, Schedule
+from rcnn_jax.configure.proposal import Choice, Objects, Schedule, handed_classes
 from rcnn_jax.configure.splits import Split
 from rcnn_jax.configure.tiles import Tiled
 from rcnn_jax.configure.weights import Start
@@ -69,7 +69,7 @@ def draft_of(known: Known) -> Draft:
         (name for name, _ in endings.most_common() if name in ("png", "jpg", "jpeg")), "png"
     )
     parts = Counter(item.split for item in split.items)
-    tiled = known.tiled
+    tiled, handed = known.tiled, handed_classes(known.names.values())
     # KITTI separates by blanks, so converted labels have none in their names.
     written = kitti_name if known.placed.converted else str
     # Rounded up, because the number is a static shape and new images may hold a few more.
@@ -96,7 +96,8 @@ def draft_of(known: Known) -> Draft:
         network=known.start.network,
         widths=known.start.widths,
         pixels=known.pixels,
-        vertical_flips=known.flips,
+        horizontal_flips=not handed,
+        vertical_flips=known.flips and not handed,
         batch=length.batch,
         steps=length.steps,
         validations=length.validations,
@@ -137,6 +138,14 @@ def _length(schedule: Schedule, minutes: float) -> str:
     return f"{epochs} about {minutes:g} minutes here, {pace}."
 
 
+def _flips(known: Known) -> str:
+    if handed := handed_classes(known.names.values()):
+        return f"In a mirror {', '.join(handed)} would be another class: no flips."
+    if known.flips:
+        return "Upside down the pictures look the same."
+    return "Pictures have an up and a down: no vertical flips."
+
+
 def _reasons(known: Known) -> dict[str, list[str]]:
     choice, canvas = known.choice, known.choice.canvas
     objects = ", ".join(f"{label} {known.counts[label]:,}" for label in known.names)
@@ -169,10 +178,6 @@ def _reasons(known: Known) -> dict[str, list[str]]:
         "data": list(known.placed.sentences),
         "classes": [f"Objects: {objects}."],
         "anchors": [f"Anchors: {_anchors(choice)}", *coverage_lines(choice.coverage)],
-        "flips": [
-            "Upside down the pictures look the same."
-            if known.flips
-            else "Pictures have an up and a down: no vertical flips."
-        ],
+        "flips": [_flips(known)],
         "masks": ["Outlines are learnt." if known.masks else "Boxes alone, on a pyramid."],
     }

@@ -5,6 +5,7 @@ images + objects + pace -> Choice per detector -> the first that sees the object
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -370,6 +371,15 @@ def pixel_statistics(pictures: Iterable[Picture]) -> Pixels:
     deviation = float(np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 1.0)).mean())
     red, green, blue = (min(max(round(float(value), 1), 0.5), 254.5) for value in mean)
     return Pixels(mean=(red, green, blue), divisor=max(round(deviation, 1), 1.0))
+
+
+def handed_classes(names: Iterable[str]) -> list[str]:
+    """Returns the classes that are others in a mirror, by their names: `turn_left`, `LeftHand`."""
+    # A capital letter begins a word, as a blank or a mark does.
+    words = {name: re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name) for name in dict.fromkeys(names)}
+    return [
+        name for name, own in words.items() if {"left", "right"} & {word.lower() for word in own}
+    ]
 
 
 def upside_down(items: Sequence[Item], scans: Sequence[Scan]) -> bool:

@@ -90,7 +90,8 @@ class Draft:
       widths: of a whole detector to start from, as of `Inherited`; None where there is none: the draft
         chooses them.
       pixels: of the normalisation, where the spec states one.
-      vertical_flips: the pictures look the same upside down.
+      horizontal_flips: the classes are the same in a mirror.
+      vertical_flips: the pictures look the same upside down, and the classes are the same in a mirror.
       batch: images per step.
       steps: length of the run, which may be less than an epoch.
       validations: on the way and at the end.
@@ -120,6 +121,7 @@ class Draft:
     network: Mapping[str, str]
     widths: Mapping[str, int] | None = None
     pixels: Pixels
+    horizontal_flips: bool
     vertical_flips: bool
     batch: int
     steps: int

@@ -304,6 +304,19 @@ def test_photographs_that_were_labelled_as_exif_shows_them_are_turned_in_a_copy(
     assert (source.image(0, "rgb") == 255).all(axis=2).sum() == (bottom - top) * (right - left)
 
 
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_nothing_is_mirrored_where_that_would_be_another_class(tmp_path, init, detector):
+    for number in range(6):
+        picture(tmp_path / "set" / "images" / f"{number}.png", height=120, width=160)
+        lines = [kitti_line(name, 5, 5, 65, 65) for name in ("turn_left", "turn_right", "stop")]
+        text(tmp_path / "set" / "labels" / f"{number}.txt", "".join(lines))
+    experiment, _ = init(tmp_path / "set", f"--detector {detector}")
+    flips = experiment.augment.hflip_probability, experiment.augment.vflip_probability
+    assert flips == (0, 0)
+    spec = (tmp_path / "out" / "spec.txt").read_text()
+    assert "In a mirror turn_left, turn_right would be another class: no flips." in spec
+
+
 @pytest.fixture
 def mites(tmp_path):
     """Pictures of 900 x 1200 pixels with objects of 6."""

@@ -10,6 +10,7 @@ from rcnn_jax.configure.proposal import (
     Objects,
     choose,
     classes_of,
+    handed_classes,
     pixel_statistics,
     renamed,
     upside_down,
@@ -114,6 +115,12 @@ def test_pixel_statistics_by_hand():
     statistics = pixel_statistics([Pixels(image, b"")])
     assert statistics.mean == (120.0, 70.0, 220.0)
     assert statistics.divisor == 20.0
+
+
+def test_classes_that_are_others_in_a_mirror_are_told_by_their_names():
+    names = ["turn_left", "RightHand", "copyright", "leftover", "LEFT", "arrow-right-2", "car"]
+    assert handed_classes(names) == ["turn_left", "RightHand", "LEFT", "arrow-right-2"]
+    assert handed_classes(["rightmost", "bright", "ball"]) == []
 
 
 def looks(brighter, count=40):

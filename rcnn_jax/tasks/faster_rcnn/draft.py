@@ -41,6 +41,7 @@ def text(draft: Draft) -> str:
     frozen = draft.comment("weights", "  ")
     period = max(draft.epochs // draft.validations, 1)
     vertical = "0.5" if draft.vertical_flips else "0.0"
+    horizontal = "0.5" if draft.horizontal_flips else "0.0"
     return f"""\
 {draft.comment("head")}\
 {draft.recipe_line}\
@@ -90,7 +91,7 @@ augmentation_config {{
   # Images are stretched to the canvas.
   preprocessing {{ enable_auto_resize: true }}
 {draft.comment("flips", "  ")}\
-  spatial_augmentation {{ hflip_probability: 0.5 vflip_probability: {vertical} }}
+  spatial_augmentation {{ hflip_probability: {horizontal} vflip_probability: {vertical} }}
 }}
 
 training_config {{

@@ -100,7 +100,7 @@ data_config {{
   image_size: "({height}, {width})"
 {draft.tile_lines}\
 {small}{draft.comment("flips", "  ")}\
-  augment_input_data: true
+  augment_input_data: {"true" if draft.horizontal_flips else "false"}
   vflip_probability: {vertical}
   scale_jitter_min: 0.8
   scale_jitter_max: 1.25
