@@ -97,7 +97,7 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
 
 
 def _doubts(items: Sequence[Item], validating: int) -> list[str]:
-    """Returns what the validation cannot say, as sentences."""
+    """Returns sentences on the limits of the validation: classes that it lacks, and too few images."""
     names = {
         part: {obj.name for item in items if item.split == part for obj in item.objects}
         for part in ("train", "val")

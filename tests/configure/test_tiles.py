@@ -82,6 +82,7 @@ def test_images_are_cut_unasked_where_that_shows_what_they_hide_and_time_allows_
     options = {"masks": False, "arch": "resnet:18"}
     whole, _ = choose(objects, PACE, 20.0, **options)
     tiled = choose_tiles(items, objects, whole, PACE, 20.0, **options)
+    assert tiled is not None
     assert pays(tiled, whole, objects, PACE, 20.0)
     # a validation of all tiles alone takes longer
     assert not pays(tiled, whole, objects, PACE, 0.2)
