@@ -45,7 +45,8 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def shown_size(scan: Scan) -> tuple[int, int]:
     """Returns (height, width) of a picture as it is shown."""
-    return scan.size[::-1] if scan.orientation >= 5 else scan.size
+    height, width = scan.size
+    return (width, height) if scan.orientation >= 5 else (height, width)
 
 
 def drawn_as_shown(records: Sequence[Record], scans: Sequence[Scan]) -> frozenset[int]:
