@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from rcnn_jax.errors import RcnnError
-from rcnn_jax.export.web.page import runtime_files
+from rcnn_jax.export.web.onnxruntime_web import runtime_files
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
 TYPES = {"float32": np.float32, "int32": np.int32, "int64": np.int64, "bool": np.bool_}

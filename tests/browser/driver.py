@@ -35,6 +35,13 @@ WEBGPU = (
 )
 
 
+# A camera that shows a moving pattern, and permission to use it.
+CAMERA = (*FLAGS, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+"""Key of an element's id in a reply, by the standard."""
+
+
 class Browser:
     """One window."""
 
@@ -52,6 +59,23 @@ class Browser:
     def value(self, script):
         """The value of a JavaScript expression."""
         return self._ask("POST", "/execute/sync", {"script": f"return {script}", "args": []})
+
+    def click(self, selector):
+        self._ask("POST", f"/element/{self._element(selector)}/click", {})
+
+    def type(self, selector, text):
+        """Types into an element; into a file input, the path of a file."""
+        self._ask("POST", f"/element/{self._element(selector)}/value", {"text": text})
+
+    def drop(self, path, at=(200, 200)):
+        """Drags a file from outside of the browser and lets it fall on the page."""
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.command("Input.dispatchDragEvent", type=kind, x=at[0], y=at[1], data=data)
+
+    def command(self, name, **parameters):
+        """The result of a command of Chromium's own protocol."""
+        return self._ask("POST", "/goog/cdp/execute", {"cmd": name, "params": parameters})
 
     def size(self, width, height):
         self._ask("POST", "/window/rect", {"width": width, "height": height})
@@ -72,6 +96,10 @@ class Browser:
 
     def close(self):
         self._ask("DELETE", "")
+
+    def _element(self, selector):
+        wanted = {"using": "css selector", "value": selector}
+        return self._ask("POST", "/element", wanted)[ELEMENT]
 
     def _ask(self, method, path, content=None):
         data = None if content is None else json.dumps(content).encode()

@@ -1,1 +1,1 @@
-"""The web page of a model: written by `page`, its parts in `assets/`."""
+"""The web page of a model: `page` writes it, `onnxruntime_web` runs it, `assets` holds its parts."""

@@ -2,19 +2,13 @@
 
     graph + header --> DIR/index.html  app.mjs ...  model.onnx  model.json  reference.png  runtime/
 
-The page asks no other host. The runtime is onnxruntime-web from its npm package, fetched once into the
-user's cache from the registry that npm is set to, or put there by hand; WebGPU where the browser has one
+The page asks no other host. The runtime is that of `onnxruntime_web.py`; WebGPU where the browser has one
 that gives the right numbers, WebAssembly otherwise.
 """
 
 import dataclasses
-import io
 import json
-import os
 import shutil
-import subprocess
-import tarfile
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,12 +17,11 @@ import cv2
 import numpy as np
 import onnx
 
-from rcnn_jax.checkpoints.cache import Digest, cache_folder, matches
-from rcnn_jax.checkpoints.download import fetch
 from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.synthetic import generate
 from rcnn_jax.errors import ExportError
 from rcnn_jax.export.conversion import precision_of
+from rcnn_jax.export.web.onnxruntime_web import PARTS, runtime_files
 from rcnn_jax.image_file import encode_image
 from rcnn_jax.processes import unfinished_name
 from rcnn_jax.reporter import SILENT, Reporter
@@ -36,25 +29,15 @@ from rcnn_jax.runtime.backend import Predictor
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
 
-VERSION = "1.30.0"
-"""Of onnxruntime-web: one that the page was tested with."""
-
-DIGEST = Digest("sha256", "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71")
-# For the progress bar, where a registry gives no length.
-SIZE = 33_106_585
-PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
-REGISTRY_VARIABLE = "npm_config_registry"
-_NPM_SECONDS = 30.0
-# One build of each backend: a browser without WebGPU need not load the larger one.
-_PARTS = {
-    "wasm": ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
-    "webgpu": (
-        "ort.webgpu.min.mjs",
-        "ort-wasm-simd-threaded.asyncify.mjs",
-        "ort-wasm-simd-threaded.asyncify.wasm",
-    ),
-}
-_ASSETS = ("index.html", "app.mjs", "detector.mjs", "reference.mjs", "pixels.mjs", "draw.mjs")
+_ASSETS = (
+    "index.html",
+    "app.mjs",
+    "camera.mjs",
+    "detector.mjs",
+    "reference.mjs",
+    "pixels.mjs",
+    "draw.mjs",
+)
 _SIDE = 512
 _SCENES = 8
 # Weak objects are compared too, where nothing is above the threshold; a few, because the weakest hang
@@ -173,7 +156,7 @@ def _describe(header: Header, title: str, threshold: float) -> dict[str, Any]:
         "channel_order": header.channel_order,
         "mean": list(header.mean),
         "std": list(header.std),
-        "runtime": {name: f"./runtime/{parts[0]}" for name, parts in _PARTS.items()},
+        "runtime": {name: f"./runtime/{parts[0]}" for name, parts in PARTS.items()},
     }
 
 
@@ -230,76 +213,6 @@ def _quarters(mask: np.ndarray) -> list[float]:
     half = len(mask) // 2
     rows = (mask[:half], mask[half:])
     return [float(part.sum()) for row in rows for part in (row[:, :half], row[:, half:])]
-
-
-def runtime_files(offline: bool = False, reporter: Reporter = SILENT) -> dict[str, bytes]:
-    """Returns the files of onnxruntime-web by name, from the npm package in the user's cache."""
-    archive = package_path()
-    if not (archive.is_file() and matches(archive, DIGEST)):
-        archive = fetch(
-            _address(),
-            DIGEST,
-            what=f"onnxruntime-web {VERSION}, which runs the page",
-            size=SIZE,
-            offline=offline,
-            reporter=reporter,
-        )
-    wanted = {f"package/dist/{name}": name for parts in _PARTS.values() for name in parts}
-    files: dict[str, bytes] = {}
-    # In memory and by name: nothing of an archive decides where it is written.
-    with tarfile.open(fileobj=io.BytesIO(archive.read_bytes()), mode="r:gz") as members:
-        for member in members:
-            stream = members.extractfile(member) if member.name in wanted else None
-            if stream is not None:
-                files[wanted[member.name]] = stream.read()
-    missing = sorted(set(wanted.values()) - files.keys())
-    if missing:
-        raise ExportError(f"{archive}: lacks {', '.join(missing)}")
-    return files
-
-
-def package_path(variables: Mapping[str, str] = os.environ) -> Path:
-    """Returns where the npm package lies when it is put into the cache by hand."""
-    return cache_folder(variables) / "web" / PACKAGE
-
-
-def _address(variables: Mapping[str, str] = os.environ) -> str:
-    """Returns where the package is: in the registry that the environment names, or npm's settings.
-
-    Raises:
-      ExportError: neither names one.
-    """
-    # No registry is written down here: an organisation has its own, and npm knows it.
-    registry = variables.get(REGISTRY_VARIABLE) or _npm_registry(variables)
-    if not registry:
-        raise ExportError(
-            f"--web: the page needs the npm package onnxruntime-web {VERSION}, and nothing names a "
-            f"registry to fetch it from: {REGISTRY_VARIABLE} is not set, and `npm config get registry` "
-            f"gives none. Set the variable, or run `npm pack onnxruntime-web@{VERSION}` where npm is and "
-            f"put {PACKAGE} at {package_path(variables)}"
-        )
-    return f"{registry.rstrip('/')}/onnxruntime-web/-/{PACKAGE}"
-
-
-def _npm_registry(variables: Mapping[str, str]) -> str:
-    """Returns the registry of npm's settings; "" without npm."""
-    npm = shutil.which("npm", path=variables.get("PATH", ""))
-    if npm is None:
-        return ""
-    try:
-        answer = subprocess.run(
-            [npm, "config", "get", "registry"],
-            capture_output=True,
-            text=True,
-            timeout=_NPM_SECONDS,
-            check=False,
-            env=dict(variables),
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = answer.stdout.split()
-    # npm prints "undefined" for a setting that has been emptied.
-    return lines[-1] if answer.returncode == 0 and lines and "://" in lines[-1] else ""
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -1,107 +1,178 @@
-// The page: a picture by drop, file or camera; objects drawn; a slider for the threshold.
+// The page: a picture by drop, paste, file or camera; objects drawn; a slider for the threshold.
 
+import { cameraStream, grab } from "./camera.mjs";
 import { backends, detectIn, openDetector, RunError } from "./detector.mjs";
 import { draw } from "./draw.mjs";
+import { decode } from "./pixels.mjs";
 
 const $ = (id) => document.getElementById(id);
 const say = (text, kind = "") => {
   $("status").textContent = text;
   $("status").className = kind;
 };
-let latest = null; // the picture on show: image, objects, milliseconds
-let busy = false;
 
-function show(model) {
-  if (!latest) return;
+/**
+ * What the page is doing.
+ *   model      model.json
+ *   detector   of the backend in use
+ *   ready      the status line while nothing is wrong
+ *   latest     the picture on show: image, objects, milliseconds
+ *   waiting    the picture to look at next: a function that gives it, and its name
+ *   running    settles when nothing waits any more; never, while the model is not there
+ *   stream     of the camera, while it runs
+ */
+const page = {
+  model: null,
+  detector: null,
+  backend: "",
+  ready: "",
+  latest: null,
+  waiting: null,
+  running: new Promise(() => {}),
+  stream: null,
+};
+
+function show() {
   const threshold = Number($("threshold").value);
   $("value").textContent = threshold.toFixed(2);
-  const count = draw($("canvas"), latest.image, latest.objects, model.class_names, threshold);
-  $("count").textContent = `${count} objects, ${latest.milliseconds.toFixed(0)} ms`;
+  if (!page.latest) return;
+  const { image, objects, milliseconds } = page.latest;
+  const count = draw($("canvas"), image, objects, page.model.class_names, threshold);
+  $("count").textContent = `${count} ${count === 1 ? "object" : "objects"}, ${milliseconds.toFixed(0)} ms`;
 }
 
-async function look(state, model, blob) {
-  if (busy) return; // a camera is faster than a network: frames in between are left out
-  busy = true;
+/** Looks at a picture. One that comes meanwhile is next; of several only the newest is kept. */
+function look(read, name = "this picture") {
+  page.waiting = { read, name };
+  page.running ??= work();
+  return page.running;
+}
+
+async function work() {
   try {
-    latest = await detectWithFallback(state, model, blob);
-    show(model);
-    // For tests and for whoever wants the numbers: they are those of `rcnn-jax inference`.
-    window.detections = latest.objects;
-  } catch (error) {
-    const what = error instanceof RunError ? `${state.backend} stopped` : "this picture cannot be used";
-    say(`${what}: ${error?.message ?? error}`, "error");
+    while (page.waiting) {
+      const picture = page.waiting;
+      page.waiting = null;
+      await lookAt(picture);
+    }
   } finally {
-    busy = false;
+    page.running = null;
+  }
+}
+
+async function lookAt({ read, name }) {
+  try {
+    page.latest = await detectWithFallback(await read());
+    show();
+    // For tests and for whoever wants the numbers: they are those of `rcnn-jax inference`.
+    window.detections = page.latest.objects;
+    say(page.ready);
+  } catch (error) {
+    // The next frame would fail too, and nobody could read why.
+    stopCamera();
+    const what = error instanceof RunError ? `${page.backend} stopped` : `${name} cannot be used`;
+    say(`${what}: ${error?.message ?? error}`, "error");
   }
 }
 
 /** Detects; a backend that stops, for want of memory or a lost device, is left for the next one. */
-async function detectWithFallback(state, model, blob) {
+async function detectWithFallback(image) {
   try {
-    return await detectIn(state.detector, model, blob);
+    return await detectIn(page.detector, page.model, image);
   } catch (error) {
-    const rest = backends().slice(backends().indexOf(state.backend) + 1);
+    const rest = backends().slice(backends().indexOf(page.backend) + 1);
     if (!(error instanceof RunError) || !rest.length) throw error;
-    await open(state, model, rest, [`${state.backend} stopped: ${error.message}`]);
-    return await detectIn(state.detector, model, blob);
+    await open(rest, [`${page.backend} stopped: ${error.message}`]);
+    return await detectIn(page.detector, page.model, image);
   }
 }
 
 /** Opens the model on one of the backends and says which, with why it is none before it. */
-async function open(state, model, candidates, before = []) {
-  const { detector, backend, reasons } = await openDetector(model, say, candidates);
-  Object.assign(state, { detector, backend });
+async function open(candidates, before = []) {
+  const { detector, backend, reasons } = await openDetector(page.model, say, candidates);
   const hint = self.crossOriginIsolated || backend !== "wasm"
     ? ""
     : " One thread: served with Cross-Origin-Opener-Policy: same-origin and "
       + "Cross-Origin-Embedder-Policy: require-corp it would use all cores.";
   const told = [...before, ...reasons].map((text) => `${text}.`);
-  say([`ready on ${backend}.`, ...told, hint.trim()].join(" ").trim());
+  const ready = [`ready on ${backend}.`, ...told, hint.trim()].join(" ").trim();
+  Object.assign(page, { detector, backend, ready });
+  say(ready);
   document.body.dataset.backend = backend;
 }
 
-async function camera(state, model) {
-  const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-  const video = document.createElement("video");
-  video.srcObject = stream;
-  video.muted = true;
-  await video.play();
+/** Looks at a file that a person has given, in the place of the camera's frames. */
+function lookAtFile(file) {
+  stopCamera();
+  return look(() => decode(file), file.name || "this picture");
+}
+
+async function startCamera() {
+  // While the browser asks for permission a second press would open a second stream.
+  $("camera").disabled = true;
+  try {
+    page.stream = await cameraStream();
+  } finally {
+    $("camera").disabled = false;
+  }
+  const stream = page.stream;
   $("camera").textContent = "stop the camera";
-  $("camera").onclick = () => {
-    stream.getTracks().forEach((track) => track.stop());
-    $("camera").textContent = "camera";
-    $("camera").onclick = () => camera(state, model);
-  };
-  const frame = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-  while (stream.active) {
-    frame.getContext("2d").drawImage(video, 0, 0);
-    await look(state, model, await frame.convertToBlob({ type: "image/png" }));
-    await new Promise(requestAnimationFrame);
+  try {
+    for await (const frame of grab(stream)) {
+      await look(() => frame, "a frame of the camera");
+    }
+  } finally {
+    if (page.stream === stream) stopCamera();
   }
 }
 
-async function main() {
-  const model = await (await fetch(new URL("./model.json", import.meta.url))).json();
-  $("title").textContent = document.title = model.title;
-  $("threshold").value = model.threshold;
-  const state = { detector: null, backend: "" };
-  await open(state, model, backends());
-  $("threshold").oninput = () => show(model);
-  $("file").onchange = () => $("file").files[0] && look(state, model, $("file").files[0]);
-  $("camera").onclick = () => camera(state, model).catch((e) => say(`no camera: ${e.message}`, "error"));
+function stopCamera() {
+  page.stream?.getTracks().forEach((track) => track.stop());
+  page.stream = null;
+  $("camera").textContent = "camera";
+}
+
+/** Takes what a person does from the first moment on: a picture dropped early waits for the model. */
+function listen() {
+  $("threshold").oninput = show;
+  $("file").onchange = () => {
+    const [file] = $("file").files;
+    if (file) lookAtFile(file);
+    // Else the same file, chosen once more, would be no change.
+    $("file").value = "";
+  };
+  $("camera").onclick = () => {
+    if (page.stream) stopCamera();
+    else startCamera().catch((error) => say(`no camera: ${error.message}`, "error"));
+  };
   document.ondragover = (event) => event.preventDefault();
   document.ondrop = (event) => {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
-    if (file) look(state, model, file);
+    if (file) lookAtFile(file);
+    else say("only files can be dropped: save the picture first", "error");
   };
   document.onpaste = (event) => {
     const item = [...event.clipboardData.items].find((each) => each.type.startsWith("image/"));
-    if (item) look(state, model, item.getAsFile());
+    if (item) lookAtFile(item.getAsFile());
   };
-  const named = new URLSearchParams(location.search).get("image") ?? model.reference.image;
-  const response = await fetch(new URL(named, document.baseURI));
-  await look(state, model, await response.blob());
+}
+
+async function main() {
+  listen();
+  page.model = await (await fetch(new URL("./model.json", import.meta.url))).json();
+  $("title").textContent = document.title = page.model.title;
+  $("threshold").value = page.model.threshold;
+  show();
+  await open(backends());
+  const named = new URLSearchParams(location.search).get("image") ?? page.model.reference.image;
+  const { read, name } = page.waiting ?? {
+    read: async () => decode(await (await fetch(new URL(named, document.baseURI))).blob()),
+    name: named,
+  };
+  page.running = null;
+  $("camera").disabled = false;
+  await look(read, name);
   document.body.dataset.state = "ready";
 }
 

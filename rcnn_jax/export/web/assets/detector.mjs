@@ -90,8 +90,7 @@ function read(outputs) {
 }
 
 /** Returns the objects of a picture in its own pixels, and the milliseconds of the network. */
-export async function detectIn(detector, model, blob) {
-  const image = await decode(blob);
+export async function detectIn(detector, model, image) {
   const placed = fit(image.height, image.width, model.geometry);
   const input = networkInput(image, placed, model);
   const started = performance.now();
@@ -110,7 +109,7 @@ export async function detectIn(detector, model, blob) {
 /** Returns what is wrong with the objects that a backend sees in the reference picture, or "". */
 async function differs(detector, model) {
   const response = await fetch(new URL(model.reference.image, import.meta.url));
-  const { objects } = await detectIn(detector, model, await response.blob());
+  const { objects } = await detectIn(detector, model, await decode(await response.blob()));
   return difference(objects, model.reference);
 }
 

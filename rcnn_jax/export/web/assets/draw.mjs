@@ -21,9 +21,11 @@ export function draw(canvas, image, objects, names, threshold) {
   for (const each of shown) if (each.mask) paint(pixels, each);
   context.putImageData(pixels, 0, 0);
   const size = Math.sqrt(image.width * image.height);
-  const line = Math.max(1, Math.round(0.0036 * size));
+  // A photograph on a phone is shown at a tenth of its size, and words must be read there too.
+  const shrunk = image.width / (canvas.clientWidth || image.width);
+  const line = Math.max(Math.ceil(shrunk), Math.round(0.0036 * size));
   context.lineWidth = line;
-  context.font = `${Math.max(11, Math.round(0.022 * size))}px system-ui, sans-serif`;
+  context.font = `${Math.round(Math.max(12 * shrunk, 0.022 * size))}px system-ui, sans-serif`;
   context.textBaseline = "bottom";
   for (const { box, label, score } of shown) {
     const [y1, x1, y2, x2] = box;

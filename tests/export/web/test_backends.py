@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 
 import rcnn_jax
-from rcnn_jax.errors import RcnnError
 from rcnn_jax.export.lowering.portable import to_portable
-from rcnn_jax.export.web import page
 from rcnn_jax.export.web.page import write_web
-from tests.browser.driver import FLAGS, WEBGPU, browser, served
-from tests.export.test_web import plain_graph, smooth
+from tests.browser.driver import WEBGPU, browser, served
+from tests.export.web.pages import plain_graph, smooth
 
 PICTURE = "a.png"
 STATUS = "document.getElementById('status').textContent"
@@ -48,22 +46,8 @@ export const InferenceSession = {
 
 
 @pytest.fixture(scope="module")
-def runtime():
-    try:
-        return page.runtime_files()
-    except RcnnError as error:  # no network
-        pytest.skip(f"onnxruntime-web cannot be fetched: {error}")
-
-
-@pytest.fixture(scope="module")
 def with_webgpu():
     with browser(WEBGPU) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def window():
-    with browser(FLAGS) as opened:
         yield opened
 
 
