@@ -1,6 +1,6 @@
 """Inference as a function: from an experiment, a model file and images to pictures and label files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from rcnn_jax.inference.frames import Frame, Source
 from rcnn_jax.inference.names import output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
-from rcnn_jax.inference.video import Film, Lines, Seen, detect_frames, run_video
+from rcnn_jax.inference.video import Seen, detect_frames, run_video
+from rcnn_jax.inference.video_output import Film, Lines
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import OpenModel
 from rcnn_jax.tasks.experiment import Experiment
@@ -138,10 +139,11 @@ def inference_on_video(
 
     # Whatever ends the video: what was seen until then is in both files.
     with ExitStack() as stack:
-        writers: list[Film | Lines] = []
+        writers: list[Callable[[Seen], None]] = []
         if lines is not None:
             ids = experiment.category_ids
-            writers.append(stack.enter_context(Lines(lines, names, ids, live=source.live)))
+            rows = stack.enter_context(Lines(lines, names, ids, live=source.live))
+            writers.append(rows.write)
         if film is not None:
             shown = Film(
                 film,
@@ -150,7 +152,7 @@ def inference_on_video(
                 masks=include_mask,
                 live=source.live,
             )
-            writers.append(stack.enter_context(shown))
+            writers.append(stack.enter_context(shown).write)
         count = run_video(source, detect, writers, reporter, track=track)
     for what, where in (("annotated film", film), ("JSON lines", lines)):
         if where is not None:

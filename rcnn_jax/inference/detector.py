@@ -24,7 +24,8 @@ from rcnn_jax.image_file import encode_image
 from rcnn_jax.inference.draw import draw_detections
 from rcnn_jax.inference.frames import Frame, Source, read_frames
 from rcnn_jax.inference.stream import Pictures, StreamSource, resolve
-from rcnn_jax.inference.video import Seen, detect_frames, follow, with_ids
+from rcnn_jax.inference.video import Seen, detect_frames, follow
+from rcnn_jax.inference.video_output import with_ids
 from rcnn_jax.kinds import Kind
 from rcnn_jax.reporter import SILENT, Reporter
 from rcnn_jax.runtime.backend import Predictor

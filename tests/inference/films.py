@@ -6,8 +6,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from rcnn_jax.inference.frames import as_source, read_frames
+from rcnn_jax.inference.video import detect_frames
+from rcnn_jax.settings.data import GeometrySettings
+from rcnn_jax.structures import Detections
+
 av = pytest.importorskip("av", reason="PyAV (extra video) is not installed")
 TICKS = 90_000
+GEOMETRY = GeometrySettings(mode="pad_crop", height=96, width=96)
 
 
 def square(position, height=96, width=96, side=24):
@@ -41,3 +47,27 @@ def turn(path, turns):
     assert content[start + 32 : start + 36] == matrix[32:]
     content[start : start + 36] = matrix
     path.write_bytes(content)
+
+
+def finds_the_square(batch):
+    """A predictor that finds the bright square of every canvas."""
+    boxes = []
+    for canvas in batch:
+        rows, columns = np.nonzero(canvas[..., 0] > 130)
+        boxes.append([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], [0, 0, 1, 1]])
+    b = len(batch)
+    return (
+        Detections(
+            boxes=np.float32(boxes),
+            scores=np.tile(np.float32([0.9, 0.2]), (b, 1)),
+            classes=np.zeros((b, 2), np.int32),
+            valid=np.ones((b, 2), bool),
+            masks=None,
+        ),
+        None,
+    )
+
+
+def seen_in(path, batch=4):
+    frames = read_frames(as_source(path))
+    return detect_frames(frames, GEOMETRY, "rgb", finds_the_square, batch=batch, threshold=0.5)
