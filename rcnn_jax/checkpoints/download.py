@@ -3,26 +3,23 @@
     address --> CACHE/weights/HOST/PATH.part --(length, digest)--> CACHE/weights/HOST/PATH
 
 What has the final name has arrived whole and has the right digest; it is checked again whenever it is
-asked for, since files are put there by hand too. `checkpoints/cache.py` knows the paths.
+asked for, since files are put there by hand too. `checkpoints/cache.py` knows the paths,
+`checkpoints/server.py` whom to ask.
 
 The standard library does the transfer. pooch 1.9 was the alternative: it renames atomically and checks
 digests, but neither resumes a file that broke off nor lets a second process wait, and it brings requests.
 """
 
-import base64
 import contextlib
 import fcntl
 import http.client
 import os
 import re
-import socket
-import ssl
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -32,22 +29,16 @@ from rcnn_jax.checkpoints.atomic import FULL, require_space, sync_folder
 from rcnn_jax.checkpoints.cache import (
     CACHE_VARIABLE,
     Digest,
-    cache_key,
     cached_path,
     matches,
     shown,
 )
+from rcnn_jax.checkpoints.server import is_offline, may_pass, mirrored, reason_of, request_for
 from rcnn_jax.errors import CheckpointError
 from rcnn_jax.reporter import SILENT, Reporter
-from rcnn_jax.version import __version__
-
-MIRROR_VARIABLE = "RCNN_JAX_WEIGHTS_MIRROR"
-OFFLINE_VARIABLE = "RCNN_JAX_OFFLINE"
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a server is given up; a slow one that goes on may take hours."""
-REACH_TIMEOUT = 3.0
-"""Seconds after which a server that is only asked whether it is there counts as absent."""
 ATTEMPTS = 4
 """Times that a transfer is begun or gone on with before the command fails."""
 PAUSE = 1.0
@@ -57,8 +48,6 @@ PAUSE = 1.0
 # often.
 _PIECE = 1 << 16
 _SHOWN_PIECE = 1 << 20
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Answers of a server that may be others a moment later."""
 # Proxies answer 200 with a login page; without this it would be reported as a wrong digest.
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE)
 
@@ -70,11 +59,6 @@ class _BrokenOffError(Exception):
 
 class _PageError(Exception):
     """Something between here and the server answered with a page of its own."""
-
-
-def is_offline(variables: Mapping[str, str] = os.environ) -> bool:
-    """Says whether RCNN_JAX_OFFLINE forbids the network."""
-    return variables.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
 def fetch(
@@ -118,7 +102,7 @@ def fetch(
             reason = f"{path} is another file, {_expected(digest)}, and {reason}"
         raise CheckpointError(source.by_hand(url, path, reason))
     # After the cache: a mirror that is misspelt must not stop what needs no mirror.
-    address = _address(url)
+    address = mirrored(url)
     with _alone(path, source, reporter):
         if _is_sound(path, digest):  # another process has fetched it meanwhile
             return path
@@ -131,42 +115,6 @@ def fetch(
     return path
 
 
-def unreachable(url: str, *, timeout: float = REACH_TIMEOUT) -> str:
-    """Returns why `fetch` would not get the file of an address now; empty where it would.
-
-    Asks for one byte on the way that a transfer takes: by the mirror, through the proxies.
-
-    Args:
-      url: http or https address.
-      timeout: seconds that the answer may take, name resolution included.
-    """
-    if is_offline():
-        return "the network is not to be used"
-    try:
-        request = _request(_address(url))
-    except CheckpointError as error:
-        return str(error)
-    request.add_header("Range", "bytes=0-0")
-    reasons: list[str] = []
-
-    def ask() -> None:
-        try:
-            with urllib.request.build_opener().open(request, timeout=timeout) as answer:
-                kind = answer.headers.get_content_type()
-            page = kind in ("text/html", "application/xhtml+xml")
-            reasons.append("a web page answered: a proxy or a login stands between" if page else "")
-        # An address may be wrong in many ways, and whoever only asks must not fail of any; late ones
-        # belong to nobody, for the caller has gone on.
-        except Exception as error:
-            reasons.append(_reason(error))
-
-    # A thread of its own: the timeout of a socket does not count the time that a resolver takes.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(timeout)
-    return reasons[0] if reasons else f"no answer within {timeout:g} s"
-
-
 def _is_sound(path: Path, digest: Digest | None) -> bool:
     """Says whether a whole file lies there; by its digest, because files are put there by hand too."""
     return path.is_file() and (digest is None or matches(path, digest))
@@ -176,19 +124,6 @@ def _expected(digest: Digest | None) -> str:
     return (
         f"its {digest.algorithm} should begin with {digest.prefix}" if digest else "no digest known"
     )
-
-
-def _address(url: str) -> str:
-    """Returns the address to read: that of the mirror, where the user has one."""
-    mirror = os.environ.get(MIRROR_VARIABLE, "")
-    if not mirror:
-        return url
-    if urllib.parse.urlsplit(mirror).scheme not in ("http", "https"):
-        raise CheckpointError(
-            f"{MIRROR_VARIABLE}={shown(mirror)}: expected an http or https address below which the "
-            "files lie as in the cache"
-        )
-    return f"{mirror.rstrip('/')}/{urllib.parse.quote(cache_key(url).as_posix())}"
 
 
 @contextlib.contextmanager
@@ -254,9 +189,9 @@ def _transfer(
             # A line that breaks off again and again still gets there as long as it brings something.
             grown = part.is_file() and part.stat().st_size >= before + _SHOWN_PIECE
             failures = 1 if grown else failures + 1
-            if failures == ATTEMPTS or not _may_pass(error):
-                raise CheckpointError(source.by_hand(address, path, _reason(error))) from error
-            reporter.note(f"{source.what}: {_reason(error)}; trying again")
+            if failures == ATTEMPTS or not may_pass(error):
+                raise CheckpointError(source.by_hand(address, path, reason_of(error))) from error
+            reporter.note(f"{source.what}: {reason_of(error)}; trying again")
             time.sleep(pause * 2 ** (failures - 1))
             continue
         # The whole file once more, though bytes were counted: what lay there before may be of
@@ -297,7 +232,7 @@ def _receive(
     """
     start = part.stat().st_size if part.is_file() else 0
     version = mark.read_text() if start and mark.is_file() else ""
-    request = _request(address)
+    request = request_for(address)
     # Without either nothing would show that the rest belongs to another version of the file.
     if start and (version or has_digest):
         request.add_header("Range", f"bytes={start}-")
@@ -364,18 +299,6 @@ def _copied(answer: http.client.HTTPResponse, file: BinaryIO, start: int) -> Ite
             yield
 
 
-def _request(address: str) -> urllib.request.Request:
-    """Returns a request; user and password of the address become a header that no redirect gets."""
-    parts = urllib.parse.urlsplit(address)
-    user, _, host = parts.netloc.rpartition("@")
-    bare = urllib.parse.urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
-    request = urllib.request.Request(bare, headers={"User-Agent": f"rcnn-jax/{__version__}"})
-    if user:
-        token = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {token}")
-    return request
-
-
 def _goes_on(content_range: str, start: int) -> bool:
     """Says whether a partial answer begins where the file ends."""
     return start > 0 and content_range.startswith(f"bytes {start}-")
@@ -391,26 +314,6 @@ def _version(headers: Message) -> str:
 def _is_page(path: Path) -> bool:
     with path.open("rb") as file:
         return _PAGE.match(file.read(256)) is not None
-
-
-def _may_pass(error: Exception) -> bool:
-    """Says whether another attempt can help: names and certificates do not mend themselves."""
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code in _PASSING
-    cause = getattr(error, "reason", error)
-    return not isinstance(cause, socket.gaierror | ConnectionRefusedError | ssl.SSLError)
-
-
-def _reason(error: Exception) -> str:
-    """Returns why a transfer failed, as half a sentence."""
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
-    cause = getattr(error, "reason", error)
-    if isinstance(cause, TimeoutError):
-        return "the server sent nothing for too long"
-    if isinstance(cause, socket.gaierror):
-        return f"the host cannot be found ({cause.strerror or cause})"
-    return str(getattr(cause, "strerror", None) or cause) or type(cause).__name__
 
 
 @dataclass(frozen=True)

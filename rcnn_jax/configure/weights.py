@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rcnn_jax.checkpoints.bundle import read_header
-from rcnn_jax.checkpoints.download import unreachable
 from rcnn_jax.checkpoints.pretrained import load_weights
 from rcnn_jax.checkpoints.published import PUBLISHED, Published, find, named_weights
+from rcnn_jax.checkpoints.server import unreachable
 from rcnn_jax.errors import UsageError
 from rcnn_jax.spec.load import parse_spec
 from rcnn_jax.spec.tables.faster_rcnn_model import ARCHITECTURES

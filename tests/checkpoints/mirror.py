@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from rcnn_jax.checkpoints import cache, download, imported, published
+from rcnn_jax.checkpoints import cache, imported, published, server
 from rcnn_jax.checkpoints.taken_for_granted import Granted
 from tests.checkpoints.http_server import Site, serving
 
@@ -23,10 +23,10 @@ def mirror(patch: pytest.MonkeyPatch, folder: str) -> Iterator[Site]:
     """Serves an empty mirror and makes it that of the process; `publish` fills it."""
     patch.setenv(cache.CACHE_VARIABLE, folder)
     patch.setenv("no_proxy", "*")
-    for name in (download.OFFLINE_VARIABLE, "RCNN_JAX_KEY"):
+    for name in (server.OFFLINE_VARIABLE, "RCNN_JAX_KEY"):
         patch.delenv(name, raising=False)
     with serving() as site:
-        patch.setenv(download.MIRROR_VARIABLE, site.address)
+        patch.setenv(server.MIRROR_VARIABLE, site.address)
         yield site
 
 

@@ -83,8 +83,8 @@ def test_nothing_overlaps_and_every_word_can_be_read(folder, window, width, sche
             # No bar to scroll sideways by.
             assert window.value("document.documentElement.scrollWidth") <= width
             for one, other in itertools.combinations(boxes.values(), 2):
-                apart = one[2] <= other[0] or other[2] <= one[0]
-                assert apart or one[3] <= other[1] or other[3] <= one[1]
+                beside = one[2] <= other[0] or other[2] <= one[0]
+                assert beside or one[3] <= other[1] or other[3] <= one[1]
             background = window.value(COLORS)[0][1]
             assert (sum(background) < 384) == (scheme == "dark")
             assert all(contrast(*pair) >= READABLE for pair in window.value(COLORS))
