@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rcnn_jax.runtime.backend import OpenModel
 
 if TYPE_CHECKING:
-    from rcnn_jax.inference.frames import Source
+    from rcnn_jax.inference.names import Video
 
 IMAGES_FOLDER = "images_annotated"
 LABELS_FOLDER = "labels"
@@ -98,12 +98,12 @@ def paths(args: Namespace, kind: Kind) -> CommandPaths:
         known.read(model.field, model.path)
     named = folders(args, config, kind)
     name, images = named.images
-    videos = video_sources(images)
-    for source in videos:
-        if not source.live:
-            known.read(name, Path(source.address))
-        for path in video_files(named, source):
-            known.write("the result", path)
+    videos = videos_of(named)
+    for video in videos:
+        if not video.source.live:
+            known.read(name, Path(video.source.address))
+        known.write("the annotated film", video.film)
+        known.write("the JSON lines", video.lines)
     if videos:
         return known
     for folder in _image_folders(images):
@@ -153,25 +153,26 @@ def start(
     from rcnn_jax.inference import command
     from rcnn_jax.runtime.open import experiment_of
 
-    sources = video_sources(paths.images[1])
+    videos = videos_of(paths)
     with memory_advice(kind):
         model = model or open_chosen(file, key, session)
         experiment = experiment_of(model, config, kind, own_classes=True, reporter=session)
         experiment = asked_views(args.tta, experiment, model)
-        if sources:
-            for source in sources:
-                film, lines = video_files(paths, source)
-                command.inference_on_video(
-                    experiment,
-                    model,
-                    source,
-                    film=film,
-                    lines=lines,
-                    threshold=args.threshold,
-                    class_map=class_map(args),
-                    include_mask=args.include_mask,
-                    track=args.track,
-                    reporter=session,
+        if videos:
+            failed = command.inference_on_videos(
+                experiment,
+                model,
+                videos,
+                threshold=args.threshold,
+                class_map=class_map(args),
+                include_mask=args.include_mask,
+                track=args.track,
+                reporter=session,
+            )
+            if failed:
+                raise DataError(
+                    f"{failed} of {len(videos)} videos could not be read to their end (named above); "
+                    "the others are done"
                 )
             return
         failed = command.inference(
@@ -238,29 +239,27 @@ def folders(args: Namespace, config: ConfigDict | None, kind: Kind) -> Folders:
     return Folders(images, pictures, labels)
 
 
-def video_sources(images: Path) -> list["Source"]:
-    """Returns the videos that -i names: files, a camera or a stream; none where it names images.
+def videos_of(paths: Folders) -> list["Video"]:
+    """Returns the videos that -i names, with their results; none where it names images.
 
     Raises:
       DataError: a pattern of videos matches nothing.
+      UsageError: -o names the film that is read, or one film for several videos.
     """
+    from rcnn_jax.inference.names import with_results
     from rcnn_jax.inference.stream import find_videos
 
-    return find_videos(str(images))
-
-
-def video_files(paths: Folders, source: "Source") -> tuple[Path | None, Path | None]:
-    """Returns the annotated film and the JSON lines of a source, where they are asked for."""
-    film = lines = None
-    if paths.pictures is not None:
-        name, folder = paths.pictures
-        # -o is a folder by TAO's word, but with a video people name the film.
-        film = folder if folder.suffix.lower() == ".mp4" else folder / f"{source.stem}.mp4"
-        if not source.live and same(film, Path(source.address)):
-            raise UsageError(f"{name} {film}: is the video that is read; name another folder")
-    if paths.labels is not None:
-        lines = paths.labels[1] / f"{source.stem}.jsonl"
-    return film, lines
+    name, folder = paths.pictures or ("", None)
+    sources = find_videos(str(paths.images[1]))
+    videos = with_results(sources, folder, paths.labels and paths.labels[1])
+    if len(sources) > 1 and folder is not None and videos[0].film == folder:
+        raise UsageError(
+            f"{name} {folder}: names one film, and -i names {len(sources)} videos; name a folder"
+        )
+    for video in videos:
+        if video.film and not video.source.live and same(video.film, Path(video.source.address)):
+            raise UsageError(f"{name} {video.film}: is the video that is read; name another folder")
+    return videos
 
 
 def _image_folders(images: Path) -> set[Path]:

@@ -1,14 +1,14 @@
 """Inference as a function: from an experiment, a model file and images to pictures and label files."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from rcnn_jax.data.formats.image_folder import find_images
 from rcnn_jax.data.sources.categories import ABSENT
 from rcnn_jax.errors import UsageError
-from rcnn_jax.inference.frames import Frame, Source
-from rcnn_jax.inference.names import output_names
+from rcnn_jax.inference.frames import Frame, UnreadableVideoError
+from rcnn_jax.inference.names import Video, output_names
 from rcnn_jax.inference.outputs import CocoLabels, KittiLabels, Pictures, Writer
 from rcnn_jax.inference.predict import run_inference
 from rcnn_jax.inference.video import Seen, detect_frames, run_video
@@ -87,27 +87,23 @@ def inference(
     )
 
 
-def inference_on_video(
+def inference_on_videos(
     experiment: Experiment,
     model: OpenModel,
-    source: Source,
+    videos: Sequence[Video],
     *,
-    film: Path | None = None,
-    lines: Path | None = None,
     threshold: float | None = None,
     class_map: Path | None = None,
     include_mask: bool = False,
     track: bool = False,
     reporter: Reporter = SILENT,
 ) -> int:
-    """Runs a model over a video, a camera or a stream.
+    """Runs a model over videos, cameras or streams, one after the other.
 
     Args:
       experiment: as of `inference`.
       model: the file, opened.
-      source: of `frames.as_source`.
-      film: annotated film, `.mp4`, or None.
-      lines: one JSON object per frame, or None.
+      videos: at least one.
       threshold: least score that is shown; None takes the one of the spec.
       class_map: file of class names; those of the model when None.
       include_mask: draw masks too.
@@ -115,49 +111,63 @@ def inference_on_video(
       reporter: console.
 
     Returns:
-      The number of frames.
+      The number of videos that could not be read to their end; each was named in a warning. What was
+      seen of them is written.
 
     Raises:
-      RcnnError: the model, the class names or the source cannot be used, or an extra is missing.
+      RcnnError: the model or the class names cannot be used, an extra is missing, a result cannot be
+        written, or the only video cannot be read.
     """
     names = experiment.task.class_names
     if class_map is not None:
         names = read_class_names(class_map, experiment)
+    # Once for all videos: a predictor is compiled.
     predictor = model.predictor(experiment, experiment.inference)
     lowest = experiment.visualize_threshold if threshold is None else threshold
+    failed = 0
+    for video in videos:
+        live = video.source.live
 
-    def detect(frames: Iterable[Frame]) -> Iterator[Seen]:
-        return detect_frames(
-            frames,
-            experiment.geometry,
-            experiment.task.pixels.channel_order,
-            predictor,
-            # A live frame must not wait until others fill its batch.
-            batch=1 if source.live else experiment.inference_batch,
-            threshold=lowest,
-        )
-
-    # Whatever ends the video: what was seen until then is in both files.
-    with ExitStack() as stack:
-        writers: list[Callable[[Seen], None]] = []
-        if lines is not None:
-            ids = experiment.category_ids
-            rows = stack.enter_context(Lines(lines, names, ids, live=source.live))
-            writers.append(rows.write)
-        if film is not None:
-            shown = Film(
-                film,
-                names,
-                captions=experiment.captions,
-                masks=include_mask,
-                live=source.live,
+        def detect(frames: Iterable[Frame], live: bool = live) -> Iterator[Seen]:
+            return detect_frames(
+                frames,
+                experiment.geometry,
+                experiment.task.pixels.channel_order,
+                predictor,
+                # A live frame must not wait until others fill its batch.
+                batch=1 if live else experiment.inference_batch,
+                threshold=lowest,
             )
-            writers.append(stack.enter_context(shown).write)
-        count = run_video(source, detect, writers, reporter, track=track)
-    for what, where in (("annotated film", film), ("JSON lines", lines)):
-        if where is not None:
-            reporter.console.print(f"{what}: {where}", markup=False)
-    return count
+
+        try:
+            # Whatever ends the video: what was seen until then is in both files.
+            with ExitStack() as stack:
+                writers: list[Callable[[Seen], None]] = []
+                if video.lines is not None:
+                    ids = experiment.category_ids
+                    rows = stack.enter_context(Lines(video.lines, names, ids, live=live))
+                    writers.append(rows.write)
+                if video.film is not None:
+                    film = Film(
+                        video.film,
+                        names,
+                        captions=experiment.captions,
+                        masks=include_mask,
+                        live=live,
+                    )
+                    writers.append(stack.enter_context(film).write)
+                run_video(video.source, detect, writers, reporter, track=track)
+        except UnreadableVideoError as error:
+            # One broken film must not keep a folder of them from being worked on.
+            if len(videos) == 1:
+                raise
+            reporter.warn(str(error))
+            failed += 1
+            continue
+        for what, path in (("annotated film", video.film), ("JSON lines", video.lines)):
+            if path is not None:
+                reporter.console.print(f"{what}: {path}", markup=False)
+    return failed
 
 
 def read_class_names(path: Path, experiment: Experiment) -> tuple[str, ...]:

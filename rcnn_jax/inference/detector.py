@@ -22,7 +22,7 @@ from rcnn_jax.errors import CheckpointError, DataError, UsageError
 from rcnn_jax.evaluate.masks import paste_window
 from rcnn_jax.image_file import encode_image
 from rcnn_jax.inference.draw import draw_detections
-from rcnn_jax.inference.frames import Frame, Source, read_frames
+from rcnn_jax.inference.frames import Frame, Source, UnreadableVideoError, read_frames
 from rcnn_jax.inference.stream import Pictures, StreamSource, resolve
 from rcnn_jax.inference.video import Seen, detect_frames, follow
 from rcnn_jax.inference.video_output import with_ids
@@ -198,7 +198,7 @@ class Detector:
 
         Raises:
           DataError: there is no such source, here already; while frames are read: it cannot be decoded,
-            a live one stays away. A picture of a folder or a list of files that cannot be read does not
+            a live one stays away. A picture or a video of a folder or a list that cannot be read does not
             stop the others; the error that names it comes after the last.
           MissingDependencyError: videos need the extra `video`.
           UsageError: threshold or batch are out of range.
@@ -220,17 +220,24 @@ class Detector:
         reporter: Reporter,
     ) -> Iterator[FramePrediction]:
         problems: list[str] = []
+        broken: list[UnreadableVideoError] = []
         for part in parts:
             predictions = (
                 self._of_video(part, threshold, track, batch, reporter)
                 if isinstance(part, Source)
                 else self._of_pictures(part, threshold, track, batch, problems)
             )
-            with closing(predictions):
-                yield from predictions
+            try:
+                with closing(predictions):
+                    yield from predictions
+            except UnreadableVideoError as error:
+                broken.append(error)
+        if broken and len(broken) + len(problems) == 1:
+            raise broken[0]
+        problems += map(str, broken)
         if problems:
             raise DataError(
-                f"{len(problems)} pictures could not be used; the others are done:\n"
+                f"{len(problems)} pictures or videos could not be used; the others are done:\n"
                 + "\n".join(problems)
             )
 

@@ -40,6 +40,10 @@ _FIELD = re.compile(
 _TIMEOUT = (10.0, 10.0)  # seconds to open and to wait for a packet
 
 
+class UnreadableVideoError(DataError):
+    """A video cannot be opened or read, or a live source stays away; the next one may be sound."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One frame.
@@ -116,7 +120,8 @@ def read_frames(
       wait: seconds before the first new try; doubled with every further one.
 
     Raises:
-      DataError: it cannot be opened, holds no picture, or a live source stays away.
+      UnreadableVideoError: it cannot be opened, holds no picture, is a good deal shorter than it
+        declares, or a live source stays away. The frames before come first.
       MissingDependencyError: PyAV is not installed.
     """
     av: Any = require("av", extra="video", purpose="reading videos and cameras")
@@ -137,7 +142,7 @@ def read_frames(
                 number, last, tries = number + 1, offset + seconds, 0
             if not source.live:
                 if not number:
-                    raise DataError(f"{source.name}: holds no picture")
+                    raise UnreadableVideoError(f"{source.name}: holds no picture")
                 return
             problem = "the stream has ended"
         except (av.error.FFmpegError, OSError) as error:
@@ -146,11 +151,13 @@ def read_frames(
             if not source.live:
                 # What was decoded has been handed on; the rest of a damaged file is lost.
                 kept = f" after {number} frames" if number else ""
-                raise DataError(f"{source.name}: cannot be read{kept}: {problem}") from error
+                raise UnreadableVideoError(
+                    f"{source.name}: cannot be read{kept}: {problem}"
+                ) from error
         # A source that never gave a frame is an address that is wrong, and waiting does not mend
         # it.
         if tries == TRIES or not number:
-            raise DataError(
+            raise UnreadableVideoError(
                 f"{source.name}: {problem}"
                 + (
                     f"; it did not come back in {TRIES} tries"
@@ -201,7 +208,7 @@ def _decode(av: Any, source: Source) -> Iterator[tuple[np.ndarray, float]]:
         # By frames and slices; PyAV's default of slices leaves most cores idle for H.264.
         stream.thread_type = "AUTO"
         first: float | None = None
-        before = -1.0
+        before, count = -1.0, 0
         for frame in _whole(av, container, stream):
             # Not BGR: films are drawn and written in RGB, and only the canvas has the network's
             # order.
@@ -214,7 +221,44 @@ def _decode(av: Any, source: Source) -> Iterator[tuple[np.ndarray, float]]:
                 first = seconds
             # Times of damaged files may stand still or go back, which no player would show.
             before = max(seconds - first, before + 1e-6) if before >= 0 else 0.0
+            count += 1
             yield _upright(image, int(getattr(frame, "rotation", 0) or 0)), before
+        if not source.live and first is not None:
+            _check_end(source, container, stream, count, before)
+
+
+def _check_end(source: Source, container: Any, stream: Any, count: int, last: float) -> None:
+    """Stops where a file has ended before what its header declares.
+
+    FFmpeg ends a file that was cut short as it ends a whole one.
+
+    Args:
+      source: a file.
+      container: opened.
+      stream: of its pictures.
+      count: frames that were read.
+      last: seconds of the last one.
+
+    Raises:
+      UnreadableVideoError: the file is a good deal shorter than declared.
+    """
+    kinds = set(container.format.name.split(","))
+    # Not by the seconds: recordings of a screen show their last frame for as long as nothing moves.
+    # A few are left out by right, where a film was cut between two whole pictures.
+    if "mp4" in kinds and count < 0.95 * stream.frames - 2:
+        declared = f"{count} of the {stream.frames} frames"
+    # It counts no frames, and its seconds are those of all that is in it.
+    elif (
+        "matroska" in kinds
+        and len(container.streams) == 1
+        and (seconds := float(container.duration or 0) / 1e6) - last > max(2.0, seconds / 10)
+    ):
+        declared = f"{last:.1f} of the {seconds:.1f} seconds"
+    else:
+        return
+    raise UnreadableVideoError(
+        f"{source.name}: ends after {declared} that it declares; it was cut short or is damaged"
+    )
 
 
 def _whole(av: Any, container: Any, stream: Any) -> Iterator[Any]:

@@ -1,13 +1,31 @@
-"""Names of the outputs of images, different for every image."""
+"""Names of the outputs of images and videos, different for every one."""
 
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from rcnn_jax.inference.frames import Source
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Formats of annotated copies."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video and what is written of it.
+
+    Attributes:
+      source: of `frames.as_source`.
+      film: annotated film, `.mp4`, or None.
+      lines: one JSON object per frame, or None.
+    """
+
+    source: Source
+    film: Path | None
+    lines: Path | None
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -85,3 +103,25 @@ def _numbered(names: dict[Path, str], repeated: dict[Path, bool]) -> dict[Path, 
 def _folded(name: str) -> str:
     # Normalised twice: casefold may decompose letters again.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def with_results(
+    sources: Sequence[Source], pictures: Path | None, labels: Path | None
+) -> list[Video]:
+    """Returns videos with the names of their results.
+
+    Args:
+      sources: of one command.
+      pictures: folder of annotated films, or the film itself, `.mp4`; None: none are written.
+      labels: folder of JSON lines; None: none are written.
+    """
+    stems = output_names([Path(each.address) for each in sources if not each.live])
+    videos = []
+    for source in sources:
+        stem = source.stem if source.live else stems[Path(source.address)]
+        film = pictures
+        # A folder by TAO's word, but with a video people name the film.
+        if pictures is not None and pictures.suffix.lower() != ".mp4":
+            film = pictures / f"{stem}.mp4"
+        videos.append(Video(source, film, labels and labels / f"{stem}.jsonl"))
+    return videos

@@ -22,9 +22,9 @@ def square(position, height=96, width=96, side=24):
     return image
 
 
-def write_film(path, times, height=96, width=96, rate=30):
+def write_film(path, times, height=96, width=96, rate=30, options=None):
     """Writes a film whose frames are shown at `times` in seconds."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options=options or {}) as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.time_base = Fraction(1, TICKS)

@@ -11,7 +11,13 @@ import pytest
 
 from rcnn_jax.errors import DataError
 from rcnn_jax.inference import frames
-from rcnn_jax.inference.frames import Source, as_source, frame_count, read_frames
+from rcnn_jax.inference.frames import (
+    Source,
+    UnreadableVideoError,
+    as_source,
+    frame_count,
+    read_frames,
+)
 
 films = pytest.importorskip("tests.inference.films", reason="PyAV (extra video) is not installed")
 
@@ -105,6 +111,32 @@ def test_a_film_that_is_cut_off_gives_the_frames_before(tmp_path):
     path = films.write_film(tmp_path / "a.ts", [n / 25 for n in range(50)])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 5 < len(list(read_frames(as_source(path)))) < 50
+
+
+# Headers at the front, as downloads and browsers have them: what is there can be read.
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("a.mkv", {}, r"ends after [\d.]+ of the 19.7 seconds"),
+        ("a.mp4", {"movflags": "faststart"}, r"ends after \d+ of the 60 frames"),
+    ],
+)
+def test_a_film_that_was_cut_short_gives_its_frames_and_says_so(tmp_path, name, options, words):
+    path = films.write_film(tmp_path / name, [n / 3 for n in range(60)], options=options)
+    assert len(list(read_frames(as_source(path)))) == 60
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    seen = []
+    with pytest.raises(UnreadableVideoError, match=words):
+        for frame in read_frames(as_source(path)):
+            seen.append(frame.number)
+    assert len(seen) > 5 and seen == [*range(len(seen))]
+
+
+def test_films_of_odd_rates_are_no_films_that_were_cut_short(tmp_path):
+    for name in ("a.mkv", "a.mp4", "a.avi"):
+        for rate in (1, 30, 1000):
+            path = films.write_film(tmp_path / name, [n / 10 for n in range(30)], rate=rate)
+            assert len(list(read_frames(as_source(path)))) == 30
 
 
 def test_a_live_stream_that_breaks_off_is_opened_again_and_its_clock_goes_on(tmp_path):

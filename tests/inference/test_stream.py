@@ -168,12 +168,27 @@ def test_a_picture_that_cannot_be_read_does_not_stop_the_others(model, folder, t
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "c.png").write_bytes(b"no picture")
     seen = []
-    with pytest.raises(DataError, match=r"1 pictures could not be used.*\n.*c\.png"):
+    with pytest.raises(DataError, match=r"1 pictures or videos could not be used.*\n.*c\.png"):
         for one in model.stream(tmp_path, batch=2):
             seen.append(one.index)
     assert seen == [0, 2]
     with pytest.raises(DataError, match=r"picture 1: found float32"):
         list(model.stream([films.square(0), films.square(0).astype(np.float32)]))
+
+
+def test_a_video_that_cannot_be_read_does_not_stop_the_others(model, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no film" * 100)
+    films.write_film(tmp_path / "b.mp4", [0, 0.1, 0.2])
+    seen = []
+    with pytest.raises(DataError, match=r"a\.mp4: cannot be read"):
+        for one in model.stream(tmp_path):
+            seen.append((one.source, one.index))
+    assert seen == [(str(tmp_path / "b.mp4"), index) for index in range(3)]
+    (tmp_path / "c.mp4").touch()
+    with pytest.raises(
+        DataError, match=r"2 pictures or videos could not be used.*\n.*a\.mp4.*\n.*c\.mp4"
+    ):
+        list(model.stream(tmp_path))
 
 
 def test_numbers_and_addresses_are_live(tmp_path):

@@ -117,6 +117,35 @@ def test_the_command_writes_film_and_lines(boxes_files, tmp_path, capsys):
     assert "6 frames" in capsys.readouterr().out
 
 
+def test_a_broken_film_does_not_keep_a_folder_from_being_worked_on(boxes_files, tmp_path, capsys):
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"no film" * 100)
+    # One stem twice, and two sizes in one folder.
+    films.write_film(folder / "b.mp4", [n / 10 for n in range(3)])
+    films.write_film(folder / "b.mkv", [n / 10 for n in range(4)], height=160, width=120)
+    flags = ["-e", str(boxes_files.spec), "-m", str(boxes_files.graph), "-i", str(folder)]
+    assert main(["faster_rcnn", "inference", *flags, "-r", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "a.mp4: cannot be read" in printed.out
+    assert "1 of 3 videos could not be read to their end (named above)" in printed.err
+    for name, count in (("b.mp4", 3), ("b.mkv", 4)):
+        assert len((out / "labels" / f"{name}.jsonl").read_text().splitlines()) == count
+        frames = list(read_frames(as_source(out / "images_annotated" / f"{name}.mp4")))
+        assert len(frames) == count
+    assert frames[0].image.shape == (160, 120, 3)
+    assert not (out / "labels" / "a.jsonl").exists()
+
+
+def test_one_film_for_several_videos_is_refused(masks_files, tmp_path, capsys):
+    for name in ("a.mp4", "b.mp4"):
+        films.write_film(tmp_path / name, [0, 0.1])
+    flags = ["-e", str(masks_files.spec), "-m", str(masks_files.graph), "-i", str(tmp_path)]
+    assert main(["mask_rcnn", "inference", *flags, "-o", str(tmp_path / "c.mp4")]) == 2
+    assert "c.mp4: names one film, and -i names 2 videos" in capsys.readouterr().err
+    assert not (tmp_path / "c.mp4").exists()
+
+
 def test_film_and_lines_of_a_live_source_are_there_while_the_command_runs(
     boxes_files, tmp_path, capsys, monkeypatch
 ):
