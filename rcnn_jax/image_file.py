@@ -26,10 +26,11 @@ def encode_image(
     """
     # OpenCV's order is BGR.
     pixels = np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture, np.uint8)
+    suffix = suffix.lower()
+    # To the others it is a stranger, of which OpenCV prints a warning past our console.
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
     try:
-        done, data = cv2.imencode(
-            suffix.lower() or ".", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality]
-        )
+        done, data = cv2.imencode(suffix or ".", pixels, options)
     except cv2.error:
         done, data = False, np.empty(0, np.uint8)
     if not done:

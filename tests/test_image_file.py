@@ -25,6 +25,12 @@ def test_grey_pictures_and_views_are_encoded_too():
     np.testing.assert_array_equal(decoded(encode_image(flipped, ".png"))[..., ::-1], flipped)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".tiff"])
+def test_opencv_has_nothing_to_warn_of(suffix, capfd):
+    encode_image(PICTURE, suffix)
+    assert capfd.readouterr().err == ""
+
+
 def test_the_quality_of_a_jpeg_decides_its_size():
     sizes = [len(encode_image(PICTURE, ".jpg", quality=quality)) for quality in (20, 70, 95)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
