@@ -1,11 +1,18 @@
 """One model, every runtime: how far the detections of each are from JAX, as one Markdown table.
 
-    python -m benchmarks.runtimes [--out FILE.md] [--images 8] [--network resnet:18] [--canvas 256x320]
-                                  [--factor 1] [--runtimes onnxruntime wasm ...]
+    python -m benchmarks.runtimes [--out FILE.md] [--count 8] [--runtimes onnxruntime wasm ...]
+                                  [--precisions fp32 fp16]
+                                  [--models best.tlt ... --images FOLDER]
+                                  [--network resnet:18] [--canvas 256x320] [--factor 1]
 
-Both detectors, the ordinary and the portable graph, made-up scenes one at a time. Weights are random ones
-that behave like trained ones (`benchmarks.plausible_weights`): scores and boxes are spread. One tolerance
-for all: 0.05 pixels of an edge, 0.001 of a score, every detection with a partner of its class.
+Without `--models`: both detectors, made-up scenes one at a time, and random weights that behave like
+trained ones (`benchmarks.plausible_weights`): scores and boxes are spread. With it: trained models, the
+images of a folder, and all detections that the spec inside each asks for.
+
+The ordinary and the portable graph, in every precision, beside JAX in float32. One tolerance for all: an
+edge by 0.05 pixels, a score by 0.001, every detection with a partner of its class. int8 has no rows: its
+kernels round on different sides, and what that costs is a matter of average precision (`rcnn-jax
+benchmark`).
 
 `wasm` is onnxruntime-web's WebAssembly under Node. What is not on this machine says why. TensorRT for RTX
 builds ahead of time without a card: its row says that it builds, which is not that it runs.
@@ -29,16 +36,21 @@ from benchmarks.plausible_weights import settled
 from benchmarks.tables.parity import Row, detector
 from rcnn_jax.benchmark.runners import absent as absent_runtime
 from rcnn_jax.checkpoints.atomic import write_file
+from rcnn_jax.data.formats.image_folder import find_images
+from rcnn_jax.data.loader import images as image_files
 from rcnn_jax.data.synthetic import generate
 from rcnn_jax.errors import RcnnError
 from rcnn_jax.export.contracts import make_header, outputs_of
+from rcnn_jax.export.conversion import Precision
 from rcnn_jax.export.lowering.dense import NCHW
 from rcnn_jax.export.lowering.jaxpr_onnx import trace
 from rcnn_jax.export.lowering.portable import to_portable
+from rcnn_jax.export.precision.fp16 import to_fp16
 from rcnn_jax.export.verification.parity import Parity, Tolerance, compare_detections
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.runtime import tensorrt_rtx
 from rcnn_jax.runtime.backend import predictor_of, preprocess
+from rcnn_jax.runtime.bundle import open_bundle
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.outputs import check_outputs, read_outputs
 from rcnn_jax.runtime.runtimes import RuntimeName, graph_runner
@@ -49,14 +61,33 @@ from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.task import Variables
 
 FORMS = ("ordinary", "portable")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 TARGETS = "sm80,sm86,sm89,sm120"
 ONE_TOLERANCE = Tolerance(box=0.05, score=1e-3, mask=2e-2, unmatched=0.0)
 HEAD = (
-    "| Runtime | Graph | Detector | Detections | Box (px) | Score | Mask | Agrees with JAX |\n"
-    "|---|---|---|---:|---:|---:|---:|---|"
+    "| Runtime | Graph | Precision | Detector | Detections | Box (px) | Score | Mask "
+    "| Agrees with JAX |\n"
+    "|---|---|---|---|---:|---:|---:|---:|---|"
 )
 Run = Callable[[bytes, Header, Sequence[np.ndarray]], list[Detections]]
 """(graph, its header, images u8[1 h w c]) -> the detections of each."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A detector and what JAX sees.
+
+    Attributes:
+      graph: FP32, ordinary, with plain outputs and a free batch.
+      header: of the graph.
+      images: u8[1 h w c] each.
+      wanted: the detections of JAX in each.
+    """
+
+    graph: onnx.ModelProto
+    header: Header
+    images: Sequence[np.ndarray]
+    wanted: Sequence[Detections]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,17 +151,15 @@ SIDES: dict[str, Side] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if bool(args.models) != bool(args.images):
+        parser.error("--models and --images go together")
     lines, bad = [HEAD], 0
     print(HEAD, flush=True)
-    for network in (args.network, f"mask {args.network}"):
-        experiment = detector(Row(network=network, canvas=args.canvas, classes=3), args.factor)
-        images = scenes(args.images, args.canvas, experiment.task.pixels.channel_order)
-        variables, wanted = reference(experiment, images)
-        graph, header = traced(experiment, variables)
-        graphs = {"ordinary": graph, "portable": to_portable(graph)}
+    for case in cases(args):
         for name in args.runtimes:
-            for line, agrees in rows(SIDES[name], graphs, header, images, wanted):
+            for line, agrees in rows(SIDES[name], case, args.precisions):
                 print(line, flush=True)
                 lines.append(line)
                 bad += not agrees
@@ -138,6 +167,45 @@ def main(arguments: list[str] | None = None) -> int:
     if args.out:
         write_file(args.out, ["\n".join([*lines, ""]).encode()])
     return 1 if bad else 0
+
+
+def cases(args: argparse.Namespace) -> Iterator[Case]:
+    """Yields the detectors that the command line names."""
+    if args.models:
+        for path in args.models:
+            yield trained(path, args.images, args.count)
+        return
+    for network in (args.network, f"mask {args.network}"):
+        experiment = detector(Row(network=network, canvas=args.canvas, classes=3), args.factor)
+        images = scenes(args.count, args.canvas, experiment.task.pixels.channel_order)
+        variables, wanted = reference(experiment, images)
+        graph, header = traced(experiment, variables)
+        yield Case(graph=graph, header=header, images=images, wanted=wanted)
+
+
+def trained(path: Path, folder: Path, count: int) -> Case:
+    """Returns a trained model and what JAX sees in the first images of a folder.
+
+    Args:
+      path: a bundle, `.tlt`, with its spec inside.
+      folder: of images.
+      count: how many of them.
+
+    Raises:
+      RcnnError: the model or an image cannot be used.
+    """
+    bundle = open_bundle(path, None)
+    experiment, variables = bundle.load(bundle.stored_experiment())
+    order = experiment.task.pixels.channel_order
+    images = []
+    for each in find_images(folder, what="--images").paths[:count]:
+        image = image_files.read_image(each, order)
+        placed = image_files.fit(image.shape[:2], experiment.geometry.on_one_canvas())
+        images.append(image_files.apply_image(image, placed)[None])
+    predict = jax.jit(lambda v, x: experiment.task.predict(v, x, experiment.inference)[0])
+    wanted = [jax.tree.map(np.asarray, predict(variables, image)) for image in images]
+    graph, header = traced(experiment, variables)
+    return Case(graph=graph, header=header, images=images, wanted=wanted)
 
 
 def scenes(count: int, canvas: tuple[int, int], order: str) -> list[np.ndarray]:
@@ -175,36 +243,34 @@ def traced(experiment: Experiment, variables: Variables) -> tuple[onnx.ModelProt
 
 
 def rows(
-    side: Side,
-    graphs: dict[str, onnx.ModelProto],
-    header: Header,
-    images: Sequence[np.ndarray],
-    wanted: Sequence[Detections],
+    side: Side, case: Case, precisions: Sequence[Precision] = ("fp32",)
 ) -> Iterator[tuple[str, bool]]:
     """Yields the rows of a runtime as Markdown, each with whether it is as it should be."""
-    kind = {"faster_rcnn": "Faster R-CNN", "mask_rcnn": "Mask R-CNN"}[header.kind]
+    kind = {"faster_rcnn": "Faster R-CNN", "mask_rcnn": "Mask R-CNN"}[case.header.kind]
     reason = side.absent()
     if reason:
-        yield f"| {side.title} | - | {kind} | - | - | - | - | not here: {_one_line(reason)} |", True
-        return
-    for form in FORMS:
-        content = graphs[form].SerializeToString()
-        if side.run is None:
-            if form == "portable":
-                yield (
-                    f"| {side.title} | {form} | {kind} | - | - | - | - | {_built(content)} |",
-                    True,
-                )
-            continue
-        parity = worst(wanted, side.run(content, header, images))
-        agrees = parity.within(ONE_TOLERANCE)
-        mask = f"{parity.mask:.1e}" if header.kind == "mask_rcnn" else "-"
-        word = "yes" if agrees else f"NO, {parity.unmatched} without a partner"
         yield (
-            f"| {side.title} | {form} | {kind} | {parity.detections} | {parity.box:.1e} "
-            f"| {parity.score:.1e} | {mask} | {word} |",
-            agrees,
+            f"| {side.title} | - | - | {kind} | - | - | - | - | not here: {_one_line(reason)} |",
+            True,
         )
+        return
+    for precision in precisions:
+        lowered = case.graph if precision == "fp32" else to_fp16(case.graph)
+        for form in FORMS:
+            # Last, as in the export: the portable form is one of a finished graph.
+            graph = lowered if form == "ordinary" else to_portable(lowered)
+            first = f"| {side.title} | {form} | {precision} | {kind} |"
+            if side.run is None:
+                if form == "portable":
+                    yield f"{first} - | - | - | - | {_built(graph, precision)} |", True
+                continue
+            results = side.run(graph.SerializeToString(), case.header, case.images)
+            parity = worst(case.wanted, results)
+            agrees = parity.within(ONE_TOLERANCE)
+            mask = f"{parity.mask:.1e}" if case.header.kind == "mask_rcnn" else "-"
+            word = "yes" if agrees else f"NO, {parity.unmatched} without a partner"
+            numbers = f"{parity.detections} | {parity.box:.1e} | {parity.score:.1e} | {mask}"
+            yield f"{first} {numbers} | {word} |", agrees
 
 
 def worst(wanted: Sequence[Detections], results: Sequence[Detections]) -> Parity:
@@ -220,12 +286,12 @@ def worst(wanted: Sequence[Detections], results: Sequence[Detections]) -> Parity
     )
 
 
-def _built(content: bytes) -> str:
+def _built(graph: onnx.ModelProto, precision: Precision) -> str:
     """Returns what the builder of TensorRT for RTX makes of a portable graph."""
     trt = tensorrt_rtx.library("TensorRT for RTX")
-    settings = RtxSettings(targets=targets_of(TARGETS), batches=(1, 1, 4), precision="fp32")
+    settings = RtxSettings(targets=targets_of(TARGETS), batches=(1, 1, 4), precision=precision)
     begin = time.perf_counter()
-    plan = tensorrt_rtx.build(trt, content, settings, SILENT)
+    plan = tensorrt_rtx.build(trt, graph.SerializeToString(), settings, SILENT)
     seconds = time.perf_counter() - begin
     return f"builds for {TARGETS}: {seconds:.0f} s, {len(plan) / 1e6:.0f} MB; not run on a card"
 
@@ -243,7 +309,10 @@ def _parser() -> argparse.ArgumentParser:
     description: Any = __doc__
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="also write the table")
-    parser.add_argument("--images", type=int, default=8, help="at least 3 (8)")
+    parser.add_argument("--models", type=Path, nargs="*", metavar="FILE.tlt", help="trained ones")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="for --models")
+    parser.add_argument("--count", type=int, default=8, help="images, at least 3 (8)")
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--network", default="resnet:18", help="backbone (resnet:18)")
     parser.add_argument("--canvas", type=_canvas, default=(256, 320), help="HEIGHTxWIDTH")
     parser.add_argument("--factor", type=float, default=1.0, help="of all widths")

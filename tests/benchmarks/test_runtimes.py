@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import node_side
-from benchmarks.runtimes import ONE_TOLERANCE, SIDES, main, rows, worst
-from rcnn_jax.export.lowering.portable import to_portable
+from benchmarks.runtimes import ONE_TOLERANCE, SIDES, Case, main, rows, worst
 from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.onnx_runtime import open_session, runner
 from tests.export import tiny
@@ -15,7 +14,7 @@ KINDS = ("faster_rcnn", "mask_rcnn")
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request):
-    """(graphs by form, header, images, detections of JAX) of a tiny detector."""
+    """A tiny detector and what JAX sees."""
     import jax
 
     experiment = {"faster_rcnn": tiny.faster_rcnn, "mask_rcnn": tiny.mask_rcnn}[request.param]()
@@ -24,7 +23,7 @@ def case(request):
     predict = jax.jit(lambda x: experiment.task.predict(variables, x, experiment.inference)[0])
     wanted = [jax.tree.map(np.asarray, predict(image)) for image in images]
     model, header = tiny.graph(experiment)
-    return {"ordinary": model, "portable": to_portable(model)}, header, images, wanted
+    return Case(graph=model, header=header, images=images, wanted=wanted)
 
 
 @pytest.mark.parametrize("name", SIDES)
@@ -32,14 +31,14 @@ def test_every_runtime_gives_the_detections_of_jax(name, case):
     side = SIDES[name]
     if side.absent():
         pytest.skip(side.absent())
-    graphs, header, images, wanted = case
-    lines = list(rows(side, graphs, header, images, wanted))
+    lines = list(rows(side, case, ("fp32",)))
     assert len(lines) == (1 if side.run is None else 2)
+    assert all("| fp32 |" in line for line, _ in lines)
     assert all(agrees for _, agrees in lines), lines
 
 
 def test_a_runtime_that_moves_a_box_by_a_tenth_of_a_pixel_does_not_agree(case):
-    _, _, _, wanted = case
+    wanted = case.wanted
     moved = [each.replace(boxes=each.boxes + np.float32(0.1)) for each in wanted]
     assert worst(wanted, wanted).within(ONE_TOLERANCE)
     assert not worst(wanted, moved).within(ONE_TOLERANCE)
@@ -78,9 +77,35 @@ def test_the_table_says_what_is_not_here_and_writes_what_it_prints(tmp_path, cap
 
     monkeypatch.setitem(SIDES, "wasm", dataclasses.replace(SIDES["wasm"], absent=node_side.absent))
     out = tmp_path / "table.md"
-    words = ["--images", "3", "--network", "resnet:10", "--canvas", "128x192", "--factor", "0.125"]
+    words = [
+        "--precisions",
+        "fp32",
+        "--count",
+        "3",
+        "--network",
+        "resnet:10",
+        "--canvas",
+        "128x192",
+        "--factor",
+        "0.125",
+    ]
     assert main([*words, "--runtimes", "onnxruntime", "wasm", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert out.read_text() == printed
     assert printed.count("| yes |") == 4
     assert printed.count("not here: Node is not installed") == 2
+
+
+def test_a_trained_model_is_compared_in_the_images_of_a_folder(boxes_files, tmp_path):
+    words = ["--models", str(boxes_files.model), "--images", str(boxes_files.images)]
+    out = tmp_path / "table.md"
+    assert main([*words, "--runtimes", "onnxruntime", "--count", "2", "--out", str(out)]) in (0, 1)
+    table = out.read_text().splitlines()[2:]
+    assert [line.split(" | ")[1:4] for line in table] == [
+        [form, precision, "Faster R-CNN"]
+        for precision in ("fp32", "fp16")
+        for form in ("ordinary", "portable")
+    ]
+    assert all(line.endswith("| yes |") for line in table[:2])
+    with pytest.raises(SystemExit):
+        main(["--models", str(boxes_files.model)])
