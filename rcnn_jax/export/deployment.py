@@ -11,7 +11,7 @@ from rcnn_jax.export.deepstream.bundle import write_bundle
 from rcnn_jax.export.deepstream.config import DeepStreamBundle, check_header, notes
 from rcnn_jax.export.deepstream.parsers import LIBRARY
 from rcnn_jax.export.triton import check_repository, write_repository
-from rcnn_jax.export.web.page import check_folder, check_web, write_web
+from rcnn_jax.export.web.page import check_folder, check_web, loaded, write_web
 from rcnn_jax.reporter import Reporter
 from rcnn_jax.runtime.engine import info_path, write_engine
 from rcnn_jax.runtime.header import Header
@@ -123,8 +123,10 @@ def deploy(
             picture=picture,
             reporter=reporter,
         )
+        model, runtime = (size / 1e6 for size in loaded(files))
         reporter.console.print(
-            f"web page: {wanted.web}; look at it with  python -m http.server -d {wanted.web}",
+            f"web page: {wanted.web} ({model:.1f} MB of model, {runtime:.1f} MB of WebAssembly runtime); "
+            f"look at it with  python -m http.server -d {wanted.web}",
             markup=False,
         )
         written += files

@@ -9,6 +9,7 @@ that gives the right numbers, WebAssembly otherwise.
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ def write_web(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def loaded(files: Iterable[Path]) -> tuple[int, int]:
+    """Returns the bytes that a browser without WebGPU loads: of the model, and of its runtime.
+
+    Args:
+      files: of `write_web`.
+    """
+    sizes = {path.name: path.stat().st_size for path in files}
+    return sizes["model.onnx"], sum(sizes[name] for name in PARTS["wasm"])
 
 
 def check_web(header: Header) -> None:
