@@ -52,6 +52,36 @@ def test_losses_and_weights_do_not_depend_on_the_cut(spec, one, tmp_path, proces
         np.testing.assert_allclose(others[name], leaf, rtol=0, atol=LEAVES * largest, err_msg=name)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("processes", "count", "body"), [(1, 8, "shard_map"), (4, 1, "pmap")])
+def test_what_has_no_corners_is_equal_over_many_steps(spec, processes, count, body):
+    one = devices.run(spec, 1, 1, "shard_map", 20, case="smooth")
+    other = devices.run(spec, processes, count, body, 20, case="smooth")
+    assert other["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert other["norm"] == pytest.approx(one["norm"], rel=1e-6)
+    assert one["losses"][-1] < 0.9 * one["losses"][0], "it has trained"
+
+
+def test_the_table_has_every_cut_and_the_first_step_that_differs():
+    assert {row[0] for row in devices.ROWS} == {1, 2, 4}
+    assert {row[1] for row in devices.ROWS} == {1, 2, 4, 8}
+    assert {(4, 1, body) for body in ("shard_map", "pmap")} <= set(devices.ROWS)
+
+    def row(count, losses):
+        return {
+            "processes": 1,
+            "devices": count,
+            "body": "pmap",
+            "losses": losses,
+            "seconds": 0.5,
+            "reduced": 2_000_000,
+        }
+
+    lines = devices.table([row(1, [2.0, 1.0]), row(4, [2.0, 1.001])], 1e-5).splitlines()
+    assert "losses equal to 1e-5 until step" in lines[0]
+    assert lines[-1] == "| 1 | 4 | pmap | 1.001000 | 1.0e-03 | 1 | 500 | 2.00 | 3.00 |"
+
+
 def test_bytes_are_read_from_the_reductions_of_a_program():
     program = """
       %a = f32[3,4]{1,0} all-reduce(f32[3,4]{1,0} %x), replica_groups={}
