@@ -23,15 +23,16 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+Body = Literal["shard_map", "pmap"]
 Case = Literal["sampled", "smooth"]
 
 ROOT = Path(__file__).parents[1]
 GLOBAL_BATCH = 8
+BODIES: tuple[Body, ...] = ("shard_map", "pmap")
 ROWS = [
-    *[(1, devices, body) for body in ("shard_map", "pmap") for devices in (1, 2, 4, 8)],
-    *[(processes, 1, "shard_map") for processes in (2, 4)],
-    *[(processes, 1, "pmap") for processes in (2, 4)],
-    *[(2, 2, body) for body in ("shard_map", "pmap")],
+    *[(1, devices, body) for body in BODIES for devices in (1, 2, 4, 8)],
+    *[(processes, 1, body) for body in BODIES for processes in (2, 4)],
+    *[(2, 2, body) for body in BODIES],
 ]
 """(processes, devices of each, body)."""
 BOUNDS: dict[Case, float] = {"sampled": 1e-4, "smooth": 1e-5}

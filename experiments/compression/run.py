@@ -4,8 +4,9 @@
     python experiments/compression/run.py nuclei OUTPUT_FOLDER
 
 Every number is of the exported graph: average precision on all validation images and latency in ONNX
-Runtime, latency in OpenVINO where it is installed. A step whose file exists is not repeated, so a stopped
-experiment goes on with the same command.
+Runtime, latency in OpenVINO where it is installed. Agreement is that of the detections of a QAT graph
+with those of the network that rounds in JAX, as the check of the export wrote it down. A step whose file
+exists is not repeated, so a stopped experiment goes on with the same command.
 """
 
 import json
@@ -90,6 +91,14 @@ class Chain:
         percent = 1 if self.kind == "mask_rcnn" else 100  # COCO's are percent in status.json
         return {name: percent * float(values[key]) for name, key in METRICS[self.kind].items()}
 
+    def agreement(self, row: Row) -> str:
+        """Returns how well the graph of a row agrees with the fake-quantised network, 1 for equal."""
+        # Of other int8 rows the check compares the graph with a network that does not round.
+        if not row.title.endswith("QAT"):
+            return "-"
+        check = self._graph(row).with_suffix(".onnx.check.json")
+        return f"{json.loads(check.read_text())['agreement']['share']:.3f}"
+
     def sizes(self, model: Path) -> dict[str, float]:
         """Returns parameters and FLOP of a model, as a dry run of pruning counts them."""
         folder = self.folder / "sizes" / model.parent.name / model.stem
@@ -147,7 +156,7 @@ def compress(name: str, folder: Path) -> str:
     times = {"ONNX Runtime": latencies(contents, "onnxruntime")}
     if is_installed():
         times["OpenVINO"] = latencies(contents, "openvino")
-    headings = ["Model", *METRICS[chain.kind], "Parameters", "GFLOP", "ONNX MB"]
+    headings = ["Model", *METRICS[chain.kind], "Agreement", "Parameters", "GFLOP", "ONNX MB"]
     headings += [f"Latency, {runtime}" for runtime in times]
     lines = []
     for row in rows:
@@ -157,6 +166,7 @@ def compress(name: str, folder: Path) -> str:
             [
                 row.title,
                 *(f"{value:.2f}" for value in metrics[row.title].values()),
+                chain.agreement(row),
                 f"{size['parameters']:,}",
                 f"{size['flops'] / 1e9:.2f}",
                 f"{len(contents[row.title]) / 1e6:.1f}",
