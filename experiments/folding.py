@@ -1,6 +1,9 @@
-"""What a step with frozen batch norm reads and writes, folded into the kernels and apart.
+"""What a step reads and writes by the form of its batch norm.
 
-    python -m experiments.folding [--canvas 832x1344] [--batch 8] [--float32]
+    python -m experiments.folding [--canvas 832x1344] [--batch 8] [--float32] [--only trained]
+
+Frozen: apart from the convolution, and folded into its kernel. Trained: as it is, and as it would be if
+the float32 in which sums are taken were also what is read and written.
 
 Nothing runs: the figures are those of the optimised program. It is compiled for the device that JAX
 finds; where that is a CPU and JAX's CUDA plugin is installed, for a GPU that is absent
@@ -19,6 +22,8 @@ from typing import Any
 from unittest.mock import patch
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 from benchmarks.absent_gpu import NAME, UNTUNED, absent_gpu
 from benchmarks.compile import _placed
@@ -38,12 +43,14 @@ def main() -> None:
     parser.add_argument("--canvas", default="832x1344", metavar="HxW")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--float32", action="store_true")
+    parser.add_argument("--only", choices=("frozen", "trained"))
     args = parser.parse_args()
     height, width = map(int, args.canvas.split("x"))
     print(
         "| step | compiled for | batch norm | GB read and written | working memory, MiB | ", end=""
     )
-    print("convolutions with bias and activation | compiled in |\n|---|---|---|---|---|---|---|")
+    print("convolutions with bias and activation | float32 maps | compiled in |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, spec in (("Mask R-CNN R50-FPN", PYRAMID), ("Faster R-CNN R18", KITTI)):
         detector = Detector(
             name=name,
@@ -52,8 +59,9 @@ def main() -> None:
             canvas=(height, width),
             bf16=not args.float32,
         )
-        for how in ("apart", "folded"):
-            print(row(detector, *compiled_for(), how), flush=True)
+        for how, (statistics, _) in FORMS.items():
+            if args.only in (statistics, None):
+                print(row(detector, *compiled_for(), how), flush=True)
 
 
 def compiled_for() -> tuple[Any, Any]:
@@ -68,17 +76,17 @@ def row(detector: Detector, device: Any, choices: Any, how: str) -> str:
     """Compiles a step and returns its line."""
     subject = prepare(detector, Options())
     task = subject.experiment.task
-    frozen = dataclasses.replace(task.model.options, freeze_bn=True)
-    task = dataclasses.replace(task, model=task.model.clone(options=frozen))
+    statistics, form = FORMS[how]
+    options = dataclasses.replace(task.model.options, freeze_bn=statistics == "frozen")
+    task = dataclasses.replace(task, model=task.model.clone(options=options))
     experiment = dataclasses.replace(subject.experiment, task=task)
     subject = dataclasses.replace(subject, experiment=experiment)
     chosen = parallel.Devices((device,))
     state = _placed(fresh_state(subject), chosen.sharding(parallel.WHOLE))
     batch = _placed(random_batch(subject), chosen.sharding(parallel.ROWS))
     with ExitStack() as stack:
-        if how == "apart":
-            for module in (resnet, fpn, heads):
-                stack.enter_context(patch.object(module, "normalised", unfolded))
+        for module in (resnet, fpn, heads) if form else ():
+            stack.enter_context(patch.object(module, "normalised", form))
         step = mapped_step(subject, chosen)
         _, executable, seconds = lowered_and_compiled(step, state, batch, choices=choices)
     memory, text = executable.memory_analysis(), executable.as_text()
@@ -87,7 +95,8 @@ def row(detector: Detector, device: Any, choices: Any, how: str) -> str:
     kind = NAME if choices else device.device_kind
     return (
         f"| {detector.name} | {kind} | {how} | {accessed / 1e9:.2f} | "
-        f"{memory.temp_size_in_bytes / 2**20:.0f} | {text.count(_FUSED)} | {seconds:.0f} s |"
+        f"{memory.temp_size_in_bytes / 2**20:.0f} | {text.count(_FUSED)} | "
+        f"{len(float32_maps(text, smallest(detector)))} | {seconds:.0f} s |"
     )
 
 
@@ -118,6 +127,28 @@ def traffic(program: str) -> int:
     return total
 
 
+def float32_maps(program: str, smallest: int) -> list[str]:
+    """Returns the kernels of an optimised program that write float32 maps of so many values or more."""
+    names = []
+    for line in program[program.index("\nENTRY ") :].splitlines():
+        match = _INSTRUCTION.match(_COMMENT.sub("", line))
+        if match is None or match["kind"] in _FREE:
+            continue
+        shapes = [
+            sides.split(",") for kind, sides in _SHAPE.findall(match["type"]) if kind == "f32"
+        ]
+        # Of four axes: weights of dense layers, deltas and logits of all anchors are no maps.
+        if any(len(s) == 4 and math.prod(map(int, s)) >= smallest for s in shapes):
+            names.append(match["name"])
+    return names
+
+
+def smallest(detector: Detector) -> int:
+    """Returns the values of the smallest map of a backbone that counts: stride 16, 64 channels."""
+    height, width = detector.canvas
+    return detector.batch * (height // 16) * (width // 16) * 64
+
+
 def size_of(shapes: str) -> int:
     """Returns the bytes of a type, for example `(f32[8,4]{1,0}, u8[0]{0})`."""
     total = 0
@@ -130,6 +161,22 @@ def size_of(shapes: str) -> int:
 def unfolded(conv: Any, norm: Any, x: Any, train: bool, rows: Any = None) -> Any:
     """Convolution, then batch norm: the step before it was folded."""
     return norm(conv(x), train, rows)
+
+
+def widened(conv: Any, norm: Any, x: Any, train: bool, rows: Any = None) -> Any:
+    """Batch norm that reads and writes float32, which no fusion may undo."""
+    wide = norm.clone(dtype=jnp.float32, name=norm.name, parent=norm.parent)
+    y = wide(lax.optimization_barrier(conv(x).astype(jnp.float32)), train, rows)
+    return lax.optimization_barrier(y).astype(norm.dtype)
+
+
+FORMS: dict[str, tuple[str, Any]] = {
+    "frozen, apart": ("frozen", unfolded),
+    "frozen, folded": ("frozen", None),
+    "trained, in float32": ("trained", widened),
+    "trained": ("trained", None),
+}
+"""name -> (what its statistics do, what stands in for `models.batch_norm.normalised`)."""
 
 
 if __name__ == "__main__":
