@@ -165,9 +165,11 @@ def unfolded(conv: Any, norm: Any, x: Any, train: bool, rows: Any = None) -> Any
 
 def widened(conv: Any, norm: Any, x: Any, train: bool, rows: Any = None) -> Any:
     """Batch norm that reads and writes float32, which no fusion may undo."""
-    wide = norm.clone(dtype=jnp.float32, name=norm.name, parent=norm.parent)
-    y = wide(lax.optimization_barrier(conv(x).astype(jnp.float32)), train, rows)
-    return lax.optimization_barrier(y).astype(norm.dtype)
+    dtype = norm.dtype
+    # A clone would be a second module of this name in its parent.
+    object.__setattr__(norm, "dtype", jnp.float32)
+    y = norm(lax.optimization_barrier(conv(x).astype(jnp.float32)), train, rows)
+    return lax.optimization_barrier(y).astype(dtype)
 
 
 FORMS: dict[str, tuple[str, Any]] = {

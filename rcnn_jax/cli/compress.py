@@ -77,9 +77,10 @@ def run(args: Namespace) -> int:
     Raises:
       RcnnError: the flags, the spec or the model are at fault.
     """
-    if args.max_drop < 0:
+    # In these forms, for NaN is neither more nor less than anything.
+    if not args.max_drop >= 0:
         raise UsageError(f"--max-drop {args.max_drop:g}: expected 0 or more")
-    if args.minutes is not None and args.minutes <= 0:
+    if args.minutes is not None and not 0 < args.minutes < float("inf"):
         raise UsageError(f"--minutes {args.minutes:g}: expected more than 0")
     if not 0 <= args.least <= 1:
         raise UsageError(f"--least {args.least:g}: expected a fraction between 0 and 1")

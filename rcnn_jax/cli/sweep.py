@@ -87,7 +87,8 @@ def run(args: Namespace) -> int:
     """
     for flag in ("trials", "workers", "minutes"):
         value = getattr(args, flag)
-        if value is not None and value <= 0:
+        # In this form, for NaN is neither more nor less than anything.
+        if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"--{flag} {value:g}: expected more than 0")
     import os
 
@@ -129,6 +130,8 @@ def run(args: Namespace) -> int:
         top = report.best(trials, definition)
         if top is not None:
             session.console.print(f"best spec: {root / report.BEST}", markup=False)
+        elif why := report.without_best(trials, definition):
+            session.warn(why)
         session.console.print(f"report: {root / report.PAGE}", markup=False)
     return 0
 

@@ -10,6 +10,7 @@ It is run like a config file: with the rights of the user.
 """
 
 import hashlib
+import itertools
 import re
 import runpy
 from collections.abc import Mapping
@@ -28,8 +29,10 @@ from rcnn_jax.sweep.space import Distribution, Overrides, Space
 Direction = Literal["max", "min"]
 MEASURES = ("parameters", "seconds", "latency_ms")
 """Values of a trial beside the metrics of its validation: weights, time of training, of inference."""
+LONGEST = 10_000
+"""Trials of a list at most."""
 
-_CONSTRAINT = re.compile(r"\s*([\w@.:\[\]]+)\s*(<=|>=)\s*(-?[\d.]+(?:e[-+]?\d+)?)\s*")
+_CONSTRAINT = re.compile(r"\s*([\w@.:\[\]]+)\s*(<=|>=)\s*(-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,11 @@ def _tried(names: Mapping[str, Any], path: Path) -> tuple[Space, tuple[Overrides
         raise UsageError(f"{path}: expected either SPACE, a dict of ranges, or a function trials()")
     if space is not None:
         wrong = (
-            [name for name, each in space.items() if not isinstance(each, Distribution)]
+            [
+                name
+                for name, each in space.items()
+                if not isinstance(name, str) or not isinstance(each, Distribution)
+            ]
             if isinstance(space, Mapping)
             else ["SPACE"]
         )
@@ -155,9 +162,23 @@ def _tried(names: Mapping[str, Any], path: Path) -> tuple[Space, tuple[Overrides
                 + (f", found another value for {', '.join(map(str, wrong))}" if wrong else "")
             )
         return dict(space), None
-    assert trials is not None
-    listed = tuple(trials())
-    if not listed or not all(isinstance(each, Mapping) for each in listed):
+    if not callable(trials):
+        raise UsageError(f"{path}: trials: expected a function, found {trials!r}")
+    try:
+        # One more than there may be: a generator without an end would fill the memory.
+        listed = tuple(itertools.islice(trials(), LONGEST + 1))
+    except RcnnError:
+        raise
+    except Exception as error:  # the user's Python again
+        line = _line_of(error, path)
+        raise UsageError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    if len(listed) > LONGEST:
+        raise UsageError(
+            f"{path}: trials(): expected at most {LONGEST} trials, found more; does it end?"
+        )
+    if not listed or not all(
+        isinstance(each, Mapping) and all(isinstance(name, str) for name in each) for each in listed
+    ):
         raise UsageError(f"{path}: trials(): expected dicts of fields and values")
     return {}, tuple(dict(each) for each in listed)
 
@@ -168,14 +189,17 @@ def _objectives(given: Any, path: Path) -> dict[str, Direction]:
     if isinstance(given, str):
         # A measure is a cost, a metric a quality, so a bare name says its direction.
         given = {given: "min" if given in MEASURES else "max"}
-    if not isinstance(given, Mapping) or not set(given.values()) <= {"max", "min"}:
+    if not isinstance(given, Mapping) or any(
+        not isinstance(name, str) or direction not in ("max", "min")
+        for name, direction in given.items()
+    ):
         raise UsageError(f"{path}: OBJECTIVE: expected a name, or names with 'max' or 'min'")
     # The order is the user's: the first objective decides which trial is best.
     return dict(given)
 
 
 def _constraints(given: Any, path: Path) -> tuple[Constraint, ...]:
-    texts = [given] if isinstance(given, str) else list(given)
+    texts = list(given) if isinstance(given, list | tuple) else [given]
     constraints = []
     for text in texts:
         match = _CONSTRAINT.fullmatch(str(text))

@@ -50,6 +50,26 @@ def best(trials: Sequence[Trial], definition: Definition) -> Trial | None:
     )
 
 
+def without_best(trials: Sequence[Trial], definition: Definition) -> str:
+    """Returns why no trial is best; empty where none is done, or one is best.
+
+    Of every constraint the nearest value is named, which says how far it is from being kept.
+    """
+    done = [trial for trial in trials if trial.state == "done"]
+    if not done or best(trials, definition) is not None:
+        return ""
+    nearest = []
+    for each in definition.constraints:
+        known = [trial for trial in done if each.name in trial.values]
+        closest = min(
+            known, key=lambda trial: each.violation(trial.values[each.name]), default=None
+        )
+        if closest is not None:
+            value = charts.number(closest.values[each.name])
+            nearest.append(f"{each} (nearest: {value}, trial {closest.number})")
+    return f"no trial keeps all constraints, so there is no best spec: {'; '.join(nearest)}"
+
+
 def front(trials: Sequence[Trial], definition: Definition) -> list[Trial]:
     """Returns the feasible trials that no other one beats in all objectives (Pareto)."""
     signs = [1 if direction == "max" else -1 for direction in definition.objectives.values()]
@@ -133,6 +153,8 @@ def page(root: Path, trials: Sequence[Trial], definition: Definition) -> str:
     parts: list[Part] = []
     if top is not None:
         parts.append(Text(f"Best: {sentence(top, definition)}", "good"))
+    elif why := without_best(trials, definition):
+        parts.append(Text(f"{why[0].upper()}{why[1:]}", "warning"))
     if len(definition.objectives) > 1:
         numbers = ", ".join(str(trial.number) for trial in front(trials, definition))
         parts.append(Text(f"Not beaten in all objectives: trials {numbers or '-'}", "note"))

@@ -64,13 +64,14 @@ class SweepOptions:
 
 @dataclass
 class _Running:
-    """A trial at work: its job, what was reported of it, and whether it was given up."""
+    """A trial at work: its job, what was reported of it, and whether or why it was given up."""
 
     trial: Trial
     started: float
     reported: int = 0
     pruned: bool = False
     exporting: bool = False
+    fault: str = ""
 
 
 def run_sweep(
@@ -206,24 +207,25 @@ class _Loop:
 
     def _new(self) -> Trial | None:
         wanted = self.options.trials
-        if self._exhausted or (wanted is not None and len(self.trials) >= wanted):
-            return None
-        asked = self.sampler.ask()
-        if asked is None:
-            self._exhausted = True
-            return None
-        number, overrides = asked
-        trial = Trial(number=number, overrides=overrides)
-        try:
-            text = self.definition.spec_of(overrides)
-        except RcnnError as error:
-            # One bad combination is a failed trial, not the end of the sweep.
-            self._end(replace(trial, state="failed", reason=str(error).replace("\n", " ")))
-            return self._new()
-        # The spec before the trial: a kill in between leaves a folder, and no trial without its spec.
-        write_file(folder_of(self.root, number) / "spec.txt", [text.encode()])
-        self._keep(trial)
-        return trial
+        while not self._exhausted and (wanted is None or len(self.trials) < wanted):
+            asked = self.sampler.ask()
+            if asked is None:
+                self._exhausted = True
+                break
+            number, overrides = asked
+            trial = Trial(number=number, overrides=overrides)
+            try:
+                text = self.definition.spec_of(overrides)
+            except RcnnError as error:
+                # One bad combination is a failed trial, not the end of the sweep.
+                self._end(replace(trial, state="failed", reason=str(error).replace("\n", " ")))
+                continue
+            # The spec before the trial: a kill in between leaves a folder, and no trial without its
+            # spec.
+            write_file(folder_of(self.root, number) / "spec.txt", [text.encode()])
+            self._keep(trial)
+            return trial
+        return None
 
     def _start(self, trials: Sequence[Trial], task: str) -> None:
         """Starts trials together: a cluster takes them as one array."""
@@ -261,7 +263,9 @@ class _Loop:
             self._report(running, validations(folder))
         if code is None:
             return
-        if running.pruned:
+        if running.fault:
+            self._finish(running, "failed", running.fault)
+        elif running.pruned:
             self._finish(running, "pruned")
         elif code == 0 and self._needs_export(folder):
             self._start([trial], "export")
@@ -286,14 +290,31 @@ class _Loop:
             self._keep_time()
         for row in rows[running.reported :]:
             running.reported += 1
+            # At the first validation: the trial would train to its end for a number that never comes.
+            if not running.fault:
+                running.fault = self._missing(row)
+                if running.fault:
+                    self.executor.stop(running.trial.job)
             value = row.get(self.main)
-            if value is None or running.pruned:
+            if value is None or running.pruned or running.fault:
                 continue
             if self.sampler.hopeless(running.trial.number, running.reported, float(value)):
                 # Once: the process takes seconds to end, and every validation until then would stop
                 # it again.
                 running.pruned = True
                 self.executor.stop(running.trial.job)
+
+    def _missing(self, values: Mapping) -> str:
+        """Returns what to say where a validation lacks an objective or what a constraint bounds."""
+        wanted = [name for name in self.definition.measures if name not in MEASURES]
+        missing = sorted(name for name in wanted if name not in values)
+        if not missing:
+            return ""
+        others = [
+            n for n, v in values.items() if isinstance(v, float) and n not in ("step", "epoch")
+        ]
+        known = ", ".join(sorted({*others, *MEASURES}))
+        return f"has no value {', '.join(missing)}; it has {known}"
 
     def _needs_export(self, folder: Path) -> bool:
         return "latency_ms" in self.definition.measures and not (folder / "model.onnx").exists()

@@ -67,7 +67,10 @@ def test_time_spent_is_written_with_every_candidate(boxes_files, tmp_path, monke
     [
         (["--max-drop", "-1"], "--max-drop -1: expected 0 or more"),
         (["--minutes", "0"], "--minutes 0: expected more than 0"),
+        (["--minutes", "nan"], "--minutes nan: expected more than 0"),
+        (["--max-drop", "nan"], "--max-drop nan: expected 0 or more"),
         (["--least", "2"], "--least 2: expected a fraction"),
+        (["--least", "nan"], "--least nan: expected a fraction"),
     ],
 )
 def test_wrong_flags_are_one_message(boxes_files, tmp_path, capsys, monkeypatch, flags, words):

@@ -49,6 +49,7 @@ def test_a_sweep_that_is_stopped_goes_on_with_the_same_command(sweep_file, tmp_p
     [
         (["none.py"], "no such"),
         (["sweep_tiny.py", "--trials", "0"], "--trials 0"),
+        (["sweep_tiny.py", "--minutes", "nan"], "--minutes nan"),
         (["sweep_tiny.py", "--sampler", "grid"], "lists its trials"),
         (["sweep_tiny.py", "--slurm", "a=b"], "--executor slurm"),
         (["sweep_tiny.py", "--executor", "slurm", "--slurm", "gpu"], "NAME=VALUE"),

@@ -78,6 +78,16 @@ def test_the_digest_changes_with_what_is_searched_for(folder):
         (f'SPACE = {{"{FIELD}": Float(0, 1)}}\nOBJECTIVE = {{"mAP": "up"}}', "OBJECTIVE"),
         (f'SPACE = {{"{FIELD}": Float(0, 1)}}\nCONSTRAINTS = ["fast"]', "'fast' is no"),
         (f'SPACE = {{"{FIELD}": Float(2, 1)}}', "holds no value"),
+        ("trials = 5", "trials: expected a function, found 5"),
+        ("def trials():\n  yield 3", "trials(): expected dicts"),
+        ("def trials():\n  yield {3: 1}", "trials(): expected dicts"),
+        ("def trials():\n  return 1 / 0", "sweep_x.py:4: ZeroDivisionError"),
+        ("def trials():\n  while True:\n    yield {}", "at most 10000 trials, found more"),
+        ("SPACE = {3: Float(0, 1)}", "found another value for 3"),
+        (f'SPACE = {{"{FIELD}": Float(0, 1)}}\nOBJECTIVE = {{"mAP": ["max"]}}', "OBJECTIVE"),
+        (f'SPACE = {{"{FIELD}": Float(0, 1)}}\nOBJECTIVE = 7', "OBJECTIVE"),
+        (f'SPACE = {{"{FIELD}": Float(0, 1)}}\nCONSTRAINTS = 15', "'15' is no"),
+        (f'SPACE = {{"{FIELD}": Float(0, 1)}}\nCONSTRAINTS = ["mAP >= 1.2.3"]', "'mAP >= 1.2.3'"),
     ],
 )
 def test_what_is_wrong_is_one_message_with_its_place(folder, text, words):

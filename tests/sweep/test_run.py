@@ -9,7 +9,7 @@ import pytest
 from rcnn_jax.errors import TrainingError, UsageError
 from rcnn_jax.reporter import SILENT
 from rcnn_jax.sweep import report, run
-from rcnn_jax.sweep.definition import read_definition
+from rcnn_jax.sweep.definition import Constraint, read_definition
 from rcnn_jax.sweep.run import SweepOptions, run_sweep
 from rcnn_jax.sweep.samplers import make_sampler
 from rcnn_jax.sweep.trial import LOST, folder_of, read_trials
@@ -214,7 +214,57 @@ def test_a_value_that_no_trial_has_is_said(definition, tmp_path):
     other = replace(definition, objectives={"mask_AP": "max"})
     (trial,) = go(other, tmp_path, options=replace(OPTIONS, trials=1))
     assert trial.state == "failed"
-    assert "has no value mask_AP; it has mAP" in trial.reason
+    assert "has no value mask_AP; it has latency_ms, mAP, parameters, seconds" in trial.reason
+
+
+class Slow(Instant):
+    """Goes on for two looks after its first validation, unless it is stopped."""
+
+    def poll(self, job):
+        code = super().poll(job)
+        self.looks = getattr(self, "looks", 0) + 1
+        return 143 if job in self.stopped else None if self.looks < 3 else code
+
+
+def test_a_trial_without_its_objective_is_stopped_at_its_first_validation(definition, tmp_path):
+    other = replace(definition, objectives={"mAP": "max", "nothing": "max"})
+    executor = Slow()
+    executor.slots = 1
+    with pytest.raises(TrainingError, match="has no value nothing; it has latency_ms, mAP"):
+        go(other, tmp_path, executor)
+    assert [trial.state for trial in read_trials(tmp_path)] == ["failed"] * 3
+    assert executor.stopped[0] == "0-1"
+
+
+def test_a_thousand_bad_combinations_are_a_thousand_failed_trials(
+    definition, tmp_path, monkeypatch
+):
+    def refused(_, overrides):
+        raise UsageError(f"num_epochs {overrides['n']}")
+
+    monkeypatch.setattr(type(definition), "spec_of", refused)
+    for module, name in ((report, "write_files"), (run, "write_trial"), (run, "_write_state")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    listed = tuple({"n": n} for n in range(1100))
+    other = replace(definition, space={}, listed=listed)
+    # No two in a row have the same reason, so that nothing but the list ends it.
+    trials = go(other, tmp_path, options=SweepOptions(wait=0.0), name="list")
+    assert {trial.state for trial in trials} == {"failed"}
+    assert len(trials) == 1100
+
+
+def test_a_constraint_that_no_trial_keeps_is_told_with_the_nearest_value(definition, tmp_path):
+    other = replace(definition, constraints=(Constraint("mAP", ">=", 2.0),))
+    trials = go(other, tmp_path)
+    assert report.best(trials, other) is None
+    assert not (tmp_path / report.BEST).exists()
+    top = max(trials, key=lambda trial: trial.values["mAP"])
+    words = "no trial keeps all constraints, so there is no best spec: mAP >= 2 (nearest: 0."
+    text = report.without_best(trials, other)
+    assert text.startswith(words)
+    assert f"trial {top.number})" in text
+    assert text[1:].split(":")[0] in (tmp_path / report.PAGE).read_text()
+    assert report.without_best(trials, definition) == ""
 
 
 def test_one_bad_combination_is_a_failed_trial(definition, tmp_path):
@@ -225,7 +275,6 @@ def test_one_bad_combination_is_a_failed_trial(definition, tmp_path):
 
 
 def test_constraints_decide_what_can_be_best():
-    from rcnn_jax.sweep.definition import Constraint
     from rcnn_jax.sweep.trial import Trial
 
     class Definition:
