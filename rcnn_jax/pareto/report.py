@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table as ConsoleTable
 
-from rcnn_jax.pareto.candidate import Result, best, front
+from rcnn_jax.pareto.candidate import Candidate, Result, best, front
 from rcnn_jax.report import charts
 from rcnn_jax.report.page import Chart, Part, Section, Table, Text, Tone, html
 
@@ -31,6 +31,11 @@ def row(result: Result, results: Sequence[Result]) -> list[str]:
         "yes" if result in front(results) else "",
         "",
     ]
+
+
+def _short(candidate: Candidate) -> str:
+    """Returns the text at a candidate's point: one of words would cover its neighbours."""
+    return f"{candidate.keep:.0%} {candidate.precision}"
 
 
 def table(results: Sequence[Result], metric: str, max_drop: float) -> ConsoleTable:
@@ -67,12 +72,16 @@ def page(results: Sequence[Result], title: str, metric: str, max_drop: float, ta
         )
     done = [result for result in results if not result.reason]
     line = [(each.latency, 100 * each.metric) for each in front(results)]
-    marks = [(each.latency, 100 * each.metric, str(each.candidate)) for each in done]
+    marks = [(each.latency, 100 * each.metric, _short(each.candidate)) for each in done]
     drawing = charts.lines(
         {"front": line}, f"latency in {target}, float = 1", f"{metric} (%)", marks=marks
     )
     parts.append(
-        Chart(drawing, "every candidate; the line joins those that no other one beats in both")
+        Chart(
+            drawing,
+            "every candidate, with the part of the parameters it keeps; the line joins those that no "
+            "other one beats in both",
+        )
     )
     tones: dict[int, Tone] = {
         number: "error" if each.reason else "good"

@@ -4,6 +4,7 @@ Drawn by hand instead of by matplotlib: a chart is 2 to 10 kB instead of 60, its
 colours are the variables of `report.page`, which follow light and dark.
 """
 
+import functools
 import html as markup
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ def lines(
       x_label: below the axis.
       y_label: above the axis.
       y_range: (lowest, highest); None for that of the data.
-      marks: (x, y, text) of points to show, such as a chosen threshold.
+      marks: (x, y, text) of points to show, such as a chosen threshold; a text that has no room
+        between the others is left out.
     """
     curves = {name: _thin(_finite(points)) for name, points in series.items()}
     every = [point for points in curves.values() for point in points]
@@ -58,12 +60,11 @@ def lines(
         drawn.append(
             f'<polyline points="{path}" fill="none" stroke="{color(number)}" stroke-width="2"/>'
         )
-    for x, y, text in marks:
-        left, top = frame.x(x), frame.y(y)
+    for x, y, _ in marks:
         drawn.append(
-            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="4" fill="var(--fg)"/>'
-            + _label(left + 7, top - 6, text)
+            f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="4" fill="var(--fg)"/>'
         )
+    drawn += _mark_labels([(frame.x(x), frame.y(y), text) for x, y, text in marks])
     legend = _legend(list(curves)) if len(curves) > 1 or next(iter(curves), "") else ("", 0)
     return _svg("".join(drawn) + legend[0], _WIDTH, _HEIGHT + legend[1], f"{y_label} by {x_label}")
 
@@ -267,6 +268,31 @@ def _legend(names: Sequence[str]) -> tuple[str, int]:
         )
         x += width
     return "".join(drawn), top - _HEIGHT + 8
+
+
+def _mark_labels(marks: Sequence[tuple[float, float, str]]) -> list[str]:
+    """Returns the texts of marks at (x, y) pixels, each in the first position that is free."""
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y, _ in marks]
+    drawn = []
+    for x, y, text in marks:
+        width = len(text) * _LETTER
+        positions = [
+            (left, y + down)
+            for down in (-6, 15, -20, 29, -34, 43, -48, 57)
+            for left in (x + 7, x - 7 - width)
+            if left >= 0 and left + width <= _WIDTH and 24 <= y + down <= _HEIGHT - _BOTTOM - 2
+        ]
+        boxes = [(left, base - 10, left + width, base + 3) for left, base in positions]
+        free = [box for box in boxes if not any(map(functools.partial(_overlap, box), taken))]
+        # A crowd of marks has room for some texts alone: the others are in the table below the chart.
+        if free:
+            taken.append(free[0])
+            drawn.append(_label(free[0][0], free[0][3] - 3, text))
+    return drawn
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _label(x: float, y: float, text: str, anchor: str = "start", css: str = "") -> str:

@@ -33,6 +33,34 @@ def test_points_that_are_not_finite_are_left_out():
     assert len(line) == 2
 
 
+def marked(svg):
+    """{text: box (left, top, right, bottom)} of labels at marks."""
+    labels = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="start">([^<]+)<', svg)
+    return {
+        text: (float(x), float(y) - 10, float(x) + len(text) * charts._LETTER, float(y) + 3)
+        for x, y, text in labels
+    }
+
+
+def test_texts_of_marks_lie_inside_and_cover_nothing():
+    near = [(0.40, 57.1), (0.42, 58.1), (0.25, 57.7), (0.60, 57.8), (1.0, 58.0), (0.41, 57.9)]
+    marks = [(x, y, f"50% int8 QAT{n}") for n, (x, y) in enumerate(near)]
+    boxes = marked(charts.lines({}, "latency", "AP", marks=marks))
+    assert len(boxes) == len(marks)
+    for name, (left, top, right, bottom) in boxes.items():
+        assert 0 <= left < right <= charts._WIDTH
+        assert 0 <= top < bottom <= charts._HEIGHT
+        for other, box in boxes.items():
+            if other != name:
+                assert right <= box[0] or box[2] <= left or bottom <= box[1] or box[3] <= top
+
+
+def test_a_crowd_of_marks_keeps_all_points_and_the_texts_that_fit():
+    svg = charts.lines({}, "x", "y", marks=[(1.0, 1.0, f"mark {n}") for n in range(60)])
+    assert svg.count("<circle") == 60
+    assert 1 <= len(marked(svg)) < 60
+
+
 def test_long_lines_are_thinned_and_keep_their_end():
     (line,) = points(charts.lines({"a": [(i, i) for i in range(100_001)]}, "x", "y"))
     assert len(line) < 500
