@@ -67,26 +67,6 @@ def test_retraining_resumes_bit_for_bit_and_its_model_is_pruned_again(boxes, cap
     assert all(plan[layer] <= width for layer, width in widths.items()) and plan != widths
 
 
-def test_a_run_does_not_go_on_from_a_pruned_file_of_other_widths(boxes, boxes_files, capsys):
-    root, _, pruned = boxes
-    copy = root / "start.tlt"
-    shutil.copy(pruned, copy)
-    spec = spec_with(boxes, "other", f'retrain_pruned_model: "{copy}"')
-    train("faster_rcnn", spec, root / "other")
-    files = {path: path.read_bytes() for path in (root / "other").glob("*.tlt")}
-    copy.unlink()
-    prune("faster_rcnn", boxes_files.model, copy, "0.97")
-    capsys.readouterr()
-    train("faster_rcnn", spec, root / "other", code=2)
-    error = capsys.readouterr().err
-    before, after = (read_bundle(path).header["channel_plan"] for path in (pruned, copy))
-    layer = next(name for name in before if before[name] != after[name])
-    assert "filters of " in error
-    assert f"filters of {layer}: {before[layer]} -> {after[layer]}" in error
-    assert "Traceback" not in error
-    assert files == {path: path.read_bytes() for path in (root / "other").glob("*.tlt")}
-
-
 @pytest.mark.parametrize("field", ["pretrained_weights", "resume_from_model"])
 def test_a_pruned_file_in_another_field_is_refused_with_layer_and_widths(boxes, field, capsys):
     root, _, pruned = boxes
