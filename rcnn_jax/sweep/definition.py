@@ -166,7 +166,8 @@ def _tried(names: Mapping[str, Any], path: Path) -> tuple[Space, tuple[Overrides
         raise UsageError(f"{path}: trials: expected a function, found {trials!r}")
     try:
         # One more than there may be: a generator without an end would fill the memory.
-        listed = tuple(itertools.islice(trials(), LONGEST + 1))
+        made: Any = trials()
+        listed: tuple[Any, ...] = tuple(itertools.islice(made, LONGEST + 1))
     except RcnnError:
         raise
     except Exception as error:  # the user's Python again
