@@ -18,6 +18,7 @@ from rcnn_jax.errors import RcnnError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 ANEW = "the same command starts again"
+GOES_ON = "the same command goes on"
 
 
 class Stopped(KeyboardInterrupt):
@@ -134,6 +135,16 @@ def interrupts() -> Iterator[Interrupts]:
             signal.signal(number, handler)
         sys.unraisablehook = hook
         _installed.remove(signals)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """While inside, what is done lies in files: the line of a signal says that the command goes on."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.advice = GOES_ON
+        raise
 
 
 def stopped_by(error: BaseException) -> KeyboardInterrupt | None:

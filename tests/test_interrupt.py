@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rcnn_jax.errors import DataError
-from rcnn_jax.interrupt import Stopped, interrupts, stopped_by
+from rcnn_jax.interrupt import Stopped, interrupts, resumable, stopped_by
 from tests.e2e.kills import signals_as_usual
 
 COMMAND = """
@@ -55,6 +55,12 @@ def test_a_signal_gives_its_code_one_line_and_a_last_status(tmp_path, number, co
     assert error == f"error: {text}\n"
     last = last_line(tmp_path)
     assert (last["status"], last["message"]) == ("FAILURE", f"test command was {text}.")
+
+
+def test_what_keeps_its_work_in_files_says_that_the_command_goes_on():
+    with pytest.raises(Stopped) as stop, resumable():
+        raise Stopped(signal.SIGTERM)
+    assert str(stop.value) == "interrupted by SIGTERM: the same command goes on"
 
 
 def test_a_signal_that_was_ignored_from_the_beginning_stays_ignored(tmp_path):

@@ -10,6 +10,7 @@ from rcnn_jax.cli.flags import existing_model, key_from
 from rcnn_jax.cli.outputs import CommandPaths, inputs_of_spec
 from rcnn_jax.cli.session import Session, memory_advice
 from rcnn_jax.errors import UsageError
+from rcnn_jax.interrupt import resumable
 
 if TYPE_CHECKING:
     from rcnn_jax.runtime.bundle import OpenBundle
@@ -123,7 +124,7 @@ def run(args: Namespace) -> int:
         model: Any = open_model(path, key, reporter=session)
         if config is None:
             config, kind = _own_config(model), model.origin.kind
-        with memory_advice(kind), held(root, "benchmark", session.note):
+        with memory_advice(kind), held(root, "benchmark", session.note), resumable():
             experiment = experiment_of(model, config, kind, own_classes=False, reporter=session)
             options = BenchmarkOptions(
                 runtimes=runtimes,

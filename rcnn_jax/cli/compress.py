@@ -9,6 +9,7 @@ from rcnn_jax.cli.flags import existing_file, key_from
 from rcnn_jax.cli.outputs import CommandPaths, inputs_of_spec
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
+from rcnn_jax.interrupt import resumable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +118,6 @@ def run(args: Namespace) -> int:
             key=key,
         )
         opened = open_bundle(args.model, key)
-        with held(root, "compress", session.note):
+        with held(root, "compress", session.note), resumable():
             compress(opened, redact(loaded.config), root, options, session)
     return 0

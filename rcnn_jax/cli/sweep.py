@@ -10,6 +10,7 @@ from rcnn_jax.cli.flags import key_from
 from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import UsageError
+from rcnn_jax.interrupt import resumable
 
 if TYPE_CHECKING:
     from rcnn_jax.sweep.definition import Definition
@@ -115,7 +116,7 @@ def run(args: Namespace) -> int:
             wait=0.5 if args.executor == "local" else 5.0,
         )
         # One process per folder: two would give the same number to two trials.
-        with held(root, "sweep", session.note):
+        with held(root, "sweep", session.note), resumable():
             trials = run_sweep(
                 definition,
                 root,
