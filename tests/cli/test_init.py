@@ -1,6 +1,7 @@
 """`init` on small sets in every layout: the spec is read without a warning and its data opens."""
 
 import json
+import re
 import shlex
 
 import numpy as np
@@ -206,6 +207,13 @@ def test_the_spec_says_why(source, tmp_path, init):
     spec = (tmp_path / "out" / "spec.txt").read_text()
     for words in ("million pixels", "Anchors: ", "objects in an image", "random weights"):
         assert words in spec
+
+
+def test_inference_writes_where_the_configs_write(source, tmp_path, init):
+    init(source, "--detector faster_rcnn")
+    spec = (tmp_path / "out" / "spec.txt").read_text()
+    assert re.search(r'detection_image_output_dir: ".*/inference/images"', spec)
+    assert re.search(r'labels_dump_dir: ".*/inference/labels"', spec)
 
 
 def test_a_spec_that_is_there_is_not_replaced_unasked(source, tmp_path, init, capsys):

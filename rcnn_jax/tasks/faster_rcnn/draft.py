@@ -133,8 +133,8 @@ evaluation_config {{
 inference_config {{
   images_dir: {quote(draft.val.images)}
   batch_size: 8
-  detection_image_output_dir: {quote(str(Path(draft.output) / "max_boxes" / "images"))}
-  labels_dump_dir: {quote(str(Path(draft.output) / "max_boxes" / "labels"))}
+  detection_image_output_dir: {quote(str(Path(draft.output) / "inference" / "images"))}
+  labels_dump_dir: {quote(str(Path(draft.output) / "inference" / "labels"))}
   rpn_pre_nms_top_N: {max(500, 10 * draft.max_objects)}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
   classifier_nms_max_boxes: {max_boxes}
