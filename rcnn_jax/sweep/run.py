@@ -305,7 +305,7 @@ class _Loop:
                 self.executor.stop(running.trial.job)
 
     def _missing(self, values: Mapping) -> str:
-        """Returns what to say where a validation lacks an objective or what a constraint bounds."""
+        """Returns the fault of a validation without an objective or a bounded value, empty for none."""
         wanted = [name for name in self.definition.measures if name not in MEASURES]
         missing = sorted(name for name in wanted if name not in values)
         if not missing:

@@ -63,10 +63,10 @@ def compiled(normalise):
         y, updated = module.apply({"params": params, **collections}, x, mutable=["batch_stats"])
         return jnp.sum(y.astype(jnp.float32)), updated
 
-    place = SingleDeviceSharding(absent_gpu())
+    device = SingleDeviceSharding(absent_gpu())
     collections = {"batch_stats": variables["batch_stats"]}
     arguments = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         (variables["params"], collections, x),
     )
     step = jax.jit(jax.grad(loss, has_aux=True)).lower(*arguments)

@@ -2,13 +2,13 @@ import io
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from rcnn_jax.data.count_table import Column, counts_table
 from rcnn_jax.data.findings import CROWD, TINY, UNMAPPED, Finding, Tally, merged
 from rcnn_jax.data.loader.census import require_objects, take_census
 from rcnn_jax.data.sources.annotations import Annotation
 from rcnn_jax.errors import DataError
+from rcnn_jax.reporter import SafeConsole
 from rcnn_jax.settings.data import GeometrySettings, GroundTruthSettings
 
 GEOMETRY = GeometrySettings(mode="keep_aspect", height=32, width=32)
@@ -97,7 +97,7 @@ def test_the_table_has_classes_then_what_is_left_out_then_sums():
         Column(name="training", images=3, objects={"cat": 2}, findings=(Finding(CROWD, "cat", 4),)),
         Column(name="validation", images=1, objects={"cat": 1, "[b]": 1}),
     ]
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = SafeConsole(width=80, record=True, file=io.StringIO(), soft_wrap=False)
     console.print(counts_table(columns))
     lines = [
         [cell.strip() for cell in line.strip("│┃").split("│")]
