@@ -280,7 +280,7 @@ def _mark_labels(marks: Sequence[tuple[float, float, str]]) -> list[str]:
             (left, y + down)
             for down in (-6, 15, -20, 29, -34, 43, -48, 57)
             for left in (x + 7, x - 7 - width)
-            if left >= 0 and left + width <= _WIDTH and 24 <= y + down <= _HEIGHT - _BOTTOM - 2
+            if left >= _LEFT and left + width <= _WIDTH and 24 <= y + down <= _HEIGHT - _BOTTOM - 2
         ]
         boxes = [(left, base - 10, left + width, base + 3) for left, base in positions]
         free = [box for box in boxes if not any(map(functools.partial(_overlap, box), taken))]

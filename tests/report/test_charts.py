@@ -48,7 +48,8 @@ def test_texts_of_marks_lie_inside_and_cover_nothing():
     boxes = marked(charts.lines({}, "latency", "AP", marks=marks))
     assert len(boxes) == len(marks)
     for name, (left, top, right, bottom) in boxes.items():
-        assert 0 <= left < right <= charts._WIDTH
+        # Left of the plot stand the numbers of the axis.
+        assert charts._LEFT <= left < right <= charts._WIDTH
         assert 0 <= top < bottom <= charts._HEIGHT
         for other, box in boxes.items():
             if other != name:
