@@ -55,7 +55,7 @@ from rcnn_jax.export.verification.parity import FP32, Tolerance, compare_detecti
 from rcnn_jax.kinds import Kind
 from rcnn_jax.models.backbones import BACKBONES
 from rcnn_jax.runtime import tensorrt_rtx
-from rcnn_jax.runtime.backend import preprocess
+from rcnn_jax.runtime.backend import Predictor, preprocess
 from rcnn_jax.runtime.header import Header
 from rcnn_jax.runtime.onnx_file import read_header
 from rcnn_jax.runtime.onnx_runtime import open_session, predictor
@@ -203,7 +203,7 @@ def portable(case: Case, canvas: tuple[int, int]) -> tuple[onnx.ModelProto, dict
     # The dense stages are those of the ordinary graph, which every export compares; what a portable
     # graph has of its own shows in its detections.
     if case.precision == "fp32":
-        parity = compare_detections(network.detections, ours)
+        parity = compare_detections(network.reference(scenes)[0], ours)
         row["jax"] = dataclasses.asdict(parity)
         if not parity.within(FP32):
             row["problems"].append(f"differs from JAX: {parity}")
@@ -216,13 +216,13 @@ class Network:
 
     Attributes:
       scenes: images that the detections are compared on.
-      detections: of the images in JAX.
+      reference: the model in JAX, compiled when it is first asked.
       header: of the graph.
       model: the graph.
     """
 
     scenes: np.ndarray
-    detections: Detections
+    reference: Predictor
     header: Header
     model: onnx.ModelProto
 
@@ -241,11 +241,10 @@ def exported(kind: Kind, arch: str, graph: str, canvas: tuple[int, int]) -> Netw
     # A black canvas that is not empty is full of equal windows, of which the last bit chooses: 18 of
     # 300 detections of ResNet-10. To empty it takes up to 24 predictions.
     scenes = scenes[:-1]
-    wanted, _ = reference_predictor(experiment, variables)(scenes)
     contract, batch = ("plain", 1) if graph == "fixed" else ("tao", None)
     header = make_header(experiment, contract, batch)
     model = build(experiment, variables, header).model
-    return Network(scenes, wanted, header, model)
+    return Network(scenes, reference_predictor(experiment, variables), header, model)
 
 
 def detector(kind: Kind, arch: str, canvas: tuple[int, int]) -> Experiment:

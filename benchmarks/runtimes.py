@@ -22,7 +22,7 @@ Returns 1 where a runtime disagrees.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,6 @@ from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.tasks.families import family
 from rcnn_jax.tasks.task import Variables
 
-FORMS = ("ordinary", "portable")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 TARGETS = "sm80,sm86,sm89,sm120"
 ONE_TOLERANCE = Tolerance(box=0.05, score=1e-3, mask=2e-2, unmatched=0.0)
@@ -78,13 +77,13 @@ class Case:
     """A detector and what JAX sees.
 
     Attributes:
-      graph: FP32, ordinary, with plain outputs and a free batch.
-      header: of the graph.
+      graphs: by precision and form, with plain outputs and a free batch.
+      header: of the graphs.
       images: u8[1 h w c] each.
       wanted: the detections of JAX in each.
     """
 
-    graph: onnx.ModelProto
+    graphs: Mapping[tuple[Precision, str], onnx.ModelProto]
     header: Header
     images: Sequence[np.ndarray]
     wanted: Sequence[Detections]
@@ -159,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(HEAD, flush=True)
     for case in cases(args):
         for name in args.runtimes:
-            for line, agrees in rows(SIDES[name], case, args.precisions):
+            for line, agrees in rows(SIDES[name], case):
                 print(line, flush=True)
                 lines.append(line)
                 bad += not agrees
@@ -173,23 +172,25 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Yields the detectors that the command line names."""
     if args.models:
         for path in args.models:
-            yield trained(path, args.images, args.count)
+            yield trained(path, args.images, args.count, args.precisions)
         return
     for network in (args.network, f"mask {args.network}"):
         experiment = detector(Row(network=network, canvas=args.canvas, classes=3), args.factor)
         images = scenes(args.count, args.canvas, experiment.task.pixels.channel_order)
         variables, wanted = reference(experiment, images)
         graph, header = traced(experiment, variables)
-        yield Case(graph=graph, header=header, images=images, wanted=wanted)
+        graphs = variants(graph, args.precisions)
+        yield Case(graphs=graphs, header=header, images=images, wanted=wanted)
 
 
-def trained(path: Path, folder: Path, count: int) -> Case:
+def trained(path: Path, folder: Path, count: int, precisions: Sequence[Precision]) -> Case:
     """Returns a trained model and what JAX sees in the first images of a folder.
 
     Args:
       path: a bundle, `.tlt`, with its spec inside.
       folder: of images.
       count: how many of them.
+      precisions: of the graphs.
 
     Raises:
       RcnnError: the model or an image cannot be used.
@@ -205,7 +206,20 @@ def trained(path: Path, folder: Path, count: int) -> Case:
     predict = jax.jit(lambda v, x: experiment.task.predict(v, x, experiment.inference)[0])
     wanted = [jax.tree.map(np.asarray, predict(variables, image)) for image in images]
     graph, header = traced(experiment, variables)
-    return Case(graph=graph, header=header, images=images, wanted=wanted)
+    graphs = variants(graph, precisions)
+    return Case(graphs=graphs, header=header, images=images, wanted=wanted)
+
+
+def variants(
+    graph: onnx.ModelProto, precisions: Sequence[Precision]
+) -> dict[tuple[Precision, str], onnx.ModelProto]:
+    """Returns an ordinary fp32 graph in each precision, in both forms."""
+    graphs = {}
+    for precision in precisions:
+        lowered = graph if precision == "fp32" else to_fp16(graph)
+        # Last, as in the export: the portable form is one of a finished graph.
+        graphs |= {(precision, "ordinary"): lowered, (precision, "portable"): to_portable(lowered)}
+    return graphs
 
 
 def scenes(count: int, canvas: tuple[int, int], order: str) -> list[np.ndarray]:
@@ -242,9 +256,7 @@ def traced(experiment: Experiment, variables: Variables) -> tuple[onnx.ModelProt
     return graph.to_model("detector", header.to_metadata()), header
 
 
-def rows(
-    side: Side, case: Case, precisions: Sequence[Precision] = ("fp32",)
-) -> Iterator[tuple[str, bool]]:
+def rows(side: Side, case: Case) -> Iterator[tuple[str, bool]]:
     """Yields the rows of a runtime as Markdown, each with whether it is as it should be."""
     kind = {"faster_rcnn": "Faster R-CNN", "mask_rcnn": "Mask R-CNN"}[case.header.kind]
     reason = side.absent()
@@ -254,23 +266,19 @@ def rows(
             True,
         )
         return
-    for precision in precisions:
-        lowered = case.graph if precision == "fp32" else to_fp16(case.graph)
-        for form in FORMS:
-            # Last, as in the export: the portable form is one of a finished graph.
-            graph = lowered if form == "ordinary" else to_portable(lowered)
-            first = f"| {side.title} | {form} | {precision} | {kind} |"
-            if side.run is None:
-                if form == "portable":
-                    yield f"{first} - | - | - | - | {_built(graph, precision)} |", True
-                continue
-            results = side.run(graph.SerializeToString(), case.header, case.images)
-            parity = worst(case.wanted, results)
-            agrees = parity.within(ONE_TOLERANCE)
-            mask = f"{parity.mask:.1e}" if case.header.kind == "mask_rcnn" else "-"
-            word = "yes" if agrees else f"NO, {parity.unmatched} without a partner"
-            numbers = f"{parity.detections} | {parity.box:.1e} | {parity.score:.1e} | {mask}"
-            yield f"{first} {numbers} | {word} |", agrees
+    for (precision, form), graph in case.graphs.items():
+        first = f"| {side.title} | {form} | {precision} | {kind} |"
+        if side.run is None:
+            if form == "portable":
+                yield f"{first} - | - | - | - | {_built(graph, precision)} |", True
+            continue
+        results = side.run(graph.SerializeToString(), case.header, case.images)
+        parity = worst(case.wanted, results)
+        agrees = parity.within(ONE_TOLERANCE)
+        mask = f"{parity.mask:.1e}" if case.header.kind == "mask_rcnn" else "-"
+        word = "yes" if agrees else f"NO, {parity.unmatched} without a partner"
+        numbers = f"{parity.detections} | {parity.box:.1e} | {parity.score:.1e} | {mask}"
+        yield f"{first} {numbers} | {word} |", agrees
 
 
 def worst(wanted: Sequence[Detections], results: Sequence[Detections]) -> Parity:

@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
@@ -110,15 +111,19 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "afte
 """Instructions that move nothing."""
 
 
+def _instructions(program: str) -> Iterator[re.Match[str]]:
+    """Yields the instructions of the entry of an optimised program."""
+    entry = _COMMENT.sub("", program[program.index("\nENTRY ") :])
+    for line in entry.splitlines():
+        if match := _INSTRUCTION.match(line):
+            yield match
+
+
 def traffic(program: str) -> int:
     """Returns the bytes that the kernels of an optimised program read and write, loops taken once."""
     sizes: dict[str, int] = {}
     total = 0
-    entry = _COMMENT.sub("", program[program.index("\nENTRY ") :])
-    for line in entry.splitlines():
-        match = _INSTRUCTION.match(line)
-        if match is None:
-            continue
+    for match in _instructions(program):
         sizes[match["name"]] = size_of(match["type"])
         if match["kind"] in _FREE:
             continue
@@ -130,9 +135,8 @@ def traffic(program: str) -> int:
 def float32_maps(program: str, smallest: int) -> list[str]:
     """Returns the kernels of an optimised program that write float32 maps of so many values or more."""
     names = []
-    for line in program[program.index("\nENTRY ") :].splitlines():
-        match = _INSTRUCTION.match(_COMMENT.sub("", line))
-        if match is None or match["kind"] in _FREE:
+    for match in _instructions(program):
+        if match["kind"] in _FREE:
             continue
         shapes = [
             sides.split(",") for kind, sides in _SHAPE.findall(match["type"]) if kind == "f32"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcnn_jax.configure.drafting import Known
     from rcnn_jax.configure.proposal import Choice
     from rcnn_jax.configure.splits import Split
-    from rcnn_jax.data.layouts.collection import Collection, Item
+    from rcnn_jax.data.layouts.collection import Collection
     from rcnn_jax.diagnose.dataset import Diagnosis
     from rcnn_jax.diagnose.records import Pixels
     from rcnn_jax.tasks.draft import Draft
@@ -122,11 +122,13 @@ def run(args: Namespace) -> int:
     from rcnn_jax.configure import proposal
     from rcnn_jax.configure.data_files import Wish, provide_files, with_sizes
     from rcnn_jax.configure.drafting import Known, draft_of
+    from rcnn_jax.configure.outlines import with_outlines
     from rcnn_jax.configure.pace import pace_here, with_backbone
+    from rcnn_jax.configure.pictures import pixel_statistics, upside_down
     from rcnn_jax.configure.splits import split_items
     from rcnn_jax.configure.tiles import choose_tiles, pays
     from rcnn_jax.configure.weights import is_folded, published_start, start_of
-    from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size
+    from rcnn_jax.diagnose.exif import shown_size
     from rcnn_jax.spec.load import parse_spec
 
     with Session("init", status_folder=None) as session:
@@ -136,7 +138,7 @@ def run(args: Namespace) -> int:
         collection, diagnosis = _examined(args, session)
         readable = [n for n, scan in enumerate(diagnosis.scans) if not scan.fault]
         scans = [diagnosis.scans[n] for n in readable]
-        shown = drawn_as_shown(diagnosis.records, diagnosis.scans)
+        shown = diagnosis.shown
         sizes = [
             shown_size(diagnosis.scans[n]) if n in shown else diagnosis.scans[n].size
             for n in readable
@@ -145,8 +147,12 @@ def run(args: Namespace) -> int:
         # Labels in place are read again by the training, with all that was left out here.
         untouched = len(readable) == len(collection.items) and not collection.problems
         if args.masks:
-            items, complete = _outlined(args, items, collection.layout, session)
-            untouched = untouched and complete
+            items, left_out = with_outlines(
+                items, str(args.data), collection.layout, accept=args.accept_errors
+            )
+            if left_out:
+                session.warn(left_out)
+            untouched = untouched and not left_out
         split = split_items(items, scans, seed=args.seed)
         counts, names = _classes(collection, split, session)
         items = proposal.renamed(split.items, names)
@@ -177,17 +183,16 @@ def run(args: Namespace) -> int:
                 arch=start.arch,
                 canvas=canvas,
             )
-            if tiled is None and args.tiles:
+            if args.tiles and tiled is None:
                 session.warn(
                     "--tiles: the objects are large enough in whole images, which stay whole"
                 )
-            if args.tiles is None and tiled is not None:
-                if not pays(tiled, choice, objects, pace, args.minutes):
-                    tiled = None
-                else:
+            elif tiled is not None and not args.tiles:
+                tiled = tiled if pays(tiled, choice, objects, pace, args.minutes) else None
+                if tiled is not None:
                     session.note(tiled.why)
-            if tiled is not None:
-                objects, choice = tiled.objects, tiled.choice
+        if tiled is not None:
+            objects, choice = tiled.objects, tiled.choice
         parts = Counter(item.split for item in items) if tiled is None else tiled.counts
         length = proposal.schedule(choice, pace, args.minutes, parts["train"], parts["val"])
         classes = list(
@@ -221,8 +226,8 @@ def run(args: Namespace) -> int:
             why=why,
             schedule=length,
             start=start,
-            pixels=start.pixels or proposal.pixel_statistics(_pictures(diagnosis, readable)),
-            flips=proposal.upside_down(items, scans),
+            pixels=start.pixels or pixel_statistics(_pictures(diagnosis, readable)),
+            flips=upside_down(items, scans),
             tiled=tiled,
         )
         draft = dataclasses.replace(draft_of(known), recipe=args.recipe or "")
@@ -328,40 +333,6 @@ def _examined(args: Namespace, session: Session) -> "tuple[Collection, Diagnosis
             "go on without what cannot be read"
         )
     return collection, diagnosis
-
-
-def _outlined(
-    args: Namespace, items: "tuple[Item, ...]", layout: str, session: Session
-) -> "tuple[tuple[Item, ...], bool]":
-    """Returns the items with objects without an outline as crowds, and whether there is no such object.
-
-    Raises:
-      DataError: there are such objects, and that is not accepted; or no outline at all.
-    """
-    from rcnn_jax.data.layouts.collection import without_outline_as_crowds
-
-    objects = [obj for item in items for obj in item.objects if not obj.crowd]
-    bare = [obj for obj in objects if obj.outline is None]
-    # Now: a training on boxes that are taken for outlines would run for hours and learn rectangles.
-    if objects and len(bare) == len(objects):
-        raise DataError(
-            f"{args.data}: --masks needs outlines, and its {layout} labels have boxes alone"
-        )
-    if not bare:
-        return items, True
-    counts = Counter(obj.name for obj in bare).most_common(5)
-    which = (
-        f"{len(bare):,} of {len(objects):,} objects have a box alone "
-        f"({', '.join(f'{name} {count:,}' for name, count in counts)}; the first is "
-        f"{bare[0].where or 'without a position'})"
-    )
-    if not args.accept_errors:
-        raise DataError(
-            f"{args.data}: --masks needs an outline of every object, and {which}: draw them, learn boxes "
-            "without --masks, or give --accept-errors to leave these objects out"
-        )
-    session.warn(f"--masks: {which}: they are left out")
-    return without_outline_as_crowds(items), False
 
 
 def _classes(

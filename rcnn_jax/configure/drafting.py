@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rcnn_jax.configure.data_files import DataFiles
-from rcnn_jax.configure.proposal import Choice, Objects, Schedule, handed_classes
+from rcnn_jax.configure.pictures import handed_classes
+from rcnn_jax.configure.proposal import Choice, Objects, Schedule
 from rcnn_jax.configure.splits import Split
 from rcnn_jax.configure.tiles import Tiled
 from rcnn_jax.configure.weights import Start

@@ -14,7 +14,7 @@ from rcnn_jax.data.layouts.collection import Labelled
 from rcnn_jax.data.loader.images import apply_boxes, clip_boxes, fit
 from rcnn_jax.data.sources.tiles import MIN_VISIBLE, visible, windows
 from rcnn_jax.diagnose import kinds
-from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size
+from rcnn_jax.diagnose.exif import shown_size
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups, near_groups
@@ -116,9 +116,10 @@ class Target:
     tiling: TilingSettings | None = None
 
 
-def check_images(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
-    """Observes damaged, turned and wrongly sized images."""
-    shown = drawn_as_shown(records, scans)
+def check_images(
+    records: Sequence[Record], scans: Sequence[Scan], shown: frozenset[int], seen: Observations
+) -> None:
+    """Observes damaged, turned and wrongly sized images; `shown` are labelled as EXIF shows them."""
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
         if scan.fault:
             seen.add(kinds.BROKEN_IMAGE, Example(record.name, scan.fault, index))
@@ -168,9 +169,10 @@ def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
             seen.add(kinds.SCENE_LEAK, Example(f"{name}*", detail, members[0]))
 
 
-def check_labels(records: Sequence[Record], scans: Sequence[Scan], seen: Observations) -> None:
-    """Observes labels that are wrong in themselves or for their image."""
-    shown = drawn_as_shown(records, scans)
+def check_labels(
+    records: Sequence[Record], scans: Sequence[Scan], shown: frozenset[int], seen: Observations
+) -> None:
+    """Observes labels that are wrong in themselves or for their image; `shown` as `check_images`."""
     for index, (record, scan) in enumerate(zip(records, scans, strict=True)):
         # A broken image says nothing of its size, but its labels can still be checked against each other.
         size = scan.size if not scan.fault else record.stated

@@ -12,6 +12,7 @@ import numpy as np
 from rcnn_jax.data.layouts.collection import Problem
 from rcnn_jax.diagnose import checks, kinds
 from rcnn_jax.diagnose.checks import Example, Observation, Observations, Target
+from rcnn_jax.diagnose.exif import drawn_as_shown
 from rcnn_jax.diagnose.labels import observe
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan, Track, scan_all
@@ -29,6 +30,7 @@ class Diagnosis:
       title: what was looked at.
       records: its images.
       scans: of the images, in the same order.
+      shown: indices of the images that are labelled as EXIF shows them.
       observations: most severe first.
       choices: what was decided in reading it, as sentences.
       objects: class name -> split -> number of objects that are learnt.
@@ -40,6 +42,7 @@ class Diagnosis:
     title: str
     records: Sequence[Record]
     scans: Sequence[Scan]
+    shown: frozenset[int]
     observations: Sequence[Observation]
     choices: Sequence[str]
     objects: dict[str, Counter[str]]
@@ -78,8 +81,9 @@ def examine(
     for problem in problems:
         seen.add(kinds.UNREADABLE_LABEL, Example(problem.where, problem.what))
     scans = scan_all(records, threads, track)
-    checks.check_images(records, scans, seen)
-    checks.check_labels(records, scans, seen)
+    shown = drawn_as_shown(records, scans)
+    checks.check_images(records, scans, shown, seen)
+    checks.check_labels(records, scans, shown, seen)
     checks.check_balance(records, seen)
     checks.check_copies(records, scans, seen)
     if target is not None:
@@ -96,6 +100,7 @@ def examine(
         title=title,
         records=records,
         scans=scans,
+        shown=shown,
         observations=seen.all(),
         choices=choices,
         objects=dict(sorted(objects.items())),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcnn_jax.data.formats.image_decoder import LOW_RANGE, decode, read_bytes
+from rcnn_jax.data.formats.image_decoder import decode, has_low_range, read_bytes
 from rcnn_jax.data.formats.image_header import header_of
 from rcnn_jax.data.layouts.collection import Collection, Labelled
 from rcnn_jax.data.sources.boxes import Source
@@ -108,7 +108,7 @@ def read_file(path: Path) -> Pixels:
     header = header_of(data)
     # Formats without a header that is read, such as BMP, have no EXIF.
     orientation = header.orientation if header else 1
-    low_range = header is not None and header.bits == 16 and int(image.max(initial=0)) < LOW_RANGE
+    low_range = header is not None and has_low_range(header, image)
     return Pixels(image, hashlib.sha256(data).digest(), orientation, low_range)
 
 

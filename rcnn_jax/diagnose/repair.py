@@ -10,7 +10,7 @@ from rcnn_jax.data.layouts.write import Form, Track, write_tree
 from rcnn_jax.diagnose import kinds
 from rcnn_jax.diagnose.checks import MIN_OVERLAP_OF_OUTLINE, outline_box, overlap, twice
 from rcnn_jax.diagnose.dataset import Diagnosis
-from rcnn_jax.diagnose.exif import drawn_as_shown, shown_size, turning_copy
+from rcnn_jax.diagnose.exif import shown_size, turning_copy
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups
@@ -34,7 +34,6 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     # By sentence: what was done is told in the order in which it was first done.
     changes: Counter[str] = Counter()
     copies = _copies(diagnosis.records, diagnosis.scans)
-    shown = drawn_as_shown(diagnosis.records, diagnosis.scans)
     items, rotated = [], {}
     for index, (record, scan) in enumerate(zip(diagnosis.records, diagnosis.scans, strict=True)):
         # Left out with its labels: labels without an image are an error of the next reader.
@@ -46,7 +45,7 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
             continue
         size = scan.size
         # Only where labels show it: an EXIF tag alone does not say on which picture they were drawn.
-        if index in shown:
+        if index in diagnosis.shown:
             rotated[record.path] = scan.orientation
             size = shown_size(scan)
             changes["images were turned as EXIF says"] += 1

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from rcnn_jax.sweep.trial import (
     Trial,
     begun,
     folder_of,
+    metrics_of,
     progress,
     read_trials,
     reason_of,
@@ -292,7 +293,9 @@ class _Loop:
             running.reported += 1
             # At the first validation: the trial would train to its end for a number that never comes.
             if not running.fault:
-                running.fault = self._missing(row)
+                known = {*row, *MEASURES}
+                missing = sorted(name for name in self.definition.measures if name not in known)
+                running.fault = _lack(missing, {*metrics_of(row), *MEASURES})
                 if running.fault:
                     self.executor.stop(running.trial.job)
             value = row.get(self.main)
@@ -303,18 +306,6 @@ class _Loop:
                 # it again.
                 running.pruned = True
                 self.executor.stop(running.trial.job)
-
-    def _missing(self, values: Mapping) -> str:
-        """Returns the fault of a validation without an objective or a bounded value, empty for none."""
-        wanted = [name for name in self.definition.measures if name not in MEASURES]
-        missing = sorted(name for name in wanted if name not in values)
-        if not missing:
-            return ""
-        others = [
-            n for n, v in values.items() if isinstance(v, float) and n not in ("step", "epoch")
-        ]
-        known = ", ".join(sorted({*others, *MEASURES}))
-        return f"has no value {', '.join(missing)}; it has {known}"
 
     def _needs_export(self, folder: Path) -> bool:
         return "latency_ms" in self.definition.measures and not (folder / "model.onnx").exists()
@@ -341,8 +332,7 @@ class _Loop:
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         missing = [name for name in self.definition.measures if name not in values]
         if state == "done" and missing:
-            known = ", ".join(sorted(values)) or "nothing: does the spec validate?"
-            state, reason = "failed", f"has no value {', '.join(missing)}; it has {known}"
+            state, reason = "failed", _lack(missing, values)
         self._end(
             replace(trial, state=state, values=values, reason=reason, seconds=seconds, job="")  # type: ignore[arg-type]
         )
@@ -381,6 +371,12 @@ class _Loop:
         report.write_files(self.root, trials, self.definition)
         if self.live is not None:
             self.live.update(report.table(trials, self.definition), refresh=True)
+
+
+def _lack(missing: Sequence[str], known: Iterable[str]) -> str:
+    """Returns the reason of a trial without some objectives or bounded values; empty for none."""
+    listed = ", ".join(sorted(known)) or "nothing: does the spec validate?"
+    return f"has no value {', '.join(missing)}; it has {listed}" if missing else ""
 
 
 def _open(definition: Definition, root: Path) -> float:

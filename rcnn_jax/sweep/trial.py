@@ -107,8 +107,12 @@ def results(folder: Path, main: str, *, highest: bool) -> dict[str, float]:
         return {}
     # An objective such as the latency is in no validation; then the last one is the run's result.
     known = [row for row in rows if main in row]
-    best = (max if highest else min)(known, key=lambda row: row[main], default=rows[-1])
-    numbers = {name: value for name, value in best.items() if isinstance(value, int | float)}
+    return metrics_of((max if highest else min)(known, key=lambda row: row[main], default=rows[-1]))
+
+
+def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers of a validation, without its step and epoch."""
+    numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
     return {name: float(value) for name, value in numbers.items() if name not in ("step", "epoch")}
 
 

@@ -142,6 +142,11 @@ class Draft:
         return max(self.steps // self.steps_per_epoch, 1)
 
     @property
+    def candidates(self) -> int:
+        """Proposals before NMS: with fewer than the ten alike anchors of an object some get none."""
+        return max(500, 10 * self.max_objects)
+
+    @property
     def recipe_line(self) -> str:
         """The line that names the recipe, with its line break; empty without one."""
         if not self.recipe:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import node_side
-from benchmarks.runtimes import ONE_TOLERANCE, SIDES, Case, main, rows, worst
+from benchmarks.runtimes import ONE_TOLERANCE, SIDES, Case, main, rows, variants, worst
 from rcnn_jax.runtime.backend import preprocess
 from rcnn_jax.runtime.onnx_runtime import open_session, runner
 from tests.export import tiny
@@ -23,7 +23,7 @@ def case(request):
     predict = jax.jit(lambda x: experiment.task.predict(variables, x, experiment.inference)[0])
     wanted = [jax.tree.map(np.asarray, predict(image)) for image in images]
     model, header = tiny.graph(experiment)
-    return Case(graph=model, header=header, images=images, wanted=wanted)
+    return Case(graphs=variants(model, ("fp32",)), header=header, images=images, wanted=wanted)
 
 
 @pytest.mark.parametrize("name", SIDES)
@@ -31,7 +31,7 @@ def test_every_runtime_gives_the_detections_of_jax(name, case):
     side = SIDES[name]
     if side.absent():
         pytest.skip(side.absent())
-    lines = list(rows(side, case, ("fp32",)))
+    lines = list(rows(side, case))
     assert len(lines) == (1 if side.run is None else 2)
     assert all("| fp32 |" in line for line, _ in lines)
     assert all(agrees for _, agrees in lines), lines

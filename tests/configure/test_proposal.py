@@ -1,4 +1,4 @@
-"""Proposals: the detector that sees the objects, classes of one spelling, pictures without an up."""
+"""Proposals: the detector that sees the objects, classes of one spelling."""
 
 from pathlib import Path
 
@@ -10,14 +10,9 @@ from rcnn_jax.configure.proposal import (
     Objects,
     choose,
     classes_of,
-    handed_classes,
-    pixel_statistics,
     renamed,
-    upside_down,
 )
 from rcnn_jax.data.layouts.collection import Item, Labelled
-from rcnn_jax.diagnose.records import Pixels
-from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.errors import DataError
 
 PACE = Pace(100.0, accelerated=False)
@@ -106,37 +101,3 @@ def test_spellings_of_one_name_are_one_class():
     assert names == {"Car": "Car", "car": "Car", "bus": "bus"}
     assert [each.objects[0].name for each in renamed(given, names)] == ["Car", "Car", "Car", "bus"]
     assert [len(each.objects) for each in renamed(given, {"bus": "bus"})] == [0, 0, 0, 1]
-
-
-def test_pixel_statistics_by_hand():
-    image = np.zeros((2, 2, 3), np.uint8)
-    image[0] = (100, 50, 200)
-    image[1] = (140, 90, 240)
-    statistics = pixel_statistics([Pixels(image, b"")])
-    assert statistics.mean == (120.0, 70.0, 220.0)
-    assert statistics.divisor == 20.0
-
-
-def test_classes_that_are_others_in_a_mirror_are_told_by_their_names():
-    names = ["turn_left", "RightHand", "copyright", "leftover", "LEFT", "arrow-right-2", "car"]
-    assert handed_classes(names) == ["turn_left", "RightHand", "LEFT", "arrow-right-2"]
-    assert handed_classes(["rightmost", "bright", "ball"]) == []
-
-
-def looks(brighter, count=40):
-    random = np.random.default_rng(1)
-    small = random.integers(80, 120, (count, 16, 16)).astype(np.uint8)
-    small[:, :8] += np.uint8(brighter)
-    return [Scan(size=(40, 40), small=each) for each in small]
-
-
-def test_pictures_have_an_up_where_the_sky_is_brighter_or_near_things_are_lower():
-    random = np.random.default_rng(2)
-    flat = [item((400, 400), (y, 5, y + 20, 25 + d)) for y, d in random.uniform(0, 380, (900, 2))]
-    assert upside_down(flat, looks(0))
-    assert upside_down(flat, looks(8))  # a lamp: nine hundred objects lie evenly
-    assert not upside_down(flat[:300], looks(8))
-    assert not upside_down(flat, looks(40))
-    deep = [item((400, 400), (y, 5, y + 5 + y / 8, 25 + y / 4)) for y in random.uniform(0, 300, 40)]
-    assert not upside_down(deep, looks(0))
-    assert not upside_down(flat[:5], looks(0, 5))

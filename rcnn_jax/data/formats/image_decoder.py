@@ -39,7 +39,7 @@ there opens here.
 MAX_PIXELS_VARIABLE = "RCNN_JAX_MAX_PIXELS"
 _MOST_PIXELS = 2**30  # OpenCV's own limit
 _MOST_BYTES_PER_PIXEL = 16
-LOW_RANGE = 64
+_LOW_RANGE = 64
 """Levels of 256; a 16-bit image that stays below holds data of fewer bits."""
 
 _ADVICE = (
@@ -209,8 +209,18 @@ def _warn_of_losses(header: ImageHeader, data: bytes, pixels: np.ndarray, name: 
             "such images as RGB where colours matter",
         )
     # Looked at in the 8-bit pixels: decoding again is for the message of the first such image only.
-    if header.bits == 16 and pixels.size and pixels.max() < LOW_RANGE:
+    if has_low_range(header, pixels):
         _warn_once("range", lambda: _low_range(data, name))
+
+
+def has_low_range(header: ImageHeader, pixels: np.ndarray) -> bool:
+    """Says whether an image has 16 bits a pixel, of which the upper byte says next to nothing.
+
+    Args:
+      header: of the file.
+      pixels: u8[h w c], as `decode` gives them.
+    """
+    return header.bits == 16 and bool(pixels.size) and bool(pixels.max() < _LOW_RANGE)
 
 
 def _low_range(data: bytes, name: str) -> str:

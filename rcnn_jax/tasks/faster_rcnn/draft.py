@@ -121,7 +121,7 @@ training_config {{
 evaluation_config {{
   batch_size: 8
   validation_period_during_training: {period}
-  rpn_pre_nms_top_N: {max(500, 10 * draft.max_objects)}
+  rpn_pre_nms_top_N: {draft.candidates}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
   rpn_nms_overlap_threshold: 0.7
   classifier_nms_max_boxes: {max_boxes}
@@ -135,7 +135,7 @@ inference_config {{
   batch_size: 8
   detection_image_output_dir: {quote(str(Path(draft.output) / "inference" / "images"))}
   labels_dump_dir: {quote(str(Path(draft.output) / "inference" / "labels"))}
-  rpn_pre_nms_top_N: {max(500, 10 * draft.max_objects)}
+  rpn_pre_nms_top_N: {draft.candidates}
   rpn_nms_max_boxes: {max(100, 2 * draft.max_objects)}
   classifier_nms_max_boxes: {max_boxes}
   classifier_nms_overlap_threshold: 0.5

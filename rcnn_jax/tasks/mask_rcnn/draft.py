@@ -71,9 +71,6 @@ def text(draft: Draft) -> str:
     weights = f"checkpoint: {quote(draft.weights)}\n" if draft.weights else ""
     vertical = "0.5" if draft.vertical_flips else "0.0"
     proposals = max(500, 4 * draft.max_objects)
-    # Around an object ten anchors score alike: fewer candidates than that would leave objects out before
-    # NMS thins them.
-    candidates = max(500, 10 * draft.max_objects)
     average = round(1 - 1 / min(max(steps / 8, 20), 2000), 4)
     network = "".join(f"  {name}: {value}\n" for name, value in draft.network.items())
     small = "  allow_small: true\n" if min(draft.canvas) < 128 else ""
@@ -138,7 +135,7 @@ maskrcnn_config {{
   rpn_batch_size_per_im: 256
   rpn_fg_fraction: 0.5
   rpn_min_size: 0.0
-  train_rpn_pre_nms_topn: {max(1000, candidates)}
+  train_rpn_pre_nms_topn: {max(1000, draft.candidates)}
   train_rpn_post_nms_topn: {proposals}
   train_rpn_nms_threshold: 0.7
   # Rois that train the heads.
@@ -155,7 +152,7 @@ maskrcnn_config {{
   include_mask: {masks}
   mrcnn_resolution: 28
   # Test.
-  test_rpn_pre_nms_topn: {candidates}
+  test_rpn_pre_nms_topn: {draft.candidates}
   test_rpn_post_nms_topn: {proposals}
   test_rpn_nms_thresh: 0.7
   test_nms: 0.5
