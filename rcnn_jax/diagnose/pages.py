@@ -1,7 +1,7 @@
 """A diagnosis as one HTML page and as JSON."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rcnn_jax.evaluate.palette import class_color
 from rcnn_jax.evaluate.suspicions import Suspicion
 from rcnn_jax.report import charts
 from rcnn_jax.report.page import (
+    Beside,
     Chart,
     Gallery,
     Part,
@@ -174,28 +175,29 @@ def _statistics(diagnosis: Diagnosis) -> list[Section]:
     return [
         Section(
             "Classes",
-            [Chart(charts.bars(common), "objects by class"), Table(["class", *names], rows)],
+            [
+                Beside(
+                    [
+                        Chart(charts.bars(common), "objects by class"),
+                        Table(["class", *names], rows),
+                    ]
+                )
+            ],
         ),
         Section(
             "Objects",
-            [
-                Chart(
-                    _logarithmic(size, "side of a square of the object's area, pixels of the image")
-                ),
-                Chart(
-                    _logarithmic(
-                        sides[:, 1] / sides[:, 0] if len(sides) else size, "width / height"
-                    )
-                ),
-                Chart(_logarithmic(np.array(per_image, np.float64), "objects in an image")),
-            ],
+            _histograms(
+                {
+                    "side of a square of the object's area, pixels of the image": size,
+                    "width / height": sides[:, 1] / sides[:, 0] if len(sides) else size,
+                    "objects in an image": np.array(per_image, np.float64),
+                }
+            ),
         ),
         Section(
             "Images",
             [
-                Chart(
-                    _logarithmic(np.array([max(shape) for shape in shapes]), "longer side, pixels")
-                ),
+                *_histograms({"longer side, pixels": np.array([max(shape) for shape in shapes])}),
                 Table(
                     ["images", *names],
                     [
@@ -208,15 +210,25 @@ def _statistics(diagnosis: Diagnosis) -> list[Section]:
     ]
 
 
-def _logarithmic(values: np.ndarray, label: str) -> str:
-    """Returns a histogram over twelve intervals of equal ratio."""
-    values = values[values > 0]
-    if not len(values):
-        return charts.histogram([], [], label)
-    low, high = float(values.min()), float(values.max())
-    edges = np.geomspace(low, max(high, low * 1.01), 13)
-    counts, _ = np.histogram(values, edges)
-    return charts.histogram(counts.tolist(), edges.tolist(), label)
+def _histograms(values: Mapping[str, np.ndarray]) -> list[Part]:
+    """Returns histograms over twelve intervals of equal ratio, a sentence where all is one value.
+
+    Args:
+      values: label of the axis -> numbers; those that are not above 0 are left out.
+    """
+    drawn, same = [], []
+    for label, numbers in values.items():
+        positive = numbers[numbers > 0]
+        low, high = (positive.min(), positive.max()) if len(positive) else (0.0, 0.0)
+        if low < high:
+            edges = np.geomspace(low, high, 13)
+            counts, _ = np.histogram(positive, edges)
+            drawn.append(Chart(charts.histogram(counts.tolist(), edges.tolist(), label)))
+        elif len(positive):
+            same.append(Text(f"{label}: {charts.number(float(low))} everywhere"))
+        else:
+            drawn.append(Chart(charts.histogram([], [], label)))
+    return [*same, *([Beside(drawn)] if drawn else [])]
 
 
 def _pictures(seen: Observation, diagnosis: Diagnosis, most: int) -> list[Picture]:

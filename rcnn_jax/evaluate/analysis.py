@@ -373,7 +373,7 @@ def sentences(analysis: Analysis) -> Sequence[str]:
     if gain > 0.005:
         name, what = ERRORS[kind]
         lines.append(
-            f"Most is lost to errors of {name}: {count} {'' if kind == 'Miss' else 'detections '}"
+            f"Most is lost to errors of {name}: {count:,} {'' if kind == 'Miss' else 'detections '}"
             f"{what}. Without them AP50 would be {gain:.3f} higher."
         )
     every = analysis.recalls[0] if analysis.recalls else None

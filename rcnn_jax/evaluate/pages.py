@@ -132,9 +132,10 @@ def _summary(analysis: Analysis, diagnosis: Diagnosis | None) -> Section:
 
 
 def _errors(part: Part) -> list[PagePart]:
-    gains = {ERRORS[kind][0]: max(gain, 0.0) for kind, (_, gain) in part.errors.items()}
+    # The digits of the table: 1.27e-06 behind a bar of no length says less than 0.
+    gains = {ERRORS[kind][0]: max(round(gain, 3), 0.0) for kind, (_, gain) in part.errors.items()}
     rows = [
-        [ERRORS[kind][0], str(count), f"{gain:.3f}", ERRORS[kind][1]]
+        [ERRORS[kind][0], f"{count:,}", f"{gain:.3f}", ERRORS[kind][1]]
         for kind, (count, gain) in part.errors.items()
     ]
     chart = charts.bars(gains)
