@@ -42,12 +42,14 @@ class DataSet:
       images: that train; Faster R-CNN counts its length in passes over them.
       batch: of the spec.
       metrics: {heading: name in metrics.jsonl}, the first one judges.
+      source: data that `init` converts for it first; empty for none.
     """
 
     kind: Kind
     images: int
     batch: int
     metrics: dict[str, str]
+    source: str = ""
 
     @property
     def judge(self) -> str:
@@ -67,6 +69,9 @@ class DataSet:
 
 SETS = {
     "bccd": DataSet("faster_rcnn", 205, 2, {"AP": "mAP", "AP50": "mAP@0.50"}),
+    "bccd_pyramid": DataSet(
+        "mask_rcnn", 205, 2, {"AP": "AP", "AP50": "AP50"}, source="data/bccd_kitti"
+    ),
     "nuclei": DataSet(
         "mask_rcnn", 354, 2, {"mask AP": "mask_AP", "AP": "AP", "mask AP50": "mask_AP50"}
     ),
@@ -233,6 +238,8 @@ class Row:
         for percent in (80, 90):
             text = text.replace(f"STEPS{percent}", str(steps * percent // 100))
         lines = (HERE / f"{self.data}.txt").read_text().splitlines()
+        # Two folders up: that of all results, beside the rows.
+        lines = [line.replace("OUTPUT", str(self.folder.parents[2])) for line in lines]
         if INGREDIENTS[self.ingredient].plain:
             lines = [line for line in lines if not line.endswith("# recipe")]
         base = "\n".join([*lines, own.length(steps, self.seed), ""])
@@ -267,6 +274,14 @@ def rows(args: argparse.Namespace) -> Iterable[Row]:
                 yield Row(name, data, seed, args.output / data / name / f"seed-{seed}")
 
 
+def convert(source: str, output: Path) -> None:
+    """Lets `init` write the labels of a source as COCO, into OUTPUT/coco_data."""
+    if source and not (output / "coco_data").exists():
+        output.mkdir(parents=True, exist_ok=True)
+        words = ["init", source, "-o", str(output / "coco.txt"), "--weights", "none"]
+        subprocess.run([*PROGRAM, *words], check=True)
+
+
 def measure(row: Row, steps: int) -> None:
     """Makes a row, where it is not made yet and this version has its fields.
 
@@ -281,6 +296,7 @@ def measure(row: Row, steps: int) -> None:
         sys.exit(f"{row.folder}: was measured with another spec; remove it, or name another folder")
     if row.result.exists():
         return
+    convert(SETS[row.data].source, row.folder.parents[2])
     row.folder.mkdir(parents=True, exist_ok=True)
     write_file(spec, [text.encode()])
     kind, began = SETS[row.data].kind, time.monotonic()

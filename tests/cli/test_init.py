@@ -422,3 +422,18 @@ def test_a_recipe_is_named_only_where_the_flag_asks_for_it(source, tmp_path, cap
     assert training.early_stopping.monitor == "map"
     assert main([*line, "--overwrite"]) == 0
     assert load_spec(spec, task="train").config.recipe is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "overlaps"),
+    [
+        ("--minutes 600", (0.5, 0.6)),
+        ("--minutes 1", ()),
+        ("--minutes 600 --weights coco/faster_rcnn_resnet50_fpn --arch resnet:50", ()),
+    ],
+)
+def test_boxes_are_refined_by_a_second_head_where_there_is_time_to_learn_it(
+    source, init, flags, overlaps
+):
+    experiment, _ = init(source, f"--detector mask_rcnn {flags}")
+    assert experiment.task.settings.cascade_overlaps == overlaps

@@ -214,3 +214,11 @@ def test_the_widths_of_a_model_of_ours_go_into_the_next_spec(tmp_path):
     config.maskrcnn_config.channel_plan = {"l2": 64, "post_hoc_d2": 96}
     inherited = family("mask_rcnn").draft().inherited(config)
     assert inherited.widths == {"l2": 64, "post_hoc_d2": 96, "fast_rcnn_mlp_head_dim": 256}
+
+
+def test_a_start_from_a_cascade_is_a_cascade():
+    config = default_config("mask_rcnn")
+    assert "cascade_ious" not in family("mask_rcnn").draft().inherited(config).network
+    config.maskrcnn_config.cascade_ious = [0.5, 0.6, 0.7]
+    inherited = family("mask_rcnn").draft().inherited(config)
+    assert inherited.network["cascade_ious"] == "[0.5, 0.6, 0.7]"

@@ -17,6 +17,11 @@ def test_an_ingredient_is_of_fields_that_exist(tmp_path, name, data):
         assert Row(name, data, 0, tmp_path).spec(steps=1200) is not None
 
 
+def test_converted_labels_lie_beside_the_rows(tmp_path):
+    spec = Row("base", "bccd_pyramid", 0, tmp_path / "bccd_pyramid" / "base" / "seed-0").spec(100)
+    assert f'"{tmp_path}/coco_data/instances_train.json"' in spec
+
+
 def test_every_field_of_an_ingredient_is_explained():
     reference = (DOCS / "spec_reference.md").read_text()
     extensions = set(re.findall(r"^\| `(\w+)` \|.*\(\*extension\*", reference, re.MULTILINE))
