@@ -1,11 +1,12 @@
 """Contracts of exported graphs: names, shapes, order and units of input and outputs.
 
-    nms_rows         input_image             -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1], or other names
+    nms_rows         input_image or Input    -> NMS [b 1 k 7], NMS_1 i32[b 1 1 1], or other names
     detection_rows   Input                   -> generate_detections [b k 6], mask_fcn_logits/BiasAdd
-    plain            input_image or Input     -> boxes, scores, classes, valid, masks
+    plain            input_image or Input    -> boxes, scores, classes, valid, masks
 
 The first two are read by the public DeepStream parsers (docs/reference/deepstream.md,
-"Parser of Faster R-CNN" and "Parser of Mask R-CNN").
+"Parser of Faster R-CNN" and "Parser of Mask R-CNN"). A Mask R-CNN without masks speaks to the first: the
+second waits for masks.
 The input is float32 NCHW, (pixel - mean) / std in the channel order of the network: nvinfer's
 `net-scale-factor * (pixel - offset)`. Here background takes its place: last in Faster R-CNN, where
 it needs no row, and class 0 in Mask R-CNN.
@@ -40,10 +41,18 @@ def make_header(
 ) -> Header:
     """Returns the header of an experiment's graph.
 
+    Args:
+      experiment: the model.
+      contract: that is asked for; `tao` is `nms` where a parser would wait for masks that are not there.
+      batch: fixed batch size; None where it is free.
+      nms_names: of the two outputs of `nms_rows`.
+
     Raises:
       SpecError: the canvas depends on the image: DeepStream and TensorRT need one size.
     """
     geometry, task = experiment.geometry, experiment.task
+    if contract == "tao" and family(experiment.kind).outputs == "detection_rows" and not task.masks:
+        contract = "nms"
     if geometry.mode == "short_side":
         raise SpecError(
             "the spec describes a dynamic input (size_min): an exported graph has one input size, "
@@ -80,8 +89,8 @@ def outputs_of(
     Args:
       experiment: its `inference` settings hold the thresholds and counts.
       variables: closed over: they become constants of the graph.
-      contract: `tao` or `plain`.
-      nms_names: of the two outputs of a Faster R-CNN for DeepStream.
+      contract: of the header.
+      nms_names: of the two outputs of `nms_rows`.
     """
     task = in_single_precision(experiment.task)
     # nvinfer normalises by itself (net-scale-factor, offsets), so graphs take normalised pixels.
@@ -95,7 +104,7 @@ def outputs_of(
     test = experiment.inference.of_one_view
     if contract == "plain":
         return lambda images: plain(task.predict(variables, images, test)[0])
-    if family(experiment.kind).outputs == "nms_rows":
+    if contract == "nms" or family(experiment.kind).outputs == "nms_rows":
         return lambda images: nms_rows(task, variables, images, test, nms_names)
     return lambda images: detection_rows(task, variables, images, test)
 

@@ -17,7 +17,7 @@ from rcnn_jax.settings.network import PixelSettings
 from rcnn_jax.tasks.families import family
 from rcnn_jax.version import __version__
 
-ContractName = Literal["tao", "plain"]
+ContractName = Literal["tao", "nms", "plain"]
 HEADER_KEY = "rcnn_jax"
 OutputForm = Literal["plain", "nms_rows", "detection_rows"]
 """How outputs are read: as plain arrays, or as the DeepStream parser of the detector takes them."""
@@ -38,7 +38,8 @@ class Header:
 
     Attributes:
       kind: which detector.
-      contract: `tao` or `plain`.
+      contract: `tao`, what the DeepStream parser of the detector takes; `nms`, that of a Faster R-CNN for
+        a Mask R-CNN without masks; `plain`.
       class_names: background excluded.
       category_ids: of Mask R-CNN, else None.
       geometry: from image file to canvas.
@@ -93,7 +94,13 @@ class Header:
     @property
     def form(self) -> OutputForm:
         """How the outputs are read."""
-        return "plain" if self.contract == "plain" else family(self.kind).outputs
+        match self.contract:
+            case "plain":
+                return "plain"
+            case "nms":
+                return "nms_rows"
+            case "tao":
+                return family(self.kind).outputs
 
     @property
     def input_name(self) -> str:

@@ -17,7 +17,7 @@ from rcnn_jax.tasks.families import FAMILIES, family
 LARGEST_SIDE = 1 << 15
 """Pixels of a canvas: far beyond any detector, and still a size that arithmetic survives."""
 LARGEST_COUNT = 1 << 31
-_CONTRACTS = ("tao", "plain")
+_CONTRACTS = ("tao", "nms", "plain")
 _ORDERS = ("rgb", "bgr", "l")
 _MODES = ("pad_crop", "stretch", "keep_aspect")
 _PRECISIONS = ("fp32", "fp16", "int8")

@@ -52,6 +52,7 @@ class Task(Protocol):
     Attributes:
       model: the Linen module with the stage methods.
       class_names: names of the classes, background excluded.
+      masks: objects have masks too.
       pixels: how uint8 images become network values.
       loss_weights: weight of every loss term, by its name in the logs.
       settings: numbers of the two-stage algorithm, anchors among them.
@@ -63,6 +64,8 @@ class Task(Protocol):
     def model(self) -> Network: ...  # noqa: D102
     @property
     def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def masks(self) -> bool: ...  # noqa: D102
     @property
     def pixels(self) -> PixelSettings: ...  # noqa: D102
     @property

@@ -40,6 +40,11 @@ class TwoStageTask(ABC):
     mutable: tuple[str, ...] = ("batch_stats",)
 
     @property
+    def masks(self) -> bool:
+        """Whether objects have masks too."""
+        return False
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """Weights of the loss terms by name."""
         return dict(self.loss_weight_pairs)

@@ -97,8 +97,8 @@ def check_header(header: Header, outputs: tuple[str, ...] | None = None) -> None
     parser = parser_of(header)
     if parser.masks and outputs is not None and MASKS not in outputs:
         raise UsageError(
-            f"--gen_ds_config: the parser of Mask R-CNN needs the output {MASKS}, and the model "
-            "was trained with include_mask: False"
+            f"--gen_ds_config: the parser of Mask R-CNN needs the output {MASKS}, and this graph was "
+            "written without masks by an earlier version; export the model again"
         )
     # One factor for all channels: nothing in nvinfer could make up for three.
     if len(set(header.std)) > 1:

@@ -55,6 +55,11 @@ class MaskRcnnTask(TwoStageTask):
     model: MaskRcnn
     unused_classes: tuple[int, ...] = ()
 
+    @property
+    def masks(self) -> bool:
+        """Whether objects have masks too."""
+        return self.model.include_mask
+
     def is_backbone(self, layer: str) -> bool:
         """Returns whether the layer belongs to the backbone."""
         return layer.startswith(("conv1", "bn_conv1", "block_"))

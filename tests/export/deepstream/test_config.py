@@ -16,6 +16,7 @@ from rcnn_jax.cli.main import main
 from rcnn_jax.cli.session import Session
 from rcnn_jax.errors import ExportError, SpecError, UsageError
 from rcnn_jax.evaluate.masks import paste_masks
+from rcnn_jax.export.build import build
 from rcnn_jax.export.contracts import make_header
 from rcnn_jax.export.deepstream.bundle import verify
 from rcnn_jax.export.deepstream.config import (
@@ -32,6 +33,7 @@ from rcnn_jax.export.precision.model_view import ModelView
 from rcnn_jax.export.precision.placement import place
 from rcnn_jax.export.precision.quantize import insert_qdq
 from rcnn_jax.export.precision.scales import write_cache
+from rcnn_jax.runtime.bundle import jax_predictor
 from rcnn_jax.runtime.header import DETECTIONS
 from rcnn_jax.settings.data import GeometrySettings
 from tests.export import tiny
@@ -171,6 +173,33 @@ def test_mask_rcnn_in_deepstream_finds_what_inference_finds(masks, masks_files, 
     assert total > 5
 
 
+def test_a_mask_rcnn_without_masks_is_read_by_the_parser_of_boxes(tmp_path):
+    experiment = tiny.mask_rcnn(include_mask=False)
+    variables = tiny.lively_variables(experiment)
+    of_boxes = make_header(experiment, "tao", None)
+    graph = build(experiment, variables, of_boxes).model
+    onnx.save(graph, tmp_path / "model.onnx")
+    session = Session("export", status_folder=None)
+    deploy(
+        Deployment(bundle=True),
+        graph,
+        path=tmp_path / "model.onnx",
+        threshold=0.3,
+        reporter=session,
+    )
+    element = Nvinfer(tmp_path)
+    assert element.labels == [*experiment.task.class_names, "background"]
+    assert not (tmp_path / "class_map.txt").exists()
+    predict = jax_predictor(experiment, experiment.inference)(variables)
+    frame = tiny.images(1, seed=5)
+    objects, wanted = element.detect(frame[0]), predict(frame)[0]
+    shown = np.asarray(wanted.valid[0]) & (np.asarray(wanted.scores[0]) >= 0.3)
+    names = [experiment.task.class_names[number] for number in wanted.classes[0][shown]]
+    assert shown.sum() > 3
+    assert [one.label for one in objects] == names
+    assert_close(wanted.boxes[0][shown], [one.box for one in objects], (128, 192), (128, 192))
+
+
 @pytest.mark.parametrize("fixture", ["boxes", "masks"])
 def test_the_bundle_is_whole_and_its_files_name_each_other(fixture, request):
     out, _ = request.getfixturevalue(fixture)
@@ -255,7 +284,7 @@ def test_what_deepstream_cannot_run_is_refused_with_the_reason():
         check_header(header(std=(58.395, 57.12, 57.375)))
     with pytest.raises(UsageError, match="no DeepStream parser reads the contract 'plain'"):
         check_header(header(contract="plain"))
-    with pytest.raises(UsageError, match="needs the output mask_fcn_logits/BiasAdd"):
+    with pytest.raises(UsageError, match="needs the output mask_fcn_logits/BiasAdd.* export the"):
         check_header(header("mask_rcnn"), (DETECTIONS,))
     with pytest.raises(UsageError, match="'a;b' cannot stand in labels.txt"):
         check_header(header(class_names=("a;b",)))
