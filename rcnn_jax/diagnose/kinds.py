@@ -7,6 +7,16 @@ UNREADABLE_LABEL = Kind(
     severity="error",
     advice="correct the line; `--fix` leaves it out",
 )
+NO_IMAGE = Kind(
+    sentence="{count} labels have no image, the first is {where}",
+    severity="error",
+    advice="put the image back, or remove its labels; `--fix` leaves them out",
+)
+NO_LABELS = Kind(
+    sentence="{count} images have no label file, the first is {where}",
+    severity="error",
+    advice="an empty label file says that there is no object; `--fix` leaves the image out",
+)
 BROKEN_IMAGE = Kind(
     sentence="{count} images cannot be read, the first is {where}",
     severity="error",

@@ -16,6 +16,12 @@ from rcnn_jax.diagnose.scan import Scan
 from rcnn_jax.diagnose.similar import equal_groups
 from rcnn_jax.errors import DataError
 
+_LEFT_OUT = {
+    kinds.UNREADABLE_LABEL: "labels that cannot be read were left out",
+    kinds.NO_IMAGE: "labels without an image were left out",
+    kinds.NO_LABELS: "images without labels were left out",
+}
+
 
 def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
     """Writes the repaired copy; returns what was changed, one sentence each.
@@ -59,11 +65,10 @@ def repair(diagnosis: Diagnosis, out: Path, track: Track) -> list[str]:
 
     names = tuple(sorted({obj.name for item in items for obj in item.objects}))
     write_tree(items, out, form, names, track=track, copy=turning_copy(rotated))
-    unreadable = sum(
-        seen.count for seen in diagnosis.observations if seen.kind is kinds.UNREADABLE_LABEL
-    )
-    if unreadable:
-        changes["labels that cannot be read were left out"] += unreadable
+    # They never were among the records: what reads the folder has left them out already.
+    for seen in diagnosis.observations:
+        if seen.kind in _LEFT_OUT:
+            changes[_LEFT_OUT[seen.kind]] += seen.count
     lines = [f"  {count:,} {what}" for what, count in changes.items()] or ["  nothing was changed"]
     return [f"repaired copy: {out} ({form}, {len(items):,} images)", *lines]
 

@@ -11,6 +11,7 @@ from rcnn_jax.data.layouts.detect import read_collection
 from rcnn_jax.data.synthetic import write_coco, write_kitti
 from rcnn_jax.diagnose import kinds, pages, records
 from rcnn_jax.diagnose.dataset import examine
+from rcnn_jax.diagnose.repair import repair
 from tests.data.layouts.folders import coco, kitti_line, picture, text
 from tests.e2e.tiny import write_tiny
 
@@ -71,6 +72,28 @@ def test_a_label_that_hurts_is_named_with_its_line(clean, line, kind):
     assert seen.count == 1
     sentence = seen.finding.sentence
     assert seen.name or f"{clean}/train/labels/train_a.txt:13" in sentence
+
+
+def test_labels_without_an_image_and_images_without_labels_are_told_apart(clean, tmp_path):
+    (clean / "train" / "images" / "train_a.png").unlink()
+    (clean / "val" / "labels" / "val_b.txt").unlink()
+    diagnosis = diagnose(clean)
+    seen = by_kind(diagnosis)
+    assert f"{clean}/train/labels/train_a.txt" in seen[kinds.NO_IMAGE].finding.sentence
+    assert f"{clean}/val/images/val_b.png" in seen[kinds.NO_LABELS].finding.sentence
+    assert kinds.UNREADABLE_LABEL not in seen and diagnosis.exit_code == 2
+    changes = "\n".join(repair(diagnosis, tmp_path / "out", lambda items, *_: iter(items)))
+    assert "1 labels without an image" in changes and "1 images without labels" in changes
+
+
+def test_images_that_no_list_names_need_no_labels(clean):
+    (clean / "train.txt").write_text("train_a\n")
+    (clean / "val.txt").write_text("val_a\nval_b\n")
+    (clean / "train" / "labels" / "train_b.txt").unlink()
+    diagnosis = diagnose(clean)
+    assert kinds.NO_LABELS not in by_kind(diagnosis)
+    line = "1 images have no label file and are in no list: left out"
+    assert line in read_collection(clean).choices
 
 
 def test_a_class_that_is_validated_but_never_trained_is_an_error(clean):

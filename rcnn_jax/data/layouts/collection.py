@@ -9,7 +9,7 @@ on: `doctor` lists all of them, and `init` needs to know what the rest of the fo
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Box = tuple[float, float, float, float]
 """(y1, x1, y2, x2) in pixels of the stored image, continuous, as everywhere in the package."""
@@ -57,10 +57,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A part of an annotation that could not be read and was left out."""
+    """A part of an annotation that was left out.
+
+    Attributes:
+      where: file, or file and line.
+      what: is wrong with it.
+      lacks: what it has no partner of: labels an image, an image labels; None where it could not be read.
+    """
 
     where: str
     what: str
+    lacks: Literal["image", "labels"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ def read_cvat(tree: FileTree, files: Sequence[Path]) -> Collection:
             name = node.get("name", "")
             image = index.named(name, path)
             if image is None:
-                problems.append(Problem(str(path), f"there is no image '{shown(name)}'"))
+                what = f"there is no image '{shown(name)}'"
+                problems.append(Problem(str(path), what, lacks="image"))
                 continue
             before = newest.get(image)
             # A project's export and that of one of its tasks are often both in the folder.

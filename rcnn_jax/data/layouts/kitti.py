@@ -39,7 +39,7 @@ def read_kitti(tree: FileTree, labels: Sequence[Path]) -> Collection:
     for path in labels:
         image = index.of_stem(path.stem, path)
         if image is None:
-            problems.append(Problem(str(path), "no image has this name"))
+            problems.append(Problem(str(path), "no image has this name", lacks="image"))
             continue
         objects, faults = _objects(path)
         problems += faults
@@ -49,11 +49,17 @@ def read_kitti(tree: FileTree, labels: Sequence[Path]) -> Collection:
         used.add(image)
     # Only beside images that are labelled: previews and other cameras have folders of their own.
     folders = {image.parent for image in used}
-    for image in tree.images:
-        if image not in used and image.parent in folders:
-            problems.append(Problem(str(image), "has no label file; an empty one means no objects"))
+    alone = [image for image in tree.images if image not in used and image.parent in folders]
+    # Where there are lists, the author has left the others out himself.
+    missed = [image for image in alone if not lists or image.stem in named]
+    problems += [
+        Problem(str(image), "has no label file; an empty one means no objects", lacks="labels")
+        for image in missed
+    ]
     items.sort(key=lambda item: item.image)
     choices = tuple(f"split from the list {path.name}" for path in lists)
+    if left_out := len(alone) - len(missed):
+        choices += (f"{left_out} images have no label file and are in no list: left out",)
     return Collection(
         layout="kitti",
         root=tree.root,

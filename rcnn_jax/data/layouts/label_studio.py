@@ -114,8 +114,8 @@ def read_label_studio(tree: FileTree, files: Sequence[Path]) -> Collection:
             for annotation in of_task:
                 image = _image(index, annotation.image, path)
                 if image is None:
-                    name = shown(annotation.image)
-                    problems.append(Problem(annotation.where, f"there is no image '{name}'"))
+                    what = f"there is no image '{shown(annotation.image)}'"
+                    problems.append(Problem(annotation.where, what, lacks="image"))
                 else:
                     by_image.setdefault(image, []).append((path, annotation))
     left_out: Counter[str] = Counter()

@@ -66,9 +66,8 @@ def read_voc(tree: FileTree, files: Sequence[Path]) -> Collection:
         # The stem of the XML file decides: tools that rename images leave <filename> as it was.
         image = index.of_stem(path.stem, path) or index.named(name, path)
         if image is None:
-            problems.append(
-                Problem(str(path), f"there is no image '{shown(name)}' or '{path.stem}'")
-            )
+            what = f"there is no image '{shown(name)}' or '{path.stem}'"
+            problems.append(Problem(str(path), what, lacks="image"))
             continue
         parsed.append((path, image, root))
     # For the whole folder: a single file without a box at the edge would be read one pixel off.

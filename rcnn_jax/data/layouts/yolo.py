@@ -46,7 +46,7 @@ def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
     for path in labels:
         image = index.of_stem(path.stem, path)
         if image is None:
-            problems.append(Problem(str(path), "no image has this name"))
+            problems.append(Problem(str(path), "no image has this name", lacks="image"))
             continue
         parsed, faults = _numbers(path)
         problems += faults
