@@ -118,7 +118,7 @@ def _export(
     """Returns the exported graph and what is wrong with it."""
     header = make_header(experiment, "tao", 1)
     shape = (1, *header.canvas, images.shape[-1])
-    function = outputs_of(experiment, variables, "tao")
+    function = outputs_of(experiment, variables, header.contract)
     graph = trace(function, family("faster_rcnn").input_name, shape, NCHW)
     model = graph.to_model("detector", header.to_metadata())
     problems = check_model(model).problems

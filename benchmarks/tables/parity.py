@@ -195,7 +195,10 @@ def compare(experiment: Experiment, images: np.ndarray) -> tuple[Sequence[int], 
     header = make_header(experiment, "tao", None)
     shape = (None, *header.canvas, images.shape[-1])
     graph = trace(
-        outputs_of(experiment, variables, "tao"), family(experiment.kind).input_name, shape, NCHW
+        outputs_of(experiment, variables, header.contract),
+        family(experiment.kind).input_name,
+        shape,
+        NCHW,
     )
     model = graph.to_model("detector", header.to_metadata())
     run = predictor(open_session(model.SerializeToString(), "the exported graph"), header)

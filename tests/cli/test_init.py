@@ -437,3 +437,5 @@ def test_boxes_are_refined_by_a_second_head_where_there_is_time_to_learn_it(
 ):
     experiment, _ = init(source, f"--detector mask_rcnn {flags}")
     assert experiment.task.settings.cascade_overlaps == overlaps
+    # Without masks twice as much foreground costs no time.
+    assert experiment.task.settings.roi_sampling.foreground_fraction == 0.5
