@@ -1,11 +1,13 @@
 """Measures how early `doctor --model` ranks planted label errors.
 
-    python experiments/label_errors/measure.py OUTPUT/planted.json doctor.json LABELS
+    python experiments/label_errors/measure.py OUTPUT/planted.json doctor.json LABELS [original.json]
 
 OUTPUT is what plant.py wrote, doctor.json what `rcnn-jax doctor SPEC --model M --json doctor.json`
 wrote, LABELS the number of labels. An error is found at the first suspicion that points at it: at the
 wrong label, or, by the box that the model proposes, at the true object. Printed is the part that is found
-within the first twentieth, tenth and fifth of as many suspicions as there are labels.
+within the first twentieth, tenth and fifth of as many suspicions as there are labels. With original.json,
+what the doctor says of the unchanged labels with the same model, suspicions that stand there too are not
+counted: they are errors that nobody planted.
 """
 
 import json
@@ -33,12 +35,34 @@ def points_at(suspicion: dict, error: dict) -> bool:
     return suspicion["proposed"] is not None and iou([x1, y1, x2, y2], error["box"]) > 0.5
 
 
-def main(planted: Path, doctor: Path, labels: int) -> None:
-    """Prints the table."""
-    errors = json.loads(planted.read_text())
+def same(one: dict, other: dict) -> bool:
+    """Says whether two suspicions are of one place and one cause."""
+    return one["cause"] == other["cause"] and iou(one["box"], other["box"]) > 0.8
+
+
+def suspicions_of(doctor: Path) -> dict[str, list[dict]]:
+    """Returns {stem of the image: suspicions}, each with its rank."""
     by_image = defaultdict(list)
     for suspicion in json.loads(doctor.read_text())["suspicions"]:
         by_image[Path(suspicion["image"]).stem].append(suspicion)
+    return by_image
+
+
+def main(planted: Path, doctor: Path, labels: int, original: Path | None) -> None:
+    """Prints the table."""
+    errors = json.loads(planted.read_text())
+    by_image = suspicions_of(doctor)
+    if original is not None:
+        known = suspicions_of(original)
+        new = [
+            suspicion
+            for image, own in by_image.items()
+            for suspicion in own
+            if not any(same(suspicion, each) for each in known[image])
+        ]
+        by_image.clear()
+        for rank, suspicion in enumerate(sorted(new, key=lambda one: one["rank"]), start=1):
+            by_image[Path(suspicion["image"]).stem].append(suspicion | {"rank": rank})
     ranks = defaultdict(list)
     for error in errors:
         own_ranks = [s["rank"] for s in by_image[error["image"]] if points_at(s, error)]
@@ -51,4 +75,9 @@ def main(planted: Path, doctor: Path, labels: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        int(sys.argv[3]),
+        Path(sys.argv[4]) if len(sys.argv) > 4 else None,
+    )

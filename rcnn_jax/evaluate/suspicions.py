@@ -24,6 +24,13 @@ BESIDE = 0.1
 """IoU from which a detection is beside an object, and below which it has nothing to do with it."""
 _NOTHING = 0.25
 """Suspicion of a label that nothing comes near: most often the model has missed a hard object."""
+_MISSING = 0.5
+"""Weight of a detection where no label is: it may be an object, or a false detection.
+
+A detection that contradicts a label on the same object is nearly always right. With one weight for all,
+the first tenth of BCCD's suspicions held 72 of classes and boxes, each a planted error, among 316 of
+missing labels, of which 30 were planted (experiments/label_errors).
+"""
 _LOOSE = 0.25
 """Weight of a box that fits badly, beside 1 for one that does not fit at all."""
 
@@ -126,7 +133,7 @@ def of_image(number: int, image: Labelled) -> list[Suspicion]:
                 image=number,
                 label=None,
                 cause="missing",
-                strength=float(scores[detection] * (1.0 - near / ON)),
+                strength=float(_MISSING * scores[detection] * (1.0 - near / ON)),
                 box=_box(boxes[detection]),
                 proposed=int(classes[detection]),
             )
