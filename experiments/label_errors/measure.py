@@ -36,8 +36,15 @@ def points_at(suspicion: dict, error: dict) -> bool:
 
 
 def same(one: dict, other: dict) -> bool:
-    """Says whether two suspicions are of one place and one cause."""
-    return one["cause"] == other["cause"] and iou(one["box"], other["box"]) > 0.8
+    """Says whether two suspicions are of one place and one cause, the other at least half as strong.
+
+    Every label that fits a detection loosely is a little suspicious: that is no error of the original.
+    """
+    return (
+        one["cause"] == other["cause"]
+        and other["strength"] > one["strength"] / 2
+        and iou(one["box"], other["box"]) > 0.8
+    )
 
 
 def suspicions_of(doctor: Path) -> dict[str, list[dict]]:

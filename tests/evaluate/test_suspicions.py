@@ -28,7 +28,7 @@ BOX, FAR, SHIFTED = (10, 10, 30, 30), (60, 60, 90, 90), (20, 20, 40, 40)
         ([(0, BOX)], [(0, 0.4, BOX), (1, 0.9, BOX)], "class", 0, 0.9 * 0.6, 1),
         ([(0, SHIFTED)], [(0, 0.8, BOX)], "shifted", 0, 0.8, 0),
         ([(0, SHIFTED)], [(1, 0.8, BOX)], "shifted", 0, 0.8, 1),
-        ([(0, BOX)], [(0, 0.9, BOX), (1, 0.7, FAR)], "missing", None, 0.35, 1),
+        ([(0, BOX)], [(0, 0.9, BOX), (1, 0.7, FAR)], "missing", None, 0.7, 1),
         ([(0, BOX)], [], "nothing", 0, 0.25, -1),
     ],
 )
@@ -55,13 +55,13 @@ def test_a_region_of_many_hides_what_is_in_it():
 
 def test_a_detection_beside_a_labelled_object_is_less_than_one_in_the_open():
     beside = rank([labelled([(0, BOX)], [(0, 0.9, BOX), (0, 0.9, SHIFTED)])])[0]
-    assert beside.cause == "missing" and beside.strength < 0.45 * 0.8
+    assert beside.cause == "missing" and beside.strength < 0.9 * 0.8
 
 
 def test_two_detections_of_one_missing_object_are_one_suspicion():
     suspicions = of_image(0, labelled([], [(0, 0.9, BOX), (1, 0.8, (11, 11, 31, 31))]))
     assert [one.cause for one in suspicions] == ["missing"]
-    assert suspicions[0].strength == pytest.approx(0.45)
+    assert suspicions[0].strength == pytest.approx(0.9)
 
 
 def test_a_contradicted_label_comes_before_a_missing_one_of_equal_confidence():
