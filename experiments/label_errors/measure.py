@@ -47,33 +47,35 @@ def same(one: dict, other: dict) -> bool:
     )
 
 
-def suspicions_of(doctor: Path) -> dict[str, list[dict]]:
-    """Returns {stem of the image: suspicions}, each with its rank."""
-    by_image = defaultdict(list)
-    for suspicion in json.loads(doctor.read_text())["suspicions"]:
-        by_image[Path(suspicion["image"]).stem].append(suspicion)
-    return by_image
+def suspicions_of(doctor: Path) -> list[dict]:
+    """Returns the suspicions of a doctor, most suspicious first."""
+    return json.loads(doctor.read_text())["suspicions"]
 
 
-def main(planted: Path, doctor: Path, labels: int, original: Path | None) -> None:
+def by_image(suspicions: list[dict]) -> dict[str, list[tuple[int, dict]]]:
+    """Returns {stem of the image: its suspicions, each with its rank among all}."""
+    ranked = defaultdict(list)
+    for rank, suspicion in enumerate(suspicions, start=1):
+        ranked[Path(suspicion["image"]).stem].append((rank, suspicion))
+    return ranked
+
+
+def main(planted: Path, doctor: Path, labels: int, original: Path | None = None) -> None:
     """Prints the table."""
     errors = json.loads(planted.read_text())
-    by_image = suspicions_of(doctor)
+    suspicions = suspicions_of(doctor)
     if original is not None:
-        known = suspicions_of(original)
-        new = [
+        known = by_image(suspicions_of(original))
+        suspicions = [
             suspicion
-            for image, own in by_image.items()
-            for suspicion in own
-            if not any(same(suspicion, each) for each in known[image])
+            for suspicion in suspicions
+            if not any(same(suspicion, each) for _, each in known[Path(suspicion["image"]).stem])
         ]
-        by_image.clear()
-        for rank, suspicion in enumerate(sorted(new, key=lambda one: one["rank"]), start=1):
-            by_image[Path(suspicion["image"]).stem].append(suspicion | {"rank": rank})
+    ranked = by_image(suspicions)
     ranks = defaultdict(list)
     for error in errors:
-        own_ranks = [s["rank"] for s in by_image[error["image"]] if points_at(s, error)]
-        ranks[error["kind"]].append(min(own_ranks, default=10**9))
+        own = [rank for rank, each in ranked[error["image"]] if points_at(each, error)]
+        ranks[error["kind"]].append(min(own, default=10**9))
     ranks["all"] = [rank for kind in list(ranks) for rank in ranks[kind]]
     print("| error | planted | first 5 % | first 10 % | first 20 % |\n|---|---|---|---|---|")
     for kind, own in ranks.items():
@@ -82,9 +84,5 @@ def main(planted: Path, doctor: Path, labels: int, original: Path | None) -> Non
 
 
 if __name__ == "__main__":
-    main(
-        Path(sys.argv[1]),
-        Path(sys.argv[2]),
-        int(sys.argv[3]),
-        Path(sys.argv[4]) if len(sys.argv) > 4 else None,
-    )
+    planted, doctor, labels, *original = sys.argv[1:]
+    main(Path(planted), Path(doctor), int(labels), *map(Path, original))

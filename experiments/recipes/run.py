@@ -225,6 +225,11 @@ class Row:
         """The file that makes the row finished."""
         return self.folder / "result.json"
 
+    @property
+    def output(self) -> Path:
+        """The folder of all results: OUTPUT/SET/INGREDIENT/SEED is that of the row."""
+        return self.folder.parents[2]
+
     def spec(self, steps: int) -> str | None:
         """Returns the text of the spec; None where this version has no such field.
 
@@ -238,8 +243,7 @@ class Row:
         for percent in (80, 90):
             text = text.replace(f"STEPS{percent}", str(steps * percent // 100))
         lines = (HERE / f"{self.data}.txt").read_text().splitlines()
-        # Two folders up: that of all results, beside the rows.
-        lines = [line.replace("OUTPUT", str(self.folder.parents[2])) for line in lines]
+        lines = [line.replace("OUTPUT", str(self.output)) for line in lines]
         if INGREDIENTS[self.ingredient].plain:
             lines = [line for line in lines if not line.endswith("# recipe")]
         base = "\n".join([*lines, own.length(steps, self.seed), ""])
@@ -276,9 +280,11 @@ def rows(args: argparse.Namespace) -> Iterable[Row]:
 
 def convert(source: str, output: Path) -> None:
     """Lets `init` write the labels of a source as COCO, into OUTPUT/coco_data."""
-    if source and not (output / "coco_data").exists():
+    spec = output / "coco.txt"
+    # Written last: without it a stopped `init` may have left a part of the labels.
+    if source and not spec.exists():
         output.mkdir(parents=True, exist_ok=True)
-        words = ["init", source, "-o", str(output / "coco.txt"), "--weights", "none"]
+        words = ["init", source, "-o", str(spec), "--weights", "none", "--overwrite"]
         subprocess.run([*PROGRAM, *words], check=True)
 
 
@@ -296,7 +302,7 @@ def measure(row: Row, steps: int) -> None:
         sys.exit(f"{row.folder}: was measured with another spec; remove it, or name another folder")
     if row.result.exists():
         return
-    convert(SETS[row.data].source, row.folder.parents[2])
+    convert(SETS[row.data].source, row.output)
     row.folder.mkdir(parents=True, exist_ok=True)
     write_file(spec, [text.encode()])
     kind, began = SETS[row.data].kind, time.monotonic()

@@ -19,7 +19,7 @@ from rcnn_jax.diagnose.scan import Scan, Track, scan_all
 from rcnn_jax.evaluate.suspicions import Suspicion
 from rcnn_jax.tasks.experiment import Experiment
 
-_LEFT_OUT = {None: kinds.UNREADABLE_LABEL, "image": kinds.NO_IMAGE, "labels": kinds.NO_LABELS}
+_KINDS = {None: kinds.UNREADABLE_LABEL, "image": kinds.NO_IMAGE, "labels": kinds.NO_LABELS}
 """{what a part of an annotation lacks: the finding}."""
 
 EXIT = {"note": 0, "warning": 1, "error": 2}
@@ -82,7 +82,7 @@ def examine(
     """
     seen = Observations()
     for problem in problems:
-        seen.add(_LEFT_OUT[problem.lacks], Example(problem.where, problem.what))
+        seen.add(_KINDS[problem.lacks], Example(problem.where, problem.what))
     scans = scan_all(records, threads, track)
     shown = drawn_as_shown(records, scans)
     checks.check_images(records, scans, shown, seen)

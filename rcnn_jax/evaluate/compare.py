@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import DataError
+from rcnn_jax.evaluate.analysis import error_cost
 from rcnn_jax.evaluate.matches import ClassMatches, Matches, differences, metrics
 from rcnn_jax.evaluate.pages import RECORD
 from rcnn_jax.report import charts
@@ -280,12 +281,7 @@ def page(comparison: Comparison) -> str:
         drawings = [
             Chart(
                 charts.bars(
-                    # An error's absence may cost AP by a rounding; a bar below zero would say that
-                    # errors help, and 2.27e-05 behind none says less than 0.
-                    {
-                        kind: max(round(pair[index], 3), 0.0)
-                        for kind, pair in comparison.errors.items()
-                    }
+                    {kind: error_cost(pair[index]) for kind, pair in comparison.errors.items()}
                 ),
                 f"{('first', 'second')[index]}: AP50 lost by kind of error",
             )

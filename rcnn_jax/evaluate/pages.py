@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.data.sources.boxes import Source
-from rcnn_jax.evaluate.analysis import ERRORS, Analysis, Part, sentences
+from rcnn_jax.evaluate.analysis import ERRORS, Analysis, Part, error_cost, sentences
 from rcnn_jax.evaluate.galleries import Budget, sentence_of, suspect_pictures, worst_pictures
 from rcnn_jax.evaluate.hypotheses import Diagnosis
 from rcnn_jax.evaluate.matches import REPLICATES, first_name
@@ -132,8 +132,7 @@ def _summary(analysis: Analysis, diagnosis: Diagnosis | None) -> Section:
 
 
 def _errors(part: Part) -> list[PagePart]:
-    # The digits of the table: 1.27e-06 behind a bar of no length says less than 0.
-    gains = {ERRORS[kind][0]: max(round(gain, 3), 0.0) for kind, (_, gain) in part.errors.items()}
+    gains = {ERRORS[kind][0]: error_cost(gain) for kind, (_, gain) in part.errors.items()}
     rows = [
         [ERRORS[kind][0], f"{count:,}", f"{gain:.3f}", ERRORS[kind][1]]
         for kind, (count, gain) in part.errors.items()

@@ -4,7 +4,6 @@ sampler.ask -> trial folder -> executor.start -> validations -> sampler.hopeless
 """
 
 import contextlib
-import json
 import math
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from rcnn_jax.sweep.definition import MEASURES, Definition
 from rcnn_jax.sweep.executors import Executor
 from rcnn_jax.sweep.measure import latency_ms, parameters
 from rcnn_jax.sweep.samplers import Sampler
+from rcnn_jax.sweep.state import open_state, write_state
 from rcnn_jax.sweep.trial import (
     ENDED,
     INTERRUPTED,
@@ -37,7 +37,6 @@ from rcnn_jax.sweep.trial import (
     write_trial,
 )
 
-STATE = "sweep.json"
 # Two may be chance (a full disk for a minute); at three the sweep would burn its budget on one mistake.
 _SAME_REASON = 3
 
@@ -98,7 +97,7 @@ def run_sweep(
       TrainingError: three trials in a row failed for the same reason.
     """
     # Before anything is read: a folder of another sweep must not lend its trials to this one.
-    before = _open(definition, root)
+    before = open_state(definition, root)
     trials = {trial.number: trial for trial in read_trials(root)}
     for number in options.again:
         if number not in trials or trials[number].state != "failed":
@@ -364,7 +363,7 @@ class _Loop:
 
     def _keep_time(self) -> None:
         total = self.spent + time.monotonic() - self.began
-        _write_state(self.root, self.definition, total)
+        write_state(self.root, self.definition, total)
 
     def _show(self) -> None:
         trials = sorted(self.trials.values(), key=lambda trial: trial.number)
@@ -377,31 +376,6 @@ def _lack(missing: Sequence[str], known: Iterable[str]) -> str:
     """Returns the reason of a trial without some objectives or bounded values; empty for none."""
     listed = ", ".join(sorted(known)) or "nothing: does the spec validate?"
     return f"has no value {', '.join(missing)}; it has {listed}" if missing else ""
-
-
-def _open(definition: Definition, root: Path) -> float:
-    """Makes the folder of a sweep or checks the one that is there; returns the seconds spent in it."""
-    path = root / STATE
-    root.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _write_state(root, definition, 0.0)
-        return 0.0
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        digest, seconds = content["definition"], float(content["seconds"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: is not the state of a sweep; name another folder") from error
-    if digest != definition.digest:
-        raise UsageError(
-            f"{root}: holds a sweep of another space or other objectives: name another folder for "
-            f"{definition.path}, or put the file back as it was"
-        )
-    return seconds
-
-
-def _write_state(root: Path, definition: Definition, seconds: float) -> None:
-    content = {"definition": definition.digest, "seconds": seconds}
-    write_file(root / STATE, [json.dumps(content).encode()])
 
 
 def _model(folder: Path) -> Path:

@@ -198,13 +198,15 @@ def test_a_mask_rcnn_without_masks_speaks_as_a_faster_rcnn():
 
 
 def test_a_graph_without_masks_of_an_earlier_version_is_read():
-    experiment = tiny.mask_rcnn(include_mask=False)
+    experiment = tiny.mask_rcnn(include_mask=False, unused=(1,))
     variables = tiny.lively_variables(experiment)
     header = dataclasses.replace(make_header(experiment, "tao", None), contract="tao")
     model, report = built(experiment, variables, header)
     assert report.problems == ()
     session = open_session(model, "test")
     assert [output.name for output in session.get_outputs()] == [DETECTIONS]
+    (rows,) = session.run(None, {"Input": preprocess(tiny.images(2), header)})
+    assert 2.0 not in rows[..., 4] and 1.0 in rows[..., 4], "class 1 stands for no category"
 
 
 @pytest.mark.parametrize("kind", DETECTORS)

@@ -12,6 +12,7 @@ from rcnn_jax.sweep import report, run
 from rcnn_jax.sweep.definition import Constraint, read_definition
 from rcnn_jax.sweep.run import SweepOptions, run_sweep
 from rcnn_jax.sweep.samplers import make_sampler
+from rcnn_jax.sweep.state import STATE
 from rcnn_jax.sweep.trial import LOST, folder_of, read_trials
 from tests.e2e.tiny import write_tiny
 
@@ -204,10 +205,10 @@ def test_time_spent_counts_though_a_start_was_killed_outright(definition, tmp_pa
     # SIGKILL: nothing is written at the end
     monkeypatch.setattr(run._Loop, "leave", lambda self: None)
     go(definition, tmp_path, options=replace(OPTIONS, trials=1, wait=0.01))
-    first = json.loads((tmp_path / run.STATE).read_text())["seconds"]
+    first = json.loads((tmp_path / STATE).read_text())["seconds"]
     assert first > 0
     go(definition, tmp_path, options=replace(OPTIONS, trials=2, wait=0.01))
-    assert json.loads((tmp_path / run.STATE).read_text())["seconds"] > first
+    assert json.loads((tmp_path / STATE).read_text())["seconds"] > first
 
 
 def test_a_value_that_no_trial_has_is_said(definition, tmp_path):
@@ -243,7 +244,7 @@ def test_a_thousand_bad_combinations_are_a_thousand_failed_trials(
         raise UsageError(f"num_epochs {overrides['n']}")
 
     monkeypatch.setattr(type(definition), "spec_of", refused)
-    for module, name in ((report, "write_files"), (run, "write_trial"), (run, "_write_state")):
+    for module, name in ((report, "write_files"), (run, "write_trial"), (run, "write_state")):
         monkeypatch.setattr(module, name, lambda *_: None)
     listed = tuple({"n": n} for n in range(1100))
     other = replace(definition, space={}, listed=listed)

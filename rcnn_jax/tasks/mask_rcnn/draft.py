@@ -57,7 +57,6 @@ _DEFAULTS = {
 }
 """{field of the network that weights depend on: its default}."""
 _LISTS = ("pixel_mean", "pixel_std")
-_REPEATED = ("cascade_ious",)
 _NARROW_MASK = (*(f"mask-conv-l{index}" for index in range(4)), "conv5-mask")
 
 
@@ -90,7 +89,7 @@ def text(draft: Draft) -> str:
     proposals = max(500, 4 * draft.max_objects)
     cascade = ""
     if not draft.masks and draft.widths is None and steps >= _CASCADE_STEPS:
-        cascade = "".join(f"  cascade_ious: {overlap}\n" for overlap in _CASCADE)
+        cascade = f"  cascade_ious: {list(_CASCADE)}\n"
     average = round(1 - 1 / min(max(steps / 8, 20), 2000), 4)
     network = "".join(f"  {name}: {value}\n" for name, value in draft.network.items())
     small = "  allow_small: true\n" if min(draft.canvas) < 128 else ""
@@ -204,9 +203,8 @@ def inherited(config: Config) -> Inherited:
     for name in _LISTS:
         if values := tuple(network[name] or ()):
             fields[name] = quote(str(list(values)))
-    for name in _REPEATED:
-        if values := list(network[name]):
-            fields[name] = str(values)
+    if network.cascade_ious:
+        fields["cascade_ious"] = str(list(network.cascade_ious))
     arch = f"{network.arch}:{network.nlayers}"
     widths = {**network.channel_plan, _HEAD_DIM: network[_HEAD_DIM]}
     return Inherited(arch=arch, convention=network.convention, network=fields, widths=widths)
