@@ -439,3 +439,10 @@ def test_boxes_are_refined_by_a_second_head_where_there_is_time_to_learn_it(
     assert experiment.task.settings.cascade_overlaps == overlaps
     # Without masks twice as much foreground costs no time.
     assert experiment.task.settings.roi_sampling.foreground_fraction == 0.5
+
+
+def test_a_second_head_comes_with_masks_too(source, tmp_path, init):
+    experiment, _ = init(copies.coco(source, tmp_path / "coco"), "--masks --minutes 600")
+    assert experiment.task.settings.cascade_overlaps == (0.5, 0.6)
+    # A mask head on twice as many rois would take twice the time.
+    assert experiment.task.settings.roi_sampling.foreground_fraction == 0.25

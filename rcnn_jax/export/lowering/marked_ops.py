@@ -208,6 +208,7 @@ def _suppressed(graph, attributes, boxes, scores, valid, results):
 
 
 MARKED: dict[str, MarkedRule] = {
+    "conv": marked_conv,
     "depthwise_conv": marked_conv,
     "gather_rows": gather_rows,
     "group_norm": group_norm,

@@ -1,8 +1,9 @@
-"""Convolution with a backward pass that is not slow on a CPU.
+"""Convolution that is not slow on a CPU, backward least of all.
 
 XLA derives a convolution as two convolutions. On a CPU the gradient of the kernel is then one with a
 window as large as the image, up to seven times slower than the same sum as matrix products, one for
-each offset in the kernel. Other devices keep XLA's form: their libraries have kernels for it.
+each offset in the kernel. 3x3 kernels of stride 1 save half of the arithmetic there (winograd.py).
+Other devices keep XLA's form: their libraries have kernels for it.
 """
 
 import functools
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.ops.kernels.by_platform import by_platform
+from rcnn_jax.ops.kernels.winograd import pays, winograd_conv, winograd_kernel_gradient
+from rcnn_jax.ops.marker import marked
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right)) in cells."""
@@ -20,7 +23,6 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 _OVER_ROWS = (((0,), (0,)), ((), ()))
 
 
-# A rule of its own and not a marker: the forward pass is one primitive, which the exporter knows.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array:
     """Returns out[i, j] = sum over (p, q) of x[s i + p, s j + q] @ kernel[p, q], x in zeros.
@@ -34,6 +36,22 @@ def conv(x: jax.Array, kernel: jax.Array, strides: int, pads: Pads) -> jax.Array
     Returns:
       [b h' w' out], h' = (h + top + bottom - k) // s + 1.
     """
+    if pays(x, kernel, strides, pads):
+        return marked("conv", _on_platform, strides=strides, pads=pads)(x, kernel)
+    # One primitive, which the exporter knows without a marker.
+    return _conv(x, kernel, strides, pads)
+
+
+def _on_platform(x, kernel, *, strides, pads):
+    return by_platform(_by_winograd, _by_xla, (strides, pads), x, kernel)
+
+
+def _by_winograd(strides, pads, x, kernel):
+    del strides
+    return winograd_conv(x, kernel, pads)
+
+
+def _by_xla(strides, pads, x, kernel):
     return _conv(x, kernel, strides, pads)
 
 
@@ -44,7 +62,7 @@ def _conv(x, kernel, strides, pads):
 
 
 def _forward(x, kernel, strides, pads):
-    return _conv(x, kernel, strides, pads), (x, kernel)
+    return conv(x, kernel, strides, pads), (x, kernel)
 
 
 def _backward(strides, pads, saved, gradient):
@@ -52,7 +70,12 @@ def _backward(strides, pads, saved, gradient):
 
 
 def _by_offsets(strides, pads, x, kernel, gradient):
-    """Returns the gradients of x, as a convolution, and of the kernel, offset by offset."""
+    """Returns the gradients of x, as a convolution, and of the kernel, offset by offset or by tiles."""
+    # The flipped form is for stride 1: with a stride the gradient would have to be dilated before.
+    grad_x = _grad_x_by_flipped_kernel if strides == 1 else _grad_x_by_xla
+    grad_x = grad_x(strides, pads, x, kernel, gradient)
+    if pays(x, kernel, strides, pads):
+        return grad_x, winograd_kernel_gradient(x, kernel, pads, gradient)
 
     def at_offset(window):
         # One flat axis of cells: XLA first transposes copies of both for a sum over several axes.
@@ -62,10 +85,7 @@ def _by_offsets(strides, pads, x, kernel, gradient):
 
     # 170 GFLOP/s for 256 channels on the finest level of a pyramid, where XLA's form reaches 35.
     sums = map_offsets(at_offset, x, kernel.shape[0], strides, pads, gradient.shape[1:3])
-    grad_kernel = sums.reshape(kernel.shape)
-    # The flipped form is for stride 1: with a stride the gradient would have to be dilated before.
-    grad_x = _grad_x_by_flipped_kernel if strides == 1 else _grad_x_by_xla
-    return grad_x(strides, pads, x, kernel, gradient), grad_kernel.astype(kernel.dtype)
+    return grad_x, sums.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def map_offsets(
@@ -128,6 +148,8 @@ def _grad_x_by_flipped_kernel(strides, pads, x, kernel, gradient):
     side = kernel.shape[0]
     # May be negative where x was padded by more than the kernel reaches: then it cuts off.
     complement = tuple((side - 1 - before, side - 1 - after) for before, after in pads)
+    if pays(gradient, flipped, 1, complement):
+        return winograd_conv(gradient, flipped, complement)
     return _conv(gradient, flipped, 1, complement)
 
 
