@@ -279,6 +279,10 @@ class CocoFolder:
             self._classes.append(classes_of(ids, class_ids, str(dataset.path)))
         require_files([self._path(i) for i in range(len(self))], str(dataset.path))
         self.findings = tally.findings
+        # Loaded without masks, no object has any: a tuple of none would be data with masks.
+        self._has_masks = any(
+            item.segmentation is not None for objects in self._objects for item in objects
+        )
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -321,7 +325,7 @@ class CocoFolder:
             crowd=np.array([item.crowd for item in objects], bool),
             # Closures, not arrays: a mask is decoded where it is cropped, and many objects are
             # dropped before.
-            masks=tuple(self._mask(item, index) for item in objects),
+            masks=tuple(self._mask(item, index) for item in objects) if self._has_masks else None,
         )
 
     def digest(self, index: int) -> ImageDigest:

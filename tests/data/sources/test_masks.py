@@ -73,6 +73,13 @@ def coco(folder, annotations, **image):
 SQUARE = {"category_id": 7, "bbox": [0, 0, 8, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
 
 
+def test_coco_boxes_alone_are_data_without_masks(tmp_path):
+    coco(tmp_path, [SQUARE])
+    dataset = CocoDataset.load(tmp_path / "instances.json", masks=False)
+    # A tuple of no masks would be data with masks to what follows: copy-paste would cut along none.
+    assert CocoFolder(dataset, tmp_path, IDS, NAMES).annotation(0).masks is None
+
+
 def test_records_give_pixels_boxes_classes_and_masks(tmp_path):
     source = records(
         tmp_path,
