@@ -96,3 +96,11 @@ def test_a_large_convolution_has_the_derivatives_of_the_direct_form():
     np.testing.assert_allclose(actual, wanted, atol=1e-3)
     for ours, theirs in zip(our_back(wanted), back(wanted), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_a_batch_of_any_size_is_exported_as_one_convolution():
+    (batch,) = jax.export.symbolic_shape("b")
+    x = jax.ShapeDtypeStruct((batch, 128, 128, 64), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda x, kernel: conv(x, kernel, 1, ONE)))(x, kernel)
+    assert exported.mlir_module().count("stablehlo.convolution") == 1
