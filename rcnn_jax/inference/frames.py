@@ -209,20 +209,27 @@ def _decode(av: Any, source: Source) -> Iterator[tuple[np.ndarray, float]]:
         stream.thread_type = "AUTO"
         first: float | None = None
         before, count = -1.0, 0
-        for frame in _whole(av, container, stream):
-            # Not BGR: films are drawn and written in RGB, and only the canvas has the network's
-            # order.
-            image = frame.to_ndarray(format="rgb24")
-            seconds: float | None = frame.time
-            if seconds is None:  # raw streams have none: the average rate is the best there is
-                rate = float(stream.average_rate or 0) or 25.0
-                seconds = before + 1 / rate if before >= 0 else 0.0
-            if first is None:
-                first = seconds
-            # Times of damaged files may stand still or go back, which no player would show.
-            before = max(seconds - first, before + 1e-6) if before >= 0 else 0.0
-            count += 1
-            yield _upright(image, int(getattr(frame, "rotation", 0) or 0)), before
+        try:
+            for frame in _whole(av, container, stream):
+                # Not BGR: films are drawn and written in RGB, and only the canvas has the network's
+                # order.
+                image = frame.to_ndarray(format="rgb24")
+                seconds: float | None = frame.time
+                if seconds is None:  # raw streams have none: the average rate is the best there is
+                    rate = float(stream.average_rate or 0) or 25.0
+                    seconds = before + 1 / rate if before >= 0 else 0.0
+                if first is None:
+                    first = seconds
+                # Times of damaged files may stand still or go back, which no player would show.
+                before = max(seconds - first, before + 1e-6) if before >= 0 else 0.0
+                count += 1
+                yield _upright(image, int(getattr(frame, "rotation", 0) or 0)), before
+        except av.error.FFmpegError:
+            # The packet that is left of a film that was cut short is an error or nothing, by the number
+            # of threads that decode.
+            if not source.live and first is not None:
+                _check_end(source, container, stream, count, before)
+            raise
         if not source.live and first is not None:
             _check_end(source, container, stream, count, before)
 
