@@ -13,7 +13,7 @@ import numpy as np
 from rcnn_jax.compress.axes import FIXED, UNIFORM, Axes, Axis, channels_of, reshaped
 from rcnn_jax.compress.channel_trace import Cost, Pin, Rule, Trace, fixed, shape_of
 from rcnn_jax.ops.marker import read_mark
-from rcnn_jax.tracing.jaxpr import Site
+from rcnn_jax.tracing.jaxpr import Site, walk
 
 
 def _convolution(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
@@ -37,6 +37,13 @@ def _convolution(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
     trace.proportional(site.equation, entering, filters)
     result[numbers.out_spec[1]] = filters
     return [tuple(result)]
+
+
+def _conv(trace: Trace, site: Site, values: list[Axes]) -> list[Axes]:
+    """A marker: of its two forms the direct one reads channels as they are, and has the FLOP."""
+    inside = (each for body in site.bodies for each in walk(body.jaxpr, site))
+    direct = next(each for each in inside if each.primitive == "conv_general_dilated")
+    return _convolution(trace, direct, values)
 
 
 def _tie_groups(trace: Trace, groups: int, entering: Axis, read: Axis, filters: Axis) -> None:
@@ -245,6 +252,7 @@ RULES: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
     "cond": _branches,
+    "conv": _conv,
     "conv_general_dilated": _convolution,
     "depthwise_conv": _depthwise,
     "dot_general": _product,
