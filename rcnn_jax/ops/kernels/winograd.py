@@ -207,7 +207,7 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (cells to points [6 6], kernel to points [6 3], points to results [4 6]).
 
     The results of a tile are the coefficients of a product of polynomials, transposed: values at the
-    points determine them (Toom and Cook; Lavin and Gray, section 4).
+    points determine them (Toom and Cook; Lavin and Gray).
     """
     polynomial = np.polynomial.polynomial
     cells = np.zeros((_REACH, _REACH))
