@@ -365,15 +365,6 @@ def _recall(name: str, rows: np.ndarray) -> Recall:
     )
 
 
-def error_cost(gain: float) -> float:
-    """Returns the AP50 that errors cost, for a chart, from what would be gained without them.
-
-    In the three digits of the tables: 1.27e-06 behind a bar of no length says less than 0. An error's
-    absence may also lose AP by a rounding, and a bar below zero would say that errors help.
-    """
-    return max(round(gain, 3), 0.0)
-
-
 def sentences(analysis: Analysis) -> Sequence[str]:
     """Returns the costliest errors, in sentences a user can act on."""
     part, lines = analysis.parts[0], []

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from rcnn_jax.errors import DataError
-from rcnn_jax.evaluate.analysis import error_cost
 from rcnn_jax.evaluate.matches import ClassMatches, Matches, differences, metrics
-from rcnn_jax.evaluate.pages import RECORD
+from rcnn_jax.evaluate.pages import RECORD, error_cost
 from rcnn_jax.report import charts
 from rcnn_jax.report.charts import Span
 from rcnn_jax.report.page import Beside, Chart, Section, Table, Text, Tone, html

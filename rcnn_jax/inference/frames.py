@@ -207,31 +207,37 @@ def _decode(av: Any, source: Source) -> Iterator[tuple[np.ndarray, float]]:
         stream = container.streams.video[0]
         # By frames and slices; PyAV's default of slices leaves most cores idle for H.264.
         stream.thread_type = "AUTO"
-        first: float | None = None
-        before, count = -1.0, 0
+        count, last = 0, 0.0
         try:
-            for frame in _whole(av, container, stream):
-                # Not BGR: films are drawn and written in RGB, and only the canvas has the network's
-                # order.
-                image = frame.to_ndarray(format="rgb24")
-                seconds: float | None = frame.time
-                if seconds is None:  # raw streams have none: the average rate is the best there is
-                    rate = float(stream.average_rate or 0) or 25.0
-                    seconds = before + 1 / rate if before >= 0 else 0.0
-                if first is None:
-                    first = seconds
-                # Times of damaged files may stand still or go back, which no player would show.
-                before = max(seconds - first, before + 1e-6) if before >= 0 else 0.0
-                count += 1
-                yield _upright(image, int(getattr(frame, "rotation", 0) or 0)), before
+            for image, seconds in _timed(_whole(av, container, stream), stream):
+                count, last = count + 1, seconds
+                yield image, seconds
         except av.error.FFmpegError:
             # The packet that is left of a film that was cut short is an error or nothing, by the number
             # of threads that decode.
-            if not source.live and first is not None:
-                _check_end(source, container, stream, count, before)
+            if not source.live and count:
+                _check_end(source, container, stream, count, last)
             raise
-        if not source.live and first is not None:
-            _check_end(source, container, stream, count, before)
+        if not source.live and count:
+            _check_end(source, container, stream, count, last)
+
+
+def _timed(frames: Iterator[Any], stream: Any) -> Iterator[tuple[np.ndarray, float]]:
+    """Yields (image, seconds since the first) of decoded frames; times only grow."""
+    first: float | None = None
+    before = -1.0
+    for frame in frames:
+        # Not BGR: films are drawn and written in RGB, and only the canvas has the network's order.
+        image = frame.to_ndarray(format="rgb24")
+        seconds: float | None = frame.time
+        if seconds is None:  # raw streams have none: the average rate is the best there is
+            rate = float(stream.average_rate or 0) or 25.0
+            seconds = before + 1 / rate if before >= 0 else 0.0
+        if first is None:
+            first = seconds
+        # Times of damaged files may stand still or go back, which no player would show.
+        before = max(seconds - first, before + 1e-6) if before >= 0 else 0.0
+        yield _upright(image, int(getattr(frame, "rotation", 0) or 0)), before
 
 
 def _check_end(source: Source, container: Any, stream: Any, count: int, last: float) -> None:

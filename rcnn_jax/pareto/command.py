@@ -1,7 +1,6 @@
 """Compression as a function: model, spec and folder in, the fastest model that is good enough out."""
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rcnn_jax.checkpoints.atomic import write_file
-from rcnn_jax.errors import DataError, TrainingError, UsageError
+from rcnn_jax.errors import DataError, TrainingError
 from rcnn_jax.pareto import report
 from rcnn_jax.pareto.candidate import Candidate, Result, best
 from rcnn_jax.pareto.search import search
@@ -21,6 +20,7 @@ from rcnn_jax.runtime.latency import Runtime
 from rcnn_jax.runtime.open import experiment_of
 from rcnn_jax.spec.render import render
 from rcnn_jax.sweep.executors import Local
+from rcnn_jax.sweep.state import State, open_state, write_state
 from rcnn_jax.tasks.families import family
 
 STATE = "compress.json"
@@ -76,7 +76,14 @@ def compress(
             f"{family(kind).validation_fields}"
         )
     metric = options.metric or experiment.metrics.main_metric
-    spent = _open(root, _digest(model.path, render(config, kind), options, metric))
+    state = State(
+        path=root / STATE,
+        what="search",
+        field="search",
+        digest=_digest(model.path, render(config, kind), options, metric),
+        refusal="holds a search with another model, spec, target or metric: name another folder with -d",
+    )
+    spent = open_state(state)
     began = time.monotonic()
     budget = float("inf") if options.minutes is None else 60 * options.minutes - spent
     executor = Local(1)
@@ -98,7 +105,7 @@ def compress(
         result = workshop.measure(candidate)
         results.append(result)
         # Not at the end alone: a start that is killed outright has used up its part of the budget too.
-        _keep_time(root, spent + time.monotonic() - began)
+        write_state(state, spent + time.monotonic() - began)
         _say(result, results[0], metric, reporter)
         _show(root, results, model.path.name, metric, options)
         return result
@@ -109,7 +116,7 @@ def compress(
         reporter.note("the time of the search is up: the same command with more --minutes goes on")
     finally:
         executor.close()
-        _keep_time(root, spent + time.monotonic() - began)
+        write_state(state, spent + time.monotonic() - began)
     if results and results[0].reason:
         raise TrainingError(f"{model.path}: cannot be measured as it is: {results[0].reason}")
     if results:
@@ -153,28 +160,3 @@ def _digest(model: Path, spec: str, options: CompressOptions, metric: str) -> st
     """Changes with what results depend on; bar, least fraction and budget may be others."""
     parts = (hashlib.sha256(model.read_bytes()).hexdigest(), spec, options.target, metric)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _open(root: Path, digest: str) -> float:
-    """Makes the folder of a search or checks the one that is there; returns the seconds spent in it."""
-    path = root / STATE
-    root.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        write_file(path, [json.dumps({"search": digest, "seconds": 0.0}).encode()])
-        return 0.0
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        known, seconds = content["search"], float(content["seconds"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: is not the state of a search; name another folder") from error
-    if known != digest:
-        raise UsageError(
-            f"{root}: holds a search with another model, spec, target or metric: name another folder "
-            "with -d"
-        )
-    return seconds
-
-
-def _keep_time(root: Path, seconds: float) -> None:
-    content = json.loads((root / STATE).read_text(encoding="utf-8"))
-    write_file(root / STATE, [json.dumps({**content, "seconds": seconds}).encode()])

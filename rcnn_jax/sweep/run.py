@@ -21,7 +21,7 @@ from rcnn_jax.sweep.definition import MEASURES, Definition
 from rcnn_jax.sweep.executors import Executor
 from rcnn_jax.sweep.measure import latency_ms, parameters
 from rcnn_jax.sweep.samplers import Sampler
-from rcnn_jax.sweep.state import open_state, write_state
+from rcnn_jax.sweep.state import open_state, state_of, write_state
 from rcnn_jax.sweep.trial import (
     ENDED,
     INTERRUPTED,
@@ -97,7 +97,7 @@ def run_sweep(
       TrainingError: three trials in a row failed for the same reason.
     """
     # Before anything is read: a folder of another sweep must not lend its trials to this one.
-    before = open_state(definition, root)
+    before = open_state(state_of(definition, root))
     trials = {trial.number: trial for trial in read_trials(root)}
     for number in options.again:
         if number not in trials or trials[number].state != "failed":
@@ -363,7 +363,7 @@ class _Loop:
 
     def _keep_time(self) -> None:
         total = self.spent + time.monotonic() - self.began
-        write_state(self.root, self.definition, total)
+        write_state(state_of(self.definition, self.root), total)
 
     def _show(self) -> None:
         trials = sorted(self.trials.values(), key=lambda trial: trial.number)

@@ -24,7 +24,8 @@ from jax import lax
 
 _POINTS = (0.0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
 _TILE = 4
-_REACH = _TILE + 2
+_MARGIN = 2
+_REACH = _TILE + _MARGIN
 """Cells that a tile reads, in each direction; as many points."""
 
 _LEAST_CHANNELS = 64
@@ -68,11 +69,11 @@ def winograd_conv(x: jax.Array, kernel: jax.Array, pads: Sequence[Sequence[int]]
       f32[b h' w' out], h' = h + top + bottom - 2.
     """
     tiles = _Tiles.of(x, kernel, pads)
-    padded = tiles.padded_input(x, pads)
+    padded = tiles.padded(x, (pads[0][0], pads[1][0]), _MARGIN)
     factors = (_KERNEL_TO_POINTS @ kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:])
 
     def chunk(index):
-        products = lax.batch_matmul(_to_points(tiles.read(padded, index), tiles), factors)
+        products = lax.batch_matmul(_to_points(tiles.cut(padded, index, _MARGIN), tiles), factors)
         results = (_POINTS_TO_TILE @ products.reshape(_REACH**2, -1)).reshape(
             _TILE, _TILE, tiles.images, tiles.rows, tiles.columns, -1
         )
@@ -86,15 +87,16 @@ def winograd_kernel_gradient(
 ) -> jax.Array:
     """Returns the gradient of the kernel, f32[3 3 in out], for that of the results."""
     tiles = _Tiles.of(x, kernel, pads)
-    padded, wanted = tiles.padded_input(x, pads), tiles.padded_output(gradient)
+    padded = tiles.padded(x, (pads[0][0], pads[1][0]), _MARGIN)
+    wanted = tiles.padded(gradient, (0, 0), 0)
 
     def add(total, index):
-        parts = tiles.part(wanted, index).reshape(
+        parts = tiles.cut(wanted, index, 0).reshape(
             tiles.images, tiles.rows, _TILE, tiles.columns, _TILE, -1
         )
         parts = parts.transpose(2, 4, 0, 1, 3, 5).reshape(_TILE**2, -1)
         spread = (_POINTS_TO_TILE.T @ parts).reshape(_REACH**2, -1, gradient.shape[3])
-        cells = _to_points(tiles.read(padded, index), tiles)
+        cells = _to_points(tiles.cut(padded, index, _MARGIN), tiles)
         over_tiles = (((1,), (1,)), ((0,), (0,)))
         return total + lax.dot_general(cells, spread, over_tiles), None
 
@@ -137,39 +139,27 @@ class _Tiles(NamedTuple):
     def chunks(self) -> int:
         return self.batches * self.blocks
 
-    def padded_input(self, x: jax.Array, pads: Sequence[Sequence[int]]) -> jax.Array:
-        (top, _), (left, _) = pads
-        down, across = self.rows * self.blocks * _TILE + 2, self.columns * _TILE + 2
-        return jnp.pad(
-            x,
-            (
-                (0, self.images * self.batches - len(x)),
-                (top, down - top - x.shape[1]),
-                (left, across - left - x.shape[2]),
-                (0, 0),
-            ),
-        )
+    def padded(self, array: jax.Array, before: tuple[int, int], margin: int) -> jax.Array:
+        """Returns an array in zeros, `before` above and left of it, in the size of all chunks.
 
-    def padded_output(self, y: jax.Array) -> jax.Array:
-        whole = (
-            self.images * self.batches,
-            self.rows * self.blocks * _TILE,
-            self.columns * _TILE,
-        )
-        edges = [(0, size - own) for size, own in zip(whole, self.shape, strict=True)]
-        return jnp.pad(y, (*edges, (0, 0)))
+        Args:
+          array: f32[b h w c], what all chunks read, or the results.
+          before: rows and columns of zeros.
+          margin: cells that tiles read beyond their own.
+        """
+        down, across = self.rows * self.blocks * _TILE, self.columns * _TILE
+        whole = (self.images * self.batches, down + margin, across + margin)
+        edges = [
+            (begin, size - begin - own)
+            for begin, size, own in zip((0, *before), whole, array.shape[:3], strict=True)
+        ]
+        return jnp.pad(array, (*edges, (0, 0)))
 
-    def read(self, padded: jax.Array, index: jax.Array) -> jax.Array:
-        """Returns the cells that a chunk reads, [image 4 row + 2, 4 column + 2, c]."""
-        return self._cut(padded, index, self.rows * _TILE + 2)
-
-    def part(self, padded: jax.Array, index: jax.Array) -> jax.Array:
-        """Returns the results of a chunk, [image 4 row, 4 column, c]."""
-        return self._cut(padded, index, self.rows * _TILE)
-
-    def _cut(self, padded: jax.Array, index: jax.Array, height: int) -> jax.Array:
+    def cut(self, padded: jax.Array, index: jax.Array, margin: int) -> jax.Array:
+        """Returns the part of a chunk, f32[image 4 row + margin, 4 column + margin, c]."""
         batch, block = index // self.blocks, index % self.blocks
         begin = (batch * self.images, block * self.rows * _TILE, 0, 0)
+        height = self.rows * _TILE + margin
         return lax.dynamic_slice(padded, begin, (self.images, height, *padded.shape[2:]))
 
     def joined(self, chunks: jax.Array) -> jax.Array:
