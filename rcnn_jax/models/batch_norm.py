@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rcnn_jax.models.layers import Conv, DepthwiseConv
+from rcnn_jax.ops.over_devices import mean_over, sum_over
 
 
 class BatchNorm(nn.Module):
@@ -94,7 +95,7 @@ class BatchNorm(nn.Module):
         mean_of_squares = jnp.mean(lax.square(x), axes)
         # No mapped axis exists yet when variables are made.
         if self.axis_name is not None and not self.is_initializing():
-            mean, mean_of_squares = lax.pmean((mean, mean_of_squares), self.axis_name)
+            mean, mean_of_squares = mean_over(self.axis_name, (mean, mean_of_squares))
         # Cancellation may leave a constant channel slightly below zero.
         return mean, jnp.maximum(mean_of_squares - lax.square(mean), 0.0)
 
@@ -107,7 +108,7 @@ class BatchNorm(nn.Module):
         count = jnp.sum(rows, dtype=jnp.float32) * (x[0].size // x.shape[-1])
         sums = jnp.sum(x * weights, axes), jnp.sum(lax.square(x) * weights, axes), count
         if self.axis_name is not None and not self.is_initializing():
-            sums = lax.psum(sums, self.axis_name)  # devices may hold different numbers of rows
+            sums = sum_over(self.axis_name, sums)  # devices may hold different numbers of rows
         total, squares, count = sums
         mean = total / jnp.maximum(count, 1.0)
         variance = jnp.maximum(squares / jnp.maximum(count, 1.0) - lax.square(mean), 0.0)

@@ -26,6 +26,7 @@ from jax import lax
 from rcnn_jax.models.network import Network
 from rcnn_jax.ops.boxes import iou_matrix
 from rcnn_jax.ops.marker import staged
+from rcnn_jax.ops.over_devices import sum_over
 from rcnn_jax.settings.detection import DynamicSettings
 from rcnn_jax.structures import GroundTruth, Proposals, RoiTargets
 from rcnn_jax.tasks.two_stage import TwoStageSettings
@@ -119,7 +120,7 @@ def record(
     errors = staged(error_statistic)(rois, settings.error_rank)
     sums = lax.stop_gradient(jnp.stack([*overlaps, *errors]))
     if settings.axis_name is not None:
-        sums = lax.psum(sums, settings.axis_name)
+        sums = sum_over(settings.axis_name, sums)
     network.put_variable(COLLECTION, _GROUP, updated(state, sums))
 
 

@@ -50,15 +50,34 @@ def is_penalised(path: str, settings: OptimizerSettings) -> bool:
 
 def penalty(trainable: Flat, settings: OptimizerSettings) -> jax.Array:
     """Returns the value of the weight penalty, f32[]; its gradient is added by the optimizer."""
+    leaves = [leaf for path, leaf in trainable.items() if is_penalised(path, settings)]
     total = jnp.zeros((), jnp.float32)
-    for path, leaf in trainable.items():
-        if is_penalised(path, settings):
-            if settings.l2:
-                # Keras penalises l2 |w|^2, TensorFlow's l2_loss half of that: l2_factor is 2 or 1.
-                total += 0.5 * settings.l2_factor * settings.l2 * jnp.sum(jnp.square(leaf))
-            if settings.l1:
-                total += settings.l1 * jnp.sum(jnp.abs(leaf))
+    if settings.l2:
+        # Keras penalises l2 |w|^2, TensorFlow's l2_loss half of that: l2_factor is 2 or 1.
+        total += 0.5 * settings.l2_factor * settings.l2 * _square_sum(leaves)
+    if settings.l1:
+        total += settings.l1 * sum(jnp.sum(jnp.abs(leaf)) for leaf in leaves)
     return total
+
+
+def global_norm(tree: Any) -> jax.Array:
+    """Returns the Euclidean norm of all leaves together, f32[]."""
+    return jnp.sqrt(_square_sum(jax.tree.leaves(tree)))
+
+
+def _square_sum(leaves: list[jax.Array]) -> jax.Array:
+    """Returns the sum of the squares of all leaves, f32[]."""
+    # By columns, and one sum of them all: a sum over all axes of every leaf was three to five kernels for
+    # each, a seventh of those of a step of Mask R-CNN R50-FPN, and took twice as long.
+    vectors = [leaf for leaf in leaves if leaf.ndim < 2]
+    columns = [
+        jnp.sum(jnp.square(leaf.reshape(-1, leaf.shape[-1])), axis=0)
+        for leaf in leaves
+        if leaf.ndim > 1
+    ]
+    if vectors:
+        columns.append(jnp.square(jnp.concatenate([leaf.reshape(-1) for leaf in vectors])))
+    return jnp.sum(jnp.concatenate(columns)) if columns else jnp.zeros((), jnp.float32)
 
 
 def rate_factors(
@@ -88,7 +107,7 @@ def rate_factors(
 def make_optimizer(
     settings: OptimizerSettings,
     schedule: Callable[[jax.Array], jax.Array],
-    norm: Callable[[Any], jax.Array] = optax.tree.norm,
+    norm: Callable[[Any], jax.Array] = global_norm,
 ) -> optax.GradientTransformation:
     """Returns clip -> bias factor -> penalty gradient -> optimizer -> decoupled decay -> learning rate.
 
@@ -181,7 +200,8 @@ def _add_penalty_gradient(settings: OptimizerSettings) -> optax.GradientTransfor
     def gradient(path: str, g: jax.Array, w: jax.Array) -> jax.Array:
         if not is_penalised(path, settings):
             return g
-        return g + settings.l2_factor * settings.l2 * w + settings.l1 * jnp.sign(w)
+        g = g + settings.l2_factor * settings.l2 * w if settings.l2 else g
+        return g + settings.l1 * jnp.sign(w) if settings.l1 else g
 
     def update(updates: Any, params: Any) -> Any:
         return {path: gradient(path, g, params[path]) for path, g in updates.items()}

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from rcnn_jax.ops.over_devices import sum_over
 from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.structures import Batch, TrainState
 from rcnn_jax.tasks.distillation import Teacher, begin_lesson
 from rcnn_jax.tasks.task import Task
 from rcnn_jax.train.loss_scale import adjusted, all_finite, first_loss_scale
 from rcnn_jax.train.optimizer import (
+    global_norm,
     join_params,
     layer_of,
     make_optimizer,
@@ -111,7 +113,7 @@ def make_step(
 
     def norm(gradients: Any) -> jax.Array:
         if slices is None:
-            return optax.tree.norm(gradients)
+            return global_norm(gradients)
         squares = {path: jnp.sum(jnp.square(leaf)) for path, leaf in gradients.items()}
         return jnp.sqrt(slices.total(squares, shapes))
 
@@ -141,7 +143,7 @@ def make_step(
             # multiplied by the number of devices.
             terms, mutated = terms_of(leaves, collections, part)
             if counts is None:
-                counts = {name: lax.psum(count, axis_name) for name, (_, count) in terms.items()}
+                counts = sum_over(axis_name, {name: count for name, (_, count) in terms.items()})
             losses = {name: _ratio(terms[name][0], counts[name]) for name in terms}
             loss = sum(weights[name] * part_loss for name, part_loss in losses.items())
             return jnp.asarray(loss) * factor, (losses, mutated)
@@ -160,7 +162,7 @@ def make_step(
                 accumulate,
                 axis_name,
             )
-        gradients, metrics = lax.psum((gradients, losses), axis_name)
+        gradients, metrics = sum_over(axis_name, (gradients, losses))
         if state.loss_scale is not None:
             gradients = jax.tree.map(lambda g: g / factor, gradients)
         factors = _factors(task, settings, trainable, state.step)
@@ -239,7 +241,7 @@ def _accumulated(
     first = jax.tree.map(lambda leaf: leaf[0], parts)
     shapes = jax.eval_shape(terms_of, trainable, collections, first)
     zeros = {name: jnp.zeros(term[1].shape, term[1].dtype) for name, term in shapes[0].items()}
-    counts = lax.psum(lax.scan(counted, zeros, parts)[0], axis_name)
+    counts = sum_over(axis_name, lax.scan(counted, zeros, parts)[0])
 
     def added(carry: Any, part: Any) -> tuple[Any, None]:
         total, losses, changing = carry

@@ -6,6 +6,7 @@ import pytest
 
 from rcnn_jax.settings.training import OptimizerSettings
 from rcnn_jax.train.optimizer import (
+    global_norm,
     join_params,
     make_optimizer,
     penalty,
@@ -101,6 +102,15 @@ def test_clipping_bounds_the_global_norm():
     after = one_step(OptimizerSettings(kind="sgd", clip_norm=1.0), gradients, rate=1.0)
     moved = jax.tree.map(lambda a, b: a - b, after, PARAMS)
     assert float(optax.tree.norm(moved)) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [[(3, 3, 4, 5), (7,), ()], [(6, 2)], [(4,), (9,)], []])
+def test_global_norm_is_that_of_optax(shapes):
+    rng = np.random.default_rng(0)
+    tree = {
+        str(i): jnp.asarray(rng.normal(size=shape), jnp.float32) for i, shape in enumerate(shapes)
+    }
+    assert float(global_norm(tree)) == pytest.approx(float(optax.tree.norm(tree)), rel=1e-6)
 
 
 def test_clipping_leaves_shorter_gradients_as_they_are():
