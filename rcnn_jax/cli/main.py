@@ -36,12 +36,12 @@ from rcnn_jax.printable import printable
 from rcnn_jax.tasks.families import FAMILIES, family
 from rcnn_jax.version import __version__
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 _COLLECT_AFTER = 100_000
 """Objects that may be made before Python looks for cycles among them. A traced program is hundreds of
 thousands that all live: at the usual 700 a fifth of the tracing of a step was looking."""
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 AddFlags = Callable[[argparse.ArgumentParser, Kind], None]
 TASKS: dict[str, tuple[str, AddFlags]] = {
@@ -162,7 +162,7 @@ def guarded(command: Callable[[], int]) -> int:
     """
     _open_closed_streams()
     _write_what_cannot_be_encoded()
-    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+    gc.set_threshold(_COLLECT_AFTER)
     with interrupts():
         try:
             return _end(command)

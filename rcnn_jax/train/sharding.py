@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from rcnn_jax.ops.over_devices import sum_over
+
 # Norms and biases: a gather of a few numbers takes longer than it saves.
 LEAST = 2**12
 """Elements of a leaf that is worth a slice; smaller ones are on every device."""
@@ -106,4 +108,4 @@ class Slices:
                 whole += value
             else:
                 cut += value
-        return whole + lax.psum(cut, self.axis_name)
+        return whole + sum_over(self.axis_name, cut)
