@@ -1,8 +1,8 @@
 """Trains a small detector with and without each ingredient of a recipe, and writes what each is worth.
 
-    python experiments/recipes/run.py OUTPUT_FOLDER                        everything: hours
-    python experiments/recipes/run.py OUTPUT_FOLDER --only adamw,tta_flip --seeds 0 --steps 100
-    python experiments/recipes/run.py OUTPUT_FOLDER --table docs/recipes.md    the table of what is there
+    python -m experiments.recipes.run OUTPUT_FOLDER                        everything: hours
+    python -m experiments.recipes.run OUTPUT_FOLDER --only adamw,tta_flip --seeds 0 --steps 100
+    python -m experiments.recipes.run OUTPUT_FOLDER --table docs/recipes.md    the table of what is there
 
 A row is an ingredient on a set with a seed. Rows that are finished are not repeated and one that was
 stopped goes on with its training, so the command can be given again at any time. An ingredient whose
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.recipes.ingredients import BASE, INGREDIENTS
 from rcnn_jax import api
 from rcnn_jax.checkpoints.atomic import write_file
 from rcnn_jax.errors import SpecError
@@ -31,7 +32,6 @@ from rcnn_jax.sweep.executors import PROGRAM
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- table of experiments/recipes/run.py -->", "<!-- end of the table -->"
-BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -77,143 +77,6 @@ SETS = {
         "mask_rcnn", 354, 2, {"mask AP": "mask_AP", "AP": "AP", "mask AP50": "mask_AP50"}
     ),
 }
-
-
-@dataclass(frozen=True)
-class Ingredient:
-    """Text that is appended to a spec: blocks given twice merge, and the last value counts.
-
-    Attributes:
-      faster_rcnn: for Faster R-CNN; None where it is not for that.
-      mask_rcnn: for Mask R-CNN.
-      trains: False where the model is that of the base, looked at otherwise.
-      plain: the base without the lines of it that say `# recipe`.
-    """
-
-    faster_rcnn: str | None
-    mask_rcnn: str | None
-    trains: bool = True
-    plain: bool = False
-
-    def text(self, kind: Kind) -> str | None:
-        """Returns the text for a detector."""
-        return self.faster_rcnn if kind == "faster_rcnn" else self.mask_rcnn
-
-
-def _training(fields: str) -> str:
-    return f"training_config {{ {fields} }}"
-
-
-def _spatial(fields: str) -> str:
-    return f"augmentation_config {{ spatial_augmentation {{ {fields} }} }}"
-
-
-def _network(fields: str) -> str:
-    return f"maskrcnn_config {{ {fields} }}"
-
-
-DYNAMIC = "dynamic_rcnn: true dynamic_overlap_rank: 20 dynamic_error_rank: 5 dynamic_interval: 50"
-PIECEWISE = 'learning_rate_steps: "[STEPS80, STEPS90]" learning_rate_decay_levels: "[0.1, 0.01]"'
-ADAMW = (
-    "optimizer { adamw { } } regularizer { type: NO_REG } "
-    "learning_rate { cosine { base_lr: 5e-4 start_lr: 5e-5 soft_start: 0.05 } }"
-)
-ADAMW_MASKS = "adamw { } init_learning_rate: 5e-4 warmup_learning_rate: 5e-6"
-
-INGREDIENTS = {
-    BASE: Ingredient("", ""),
-    # What the base has, taken away: its worth is what is lost.
-    "no_ema": Ingredient(_training("ema_decay: 0"), "ema_decay: 0"),
-    "no_clip": Ingredient(_training("clip_norm: 0"), "clip_norm: 0"),
-    "no_cosine": Ingredient(
-        _training("learning_rate { soft_start { base_lr: 0.012 start_lr: 0.001 } }"),
-        f'learning_rate_schedule: "piecewise" {PIECEWISE}',
-    ),
-    "no_flips": Ingredient(
-        _spatial("hflip_probability: 0 vflip_probability: 0"),
-        "data_config { augment_input_data: false vflip_probability: 0 }",
-    ),
-    "no_scale_jitter": Ingredient(
-        None, "data_config { scale_jitter_min: 1.0 scale_jitter_max: 1.0 }"
-    ),
-    "no_gt_as_roi": Ingredient(_training("gt_as_roi: false"), None),
-    # What it has not.
-    "plain": Ingredient(
-        _training(
-            "optimizer { sgd { momentum: 0.9 } } "
-            "learning_rate { soft_start { base_lr: 0.012 start_lr: 0.001 } }"
-        ),
-        PIECEWISE,
-        plain=True,
-    ),
-    "small_data": Ingredient('recipe: "small_data"', 'recipe: "small_data"', plain=True),
-    "early_stop_map": Ingredient(
-        _training('early_stopping { monitor: "map" patience: 4 }')
-        + " evaluation_config { validation_period_during_training: 1 }",
-        'early_stopping { monitor: "map" patience: 4 } num_steps_per_eval: 75',
-    ),
-    "adamw": Ingredient(_training(ADAMW), ADAMW_MASKS),
-    "adamw_layer_decay": Ingredient(
-        _training(f"{ADAMW} layer_decay: 0.8"), f"{ADAMW_MASKS} layer_decay: 0.8"
-    ),
-    "tta_flip": Ingredient(
-        'evaluation_config { tta: "flip" }', 'maskrcnn_config { test_tta: "flip" }', trains=False
-    ),
-    "tta_flip_scales": Ingredient(
-        'evaluation_config { tta: "flip,0.75,1.25" }',
-        'maskrcnn_config { test_tta: "flip,0.75,1.25" }',
-        trains=False,
-    ),
-    "scale_jitter": Ingredient(_spatial("scale_jitter_min: 0.8 scale_jitter_max: 1.25"), None),
-    "multi_scale": Ingredient(
-        _spatial("multi_scale_min: 0.7"), "data_config { multi_scale_min: 0.7 }"
-    ),
-    "copy_paste": Ingredient(
-        "augmentation_config { copy_paste_probability: 0.5 }",
-        "data_config { copy_paste_probability: 0.5 }",
-    ),
-    "repeat_factor": Ingredient("dataset_config { repeat_factor_threshold: 0.9 }", None),
-    "mosaic": Ingredient(
-        "augmentation_config { mosaic_probability: 0.5 }",
-        "data_config { mosaic_probability: 0.5 }",
-    ),
-    # Overlaps are smaller numbers than distances of deltas, so their loss weighs more.
-    "giou_loss": Ingredient(
-        _training('box_loss: "giou" lambda_cls_regr: 10'),
-        _network('box_loss: "giou" fast_rcnn_box_loss_weight: 2.5'),
-    ),
-    "diou_loss": Ingredient(
-        _training('box_loss: "diou" lambda_cls_regr: 10'),
-        _network('box_loss: "diou" fast_rcnn_box_loss_weight: 2.5'),
-    ),
-    "ciou_loss": Ingredient(
-        _training('box_loss: "ciou" lambda_cls_regr: 10'),
-        _network('box_loss: "ciou" fast_rcnn_box_loss_weight: 2.5'),
-    ),
-    # The base trains all of them; the pyramid of Mask R-CNN knows no other rule.
-    "outside_anchors_auto": Ingredient(_training('outside_anchors: "auto"'), None),
-    "outside_anchors_ignore": Ingredient(_training('outside_anchors: "ignore"'), None),
-    # In a run of a few hundred steps thresholds must move earlier than in the paper's 90,000.
-    "dynamic_rcnn": Ingredient(
-        _training(f"{DYNAMIC} classifier_max_overlap: 0.45"),
-        _network(f"{DYNAMIC} fg_thresh: 0.45 bg_thresh_hi: 0.45"),
-    ),
-    "prime_samples": Ingredient(
-        _training("prime_samples: true carl_weight: 1.0"),
-        _network("prime_samples: true carl_weight: 1.0"),
-    ),
-    "half_foreground": Ingredient(None, _network("fg_fraction: 0.5")),
-    "cascade": Ingredient(None, _network("cascade_ious: 0.5 cascade_ious: 0.6")),
-    "cascade_three": Ingredient(
-        None, _network("cascade_ious: 0.5 cascade_ious: 0.6 cascade_ious: 0.7")
-    ),
-    "v2_heads": Ingredient(
-        "model_config { rpn_conv_depth: 2 }", _network('rpn_conv_depth: 2 box_head: "4conv1fc"')
-    ),
-    "head_group_norm": Ingredient(None, _network('head_norm: "group" box_head: "4conv1fc"')),
-    "head_batch_norm": Ingredient(None, 'maskrcnn_config { head_norm: "bn" box_head: "4conv1fc" }'),
-}
-"""{name: text}; docs/recipes.md says what each is, and whose."""
 
 
 @dataclass(frozen=True)
@@ -296,8 +159,10 @@ def convert(source: str, output: Path) -> None:
 def measure(row: Row, steps: int) -> None:
     """Makes a row, where it is not made yet and this version has its fields.
 
+    A loss that is no longer finite is a result too.
+
     Raises:
-      SystemExit: its training failed, or its folder was made with another length.
+      SystemExit: its training failed otherwise, or its folder was made with another length.
     """
     text = row.spec(steps)
     if text is None:
@@ -320,13 +185,9 @@ def measure(row: Row, steps: int) -> None:
             code = subprocess.run(
                 [*PROGRAM, *words], stdout=log, stderr=log, check=False, env=os.environ | cache
             ).returncode
-        if code:
+        result = _trained(row)
+        if result is None or (code and result["metrics"] is not None):
             sys.exit(f"failed with {code}: see {row.folder / 'log.txt'}")
-        lines = (row.folder / "metrics.jsonl").read_text().splitlines()
-        done = [line for line in map(json.loads, lines) if line["kind"] == "evaluate"]
-        best = max(done, key=lambda line: line[SETS[row.data].judge] or 0.0)
-        # Its last step is that of the run: `best` may be of an earlier one where it stopped early.
-        result = {"metrics": best, "steps": done[-1]["step"]}
     else:
         model = row.folder.parent.parent / BASE / row.folder.name / "best.tlt"
         metrics = api.evaluate(model, spec, workdir=row.folder)
@@ -335,24 +196,40 @@ def measure(row: Row, steps: int) -> None:
     write_file(row.result, [json.dumps(result, indent=2).encode()])
 
 
+def _trained(row: Row) -> dict[str, Any] | None:
+    """Returns the result of a run by its log; one without metrics diverged, None has no result."""
+    log = row.folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if lines and lines[-1]["kind"] == "train" and lines[-1]["loss"] is None:
+        return {"metrics": None, "steps": lines[-1]["step"]}
+    done = [line for line in lines if line["kind"] == "evaluate"]
+    if not done:
+        return None
+    best = max(done, key=lambda line: line[SETS[row.data].judge] or 0.0)
+    # Its last step is that of the run: `best` may be of an earlier one where it stopped early.
+    return {"metrics": best, "steps": done[-1]["step"]}
+
+
 def table(output: Path) -> str:
     """Returns the table of all finished rows as Markdown."""
     lines = []
     for data, own in SETS.items():
-        base = _results(output / data / BASE)
+        # Gains are against the base: one that diverged has none to offer.
+        base = {
+            seed: result
+            for seed, result in _results(output / data / BASE).items()
+            if result["metrics"] is not None
+        }
         for name in INGREDIENTS:
             made = _results(output / data / name)
             both = sorted(base.keys() & made.keys())
             if not both:
                 continue
-            cells = []
-            for metric in own.metrics.values():
-                values = [made[seed]["metrics"][metric] for seed in both]
-                gains = [
-                    100 * (v - base[s]["metrics"][metric])
-                    for s, v in zip(both, values, strict=True)
-                ]
-                cells.append(_cell(100 * statistics.mean(values), gains, name == BASE))
+            ended = [seed for seed in both if made[seed]["metrics"] is not None]
+            cells = [_cell(metric, ended, made, base, name) for metric in own.metrics.values()]
+            if lost := len(both) - len(ended):
+                which = "" if lost == len(both) else f"{lost} of {len(both)}, "
+                cells[0] = f"{which}diverged{cells[0] and '; '}{cells[0]}"
             steps = round(statistics.mean(made[seed]["steps"] for seed in both))
             seconds = round(statistics.mean(made[seed]["seconds"] for seed in both))
             first, second, *_ = cells
@@ -367,11 +244,22 @@ def _results(folder: Path) -> dict[str, Any]:
     return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
 
 
-def _cell(value: float, gains: list[float], is_base: bool) -> str:
-    if is_base:
-        return f"{value:.1f}"
+def _cell(
+    metric: str, seeds: list[str], made: dict[str, Any], base: dict[str, Any], name: str
+) -> str:
+    """Returns the mean of a metric in points, and the mean of its gains with their deviation."""
+    if not seeds:
+        return ""
+    values = [100 * made[seed]["metrics"][metric] for seed in seeds]
+    mean = f"{statistics.mean(values):.1f}"
+    if name == BASE:
+        return mean
+    gains = [
+        value - 100 * base[seed]["metrics"][metric]
+        for seed, value in zip(seeds, values, strict=True)
+    ]
     spread = f" ± {statistics.stdev(gains):.1f}" if len(gains) > 1 else ""
-    return f"{value:.1f} ({statistics.mean(gains):+.1f}{spread})"
+    return f"{mean} ({statistics.mean(gains):+.1f}{spread})"
 
 
 def main() -> None:

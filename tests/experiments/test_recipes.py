@@ -1,11 +1,13 @@
 """The ablation of recipes: every ingredient is a field that a spec may have."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from experiments.recipes.run import INGREDIENTS, SETS, Row
+from experiments.recipes.ingredients import INGREDIENTS
+from experiments.recipes.run import SETS, Row, table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,3 +46,24 @@ def test_every_box_loss_and_rule_for_outside_anchors_is_measured():
     texts = " ".join(f"{one.faster_rcnn} {one.mask_rcnn}" for one in INGREDIENTS.values())
     for value in ("giou", "diou", "ciou", "auto", "ignore"):
         assert f'"{value}"' in texts
+
+
+def test_a_row_that_diverged_says_so_and_does_not_enter_the_mean(tmp_path):
+    def write(name, seed, value):
+        folder = tmp_path / "nuclei" / name / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        metrics = None if value is None else dict.fromkeys(("mask_AP", "AP", "mask_AP50"), value)
+        result = {"metrics": metrics, "steps": 40 if value is None else 450, "seconds": 100.0}
+        (folder / "result.json").write_text(json.dumps(result))
+
+    for seed in (0, 1, 2):
+        write("base", seed, 0.40 + 0.01 * seed)
+        write("adamw", seed, None if seed == 0 else 0.43 + 0.01 * seed)
+        write("no_clip", seed, None)
+    cells = {
+        line.split("|")[2].strip(): [cell.strip() for cell in line.split("|")[3:-1]]
+        for line in table(tmp_path).splitlines()
+    }
+    assert cells["base"][:2] == ["3", "41.0"]
+    assert cells["adamw"][:2] == ["3", "1 of 3, diverged; 44.5 (+3.0 ± 0.0)"]
+    assert cells["no_clip"][:3] == ["3", "diverged", ""]

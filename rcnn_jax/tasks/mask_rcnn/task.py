@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rcnn_jax.models.mask_rcnn import MaskRcnn
+from rcnn_jax.ops.chunked_loss import chunked_loss
 from rcnn_jax.ops.losses import mask_cross_entropy
 from rcnn_jax.ops.marker import staged
 from rcnn_jax.ops.masks import mask_targets, select_class_masks
@@ -169,9 +170,10 @@ class MaskRcnnTask(TwoStageTask):
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the cross-entropy of the masks of foreground rois, the first ones of all.
 
-        The head runs on a chunk of rois at a time, and not at all on one without foreground. One whose
-        batch norm is trained runs on all at once: its statistics are those of the whole batch, and
-        devices that average them must not take different branches.
+        The head runs on a chunk of rois at a time, up to the last one with foreground. One whose batch
+        norm is trained runs on all at once: its statistics are those of the whole batch, and devices
+        that average them must not take different branches. So does one in float16, whose gradients need
+        the scale of the whole loss.
         """
         sampling = self.settings.roi_sampling
         # Static, and enough: foreground comes first among the rois, and there is no more of it.
@@ -186,17 +188,18 @@ class MaskRcnnTask(TwoStageTask):
             gt.masks, jnp.asarray(gt.boxes), boxes, gt_index, 2 * model.mask_crop_size
         )
         rows = (crops, classes, targets, foreground.astype(jnp.float32))
-        if model.has_moving_heads:
+        if model.has_moving_heads or model.dtype == jnp.float16:
             return _mask_terms(model, *rows)
-        total = count = jnp.float32(0.0)
-        # A condition spares chunks without foreground, forward and backward. It pays because the
-        # kernels derive themselves: inside `cond`, XLA's own derivative of a convolution takes a
-        # CPU about forty times as long as outside (docs/architecture.md, "Devices").
-        for begin in range(0, most, MASK_CHUNK):
-            chunk = tuple(leaf[:, begin : begin + MASK_CHUNK] for leaf in rows)
-            terms = nn.cond(chunk[-1].any(), _mask_terms, _no_mask_terms, model, *chunk)
-            total, count = total + terms[0], count + terms[1]
-        return total, count
+        # Unbound, because Linen's own scope does not survive a loop whose gradient is made inside.
+        head, variables = model.unbind()
+
+        def loss(*chunk: jax.Array) -> jax.Array:
+            return head.apply(variables, *chunk, method=_mask_terms)[0]
+
+        crops, *others, weights = rows
+        total = chunked_loss(loss, MASK_CHUNK, crops, tuple(others), weights)
+        # Not from the loop: where only counts are asked for, the head need not run.
+        return total, jnp.sum(weights) * targets[0, 0].size
 
     def _masks(self, model: MaskRcnn, features: Levels, detections: Detections) -> jax.Array:
         crops = self._crops(features, jnp.asarray(detections.boxes), model.mask_crop_size)
@@ -229,7 +232,3 @@ def _mask_terms(
     trained = weights > 0 if model.has_moving_heads else None
     logits = _class_logits(model, crops, classes, trained)
     return staged(mask_cross_entropy)(logits, targets, weights)
-
-
-def _no_mask_terms(*_: object) -> tuple[jax.Array, jax.Array]:
-    return jnp.float32(0.0), jnp.float32(0.0)
