@@ -231,13 +231,10 @@ def table(output: Path) -> str:
                 which = "" if lost == len(both) else f"{lost} of {len(both)}, "
                 cells[0] = f"{which}diverged{cells[0] and '; '}{cells[0]}"
             steps = round(statistics.mean(made[seed]["steps"] for seed in both))
-            seconds = round(statistics.mean(made[seed]["seconds"] for seed in both))
             first, second, *_ = cells
-            lines.append(
-                [data, name, str(len(both)), first, second, str(steps or "-"), str(seconds)]
-            )
+            lines.append([data, name, str(len(both)), first, second, str(steps or "-")])
     headings = ["Set", "Ingredient", "Seeds", "AP (masks' on nuclei)", "AP50 (box AP on nuclei)"]
-    return Table([*headings, "Steps", "Seconds"], lines).markdown()
+    return Table([*headings, "Steps"], lines).markdown()
 
 
 def _results(folder: Path) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def findings_table(diagnosis: "Diagnosis"):
     from rich.table import Table
 
     if not diagnosis.observations:
-        return "nothing was found"
+        return f"the doctor looked at {len(diagnosis.records)} images and found nothing wrong"
     table = Table(show_lines=False)
     for heading in ("severity", "finding", "what to do"):
         table.add_column(heading, overflow="fold")

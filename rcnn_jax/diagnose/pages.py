@@ -94,7 +94,7 @@ def _counts(observations: Sequence[Observation]) -> str:
         count = sum(seen.kind.severity == severity for seen in observations)
         if count:
             parts.append(f"{count} {severity}{'s' if count > 1 else ''}")
-    return ", ".join(parts) or "nothing was found"
+    return ", ".join(parts) or "no findings"
 
 
 def _summary(diagnosis: Diagnosis) -> Section:

@@ -26,7 +26,6 @@ FELL = 0.7
 _UNREACHED = 0.5  # of the objects: no training can do without anchors for half of them
 _BETTER_PIXELS = 0.5  # distance of statistics, beside that of the spec
 _FAR = 0.25  # distance from which another preprocessing is looked for
-_ROOM = 0.9  # of the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +304,7 @@ def check_memory(needed: int | None, batch: int, wanted: int, there: int | None)
       needed: bytes of the measured step; None where unknown.
       batch: images of it.
       wanted: images of a step of the spec.
-      there: bytes that the device or machine has; None where unknown.
+      there: bytes that a step may take on the device; None where unknown.
     """
     if needed is None or there is None:
         return Check(
@@ -317,7 +316,7 @@ def check_memory(needed: int | None, batch: int, wanted: int, there: int | None)
     sentence = (
         f"a step of {wanted} images takes {about}{_gigabytes(planned)} of {_gigabytes(there)}"
     )
-    if planned > _ROOM * there:
+    if planned > there:
         return Check(
             name="memory",
             outcome="no-go" if wanted <= batch else "caution",

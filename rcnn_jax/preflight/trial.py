@@ -1,7 +1,5 @@
 """What a few steps on four images tell: weights, rate, labels, export, memory and hours."""
 
-import contextlib
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from rcnn_jax.runtime.bundle import jax_predictor, open_bundle
 from rcnn_jax.structures import TrainState
 from rcnn_jax.tasks.experiment import Experiment
 from rcnn_jax.train import overfit
+from rcnn_jax.train.memory import device_limit
 from rcnn_jax.train.overfit import Course
 
 # As few as can be learnt by heart in minutes, as many as show that batches are put together
@@ -134,7 +133,8 @@ def check_learning(
         checks += [explained] if explained is not None else []
         checks.append(_check_export(experiment, learnt, clock))
     wanted = experiment.batch_per_device
-    checks.append(preflight.check_memory(course.memory, course.batch, wanted, _memory()))
+    limit = device_limit(jax.local_devices()[0]) or None
+    checks.append(preflight.check_memory(course.memory, course.batch, wanted, limit))
     checks.append(preflight.check_hours(course.seconds, course.batch, wanted, steps))
     return checks
 
@@ -229,16 +229,3 @@ def _check_export(experiment: Experiment, state: TrainState, clock: Clock) -> Ch
         outcome="go",
         sentence=f"ONNX Runtime finds what JAX finds ({size:.0f} MiB of ONNX)",
     )
-
-
-def _memory() -> int | None:
-    """Returns the bytes that a step may take: of the device, or free on a machine without one."""
-    device: Any = jax.local_devices()[0]
-    if device.platform != "cpu":
-        with contextlib.suppress(Exception):  # a backend that does not say
-            return int((device.memory_stats() or {})["bytes_limit"])
-        return None
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None

@@ -159,7 +159,7 @@ def test_an_explanation_of_the_evaluation_is_a_no_go():
 def test_memory_and_time_are_planned_from_a_smaller_step():
     check = preflight.check_memory(2**30, 4, 16, 2**35)
     assert check.sentence == "a step of 16 images takes at most about 4.0 GiB of 32.0 GiB"
-    assert preflight.check_memory(2**35, 4, 4, 2**35).outcome == "no-go"
+    assert preflight.check_memory(2**35, 4, 4, 2**34).outcome == "no-go"
     assert preflight.check_memory(2**34, 4, 16, 2**35).outcome == "caution"
     assert preflight.check_memory(None, 4, 4, None).outcome == "skipped"
     hours = preflight.check_hours(0.5, 4, 8, 7200)
