@@ -19,13 +19,15 @@ from typing import Any, Protocol
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.optional import require
+from rcnn_jax.processes import this_process
 from rcnn_jax.sweep.job import Command, code_of
-from rcnn_jax.sweep.trial import LOG, LOST
+from rcnn_jax.sweep.trial import INTERRUPTED, LOG, LOST
 
 PROGRAM = (sys.executable, "-c", "from rcnn_jax.cli.program import rcnn_jax; rcnn_jax()")
 """Not the console script: the environment of a job may lack the PATH of this process."""
 
 _PR_SET_PDEATHSIG = 1
+_JOB = re.compile(r"(?P<pid>\d+)-(?P<machine>[0-9a-f]{12})-(?P<started>\d+)")
 # Time to write a checkpoint, also on a busy network disk.
 _GRACE = 60.0
 # A day, where `--slurm timeout_min=` says nothing; a job out of time saves itself and is queued again.
@@ -97,15 +99,16 @@ class Local:
                 env=environment,
                 preexec_fn=lambda: _settle(cores),
             )
-        job = str(process.pid)
+        job = _job_of(process.pid)
         self._processes[job], self._slot_of[job] = process, slot
         return job
 
     def poll(self, job: str) -> int | None:
-        """Returns the exit code; processes of an earlier sweep ended with it."""
+        """Returns the exit code; `LOST` once a process of an earlier sweep is gone."""
         process = self._processes.get(job)
         if process is None:
-            return LOST
+            # Told to end with its sweep, it saves its state first, and holds the lock of its folder.
+            return None if _still_runs(job) else LOST
         code = process.poll()
         if code is not None:
             self._slot_of.pop(job, None)
@@ -116,7 +119,7 @@ class Local:
         return ""
 
     def stop(self, job: str) -> None:
-        """Sends SIGTERM."""
+        """Sends SIGTERM, but not to a process of an earlier sweep: a second one would end its saving."""
         if job in self._processes and self._processes[job].poll() is None:
             self._processes[job].send_signal(signal.SIGTERM)
 
@@ -201,13 +204,18 @@ class Slurm:
     def poll(self, job: str) -> int | None:
         """Returns the exit code that the command has left, or `LOST` once Slurm no longer has the job."""
         code = code_of(self._folder, job)
-        if code is not None:
-            return code
         if self._local:
-            return LOST if job in self._jobs and self._jobs[job].done() else None
+            gone = job in self._jobs and self._jobs[job].done()
+            return LOST if code is None and gone else code
+        # Slurm may queue an interrupted job anew by itself (`scontrol requeue`, a partition that
+        # preempts): a second job beside it would meet the lock of the folder, and fail.
+        if code is not None and code not in INTERRUPTED:
+            return code
         # Not submitit's `done()`: it asks `sacct`, which answers where accounting is set up, once in
         # ten minutes; a dead job would be at work for ever.
-        return LOST if self._queue.lacks(job) else None
+        if not self._queue.lacks(job):
+            return None
+        return LOST if code is None else code
 
     def fate(self, job: str) -> str:
         """Slurm's state of a job that has ended: OUT_OF_MEMORY, TIMEOUT, NODE_FAIL."""
@@ -275,6 +283,34 @@ def _words_of(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line.startswith("sbatch: ")]
     return "; ".join(told) or " ".join(filter(None, lines)) or type(error).__name__
+
+
+def _job_of(pid: int) -> str:
+    """Returns the id of the job of a process: ids of processes are used again, this one is not."""
+    _, started = _state_of(pid) or ("", 0)
+    return f"{pid}-{this_process().machine}-{started}"
+
+
+def _still_runs(job: str) -> bool:
+    """Returns whether the process of a job is at work on this machine."""
+    match = _JOB.fullmatch(job)
+    # Nor a bare number, the id of earlier releases: it may be anybody's process by now.
+    if match is None or match["machine"] != this_process().machine:
+        return False
+    state, started = _state_of(int(match["pid"])) or ("", 0)
+    # A container whose first process reaps no orphans keeps them as zombies for ever.
+    return started == int(match["started"]) and state not in ("", "Z", "X")
+
+
+def _state_of(pid: int) -> tuple[str, int] | None:
+    """Returns the state of a process, and its start in ticks since the boot; None for no process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Fields 3 and 22 of proc(5); the name before them may hold blanks and brackets.
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], int(fields[19])
 
 
 def _settle(cores: Sequence[int]) -> None:

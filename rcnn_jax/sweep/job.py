@@ -28,6 +28,11 @@ class Command:
 
     def __call__(self) -> int:
         """Runs the command; returns its exit code, and writes it where `code_of` reads it."""
+        submitit: Any = _submitit()
+        # A file of ours beside submitit's, which is a pickle: nothing of a shared folder is unpickled.
+        path = Path(self.codes) / f"{submitit.JobEnvironment().job_id}{_SUFFIX}"
+        # That of the last time, where Slurm has queued the job anew: this time is not over.
+        path.unlink(missing_ok=True)
         with open(self.log, "ab") as log:  # noqa: PTH123 - a plain path in the pickle
             self._process = subprocess.Popen(
                 self.words,
@@ -37,9 +42,6 @@ class Command:
                 preexec_fn=_let_submitit_answer,
             )
             code = self._process.wait()
-        submitit: Any = _submitit()
-        # A file of ours beside submitit's, which is a pickle: nothing of a shared folder is unpickled.
-        path = Path(self.codes) / f"{submitit.JobEnvironment().job_id}{_SUFFIX}"
         write_file(path, [str(code).encode()])
         return code
 

@@ -190,7 +190,7 @@ def importance(trials: Sequence[Trial], definition: Definition) -> dict[str, flo
         optuna: Any = require("optuna", extra="sweep", purpose="the importance of fields")
     except MissingDependencyError:  # a page without this section is a page all the same
         return {}
-    from rcnn_jax.sweep.samplers import distribution_of
+    from rcnn_jax.sweep.samplers import distribution_of, stored
 
     # It reports every study it makes; this one is made anew with each page.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -198,13 +198,10 @@ def importance(trials: Sequence[Trial], definition: Definition) -> dict[str, flo
     study = optuna.create_study(direction=f"{direction}imize")
     distributions = {f: distribution_of(optuna, each) for f, each in definition.space.items()}
     for trial in done:
-        stored = {
-            field: repr(value) if hasattr(definition.space[field], "values") else value
-            for field, value in trial.overrides.items()
-        }
+        params = {f: stored(definition.space[f], value) for f, value in trial.overrides.items()}
         study.add_trial(
             optuna.trial.create_trial(
-                params=stored, distributions=distributions, value=trial.values[name]
+                params=params, distributions=distributions, value=trial.values[name]
             )
         )
     try:

@@ -5,6 +5,7 @@ sampler.ask -> trial folder -> executor.start -> validations -> sampler.hopeless
 
 import contextlib
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ from rcnn_jax.sweep.trial import (
 
 # Two may be chance (a full disk for a minute); at three the sweep would burn its budget on one mistake.
 _SAME_REASON = 3
+_NUMBER = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.,]*(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +195,8 @@ class _Loop:
             trial = trial or self._new()
             if trial is None:
                 break
-            if trial.state == "running":  # a job of a cluster that an earlier start has submitted
+            # A job of an earlier start: of a cluster, or a process that still saves its state.
+            if trial.state == "running":
                 self.running[trial.number] = _Running(trial, time.monotonic())
                 continue
             chosen.append(trial)
@@ -346,14 +349,23 @@ class _Loop:
         if trial.state != "failed":
             self._failures.clear()
             return
-        # Paths and numbers of trials differ where the reason is the same.
-        reason = trial.reason.replace(str(folder_of(self.root, trial.number)), "")
+        reason = self._cause_of(trial)
         self._failures = Counter({reason: self._failures[reason] + 1})
         if self._failures[reason] >= _SAME_REASON:
             raise TrainingError(
                 f"{_SAME_REASON} trials in a row failed for the same reason: {trial.reason}; mend it and "
                 "start the sweep again (--again NUMBER repeats a failed trial)"
             )
+
+    def _cause_of(self, trial: Trial) -> str:
+        """Returns the reason of a failed trial without what differs from trial to trial."""
+        reason = trial.reason.replace(str(folder_of(self.root, trial.number)), "")
+        # A combination that the spec refuses has cost nothing, and its number is what is wrong with it:
+        # in a wide space three in a row are chance.
+        if trial.attempts == 0:
+            return reason
+        # Of one that has run, numbers are bytes, addresses, processes.
+        return _NUMBER.sub("#", reason)
 
     def _keep(self, trial: Trial) -> None:
         self.trials[trial.number] = trial

@@ -4,6 +4,7 @@ A sampler numbers the trials. Its state is a pure function of the number, or Opt
 folder of the sweep, which several machines may append to and `optuna-dashboard` reads.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,7 +13,7 @@ from rcnn_jax.errors import UsageError
 from rcnn_jax.optional import require
 from rcnn_jax.sweep.definition import Definition
 from rcnn_jax.sweep.space import Choice, Distribution, Float, Overrides, grid, random
-from rcnn_jax.sweep.trial import Trial
+from rcnn_jax.sweep.trial import ENDED, Trial
 
 SamplerName = Literal["list", "grid", "random", "tpe", "cmaes"]
 PrunerName = Literal["none", "median", "hyperband"]
@@ -46,9 +47,7 @@ class Counted:
         self._next = known
         self._seed = seed
         self._space = definition.space
-        self._listed: Sequence[Overrides] | None = definition.listed
-        if name == "grid":
-            self._listed = list(grid(definition.space))
+        self._listed = _listed(definition, name)
 
     def ask(self) -> tuple[int, Overrides] | None:
         """Returns the next of the list, or new random values."""
@@ -94,6 +93,7 @@ class Searched:
 
         Raises:
           MissingDependencyError: Optuna is not installed.
+          UsageError: the sampler or the pruner takes one objective, and there are several.
         """
         optuna: Any = require("optuna", extra="sweep", purpose=f"--sampler {name} and --prune")
         # Its lines about every trial would break the table that the loop redraws.
@@ -108,6 +108,11 @@ class Searched:
         directions = [f"{each}imize" for each in definition.objectives.values()]
         if len(directions) > 1 and pruner != "none":
             raise UsageError("--prune: a sweep with several objectives cannot end trials early")
+        if len(directions) > 1 and name == "cmaes":
+            raise UsageError(
+                f"--sampler cmaes: takes one objective, {definition.path} has {len(directions)}; use "
+                "--sampler tpe, or turn all but one into CONSTRAINTS"
+            )
         # Seeded by the number of known trials too: a restarted sampler would draw its first trials anew.
         self._study = optuna.create_study(
             study_name="sweep",
@@ -115,33 +120,62 @@ class Searched:
             storage=optuna.storages.JournalStorage(
                 optuna.storages.journal.JournalFileBackend(str(root / JOURNAL))
             ),
-            sampler=_sampler(optuna, name, definition, seed + len(known)),
+            sampler=_sampler(optuna, name, seed + len(known)),
             pruner=_pruner(optuna, pruner),
             load_if_exists=True,
         )
-        numbers = {trial.number for trial in known}
+        self._listed = _listed(definition, name)
+        numbered = {trial.number: trial for trial in known}
+        self._next = max(numbered, default=-1) + 1
         # Without copies, as below: a copy of all trials for each question is quadratic in a long
         # sweep.
         for trial in self._study.get_trials(deepcopy=False):
-            # A kill between Optuna's record and ours leaves a trial that nobody works on.
-            if trial.number not in numbers and not trial.state.is_finished():
+            # A kill between Optuna's record and ours leaves a trial that nobody works on. That of a list
+            # is asked for again: the list has no other of its number.
+            left = trial.number not in numbered and not trial.state.is_finished()
+            if left and self._listed is None:
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        # Trials of a start that needed no Optuna: their numbers are taken, and their values are worth
+        # knowing.
+        for number in range(self._next):
+            each = numbered.get(number)
+            self._enter(number, each and each.overrides)
+            if each is not None and each.state in ENDED:
+                self.tell(each)
 
     def ask(self) -> tuple[int, Overrides] | None:
-        """Returns the values that the sampler proposes."""
-        listed = self._definition.listed
-        # A list is numbered by Optuna too, so that its pruner knows the trials by the numbers of
-        # ours.
-        trial = self._study.ask(self._distributions)
-        if listed is not None:
-            if trial.number >= len(listed):
-                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        """Returns the next of the list, or the values that the sampler proposes."""
+        if self._listed is not None:
+            number = self._next
+            if number >= len(self._listed):
                 return None
-            return trial.number, dict(listed[trial.number])
+            self._next += 1
+            # Optuna knows it too, so that its pruner judges by the numbers of ours. Its own grid would be
+            # shuffled anew by the next start, and has no end outside of `Study.optimize`.
+            self._enter(number, self._listed[number])
+            return number, dict(self._listed[number])
+        trial = self._study.ask(self._distributions)
         space = self._definition.space
         return trial.number, {
             field: _value(space[field], value) for field, value in trial.params.items()
         }
+
+    def _enter(self, number: int, overrides: Overrides | None) -> None:
+        """Adds the next trial to the journal, unless it is there; a failed one where nobody knows it."""
+        if number < len(self._study.get_trials(deepcopy=False)):
+            return
+        trials = self._optuna.trial
+        if overrides is None:
+            self._study.add_trial(trials.create_trial(state=trials.TrialState.FAIL))
+            return
+        space = self._definition.space
+        self._study.add_trial(
+            trials.create_trial(
+                state=trials.TrialState.RUNNING,
+                params={field: stored(space[field], overrides[field]) for field in space},
+                distributions=self._distributions,
+            )
+        )
 
     def tell(self, trial: Trial) -> None:
         """Hands the values to the study; what failed or was pruned too."""
@@ -150,11 +184,11 @@ class Searched:
         if frozen.state.is_finished():  # told before a kill
             return
         if trial.state == "done":
-            violations = [
-                each.violation(trial.values.get(each.name, float("inf")))
-                for each in self._definition.constraints
-            ]
-            self._open(frozen).set_user_attr("constraints", violations)
+            open_trial = self._open(frozen)
+            # Trials that failed or were pruned have none: they count as within all bounds.
+            for each in self._definition.constraints:
+                violation = each.violation(trial.values.get(each.name, float("inf")))
+                open_trial.set_constraint(str(each), violation)
             values = [trial.values[name] for name in self._definition.objectives]
             self._study.tell(trial.number, values)
         else:
@@ -163,9 +197,11 @@ class Searched:
 
     def hopeless(self, number: int, validation: int, value: float) -> bool:
         """Asks the pruner."""
-        if len(self._definition.objectives) > 1:
+        frozen = self._frozen(number)
+        # A failed trial that is repeated has ended for Optuna, which takes no more reports of it.
+        if len(self._definition.objectives) > 1 or frozen.state.is_finished():
             return False
-        trial = self._open(self._frozen(number))
+        trial = self._open(frozen)
         trial.report(value, validation)
         return trial.should_prune()
 
@@ -212,34 +248,36 @@ def distribution_of(optuna: Any, each: Distribution) -> Any:
     return distributions.IntDistribution(each.low, each.high, log=each.log)
 
 
-def _value(each: Distribution, stored: Any) -> Any:
+def _listed(definition: Definition, name: SamplerName) -> Sequence[Overrides] | None:
+    """Returns all trials in their order; None where values are drawn or searched."""
+    return list(grid(definition.space)) if name == "grid" else definition.listed
+
+
+def stored(each: Distribution, value: Any) -> Any:
+    """Returns a value of a trial as Optuna stores it."""
+    if isinstance(each, Choice):
+        # A tuple is a list in the record of a trial.
+        written = json.dumps(value)
+        return next(repr(own) for own in each.values if json.dumps(own) == written)
+    return value
+
+
+def _value(each: Distribution, written: Any) -> Any:
     if isinstance(each, Choice):
         # By spelling back to the value itself: eval() of a journal would run what others wrote into
         # it.
-        return next(value for value in each.values if repr(value) == stored)
-    return stored
+        return next(value for value in each.values if repr(value) == written)
+    return written
 
 
-def _sampler(optuna: Any, name: SamplerName, definition: Definition, seed: int) -> Any:
+def _sampler(optuna: Any, name: SamplerName, seed: int) -> Any:
     samplers = optuna.samplers
-
-    def constraints(trial: Any) -> Sequence[float]:
-        # Trials that failed or were pruned have none: they count as within all bounds.
-        return trial.user_attrs.get("constraints", [0.0] * len(definition.constraints))
-
     match name:
         case "tpe":
-            bounds = constraints if definition.constraints else None
-            return samplers.TPESampler(seed=seed, constraints_func=bounds)
+            return samplers.TPESampler(seed=seed)
         case "cmaes":
             require("cmaes", extra="sweep", purpose="--sampler cmaes")
             return samplers.CmaEsSampler(seed=seed)
-        case "grid":
-            space = {
-                field: [repr(v) for v in each.values] if isinstance(each, Choice) else each.grid()
-                for field, each in definition.space.items()
-            }
-            return samplers.GridSampler(space, seed=seed)
         case _:
             return samplers.RandomSampler(seed=seed)
 

@@ -21,8 +21,11 @@ ENDED = ("done", "failed", "pruned")
 # Above all codes of processes, which end at 255.
 LOST = 1000
 """Exit code of a job that is gone without one: its machine went down, or the sweep was killed."""
-INTERRUPTED = (75, 129, 130, 143, LOST)
-"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost."""
+INTERRUPTED = (75, 129, 130, 143, -1, -2, -15, LOST)
+"""Exit codes of a run that is unfinished and can go on: stalled, stopped by a signal, lost.
+
+Negative ones are those of a command that a signal ended before it could handle it.
+"""
 
 RECORD = "trial.json"
 LOG = "log.txt"

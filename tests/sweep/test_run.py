@@ -13,7 +13,7 @@ from rcnn_jax.sweep.definition import Constraint, read_definition
 from rcnn_jax.sweep.run import SweepOptions, run_sweep
 from rcnn_jax.sweep.samplers import make_sampler
 from rcnn_jax.sweep.state import STATE
-from rcnn_jax.sweep.trial import LOST, folder_of, read_trials
+from rcnn_jax.sweep.trial import LOG, LOST, folder_of, read_trials, reason_of
 from tests.e2e.tiny import write_tiny
 
 FIELD = "training_config.regularizer.weight"
@@ -25,9 +25,10 @@ class Instant:
 
     slots = 2
 
-    def __init__(self, codes=None, curve=(0.5, 1.0)):
+    def __init__(self, codes=None, curve=(0.5, 1.0), error="it does not train"):
         self.codes = codes or {}
         self.curve = curve
+        self.error = error
         self.started, self.stopped, self._jobs = [], [], {}
 
     def start(self, commands):
@@ -49,7 +50,9 @@ class Instant:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (folder / "metrics.jsonl").write_text(text)
         else:
-            (folder / "log.txt").write_text(f"...\nerror: {folder}/spec.txt: it does not train\n")
+            (folder / "log.txt").write_text(
+                f"...\nerror: {folder}/spec.txt: {self.error}\n".format(number * 1.5)
+            )
         job = f"{number}-{attempt}"
         self._jobs[job] = code
         return job
@@ -128,6 +131,39 @@ def test_three_failures_of_one_reason_stop_the_sweep_with_that_reason(definition
     assert len(read_trials(tmp_path)) < 9
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ended for want of memory: {0:,.1f} GiB of {0:.0e} are free",
+        "process {0:.0f} at 0x{0:.0f}af has no room",
+    ],
+)
+def test_reasons_with_other_figures_are_one_reason(definition, tmp_path, error):
+    executor = Instant(dict.fromkeys(range(90), 2), error=error)
+    with pytest.raises(TrainingError, match="3 trials in a row failed"):
+        go(definition, tmp_path, executor, replace(OPTIONS, trials=9))
+    trials = read_trials(tmp_path)
+    assert len({trial.reason.partition(": ")[2] for trial in trials}) == len(trials)
+
+
+@pytest.mark.parametrize(
+    ("code", "fate", "log", "reason"),
+    [
+        (-9, "", "step 3\n", "ended by signal 9: out of memory?"),
+        (-11, "", "step 3\n", "ended by signal 11"),
+        (LOST, "Slurm says NODE_FAIL", "step 3\n", "an exit code, Slurm says NODE_FAIL: step 3"),
+        (LOST, "", "step 3\n\n", "the job is gone without an exit code: step 3"),
+        (LOST, "", None, "the job is gone without an exit code: no output"),
+        (1, "", "", "exit code 1: no output"),
+        (-9, "", "error: a library's\nerror: the disk is full\n", "the disk is full"),
+    ],
+)
+def test_the_reason_is_the_message_else_what_is_known_of_the_end(tmp_path, code, fate, log, reason):
+    if log is not None:
+        (tmp_path / LOG).write_text(log)
+    assert reason_of(tmp_path, code, fate).endswith(reason)
+
+
 def test_failures_with_others_between_do_not_stop_it(definition, tmp_path):
     trials = go(definition, tmp_path, Instant({0: 2, 2: 2, 4: 2, 6: 2}), replace(OPTIONS, trials=8))
     assert sum(trial.state == "failed" for trial in trials) == 4
@@ -173,6 +209,28 @@ def test_the_same_command_goes_on_where_a_killed_sweep_was(definition, tmp_path)
     assert [trial.state for trial in trials] == ["done"] * 4
     assert sorted(executor.started) == [1, 2, 3]
     assert trials[1].overrides == content["overrides"]
+
+
+def test_a_process_that_outlives_a_killed_sweep_is_awaited(definition, tmp_path):
+    """It holds the lock of its folder, so that a second one would fail."""
+
+    class Orphaned(Instant):
+        looks = 0
+
+        def poll(self, job):
+            self.looks += job == "orphan"
+            return None if job == "orphan" and self.looks < 4 else super().poll(job)
+
+        def _start(self, folder):
+            assert folder.name != "0001" or self.looks >= 4, "the orphan is still at work"
+            return super()._start(folder)
+
+    go(definition, tmp_path, options=replace(OPTIONS, trials=2))
+    path = folder_of(tmp_path, 1) / "trial.json"
+    content = json.loads(path.read_text()) | {"state": "running", "job": "orphan", "values": {}}
+    path.write_text(json.dumps(content))
+    trials = go(definition, tmp_path, Orphaned())
+    assert [trial.state for trial in trials] == ["done"] * 4
 
 
 def test_a_failed_trial_can_be_repeated_alone(definition, tmp_path):
@@ -248,7 +306,8 @@ def test_a_thousand_bad_combinations_are_a_thousand_failed_trials(
         monkeypatch.setattr(module, name, lambda *_: None)
     listed = tuple({"n": n} for n in range(1100))
     other = replace(definition, space={}, listed=listed)
-    # No two in a row have the same reason, so that nothing but the list ends it.
+    # No two in a row have the same reason, though one number only tells them apart: each is wrong by
+    # itself, and has cost nothing.
     trials = go(other, tmp_path, options=SweepOptions(wait=0.0), name="list")
     assert {trial.state for trial in trials} == {"failed"}
     assert len(trials) == 1100
@@ -327,6 +386,78 @@ class TestOptuna:
         trials = go(replace(definition, space=space), tmp_path, name="tpe")
         assert {trial.state for trial in trials} == {"done"}
         assert {tuple(trial.overrides[field]) for trial in trials} <= {(8.0, 16.0), (12.0, 24.0)}
+
+    @pytest.mark.parametrize("prune", ["median", "hyperband"])
+    def test_a_grid_with_pruning_is_tried_once_and_ends(self, definition, tmp_path, prune):
+        options = SweepOptions(wait=0.0)
+        go(definition, tmp_path, Instant(), replace(options, trials=2), "grid", prune)
+        trials = go(definition, tmp_path, Instant(), options, "grid", prune)
+        weights = [trial.overrides[FIELD] for trial in trials]
+        assert weights == pytest.approx([0, 0.125, 0.25, 0.375, 0.5])
+        journal = self.journal(tmp_path)
+        assert [trial.params for trial in journal] == [{FIELD: weight} for weight in weights]
+        assert all(trial.state.is_finished() for trial in journal)
+
+    def test_a_list_that_grows_goes_on_where_it_ended(self, definition, tmp_path):
+        listed = tuple({FIELD: weight} for weight in (0.1, 0.2, 0.3))
+        for count in (2, 3):
+            other = replace(definition, space={}, listed=listed[:count])
+            trials = go(other, tmp_path, None, SweepOptions(wait=0.0), "list", "median")
+        assert [trial.overrides for trial in trials] == list(listed)
+        assert {trial.state for trial in trials} == {"done"}
+
+    def test_a_trial_of_a_list_that_a_kill_took_before_its_record_is_tried(
+        self, definition, tmp_path
+    ):
+        listed = tuple({FIELD: weight} for weight in (0.1, 0.2))
+        other = replace(definition, space={}, listed=listed)
+        assert make_sampler(other, tmp_path, "list", "median", 0, []).ask() == (0, listed[0])
+        trials = go(other, tmp_path, None, SweepOptions(wait=0.0), "list", "median")
+        assert [trial.overrides for trial in trials] == list(listed)
+
+    def test_a_search_learns_from_trials_of_a_start_without_it(self, definition, tmp_path):
+        from rcnn_jax.sweep import Choice
+
+        field = "model_config.anchor_box_config.scale"
+        space = {field: Choice((8.0, 16.0), (12.0, 24.0)), FIELD: definition.space[FIELD]}
+        other = replace(definition, space=space)
+        first = go(other, tmp_path, Instant({1: 2}), replace(OPTIONS, trials=3), "random")
+        trials = go(other, tmp_path, options=replace(OPTIONS, trials=5), name="tpe")
+        assert [trial.number for trial in trials] == [*range(5)]
+        assert [trial.values for trial in trials[:3]] == [trial.values for trial in first]
+        journal = self.journal(tmp_path)
+        assert [trial.params[FIELD] for trial in journal] == [t.overrides[FIELD] for t in trials]
+        assert [trial.values for trial in journal[:3]] == [
+            [trial.values["mAP"]] if trial.values else None for trial in first
+        ]
+
+    @pytest.mark.parametrize("prune", ["none", "median"])
+    def test_a_failed_trial_of_a_search_can_be_repeated(self, definition, tmp_path, prune):
+        go(definition, tmp_path, Instant({1: 2}), name="tpe", prune=prune)
+        options = replace(OPTIONS, again=(1,))
+        trials = go(definition, tmp_path, Instant(), options, "tpe", prune)
+        assert trials[1].state == "done"
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_search_avoids_values_that_break_a_bound_and_says_nothing(self, definition, tmp_path):
+        # The best values are those that the bound forbids.
+        other = replace(definition, constraints=(Constraint("mAP", "<=", 0.7),))
+        trials = go(other, tmp_path, options=replace(OPTIONS, trials=25), name="tpe")
+        kept = [trial.values["mAP"] <= 0.7 for trial in trials]
+        assert sum(kept[15:]) / 10 > sum(kept[:10]) / 10
+        assert not all(kept[:10])
+
+    def test_cmaes_with_several_objectives_is_refused(self, definition, tmp_path):
+        other = replace(definition, objectives={"mAP": "max", "seconds": "min"})
+        with pytest.raises(UsageError, match="--sampler cmaes: takes one objective"):
+            go(other, tmp_path, name="cmaes")
+
+    def journal(self, root):
+        import optuna
+
+        backend = optuna.storages.journal.JournalFileBackend(str(root / "optuna.journal"))
+        storage = optuna.storages.JournalStorage(backend)
+        return optuna.load_study(study_name="sweep", storage=storage).get_trials()
 
     def test_pruning_with_several_objectives_is_refused(self, definition, tmp_path):
         other = replace(definition, objectives={"mAP": "max", "seconds": "min"})

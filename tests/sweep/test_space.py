@@ -11,6 +11,8 @@ from rcnn_jax.sweep.space import grid, grid_size, random
 
 def test_values_lie_in_their_ranges_and_reach_both_ends():
     assert (Float(1e-4, 1e-1, log=True).at(0), Float(1e-4, 1e-1, log=True).at(1)) == (1e-4, 1e-1)
+    assert 0.3 + (0.9 - 0.3) > 0.9
+    assert Float(0.3, 0.9).grid()[-1] == 0.9
     assert [Int(2, 4).at(f) for f in (0, 0.34, 0.99, 1)] == [2, 3, 4, 4]
     assert [Choice("a", (1, 2)).at(f) for f in (0, 0.5, 1)] == ["a", (1, 2), (1, 2)]
 
