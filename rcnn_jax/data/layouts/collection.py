@@ -151,22 +151,38 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
+# What may stand beside such a word in the name of a folder. Others make it the name of something else:
+# `crash_test_3` is a scene.
+_BESIDE = {"images", "image", "imgs", "img", "labels", "label", "set", "data", "dataset", "split"}
 
 
 def split_of(path: Path, root: Path) -> str:
     """Returns the split that the name of a folder between `root` and a file stands for.
 
-    The folder nearest to the root decides: a data set called `test` may hold `train` and `val`.
+    The folder nearest to the root decides: a data set called `test` may hold `train` and `val`. A name
+    that is the word alone goes before `train2017` and `images_val`, for the same reason.
     """
     try:
         parts = path.relative_to(root).parts[:-1]
     except ValueError:
         return ""
-    return next((_SPLITS[part.lower()] for part in parts if part.lower() in _SPLITS), "")
+    alone = (_SPLITS.get(part.lower(), "") for part in parts)
+    return next(filter(None, alone), "") or next(filter(None, map(_split_of_folder, parts)), "")
+
+
+def _split_of_folder(name: str) -> str:
+    words = _words(name)
+    named = {_SPLITS[word] for word in words if word in _SPLITS}
+    # `train_val` holds both.
+    only = len(named) == 1 and all(word in _SPLITS or word in _BESIDE for word in words)
+    return named.pop() if only else ""
 
 
 def split_of_name(stem: str) -> str:
     """Returns the split that a file is named after: `instances_val2017`, `train`, `a_test`."""
+    return next((_SPLITS[word] for word in _words(stem) if word in _SPLITS), "")
+
+
+def _words(name: str) -> list[str]:
     # By whole words: `instances_value.json` is no `val`, and `train2017` is `train`.
-    words = "".join(c if c.isalpha() else " " for c in stem.lower()).split()
-    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
+    return "".join(c if c.isalpha() else " " for c in name.lower()).split()

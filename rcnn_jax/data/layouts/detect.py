@@ -19,7 +19,8 @@ from rcnn_jax.data.layouts.json_file import read_json
 from rcnn_jax.data.layouts.kitti import COLUMNS, read_kitti
 from rcnn_jax.data.layouts.label_studio import is_label_studio, read_label_studio
 from rcnn_jax.data.layouts.voc import read_voc
-from rcnn_jax.data.layouts.yolo import NAME_LISTS, is_yolo_line, read_yolo
+from rcnn_jax.data.layouts.yolo import is_yolo_line, read_yolo
+from rcnn_jax.data.layouts.yolo_set import NAME_LISTS
 from rcnn_jax.errors import DataError
 
 _SAMPLED = 200

@@ -8,7 +8,7 @@ Source: Everingham et al., The PASCAL Visual Object Classes Challenge: developme
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rcnn_jax.data.formats.kitti import is_number
@@ -146,14 +146,16 @@ def _marks(roots: Sequence[ET.Element]) -> list[str]:
     ]
 
 
-def _counts_from_zero(roots) -> bool:
-    """Says whether a box begins at 0, which the format does not know."""
+def _counts_from_zero(roots: Iterable[ET.Element]) -> bool:
+    """Says whether the box of an object begins at 0, which the format does not know."""
     return any(
         float(text) < 1
         for root in roots
+        for entry in root.iter("object")
+        # Not of its parts (a head, a hand): they are not read, and one of them at 0.5 would move the
+        # boxes of all objects by a pixel.
         for side in ("ymin", "xmin")
-        for node in root.iter(side)
-        if (text := (node.text or "").strip()) and is_number(text)
+        if (text := (entry.findtext(f"bndbox/{side}") or "").strip()) and is_number(text)
     )
 
 

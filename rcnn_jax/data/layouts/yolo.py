@@ -2,17 +2,15 @@
 
     class cx cy w h            box
     class x1 y1 x2 y2 x3 y3 .. polygon, at least three points: an odd number of columns above five
+    class cx cy w h x y [v] .. box with key points, where the YAML file has a `kpt_shape`
 
-Names stand in a `data.yaml` (list or map), in `classes.txt` or `obj.names`. Numbers count from 0; files
-that never use 0 but use the number behind the last name count from 1, which is seen from the files.
+Numbers count from 0, or as the keys of a map of names do. Files with a number that has no name, all of
+whose numbers have one if 1 is taken off, count from 1 beside names that count from 0.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from rcnn_jax.data.formats.image_size import read_image_size
 from rcnn_jax.data.layouts.collection import (
@@ -24,12 +22,10 @@ from rcnn_jax.data.layouts.collection import (
     used_names,
 )
 from rcnn_jax.data.layouts.images import FileTree, ImageIndex
+from rcnn_jax.data.layouts.yolo_set import Description, declared_splits, described
 from rcnn_jax.errors import DataError
 from rcnn_jax.printable import shown
 from rcnn_jax.text_file import read_text
-
-_LONGEST_YAML = 1 << 20
-NAME_LISTS = ("classes.txt", "obj.names", "predefined_classes.txt", "_darknet.labels")
 
 
 def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
@@ -40,7 +36,7 @@ def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
       labels: its label files.
     """
     index = ImageIndex(tree.images)
-    problems: list[Problem] = []
+    description, problems = described(tree)
     rows: list[tuple[Path, Path, list[tuple[str, list[float]]]]] = []
     used: set[Path] = set()
     for path in labels:
@@ -48,25 +44,26 @@ def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
         if image is None:
             problems.append(Problem(str(path), "no image has this name", lacks="image"))
             continue
-        parsed, faults = _numbers(path)
+        parsed, faults = _numbers(path, description.key_point_values)
         problems += faults
         rows.append((path, image, parsed))
         used.add(image)
     # After all label files: whether numbers count from 0 or 1 is seen from all of them together.
-    names, told = _names(tree, problems)
-    first, choices = _numbering(rows, names, told)
+    names = description.names
+    shift, choices = _numbering(rows, description)
+    declared, where = declared_splits(tree, index, description)
+
+    def split(image: Path) -> str:
+        # The word of the author goes before the name of a folder.
+        return declared.get(image) or split_of(image, tree.root)
+
     items = [
-        Item(
-            image,
-            path,
-            _objects(parsed, image, names, first, problems),
-            split=split_of(image, tree.root),
-        )
+        Item(image, path, _objects(parsed, image, names, shift, problems), split=split(image))
         for path, image, parsed in rows
     ]
     folders = {image.parent for image in used}
     items += [  # in YOLO an image without a file has no objects, by its own rule
-        Item(image, image.with_suffix(".txt"), (), split=split_of(image, tree.root))
+        Item(image, image.with_suffix(".txt"), (), split=split(image))
         for image in tree.images
         if image not in used and image.parent in folders
     ]
@@ -77,7 +74,7 @@ def read_yolo(tree: FileTree, labels: Sequence[Path]) -> Collection:
         items=tuple(items),
         class_names=tuple(names[number] for number in sorted(names)) or used_names(items),
         problems=tuple(problems),
-        choices=tuple(choices),
+        choices=(*choices, *where),
     )
 
 
@@ -97,8 +94,10 @@ def is_yolo_line(columns: Sequence[str]) -> bool:
     )
 
 
-def _numbers(path: Path) -> tuple[list[tuple[str, list[float]]], list[Problem]]:
-    """Returns (where, columns) of the lines, and what is no line of YOLO."""
+def _numbers(
+    path: Path, key_point_values: int
+) -> tuple[list[tuple[str, list[float]]], list[Problem]]:
+    """Returns (where, columns) of the lines without key points, and what is no line of YOLO."""
     try:
         lines = read_text(path, "label file").splitlines()
     except DataError as error:
@@ -108,6 +107,9 @@ def _numbers(path: Path) -> tuple[list[tuple[str, list[float]]], list[Problem]]:
         where, columns = f"{path}:{number}", line.split()
         if not columns:
             continue
+        # Key points are fractions too, and would pass for the points of a polygon.
+        if key_point_values and len(columns) == 5 + key_point_values:
+            columns = columns[:5]
         if is_yolo_line(columns):
             parsed.append((where, [float(column) for column in columns]))
         else:
@@ -125,7 +127,7 @@ def _objects(
     rows: Sequence[tuple[str, list[float]]],
     image: Path,
     names: Mapping[int, str],
-    first: int,
+    shift: int,
     problems: list[Problem],
 ) -> tuple[Labelled, ...]:
     if not rows:
@@ -139,7 +141,7 @@ def _objects(
     for where, (number, *values) in rows:
         # A number without a name stays a class of its own; merging it with another would hide the
         # mistake.
-        name = names.get(int(number) - first, f"class {int(number)}")
+        name = names.get(int(number) - shift, f"class {int(number)}")
         if len(values) == 4:
             cx, cy, w, h = values
             box = (cy - h / 2, cx - w / 2, cy + h / 2, cx + w / 2)
@@ -156,56 +158,31 @@ def _objects(
     return tuple(objects)
 
 
-def _names(tree: FileTree, problems: list[Problem]) -> tuple[dict[int, str], str]:
-    """Returns number -> name from 0, and the file that says so."""
-    # The YAML file first: lists of names lie about from earlier exports and are not kept up to date.
-    for path in (*tree.of(".yaml"), *tree.of(".yml")):
-        content = _yaml(path)
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            return {number: str(name) for number, name in enumerate(names)}, path.name
-        if isinstance(names, dict):
-            try:
-                return {int(number): str(name) for number, name in names.items()}, path.name
-            except (TypeError, ValueError):
-                problems.append(Problem(str(path), "'names' is a map whose keys are no numbers"))
-    for path in (p for files in tree.others.values() for p in files if p.name in NAME_LISTS):
-        try:
-            lines = read_text(path, "list of names").splitlines()
-        except DataError:
-            continue
-        return {n: line.strip() for n, line in enumerate(lines) if line.strip()}, path.name
-    return {}, ""
-
-
-def _yaml(path: Path) -> Any:
-    """Returns the content of a YAML file, or None; only plain values are read from it."""
-    try:
-        # The safe loader makes plain values only; tags of Python objects are errors.
-        return yaml.safe_load(read_text(path, "YAML file", limit=_LONGEST_YAML))
-    except (DataError, yaml.YAMLError, RecursionError):
-        return None
-
-
 def _numbering(
-    rows: Sequence[tuple[Path, Path, list[tuple[str, list[float]]]]],
-    names: Mapping[int, str],
-    told: str,
+    rows: Sequence[tuple[Path, Path, list[tuple[str, list[float]]]]], description: Description
 ) -> tuple[int, list[str]]:
-    """Returns the number of the first class, and the sentences that say what was decided."""
+    """Returns the number of the first class, and the sentences of what was decided."""
+    names, values = description.names, description.key_point_values
     used = {int(columns[0]) for _, _, parsed in rows for _, columns in parsed}
     polygons = sum(len(columns) > 5 for _, _, parsed in rows for _, columns in parsed)
     boxes = sum(len(columns) == 5 for _, _, parsed in rows for _, columns in parsed)
     choices = [f"{boxes} boxes and {polygons} polygons"] if polygons else []
-    if not names:
+    if values:
+        choices.append(f"'kpt_shape' declares key points, {values} numbers a line: left out")
+    if description.path is None:
         choices.append("no list of names was found: classes are called after their numbers")
         return 0, choices
-    # Both signs are needed: a set that merely lacks the first class never uses 0 either.
-    if used and 0 not in used and max(used) == len(names):
+    told = description.path.name
+    if others := description.passed_over:
+        listed = ", ".join(map(str, others[:8]))
+        choices.append(f"of {len(others) + 1} YAML files with names {told} counts, not {listed}")
+    unnamed = sorted(number for number in used if number not in names)
+    # Both signs are needed: a set that merely lacks the first class never uses 0 either, and keys of a
+    # map may begin at 1 as the numbers do.
+    if unnamed and all(number - 1 in names for number in used):
         choices.append(f"class numbers count from 1: 0 is never used and {max(used)} is")
         return 1, choices
-    choices.append(f"class numbers count from 0, names from {told}")
-    beyond = sorted(number for number in used if number not in names)
-    if beyond:
-        choices.append(f"class numbers without a name: {', '.join(map(str, beyond[:10]))}")
+    choices.append(f"class numbers count from {min(names, default=0)}, names from {told}")
+    if unnamed:
+        choices.append(f"class numbers without a name: {', '.join(map(str, unnamed[:10]))}")
     return 0, choices

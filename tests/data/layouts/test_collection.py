@@ -24,6 +24,11 @@ ROOT = Path("/data/test")
         ("train/val/a.png", "train"),  # the one nearest to the root
         ("images/a.png", ""),
         ("test.png", ""),  # a file is no folder
+        ("images/train2017/a.png", "train"),
+        ("val_images/a.png", "val"),
+        ("test_data/train/a.png", "train"),  # the word alone goes before
+        ("train_val/a.png", ""),
+        ("crash_test_3/a.png", ""),
     ],
 )
 def test_the_folder_nearest_to_the_root_names_the_split(path, split):

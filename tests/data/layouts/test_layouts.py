@@ -110,6 +110,10 @@ def test_outlines_along_every_pixel_are_recognised_as_yolo(tmp_path, points):
         ("0 1", "names: {0: cat, 1: dog}", ["cat", "dog"]),
         ("1 2", "names: [cat, dog]", ["cat", "dog"]),  # from 1: 0 never, 2 beyond the last
         ("1 1", "names: [cat, dog]", ["dog", "dog"]),
+        ("1 2", "names: {1: cat, 2: dog}", ["cat", "dog"]),  # the keys count from 1 too
+        ("2 2", "names: {1: cat, 2: dog}", ["dog", "dog"]),
+        ("1 3", "names: {0: cat, 2: dog}", ["cat", "dog"]),  # 1 and 3 are no keys, 0 and 2 are
+        ("1 9", "names: {1: cat, 2: dog}", ["cat", "class 9"]),
         ("0 7", "names: [cat, dog]", ["cat", "class 7"]),
         ("0 1", "", ["class 0", "class 1"]),
     ],
@@ -137,6 +141,35 @@ def test_voc_counts_from_one_unless_a_box_begins_at_zero(tmp_path):
     collection = read_collection(tmp_path)
     assert collection.items[0].objects[0].box == (3.0, 0.0, 39.0, 59.0)
     assert "count from 0" in collection.choices[0]
+
+
+def test_the_box_of_a_part_does_not_decide_from_where_voc_counts(tmp_path):
+    picture(tmp_path / "a.png")
+    box = "<bndbox><xmin>0.5</xmin><ymin>0</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    part = f"<part><name>head</name>{box}</part></object>"
+    content = voc_xml("a.png", ("person", 1, 1, 60, 40)).replace("</object>", part)
+    text(tmp_path / "a.xml", content)
+    collection = read_collection(tmp_path)
+    assert [each.box for each in collection.items[0].objects] == [(0.0, 0.0, 40.0, 60.0)]
+    assert "coordinates count from 1, as the format says" in collection.choices
+
+
+def test_marks_of_voc_are_kept_and_counted_in_one_sentence(tmp_path):
+    for stem in "ab":
+        picture(tmp_path / f"{stem}.png")
+    hard = voc_xml("a.png", ("cat", 1, 1, 9, 9), ("cat", 20, 1, 30, 9), difficult=1)
+    text(tmp_path / "a.xml", hard)
+    cut = voc_xml("b.png", ("cat", 1, 1, 9, 9)).replace(
+        "<bndbox>", "<truncated>1</truncated><bndbox>"
+    )
+    text(tmp_path / "b.xml", cut)
+    collection = read_collection(tmp_path)
+    marks = [[each.difficult for each in item.objects] for item in collection.items]
+    assert marks == [[True, True], [False]]
+    assert (
+        "2 objects are marked difficult (as KITTI they train and do not count where a model is judged; "
+        "COCO has no such mark) and 1 truncated (taken as any other)" in collection.choices
+    )
 
 
 def test_damaged_parts_are_listed_and_the_rest_is_read(tmp_path):
