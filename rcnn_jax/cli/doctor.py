@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rcnn_jax.cli.flags import KEY_VARIABLE, existing_file
 from rcnn_jax.cli.outputs import CommandPaths
 from rcnn_jax.cli.session import Session, memory_advice
-from rcnn_jax.errors import UsageError
+from rcnn_jax.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from rcnn_jax.diagnose.dataset import Diagnosis
@@ -113,15 +113,23 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
             raise UsageError(
                 f"--model needs the spec that the model was trained with, found {args.data}"
             )
-        collection = read_collection(args.data)
+        try:
+            collection = read_collection(args.data)
+        except DataError as error:
+            # Only here: TFRecords lie beside the labels that they were made from, which say more.
+            _refuse_records(args.data, records.first_record_file(args.data), error)
+            raise
         return examine(
             str(args.data),
             records.of_collection(collection),
             problems=collection.problems,
             choices=(f"layout: {collection.layout}", *collection.choices),
+            categories=records.category_ids(collection),
             threads=threads,
             track=session.track,
         )
+    if args.data.is_file():
+        _refuse_records(args.data, records.first_record_file(args.data), None)
     loaded = load_spec(args.data, None, None if args.model is None else "evaluate")
     if loaded.kind == "dataset_convert":
         raise UsageError(f"{args.data}: expected a folder, or the spec of a detector")
@@ -140,19 +148,38 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
     sources = [experiment.train_source()]
     if experiment.eval_source is not None:
         sources.append(experiment.eval_source())
+    ids = experiment.category_ids
     examined = [
         record
         for source, split in zip(sources, ("train", "val"), strict=False)
-        for record in records.of_source(source, split)
+        for record in records.of_source(source, split, coco=ids is not None)
     ]
     diagnosis = examine(
-        str(args.data), examined, target=target_of(experiment), threads=threads, track=session.track
+        str(args.data),
+        examined,
+        categories=None if ids is None else {str(args.data): ids},
+        findings=[finding for source in sources for finding in source.findings],
+        target=target_of(experiment),
+        threads=threads,
+        track=session.track,
     )
     if predictor is None:
         return diagnosis
     with memory_advice(loaded.kind):
         suspicions = suspicions_of(experiment, predictor, sources, examined, session.track)
     return with_suspicions(diagnosis, suspicions, experiment.task.class_names)
+
+
+def _refuse_records(data: Path, shard: Path | None, cause: DataError | None) -> None:
+    """Raises UsageError where TFRecords were given: their spec names the images and the classes."""
+    if shard is None:
+        return
+    what = f"a TFRecord file ({shard.name})" if shard != data else "a TFRecord file"
+    raise UsageError(
+        f"{data}: expected a folder of labels, a COCO file or a spec, found {what}: give the spec that "
+        "reads it (tfrecords_path of Faster R-CNN, training_file_pattern of Mask R-CNN), or the folder "
+        "that it was converted from"
+    ) from cause
 
 
 def findings_table(diagnosis: "Diagnosis"):

@@ -4,7 +4,6 @@ items + scans -> groups (films, sources of augmented copies, near duplicates) ->
 """
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from rcnn_jax.data.layouts.collection import Item
 from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.diagnose.scenes import PLAIN_FOLDERS, Film, films, one_class_each, whole_film
 from rcnn_jax.diagnose.similar import equal_groups, near_groups
 from rcnn_jax.errors import DataError
 
@@ -21,10 +21,10 @@ VALIDATION_FRACTION = 0.2
 
 # Draws are cheap beside reading the images, and the best of some is near the share in every class.
 _TRIES = 64
-_FEWEST_FRAMES = 3
 _FEWEST_VALIDATING = 10
-_FEWEST_SCENES = 3
-_PLAIN_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "image_2", "data", "labels"}
+_FEWEST_FOLDERS = 3
+# Of a film that is the whole set: each is long beside the time in which a picture changes.
+_BLOCKS = 10
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,21 @@ def split_items(items: Sequence[Item], scans: Sequence[Scan], *, seed: int) -> S
         chosen = ["val" if item.split == "test" else "train" for item in items]
         notes.append("splits of the folder; there is no validation split, so test validates")
     else:
-        groups = groups_of(items, scans)
+        film = whole_film([item.image for item in items], scans)
+        groups = groups_of(items, scans) if film is None else _blocks(film, items, scans)
         validating = _chosen(items, groups, seed)
         chosen = ["val" if group in validating else "train" for group in groups]
         several = sum(count > 1 for count in Counter(groups).values())
         notes.append(
             f"a fifth of the images validates, chosen with seed {seed} so that classes are balanced"
         )
-        if several:
+        if film is not None:
+            notes.append(
+                f"neighbouring images look alike, as frames of one film do ('{film.name}'): it is split "
+                f"by time, in {_BLOCKS} blocks; both splits show its scene, so the validation does not "
+                "say how well others are seen"
+            )
+        elif several:
             notes.append(
                 f"{several} groups of images of one scene, film or source stay in one split each"
             )
@@ -116,7 +123,20 @@ def _doubts(items: Sequence[Item], validating: int) -> list[str]:
 
 def groups_of(items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
     """Returns the number of the group of every image: copies, near duplicates, frames of one scene."""
-    parents = list(range(len(items)))
+    # A near copy of a training image that validates is a question whose answer was learnt.
+    return _joined((*equal_groups(scans), *near_groups(scans), *scenes(items)), len(items))
+
+
+def _blocks(film: Film, items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
+    """Returns the number of the group of every image: blocks of a film, equal files together."""
+    # Not near duplicates: neighbour by neighbour they would make the film one group.
+    blocks = [block.tolist() for block in np.array_split(np.array(film.frames), _BLOCKS)]
+    return _joined((*equal_groups(scans), *blocks), len(items))
+
+
+def _joined(parts: Sequence[Sequence[int]], count: int) -> list[int]:
+    """Returns the group of each of `count` images, where images of one part are in one group."""
+    parents = list(range(count))
 
     def root(index: int) -> int:
         while parents[index] != index:
@@ -125,39 +145,33 @@ def groups_of(items: Sequence[Item], scans: Sequence[Scan]) -> list[int]:
             index = parents[index]
         return index
 
-    # A near copy of a training image that validates is a question whose answer was learnt.
-    for group in (*equal_groups(scans), *near_groups(scans), *scenes(items)):
-        for other in group[1:]:
-            parents[root(other)] = root(group[0])
-    return [root(index) for index in range(len(items))]
+    for part in parts:
+        for other in part[1:]:
+            parents[root(other)] = root(part[0])
+    return [root(index) for index in range(count)]
 
 
 def scenes(items: Sequence[Item]) -> list[list[int]]:
     """Returns groups of images whose names say that they belong together, by index.
 
     `street_0012` and `street_0013` are frames of one film, `a.rf.123` and `a.rf.456` augmented copies of
-    one picture, and folders of several images are scenes where there are some of them. One counter over
-    the whole set is no film: most sets are numbered through.
+    one picture, and folders of several images are scenes where there are some of them.
     """
     sources: dict[str, list[int]] = {}
-    films: dict[tuple[str, str], list[int]] = {}
     folders: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         stem, folder = item.image.stem, item.image.parent
         if ".rf." in stem:
             sources.setdefault(stem.split(".rf.")[0], []).append(index)
-        if match := re.fullmatch(r"(.*?\D)\d+", stem.split(".rf.")[0].removesuffix("_jpg")):
-            films.setdefault((str(folder), match[1]), []).append(index)
-        if folder.name.lower() not in _PLAIN_FOLDERS:
+        if folder.name.lower() not in PLAIN_FOLDERS:
             folders.setdefault(str(folder), []).append(index)
     groups = [members for members in sources.values() if len(members) > 1]
-    named = [members for members in films.values() if len(members) >= _FEWEST_FRAMES]
-    # One counter over nearly everything is numbering, and as a film it would leave nothing to
-    # split.
-    if len(named) >= _FEWEST_SCENES and max(map(len, named)) < 0.6 * len(items):
-        groups += named
-    if len(folders) >= _FEWEST_SCENES and sum(map(len, folders.values())) == len(items):
-        groups += folders.values()
+    classes = [{obj.name for obj in item.objects} for item in items]
+    groups += [list(film.frames) for film in films([item.image for item in items], classes)]
+    named = list(folders.values())
+    if len(named) >= _FEWEST_FOLDERS and sum(map(len, named)) == len(items):
+        # Folders of classes are no scenes: whole in one split, the other one would lack the class.
+        groups += [] if one_class_each(named, classes) else named
     return groups
 
 

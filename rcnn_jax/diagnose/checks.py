@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from rcnn_jax.diagnose import kinds
 from rcnn_jax.diagnose.exif import shown_size
 from rcnn_jax.diagnose.records import Record
 from rcnn_jax.diagnose.scan import Scan
+from rcnn_jax.diagnose.scenes import films
 from rcnn_jax.diagnose.similar import equal_groups, near_groups
 from rcnn_jax.errors import DataError
 from rcnn_jax.settings.data import GeometrySettings, TilingSettings
@@ -34,8 +35,6 @@ _PART = 40.0
 _SAME_BOX = 0.9
 MIN_OVERLAP_OF_OUTLINE = 0.5
 """IoU of a box with the box of its outline, below which they do not mean one object."""
-# Fewer files of one name and a number are no film yet.
-_SEQUENCE = 5
 
 
 @dataclass(frozen=True)
@@ -160,13 +159,14 @@ def check_copies(records: Sequence[Record], scans: Sequence[Scan], seen: Observa
                 detail = f"{records[index].split}; in training as {records[training[0]].name}"
                 seen.add(kinds.LEAK, Example(records[index].name, detail, index))
     # By names as well as by pixels: frames a second apart no longer hash alike, and still show one scene.
-    for name, members in _sequences(records).items():
-        splits = Counter(records[index].split for index in members)
+    classes = [{obj.name for obj in record.objects} for record in records]
+    for film in films([record.path for record in records], classes):
+        splits = Counter(records[index].split for index in film.frames)
         if len(splits) > 1:
             detail = ", ".join(
                 f"{count} in {split or 'no split'}" for split, count in splits.items()
             )
-            seen.add(kinds.SCENE_LEAK, Example(f"{name}*", detail, members[0]))
+            seen.add(kinds.SCENE_LEAK, Example(film.name, detail, film.frames[0]))
 
 
 def check_labels(
@@ -215,6 +215,14 @@ def check_balance(records: Sequence[Record], seen: Observations) -> None:
     for names in _near_names([*training, *validation]):
         pair = " and ".join(f"'{name}' ({training[name] + validation[name]})" for name in names)
         seen.add(kinds.NEAR_NAME, Example(pair), name=pair)
+
+
+def check_categories(where: str, ids: Collection[int], seen: Observations) -> None:
+    """Observes numbers that the ids of a file of categories leave out, counted from 1."""
+    used = {number for number in ids if number > 0}  # 0 is the background, or no category
+    if missing := max(used, default=0) - len(used):
+        detail = f"{len(used)} categories, ids {min(used)} to {max(used)}"
+        seen.add(kinds.CATEGORY_GAPS, Example(where, detail), name=where, count=missing)
 
 
 def check_canvas(
@@ -353,19 +361,3 @@ def _near_names(names: Sequence[str]) -> list[list[str]]:
         plain = re.sub(r"[\W_]+", "", name.casefold())
         groups.setdefault(plain.removesuffix("s") or plain, []).append(name)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _sequences(records: Sequence[Record]) -> dict[str, list[int]]:
-    """Returns name of a film -> its frames: files that differ in the last number alone.
-
-    One counter over the whole set is no film: most sets are numbered through.
-    """
-    groups: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        if record.path is not None and (match := re.fullmatch(r"(.*?\D)\d+", record.path.stem)):
-            groups.setdefault(match[1], []).append(index)
-    return {
-        name: members
-        for name, members in groups.items()
-        if _SEQUENCE <= len(members) < len(records) / 2 and len(groups) < len(records) / 2
-    }

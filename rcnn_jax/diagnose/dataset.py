@@ -4,11 +4,12 @@ records -> scans -> observations + counts = Diagnosis -> page, JSON, exit code, 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rcnn_jax.data.findings import Finding
 from rcnn_jax.data.layouts.collection import Problem
 from rcnn_jax.diagnose import checks, kinds
 from rcnn_jax.diagnose.checks import Example, Observation, Observations, Target
@@ -65,6 +66,8 @@ def examine(
     *,
     problems: Sequence[Problem] = (),
     choices: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
+    categories: Mapping[str, Sequence[int]] | None = None,
     target: Target | None = None,
     threads: int = 2,
     track: Track = lambda items, total, label: iter(items),
@@ -76,6 +79,8 @@ def examine(
       records: the images with their labels.
       problems: labels that could not be read.
       choices: what was decided in reading them.
+      findings: of the readers of a spec, which leave out what cannot be learnt.
+      categories: file -> category ids that it defines; None where classes have names alone.
       target: canvas and anchors of a spec; None leaves those checks out.
       threads: that decode images.
       track: shows progress.
@@ -83,12 +88,19 @@ def examine(
     seen = Observations()
     for problem in problems:
         seen.add(_KINDS[problem.lacks], Example(problem.where, problem.what))
+    for finding in findings:
+        # Kinds with a row alone are for the table of a conversion.
+        if finding.kind.sentence:
+            name = finding.where if finding.kind.by_name else ""
+            seen.add(finding.kind, Example(finding.where), name=name, count=finding.count)
     scans = scan_all(records, threads, track)
     shown = drawn_as_shown(records, scans)
     checks.check_images(records, scans, shown, seen)
     checks.check_labels(records, scans, shown, seen)
     checks.check_balance(records, seen)
     checks.check_copies(records, scans, seen)
+    for where, ids in (categories or {}).items():
+        checks.check_categories(where, ids, seen)
     if target is not None:
         checks.check_canvas(records, scans, target, seen)
     objects: dict[str, Counter[str]] = {}

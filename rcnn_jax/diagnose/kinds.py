@@ -111,6 +111,12 @@ RARE = Kind(
     advice="collect more, or merge it with a class that is alike",
     by_name=True,
 )
+CATEGORY_GAPS = Kind(
+    sentence="the category ids of {where} leave out {count} numbers",
+    advice="right as it is: num_classes = categories + 1 renumbers them; with the largest id + 1 every "
+    "number that is left out is a class that nothing is",
+    by_name=True,
+)
 NEAR_NAME = Kind(
     sentence="{where} look like one class, spelt differently",
     severity="warning",
@@ -136,7 +142,8 @@ NO_OBJECTS = Kind(
 )
 STRETCHED = Kind(
     sentence="{count} objects are more than eight times as long as wide, the first is {where}",
-    advice="add a ratio to the anchors (1:8), or accept a lower recall of them",
+    advice="add a ratio (width / height) to the anchors, 8 for wide objects, 0.125 for tall ones, or "
+    "accept a lower recall of them",
 )
 CUT = Kind(
     sentence="{count} objects lie partly or wholly beyond the canvas, the first is {where}",

@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from rcnn_jax.data.formats.image_decoder import decode, has_low_range, read_bytes
+from rcnn_jax.data.formats.image_folder import is_image_name
 from rcnn_jax.data.formats.image_header import header_of
+from rcnn_jax.data.formats.image_size import read_image_size
+from rcnn_jax.data.formats.tfrecord import RecordFile
 from rcnn_jax.data.layouts.collection import Collection, Labelled
+from rcnn_jax.data.layouts.json_file import read_json
+from rcnn_jax.data.loader.mask_crops import Mask, Polygons
 from rcnn_jax.data.sources.boxes import Source
+from rcnn_jax.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -67,34 +73,101 @@ def of_collection(collection: Collection) -> list[Record]:
     ]
 
 
-def of_source(source: Source, split: str) -> list[Record]:
-    """Returns the records of an opened source of training or validation images."""
+def category_ids(collection: Collection) -> dict[str, list[int]]:
+    """Returns annotation file -> ids of its categories; empty for layouts without ids."""
+    if collection.layout != "coco":
+        return {}
+    # Read once more: a collection knows classes by their names, which other layouts have alone.
+    files = sorted({item.labels for item in collection.items})
+    return {
+        str(path): [int(category["id"]) for category in read_json(path)["categories"]]
+        for path in files
+    }
+
+
+def of_source(source: Source, split: str, *, coco: bool) -> list[Record]:
+    """Returns the records of an opened source of training or validation images.
+
+    Args:
+      source: where its images are files it names them by their paths, and they are read as those of a
+        folder are: a decoded image no longer says how it is to be shown, or how many bits it had.
+      split: `train` or `val`.
+      coco: annotations follow COCO: they state the size that they were made for, and a crowd is a region
+        of many. Elsewhere a crowd is an occluded object, which the metric leaves out.
+    """
     records = []
     for index in range(len(source)):
         annotation = source.annotation(index)
+        path = Path(source.name(index))
+        path = path if path.is_file() else None
         rows = zip(
             annotation.classes.tolist(),
             annotation.boxes.tolist(),
             annotation.crowd.tolist(),
+            annotation.masks or (None,) * len(annotation.classes),
             strict=True,
         )
         # Boxes come back as the source gives them, not clipped: that they leave the image is a finding.
         objects = tuple(
             Labelled(
-                source.class_names[label], (y1, x1, y2, x2), crowd=crowd, where=source.name(index)
+                source.class_names[label],
+                (y1, x1, y2, x2),
+                _polygons(mask),
+                crowd=crowd and coco,
+                difficult=crowd and not coco,
+                where=source.name(index),
             )
-            for label, (y1, x1, y2, x2), crowd in rows
+            for label, (y1, x1, y2, x2), crowd, mask in rows
         )
         records.append(
             Record(
                 name=source.name(index),
                 split=split,
-                stated=source.size(index),
+                stated=source.size(index) if coco else _other_size(source.size(index), path),
                 objects=objects,
-                read=lambda index=index: _of_record(source, index),
+                read=lambda index=index, path=path: (
+                    read_file(path) if path else _of_record(source, index)
+                ),
+                path=path,
             )
         )
     return records
+
+
+def first_record_file(root: Path) -> Path | None:
+    """Returns the first TFRecord file: a file itself, or in or below a folder; None for none."""
+    paths = [root] if root.is_file() else sorted(root.rglob("*"))
+    return next((path for path in paths if path.is_file() and _holds_records(path)), None)
+
+
+def _holds_records(path: Path) -> bool:
+    if is_image_name(path.name):
+        return False
+    try:
+        # By the checksum of the first length, whatever the name: shards have no common ending.
+        with RecordFile(path) as file:
+            return len(file) > 0
+    except DataError:
+        return False
+
+
+def _polygons(mask: Mask | None) -> list[list[float]] | None:
+    """Returns the polygons of a mask as COCO writes them; None for pixels, which no check compares."""
+    if not isinstance(mask, Polygons):
+        return None
+    return [ring.ravel().tolist() for ring in mask.rings]
+
+
+def _other_size(size: tuple[int, int], path: Path | None) -> tuple[int, int] | None:
+    """Returns the size that labels state; None where it is the size of the file.
+
+    Readers and converters of KITTI take it from there, so it says nothing of the picture that the labels
+    were drawn on: taken for a statement it would contradict boxes drawn on the picture as shown.
+    """
+    try:
+        return None if path is None or size == read_image_size(path) else size
+    except DataError:  # the image is damaged, which its own check says
+        return size
 
 
 def read_file(path: Path) -> Pixels:

@@ -113,6 +113,8 @@ def test_near_duplicates_and_copies_are_one_group():
     ("names", "expected"),
     [
         ([f"{film}_{n:03}.png" for film in "abc" for n in range(4)], 3),
+        ([f"{film}_{n:03}.png" for film in "ab" for n in range(10)], 2),
+        ([f"{film}_000000_{n:06}_leftImg8bit.png" for film in "abc" for n in range(9)], 3),
         ([f"IMG_{n:04}.jpg" for n in range(20)], 0),  # one counter is no film
         ([f"{n:06}.png" for n in range(20)], 0),
         ([f"cat{n // 2}_jpg.rf.{n:032x}.jpg" for n in range(20)], 10),
@@ -124,6 +126,49 @@ def test_names_tell_scenes(names, expected):
     groups = scenes(items(*names))
     covered = [sorted(group) for group in groups]
     assert len({tuple(group) for group in covered}) == expected
+
+
+def test_two_films_stay_whole_and_that_is_said():
+    given = items(*(f"{film}_{n:03}.png" for film in ("street", "yard") for n in range(10)))
+    divided = split_items(given, scans(20), seed=1)
+    torn = {
+        part: {name.partition("_")[0] for name in names} for part, names in parts(divided).items()
+    }
+    assert torn["train"].isdisjoint(torn["val"])
+    assert any("2 groups of images of one scene" in line for line in divided.sentences)
+
+
+def test_folders_and_counters_of_single_classes_are_no_scenes():
+    pets = ("cat", "dog", "hen")
+    counted = [
+        item for pet in pets for n in range(10) for item in items(f"{pet}_{n}.png", label=pet)
+    ]
+    folders = [
+        item for pet in pets for n in range(10) for item in items(f"{pet}/{n}.png", label=pet)
+    ]
+    for given in (counted, folders):
+        assert scenes(given) == []
+        divided = split_items(given, scans(30), seed=1)
+        classes = {(item.split, item.objects[0].name) for item in divided.items}
+        assert classes == {(part, pet) for part in ("train", "val") for pet in pets}
+
+
+def test_a_set_that_is_one_film_is_split_by_time_and_that_is_said():
+    random = np.random.default_rng(2)
+    looks, film = random.uniform(0, 255, (16, 16)), []
+    for number in range(100):
+        # A twentieth of every picture is new; neighbours are near duplicates too.
+        looks = 0.95 * looks + 0.05 * random.uniform(0, 255, (16, 16))
+        small = looks.astype(np.uint8)
+        film.append(Scan(size=(9, 9), digest=bytes([number]), difference=7, small=small))
+    divided = split_items(items(*(f"clip_{n:03}.png" for n in range(100))), film, seed=1)
+    validating = sorted(int(name[5:8]) for name in parts(divided)["val"])
+    blocks = sorted({n // 10 for n in validating})
+    assert validating == [10 * block + n for block in blocks for n in range(10)]
+    assert len(validating) == 20
+    assert any("frames of one film do ('clip_*')" in line for line in divided.sentences)
+    photographs = split_items(items(*(f"clip_{n:03}.png" for n in range(100))), scans(100), seed=1)
+    assert not any("film" in line for line in photographs.sentences)
 
 
 def test_one_image_is_too_few():

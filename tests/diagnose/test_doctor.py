@@ -164,6 +164,45 @@ def test_frames_of_one_film_in_two_splits_are_named(clean):
     assert {example.where for example in seen.examples} == {"street_*", "yard_*", "garden_*"}
 
 
+@pytest.mark.parametrize("name", ["{}_{:04}", "{}_000000_{:06}_leftImg8bit"])
+def test_two_films_of_the_whole_set_are_named_where_splits_tear_them(tmp_path, name):
+    for number in range(10):
+        split = "train" if number % 5 else "val"
+        for film in ("aachen", "bonn"):
+            stem = name.format(film, number)
+            picture(tmp_path / split / "images" / f"{stem}.png")
+            text(tmp_path / split / "labels" / f"{stem}.txt", MANY)
+    seen = by_kind(diagnose(tmp_path))[kinds.SCENE_LEAK]
+    assert {example.detail for example in seen.examples} == {"2 in val, 8 in train"}
+    assert seen.count == 2
+
+
+@pytest.mark.parametrize("name", ["BloodImage_{:05}", "{:04}"])
+def test_a_set_that_is_numbered_through_is_no_film(tmp_path, name):
+    for number in range(10):
+        split, stem = "train" if number % 5 else "val", name.format(number)
+        picture(tmp_path / split / "images" / f"{stem}.png")
+        text(tmp_path / split / "labels" / f"{stem}.txt", MANY)
+    assert by_kind(diagnose(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("stems", "kind"),
+    [(["train/a"], kinds.EMPTY_SOME), (["train/a", "train/c", "val/a"], kinds.EMPTY_MANY)],
+)
+def test_images_without_an_object_are_counted_and_too_many_of_them_are_a_warning(
+    clean, stems, kind
+):
+    for stem in stems:
+        split, name = stem.split("/")
+        picture(clean / split / "images" / f"{split}_{name}.png")
+        text(clean / split / "labels" / f"{split}_{name}.txt", "")
+    seen = by_kind(diagnose(clean))
+    assert seen[kind].count == len(stems)
+    assert not ({kinds.EMPTY_SOME, kinds.EMPTY_MANY} - {kind}) & seen.keys()
+    assert kind.severity == ("warning" if len(stems) == 3 else "note")
+
+
 def test_a_set_without_objects_is_an_error(clean):
     for path in clean.rglob("*.txt"):
         path.write_text("")

@@ -28,7 +28,7 @@ def planted(tmp_path_factory):
     for path, lines in zip(files, rows, strict=False):
         path.write_text("\n".join(lines) + "\n")
     source = experiment.train_source()
-    examined = records.of_source(source, "train")
+    examined = records.of_source(source, "train", coco=False)
     model = RedSquares(experiment.task.pixels, experiment.task.pixels)
     predictor = model.predictor(experiment, experiment.evaluation)
     suspicions = suspicions_of(experiment, predictor, [source], examined, lambda items, *_: items)
