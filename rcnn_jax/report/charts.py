@@ -15,11 +15,13 @@ from rcnn_jax.printable import shown
 _COLORS = 8  # of the page's style
 # Narrow, so that letters stay legible when a phone scales the drawing down to 370 pixels.
 _WIDTH, _HEIGHT = 460, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 40
 _MOST_POINTS = 400
 """Points of a line; more cannot be told apart at this width."""
 _LETTER = 6.6
 """Width of a letter of 12 pixels, on average."""
+_DIGIT = 7.7
+"""Width of a digit of 12 pixels in DejaVu Sans, the widest of the usual fonts of a browser."""
 
 
 class Span(NamedTuple):
@@ -86,7 +88,9 @@ def bars(
     # Intervals count too: a bar may be short and its interval long.
     most = max([end for end in ends if math.isfinite(end)] or [0.0]) or 1.0
     left = min(max(len(name) for name in values), 28) * _LETTER + 18
-    room = _WIDTH - left - 90
+    texts = {name: f"{number(value)}{unit}" for name, value in values.items()}
+    # Behind the longest bar its number must have room too.
+    room = _WIDTH - left - max(90.0, max(map(len, texts.values())) * _DIGIT + 8)
     drawn = []
     for row, (name, value) in enumerate(values.items()):
         top = 6 + row * 22
@@ -97,7 +101,7 @@ def bars(
             + _label(
                 left + max(length, _end(spans.get(name), most, room)) + 6,
                 top + 12,
-                f"{number(value)}{unit}",
+                texts[name],
                 css="dim",
             )
         )
@@ -121,8 +125,8 @@ def histogram(counts: Sequence[float], edges: Sequence[float], x_label: str) -> 
         return _empty(f"no data for {x_label}")
     frame = _Frame(0.0, float(len(counts)), 0.0, float(max(counts)) * 1.05)
     drawn = [frame.axes(x_label, "count", x_ticks=False)]
-    # Nine labels fit below the axis without touching each other.
-    step = max(1, math.ceil(len(edges) / 9))
+    # Eight labels fit below the axis without touching each other.
+    step = max(1, math.ceil(len(edges) / 8))
     for index, count in enumerate(counts):
         x, top = frame.x(index), frame.y(count)
         width = frame.x(index + 1) - x - 1
@@ -131,7 +135,8 @@ def histogram(counts: Sequence[float], edges: Sequence[float], x_label: str) -> 
             f'height="{frame.y(0) - top:.1f}" fill="{color(0)}"/>'
         )
     for index in range(0, len(edges), step):
-        drawn.append(_label(frame.x(index), _HEIGHT - 24, number(edges[index]), "middle", "dim"))
+        # Three digits: edges at equal ratios are not round.
+        drawn.append(_below(frame.x(index), _compact(float(f"{edges[index]:.3g}"))))
     return _svg("".join(drawn), _WIDTH, _HEIGHT, f"histogram of {x_label}")
 
 
@@ -149,8 +154,11 @@ def matrix(
     if not counts:
         return _empty(title)
     left = max(min(max(map(len, rows)), 20) * _LETTER + 12, len(title) * _LETTER)
-    side = max(min((_WIDTH - left) / len(columns), 64.0), 26.0)
-    head = min(max(map(len, columns)), 16) * _LETTER * 0.75 + 24
+    texts = [[_compact(count) for count in cells] for cells in counts]
+    longest = max(len(text) for cells in texts for text in cells)
+    side = max(min((_WIDTH - left) / len(columns), 64.0), 26.0, longest * _DIGIT + 3)
+    letters = min(max(map(len, columns)), 16)
+    head = letters * _LETTER * 0.75 + 24
     drawn = [_label(0, 14, title, css="dim")]
     for index, name in enumerate(columns):
         x = left + (index + 0.5) * side
@@ -165,13 +173,16 @@ def matrix(
         total = sum(cells) or 1.0
         for index, count in enumerate(cells):
             x = left + index * side
+            # At most 0.48: above half, white numbers on the light blue of the dark scheme have less
+            # than the contrast of 4.5 that text needs.
             drawn.append(
                 f'<rect x="{x:.1f}" y="{top:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" '
-                f'fill="{color(0)}" fill-opacity="{0.04 + 0.56 * count / total:.3f}"/>'
+                f'fill="{color(0)}" fill-opacity="{0.04 + 0.44 * count / total:.3f}"/>'
             )
             if count:
-                drawn.append(_label(x + side / 2, top + side / 2 + 4, number(count), "middle"))
-    width = left + len(columns) * side + head * 0.6
+                drawn.append(_label(x + side / 2, top + side / 2 + 4, texts[line][index], "middle"))
+    # The last name begins in the middle of its column and goes on beyond the cells.
+    width = left + (len(columns) - 0.5) * side + letters * _DIGIT * math.cos(math.radians(40)) + 8
     return _svg("".join(drawn), width, head + len(rows) * side, title)
 
 
@@ -216,17 +227,40 @@ class _Frame(NamedTuple):
         return _HEIGHT - _BOTTOM - min(max(part, 0.0), 1.0) * (_HEIGHT - _TOP - _BOTTOM)
 
     def axes(self, x_label: str, y_label: str, *, x_ticks: bool = True) -> str:
-        base, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+        right = _WIDTH - _RIGHT
         drawn = []
         for value in _ticks(self.y_low, self.y_high):
             top = self.y(value)
             drawn.append(f'<path class="axis" d="M{_LEFT} {top:.1f}H{right}"/>')
-            drawn.append(_label(_LEFT - 6, top + 4, number(value), "end", "dim"))
+            drawn.append(_label(_LEFT - 6, top + 4, _compact(value), "end", "dim"))
         for value in _ticks(self.x_low, self.x_high) if x_ticks else ():
-            drawn.append(_label(self.x(value), base + 16, number(value), "middle", "dim"))
+            drawn.append(_below(self.x(value), _compact(value)))
         drawn.append(_label((_LEFT + right) / 2, _HEIGHT - 6, x_label, "middle", "dim"))
         drawn.append(_label(4, 12, y_label, css="dim"))
         return "".join(drawn)
+
+
+def _compact(value: float) -> str:
+    """Formats a number for the six letters beside an axis or in a cell: 40k, 2.5M, 0.025, 2.5e-4."""
+    size = abs(value)
+    if not math.isfinite(value):
+        return number(value)
+    if size and not 1e-3 <= size < 1e12:
+        mantissa, _, power = f"{value:.1e}".partition("e")
+        return f"{float(mantissa):g}e{int(power)}"
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= max(unit, 1e4):
+            return f"{value / unit:.4g}{letter}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+def _below(x: float, text: str) -> str:
+    """Returns a number below the horizontal axis; one at the right end of it ends with the drawing."""
+    outside = x + len(text) * _DIGIT / 2 > _WIDTH
+    # 22: a pixel lower than the number of the vertical axis in the corner, a pixel above the axis' name.
+    return _label(
+        _WIDTH if outside else x, _HEIGHT - 22, text, "end" if outside else "middle", "dim"
+    )
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -302,7 +336,9 @@ def _label(x: float, y: float, text: str, anchor: str = "start", css: str = "") 
 
 def _svg(inside: str, width: float, height: float, title: str) -> str:
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{1.25 * width:.0f}px" '
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" '
+        # Not smaller than 0.7, letters of 8 pixels: a matrix of many classes scrolls on a phone.
+        f'style="min-width:{0.7 * width:.0f}px;max-width:{1.25 * width:.0f}px" '
         f'role="img" aria-label="{_text(title)}">'
         f"{inside}</svg>"
     )

@@ -249,7 +249,7 @@ td:not(.n){min-width:7.5em}
 tr.error td:first-child,p.error{color:var(--error)}
 tr.warning td:first-child,p.warning{color:var(--warning)}
 tr.good td:first-child,p.good{color:var(--good)}tr.note td:first-child,p.note{color:var(--note)}
-figure{margin:.6em 0}figcaption{color:var(--dim);font-size:.87rem}
+figure{margin:.6em 0;overflow-x:auto}figcaption{color:var(--dim);font-size:.87rem}
 svg{width:100%;height:auto;display:block}
 svg text{fill:var(--fg);font:12px system-ui,sans-serif}
 svg .dim{fill:var(--dim)}svg .axis{stroke:var(--line)}

@@ -2,9 +2,18 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 
+from rcnn_jax.checkpoints.bundle import Bundle, write_bundle
+from rcnn_jax.checkpoints.leaves import flatten
+from rcnn_jax.checkpoints.state import model_header
 from rcnn_jax.cli.main import main
+from rcnn_jax.preflight.trial import few
+from rcnn_jax.spec.load import load_spec
+from rcnn_jax.tasks.build import build_experiment
+from rcnn_jax.train import overfit
 from tests.e2e import tiny, tiny_mask
 
 
@@ -53,6 +62,32 @@ def test_what_needs_no_step_is_named_at_once(tmp_path, capsys, changes, labels, 
     spec = planted(tmp_path, *changes, labels=labels)
     assert main(["preflight", str(spec)]) == 2
     assert reason in " ".join(capsys.readouterr().out.split())
+
+
+def weights_of(spec, path):
+    """Writes the network of a spec, with the statistics of the images that the preflight looks at."""
+    experiment = build_experiment(load_spec(spec, "faster_rcnn").config, "faster_rcnn")
+    experiment, state = overfit.prepare(experiment)
+    part = few(experiment.train_source())
+    batch = next(overfit.batches_of(experiment, part, experiment.batch_per_device))
+    statistics = overfit.statistics_function(experiment, state)(batch)
+    arrays = flatten(state.params, "params") | flatten(statistics, "batch_stats")
+    write_bundle(path, Bundle(experiment.kind, model_header(experiment), arrays))
+
+
+def test_the_wrong_channel_order_for_the_starting_weights_is_named(tmp_path, capsys):
+    spec = planted(tmp_path)
+    for path in (tmp_path / "data" / "images").glob("*.png"):
+        orange = cv2.imread(str(path)) * np.array([0.2, 0.6, 1.0])
+        assert cv2.imwrite(str(path), orange.astype(np.uint8))
+    weights = tmp_path / "weights.tlt"
+    weights_of(spec, weights)
+    text = spec.read_text().replace("image_channel_order: 'bgr'", "image_channel_order: 'rgb'")
+    start = f'training_config {{\n  pretrained_weights: "{weights}"'
+    spec.write_text(text.replace("training_config {", start))
+    assert main(["preflight", str(spec)]) == 2
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no-go: weights: the starting weights were trained on other pixels: bgr, mean of" in out
 
 
 def test_a_rate_that_explodes_is_named(tmp_path, capsys):

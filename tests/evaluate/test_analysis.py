@@ -71,6 +71,16 @@ def test_the_two_stages_are_told_apart():
     assert recalls(one_image(labels, []), 0.5)[0].proposed is None
 
 
+def test_an_object_that_is_found_as_another_class_stands_in_its_own_row():
+    cat, dog, nothing = 0, 1, len(example.NAMES)
+    # The right one has the lower score: the threshold of the best F1 takes both.
+    detected = [(dog, 0.95, BOX), (cat, 0.9, (60, 60, 90, 90))]
+    evaluation = one_image([(cat, BOX), (cat, (60, 60, 90, 90)), (dog, FAR)], detected)
+    expected = np.zeros((nothing + 1, nothing + 1), int)
+    expected[cat, dog] = expected[cat, cat] = expected[dog, nothing] = 1
+    assert analyse(evaluation).confusion.tolist() == expected.tolist()
+
+
 def test_a_threshold_is_the_lowest_that_reaches_the_precision():
     curve = Curve(
         name="cat",
@@ -105,6 +115,24 @@ def test_curves_end_at_the_recall_of_the_metric():
     for curve in classes:
         assert curve.recall[-1] == pytest.approx(by_name[curve.name].recall)
         assert curve.precision[-1] == pytest.approx(by_name[curve.name].precision)
+
+
+def test_a_bin_of_the_calibration_has_the_scores_of_its_range_and_the_part_that_is_right():
+    boxes = [(10, 50 * n + 10, 40, 50 * n + 40) for n in range(3)]
+    detected = [
+        (0, 0.82, boxes[0]),
+        (0, 0.86, boxes[1]),
+        (0, 0.31, FAR),
+        (0, 0.88, (60, 60, 90, 90)),
+    ]
+    calibration = analyse(one_image([(0, box) for box in boxes], detected)).parts[0].calibration
+    bins = {round(row["bin_lower"], 1): row for row in calibration["bins"] if row["count"]}
+    assert {low: row["count"] for low, row in bins.items()} == {0.3: 1, 0.8: 3}
+    assert bins[0.8]["avg_confidence"] == pytest.approx((0.82 + 0.86 + 0.88) / 3, abs=1e-6)
+    assert bins[0.8]["avg_accuracy"] == pytest.approx(2 / 3)
+    assert bins[0.3]["avg_accuracy"] == 0
+    # Mean distance of score and accuracy, by the number of detections.
+    assert calibration["ece"] == pytest.approx((3 * (2.56 / 3 - 2 / 3) + 0.31) / 4, abs=1e-6)
 
 
 def test_no_detection_and_no_object_at_all_can_be_analysed():

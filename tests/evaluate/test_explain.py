@@ -11,7 +11,10 @@ import pytest
 
 from rcnn_jax.evaluate import hypotheses, loop
 from rcnn_jax.evaluate.explain import KNOWN_PIXELS, as_if, explain
+from rcnn_jax.runtime.bundle import open_bundle
 from rcnn_jax.settings.network import PixelSettings
+from rcnn_jax.spec.load import parse_spec
+from rcnn_jax.tasks.build import build_experiment
 from tests.evaluate.red_squares import RedSquares, red_experiment, write_red
 
 
@@ -92,6 +95,22 @@ def test_labels_are_looked_at_before_the_model_runs_again(experiment):
     _, diagnosis = explained(replace(experiment, eval_source=Swapped), RedSquares(pixels, pixels))
     assert diagnosis is not None and diagnosis.best is not None
     assert diagnosis.best.cause == "x and y of the labels are swapped"
+
+
+def test_a_model_is_tried_with_the_spec_in_its_file_and_what_differs_is_named(boxes_files):
+    text, canvas = boxes_files.spec.read_text(), "size_height_width { height: 96 width: 96 }"
+    assert canvas in text
+    other = text.replace(canvas, "size_height_width { height: 64 width: 128 }")
+    model, causes = open_bundle(boxes_files.model, None), {}
+    for name, content in (("own", text), ("other", other)):
+        config = parse_spec(content, "spec.txt", "faster_rcnn").config
+        _, diagnosis = explained(build_experiment(config, "faster_rcnn"), model)
+        # Nobody trained it, so nothing restores its AP, and everything is tried.
+        assert diagnosis is not None and diagnosis.best is None
+        causes[name] = [trial.cause for trial in diagnosis.trials]
+    differs = "the spec is not the one that the model was trained with: it differs in canvas"
+    assert differs in causes["other"]
+    assert not any(cause.startswith("the spec is not") for cause in causes["own"])
 
 
 def test_images_become_what_the_other_normalisation_would_have_made_of_them():

@@ -110,3 +110,19 @@ def test_names_are_escaped_and_long_ones_cut():
 def test_ticks_are_round_numbers_inside_the_axis():
     assert charts._ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert charts._ticks(-3.0, 17.0) == [0.0, 5.0, 10.0, 15.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (-2e6, "-2M"), (500_000, "500k"), (1100, "1,100"), (12_345, "12.35k"), (4e10, "40G")]
+    + [(0.025, "0.025"), (2.5e-4, "2.5e-4"), (1e-10, "1e-10"), (3e15, "3e15"), (math.inf, "-")],
+)
+def test_numbers_beside_an_axis_have_six_letters_at_most(value, text):
+    assert charts._compact(value) == text
+    assert len(text) <= 6
+
+
+def test_the_last_number_below_an_axis_ends_with_the_drawing():
+    svg = charts.histogram([1, 2], [0.125, 0.25, 0.375], "x")
+    (last,) = [node for node in ET.fromstring(svg).iter("text") if node.text == "0.375"]
+    assert (last.get("text-anchor"), float(last.get("x"))) == ("end", charts._WIDTH)
