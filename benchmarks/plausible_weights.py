@@ -222,7 +222,7 @@ def _observe(experiment: Experiment, variables: Variables, images: np.ndarray) -
         settings = task.settings
 
         def crops(side: int) -> jax.Array:
-            return two_stage.pool(features, rois, side, settings.roi_levels)
+            return two_stage.pool(features, rois, side, settings)
 
         module.classify(crops(settings.roi_size), True)
         if getattr(module, "include_mask", False):

@@ -109,10 +109,10 @@ def _scene(own: OddSet, rng: np.random.Generator) -> tuple[np.ndarray, list[Box]
     height, width = own.canvases[rng.integers(len(own.canvases))]
     image, boxes = _background(rng, height, width), list[Box]()
     for _ in range(rng.integers(own.counts[0], own.counts[1] + 1)):
-        found = _place(own, rng, (height, width), boxes)
-        if found is None:
+        placed = _place(own, rng, (height, width), boxes)
+        if placed is None:
             continue
-        outline, box = found
+        outline, box = placed
         middle = int((box[2] + box[4]) / 2), int((box[1] + box[3]) / 2)
         contrast = rng.choice([-1, 1]) * rng.uniform(30, 90) + rng.normal(0, 25, 3)
         inside = np.zeros((height, width), np.uint8)

@@ -87,6 +87,7 @@ def draft_of(known: Known) -> Draft:
         canvas=(choice.canvas.height, choice.canvas.width),
         anchors=choice.anchors,
         coverage=choice.coverage,
+        small_fraction=choice.small_fraction,
         max_objects=most,
         # Of a whole image, where tiles are learnt too: what they see is joined before it is cut off.
         max_detections=known.most * 3 // 2,

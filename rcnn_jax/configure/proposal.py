@@ -125,6 +125,7 @@ class Choice:
         has enough.
       relief: what would show objects that are too small; None where few are.
       stretched: images are of so different shapes that one canvas distorts them.
+      small_fraction: see `Objects`.
     """
 
     family: Family
@@ -134,6 +135,7 @@ class Choice:
     weakest: tuple[str, float]
     relief: Relief | None
     stretched: bool
+    small_fraction: float
 
     @property
     def writer(self) -> SpecWriter:
@@ -246,6 +248,7 @@ def _choice(row: Family, objects: Objects, budget: int, wanted: tuple[int, int] 
         weakest=weakest,
         relief=relief_on(size, objects, writer),
         stretched=not writer.keeps_aspect and spread > _SPREAD,
+        small_fraction=objects.small_fraction,
     )
 
 

@@ -101,11 +101,7 @@ def class_term(
     """
     teacher, settings = lesson.teacher, lesson.teacher.settings
     crops = two_stage.pool(
-        lesson.features,
-        lax.stop_gradient(crops_boxes),
-        settings.roi_size,
-        settings.roi_levels,
-        settings.roi_aligned,
+        lesson.features, lax.stop_gradient(crops_boxes), settings.roi_size, settings
     )
     outputs = teacher.model.apply(lesson.variables, crops, train=False, method="classify")
     weight = valid.astype(jnp.float32)

@@ -80,6 +80,7 @@ class Draft:
       canvas: (height, width) of the network input.
       anchors: of the cells.
       coverage: what they reach.
+      small_fraction: side of small objects as a fraction of the image's.
       max_objects: most objects of an image, or of a tile.
       max_detections: most detections of an image: more than a whole one has objects.
       masks: outlines are learnt.
@@ -112,6 +113,7 @@ class Draft:
     canvas: tuple[int, int]
     anchors: Anchors
     coverage: Sequence[Coverage]
+    small_fraction: float
     max_objects: int
     max_detections: int
     masks: bool

@@ -218,14 +218,7 @@ def box_detections(
 
 def roi_crops(features: Levels, boxes: Array, side: int, settings: TwoStageSettings) -> jax.Array:
     """Returns the crops [b r side side c] of boxes [b r 4], as the heads take them."""
-    return two_stage.pool(
-        features,
-        jnp.asarray(boxes),
-        side,
-        settings.roi_levels,
-        settings.roi_aligned,
-        settings.roi_samples,
-    )
+    return two_stage.pool(features, jnp.asarray(boxes), side, settings)
 
 
 def _extract(network: Network, images: jax.Array, keys: jax.Array | None) -> Levels:

@@ -104,6 +104,7 @@ class TwoStageSettings:
       roi_aligned: crops are cut where the box says; otherwise half a cell further down and right, as
         torchvision does (`roi_align_unaligned`).
       roi_samples: samples per side of a cell of a crop, 0 for as many as it has cells of the map.
+      canonical_box_size: side in pixels from which a box is pooled from level 4; see `assign_levels`.
       cascade_overlaps: IoU of the foreground of each head of a cascade; empty for one head.
       dynamic: how the threshold of foreground rois and the beta of the box head follow the proposals;
         None where they are constants.
@@ -121,6 +122,7 @@ class TwoStageSettings:
     losses: LossSettings
     roi_aligned: bool = True
     roi_samples: int = 2
+    canonical_box_size: float = 224.0
     cascade_overlaps: tuple[float, ...] = ()
     dynamic: DynamicSettings | None = None
 
@@ -249,17 +251,16 @@ def pool(
     features: Levels,
     boxes: jax.Array,
     output_size: int,
-    levels: tuple[int, ...],
-    aligned: bool = True,
-    sampling: int = 2,
+    settings: TwoStageSettings,
 ) -> jax.Array:
     """Returns the crops [b r s s c] of boxes [b r 4], each from the level that fits its size."""
+    levels, sampling = settings.roi_levels, settings.roi_samples
     pooled = {level: features[level] for level in levels}
     # One map needs no level: an exported graph gets a plain RoiAlign without an atlas.
-    if aligned and len(levels) == 1:
+    if settings.roi_aligned and len(levels) == 1:
         return roi_align(pooled, boxes, output_size=output_size, sampling_ratio=sampling)
-    read = roi_align if aligned else roi_align_unaligned
-    level = assign_levels(boxes, levels[0], levels[-1])
+    read = roi_align if settings.roi_aligned else roi_align_unaligned
+    level = assign_levels(boxes, levels[0], levels[-1], settings.canonical_box_size)
     return read(pooled, boxes, output_size=output_size, level=level, sampling_ratio=sampling)
 
 

@@ -282,8 +282,7 @@ def our_losses(task, variables, rpn_targets, rois):
 
     def terms(model, mask_targets):
         def crops(boxes, crop):
-            levels = settings.roi_levels
-            return two_stage.pool(features, boxes, crop, levels, settings.roi_aligned)
+            return two_stage.pool(features, boxes, crop, settings)
 
         features = model.extract(two_stage.normalize(pictures, task.pixels), train=False)
         losses = two_stage.rpn_losses(model.rpn(features), {}, rpn_targets, settings)

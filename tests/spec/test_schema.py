@@ -96,6 +96,7 @@ def test_extensions_change_nothing_unnoticed_by_default() -> None:
         "head_norm": "none",
         "pixel_order": "convention",
         "bottleneck_stride": "convention",
+        "canonical_box_size": 224.0,
         "backbone_lr_factor": 1.0,
         "layer_decay": 1.0,
         "box_loss": "smooth_l1",

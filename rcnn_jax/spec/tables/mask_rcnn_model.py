@@ -238,5 +238,13 @@ MASKRCNN_CONFIG = Message(
             "fg_thresh.",
             allowed=OPEN_UNIT,
         ),
+        real(
+            "canonical_box_size",
+            1249,
+            224.0,
+            "Side in pixels from which a box is pooled from level 4; of twice the side from level 5, and "
+            "so on. That of the FPN paper is for images of about 800 pixels.",
+            allowed=POSITIVE,
+        ),
     ),
 )

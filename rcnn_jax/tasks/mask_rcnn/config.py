@@ -240,6 +240,7 @@ def _task(config: Config, categories: Categories, *, axis_name: str) -> MaskRcnn
             dynamic=dynamic_settings(network, config.accumulate_steps, axis_name),
             roi_aligned=convention.roi_aligned,
             roi_samples=convention.roi_samples,
+            canonical_box_size=network.canonical_box_size,
         ),
         loss_weight_pairs=tuple(weights),
     )

@@ -23,6 +23,7 @@ WEIGHTS_DEPEND_ON = {
     "maskrcnn_config.pixel_std": "values the first convolution saw",
     "maskrcnn_config.bottleneck_stride": "where blocks halve the image",
     "maskrcnn_config.roi_sampling_ratio": "what the heads saw of a region",
+    "maskrcnn_config.canonical_box_size": "what the heads saw of a region",
     "maskrcnn_config.mrcnn_resolution": "what the heads saw of a region",
     "maskrcnn_config.min_level": "levels of the pyramid",
     "maskrcnn_config.max_level": "levels of the pyramid",

@@ -314,3 +314,19 @@ def test_frozen_blocks_are_those_of_the_backbone():
 def test_loading_the_config_gives_the_same_experiment_as_parsing_its_text():
     loaded = build_experiment(load_spec(CONFIG).config, "mask_rcnn", categories=CATEGORIES)
     assert loaded.task == experiment_of().task
+
+
+def test_the_canonical_size_says_from_which_level_a_box_is_pooled():
+    by_level = {
+        level: jnp.full((1, 128 // 2**level, 128 // 2**level, 1), level) for level in range(2, 7)
+    }
+    boxes = jnp.float32([[[0, 0, 20, 20], [0, 0, 60, 60], [0, 0, 120, 120]]])
+
+    def levels(*changes):
+        settings = experiment_of(*changes).task.settings
+        crops = two_stage.pool(by_level, boxes, 2, settings)
+        return crops.mean((0, 2, 3, 4)).tolist()
+
+    assert levels() == [2, 2, 3]
+    smaller = ("min_level: 2", "min_level: 2 canonical_box_size: 32")
+    assert levels(smaller) == [3, 4, 5]
