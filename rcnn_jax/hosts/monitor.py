@@ -141,9 +141,13 @@ class Monitor:
         self._answered = False
         self._peers = {i: _Peer() for i in range(count) if i != index}
         self._left = self._failing = 0.0
+        self._asked: float | None = None
         self._quiet, self._ending = threading.Event(), threading.Lock()
         # A daemon: it must not keep a process alive whose work is done.
         self._thread = threading.Thread(target=self._run, daemon=True, name="monitor")
+        # A stopped coordinator answers with nothing, not even an error: who waits for it inside C++ needs
+        # somebody outside. Its own store lies in its own process.
+        self._outside = threading.Thread(target=self._wait_outside, daemon=True, name="watch")
 
     def start(self) -> None:
         """Begins to watch."""
@@ -152,6 +156,8 @@ class Monitor:
             peer.seen = now
         self._last_tick = now if self._least else None
         self._thread.start()
+        if self._index:
+            self._outside.start()
 
     def tick(self, doing: str) -> int | None:
         """Begins a piece of work; returns the number of the signal where the place to stop is reached.
@@ -345,22 +351,47 @@ class Monitor:
         while not self._quiet.wait(self._beat):
             self.look()
 
+    def _wait_outside(self) -> None:
+        while not self._quiet.wait(self._beat):
+            self.look_outside()
+
+    def look_outside(self) -> None:
+        """Ends the process when a question to the store is out for too long."""
+        asked = self._asked
+        limits = {"heartbeat_timeout": max(self._heartbeat - 5 * self._beat, 0.5 * self._heartbeat)}
+        if self._stall is not None:
+            limits["stall_timeout"] = self._stall
+        flag, limit = min(limits.items(), key=lambda each: each[1])
+        if asked is None or self._clock() - asked <= limit:
+            return
+        given = self._heartbeat if flag == "heartbeat_timeout" else limit
+        self.end(
+            f"no answer from {self.name(0)}, the coordinator, for {given:g} s (--{flag}): it is stopped, "
+            "or its machine or network failed. All processes end; the same command goes on from what is "
+            "saved",
+            tell=False,
+        )
+
     def _tell(self, key: str, value: str) -> None:
+        self._asked = self._clock()
         with contextlib.suppress(Exception):
             self._store.set(key, value)
+        self._asked = None
 
     def _read(self) -> Mapping[str, str]:
         """Returns the values of the store; ends the process when it has not answered for long."""
+        self._asked = self._clock()
         try:
             values = self._store.read()
         except Exception as error:
+            self._asked = None
             self._failing = self._failing or self._clock()
             if self._clock() - self._failing > self._heartbeat and not self._quiet.is_set():
                 self.end(
                     f"{self.name(0)}, the coordinator, no longer answers ({_first_line(error)})"
                 )
             return {}
-        self._failing = 0.0
+        self._asked, self._failing = None, 0.0
         return values
 
 

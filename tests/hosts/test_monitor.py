@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -211,6 +212,34 @@ def test_a_coordinator_that_no_longer_answers_ends_the_process(capfd):
         for _ in range(30):
             job.beat(without={0})
     assert "process 0 on node0" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stall", "flag"), [(0.5, "--stall_timeout"), (None, "--heartbeat_timeout")]
+)
+def test_a_coordinator_that_neither_answers_nor_fails_ends_the_process(capfd, stall, flag):
+    answer, codes = threading.Event(), []
+    store = LocalStore()
+    # As a stopped process: no value, no error.
+    store.read = lambda: {"waited": str(answer.wait(20.0))}
+
+    def ended(code):
+        codes.append(code)
+        answer.set()
+        raise Ended
+
+    monitor = Monitor(store, 1, 2, heartbeat_timeout=1.0, stall_timeout=stall, beat=0.02, end=ended)
+    # Both by hand and not by `start`, so that the end is seen here.
+    looking = threading.Thread(target=monitor.look, daemon=True)
+    looking.start()
+    began = time.monotonic()
+    with pytest.raises(Ended):
+        while time.monotonic() - began < 10.0:
+            monitor.look_outside()
+            time.sleep(0.01)
+    assert codes == [EXIT_CODE] and time.monotonic() - began < 5.0
+    printed = capfd.readouterr().err
+    assert "process 0, the coordinator" in printed and flag in printed
 
 
 def test_notes_of_an_end_survive_as_json():

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_a_killed_chief_ends_the_others_in_one_message_without_a_stack():
     assert code == EXIT_CODE, text
     (message,) = errors(text)
     assert "process 0 on " in message
+    assert "Check failure stack trace" not in text
+
+
+def test_a_chief_that_is_alive_but_stuck_is_named_by_the_others():
+    job = start(2, 5)
+    job[0].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        assert job[1].wait(timeout=120) == EXIT_CODE
+    finally:
+        job[0].kill()
+    # JAX's own limit is the heartbeat and half a minute.
+    assert time.monotonic() - began < 45.0
+    _, (_, text) = ends(job)
+    (message,) = errors(text)
+    assert "no answer from process 0 on " in message and "5 s (--stall_timeout)" in message
     assert "Check failure stack trace" not in text
 
 
