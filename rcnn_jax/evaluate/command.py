@@ -105,7 +105,7 @@ def full_evaluation(
     if views is not None:
         reporter.note(f"test-time augmentation ({views}): up to {views.count} views of every image")
     report_findings(source.findings, reporter)
-    loop.check_images(experiment, source)
+    loop.check_images(experiment, source, team())
     evaluation = loop.evaluate_images(experiment, predictor, source, reporter.track, devices)
     return evaluation, source
 

@@ -86,11 +86,7 @@ def rows_of(
     """
     tiles = tiled(source, experiment.tiling)
     cut = isinstance(tiles, TiledSource)
-    if cut and together is not None and together.is_many:
-        raise UsageError(
-            "tile_size: the tiles of an image are joined by one process; evaluate with one process, and "
-            "leave validation data out of a training with several"
-        )
+    _check_shared(tiles, together)
     index, count = (together.index, together.count) if together is not None else (0, 1)
     batches = evaluation_batches(
         tiles,
@@ -199,15 +195,30 @@ def _positions(experiment: Experiment, source: Source) -> dict[int, int]:
     return {record: position for position, record in enumerate(order)}
 
 
-def check_images(experiment: Experiment, source: Source) -> None:
-    """Checks before a run that the annotation file has every image of the source.
+def check_images(experiment: Experiment, source: Source, together: Team) -> None:
+    """Checks before a run what would end it at its first validation.
+
+    Args:
+      experiment: metrics and tiles.
+      source: whole images.
+      together: processes that share the images.
 
     Raises:
-      DataError: it lacks one.
+      DataError: the annotation file lacks an image of the source.
+      UsageError: several processes were to share tiles.
     """
+    _check_shared(tiled(source, experiment.tiling), together)
     if isinstance(experiment.metrics, CocoMetrics):
         truth = _truth(experiment.metrics, experiment.category_ids, cast(MaskSource, source))
         truth.require_all_known(cast(MaskSource, source))
+
+
+def _check_shared(tiles: Source, together: Team | None) -> None:
+    if isinstance(tiles, TiledSource) and together is not None and together.is_many:
+        raise UsageError(
+            "tile_size: the tiles of an image are joined by one process; evaluate with one process, and "
+            "leave validation data out of a training with several"
+        )
 
 
 def _voc_result(

@@ -56,8 +56,9 @@ class Validation:
 
         Raises:
           DataError: the images do not match the annotations of the evaluation.
+          UsageError: several processes were to share tiles.
         """
-        loop.check_images(experiment, source)
+        loop.check_images(experiment, source, team())
         # One view: models are compared with each other here, and the others would multiply what a
         # validation takes. `evaluate` looks at all that the spec asks for.
         experiment = with_views(experiment, None)

@@ -228,6 +228,9 @@ def test_several_processes_are_told_that_one_must_join_the_tiles(large):
     two = SimpleNamespace(is_many=True, index=0, count=2)
     with pytest.raises(UsageError, match="joined by one process"):
         loop.rows_of(experiment, red(experiment), experiment.eval_source(), batch=2, together=two)
+    # Before the first step of a training, too.
+    with pytest.raises(UsageError, match="leave validation data out of a training"):
+        loop.check_images(experiment, experiment.eval_source(), two)
 
 
 class Pieces(Oracle):
