@@ -12,6 +12,7 @@ fields this version does not know is passed over.
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -185,8 +186,8 @@ def measure(row: Row, steps: int) -> None:
             code = subprocess.run(
                 [*PROGRAM, *words], stdout=log, stderr=log, check=False, env=os.environ | cache
             ).returncode
-        result = _trained(row)
-        if result is None or (code and result["metrics"] is not None):
+        result = _trained(row) if code == 0 else _diverged(row)
+        if result is None:
             sys.exit(f"failed with {code}: see {row.folder / 'log.txt'}")
     else:
         model = row.folder.parent.parent / BASE / row.folder.name / "best.tlt"
@@ -196,18 +197,19 @@ def measure(row: Row, steps: int) -> None:
     write_file(row.result, [json.dumps(result, indent=2).encode()])
 
 
-def _trained(row: Row) -> dict[str, Any] | None:
-    """Returns the result of a run by its log; one without metrics diverged, None has no result."""
-    log = row.folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    if lines and lines[-1]["kind"] == "train" and lines[-1]["loss"] is None:
-        return {"metrics": None, "steps": lines[-1]["step"]}
+def _trained(row: Row) -> dict[str, Any]:
+    """Returns the result of a run that has ended."""
+    lines = map(json.loads, (row.folder / "metrics.jsonl").read_text().splitlines())
     done = [line for line in lines if line["kind"] == "evaluate"]
-    if not done:
-        return None
     best = max(done, key=lambda line: line[SETS[row.data].judge] or 0.0)
     # Its last step is that of the run: `best` may be of an earlier one where it stopped early.
     return {"metrics": best, "steps": done[-1]["step"]}
+
+
+def _diverged(row: Row) -> dict[str, Any] | None:
+    """Returns the result of a run whose loss was no longer finite; None where it failed otherwise."""
+    step = re.search(r"step (\d+): the loss is not finite", (row.folder / "log.txt").read_text())
+    return None if step is None else {"metrics": None, "steps": int(step[1])}
 
 
 def table(output: Path) -> str:
@@ -228,9 +230,9 @@ def table(output: Path) -> str:
             ended = [seed for seed in both if made[seed]["metrics"] is not None]
             cells = [_cell(metric, ended, made, base, name) for metric in own.metrics.values()]
             if lost := len(both) - len(ended):
-                which = "" if lost == len(both) else f"{lost} of {len(both)}, "
+                which = "" if lost == len(both) else f"{lost} of {len(both)} "
                 cells[0] = f"{which}diverged{cells[0] and '; '}{cells[0]}"
-            steps = round(statistics.mean(made[seed]["steps"] for seed in both))
+            steps = round(statistics.mean(made[seed]["steps"] for seed in ended or both))
             first, second, *_ = cells
             lines.append([data, name, str(len(both)), first, second, str(steps or "-")])
     headings = ["Set", "Ingredient", "Seeds", "AP (masks' on nuclei)", "AP50 (box AP on nuclei)"]

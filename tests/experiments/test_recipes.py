@@ -65,5 +65,5 @@ def test_a_row_that_diverged_says_so_and_does_not_enter_the_mean(tmp_path):
         for line in table(tmp_path).splitlines()
     }
     assert cells["base"][:2] == ["3", "41.0"]
-    assert cells["adamw"][:2] == ["3", "1 of 3, diverged; 44.5 (+3.0 ± 0.0)"]
+    assert cells["adamw"][:2] == ["3", "1 of 3 diverged; 44.5 (+3.0 ± 0.0)"]
     assert cells["no_clip"][:3] == ["3", "diverged", ""]
