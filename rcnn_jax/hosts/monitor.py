@@ -1,4 +1,4 @@
-"""A thread beside the work that sees what the work cannot: who is dead, who is stuck, who wants to stop.
+"""Threads beside the work that see what the work cannot: who is dead, who is stuck, who wants to stop.
 
 Work of several processes waits in collectives, inside C++, where no exception and no signal handler of
 Python arrives. So every process writes a sign of life and its place in the work to a common store once a
@@ -141,8 +141,11 @@ class Monitor:
         self._answered = False
         self._peers = {i: _Peer() for i in range(count) if i != index}
         self._left = self._failing = 0.0
-        self._asked: float | None = None
+        # In looks of the thread outside, not by the clock: where this process was held up itself, nobody
+        # has waited for an answer.
+        self._unheard = 0.0
         self._quiet, self._ending = threading.Event(), threading.Lock()
+        self._told = threading.Event()
         # A daemon: it must not keep a process alive whose work is done.
         self._thread = threading.Thread(target=self._run, daemon=True, name="monitor")
         # A stopped coordinator answers with nothing, not even an error: who waits for it inside C++ needs
@@ -195,12 +198,14 @@ class Monitor:
         self.leaving = code
         self._quiet.set()
         self._tell(f"gone/{self._index}", json.dumps({"text": text, "code": code}))
+        self._told.set()
 
     def finish(self) -> None:
         """Tells the others that this process has finished."""
         self.leaving = 0
         self._quiet.set()
         self._tell(f"done/{self._index}", "1")
+        self._told.set()
 
     def gone(self) -> dict[int, tuple[str, int]]:
         """Returns who has left with an error: {index: (text, exit code)}."""
@@ -352,46 +357,45 @@ class Monitor:
             self.look()
 
     def _wait_outside(self) -> None:
-        while not self._quiet.wait(self._beat):
-            self.look_outside()
+        # Longer than the other thread: the last word of a process may be what is not answered.
+        while not self._told.wait(self._beat):
+            self._look_outside()
 
-    def look_outside(self) -> None:
-        """Ends the process when a question to the store is out for too long."""
-        asked = self._asked
+    def _look_outside(self) -> None:
+        """Ends the process when the store has not answered for too long."""
         limits = {"heartbeat_timeout": max(self._heartbeat - 5 * self._beat, 0.5 * self._heartbeat)}
         if self._stall is not None:
             limits["stall_timeout"] = self._stall
         flag, limit = min(limits.items(), key=lambda each: each[1])
-        if asked is None or self._clock() - asked <= limit:
+        self._unheard += self._beat
+        if self._unheard <= limit:
             return
         given = self._heartbeat if flag == "heartbeat_timeout" else limit
         self.end(
             f"no answer from {self.name(0)}, the coordinator, for {given:g} s (--{flag}): it is stopped, "
-            "or its machine or network failed. All processes end; the same command goes on from what is "
-            "saved",
+            "or its machine or the network between has failed. All processes end; the same command goes "
+            "on from what is saved",
+            self.leaving or EXIT_CODE,
             tell=False,
         )
 
     def _tell(self, key: str, value: str) -> None:
-        self._asked = self._clock()
         with contextlib.suppress(Exception):
             self._store.set(key, value)
-        self._asked = None
+            self._unheard = 0.0
 
     def _read(self) -> Mapping[str, str]:
         """Returns the values of the store; ends the process when it has not answered for long."""
-        self._asked = self._clock()
         try:
             values = self._store.read()
         except Exception as error:
-            self._asked = None
             self._failing = self._failing or self._clock()
             if self._clock() - self._failing > self._heartbeat and not self._quiet.is_set():
                 self.end(
                     f"{self.name(0)}, the coordinator, no longer answers ({_first_line(error)})"
                 )
             return {}
-        self._asked, self._failing = None, 0.0
+        self._unheard = self._failing = 0.0
         return values
 
 

@@ -235,7 +235,7 @@ def test_a_coordinator_that_neither_answers_nor_fails_ends_the_process(capfd, st
     began = time.monotonic()
     with pytest.raises(Ended):
         while time.monotonic() - began < 10.0:
-            monitor.look_outside()
+            monitor._look_outside()
             time.sleep(0.01)
     assert codes == [EXIT_CODE] and time.monotonic() - began < 5.0
     printed = capfd.readouterr().err
