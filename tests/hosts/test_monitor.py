@@ -220,8 +220,12 @@ def test_a_coordinator_that_no_longer_answers_ends_the_process(capfd):
 def test_a_coordinator_that_neither_answers_nor_fails_ends_the_process(capfd, stall, flag):
     answer, codes = threading.Event(), []
     store = LocalStore()
-    # As a stopped process: no value, no error.
-    store.read = lambda: {"waited": str(answer.wait(20.0))}
+
+    def read():
+        answer.wait(20.0)  # as a stopped process: no value, no error
+        raise SystemExit  # ends the thread that asked
+
+    store.read = read
 
     def ended(code):
         codes.append(code)
@@ -230,14 +234,16 @@ def test_a_coordinator_that_neither_answers_nor_fails_ends_the_process(capfd, st
 
     monitor = Monitor(store, 1, 2, heartbeat_timeout=1.0, stall_timeout=stall, beat=0.02, end=ended)
     # Both by hand and not by `start`, so that the end is seen here.
-    looking = threading.Thread(target=monitor.look, daemon=True)
-    looking.start()
+    asking = threading.Thread(target=monitor.look, daemon=True)
+    asking.start()
     began = time.monotonic()
     with pytest.raises(Ended):
         while time.monotonic() - began < 10.0:
             monitor._look_outside()
             time.sleep(0.01)
     assert codes == [EXIT_CODE] and time.monotonic() - began < 5.0
+    asking.join(timeout=10)
+    assert not asking.is_alive()
     printed = capfd.readouterr().err
     assert "process 0, the coordinator" in printed and flag in printed
 
