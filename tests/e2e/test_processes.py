@@ -179,3 +179,26 @@ def test_an_error_of_one_process_ends_both_with_one_message(pair):
     assert len(errors(text)) == 1
     assert "absent.txt" in text
     assert errors(other_text) == []
+
+
+@pytest.mark.long
+def test_a_pair_that_divides_its_weights_is_gone_on_with_by_one_that_does_not(pair):
+    root, spec, _ = pair
+    divided, workdir = root / "divided.txt", root / "divided"
+    divided.write_text(spec.read_text() + '\ntraining_config { sharding: "fsdp" }\n')
+    job = start_job(2, *train(divided, workdir))
+    until(job, logged(workdir, 20))
+    job[1].send_signal(signal.SIGTERM)
+    for code, text in ends(job):
+        assert code == 143, text
+    for code, text in ends(start_job(2, *train(spec, workdir))):
+        assert code == 0, text
+    assert [line["step"] for line in lines(workdir)] == [
+        line["step"] for line in lines(root / "whole")
+    ]
+    epochs = [
+        [line for line in lines(folder) if line["kind"] == "epoch"][:2]
+        for folder in (workdir, root / "whole")
+    ]
+    for mine, theirs in zip(*epochs, strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
