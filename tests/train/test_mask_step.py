@@ -1,4 +1,4 @@
-"""The train step of Mask R-CNN on two devices, and the fields that divide weights among devices."""
+"""The train step of Mask R-CNN on two devices, and the fields about devices and their memory."""
 
 import jax
 import numpy as np
@@ -42,3 +42,15 @@ def test_a_spec_divides_the_weights_among_devices(tmp_path, kind, field):
     spec.write_text(f"{spec.read_text()}\n{field}\n")
     divided = build_experiment(load_spec(spec).config, kind)
     assert divided.run.sharding == "fsdp"
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("faster_rcnn", "training_config { remat: true }"), ("mask_rcnn", "remat: true")],
+)
+def test_a_spec_asks_for_activations_to_be_computed_again(tmp_path, kind, field):
+    write = tiny.write_tiny if kind == "faster_rcnn" else tiny_mask.write_tiny
+    spec = write(tmp_path)
+    assert not build_experiment(load_spec(spec).config, kind).task.model.remat
+    spec.write_text(f"{spec.read_text()}\n{field}\n")
+    assert build_experiment(load_spec(spec).config, kind).task.model.remat
