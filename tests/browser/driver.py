@@ -53,6 +53,24 @@ class Browser:
         )
         self._address = f"{address}/{reply['sessionId']}"
 
+    @contextlib.contextmanager
+    def screen(self, width, scheme="light"):
+        """A screen of this width, that of a phone below 500 pixels; the usual one afterwards."""
+        try:
+            self.command(
+                "Emulation.setDeviceMetricsOverride",
+                width=width,
+                height=800,
+                deviceScaleFactor=1,
+                mobile=width < 500,
+            )
+            preference = {"name": "prefers-color-scheme", "value": scheme}
+            self.command("Emulation.setEmulatedMedia", features=[preference])
+            yield
+        finally:
+            self.command("Emulation.clearDeviceMetricsOverride")
+            self.command("Emulation.setEmulatedMedia", features=[])
+
     def open(self, url):
         self._ask("POST", "/url", {"url": url})
 

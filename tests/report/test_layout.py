@@ -256,7 +256,7 @@ def page(request, address, window, tmp_path_factory):
     return f"{root}/{name}"
 
 
-def fraction(one, other):
+def overlap(one, other):
     """Pixels by which two rectangles lie over each other; names of columns are turned."""
     least = float("inf")
     for corners in (one, other):
@@ -286,7 +286,7 @@ def faults_of(window, width):
             faults += [
                 f"{title}: {words!r} lies on {others!r}"
                 for others, _, other in texts[:number]
-                if fraction(corners, other) > TOUCH
+                if overlap(corners, other) > TOUCH
             ]
     for words, (*color, opacity), layers in window.value(COLORS):
         background = over(layers)
@@ -299,19 +299,11 @@ def faults_of(window, width):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_nothing_overflows_or_overlaps_and_every_word_can_be_read(window, page, width, scheme):
-    preference = {"name": "prefers-color-scheme", "value": scheme}
-    window.command(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=800,
-        deviceScaleFactor=1,
-        mobile=width < 500,
-    )
-    window.command("Emulation.setEmulatedMedia", features=[preference])
-    window.open(page)
-    # Folded sections too.
-    window.value("document.querySelectorAll('details').forEach((part) => (part.open = true))")
-    light = window.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert light == (scheme == "light")
-    faults = faults_of(window, width)
+    with window.screen(width, scheme):
+        window.open(page)
+        # Folded sections too.
+        window.value("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+        color = window.value("getComputedStyle(document.body).backgroundColor")
+        assert (color == "rgb(255, 255, 255)") == (scheme == "light")
+        faults = faults_of(window, width)
     assert not faults, "\n".join(faults)

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from rcnn_jax.export.web.page import write_web
+from tests.browser.contrast import READABLE, contrast
 from tests.browser.driver import served
 from tests.export.web.pages import plain_graph
 
@@ -28,8 +29,6 @@ COLORS = """(() => {
         [rgb(button, "color"), rgb(button, "backgroundColor")],
     ];
 })()"""
-READABLE = 4.5
-"""Least contrast of text, by WCAG 2.2, success criterion 1.4.3 (AA)."""
 
 
 @pytest.fixture(scope="module")
@@ -42,57 +41,25 @@ def folder(boxes_files, runtime, tmp_path_factory):
     return folder
 
 
-def contrast(one, other):
-    """Ratio of the luminances of two colours, 1 to 21, as WCAG 2.2 defines it."""
-
-    def luminance(color):
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-            for c in (level / 255 for level in color)
-        ]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_contrast_is_that_of_the_standard():
-    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
-    assert contrast((118, 118, 118), (255, 255, 255)) == pytest.approx(4.54, abs=0.01)
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 400, 1280])
 def test_nothing_overlaps_and_every_word_can_be_read(folder, window, width, scheme):
-    try:
-        window.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=800,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        preference = {"name": "prefers-color-scheme", "value": scheme}
-        window.command("Emulation.setEmulatedMedia", features=[preference])
-        with served(folder) as (address, _):
-            window.open(f"{address}/index.html?backend=wasm")
-            assert window.wait("document.body.dataset.state") == "ready"
-            boxes = window.value(BOXES)
-            for left, _, right, _ in boxes.values():
-                assert 0 <= left < right <= width
-            # No bar to scroll sideways by.
-            assert window.value("document.documentElement.scrollWidth") <= width
-            for one, other in itertools.combinations(boxes.values(), 2):
-                beside = one[2] <= other[0] or other[2] <= one[0]
-                assert beside or one[3] <= other[1] or other[3] <= one[1]
-            background = window.value(COLORS)[0][1]
-            assert (sum(background) < 384) == (scheme == "dark")
-            assert all(contrast(*pair) >= READABLE for pair in window.value(COLORS))
-            window.value("document.getElementById('status').className = 'error'")
-            assert all(contrast(*pair) >= READABLE for pair in window.value(COLORS))
-    finally:
-        window.command("Emulation.clearDeviceMetricsOverride")
-        window.command("Emulation.setEmulatedMedia", features=[])
+    with window.screen(width, scheme), served(folder) as (address, _):
+        window.open(f"{address}/index.html?backend=wasm")
+        assert window.wait("document.body.dataset.state") == "ready"
+        boxes = window.value(BOXES)
+        for left, _, right, _ in boxes.values():
+            assert 0 <= left < right <= width
+        # No bar to scroll sideways by.
+        assert window.value("document.documentElement.scrollWidth") <= width
+        for one, other in itertools.combinations(boxes.values(), 2):
+            beside = one[2] <= other[0] or other[2] <= one[0]
+            assert beside or one[3] <= other[1] or other[3] <= one[1]
+        background = window.value(COLORS)[0][1]
+        assert (sum(background) < 384) == (scheme == "dark")
+        assert all(contrast(*pair) >= READABLE for pair in window.value(COLORS))
+        window.value("document.getElementById('status').className = 'error'")
+        assert all(contrast(*pair) >= READABLE for pair in window.value(COLORS))
 
 
 @pytest.mark.parametrize("pixels", [400, 4000])
@@ -107,17 +74,7 @@ def test_captions_on_a_phone_have_letters_of_twelve_pixels_whatever_the_picture(
         const letters = Number.parseFloat(canvas.getContext("2d").font);
         return letters * canvas.clientWidth / image.width;
     })()"""
-    try:
-        window.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=400,
-            height=800,
-            deviceScaleFactor=1,
-            mobile=True,
-        )
-        with served(folder) as (address, _):
-            window.open(f"{address}/index.html?backend=wasm")
-            assert window.wait("document.body.dataset.state") == "ready"
-            assert 11.9 <= window.value(script % (pixels, 4 * 300 * pixels)) <= 16
-    finally:
-        window.command("Emulation.clearDeviceMetricsOverride")
+    with window.screen(400), served(folder) as (address, _):
+        window.open(f"{address}/index.html?backend=wasm")
+        assert window.wait("document.body.dataset.state") == "ready"
+        assert 11.9 <= window.value(script % (pixels, 4 * 300 * pixels)) <= 16
