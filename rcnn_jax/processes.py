@@ -48,8 +48,13 @@ def _machine() -> str:
 
 def this_process() -> Process:
     """Returns the process that asks."""
-    pid = os.getpid()
-    return Process(socket.gethostname(), _machine(), pid, _start_of(pid) or 0)
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> Process:
+    """Returns the process of this machine that has an id."""
+    _, started = _state_of(pid) or ("", 0)
+    return Process(socket.gethostname(), _machine(), pid, started)
 
 
 def age_of_process() -> float:
@@ -57,8 +62,8 @@ def age_of_process() -> float:
 
     A program that starts itself anew keeps its start.
     """
-    started = _start_of(os.getpid())
-    if started is None or not hasattr(time, "CLOCK_BOOTTIME"):
+    started = this_process().started
+    if not started or not hasattr(time, "CLOCK_BOOTTIME"):
         return time.process_time()
     return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"), 0.0)
 
@@ -88,10 +93,15 @@ def is_alive(process: Process) -> bool:
         return False
     except PermissionError:
         pass  # somebody else's
-    started = _start_of(process.pid)
     # In doubt alive: a lock that is taken from a living process costs its run, one that is kept too
     # long costs a message.
-    return not process.started or started is None or started == process.started
+    status = _state_of(process.pid)
+    if status is None:
+        return True
+    state, started = status
+    # A zombie does nothing any more, and where the first process of a container reaps no orphans it is
+    # one for ever.
+    return state not in ("Z", "X") and process.started in (0, started)
 
 
 def unfinished_name(path: Path) -> Path:
@@ -131,11 +141,12 @@ def sweep_once(folder: Path) -> None:
     sweep(folder)
 
 
-def _start_of(pid: int) -> int | None:
-    """Returns the start time of a process in ticks since the boot, None where it cannot be read."""
+def _state_of(pid: int) -> tuple[str, int] | None:
+    """Returns the state of a process, and its start in ticks since the boot; None where nobody knows."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # Field 22 of proc(5), the 20th after the name.
-    return int(stat.rpartition(")")[2].split()[19])  # the name before may hold blanks and brackets
+    # Fields 3 and 22 of proc(5); the name before them may hold blanks and brackets.
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], int(fields[19])

@@ -13,6 +13,7 @@ from rcnn_jax.processes import (
     is_alive,
     is_here,
     peak_memory,
+    process_of,
     sweep,
     this_process,
     unfinished_name,
@@ -38,6 +39,14 @@ def test_a_process_that_ended_is_not_alive_nor_is_an_earlier_one_of_the_same_id(
     assert not is_alive(dataclasses.replace(own, started=own.started + 1))
     assert is_alive(dataclasses.replace(own, started=0))
     assert not is_here(Process("elsewhere", "0" * 12, own.pid, own.started))
+
+
+def test_a_process_that_ended_and_was_not_reaped_is_not_alive():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    own = process_of(process.pid)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not is_alive(own)
+    process.wait()
 
 
 def test_only_what_dead_processes_of_this_machine_left_is_swept(tmp_path):

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from rcnn_jax.errors import UsageError
 from rcnn_jax.optional import require
-from rcnn_jax.processes import this_process
+from rcnn_jax.processes import Process, is_alive, is_here, process_of
 from rcnn_jax.sweep.job import Command, code_of
 from rcnn_jax.sweep.trial import INTERRUPTED, LOG, LOST
 
@@ -287,30 +287,18 @@ def _words_of(error: Exception) -> str:
 
 def _job_of(pid: int) -> str:
     """Returns the id of the job of a process: ids of processes are used again, this one is not."""
-    _, started = _state_of(pid) or ("", 0)
-    return f"{pid}-{this_process().machine}-{started}"
+    process = process_of(pid)
+    return f"{pid}-{process.machine}-{process.started}"
 
 
 def _still_runs(job: str) -> bool:
     """Returns whether the process of a job is at work on this machine."""
     match = _JOB.fullmatch(job)
     # Nor a bare number, the id of earlier releases: it may be anybody's process by now.
-    if match is None or match["machine"] != this_process().machine:
+    if match is None:
         return False
-    state, started = _state_of(int(match["pid"])) or ("", 0)
-    # A container whose first process reaps no orphans keeps them as zombies for ever.
-    return started == int(match["started"]) and state not in ("", "Z", "X")
-
-
-def _state_of(pid: int) -> tuple[str, int] | None:
-    """Returns the state of a process, and its start in ticks since the boot; None for no process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # Fields 3 and 22 of proc(5); the name before them may hold blanks and brackets.
-    fields = stat.rpartition(")")[2].split()
-    return fields[0], int(fields[19])
+    process = Process("", match["machine"], int(match["pid"]), int(match["started"]))
+    return is_here(process) and is_alive(process)
 
 
 def _settle(cores: Sequence[int]) -> None:
