@@ -124,7 +124,7 @@ def _diagnosis(args: Namespace, threads: int, session: Session) -> "Diagnosis":
             records.of_collection(collection),
             problems=collection.problems,
             choices=(f"layout: {collection.layout}", *collection.choices),
-            categories=records.category_ids(collection),
+            categories={str(path): ids for path, ids in collection.category_ids.items()},
             threads=threads,
             track=session.track,
         )

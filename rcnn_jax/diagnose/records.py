@@ -13,7 +13,6 @@ from rcnn_jax.data.formats.image_header import header_of
 from rcnn_jax.data.formats.image_size import read_image_size
 from rcnn_jax.data.formats.tfrecord import RecordFile
 from rcnn_jax.data.layouts.collection import Collection, Labelled
-from rcnn_jax.data.layouts.json_file import read_json
 from rcnn_jax.data.loader.mask_crops import Mask, Polygons
 from rcnn_jax.data.sources.boxes import Source
 from rcnn_jax.errors import DataError
@@ -71,18 +70,6 @@ def of_collection(collection: Collection) -> list[Record]:
         )
         for item in collection.items
     ]
-
-
-def category_ids(collection: Collection) -> dict[str, list[int]]:
-    """Returns annotation file -> ids of its categories; empty for layouts without ids."""
-    if collection.layout != "coco":
-        return {}
-    # Read once more: a collection knows classes by their names, which other layouts have alone.
-    files = sorted({item.labels for item in collection.items})
-    return {
-        str(path): [int(category["id"]) for category in read_json(path)["categories"]]
-        for path in files
-    }
 
 
 def of_source(source: Source, split: str, *, coco: bool) -> list[Record]:

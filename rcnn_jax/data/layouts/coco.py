@@ -40,6 +40,7 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
     problems: list[Problem] = []
     choices: list[str] = []
     names: dict[str, None] = {}
+    ids: dict[Path, tuple[int, ...]] = {}
     for path in files:
         try:
             # Not `load`, which stops at the first bad file: here the sound part of it is wanted.
@@ -48,6 +49,7 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
             problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
             continue
         problems += [Problem(str(path), fault) for fault in faults]
+        ids[path] = tuple(dataset.categories)
         used = Counter(
             item.category_id for annotations in dataset.annotations.values() for item in annotations
         )
@@ -93,6 +95,7 @@ def read_coco(tree: FileTree, files: Sequence[Path]) -> Collection:
         class_names=tuple(name for name in names if name in kept),
         problems=tuple(problems),
         choices=tuple(choices),
+        category_ids={path: ids[path] for path in sorted({item.labels for item in items})},
     )
 
 

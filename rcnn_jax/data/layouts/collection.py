@@ -6,8 +6,8 @@ Readers of training data stop at the first damaged item, because a run must not 
 on: `doctor` lists all of them, and `init` needs to know what the rest of the folder is like.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +81,7 @@ class Collection:
       class_names: as the layout declares them, in its order; else those of the objects, sorted.
       problems: what could not be read.
       choices: sentences: what was decided from the files where the layout leaves it open.
+      category_ids: of every annotation file that counts, where the layout has ids.
     """
 
     layout: str
@@ -89,6 +90,7 @@ class Collection:
     class_names: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     choices: tuple[str, ...] = ()
+    category_ids: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, int]:
