@@ -128,6 +128,8 @@ class Monitor:
         self._heartbeat, self._stall = heartbeat_timeout, stall_timeout
         # a job of hundreds of processes must not ask its coordinator for all signs every second
         self._beat = beat * max(1.0, count / 64)
+        # A few beats early: what is promised is the end within the time.
+        self._patience = max(heartbeat_timeout - 5 * self._beat, 0.5 * heartbeat_timeout)
         self._end, self._clock, self._linger = end, clock, linger
         self._lock = threading.Lock()
         self._ticks, self._doing = 0, "start"
@@ -308,8 +310,7 @@ class Monitor:
         if left and now - self._left >= 2 * self._beat:
             message = json.loads(values[f"gone/{left[0]}"])
             self.end(f"{self.name(left[0])} has ended: {message['text']}", int(message["code"]))
-        # A few beats early: what is promised is the end within the time.
-        dead = self.silent(max(self._heartbeat - 5 * self._beat, 0.5 * self._heartbeat))
+        dead = self.silent(self._patience)
         if dead:
             names = ", ".join(map(self.name, dead))
             self.end(
@@ -363,7 +364,7 @@ class Monitor:
 
     def _look_outside(self) -> None:
         """Ends the process when the store has not answered for too long."""
-        limits = {"heartbeat_timeout": max(self._heartbeat - 5 * self._beat, 0.5 * self._heartbeat)}
+        limits = {"heartbeat_timeout": self._patience}
         if self._stall is not None:
             limits["stall_timeout"] = self._stall
         flag, limit = min(limits.items(), key=lambda each: each[1])
